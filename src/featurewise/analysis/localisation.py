@@ -1,0 +1,51 @@
+"""Where a max-pooled network looks: the places its pooled features come from (Perez fig. 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from featurewise.core import ShapeError
+
+
+def pooled_places(features: Float[Tensor, "N F H W"]) -> Float[Tensor, "N H W"]:
+    """Share of the features whose global maximum lies at each place.
+
+    A feature that is the same everywhere (mostly: zero everywhere, after a ReLU) says nothing
+    about places and counts nowhere.
+
+    Args:
+        features: the map over which a classifier takes the maximum.
+
+    Returns:
+        Shares that sum to one over the places, or zeros where no feature has a place.
+
+    Raises:
+        ShapeError: if ``features`` is not ``(N, F, H, W)`` with at least one of each.
+    """
+    if features.ndim != 4 or 0 in features.shape:
+        raise ShapeError(f"features must be (N, F, H, W), got {tuple(features.shape)}")
+    flat = features.detach().float().flatten(2)
+    peaked = flat.amax(2) > flat.amin(2)
+    counts = F.one_hot(flat.argmax(2), flat.shape[2]) * peaked.unsqueeze(2)
+    shares = counts.sum(1) / peaked.sum(1).clamp_min(1).unsqueeze(1)
+    return shares.reshape(features.shape[0], *features.shape[2:])
+
+
+def share_inside(places: Float[Tensor, "N H W"], mask: Tensor) -> Float[Tensor, "N"]:
+    """Share of ``places`` that falls inside a mask of any resolution.
+
+    Args:
+        places: what ``pooled_places`` returned.
+        mask: ``(N, H', W')``; true inside. It is averaged over the cells of ``places``.
+
+    Raises:
+        ShapeError: if the mask is not ``(N, H', W')``.
+    """
+    if mask.ndim != 3 or len(mask) != len(places):
+        raise ShapeError(f"mask must be ({len(places)}, H, W), got {tuple(mask.shape)}")
+    cover = F.adaptive_max_pool2d(mask.float().unsqueeze(1), tuple(places.shape[1:])).squeeze(1)
+    inside: Tensor = (places * cover).sum(dim=(1, 2))
+    return inside / places.sum(dim=(1, 2)).clamp_min(torch.finfo(torch.float32).tiny)

@@ -1,0 +1,95 @@
+"""FiLM parameters as a table: what figures of γ and β are drawn from (Perez et al. 2018, fig. 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from featurewise.core import LayoutError, TaskRepresentation
+
+
+@dataclass(frozen=True)
+class ParameterTable:
+    """Effective γ and β of many conditions, one row for each (condition, feature).
+
+    Attributes:
+        sites: names of the sites.
+        site: index into ``sites`` of each row.
+        feature: index of the feature within its site.
+        condition: index of the condition.
+        gamma: the scale as it multiplies (not its offset from one).
+        beta: the shift as it is added.
+    """
+
+    sites: tuple[str, ...]
+    site: Int64[Tensor, "R"]
+    feature: Int64[Tensor, "R"]
+    condition: Int64[Tensor, "R"]
+    gamma: Float[Tensor, "R"]
+    beta: Float[Tensor, "R"]
+
+    def at(self, site: str) -> ParameterTable:
+        """The rows of one site.
+
+        Raises:
+            LayoutError: if the table has no such site.
+        """
+        if site not in self.sites:
+            raise LayoutError(f"no site '{site}' in the table; it has {', '.join(self.sites)}")
+        keep = self.site == self.sites.index(site)
+        return ParameterTable(
+            self.sites,
+            self.site[keep],
+            self.feature[keep],
+            self.condition[keep],
+            self.gamma[keep],
+            self.beta[keep],
+        )
+
+    def summary(self) -> dict[str, float]:
+        """Extremes and shares that the paper states: of γ < 0, of |γ| < 0.1, of β < 0."""
+        return {
+            "gamma_min": float(self.gamma.min()),
+            "gamma_max": float(self.gamma.max()),
+            "beta_min": float(self.beta.min()),
+            "beta_max": float(self.beta.max()),
+            "gamma_negative": float((self.gamma < 0).double().mean()),
+            "gamma_near_zero": float((self.gamma.abs() < 0.1).double().mean()),
+            "beta_negative": float((self.beta < 0).double().mean()),
+        }
+
+
+def parameter_table(task: TaskRepresentation) -> ParameterTable:
+    """The table of a batch of task representations whose sites are affine.
+
+    Args:
+        task: ``(B, N)``; every site must have one γ and one β per feature.
+
+    Raises:
+        LayoutError: if a site has other parameters, or the representation is not ``(B, N)``.
+    """
+    if task.flat.ndim != 2:
+        raise LayoutError(f"expected a batch of task representations (B, N), got {task}")
+    columns: list[tuple[Tensor, ...]] = []
+    for index, (name, values) in enumerate(task.detach().effective().items()):
+        if set(values) != {"gamma", "beta"}:
+            raise LayoutError(f"site '{name}' has {sorted(values)}, not gamma and beta")
+        batch, width = values["gamma"].shape
+        condition, feature = torch.meshgrid(
+            torch.arange(batch), torch.arange(width), indexing="ij"
+        )
+        columns.append(
+            (
+                torch.full((batch * width,), index),
+                feature.reshape(-1),
+                condition.reshape(-1),
+                values["gamma"].float().cpu().reshape(-1),
+                values["beta"].float().cpu().reshape(-1),
+            )
+        )
+    if not columns:
+        raise LayoutError("the task representation has no sites")
+    return ParameterTable(task.layout.names, *(torch.cat(c) for c in zip(*columns, strict=True)))

@@ -1,0 +1,42 @@
+"""The heart: sites, operations, task representations and the one broadcasting rule."""
+
+from featurewise.core.errors import (
+    FeaturewiseError,
+    KindError,
+    LayoutError,
+    OperationError,
+    ShapeError,
+)
+from featurewise.core.film import film
+from featurewise.core.operation import (
+    Affine,
+    Gate,
+    LowRank,
+    Operation,
+    Parameter,
+    RowColumn,
+    Scale,
+    Shift,
+)
+from featurewise.core.representation import TaskRepresentation
+from featurewise.core.site import Layout, Site
+
+__all__ = [
+    "Affine",
+    "FeaturewiseError",
+    "Gate",
+    "KindError",
+    "Layout",
+    "LayoutError",
+    "LowRank",
+    "Operation",
+    "OperationError",
+    "Parameter",
+    "RowColumn",
+    "Scale",
+    "ShapeError",
+    "Shift",
+    "Site",
+    "TaskRepresentation",
+    "film",
+]

@@ -1,0 +1,157 @@
+"""The one broadcasting rule of the library.
+
+A parameter of a site declares its own shape S (mostly ``(C,)``, the width). It may be given as
+
+* ``S``: shared by the whole batch,
+* ``(B, *S)``: one per sample,
+* ``(B, *S, *positions)``: one per time step, token or pixel; a position of size 1 is repeated.
+  Positions are the remaining axes of the features, in their order.
+
+The ranks differ, so the three are never confused, and nothing else is ever broadcast.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from featurewise.core.errors import KindError, ShapeError
+
+
+def feature_axis(x: object, axis: int, batch_axis: int | None, where: str) -> int:
+    """Check features ``x`` and their axes; return the feature axis counted from the front.
+
+    Args:
+        x: features; a floating-point tensor.
+        axis: feature axis; negative counts from the end.
+        batch_axis: axis of the samples, or None where there is none.
+        where: what to call this place in an error.
+
+    Raises:
+        KindError: if ``x`` is not a floating-point tensor, or an axis is no integer.
+        ShapeError: if an axis is out of range, or both axes coincide.
+    """
+    if not isinstance(x, Tensor):
+        raise KindError(f"{where}: x must be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise KindError(f"{where}: x must be floating point, got {x.dtype}")
+    front = position_of(axis, x.ndim, "axis", where)
+    if batch_axis is not None and position_of(batch_axis, x.ndim, "batch_axis", where) == front:
+        raise ShapeError(f"{where}: axis and batch_axis are both axis {front} of x{shape_of(x)}")
+    return front
+
+
+def check_features(x: object, width: int, axis: int, batch_axis: int | None, where: str) -> int:
+    """Check features ``x`` against a site and return the feature axis counted from the front.
+
+    Args:
+        x: features; a floating-point tensor whose size along ``axis`` is ``width``.
+        width: number of features C.
+        axis: feature axis; negative counts from the end.
+        batch_axis: axis of the samples, or None where there is none.
+        where: what to call this place in an error.
+
+    Raises:
+        KindError: if ``x`` is not a floating-point tensor, or an axis is no integer.
+        ShapeError: if an axis is out of range, both axes coincide, or the width differs.
+    """
+    front = feature_axis(x, axis, batch_axis, where)
+    if isinstance(x, Tensor) and x.shape[front] != width:
+        raise ShapeError(
+            f"{where}: expected {width} features on axis {axis}, "
+            f"x{shape_of(x)} has {x.shape[front]} there"
+        )
+    return front
+
+
+def check_parameter(
+    value: object,
+    x: Tensor,
+    shape: tuple[int, ...],
+    positional: bool,
+    axis: int,
+    batch_axis: int | None,
+    name: str,
+    where: str,
+) -> None:
+    """Check one parameter tensor against the rule of this module (axes from the front).
+
+    Raises:
+        KindError: not a floating-point tensor, or on another device than ``x``.
+        ShapeError: a shape that is none of the three allowed ones.
+    """
+    if not isinstance(value, Tensor):
+        raise KindError(f"{where}: {name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise KindError(f"{where}: {name} must be floating point, got {value.dtype}")
+    if value.device != x.device:
+        raise KindError(f"{where}: {name} is on {value.device}, x is on {x.device}")
+    if value.shape == shape:
+        return
+    if batch_axis is not None and value.shape[: 1 + len(shape)] == (x.shape[batch_axis], *shape):
+        rest = value.shape[1 + len(shape) :]
+        if not rest or (positional and _repeats(rest, positions(x, axis, batch_axis))):
+            return
+    raise ShapeError(
+        f"{where}: {name}{shape_of(value)} fits none of "
+        f"{_allowed(x, shape, positional, axis, batch_axis)} for x{shape_of(x)}"
+    )
+
+
+def align(value: Tensor, x: Tensor, axis: int, batch_axis: int | None) -> Tensor:
+    """View a checked parameter of one axis so that it broadcasts over ``x`` (axes from the front).
+
+    Args:
+        value: ``(C,)``, ``(B, C)`` or ``(B, C, *positions)``.
+        x: features with C on ``axis`` and B on ``batch_axis``.
+        axis: feature axis, not negative.
+        batch_axis: sample axis, not negative, or None.
+    """
+    if value.ndim == 1:
+        return value.reshape((-1,) + (1,) * (x.ndim - 1 - axis))
+    if value.ndim == 2:
+        value = value.reshape(tuple(value.shape) + (1,) * (x.ndim - 2))
+    batch = 0 if batch_axis is None else batch_axis
+    return value if (batch, axis) == (0, 1) else torch.movedim(value, (0, 1), (batch, axis))
+
+
+def positions(x: Tensor, axis: int, batch_axis: int | None) -> tuple[int, ...]:
+    """Sizes of the axes of ``x`` that hold neither features nor samples (axes from the front)."""
+    return tuple(size for i, size in enumerate(x.shape) if i not in (axis, batch_axis))
+
+
+def position_of(axis: int, ndim: int, name: str, where: str) -> int:
+    """Count ``axis`` from the front.
+
+    Raises:
+        KindError: if ``axis`` is no integer.
+        ShapeError: if a tensor of ``ndim`` axes has no such axis.
+    """
+    if not isinstance(axis, int) or isinstance(axis, bool):
+        raise KindError(f"{where}: {name} must be an integer, got {axis!r}")
+    if not -ndim <= axis < ndim:
+        raise ShapeError(f"{where}: {name}={axis} is no axis of a tensor with {ndim} axes")
+    return axis % ndim
+
+
+def shape_of(x: Tensor) -> str:
+    """Shape as ``(2, 3)``: short enough for one line of an error."""
+    return str(tuple(x.shape))
+
+
+def _repeats(given: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    return len(given) == len(full) and all(g in (1, f) for g, f in zip(given, full, strict=True))
+
+
+def _allowed(
+    x: Tensor, shape: tuple[int, ...], positional: bool, axis: int, batch_axis: int | None
+) -> str:
+    """The shapes a parameter may have over ``x``, as text for an error."""
+    allowed = [str(shape)]
+    if batch_axis is not None:
+        sample = (x.shape[batch_axis], *shape)
+        allowed.append(str(sample))
+        rest = positions(x, axis, batch_axis)
+        if positional and rest:
+            allowed.append(f"{(*sample, *rest)} (any position may be 1)")
+    return ", ".join(allowed)

@@ -1,0 +1,69 @@
+"""FiLM itself: γ ⊙ x + β (Perez et al. 2018, eq. 1), on any axis of any tensor."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featurewise.core.broadcast import align, check_parameter, feature_axis
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def film(
+    x: Float[Tensor, "..."],
+    gamma: Float[Tensor, "..."] | None,
+    beta: Float[Tensor, "..."] | None,
+    *,
+    axis: int = 1,
+    batch_axis: int | None = 0,
+) -> Float[Tensor, "..."]:
+    """Feature-wise linear modulation ``gamma * x + beta``.
+
+    Half-precision features are modulated in float32 and rounded once, because γ near one loses
+    most of its digits in bfloat16.
+
+    Args:
+        x: features of any shape, C of them on ``axis`` and B samples on ``batch_axis``.
+        gamma: scale: ``(C,)``, ``(B, C)`` or ``(B, C, *positions)``; None leaves the scale alone.
+        beta: shift: the same shapes; None shifts nothing.
+        axis: feature axis of ``x``.
+        batch_axis: sample axis of ``x``; None when there is none.
+
+    Returns:
+        A tensor of the shape and dtype of ``x``.
+
+    Raises:
+        ShapeError: a shape or an axis that does not fit.
+        KindError: a tensor that is not floating point or lies on another device.
+
+    Example:
+        >>> x = torch.randn(8, 64, 14, 14)
+        >>> film(x, torch.ones(8, 64), torch.zeros(8, 64)).shape
+        torch.Size([8, 64, 14, 14])
+    """
+    front = feature_axis(x, axis, batch_axis, "film")
+    batch = None if batch_axis is None else batch_axis % x.ndim
+    for name, value in (("gamma", gamma), ("beta", beta)):
+        if value is not None:
+            check_parameter(value, x, (x.shape[front],), True, front, batch, name, "film")
+    return modulate(x, gamma, beta, front, batch)
+
+
+def modulate(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, axis: int, batch_axis: int | None
+) -> Tensor:
+    """``gamma * x + beta`` for arguments that are already checked (axes from the front)."""
+    compute = compute_dtype(x)
+    y = x.to(compute)
+    if gamma is not None:
+        y = y * align(gamma.to(compute), x, axis, batch_axis)
+    if beta is not None:
+        y = y + align(beta.to(compute), x, axis, batch_axis)
+    return y.to(x.dtype)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which features like ``x`` are modulated: float32 for half precision."""
+    return torch.float32 if x.dtype in _HALF else x.dtype

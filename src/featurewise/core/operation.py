@@ -1,0 +1,436 @@
+"""What is done to the features of a site: the spectrum from a shift to a bilinear form.
+
+An ``Operation`` declares the parameters that a site of width C takes and applies them. Any
+operation can stand where another stands. Parameters are *raw*, as a generator predicts them: for
+``Affine()`` the raw γ is the offset Δγ of the scale from one, so that the zero vector leaves a
+network as it was, and task representations form a vector space around the untouched network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featurewise.core.broadcast import align, check_parameter, feature_axis, positions
+from featurewise.core.errors import KindError, OperationError, ShapeError
+from featurewise.core.film import compute_dtype, modulate
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter that an operation takes at a site.
+
+    Attributes:
+        shape: its own shape, without batch and positions; mostly ``(C,)``.
+        start: raw value at birth.
+        neutral: whether the start value leaves the features exactly as they were.
+        positional: whether it may vary over positions, ``(B, C, *positions)``.
+    """
+
+    shape: tuple[int, ...]
+    start: float = 0.0
+    neutral: bool = True
+    positional: bool = True
+
+
+@dataclass(frozen=True)
+class Operation(ABC):
+    """Base of all operations. A new one is a frozen dataclass with the two methods below."""
+
+    @abstractmethod
+    def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
+        """The parameters of a site with ``width`` features, by name, in order.
+
+        Args:
+            width: number of features C.
+            extent: sizes of the position axes, for operations that need them.
+        """
+
+    @abstractmethod
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """Modulate ``x`` with checked ``values`` (raw); axes are counted from the front.
+
+        Returns:
+            A tensor of the shape and dtype of ``x``.
+        """
+
+    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the raw ``values`` mean to the features: γ as it multiplies, β as it is added."""
+        return dict(values)
+
+    def __call__(
+        self,
+        x: Tensor,
+        values: Mapping[str, Tensor],
+        *,
+        axis: int = 1,
+        batch_axis: int | None = 0,
+    ) -> Tensor:
+        """Check everything, then ``apply``.
+
+        Args:
+            x: features, C of them on ``axis`` and B samples on ``batch_axis``.
+            values: raw parameters by name; shapes as in ``featurewise.core.broadcast``.
+            axis: feature axis of ``x``.
+            batch_axis: sample axis of ``x``, or None.
+
+        Raises:
+            ShapeError: a shape, an axis or a name that does not fit.
+            KindError: an argument of the wrong kind, dtype or device.
+        """
+        where = type(self).__name__
+        front = feature_axis(x, axis, batch_axis, where)
+        batch = None if batch_axis is None else batch_axis % x.ndim
+        expected = self.parameters(x.shape[front], positions(x, front, batch))
+        check_values(values, expected, x, front, batch, where)
+        return self.apply(x, values, front, batch)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able description; ``from_json`` restores it."""
+        return {"kind": type(self).__name__, **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Operation:
+        """Restore an operation from ``to_json``; operations of users are found by class name.
+
+        Raises:
+            OperationError: if no such operation has been defined or imported, if the name is
+                ambiguous, or if the operation cannot have these values.
+        """
+        if not isinstance(data, Mapping):
+            raise OperationError(f"not an operation: {data!r}")
+        fields = {name: _frozen(value) for name, value in data.items()}
+        cls = _find(fields.pop("kind", None))
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise OperationError(f"operation '{cls.__name__}': {error}") from error
+
+    def __str__(self) -> str:
+        changed = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+
+# --- the family ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Activation:
+    function: Callable[[Tensor], Tensor]
+    start: float
+    neutral: bool
+
+
+#: Activations of γ (Perez et al. 2018, table 2). Sigmoid and tanh never reach one, so they have
+#: no identity: they start near it. Softplus is taken to base two, log2(1 + 2^γ): one at zero.
+_ACTIVATIONS: Final[dict[str, _Activation]] = {
+    "identity": _Activation(lambda g: g, 1.0, True),
+    "exp": _Activation(torch.exp, 0.0, True),
+    "softplus": _Activation(partial(F.softplus, beta=math.log(2.0)), 0.0, True),
+    "sigmoid": _Activation(torch.sigmoid, 2.0, False),
+    "tanh": _Activation(torch.tanh, 2.0, False),
+}
+
+
+@dataclass(frozen=True)
+class Shift(Operation):
+    """Conditional bias: ``x + beta`` (Dumoulin et al. 2018).
+
+    Concatenating a condition to the input of a linear map is a shift at that map's output.
+    """
+
+    def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
+        """``beta`` of shape (C,)."""
+        return {"beta": Parameter((width,))}
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """``x + beta``."""
+        return modulate(x, None, values["beta"], axis, batch_axis)
+
+
+@dataclass(frozen=True)
+class Scale(Operation):
+    """Conditional scale: ``γ * x`` (Dumoulin et al. 2018).
+
+    Attributes:
+        activation: how the raw γ becomes the scale: "identity", "exp", "softplus", "sigmoid" or
+            "tanh". "sigmoid" and "tanh" have no identity; "softplus" is to base two,
+            ``log2(1 + 2^γ)``, so that zero is the identity.
+        raw: with the identity activation, predict γ itself instead of its offset Δγ from one.
+    """
+
+    activation: str = "identity"
+    raw: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.activation, str) or self.activation not in _ACTIVATIONS:
+            raise OperationError(
+                f"activation must be one of {', '.join(_ACTIVATIONS)}, got {self.activation!r}"
+            )
+        if not isinstance(self.raw, bool):
+            raise OperationError(f"raw must be True or False, got {self.raw!r}")
+        if self.raw and self.activation != "identity":
+            raise OperationError(f"raw has no meaning with activation {self.activation!r}")
+
+    def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
+        """``gamma`` of shape (C,)."""
+        how = _ACTIVATIONS[self.activation]
+        offset = self.activation == "identity" and not self.raw
+        return {"gamma": Parameter((width,), 0.0 if offset else how.start, how.neutral)}
+
+    def scale(self, gamma: Tensor) -> Tensor:
+        """The scale that a raw γ stands for, computed in float32 at least."""
+        gamma = gamma.to(compute_dtype(gamma))
+        if self.activation == "identity":
+            return gamma if self.raw else 1.0 + gamma
+        return _ACTIVATIONS[self.activation].function(gamma)
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """``γ * x``."""
+        return modulate(x, self.scale(_cast(values["gamma"], x)), None, axis, batch_axis)
+
+    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """γ as it multiplies the features."""
+        return {**values, "gamma": self.scale(values["gamma"])}
+
+
+@dataclass(frozen=True)
+class Affine(Scale):
+    """FiLM: ``γ * x + β`` (Perez et al. 2018, eq. 1), γ predicted as its offset from one.
+
+    Attributes:
+        activation: as in ``Scale``.
+        raw: as in ``Scale``.
+    """
+
+    def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
+        """``gamma`` and ``beta`` of shape (C,)."""
+        return {**super().parameters(width, extent), "beta": Parameter((width,))}
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """``γ * x + β``."""
+        return modulate(x, self.scale(_cast(values["gamma"], x)), values["beta"], axis, batch_axis)
+
+
+@dataclass(frozen=True)
+class Gate(Operation):
+    """Feature-wise sigmoid gating: ``ceiling * σ(gamma) * x`` (Dumoulin et al. 2018).
+
+    Attributes:
+        ceiling: 2 makes the zero vector the identity, so that a gate can be retrofitted;
+            1 is the gate of the literature (squeeze-and-excitation, gated attention), which
+            halves every feature at zero and has no identity.
+    """
+
+    ceiling: float = 2.0
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.ceiling, int | float) and not isinstance(self.ceiling, bool)
+        if not (number and 0 < self.ceiling < math.inf):
+            raise OperationError(f"ceiling must be a positive number, got {self.ceiling!r}")
+
+    def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
+        """``gamma`` of shape (C,)."""
+        return {"gamma": Parameter((width,), 0.0, neutral=self.ceiling == 2.0)}
+
+    def scale(self, gamma: Tensor) -> Tensor:
+        """The scale in ``(0, ceiling)`` that a raw γ stands for."""
+        return self.ceiling * torch.sigmoid(gamma.to(compute_dtype(gamma)))
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """``ceiling * σ(gamma) * x``."""
+        return modulate(x, self.scale(_cast(values["gamma"], x)), None, axis, batch_axis)
+
+    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """γ as it multiplies the features."""
+        return {**values, "gamma": self.scale(values["gamma"])}
+
+
+@dataclass(frozen=True)
+class RowColumn(Operation):
+    """FiLM with row and column terms: ``(1 + row_h + column_w + γ_c) * x + β_c``.
+
+    For features with two position axes; H + W + 2C numbers. Source: Rupprecht et al. 2018,
+    *Guide Me: Interacting with Deep Networks*, eq. 2.
+    """
+
+    def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
+        """``gamma`` and ``beta`` of shape (C,), ``row`` of (H,), ``column`` of (W,).
+
+        Raises:
+            ShapeError: unless the features have exactly two position axes.
+        """
+        if extent is None or len(extent) != 2:
+            raise ShapeError(f"RowColumn needs two position axes (H, W), got extent {extent}")
+        return {
+            "gamma": Parameter((width,), positional=False),
+            "beta": Parameter((width,), positional=False),
+            "row": Parameter((extent[0],), positional=False),
+            "column": Parameter((extent[1],), positional=False),
+        }
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """``(1 + row + column + γ) * x + β``.
+
+        Raises:
+            ShapeError: if the features have other positions than the row and column terms.
+        """
+        sizes = positions(x, axis, batch_axis)
+        made_for = (values["row"].shape[-1], values["column"].shape[-1])
+        if sizes != made_for:
+            raise ShapeError(f"RowColumn: row and column fit positions {made_for}, x has {sizes}")
+        height, width = (i for i in range(x.ndim) if i not in (axis, batch_axis))
+        row, column, gamma, beta = (
+            align(_cast(values[name], x), x, at, batch_axis)
+            for name, at in (("row", height), ("column", width), ("gamma", axis), ("beta", axis))
+        )
+        scale = 1.0 + (row + column) + gamma
+        return (x.to(scale.dtype) * scale + beta).to(x.dtype)
+
+    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """γ as it multiplies the features, before row and column are added to it."""
+        gamma = values["gamma"]
+        return {**values, "gamma": 1.0 + gamma.to(compute_dtype(gamma))}
+
+
+#: Names of the axes of features in an einsum; a small "r" is the rank.
+_LETTERS: Final = string.ascii_uppercase
+
+
+@dataclass(frozen=True)
+class LowRank(Operation):
+    """Low-rank bilinear form: ``x + U (E + V) x`` over the features, at every position.
+
+    U is C×r and V is r×C, predicted per condition; E is fixed with orthonormal rows, so that the
+    zero vector is the identity and still passes gradients. FiLM's scale is the diagonal case; the
+    general one is the bilinear transform of Tenenbaum & Freeman 2000 in r factors.
+
+    Attributes:
+        rank: r, at least 1.
+    """
+
+    rank: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 1:
+            raise OperationError(f"rank must be an integer of at least 1, got {self.rank!r}")
+
+    def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
+        """``left`` (U) of shape (C, r) and ``right`` (V) of shape (r, C).
+
+        Raises:
+            OperationError: if the rank exceeds the width.
+        """
+        if self.rank > width:
+            raise OperationError(f"rank {self.rank} exceeds the width {width} of the site")
+        return {
+            "left": Parameter((width, self.rank), positional=False),
+            "right": Parameter((self.rank, width), positional=False),
+        }
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """``x + U (E + V) x``."""
+        features = x.to(compute_dtype(x))
+        left, right = (_cast(values[name], x) for name in ("left", "right"))
+        right = right + _cosine_rows(self.rank, x.shape[axis], right)
+        # One letter for each axis of x; the product replaces the feature letter by the rank's.
+        letters = _LETTERS[: x.ndim]
+        feature, squeezed = letters[axis], letters.replace(letters[axis], "r")
+        batch = "" if batch_axis is None else letters[batch_axis]
+        down = f"{batch * (right.ndim - 2)}r{feature},{letters}->{squeezed}"
+        up = f"{batch * (left.ndim - 2)}{feature}r,{squeezed}->{letters}"
+        delta = torch.einsum(up, left, torch.einsum(down, right, features))
+        return (features + delta).to(x.dtype)
+
+    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The factors of the product that is added to the features: U, and E + V."""
+        right = values["right"].to(compute_dtype(values["right"]))
+        return {**values, "right": right + _cosine_rows(self.rank, right.shape[-1], right)}
+
+
+def _cosine_rows(rank: int, width: int, like: Tensor) -> Tensor:
+    """``(rank, width)`` orthonormal rows of the type-II discrete cosine transform."""
+    k = torch.arange(rank, dtype=like.dtype, device=like.device).unsqueeze(1)
+    n = torch.arange(width, dtype=like.dtype, device=like.device).unsqueeze(0)
+    rows = torch.cos(math.pi / width * (n + 0.5) * k) * math.sqrt(2.0 / width)
+    return torch.where(k == 0, rows / math.sqrt(2.0), rows)
+
+
+def _cast(value: Tensor, x: Tensor) -> Tensor:
+    return value.to(compute_dtype(x))
+
+
+def check_values(
+    values: Mapping[str, Tensor],
+    expected: Mapping[str, Parameter],
+    x: Tensor,
+    axis: int,
+    batch_axis: int | None,
+    where: str,
+) -> None:
+    """Raise unless ``values`` has exactly the ``expected`` names, each of a shape that fits ``x``.
+
+    Raises:
+        ShapeError: names or shapes that do not fit.
+        KindError: not a mapping of floating-point tensors on the device of ``x``.
+    """
+    if not isinstance(values, Mapping):
+        raise KindError(
+            f"{where}: parameters must be a mapping of names to tensors, "
+            f"got {type(values).__name__}"
+        )
+    if values.keys() != expected.keys():
+        raise ShapeError(f"{where}: expected parameters {list(expected)}, got {list(values)}")
+    for name, parameter in expected.items():
+        shape, positional = parameter.shape, parameter.positional
+        check_parameter(values[name], x, shape, positional, axis, batch_axis, name, where)
+
+
+def _find(kind: object) -> type[Operation]:
+    classes = _subclasses(Operation)
+    found = [cls for cls in classes if cls.__name__ == kind]
+    if not found:
+        known = ", ".join(sorted({cls.__name__ for cls in classes}))
+        raise OperationError(f"no operation {kind!r} is defined or imported; known are {known}")
+    homes = {f"{cls.__module__}.{cls.__qualname__}" for cls in found}
+    if len(homes) > 1:
+        raise OperationError(f"several operations are named '{kind}': {', '.join(sorted(homes))}")
+    return found[-1]  # the newest, where a class was defined again in place
+
+
+def _subclasses(cls: type[Operation]) -> list[type[Operation]]:
+    direct = cls.__subclasses__()
+    return direct + [deep for sub in direct for deep in _subclasses(sub)]
+
+
+def _frozen(value: Any) -> Any:
+    # JSON turns the tuples of a frozen dataclass into lists.
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

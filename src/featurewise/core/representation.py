@@ -1,0 +1,307 @@
+"""``TaskRepresentation``: all modulation parameters of one network, for one or many conditions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from featurewise.core._torch import register_pytree
+from featurewise.core.broadcast import shape_of
+from featurewise.core.errors import FeaturewiseError, KindError, LayoutError, ShapeError
+from featurewise.core.files import write_bytes
+from featurewise.core.site import Layout
+
+#: The one metadata key of a file; its value tells the layout. One key only, since safetensors
+#: writes several in random order and the same task should be the same bytes.
+_METADATA = "featurewise.TaskRepresentation.1"
+
+
+class TaskRepresentation:
+    """The FiLM parameters of a whole network: named tensors, and one flat vector.
+
+    A point (or a batch of points) of a vector space whose origin is the untouched network, since
+    raw parameters are offsets from the identity (see ``featurewise.core.operation``). Dumoulin et
+    al. 2018 call it the task representation.
+
+    Args:
+        layout: which numbers belong to which site.
+        flat: ``(N,)`` one task, ``(B, N)`` one per sample, ``(B, N, *positions)`` one per time
+            step, token or pixel; N is ``layout.size``.
+
+    Raises:
+        ShapeError: if ``flat`` does not fit the layout.
+        KindError: if ``flat`` is not a floating-point tensor.
+
+    Example:
+        >>> mixed = task_a.lerp(task_b, 0.5)              # doctest: +SKIP
+        >>> transfer = task_a + task_b - task_c           # doctest: +SKIP
+    """
+
+    __slots__ = ("flat", "layout")
+    __array_ufunc__ = None  # `numpy_number * task` is ours to answer, not numpy's
+
+    def __init__(self, layout: Layout, flat: Tensor) -> None:
+        if not isinstance(flat, Tensor) or not flat.is_floating_point():
+            kind = flat.dtype if isinstance(flat, Tensor) else type(flat).__name__
+            raise KindError(f"flat must be a floating-point tensor, got {kind}")
+        layout.check(flat)
+        self.layout = layout
+        self.flat = flat
+
+    @classmethod
+    def identity(cls, layout: Layout, batch: int | None = None) -> TaskRepresentation:
+        """The representation a new conditioner starts from: ``(N,)``, or ``(batch, N)``."""
+        start = layout.start()
+        return cls(layout, start if batch is None else start.expand(batch, -1).clone())
+
+    @classmethod
+    def from_named(
+        cls, layout: Layout, named: Mapping[str, Mapping[str, Tensor]]
+    ) -> TaskRepresentation:
+        """Build from ``{site: {parameter: tensor}}``; see ``Layout.join`` for the errors."""
+        return cls(layout, layout.join(named))
+
+    @classmethod
+    def stack(cls, tasks: Sequence[TaskRepresentation]) -> TaskRepresentation:
+        """Stack single tasks ``(N,)`` into a batch ``(B, N)``.
+
+        Raises:
+            ShapeError: if a task is already batched, or there is none.
+            LayoutError: if the layouts differ.
+        """
+        return cls._gather(tasks, 1, torch.stack)
+
+    @classmethod
+    def cat(cls, tasks: Sequence[TaskRepresentation]) -> TaskRepresentation:
+        """Join batches along their rows.
+
+        Raises:
+            ShapeError: if a task is not batched, or there is none.
+            LayoutError: if the layouts differ.
+        """
+        return cls._gather(tasks, 2, torch.cat)
+
+    @classmethod
+    def _gather(
+        cls,
+        tasks: Sequence[TaskRepresentation],
+        rank: int,
+        join: Callable[[list[Tensor]], Tensor],
+    ) -> TaskRepresentation:
+        if not tasks:
+            raise ShapeError("no task representations given")
+        for task in tasks:
+            _check_same(tasks[0].layout, task.layout)
+            if (task.flat.ndim == 1) != (rank == 1):
+                raise ShapeError(
+                    f"stack takes single tasks (N,), cat takes batches (B, N): got {task}"
+                )
+        return cls(tasks[0].layout, join([task.flat for task in tasks]))
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    @property
+    def named(self) -> dict[str, dict[str, Tensor]]:
+        """``{site: {parameter: tensor}}``, views of ``flat`` with raw values."""
+        return self.layout.split(self.flat)
+
+    def effective(self) -> dict[str, dict[str, Tensor]]:
+        """What the features feel: γ as it multiplies, not its offset from one; β as it is added."""
+        return {s.name: s.operation.effective(self[s.name]) for s in self.layout}
+
+    def __getitem__(self, key: Any) -> Any:
+        """``task["layer3"]`` -> named parameters of a site; ``task[3]``, ``task[1:4]`` -> rows.
+
+        Args:
+            key: a site's name, or rows: an integer, a slice, or a list or vector of row numbers
+                or of booleans.
+
+        Raises:
+            LayoutError: if there is no such site.
+            ShapeError: rows of a single task.
+            KindError: another kind of key.
+            IndexError: no such row.
+        """
+        if isinstance(key, str):
+            return self.layout.split_site(self.flat, key)
+        vector = isinstance(key, Tensor) and key.ndim <= 1 and not key.is_floating_point()
+        if not (vector or isinstance(key, int | slice | list)):
+            raise KindError(f"key must be a site's name or rows of the batch, got {key!r}")
+        if self.flat.ndim == 1:
+            raise ShapeError("a single task has no rows; index it by the name of a site")
+        return self._with(self.flat[key])
+
+    def __len__(self) -> int:
+        """Number of rows of a batch.
+
+        Raises:
+            ShapeError: for a single task, which has no rows.
+        """
+        if self.flat.ndim == 1:
+            raise ShapeError("a single task has no rows")
+        return int(self.flat.shape[0])
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the flat tensor."""
+        return self.flat.shape
+
+    def __repr__(self) -> str:
+        return (
+            f"TaskRepresentation({len(self.layout)} sites, flat {shape_of(self.flat)}, "
+            f"{self.flat.dtype}, {self.flat.device})"
+        )
+
+    # --- a vector space --------------------------------------------------------------------------
+
+    def __add__(self, other: TaskRepresentation) -> TaskRepresentation:
+        start, end = self._pair(other)
+        return self._with(start + end)
+
+    def __sub__(self, other: TaskRepresentation) -> TaskRepresentation:
+        start, end = self._pair(other)
+        return self._with(start - end)
+
+    def __mul__(self, weight: float | Tensor) -> TaskRepresentation:
+        """Scale by a number, or row by row with a tensor ``(B,)``."""
+        return self._with(self.flat * _weight(weight, self.flat))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, weight: float | Tensor) -> TaskRepresentation:
+        return self._with(self.flat / _weight(weight, self.flat))
+
+    def __neg__(self) -> TaskRepresentation:
+        return self._with(-self.flat)
+
+    def lerp(self, other: TaskRepresentation, weight: float | Tensor) -> TaskRepresentation:
+        """``(1 - weight) * self + weight * other``; ``weight`` a number or one per row ``(B,)``.
+
+        Exactly ``self`` at 0 and ``other`` at 1.
+        """
+        start, end = self._pair(other)
+        factor = _weight(weight, start if start.ndim > end.ndim else end)
+        return self._with((1 - factor) * start + factor * end)
+
+    def _pair(self, other: object) -> tuple[Tensor, Tensor]:
+        """Both flat tensors; a single task is repeated over the rows and positions of the other."""
+        if not isinstance(other, TaskRepresentation):
+            raise KindError(f"other must be a TaskRepresentation, got {type(other).__name__}")
+        _check_same(self.layout, other.layout)
+        start, end = self.flat, other.flat
+        if start.ndim > 1 and end.ndim > 1 and start.shape != end.shape:
+            raise ShapeError(f"batches of different shape: {shape_of(start)} and {shape_of(end)}")
+        positions = (1,) * (max(start.ndim, end.ndim) - 2)
+        return (
+            start.reshape(-1, *positions) if start.ndim == 1 else start,
+            end.reshape(-1, *positions) if end.ndim == 1 else end,
+        )
+
+    def _with(self, flat: Tensor) -> TaskRepresentation:
+        return TaskRepresentation(self.layout, flat)
+
+    # --- moving, learning, keeping ---------------------------------------------------------------
+
+    def to(self, *args: Any, **kwargs: Any) -> TaskRepresentation:
+        """Move or cast, with the arguments of ``torch.Tensor.to``."""
+        return self._with(self.flat.to(*args, **kwargs))
+
+    def detach(self) -> TaskRepresentation:
+        """The same values without their history."""
+        return self._with(self.flat.detach())
+
+    def clone(self) -> TaskRepresentation:
+        """A copy that shares no memory."""
+        return self._with(self.flat.clone())
+
+    def requires_grad_(self, required: bool = True) -> TaskRepresentation:
+        """Let autograd optimise these numbers directly; ``flat`` is what to give an optimiser."""
+        self.flat.requires_grad_(required)
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file: the flat tensor, and the layout as its metadata.
+
+        The same task makes the same bytes, and the file appears whole or not at all.
+
+        Raises:
+            OSError: if it cannot be written there.
+        """
+        layout = json.dumps(self.layout.to_json())
+        flat = self.flat.detach().contiguous()
+        write_bytes(path, to_bytes({"flat": flat}, metadata={_METADATA: layout}))
+
+    @classmethod
+    def load(cls, path: str | Path, layout: Layout | None = None) -> TaskRepresentation:
+        """Read what ``save`` wrote.
+
+        Args:
+            path: the file.
+            layout: if given, the layout the file must have.
+
+        Raises:
+            LayoutError: if the file is no task representation, is damaged, has an operation that
+                is not defined or imported, or belongs to another layout.
+            OSError: if there is no such file, or it cannot be read.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if _METADATA not in metadata:
+                    raise LayoutError("its metadata is of another kind")
+                flat = file.get_tensor("flat")
+            stored = Layout.from_json(json.loads(metadata[_METADATA]))
+            task = cls(stored, flat)
+        except (SafetensorError, FeaturewiseError, ValueError, RecursionError) as error:
+            raise LayoutError(f"{path}: not a task representation ({error})") from error
+        if layout is not None:
+            _check_same(layout, stored, f"{path}: ")
+        return task
+
+
+def _weight(weight: object, flat: Tensor) -> Any:
+    """A weight as it multiplies ``flat``: a number, or a column with one number per row."""
+    if isinstance(weight, Tensor) and weight.ndim > 0:
+        if flat.ndim == 1 or weight.shape != flat.shape[:1]:
+            raise ShapeError(
+                f"weight must be a number or one per row: got {shape_of(weight)} "
+                f"for flat {shape_of(flat)}"
+            )
+        return weight.reshape((-1,) + (1,) * (flat.ndim - 1))
+    if not isinstance(weight, int | float | Tensor):
+        raise KindError(f"weight must be a number or a tensor, got {type(weight).__name__}")
+    return weight
+
+
+def _check_same(mine: Layout, theirs: Layout, where: str = "") -> None:
+    if mine == theirs:
+        return
+    odd = ", ".join(sorted(set(mine.names) ^ set(theirs.names)))
+    if not odd and mine.names != theirs.names:
+        odd = "the same sites in another order"
+    if not odd:
+        odd = next(f"{a} is not {b}" for a, b in zip(mine, theirs, strict=True) if a != b)
+    raise LayoutError(f"{where}task representations of different networks: {odd}")
+
+
+def _unflatten(children: list[Any], layout: Layout) -> TaskRepresentation:
+    # Transforms put placeholders in the place of tensors: no checks here.
+    task = TaskRepresentation.__new__(TaskRepresentation)
+    task.layout, task.flat = layout, children[0]
+    return task
+
+
+register_pytree(
+    TaskRepresentation,
+    lambda task: ([task.flat], task.layout),
+    _unflatten,
+    ["flat"],
+    "featurewise.TaskRepresentation",
+)

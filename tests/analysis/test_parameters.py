@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from featurewise.analysis import parameter_table
+from featurewise.core import Affine, Gate, Layout, LayoutError, Site, TaskRepresentation
+
+
+def batch() -> TaskRepresentation:
+    layout = Layout((Site("low", 2, Affine()), Site("high", 3, Affine())))
+    return TaskRepresentation(layout, torch.arange(20.0).reshape(2, 10) - 5.0)
+
+
+def test_every_row_holds_the_parameters_of_its_site_feature_and_condition() -> None:
+    task = batch()
+    table = parameter_table(task)
+    assert len(table.gamma) == 2 * (2 + 3)
+    for i in range(len(table.gamma)):
+        site = table.sites[int(table.site[i])]
+        row, feature = int(table.condition[i]), int(table.feature[i])
+        assert table.gamma[i] == 1.0 + task[site]["gamma"][row, feature]
+        assert table.beta[i] == task[site]["beta"][row, feature]
+
+
+def test_at_keeps_one_site() -> None:
+    table = parameter_table(batch()).at("high")
+    assert table.gamma.tolist() == [0.0, 1.0, 2.0, 10.0, 11.0, 12.0]
+    with pytest.raises(LayoutError, match="it has low, high"):
+        table.at("middle")
+
+
+def test_summary_counts_shares() -> None:
+    summary = parameter_table(batch()).at("low").summary()
+    # effective gamma: -4, -3, 6, 7; beta: -3, -2, 7, 8
+    assert summary["gamma_min"] == -4.0
+    assert summary["beta_max"] == 8.0
+    assert summary["gamma_negative"] == 0.5
+    assert summary["beta_negative"] == 0.5
+    assert summary["gamma_near_zero"] == 0.0
+
+
+def test_other_operations_and_single_tasks_are_refused() -> None:
+    gate = Layout((Site("gate", 2, Gate()),))
+    with pytest.raises(LayoutError, match="site 'gate'"):
+        parameter_table(TaskRepresentation.identity(gate, 2))
+    with pytest.raises(LayoutError, match=r"\(B, N\)"):
+        parameter_table(TaskRepresentation(batch().layout, batch().flat[0]))
+    with pytest.raises(LayoutError, match="no sites"):
+        parameter_table(TaskRepresentation(Layout(()), torch.zeros(2, 0)))
