@@ -1,0 +1,150 @@
+"""Options: what a description may say about one scene, and which objects it then means.
+
+Results are integers throughout: a bit mask for a set, an index for an object, an index into
+`ATTRIBUTES` for a value, 0 or 1 for a truth value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from random import Random
+from typing import Final, Literal, NamedTuple
+
+from featurewise.worlds.clevr.programs import SceneSets
+from featurewise.worlds.clevr.vocabulary import ATTRIBUTES, RELATIONS
+
+#: What is done with a filtered set; "set" leaves it as it is.
+Ending = Literal["unique", "set", "count", "exist"]
+
+
+class Choice(NamedTuple):
+    """What fills a node's open places: a relation, and a description by its code."""
+
+    relation: str | None = None
+    code: int = 0
+
+
+#: A choice with the result it gives.
+Proposal = tuple[Choice, int]
+
+#: Description code -> (size, color, material, shape), None where the word is left out. Code 0 names
+#: nothing at all ("thing").
+DESCRIPTIONS: Final[tuple[tuple[str | None, ...], ...]] = tuple(
+    product(*((None, *values) for values in ATTRIBUTES.values()))
+)
+#: Weight of each attribute in a code: 1 + the value's index counts so often (0: left out).
+STRIDES: Final[dict[str, int]] = {"size": 108, "color": 12, "material": 4, "shape": 1}
+#: Description code -> the attributes it names.
+NAMED: Final[tuple[frozenset[str], ...]] = tuple(
+    frozenset(a for a, value in zip(ATTRIBUTES, description, strict=True) if value is not None)
+    for description in DESCRIPTIONS
+)
+
+#: Relation (or None) -> description code -> the choice of both; made once, shared by all scenes.
+CHOICES: Final[dict[str | None, tuple[Choice, ...]]] = {
+    relation: tuple(Choice(relation, code) for code in range(len(DESCRIPTIONS)))
+    for relation in (None, *RELATIONS)
+}
+#: Stands for "any description at all", to be drawn when its turn comes.
+STRANGER: Final = Choice(None, -1)
+#: Share of options whose relation may change nothing ("the cube left of it" where all cubes are).
+TRIVIAL_SHARE: Final = 0.1
+
+
+class Options:
+    """The options that the descriptions of one scene offer, computed once and kept.
+
+    Attributes:
+        sets: The scene's sets of objects.
+        values: Attribute -> index of each object's value in `ATTRIBUTES`.
+        present: (code, mask) of every description that fits at least one object.
+    """
+
+    def __init__(self, sets: SceneSets) -> None:
+        self.sets = sets
+        self.values = {
+            a: [values.index(value) for value in sets.values[a]] for a, values in ATTRIBUTES.items()
+        }
+        self.present = self._describe()
+        self._mask = dict(self.present)
+        self._plain: dict[tuple[int, Ending], list[Proposal]] = {}
+        self._related: dict[tuple[int, Ending], tuple[list[Proposal], list[Proposal]]] = {}
+
+    def _describe(self) -> list[tuple[int, int]]:
+        masks: dict[int, int] = {}
+        columns = [
+            [stride * (1 + value) for value in self.values[a]] for a, stride in STRIDES.items()
+        ]
+        for index, (size, color, material, shape) in enumerate(zip(*columns, strict=True)):
+            bit = 1 << index
+            codes = [0, size, color, size + color]
+            codes += [code + material for code in codes]
+            codes += [code + shape for code in codes]
+            for code in codes:
+                masks[code] = masks.get(code, 0) | bit
+        return list(masks.items())
+
+    def matching(self, code: int) -> int:
+        """Mask of the objects a description fits."""
+        return self._mask.get(code, 0)
+
+    def plain(self, objects: int, ending: Ending) -> list[Proposal]:
+        """Descriptions to filter a set with.
+
+        `unique` gets those that single out one object. The others get every description present in
+        the scene plus strangers: for `exist` as many as there are present ones, otherwise as many
+        as there are single-object ones.
+        """
+        key = (objects, ending)
+        found = self._plain.get(key)
+        if found is None:
+            found = self._plain[key] = self._find_plain(objects, ending)
+        return found
+
+    def _find_plain(self, objects: int, ending: Ending) -> list[Proposal]:
+        choices = CHOICES[None]
+        hits = [(choices[code], mask & objects) for code, mask in self.present]
+        single = [(choice, hit) for choice, hit in hits if hit and not hit & (hit - 1)]
+        if ending == "unique":
+            return single
+        strangers = len(hits) if ending == "exist" else len(single)
+        kept = [(choice, hit) for choice, hit in hits if choice.code or ending != "set"]
+        return [*kept, *[(STRANGER, objects)] * strangers]
+
+    def related(self, thing: int, ending: Ending, rng: Random) -> list[Proposal]:
+        """Relations to an object together with descriptions to filter the related set with.
+
+        Where the relation changes nothing the option is trivial; trivial ones are drawn so that
+        they make up a tenth. Only `count` and `exist` may end up empty-handed.
+        """
+        key = (thing, ending)
+        found = self._related.get(key)
+        if found is None:
+            found = self._related[key] = self._find_related(thing, ending)
+        telling, trivial = found
+        wanted = round(len(telling) * TRIVIAL_SHARE / (1 - TRIVIAL_SHARE))
+        return [*telling, *rng.sample(trivial, min(wanted, len(trivial)))]
+
+    def _find_related(self, thing: int, ending: Ending) -> tuple[list[Proposal], list[Proposal]]:
+        telling: list[Proposal] = []
+        trivial: list[Proposal] = []
+        for relation in RELATIONS:
+            others, choices = self.sets.related[relation][thing], CHOICES[relation]
+            for code, mask in self.present:
+                hit = mask & others
+                if ending == "unique" and (not hit or hit & (hit - 1)):
+                    continue
+                if ending == "set" and not hit:
+                    continue
+                (trivial if hit == mask else telling).append((choices[code], hit))
+        return telling, trivial
+
+
+def shuffled(proposals: Sequence[Proposal], rng: Random) -> Iterator[Proposal]:
+    """The proposals in random order, drawn one at a time (most searches need only a few)."""
+    pool = list(proposals)
+    for left in range(len(pool), 0, -1):
+        pick = int(rng.random() * left)
+        yield pool[pick]
+        pool[pick] = pool[left - 1]

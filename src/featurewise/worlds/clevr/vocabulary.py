@@ -1,0 +1,69 @@
+"""The words of the CLEVR world: attributes, relations, answers.
+
+The order of every tuple is a contract: indices into them are stored in tensors, data sets
+and trained weights. Source: Johnson et al. 2017, *CLEVR: A Diagnostic Dataset for Compositional
+Language and Elementary Visual Reasoning*.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SHAPES: Final = ("cube", "sphere", "cylinder")
+SIZES: Final = ("large", "small")
+MATERIALS: Final = ("rubber", "metal")
+COLORS: Final = ("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow")
+RELATIONS: Final = ("left", "right", "behind", "front")
+
+#: Attribute name -> its values, in the order in which a description names them.
+ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
+    "size": SIZES,
+    "color": COLORS,
+    "material": MATERIALS,
+    "shape": SHAPES,
+}
+
+#: All 28 answers; a classifier's output i stands for ANSWERS[i].
+ANSWERS: Final = (
+    "yes",
+    "no",
+    *(str(n) for n in range(11)),
+    *COLORS,
+    *SHAPES,
+    *SIZES,
+    *MATERIALS,
+)
+
+#: Size value of an object (half extent of its mesh, Blender units).
+RADIUS: Final[dict[str, float]] = {"large": 0.7, "small": 0.35}
+
+#: CLEVR-CoGenT: the colours a shape may have in condition A and in condition B.
+COGENT_COLORS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "A": {
+        "cube": ("gray", "blue", "brown", "yellow"),
+        "cylinder": ("red", "green", "purple", "cyan"),
+        "sphere": COLORS,
+    },
+    "B": {
+        "cube": ("red", "green", "purple", "cyan"),
+        "cylinder": ("gray", "blue", "brown", "yellow"),
+        "sphere": COLORS,
+    },
+}
+
+#: Question types of accuracy tables: the last function of the program (13 of them).
+QUESTION_TYPES: Final = (
+    "exist",
+    "count",
+    "equal_integer",
+    "less_than",
+    "greater_than",
+    "query_size",
+    "query_color",
+    "query_material",
+    "query_shape",
+    "equal_size",
+    "equal_color",
+    "equal_material",
+    "equal_shape",
+)
