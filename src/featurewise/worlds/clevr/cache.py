@@ -1,0 +1,61 @@
+"""Pools that are made once and kept: several runs and arms train on the same pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from featurewise.worlds.clevr.data import build_pool
+from featurewise.worlds.clevr.generate import Recipe
+from featurewise.worlds.clevr.pool import FORMAT_VERSION
+from featurewise.worlds.clevr.words import VOCABULARY
+
+
+def cache_folder() -> Path:
+    """``$FEATUREWISE_CACHE``, else ``featurewise`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if chosen := os.environ.get("FEATUREWISE_CACHE"):
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "featurewise"
+
+
+def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> Path:
+    """The pool of a recipe, made in the cache if it is not there, with a progress bar.
+
+    Args:
+        recipe: what to draw and ask.
+        images: number of pictures.
+        workers: processes to draw in; all processors when not given.
+
+    Returns:
+        The pool's folder, for ``PoolSource``.
+
+    Raises:
+        WorldError: as ``build_pool``.
+    """
+    identity = {**asdict(recipe), "images": images, "format": FORMAT_VERSION, "words": VOCABULARY}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    folder = cache_folder() / "clevr" / digest[:16]
+    if (folder / "pool.json").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task(f"drawing pictures {recipe.width}x{recipe.height}", total=images)
+        return build_pool(
+            folder,
+            recipe,
+            images=images,
+            workers=(os.cpu_count() or 1) if workers is None else workers,
+            progress=lambda made, total: bar.update(task, completed=made),
+        )

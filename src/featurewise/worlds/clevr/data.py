@@ -1,0 +1,351 @@
+"""Training batches: drawn on the fly or from a pool on disk; :mod:`.disk` has those from files.
+
+Every source answers ``batch(step)`` as a pure function of its seed and the step. So the order of
+the batches is the same with any number of worker processes, and a run that stopped after step n
+goes on with step n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from featurewise.worlds.clevr import pool
+from featurewise.worlds.clevr.errors import WorldError
+from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe, derive_seed
+from featurewise.worlds.clevr.pool import Block, Plan, Pool, Progress
+from featurewise.worlds.clevr.programs import Program, question_type
+from featurewise.worlds.clevr.scene import Scene
+from featurewise.worlds.clevr.vocabulary import ANSWERS, ATTRIBUTES, QUESTION_TYPES
+from featurewise.worlds.clevr.words import encode
+
+
+@dataclass
+class Batch:
+    """Pictures and questions about them; one picture serves several questions.
+
+    Args:
+        images: the pictures, RGB.
+        image_index: row of ``images`` each question is about.
+        questions: token ids (positions in ``VOCABULARY``), padded with 0.
+        lengths: number of tokens of each question.
+        answers: position of each answer in ``ANSWERS``, -1 where unknown.
+        types: position of each question's type in ``QUESTION_TYPES``, -1 where unknown.
+        objects: what each picture shows, where that is known: positions of size, color, material
+            and shape in ``ATTRIBUTES`` and the place in a 480 x 320 picture, -1 for no object.
+    """
+
+    images: UInt8[Tensor, "I 3 H W"]
+    image_index: Int64[Tensor, "Q"]
+    questions: Int64[Tensor, "Q T"]
+    lengths: Int64[Tensor, "Q"]
+    answers: Int64[Tensor, "Q"]
+    types: Int64[Tensor, "Q"]
+    objects: Int64[Tensor, "I 10 6"] | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: v if v is None else v.to(device) for name, v in values.items()})
+
+
+def collate(
+    images: UInt8[Tensor, "I 3 H W"],
+    image_index: Sequence[int],
+    tokens: Sequence[Sequence[int] | NDArray[np.uint16]],
+    answers: Sequence[int],
+    types: Sequence[int],
+) -> Batch:
+    """A batch of questions of different lengths, padded with 0 to the longest.
+
+    Args:
+        images: the pictures.
+        image_index: row of ``images`` each question is about.
+        tokens: token ids of each question.
+        answers: position of each answer in ``ANSWERS``, or -1.
+        types: position of each question's type in ``QUESTION_TYPES``, or -1.
+
+    Raises:
+        WorldError: if the sequences differ in length, or a row is not one of ``images``.
+    """
+    counts = {len(image_index), len(tokens), len(answers), len(types)}
+    if len(counts) != 1:
+        raise WorldError(
+            f"image_index, tokens, answers and types must be of one length, got {sorted(counts)}"
+        )
+    if image_index and not 0 <= min(image_index) <= max(image_index) < len(images):
+        raise WorldError(f"image_index must lie in 0..{len(images) - 1}, got {list(image_index)}")
+    lengths = [len(ids) for ids in tokens]
+    questions = torch.zeros(len(tokens), max(lengths, default=0), dtype=torch.int64)
+    for row, ids in enumerate(tokens):
+        questions[row, : len(ids)] = torch.as_tensor(np.asarray(ids, dtype=np.int64))
+    return Batch(
+        images=images,
+        image_index=torch.tensor(image_index, dtype=torch.int64),
+        questions=questions,
+        lengths=torch.tensor(lengths, dtype=torch.int64),
+        answers=torch.tensor(answers, dtype=torch.int64),
+        types=torch.tensor(types, dtype=torch.int64),
+    )
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where batches come from."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step: always the same one."""
+        ...
+
+
+class _Steps(Dataset[Batch]):
+    """A source in the form ``DataLoader`` takes; an index is a step."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.source.batch(step)
+
+
+def stream(source: Source, start: int, stop: int, *, workers: int = 0) -> Iterator[Batch]:
+    """The batches of the steps from ``start`` up to ``stop``, made ahead by worker processes.
+
+    Args:
+        source: where the batches come from.
+        start: first step.
+        stop: the step after the last.
+        workers: processes to make batches in; 0 makes them in this one. The order is the same.
+    """
+    context = "spawn" if workers else None
+    loader: DataLoader[Batch] = DataLoader(
+        _Steps(source),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        multiprocessing_context=context,
+    )
+    return iter(loader)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineSource(Recipe):
+    """Batches of pictures and questions that nobody has seen before, drawn when asked for.
+
+    Batch ``step`` is block ``step`` of the recipe (see :class:`Recipe` for its settings), so the
+    counters that balance questions and answers start afresh in every batch.
+
+    Args:
+        images_per_batch: pictures in a batch.
+    """
+
+    images_per_batch: int = 16
+
+    def __post_init__(self) -> None:
+        Recipe.__post_init__(self)
+        if self.images_per_batch < 1:
+            raise WorldError(f"images_per_batch must be at least 1, got {self.images_per_batch}")
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step.
+
+        Raises:
+            WorldError: if ``step`` is negative.
+        """
+        _require_step(step)
+        block = make_block(self, step, self.images_per_batch)
+        rows = np.repeat(np.arange(len(block.counts)), block.counts).tolist()
+        images = torch.from_numpy(block.images)
+        batch = collate(images, rows, block.tokens, block.answers, block.types)
+        return replace(batch, objects=torch.from_numpy(block.objects).long())
+
+
+def make_block(recipe: Recipe, index: int, size: int) -> Block:
+    """Block number ``index`` of a recipe, ``size`` pictures, as arrays."""
+    scenes = recipe.scenes(index, size)
+    asked = recipe.questions(index, scenes)
+    questions = [question for about_one in asked for question in about_one]
+    return Block(
+        images=recipe.pictures(scenes).numpy(),
+        objects=object_table(scenes),
+        counts=[len(about_one) for about_one in asked],
+        tokens=[encode(question.text) for question in questions],
+        answers=[ANSWERS.index(question.answer) for question in questions],
+        types=[type_index(question.program) for question in questions],
+    )
+
+
+def object_table(scenes: Sequence[Scene]) -> NDArray[np.int16]:
+    """What scenes show, as ``Block.objects``; an object with no place in the picture is left out."""
+    table = np.full((len(scenes), 10, 6), -1, dtype=np.int16)
+    for row, scene in zip(table, scenes, strict=True):
+        placed = [thing for thing in scene.objects if thing.pixel is not None]
+        for cells, thing in zip(row, placed, strict=False):
+            values = [words.index(getattr(thing, name)) for name, words in ATTRIBUTES.items()]
+            cells[:] = [*values, *(thing.pixel or ())[:2]]
+    return table
+
+
+def type_index(program: Program) -> int:
+    """Position of a program's question type in ``QUESTION_TYPES``."""
+    return QUESTION_TYPES.index(question_type(program))
+
+
+def build_pool(
+    folder: Path | str,
+    recipe: Recipe,
+    *,
+    images: int,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Draw a pool of pictures and ask about them, for :class:`PoolSource` to serve.
+
+    Interrupted at any moment, the same call goes on with the first missing block; the result does
+    not depend on the interruption or on the number of workers.
+
+    Args:
+        folder: where to put it; made if missing.
+        recipe: what to draw and ask. Its questions are balanced in blocks of 250 pictures.
+        images: number of pictures.
+        workers: processes to draw in (each uses one thread); 0 draws in this process.
+        progress: called after each block with the pictures made so far and ``images``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WorldError: if ``images`` is not positive, the folder holds something else, or a worker
+            process died.
+    """
+    if images < 1:
+        raise WorldError(f"a pool needs at least 1 picture, got {images}")
+    settings = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
+    plan = Plan(
+        settings={**settings, "images": images},
+        shape=(images, 3, recipe.height, recipe.width),
+        block_size=BALANCE_BLOCK,
+        make=partial(make_block, recipe),
+    )
+    return pool.build(Path(folder), plan, workers=workers, progress=progress)
+
+
+class PoolSource:
+    """Batches from a pool, in a new random order every epoch.
+
+    In every epoch each picture comes once (less the few that do not fill a last batch). Asked for
+    k questions per picture of which there are n, it brings k others each time until all n had
+    their turn, and then deals them anew.
+
+    Args:
+        folder: a finished pool.
+        seed: decides the order; not negative.
+        images_per_batch: pictures in a batch.
+        questions_per_image: at most so many questions about each, or None for all of them.
+        verify: compare the files' SHA-256 with the manifest first.
+
+    Raises:
+        FormatError: if the pool is unfinished, altered or of another version.
+        WorldError: if an argument is out of its range, or the pool is smaller than one batch.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        seed: int = 0,
+        images_per_batch: int = 16,
+        questions_per_image: int | None = None,
+        verify: bool = True,
+    ) -> None:
+        self.pool = Pool(Path(folder), verify=verify)
+        if seed < 0:
+            raise WorldError(f"seed must not be negative, got {seed}")
+        if not 1 <= images_per_batch <= len(self.pool):
+            raise WorldError(
+                f"images_per_batch must lie in 1..{len(self.pool)}, the pictures of {folder}, "
+                f"got {images_per_batch}"
+            )
+        if questions_per_image is not None and questions_per_image < 1:
+            raise WorldError(f"questions_per_image must be at least 1, got {questions_per_image}")
+        self.seed = seed
+        self.images_per_batch = images_per_batch
+        self.questions_per_image = questions_per_image
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return len(self.pool) // self.images_per_batch
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step.
+
+        Raises:
+            WorldError: if ``step`` is negative.
+        """
+        _require_step(step)
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self.images_per_batch
+        pictures = self._shuffled(epoch)[start : start + self.images_per_batch]
+        return self._gather(pictures, [self._choose(int(p), epoch) for p in pictures])
+
+    def in_order(self, images_per_batch: int | None = None) -> Iterator[Batch]:
+        """Every picture once with all its questions, in the pool's order: for evaluation.
+
+        Args:
+            images_per_batch: pictures in a batch, by default as in training. The last batch may
+                be smaller.
+        """
+        size = images_per_batch or self.images_per_batch
+        for start in range(0, len(self.pool), size):
+            pictures = np.arange(start, min(start + size, len(self.pool)))
+            yield self._gather(pictures, [self._all(int(p)) for p in pictures])
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        # One tuple, read and replaced as a whole, so that threads may share a source.
+        order = self._order
+        if order is None or order[0] != epoch:
+            rng = np.random.default_rng(derive_seed(self.seed, 0, epoch))
+            order = (epoch, rng.permutation(len(self.pool)))
+            self._order = order
+        return order[1]
+
+    def _all(self, picture: int) -> NDArray[np.int64]:
+        return np.arange(self.pool.first[picture], self.pool.first[picture + 1])
+
+    def _choose(self, picture: int, epoch: int) -> NDArray[np.int64]:
+        questions = self._all(picture)
+        wanted = self.questions_per_image
+        if wanted is None or wanted >= len(questions):
+            return questions
+        deal, hand = divmod(epoch, len(questions) // wanted)
+        rng = np.random.default_rng(derive_seed(self.seed, 1, picture, deal))
+        return rng.permutation(questions)[hand * wanted : (hand + 1) * wanted]
+
+    def _gather(self, pictures: NDArray[np.int64], chosen: list[NDArray[np.int64]]) -> Batch:
+        questions = np.concatenate(chosen)
+        rows = np.repeat(np.arange(len(pictures)), [len(some) for some in chosen])
+        batch = collate(
+            torch.from_numpy(self.pool.images[pictures]),
+            rows.tolist(),
+            [self.pool.tokens(int(question)) for question in questions],
+            self.pool.answers[questions].tolist(),
+            self.pool.types[questions].tolist(),
+        )
+        return replace(batch, objects=torch.from_numpy(self.pool.objects[pictures]).long())
+
+
+def _require_step(step: int) -> None:
+    if step < 0:
+        raise WorldError(f"step must not be negative, got {step}")

@@ -1,0 +1,357 @@
+"""A pool: pictures and questions as arrays on disk, mapped into memory, quick to draw from.
+
+A finished pool is a folder with three files:
+
+* ``images.npy``: uint8 (pictures, 3, height, width);
+* ``questions.safetensors``: ``tokens`` (every question's ids, one after the other), ``starts``
+  (where each question begins in them, and the end), ``first`` (the first question of each picture,
+  and the end), ``answers`` and ``types`` (-1 where unknown), and ``objects`` (what each picture
+  shows and where, see ``Block``);
+* ``pool.json``: settings, vocabulary, and the SHA-256 of the two others. It is written last, so a
+  pool without it is unfinished.
+
+Pools are made block by block. A block counts as made when its part file lies in the folder with
+the right hash of its pictures, so making a pool can be interrupted at any moment and taken up
+again, by any number of processes, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from featurewise.worlds.clevr.errors import FormatError, WorldError
+from featurewise.worlds.clevr.files import as_json, file_sha256, write_whole
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
+from featurewise.worlds.clevr.words import VOCABULARY
+
+FORMAT_VERSION: Final = 2
+IMAGES, QUESTIONS, MANIFEST = "images.npy", "questions.safetensors", "pool.json"
+_PARTS, _SETTINGS, _UNFINISHED = "parts", "settings.json", "unfinished.npy"
+
+#: Called with the number of pictures made so far and the number wanted.
+Progress = Callable[[int, int], None]
+#: Names and values that decide the content of a pool, fit for JSON.
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive pictures of a pool with their questions.
+
+    Args:
+        images: uint8 (I, 3, H, W).
+        counts: number of questions about each of the I pictures.
+        tokens: token ids of each question, picture by picture.
+        answers: index in ``ANSWERS`` of each question's answer, or -1.
+        types: index in ``QUESTION_TYPES`` of each question's type, or -1.
+        objects: int16 (I, 10, 6), size, color, material and shape of each object as positions in
+            ``ATTRIBUTES``, and its place in a 480 x 320 picture; -1 where there is no object.
+    """
+
+    images: NDArray[np.uint8]
+    objects: NDArray[np.int16]
+    counts: Sequence[int]
+    tokens: Sequence[Sequence[int] | NDArray[np.uint16]]
+    answers: Sequence[int]
+    types: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pool will hold: its size, and how each of its blocks is made.
+
+    Args:
+        settings: what decides the content; a folder begun with other settings is refused.
+        shape: (pictures, 3, height, width).
+        block_size: pictures in a block (the last one may be shorter).
+        make: block index and its number of pictures -> the block. It is sent to other processes
+            when there are several, so it must be a function of a module or a method of a record.
+    """
+
+    settings: Settings
+    shape: tuple[int, int, int, int]
+    block_size: int
+    make: Callable[[int, int], Block]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.shape[0] // self.block_size)
+
+    def rows(self, block: int) -> slice:
+        """The pictures of block number ``block``."""
+        start = block * self.block_size
+        return slice(start, min(start + self.block_size, self.shape[0]))
+
+
+def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | None = None) -> Path:
+    """Make the pool of ``plan`` in ``folder``, or take up where an interrupted run stopped.
+
+    Args:
+        folder: made if it is missing.
+        plan: what to make.
+        workers: processes to make blocks in; 0 makes them in this one.
+        progress: called after each block.
+
+    Returns:
+        The folder, now a finished pool.
+
+    Raises:
+        WorldError: if the folder holds a pool of other settings, or a worker process died.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / MANIFEST).exists():
+        _require_same(folder / MANIFEST, plan)
+        _clear(folder)
+        return folder
+    _begin(folder, plan)
+    total = plan.shape[0]
+    pending = [block for block in range(plan.blocks) if not _is_made(folder, plan, block)]
+    made = total - sum(_length(plan, block) for block in pending)
+    if progress and made:
+        progress(made, total)
+    for block in _made_in(folder, plan, pending, workers):
+        made += _length(plan, block)
+        if progress:
+            progress(made, total)
+    _finish(folder, plan)
+    _clear(folder)
+    return folder
+
+
+def _length(plan: Plan, block: int) -> int:
+    rows = plan.rows(block)
+    return int(rows.stop - rows.start)
+
+
+def _begin(folder: Path, plan: Plan) -> None:
+    (folder / _PARTS).mkdir(exist_ok=True)
+    if (folder / _SETTINGS).exists():
+        _require_same(folder / _SETTINGS, plan)
+    else:
+        write_whole(folder / _SETTINGS, as_json({"settings": dict(plan.settings)}))
+    images = folder / IMAGES
+    if not images.exists():
+        # Renamed when it has its full size: a kill must not leave a file cut short.
+        unfinished = folder / _UNFINISHED
+        np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=plan.shape).flush()
+        unfinished.replace(images)
+
+
+def _require_same(path: Path, plan: Plan) -> None:
+    found = _read_json(path).get("settings")
+    wanted = json.loads(as_json(dict(plan.settings)))
+    if found != wanted:
+        raise WorldError(
+            f"{path}: this folder was begun with other settings ({found}) than the wanted ones "
+            f"({wanted}); name another folder, or delete this one"
+        )
+
+
+def _made_in(folder: Path, plan: Plan, pending: Sequence[int], workers: int) -> Iterator[int]:
+    """Make the ``pending`` blocks; yields each when it is on disk."""
+    if workers == 0:
+        for block in pending:
+            yield _make(folder, plan, block)
+        return
+    # spawn: forking a process in which torch has started its threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as executor:
+        futures = [executor.submit(_make, folder, plan, block) for block in pending]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise WorldError(
+                f"{folder}: a worker process died (killed, or out of memory); "
+                "run the same call again to go on from the last finished block"
+            ) from error
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _part(folder: Path, block: int) -> Path:
+    return folder / _PARTS / f"{block:06d}.safetensors"
+
+
+def _make(folder: Path, plan: Plan, block: int) -> int:
+    """Make one block: pictures first, then the part file that vouches for them."""
+    rows = plan.rows(block)
+    made = plan.make(block, _length(plan, block))
+    images = np.lib.format.open_memmap(folder / IMAGES, mode="r+")
+    images[rows] = made.images
+    images.flush()
+    digest = hashlib.sha256(made.images.tobytes()).digest()
+    arrays: dict[str, NDArray[Any]] = {
+        "images_sha256": np.frombuffer(digest, dtype=np.uint8).copy(),
+        "counts": np.asarray(made.counts, dtype=np.int64),
+        "lengths": np.asarray([len(tokens) for tokens in made.tokens], dtype=np.int64),
+        "tokens": _flat(made.tokens),
+        "answers": np.asarray(made.answers, dtype=np.int8),
+        "types": np.asarray(made.types, dtype=np.int8),
+        "objects": made.objects,
+    }
+    write_whole(_part(folder, block), save(arrays))
+    return block
+
+
+def _flat(tokens: Sequence[Sequence[int] | NDArray[np.uint16]]) -> NDArray[np.uint16]:
+    rows = [np.asarray(ids, dtype=np.uint16) for ids in tokens]
+    return np.concatenate(rows) if rows else np.zeros(0, np.uint16)
+
+
+def _is_made(folder: Path, plan: Plan, block: int) -> bool:
+    path = _part(folder, block)
+    if not path.exists():
+        return False
+    images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+    digest = hashlib.sha256(images[plan.rows(block)].tobytes()).digest()
+    return _read_arrays(path)["images_sha256"].tobytes() == digest
+
+
+def _finish(folder: Path, plan: Plan) -> None:
+    """Join the parts and write the manifest, which makes the pool a finished one."""
+    parts = [_read_arrays(_part(folder, block)) for block in range(plan.blocks)]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    questions = {
+        "tokens": joined["tokens"],
+        "starts": _running_total(joined["lengths"]),
+        "first": _running_total(joined["counts"]),
+        "answers": joined["answers"],
+        "types": joined["types"],
+        "objects": joined["objects"],
+    }
+    write_whole(folder / QUESTIONS, save(questions))
+    manifest = {
+        "format": FORMAT_VERSION,
+        "settings": dict(plan.settings),
+        "pictures": plan.shape[0],
+        "questions": len(joined["answers"]),
+        "vocabulary": list(VOCABULARY),
+        "answers": list(ANSWERS),
+        "types": list(QUESTION_TYPES),
+        "sha256": {name: file_sha256(folder / name) for name in (IMAGES, QUESTIONS)},
+    }
+    write_whole(folder / MANIFEST, as_json(manifest))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what was needed on the way only."""
+    shutil.rmtree(folder / _PARTS, ignore_errors=True)
+    (folder / _SETTINGS).unlink(missing_ok=True)
+
+
+def _running_total(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+class Pool:
+    """A finished pool, opened for reading.
+
+    Args:
+        folder: where :func:`build` made it.
+        verify: read both files once and compare their SHA-256 with the manifest.
+
+    Raises:
+        FormatError: if a file is missing, altered, of another version, or was made with another
+            vocabulary.
+    """
+
+    images: NDArray[np.uint8]
+    first: NDArray[np.int64]
+    answers: NDArray[np.int8]
+    types: NDArray[np.int8]
+    objects: NDArray[np.int16]
+
+    def __init__(self, folder: Path, *, verify: bool = True) -> None:
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise FormatError.at(path, "not found; the folder holds no finished pool")
+        manifest = _read_json(path)
+        _check_manifest(path, manifest)
+        if verify:
+            _check_hashes(folder, manifest)
+        self.folder = folder
+        self.settings: Settings = manifest["settings"]
+        try:
+            self.images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise FormatError.at(folder / IMAGES, str(error)) from error
+        arrays = _read_arrays(folder / QUESTIONS)
+        self._tokens, self._starts = arrays["tokens"], arrays["starts"]
+        self.first, self.answers, self.types = arrays["first"], arrays["answers"], arrays["types"]
+        self.objects = arrays["objects"]
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.images)
+
+    def __reduce__(self) -> tuple[Callable[[Path], Pool], tuple[Path]]:
+        # Another process maps the files itself; the mapped pictures would be sent byte by byte.
+        return _reopen, (self.folder,)
+
+    def tokens(self, question: int) -> NDArray[np.uint16]:
+        """The token ids of question number ``question``."""
+        return self._tokens[self._starts[question] : self._starts[question + 1]]
+
+
+def _reopen(folder: Path) -> Pool:
+    return Pool(folder, verify=False)
+
+
+def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    if manifest.get("format") != FORMAT_VERSION:
+        raise FormatError.at(path, f"format {manifest.get('format')!r} instead of {FORMAT_VERSION}")
+    for name in ("settings", "sha256"):
+        if not isinstance(manifest.get(name), dict):
+            raise FormatError.at(path, f'"{name}" is missing or no object')
+    contracts = {"vocabulary": VOCABULARY, "answers": ANSWERS, "types": QUESTION_TYPES}
+    for name, expected in contracts.items():
+        if manifest.get(name) != list(expected):
+            raise FormatError.at(path, f"made with other {name}; make the pool again")
+
+
+def _check_hashes(folder: Path, manifest: Mapping[str, Any]) -> None:
+    for name in (IMAGES, QUESTIONS):
+        path, expected = folder / name, manifest["sha256"].get(name)
+        if not path.is_file():
+            raise FormatError.at(path, "not found")
+        found = file_sha256(path)
+        if found != expected:
+            raise FormatError.at(path, f"altered: SHA-256 {found} instead of {expected}")
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise FormatError.at(path, str(error)) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError.at(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise FormatError.at(path, "not a JSON object")
+    return content
