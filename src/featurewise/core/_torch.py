@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
@@ -79,6 +80,13 @@ def node_number(node: Node) -> int:
     return node._sequence_nr()
 
 
+def node_metadata(node: Node) -> dict[str, Any]:
+    """What has been left at a node; lives as long as its graph."""
+    left: Any = node.metadata  # a property, which the stub calls a method
+    found: dict[str, Any] = left
+    return found
+
+
 def in_transform() -> bool:
     """Whether a functorch transform (grad, vmap, ...) is under way; it has no autograd nodes."""
     return torch._C._functorch.peek_interpreter_stack() is not None
@@ -90,13 +98,27 @@ def in_function_forward() -> bool:
     Reentrant checkpointing (of torch, fairscale or DeepSpeed) is recognised by this. It walks the
     Python stack, so ask only where the answer matters.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         names = frame.f_code.co_varnames
         if frame.f_code.co_argcount and isinstance(frame.f_locals.get(names[0]), FunctionCtx):
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False
+
+
+def _backward_now() -> bool:
+    return graph_task() != -1
+
+
+# Asked once, when code is traced, and then a constant of it. The public decorator imports all of
+# the compiler for setting this attribute.
+_backward_now._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def traced_in_backward() -> bool:
+    """Whether the code under way was traced by the compiler in the middle of a backward pass."""
+    return _backward_now()
 
 
 # --- shapes without arithmetic -------------------------------------------------------------------

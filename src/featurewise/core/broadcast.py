@@ -86,7 +86,7 @@ def check_parameter(
         raise KindError(f"{where}: {name} must be floating point, got {value.dtype}")
     if value.device != x.device:
         raise KindError(f"{where}: {name} is on {value.device}, x is on {x.device}")
-    if value.shape == shape:
+    if value.ndim == len(shape) and value.shape == shape:  # sizes of other ranks may be symbols
         return
     if batch_axis is not None and value.shape[: 1 + len(shape)] == (x.shape[batch_axis], *shape):
         rest = value.shape[1 + len(shape) :]

@@ -404,7 +404,7 @@ def check_values(
     """
     if not isinstance(values, Mapping):
         raise KindError(
-            f"{where}: parameters must be a mapping of names to tensors, "
+            f"{where}: values must be a mapping of parameter names to tensors, "
             f"got {type(values).__name__}"
         )
     if values.keys() != expected.keys():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ class TaskRepresentation:
                 raise ShapeError(
                     f"stack takes single tasks (N,), cat takes batches (B, N): got {task}"
                 )
+            if task.flat.shape[1:] != tasks[0].flat.shape[1:]:
+                raise ShapeError(f"tasks of different positions: {tasks[0]} and {task}")
         return cls(tasks[0].layout, join([task.flat for task in tasks]))
 
     # --- reading ---------------------------------------------------------------------------------
@@ -125,7 +128,8 @@ class TaskRepresentation:
 
         Raises:
             LayoutError: if there is no such site.
-            ShapeError: rows of a single task.
+            ShapeError: rows of a single task, or one row by its number where tasks have
+                positions (its shape would be none of a task; take a slice of one).
             KindError: another kind of key.
             IndexError: no such row.
         """
@@ -136,7 +140,10 @@ class TaskRepresentation:
             raise KindError(f"key must be a site's name or rows of the batch, got {key!r}")
         if self.flat.ndim == 1:
             raise ShapeError("a single task has no rows; index it by the name of a site")
-        return self._with(self.flat[key])
+        rows = self.flat[key]
+        if rows.ndim < self.flat.ndim and rows.ndim > 1:
+            raise ShapeError(f"{self} has positions: take task[i : i + 1], which keeps its batch")
+        return self._with(rows)
 
     def __len__(self) -> int:
         """Number of rows of a batch.
@@ -169,19 +176,19 @@ class TaskRepresentation:
         start, end = self._pair(other)
         return self._with(start - end)
 
-    def __mul__(self, weight: float | Tensor) -> TaskRepresentation:
+    def __mul__(self, weight: int | float | Tensor) -> TaskRepresentation:
         """Scale by a number, or row by row with a tensor ``(B,)``."""
         return self._with(self.flat * _weight(weight, self.flat))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, weight: float | Tensor) -> TaskRepresentation:
+    def __truediv__(self, weight: int | float | Tensor) -> TaskRepresentation:
         return self._with(self.flat / _weight(weight, self.flat))
 
     def __neg__(self) -> TaskRepresentation:
         return self._with(-self.flat)
 
-    def lerp(self, other: TaskRepresentation, weight: float | Tensor) -> TaskRepresentation:
+    def lerp(self, other: TaskRepresentation, weight: int | float | Tensor) -> TaskRepresentation:
         """``(1 - weight) * self + weight * other``; ``weight`` a number or one per row ``(B,)``.
 
         Exactly ``self`` at 0 and ``other`` at 1.
@@ -275,9 +282,11 @@ def _weight(weight: object, flat: Tensor) -> Any:
                 f"for flat {shape_of(flat)}"
             )
         return weight.reshape((-1,) + (1,) * (flat.ndim - 1))
-    if not isinstance(weight, int | float | Tensor):
+    if isinstance(weight, Tensor):
+        return weight
+    if not isinstance(weight, Real):
         raise KindError(f"weight must be a number or a tensor, got {type(weight).__name__}")
-    return weight
+    return float(weight)
 
 
 def _check_same(mine: Layout, theirs: Layout, where: str = "") -> None:

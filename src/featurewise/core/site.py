@@ -102,8 +102,10 @@ class Site:
             ShapeError: if a value does not make sense.
             OperationError: if its operation cannot be restored.
         """
+        if not isinstance(data, Mapping):
+            raise LayoutError(f"not a site: {data!r}")
+        fields = dict(data)
         try:
-            fields = dict(data)
             fields["operation"] = Operation.from_json(fields["operation"])
             if fields["extent"] is not None:
                 fields["extent"] = tuple(fields["extent"])

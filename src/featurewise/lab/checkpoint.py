@@ -1,0 +1,223 @@
+"""A checkpoint is a folder that appears whole, and is believed only when its hashes agree.
+
+Saving writes the files into a temporary sibling, syncs each, seals them with a manifest
+(SHA-256 and size of every file, format version), renames the folder and syncs the parent.
+A reader therefore sees the whole checkpoint or none, whenever the writer is killed.
+
+Loading reads every file once, compares the hashes, and only then looks inside: a
+safetensors file has no checksum of its own, and a flipped bit in it loads silently.
+
+``tensors.safetensors`` holds the tensors, ``state.json`` all else, ``manifest.json`` the seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from featurewise.lab.errors import CheckpointError, CheckpointWarning, FormatVersionError
+from featurewise.lab.files import storage_errors, sync_folder, write_file
+from featurewise.lab.state import State, flatten, unflatten
+
+FORMAT = 1
+_MANIFEST, _STATE, _TENSORS = "manifest.json", "state.json", "tensors.safetensors"
+
+
+def save(folder: Path | str, state: State) -> None:
+    """Stores a nested state (see `featurewise.lab.state`) as a new folder.
+
+    Args:
+        folder: must not exist; its parent must.
+        state: nested dicts, lists, tuples, tensors, strings, numbers, booleans, None.
+
+    Raises:
+        CheckpointError: the folder exists already, or the state holds something else.
+        StorageError: the disk is full or not writable. Nothing is left behind, and
+            earlier checkpoints are untouched.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise CheckpointError(f"{folder}: exists already; a checkpoint is never overwritten")
+    text, tensors = flatten(state)
+    files = {_STATE: text.encode(), _TENSORS: safetensors.torch.save(tensors)}
+    files[_MANIFEST] = _sealed({"files": _listing(files), "format": FORMAT})
+    temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
+    try:
+        with storage_errors(folder, "Free some space and resume; older checkpoints are intact."):
+            temporary.mkdir()
+            for name, content in files.items():
+                write_file(temporary / name, content)
+            sync_folder(temporary)
+            temporary.rename(folder)
+            sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load(folder: Path | str) -> dict[str, Any]:
+    """Reads a checkpoint, every hash verified before anything is interpreted.
+
+    Returns:
+        The state as it was saved; tensors on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, or with a file too few or too many. The message
+            begins with the path and names the file.
+        FormatVersionError: whole, but of another format.
+    """
+    folder = Path(folder)
+    files = _verified(folder)
+    tensors = safetensors.torch.load(files[_TENSORS])
+    return unflatten(files[_STATE].decode(), tensors)
+
+
+def _listing(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each file."""
+    return {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in sorted(files.items())
+    }
+
+
+def _sealed(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as it is on disk, with its own hash. This much never changes with a format."""
+    seal = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
+    return json.dumps({**manifest, "seal": seal}, indent=1).encode()
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    """The files of a checkpoint, proved equal to what was written."""
+    try:
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    if _MANIFEST not in files:
+        raise CheckpointError(f"{folder}: is not a checkpoint: it has no {_MANIFEST}")
+    listed = _read_manifest(folder, files.pop(_MANIFEST))
+    found = _listing(files)
+    for name in sorted(listed.keys() | found.keys()):
+        if name not in found:
+            raise CheckpointError(f"{folder}: {name} is missing")
+        if name not in listed:
+            raise CheckpointError(f"{folder}: {name} does not belong there")
+        if listed[name] != found[name]:
+            raise CheckpointError(f"{folder}: {name} is damaged")
+    return files
+
+
+def _read_manifest(folder: Path, content: bytes) -> dict[str, Any]:
+    """What the manifest says of the files, once it is proved whole and of this format."""
+    try:
+        manifest = json.loads(content)
+        manifest.pop("seal")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CheckpointError(f"{folder}: {_MANIFEST} is damaged") from None
+    if _sealed(manifest) != content:
+        raise CheckpointError(f"{folder}: {_MANIFEST} is damaged")
+    if manifest["format"] != FORMAT:
+        raise FormatVersionError(
+            f"{folder}: has format {manifest['format']}, this version of featurewise reads {FORMAT}"
+        )
+    files: dict[str, Any] = manifest["files"]
+    return files
+
+
+class CheckpointStore:
+    """The numbered checkpoints of one run: ``step-00000123`` holds the state after 123 steps.
+
+    One writer at a time, readers at any time. Each save first clears away what interrupted
+    ones left.
+
+    Args:
+        folder: created when missing.
+        keep: how many of the newest checkpoints stay; at least 2, so that a damaged one
+            has a predecessor.
+
+    Raises:
+        CheckpointError: `keep` is below 2.
+        StorageError: the folder cannot be created.
+    """
+
+    def __init__(self, folder: Path | str, *, keep: int = 3) -> None:
+        if keep < 2:
+            raise CheckpointError(f"{folder}: keep must be at least 2, not {keep}")
+        self.folder = Path(folder)
+        self.keep = keep
+        with storage_errors(self.folder, "Choose a folder that can be written."):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, sound or not, in ascending order."""
+        names = (re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.iterdir())
+        return sorted(int(name[1]) for name in names if name)
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of `step` is or would be."""
+        return self.folder / f"step-{step:08d}"
+
+    def save(self, step: int, state: State) -> Path:
+        """Stores `state` as the newest checkpoint, then removes those beyond `keep`.
+
+        Raises:
+            CheckpointError: this step is stored already.
+            StorageError: see `save`; nothing was removed.
+        """
+        path = self.path(step)
+        for leftover in [*self.folder.glob(".writing-*"), *self.folder.glob(".removing-*")]:
+            shutil.rmtree(leftover, ignore_errors=True)
+        save(path, {"step": step, "state": state})
+        for old in self.steps()[: -self.keep]:
+            self._remove(old)
+        return path
+
+    def load(self, step: int) -> dict[str, Any]:
+        """The state saved after `step` steps.
+
+        Raises:
+            CheckpointError: see `load`; also when the folder holds another step.
+        """
+        content = load(self.path(step))
+        if content.get("step") != step:
+            raise CheckpointError(f"{self.path(step)}: holds step {content.get('step')!r}")
+        state: dict[str, Any] = content["state"]
+        return state
+
+    def latest(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest sound checkpoint and its step; None when there is none.
+
+        Damaged ones are passed over, each with a `CheckpointWarning` saying why.
+
+        Raises:
+            FormatVersionError: the newest is of a newer format: not damaged, so not passed over.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return step, self.load(step)
+            except FormatVersionError:
+                raise
+            except CheckpointError as error:
+                warnings.warn(
+                    f"{error}; falling back to the one before", CheckpointWarning, stacklevel=2
+                )
+        return None
+
+    def discard_after(self, step: int) -> None:
+        """Removes every checkpoint later than `step`: the run goes on from there."""
+        for later in [found for found in self.steps() if found > step]:
+            self._remove(later)
+
+    def _remove(self, step: int) -> None:
+        # Renamed first: a checkpoint half removed must not look like a damaged one.
+        doomed = self.folder / f".removing-{self.path(step).name}"
+        shutil.rmtree(doomed, ignore_errors=True)
+        self.path(step).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)

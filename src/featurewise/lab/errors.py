@@ -1,0 +1,56 @@
+"""What can go wrong in the lab, one type for each kind of trouble."""
+
+from __future__ import annotations
+
+import signal
+
+
+class LabError(ValueError):
+    """Training was asked for something it cannot do, or met something it cannot use."""
+
+
+class CheckpointError(LabError):
+    """A checkpoint is damaged, incomplete, of another format, or of another run.
+
+    The message begins with the path.
+    """
+
+
+class FormatVersionError(CheckpointError):
+    """A checkpoint is sound, but of a format that this version does not read."""
+
+
+class StorageError(LabError):
+    """A file of a run could not be written, most often because the disk is full.
+
+    What was complete before stays complete. The message begins with the path.
+    """
+
+
+class DivergedError(LabError):
+    """A training metric became infinite or NaN. Nothing of it was saved."""
+
+
+class WorkerError(LabError):
+    """A process that prepares batches died or failed."""
+
+
+class CheckpointWarning(UserWarning):
+    """A damaged checkpoint was passed over for an older one."""
+
+
+class Interrupted(SystemExit):
+    """Training was told to stop; its state is saved and the run can be resumed.
+
+    Left uncaught it ends the program with the usual code of that signal (130 for
+    Ctrl-C, 143 for SIGTERM), without a traceback.
+
+    Attributes:
+        signal: the signal that asked.
+        step: number of completed, saved steps.
+    """
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(128 + signum)
+        self.signal = signal.Signals(signum)
+        self.step = step

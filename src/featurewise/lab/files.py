@@ -1,0 +1,72 @@
+"""Writing that survives a power cut, and a folder that one process at a time writes to."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from featurewise.lab.errors import LabError, StorageError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Creates a new file and returns once its content is on the disk (mode obeys umask)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Writes all of `content`; one `os.write` may take only a part (at most 2 GiB)."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns once the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(path: Path, remedy: str) -> Iterator[None]:
+    """Turns the system's write errors into a `StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else (error.strerror or str(error))
+        raise StorageError(f"{path}: could not be written: {reason}. {remedy}") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of `folder` until left; the system unlocks when we die.
+
+    Where the system has no such locks (Windows), nothing is kept out.
+
+    Raises:
+        LabError: another process is in there.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        # A record lock: worker processes forked from here do not inherit it and so cannot
+        # keep it when we are killed.
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LabError(f"{folder}: another process is training here") from error
+        yield

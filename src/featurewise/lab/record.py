@@ -1,0 +1,197 @@
+"""The record of a published system: all a reader, the loop and the card need to know of it.
+
+A system file ends in one `System`. A variant is derived from its relative with
+`dataclasses.replace` and never copied. The lab knows systems only through this record.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from torch import nn
+
+from featurewise.lab.errors import LabError
+from featurewise.lab.loop import Every
+from featurewise.lab.results import Measurement, Results
+from featurewise.lab.source import Source
+from featurewise.lab.stepper import Stepper
+
+PRESETS = ("tiny", "small", "paper")
+"""Seconds, for the tests; at most 15 minutes on two CPU cores; one GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a preset fixes. A system subclasses it, frozen, and adds its own fields.
+
+    Attributes:
+        steps: training steps.
+        every: how often to log, evaluate and save.
+        workers: processes that prepare batches.
+    """
+
+    steps: int
+    every: Every = field(default_factory=Every)
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise LabError(f"a preset trains for at least 1 step, not {self.steps}")
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """Where a system comes from.
+
+    Attributes:
+        citation: authors, year, title, venue.
+        url: of the paper.
+        where: the equation or figure that the system file reads like.
+    """
+
+    citation: str
+    url: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One thing compared: the system, a baseline, or a control.
+
+    Attributes:
+        name: short, as in ``shuffled``.
+        what: one sentence that says what it does differently.
+    """
+
+    name: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        held: whether the measured value bears it out.
+        value: the measured value.
+    """
+
+    held: bool
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A falsifiable sentence with numbers, and the code that decides it.
+
+    Attributes:
+        sentence: as in "The system is at least 20 points above the shuffled control."
+        judge: results -> verdict; may raise `LabError` when an arm was not tried.
+
+    Raises:
+        LabError: the sentence has no number.
+    """
+
+    sentence: str
+    judge: Callable[[Results], Verdict]
+
+    def __post_init__(self) -> None:
+        if not re.search(r"\d", self.sentence):
+            raise LabError(f"a claim without a number cannot fail: {self.sentence!r}")
+
+    def check(self, results: Results) -> Verdict | None:
+        """Held or failed, with the value; None when the results do not decide it."""
+        try:
+            verdict = self.judge(results)
+        except LabError:
+            return None
+        # A NaN compares false both ways, so it must never count as held.
+        return Verdict(verdict.held and math.isfinite(verdict.value), verdict.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class System(Generic[SettingsT]):
+    """A published system.
+
+    Attributes:
+        name: as its file is called.
+        title: what people call it.
+        what: one or two sentences: which network, at which sites, with which operation, by
+            which generator, on which world.
+        paper: where it comes from.
+        world: the data, in a sentence; never under an official data set's name.
+        licence: of the data.
+        presets: ``tiny``, ``small`` and ``paper``, and others by name.
+        arms: the system first, then baselines and controls.
+        build: (settings, arm) -> network, initialised from the global seed.
+        stepper: (network, settings, arm) -> what a step does.
+        data: (settings, arm, seed) -> training batches by index.
+        evaluate: (stepper, settings, arm) -> what was measured on held-out data.
+        claims: what must come out.
+        departures: how it differs from the paper, a sentence each.
+        band: what to expect, as in "93 to 96 % at small".
+        cost: preset -> what it takes, as in "12 minutes on 2 CPU cores".
+
+    Raises:
+        LabError: a part is missing or contradicts another; the message begins with the name.
+    """
+
+    name: str
+    title: str
+    what: str
+    paper: Paper
+    world: str
+    licence: str
+    presets: Mapping[str, SettingsT]
+    arms: tuple[Arm, ...]
+    build: Callable[[SettingsT, Arm], nn.Module]
+    stepper: Callable[[nn.Module, SettingsT, Arm], Stepper]
+    data: Callable[[SettingsT, Arm, int], Source[Any]]
+    evaluate: Callable[[Any, SettingsT, Arm], Measurement]
+    claims: tuple[Claim, ...]
+    departures: tuple[str, ...]
+    band: str
+    cost: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise LabError(f"{self.name!r}: a system is called like its file: lower_case")
+        if not set(PRESETS) <= self.presets.keys() or self.cost.keys() != self.presets.keys():
+            raise LabError(f"{self.name}: presets and cost must have the same names, {PRESETS} too")
+        if not names or len(set(names)) < len(names):
+            raise LabError(f"{self.name}: arms must have different names, at least one: {names}")
+        if not self.claims:
+            raise LabError(f"{self.name}: a system claims something")
+
+    def arm(self, name: str) -> Arm:
+        """The arm of this name.
+
+        Raises:
+            LabError: there is none.
+        """
+        return _named({arm.name: arm for arm in self.arms}, name, f"{self.name}: arm")
+
+    def preset(self, name: str) -> SettingsT:
+        """The settings of this name.
+
+        Raises:
+            LabError: there are none.
+        """
+        return _named(self.presets, name, f"{self.name}: preset")
+
+
+ThingT = TypeVar("ThingT")
+
+
+def _named(things: Mapping[str, ThingT], name: str, kind: str) -> ThingT:
+    if name not in things:
+        raise LabError(f"{kind} {name!r} is unknown; there is {', '.join(things)}")
+    return things[name]

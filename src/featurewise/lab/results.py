@@ -1,0 +1,248 @@
+"""What runs measured: proportions with intervals, tables by type, spread over seeds.
+
+Two kinds of uncertainty are kept apart: that of one accuracy, from the number of questions
+asked (Wilson interval), and that of a method, from the number of seeds trained (Student's t).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featurewise.lab.errors import LabError
+
+_NORMAL = 1.959963984540054
+# 97.5 % quantiles of Student's t with 1, 2, ... 30 degrees of freedom.
+_STUDENT = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """So many right out of so many.
+
+    Raises:
+        LabError: not ``0 <= correct <= total`` or `total` is 0.
+    """
+
+    correct: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.correct <= self.total or self.total == 0:
+            raise LabError(f"{self.correct} right out of {self.total} is no proportion")
+
+    @property
+    def value(self) -> float:
+        """The proportion, in [0, 1]."""
+        return self.correct / self.total
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's score interval, 95 % (Wilson 1927); exact enough near 0 and 1."""
+        n, p, z = self.total, self.value, _NORMAL
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+
+    def __add__(self, other: Proportion) -> Proportion:
+        """Both together."""
+        return Proportion(self.correct + other.correct, self.total + other.total)
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Mean of independent runs and its 95 % interval by Student's t; infinite for one run.
+
+    Raises:
+        LabError: there are no values.
+    """
+    n = len(values)
+    if n == 0:
+        raise LabError("an interval over seeds needs at least one run")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = _student(n - 1) * deviation / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
+
+
+def _student(freedom: int) -> float:
+    """The quantile: from the table, beyond it by the first Cornish-Fisher term."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    return _NORMAL + (_NORMAL**3 + _NORMAL) / (4 * freedom)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one evaluation found.
+
+    Attributes:
+        accuracy: over everything asked; None where right and wrong make no sense.
+        by_type: the same, split by kind of question.
+        values: other numbers by name (losses, errors, distances).
+    """
+
+    accuracy: Proportion | None = None
+    by_type: Mapping[str, Proportion] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def number(self, name: str = "accuracy") -> float:
+        """The accuracy (``accuracy``), that of one type, or one of the values, by name.
+
+        Raises:
+            LabError: there is no such number; the message lists those there are.
+        """
+        proportions = {**({"accuracy": self.accuracy} if self.accuracy else {}), **self.by_type}
+        if name in proportions:
+            return proportions[name].value
+        if name in self.values:
+            return self.values[name]
+        known = ", ".join([*proportions, *self.values]) or "nothing"
+        raise LabError(f"nothing called {name!r} was measured; there is {known}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One arm trained with one seed, and what it measured.
+
+    Attributes:
+        arm: name of the arm.
+        seed: of weights, data order and noise.
+        steps: training steps taken.
+        seconds: training time.
+        parameters: number of trainable parameters.
+        measured: what evaluation found.
+    """
+
+    arm: str
+    seed: int
+    steps: int
+    seconds: float
+    parameters: int
+    measured: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All trials of one system at one preset.
+
+    Attributes:
+        system: name of the system.
+        preset: which settings.
+        trials: in the order they were run.
+        hardware: what they ran on (see `featurewise.lab.hardware.describe`).
+    """
+
+    system: str
+    preset: str
+    trials: tuple[Trial, ...]
+    hardware: Mapping[str, str] = field(default_factory=dict)
+
+    def arms(self) -> list[str]:
+        """Names of the arms that were tried, in order."""
+        return list(dict.fromkeys(trial.arm for trial in self.trials))
+
+    def of(self, arm: str) -> list[Trial]:
+        """The trials of one arm.
+
+        Raises:
+            LabError: it was not tried.
+        """
+        found = [trial for trial in self.trials if trial.arm == arm]
+        if not found:
+            raise LabError(f"{self.system}: no trial of arm {arm!r}; there is {self.arms()}")
+        return found
+
+    def mean(self, arm: str, name: str = "accuracy") -> Interval:
+        """A number of one arm, over its seeds."""
+        return over_seeds([trial.measured.number(name) for trial in self.of(arm)])
+
+    def to_json(self) -> str:
+        """As JSON text, which `from_json` reads back exactly."""
+        content = {
+            "system": self.system,
+            "preset": self.preset,
+            "hardware": dict(self.hardware),
+            "trials": [_trial_to_json(trial) for trial in self.trials],
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Results:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            LabError: the text is not JSON, or not of this form.
+        """
+        try:
+            content = json.loads(text)
+            trials = tuple(_trial_from_json(trial) for trial in content["trials"])
+            return cls(content["system"], content["preset"], trials, content["hardware"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise LabError(f"these are no results: {type(error).__name__}: {error}") from error
+
+    def save(self, path: Path | str) -> None:
+        """Writes `to_json` to a file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Results:
+        """Reads a file that `save` wrote.
+
+        Raises:
+            LabError: it cannot be read; the message begins with the path.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, LabError, UnicodeDecodeError) as error:
+            raise LabError(f"{path}: {error}") from error
+
+
+def _pair(proportion: Proportion | None) -> list[int] | None:
+    return None if proportion is None else [proportion.correct, proportion.total]
+
+
+def _proportion(pair: Any) -> Proportion | None:
+    return None if pair is None else Proportion(*map(int, pair))
+
+
+def _trial_to_json(trial: Trial) -> dict[str, Any]:
+    measured = trial.measured
+    return {
+        "arm": trial.arm,
+        "seed": trial.seed,
+        "steps": trial.steps,
+        "seconds": trial.seconds,
+        "parameters": trial.parameters,
+        "accuracy": _pair(measured.accuracy),
+        "by_type": {name: _pair(each) for name, each in measured.by_type.items()},
+        "values": dict(measured.values),
+    }
+
+
+def _trial_from_json(content: dict[str, Any]) -> Trial:
+    measured = Measurement(
+        _proportion(content["accuracy"]),
+        {name: Proportion(*map(int, pair)) for name, pair in content["by_type"].items()},
+        {name: float(value) for name, value in content["values"].items()},
+    )
+    arm, seed, steps = str(content["arm"]), int(content["seed"]), int(content["steps"])
+    return Trial(arm, seed, steps, float(content["seconds"]), int(content["parameters"]), measured)

@@ -1,0 +1,200 @@
+"""The record of a toy system, trained from record to card."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from featurewise.lab import Every, LabError, Supervised, card, hardware
+from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
+from featurewise.lab.results import Measurement, Proportion, Results
+from featurewise.lab.trial import run_trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toy(Settings):
+    width: int
+
+
+class Signs:
+    """Is the sum positive? The `blind` arm sees noise instead."""
+
+    def __init__(self, seed, blind):
+        self.seed, self.blind = seed, blind
+
+    def batch(self, index):
+        generator = torch.Generator().manual_seed(1000 * self.seed + index)
+        x = torch.randn(64, 4, generator=generator)
+        y = (x.sum(1) > 0).long()
+        return (torch.randn(64, 4, generator=generator) if self.blind else x), y
+
+
+def objective(network, batch):
+    logits = network(batch[0])
+    return nn.functional.cross_entropy(logits, batch[1]), {}
+
+
+def build(settings, arm):
+    width = settings.width
+    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+
+
+def stepper(network, settings, arm):
+    return Supervised(network, objective, torch.optim.Adam(network.parameters(), 0.05))
+
+
+def evaluate(stepper, settings, arm):
+    x, y = Signs(10**6, arm.name == "blind").batch(0)
+    with stepper.evaluating() as network:
+        right = network(x).argmax(1) == y
+    by_type = {
+        name: Proportion(int(right[y == kind].sum()), int((y == kind).sum()))
+        for kind, name in enumerate(("negative", "positive"))
+    }
+    return Measurement(Proportion(int(right.sum()), len(y)), by_type, {"wrong": 1.5})
+
+
+def beats(results):
+    gap = results.mean("film").value - results.mean("blind").value
+    return Verdict(gap > 0.2, gap)
+
+
+TOY = System(
+    name="toy",
+    title="A toy",
+    what="Two layers on sums.",
+    paper=Paper("Nobody 2020, Sums", "https://example.org", "eq. 1"),
+    world="Random numbers.",
+    licence="none needed",
+    presets={
+        "tiny": Toy(steps=30, width=8, every=Every(log=10, evaluate=15)),
+        "small": Toy(steps=300, width=16),
+        "paper": Toy(steps=3000, width=64),
+    },
+    arms=(Arm("film", "the system"), Arm("blind", "sees noise | instead")),
+    build=build,
+    stepper=stepper,
+    data=lambda settings, arm, seed: Signs(seed, arm.name == "blind"),
+    evaluate=evaluate,
+    claims=(
+        Claim("At least 20 points above blind.", beats),
+        Claim("More than 100 %.", lambda r: Verdict(r.mean("film").value > 1, 0.5)),
+        Claim("Above 50 % of shuffled.", lambda r: Verdict(r.mean("shuffled").value > 0.5, 1.0)),
+    ),
+    departures=("It is a toy.",),
+    band="about 95 %",
+    cost={"tiny": "1 second", "small": "2 seconds", "paper": "9 seconds"},
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    trials = [
+        run_trial(TOY, folder / f"{arm}{seed}", preset="tiny", arm=arm, seed=seed)
+        for arm, seeds in [("film", (0, 1)), ("blind", (0,))]
+        for seed in seeds
+    ]
+    again = run_trial(TOY, folder / "film0", preset="tiny", resume=True)
+    assert again.measured == trials[0].measured  # a finished run is measured, not trained, again
+    return Results("toy", "tiny", tuple(trials), hardware.describe())
+
+
+def test_a_trial_learns_and_repeats(results, tmp_path):
+    film = results.of("film")[0]
+    assert film.measured.number() > 0.85
+    assert (film.steps, film.parameters) == (30, 4 * 8 + 8 + 8 * 2 + 2)
+    again = run_trial(TOY, tmp_path, preset="tiny")
+    assert again.measured == film.measured
+    assert results.of("blind")[0].measured.number() < 0.75
+
+
+def test_card(results):
+    markdown = card.to_markdown(TOY, results)
+    for expected in (
+        "# A toy",
+        "Nobody 2020, Sums <https://example.org>, eq. 1.",
+        "| tiny | `featurewise train toy --preset tiny` | 1 second |",
+        "| blind | sees noise \\| instead |",
+        "| At least 20 points above blind. | held |",
+        "| More than 100 %. | failed | 0.5 |",
+        "| Above 50 % of shuffled. | not tested | – |",
+        "Preset `tiny`, seeds 0, 1.",
+        "### By type",
+        "| wrong | 1.5 [1.5, 1.5] | 1.5 |",
+        "- It is a toy.",
+        "Licence: none needed.",
+        f"torch {torch.__version__}",
+    ):
+        assert expected in markdown
+    for line in markdown.splitlines():
+        assert not line.startswith("|") or line.replace("\\|", "").count("|") >= 3
+
+
+def test_card_without_results():
+    markdown = card.to_markdown(TOY)
+    assert "None yet." in markdown
+    assert markdown.count("not tested") == 3
+
+
+def test_card_json_says_the_same(results):
+    content = json.loads(card.to_json(TOY, results), parse_constant=pytest.fail)
+    assert [claim["verdict"] for claim in content["claims"]] == ["held", "failed", "not tested"]
+    film, blind = (content["results"]["arms"][arm] for arm in ("film", "blind"))
+    assert film["accuracy"]["value"] == pytest.approx(results.mean("film").value)
+    assert (film["accuracy"]["over"], blind["accuracy"]["over"]) == ("seeds", "questions")
+    assert blind["accuracy"]["low"] == results.of("blind")[0].measured.accuracy.interval.low
+    assert content["presets"]["tiny"]["settings"]["width"] == 8
+    assert content["results"]["hardware"]["torch"] == torch.__version__
+
+
+def test_drift_is_found(results, tmp_path):
+    assert len(card.stale(TOY, results, tmp_path)) == 2
+    card.save(TOY, results, tmp_path)
+    assert card.stale(TOY, results, tmp_path) == []
+    changed = dataclasses.replace(TOY, departures=("It is a big toy.",))
+    assert len(card.stale(changed, results, tmp_path)) == 2
+
+
+def test_a_nan_never_holds():
+    claim = Claim("Below 1.", lambda results: Verdict(not math.nan > 1, math.nan))
+    assert claim.check(Results("toy", "tiny", ())).held is False
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"name": "Toy System"}, "called like its file"),
+        ({"presets": {"tiny": Toy(steps=1, width=1)}}, "toy: presets and cost must both have"),
+        ({"cost": {}}, "toy: presets and cost must both have"),
+        ({"arms": ()}, "toy: arms must have different names"),
+        ({"arms": (Arm("a", "x"), Arm("a", "y"))}, "toy: arms must have different names"),
+        ({"claims": ()}, "toy: a system claims something"),
+    ],
+)
+def test_incomplete_records_are_refused(change, complaint):
+    with pytest.raises(LabError, match=complaint):
+        dataclasses.replace(TOY, **change)
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(LabError, match="toy: arm 'flim' is unknown; there is film, blind"):
+        TOY.arm("flim")
+    with pytest.raises(LabError, match="toy: preset 'huge' is unknown; there is tiny, small"):
+        TOY.preset("huge")
+    with pytest.raises(LabError, match="a claim without a number"):
+        Claim("It is better.", beats)
+    with pytest.raises(LabError, match="at least 1 step"):
+        Toy(steps=0, width=1)
+
+
+def test_hardware():
+    found = hardware.describe()
+    assert int(found["cores"]) >= 1
+    assert found["threads"] == str(torch.get_num_threads())
+    assert found["torch"] == torch.__version__
+    assert all(isinstance(value, str) and value for value in found.values())
