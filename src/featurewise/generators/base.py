@@ -1,0 +1,294 @@
+"""What turns a condition into parameters: ``Generator``, its ``Head``, ``LocalGenerator``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featurewise.core import KindError, Layout, LayoutError, ShapeError, Site, TaskRepresentation
+from featurewise.generators.errors import ConditionError, GeneratorError
+
+
+class Head(nn.Linear):
+    """The last linear map of a generator: features F -> the N numbers of a layout.
+
+    Weight zero and bias ``layout.start()``, so that every condition begins as the identity.
+    ``parameter_groups`` gives the weights of heads a weight decay of their own.
+
+    Args:
+        features: width F of what comes in.
+        layout: the sites; N is ``layout.size``.
+        device: where the parameters live.
+        dtype: their dtype.
+    """
+
+    head_weights: ClassVar[tuple[str, ...]] = ("weight",)
+
+    def __init__(
+        self,
+        features: int,
+        layout: Layout,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.layout = layout  # `reset_parameters` runs inside the constructor below
+        super().__init__(features, layout.size, device=device, dtype=dtype)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Back to the identity; draws no random numbers."""
+        self.weight.zero_()
+        self.bias.copy_(self.layout.start())
+
+
+class _Bound(nn.Module):
+    """A module that serves one layout, known only after it is made."""
+
+    layout: Layout | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layout = None
+
+    def bind(self, layout: Layout) -> None:
+        """Build what depends on ``layout``, once; an equal layout again changes nothing.
+
+        Raises:
+            LayoutError: if bound to another layout before, or the layout has no parameters.
+            KindError: if ``layout`` is no layout.
+        """
+        if not isinstance(layout, Layout):
+            raise KindError(f"layout must be a Layout, got {type(layout).__name__}")
+        if self.layout == layout:
+            return
+        if self.layout is not None:
+            raise LayoutError(
+                f"this {type(self).__name__} is bound to sites {', '.join(self.layout.names)} "
+                f"and cannot serve {', '.join(layout.names)}; make a new one"
+            )
+        if layout.size == 0:
+            raise LayoutError("the layout has no parameters to generate")
+        self._build(layout)
+        self.layout = layout
+
+    def _build(self, layout: Layout) -> None:
+        """Make the parameters whose shapes depend on the layout."""
+
+
+class Generator(_Bound):
+    """Condition -> flat parameters of a whole network (Perez et al. 2018, eq. 1: f and h).
+
+    An encoder turns the condition into features, one linear head turns the features into all
+    parameters of all sites. The head is built by ``bind``, when the layout is known.
+
+    Args:
+        encoder: any module from a condition to features ``(F,)``, ``(B, F)`` or
+            ``(B, F, *positions)``; None where the condition is itself such features.
+        features: width F.
+
+    Attributes:
+        head: the linear map; None until bound.
+        layout: the sites it generates for; None until bound.
+
+    Raises:
+        GeneratorError: unless ``features`` is at least 1.
+        KindError: an encoder that is no module, or ``features`` that is no integer.
+
+    Example:
+        >>> from featurewise.core import Affine
+        >>> generator = Generator(nn.Tanh(), features=3)
+        >>> generator.bind(Layout((Site("conv", 8, Affine()),)))
+        >>> generator(torch.randn(5, 3)).shape
+        torch.Size([5, 16])
+    """
+
+    encoder: nn.Module | None
+    head: Head | None
+
+    def __init__(self, encoder: nn.Module | None, features: int) -> None:
+        super().__init__()
+        if encoder is not None and not isinstance(encoder, nn.Module):
+            raise KindError(f"encoder must be a module or None, got {type(encoder).__name__}")
+        self.features = positive(features, "features")
+        self.register_module("encoder", encoder)
+        self.register_module("head", None)
+
+    def _build(self, layout: Layout) -> None:
+        like = next((p for p in self.parameters() if p.is_floating_point()), None)
+        device, dtype = (None, None) if like is None else (like.device, like.dtype)
+        self.head = Head(self.features, layout, device=device, dtype=dtype)
+
+    def forward(self, condition: Any) -> Float[Tensor, "..."]:
+        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, as the features are.
+
+        Args:
+            condition: what the encoder takes.
+
+        Raises:
+            LayoutError: if no layout is bound.
+            ConditionError: if the condition is None.
+            ShapeError: if the features are not F wide.
+            KindError: if the features are no floating-point tensor, or of another dtype or device.
+        """
+        if self.head is None:
+            raise unbound(self)
+        if condition is None:
+            raise ConditionError(f"{type(self).__name__} needs a condition, got None")
+        features = condition if self.encoder is None else self.encoder(condition)
+        what = "condition" if self.encoder is None else "features of the encoder"
+        check_condition(features, self.head.weight, what)
+        return along_features(self.head, features)
+
+
+class LocalGenerator(_Bound, ABC):
+    """A generator that is asked site by site, with the features there.
+
+    Self-conditioning (squeeze-and-excitation), statistics (AdaIN) and generators that carry a
+    memory from site to site are of this kind.
+
+    Attributes:
+        layout: the sites it generates for; None until bound.
+    """
+
+    def index(self, site: Site) -> int:
+        """Position of ``site`` in the layout.
+
+        Raises:
+            LayoutError: if no layout is bound, or it has no such site.
+            KindError: if ``site`` is no site.
+        """
+        if self.layout is None:
+            raise unbound(self)
+        if not isinstance(site, Site):
+            raise KindError(f"site must be a Site, got {type(site).__name__}")
+        for place, own in enumerate(self.layout):
+            if own == site:
+                return place
+        self.layout[site.name]  # the error that lists the sites
+        raise LayoutError(f"site '{site.name}' is not as it was when this generator was bound")
+
+    @abstractmethod
+    def forward(
+        self, site: Site, x: Tensor, condition: Any, memory: Any
+    ) -> tuple[dict[str, Tensor], Any]:
+        """Raw parameters of one site, and the memory for the next.
+
+        Args:
+            site: the site that asks.
+            x: its features, before modulation.
+            condition: what the caller conditions on; may be None.
+            memory: what the previous site returned; None at the first.
+        """
+
+
+# --- helpers of all generators -------------------------------------------------------------------
+
+
+def flat_parameters(output: object, layout: Layout) -> Tensor:
+    """The flat tensor in what a generator returned: any module may stand for a ``Generator``.
+
+    Args:
+        output: a flat tensor ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, or a
+            ``TaskRepresentation``.
+        layout: the layout it is for.
+
+    Raises:
+        KindError: if it is neither.
+        LayoutError: if the task representation has another layout.
+        ShapeError: if the tensor does not fit the layout.
+    """
+    if isinstance(output, TaskRepresentation):
+        if output.layout != layout:
+            raise LayoutError(
+                f"the generator returned a task representation of {', '.join(output.layout.names)}"
+                f", expected one of {', '.join(layout.names)}"
+            )
+        return output.flat
+    if not isinstance(output, Tensor):
+        raise KindError(
+            f"a generator must return a flat tensor or a TaskRepresentation, "
+            f"got {type(output).__name__}"
+        )
+    layout.check(output)
+    return output
+
+
+def along_features(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a module of the last axis to ``(F,)``, ``(B, F)`` or ``(B, F, *positions)``."""
+    if x.ndim <= 2:
+        return module(x)
+    return torch.movedim(module(torch.movedim(x, 1, -1)), -1, 1)
+
+
+def check_condition(x: object, weight: Tensor, name: str) -> None:
+    """Raise unless a linear map with ``weight`` ``(N, F)`` can take ``x``.
+
+    Args:
+        x: ``(F,)``, ``(B, F)`` or ``(B, F, *positions)``, of the dtype and device of ``weight``.
+        weight: of the linear map.
+        name: what to call ``x`` in an error.
+
+    Raises:
+        KindError: not a floating-point tensor, or of another device or dtype (outside autocast).
+        ShapeError: another width.
+    """
+    width = weight.shape[1]
+    if not isinstance(x, Tensor):
+        raise KindError(f"{name} must be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise KindError(f"{name} must be floating point, got {x.dtype}")
+    if x.device != weight.device:
+        raise KindError(f"{name} is on {x.device}, the generator is on {weight.device}")
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise KindError(f"{name} is {x.dtype}, the generator is {weight.dtype}")
+    if x.ndim == 0 or x.shape[min(1, x.ndim - 1)] != width:
+        raise ShapeError(
+            f"{name} must be ({width},), (B, {width}) or (B, {width}, *positions), "
+            f"got {tuple(x.shape)}"
+        )
+
+
+def check_ids(ids: object, name: str) -> None:
+    """Raise ``KindError`` unless ``ids`` is a tensor of int32 or int64."""
+    if not isinstance(ids, Tensor):
+        raise KindError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise KindError(f"{name} must be int64 or int32, got {ids.dtype}")
+
+
+def check_range(ids: Tensor, count: int, name: str) -> None:
+    """Raise ``ConditionError`` unless all ids lie in [0, count).
+
+    Reads values, so it is skipped where that would break a graph or stall another device, whose
+    own assertion catches such ids.
+    """
+    if torch.compiler.is_compiling() or ids.device.type != "cpu" or ids.numel() == 0:
+        return
+    low, high = (int(n) for n in torch.aminmax(ids))
+    if low < 0 or high >= count:
+        raise ConditionError(f"{name} must lie in 0..{count - 1}, got {low}..{high}")
+
+
+def positive(value: object, name: str) -> int:
+    """``value`` if it is an integer of at least 1.
+
+    Raises:
+        KindError: not an integer.
+        GeneratorError: less than 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise KindError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < 1:
+        raise GeneratorError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+def unbound(generator: nn.Module) -> LayoutError:
+    """The error of a generator that is used before it knows its sites."""
+    return LayoutError(f"{type(generator).__name__} has no layout yet: call bind(layout) first")

@@ -1,0 +1,119 @@
+"""``FiLM`` as a layer of a network that is written by hand, or as a place left open for one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featurewise.core import Affine, KindError, Layout, Operation, Site
+from featurewise.generators import (
+    ConditionError,
+    Generator,
+    GeneratorError,
+    Linear,
+    LocalGenerator,
+    flat_parameters,
+)
+from featurewise.generators.base import positive
+
+
+class FiLM(nn.Module):
+    """Modulates features by a condition: ``γ(z) * x + β(z)`` (Perez et al. 2018, eq. 2).
+
+    * ``FiLM(C, F)``: conditions ``(B, F)`` through one linear map, which starts at the identity.
+    * ``FiLM(C, generator=g)``: any generator; it is bound to this one site.
+    * ``FiLM(C)``: a *declared site*: exactly the identity, until ``featurewise.condition``
+      finds it by name and modulates what it returns.
+
+    Args:
+        features: width C of the features.
+        condition_features: width F of the condition.
+        operation: what is done to the features.
+        axis: feature axis of x; the samples lie on axis 0.
+        generator: condition -> parameters of this site; in place of ``condition_features``.
+
+    Attributes:
+        layout: the one site, named "film".
+        generator: what conditions it, or None.
+
+    Raises:
+        GeneratorError: if both ``condition_features`` and ``generator`` are given.
+        ShapeError: if the width is not positive, or the operation needs sizes of positions.
+        LayoutError: if the generator is bound to another layout.
+        KindError: an argument of the wrong kind.
+
+    Example:
+        >>> import torch
+        >>> film = FiLM(64, 16)
+        >>> film(torch.randn(8, 64, 14, 14), torch.randn(8, 16)).shape
+        torch.Size([8, 64, 14, 14])
+    """
+
+    generator: nn.Module | None
+
+    def __init__(
+        self,
+        features: int,
+        condition_features: int | None = None,
+        *,
+        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        axis: int = 1,
+        generator: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        _check(features, axis, operation, generator)
+        if condition_features is not None:
+            if generator is not None:
+                raise GeneratorError("give condition_features or a generator, not both")
+            generator = Linear(positive(condition_features, "condition_features"))
+        self.layout = Layout((Site("film", features, operation, axis),))
+        if isinstance(generator, Generator | LocalGenerator):
+            generator.bind(self.layout)
+        self.register_module("generator", generator)
+
+    def forward(self, x: Float[Tensor, "..."], condition: Any = None) -> Float[Tensor, "..."]:
+        """Features of the shape and dtype of ``x``.
+
+        Args:
+            x: features, C of them on ``axis``; samples on axis 0.
+            condition: what the generator takes; nothing at a declared site.
+
+        Raises:
+            ConditionError: if the condition is missing, or given to a declared site.
+            ShapeError: a shape that does not fit.
+            KindError: an argument of the wrong kind, dtype or device.
+        """
+        (site,) = self.layout
+        if self.generator is None:
+            return self._untouched(x, condition)
+        if isinstance(self.generator, LocalGenerator):
+            return site.modulate(x, self.generator(site, x, condition, None)[0])
+        if condition is None and not isinstance(self.generator, Generator):
+            raise ConditionError("FiLM needs a condition, got None")
+        flat = flat_parameters(self.generator(condition), self.layout)
+        return site.modulate(x, self.layout.split_site(flat, site.name))
+
+    def _untouched(self, x: Tensor, condition: Any) -> Tensor:
+        if condition is not None:
+            raise ConditionError(
+                "this FiLM is a declared site without a generator and takes no condition: "
+                "give it condition_features or a generator, or condition the whole network"
+            )
+        return x
+
+    def extra_repr(self) -> str:
+        """Width, operation and axis, as ``print`` shows them."""
+        (site,) = self.layout
+        return f"{site.width}, {site.operation}, axis={site.axis}"
+
+
+def _check(features: object, axis: object, operation: object, generator: object) -> None:
+    for name, value in (("features", features), ("axis", axis)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise KindError(f"{name} must be an integer, got {type(value).__name__}")
+    if not isinstance(operation, Operation):
+        raise KindError(f"operation must be an Operation, got {type(operation).__name__}")
+    if generator is not None and not isinstance(generator, nn.Module):
+        raise KindError(f"generator must be a module or None, got {type(generator).__name__}")

@@ -1,0 +1,351 @@
+"""Conditional norms: a norm without its affine part, then FiLM (Dumoulin et al. 2018).
+
+``condition_features``, ``operation`` and ``generator`` are those of ``FiLM``; without condition
+features or a generator the FiLM is a declared site, and the norm a plain one without affine part.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from featurewise.core import Affine, KindError, Operation, ShapeError
+from featurewise.core.broadcast import check_features
+from featurewise.core.film import compute_dtype
+from featurewise.generators import ConditionError, GeneratorError
+from featurewise.generators.base import check_ids, check_range, positive
+from featurewise.layers.film import FiLM
+
+_POLICIES: Final = ("batch", "frozen", "per_condition")
+
+
+class _ConditionalNorm(nn.Module, ABC):
+    """A norm without affine part, then FiLM."""
+
+    def __init__(
+        self,
+        features: int,
+        condition_features: int | None,
+        operation: Operation,
+        axis: int,
+        generator: nn.Module | None,
+        eps: float,
+    ) -> None:
+        super().__init__()
+        if not isinstance(eps, int | float) or isinstance(eps, bool):
+            raise KindError(f"eps must be a number, got {type(eps).__name__}")
+        if not 0 < eps < math.inf:
+            raise GeneratorError(f"eps must be positive, got {eps}")
+        self.film = FiLM(
+            features, condition_features, operation=operation, axis=axis, generator=generator
+        )
+        self.features, self.axis, self.eps = features, axis, eps
+
+    @abstractmethod
+    def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The norm alone."""
+
+    def forward(self, x: Float[Tensor, "..."], condition: Any = None) -> Float[Tensor, "..."]:
+        """Normalised, then modulated features, of the shape and dtype of ``x``.
+
+        Args:
+            x: features, samples on axis 0.
+            condition: what the generator takes; nothing without one.
+
+        Raises:
+            ConditionError: if the condition is missing or superfluous.
+            ShapeError: a shape that does not fit.
+            KindError: an argument of the wrong kind, dtype or device.
+        """
+        check_features(x, self.features, self.axis, 0, type(self).__name__)
+        y: Tensor = self.film(self.normalize(x), condition)
+        return y
+
+    def extra_repr(self) -> str:
+        """The eps, as ``print`` shows it."""
+        return f"eps={self.eps}"
+
+
+class ConditionalBatchNorm(_ConditionalNorm):
+    """Conditional batch normalisation (de Vries et al. 2017) of ``(B, C, *positions)``.
+
+    The policy says which mean and variance a feature is normalised with:
+
+    * "batch": those of the batch in training, running averages in evaluation, as usual;
+    * "frozen": the running averages always; they are never changed (a pretrained network);
+    * "per_condition": as "batch", but every condition has averages of its own, and a sample is
+      normalised among the samples of its condition (domain-specific batch normalisation, Chang
+      et al. 2019).
+
+    In evaluation a row of the output depends on its own sample alone, under every policy.
+
+    Args:
+        features: C.
+        condition_features: width of the condition.
+        operation: what FiLM does.
+        generator: in place of ``condition_features``.
+        statistics: the policy.
+        conditions: how many conditions have averages of their own; only "per_condition".
+        momentum: weight of the new batch in a running average, in (0, 1].
+        eps: added to the variance.
+
+    Raises:
+        GeneratorError: an unknown policy, a number out of range, or ``conditions`` without
+            "per_condition" or the reverse.
+        KindError: an argument of the wrong kind.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        condition_features: int | None = None,
+        *,
+        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        generator: nn.Module | None = None,
+        statistics: str = "batch",
+        conditions: int | None = None,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(features, condition_features, operation, 1, generator, eps)
+        if statistics not in _POLICIES:
+            raise GeneratorError(
+                f"statistics must be one of {', '.join(_POLICIES)}, got {statistics!r}"
+            )
+        if (conditions is not None) != (statistics == "per_condition"):
+            raise GeneratorError("conditions is the number of averages of 'per_condition' alone")
+        if not isinstance(momentum, int | float) or isinstance(momentum, bool):
+            raise KindError(f"momentum must be a number, got {type(momentum).__name__}")
+        if not 0 < momentum <= 1:
+            raise GeneratorError(f"momentum must lie in (0, 1], got {momentum}")
+        self.statistics, self.momentum = statistics, momentum
+        self.conditions = None if conditions is None else positive(conditions, "conditions")
+        shape = (features,) if self.conditions is None else (self.conditions, features)
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+
+    def normalize(
+        self, x: Float[Tensor, "..."], ids: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "..."]:
+        """The norm alone; ``ids`` as in ``forward``."""
+        if self.statistics != "per_condition":
+            if ids is not None:
+                raise ConditionError(f"statistics={self.statistics!r} takes no ids")
+            training = self.training and self.statistics == "batch"
+            if training:
+                _check_samples(x.numel() // self.features, "the batch")
+            averages = self.running_mean, self.running_var
+            return F.batch_norm(x, *averages, None, None, training, self.momentum, self.eps)
+        checked = self._check_ids(ids, x)
+        mean, var = self._group_statistics(x, checked) if self.training else self._averages(checked)
+        lift, compute = (*mean.shape, *(1 for _ in x.shape[2:])), compute_dtype(x)
+        scale = (var.to(compute).reshape(lift) + self.eps).rsqrt()
+        return ((x.to(compute) - mean.to(compute).reshape(lift)) * scale).to(x.dtype)
+
+    def forward(
+        self,
+        x: Float[Tensor, "..."],
+        condition: Any = None,
+        ids: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "..."]:
+        """Normalised, then modulated features.
+
+        Args:
+            x: features ``(B, C, *positions)``.
+            condition: what the generator takes; nothing without one.
+            ids: which averages each sample uses; needed by "per_condition" and by no other.
+
+        Raises:
+            ConditionError: a condition or ids that are missing, superfluous or out of range.
+            ShapeError: a shape that does not fit; a single value per feature in training.
+            KindError: an argument of the wrong kind, dtype or device.
+        """
+        check_features(x, self.features, 1, 0, type(self).__name__)
+        y: Tensor = self.film(self.normalize(x, ids), condition)
+        return y
+
+    def _check_ids(self, ids: Tensor | None, x: Tensor) -> Tensor:
+        if ids is None:
+            raise ConditionError("statistics='per_condition' needs ids, one per sample")
+        check_ids(ids, "ids")
+        if ids.shape != x.shape[:1]:
+            raise ShapeError(f"ids must be ({len(x)},), got {tuple(ids.shape)}")
+        check_range(ids, len(self.running_mean), "ids")
+        return ids
+
+    def _averages(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        return self.running_mean[ids], self.running_var[ids]
+
+    def _group_statistics(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance ``(B, C)`` among the samples of the same id; averages are updated."""
+        x = x.to(compute_dtype(x)).flatten(2) if x.ndim > 2 else x.to(compute_dtype(x)).unsqueeze(2)
+        blank = x.new_zeros(self.running_mean.shape)
+        count = x.new_zeros(len(blank)).index_add(0, ids, x.new_full(ids.shape, x.shape[2]))
+        if not torch.compiler.is_compiling():
+            _check_samples(int(count[ids].min()) if len(ids) else 0, "a condition")
+        per_value = 1.0 / count[ids].unsqueeze(1)
+        mean = blank.index_add(0, ids, x.sum(2) * per_value)[ids]
+        square = (x - mean.unsqueeze(2)).square().sum(2)
+        var = blank.index_add(0, ids, square * per_value)[ids]
+        with torch.no_grad():
+            unbiased = var * (count / (count - 1))[ids].unsqueeze(1)
+            for average, new in ((self.running_mean, mean), (self.running_var, unbiased)):
+                average[ids] = torch.lerp(average[ids], new.to(average.dtype), self.momentum)
+        return mean, var
+
+    def extra_repr(self) -> str:
+        """Policy, momentum and eps, as ``print`` shows them."""
+        return f"statistics={self.statistics!r}, momentum={self.momentum}, eps={self.eps}"
+
+
+class ConditionalInstanceNorm(_ConditionalNorm):
+    """Conditional instance normalisation (Dumoulin et al. 2017, eq. 5) of ``(B, C, *positions)``.
+
+    Args:
+        features: C.
+        condition_features: width of the condition.
+        operation: what FiLM does.
+        generator: in place of ``condition_features``.
+        eps: added to the variance.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        condition_features: int | None = None,
+        *,
+        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        generator: nn.Module | None = None,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(features, condition_features, operation, 1, generator, eps)
+
+    def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The norm alone.
+
+        Raises:
+            ShapeError: if a sample has fewer than two positions.
+        """
+        if math.prod(x.shape[2:]) < 2:
+            raise ShapeError(f"instance norm needs two positions or more, x is {tuple(x.shape)}")
+        # Groups of one feature: the same numbers as F.instance_norm, several times faster.
+        return F.group_norm(x, self.features, eps=self.eps)
+
+
+class ConditionalGroupNorm(_ConditionalNorm):
+    """Conditional group normalisation of ``(B, C, *positions)``.
+
+    The scale-shift norm of diffusion U-Nets (Dhariwal & Nichol 2021, eq. 3).
+
+    Args:
+        groups: into how many groups the features are divided.
+        features: C, a multiple of ``groups``.
+        condition_features: width of the condition.
+        operation: what FiLM does.
+        generator: in place of ``condition_features``.
+        eps: added to the variance.
+
+    Raises:
+        GeneratorError: if the groups do not divide the features.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        features: int,
+        condition_features: int | None = None,
+        *,
+        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        generator: nn.Module | None = None,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(features, condition_features, operation, 1, generator, eps)
+        if features % positive(groups, "groups"):
+            raise GeneratorError(f"groups={groups} does not divide features={features}")
+        self.groups = groups
+
+    def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The norm alone.
+
+        Raises:
+            ShapeError: if a group of a sample has a single value.
+        """
+        if self.features // self.groups * math.prod(x.shape[2:]) < 2:
+            raise ShapeError(f"a group of x{tuple(x.shape)} has fewer than two values")
+        return F.group_norm(x, self.groups, eps=self.eps)
+
+
+class ConditionalLayerNorm(_ConditionalNorm):
+    """Conditional layer normalisation over the features of every position.
+
+    The adaptive layer norm of transformers (Peebles & Xie 2023, section 3.2).
+
+    Args:
+        features: C.
+        condition_features: width of the condition.
+        operation: what FiLM does.
+        axis: feature axis of x; last by default, as in ``(B, T, C)``.
+        generator: in place of ``condition_features``.
+        eps: added to the variance.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        condition_features: int | None = None,
+        *,
+        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        axis: int = -1,
+        generator: nn.Module | None = None,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(features, condition_features, operation, axis, generator, eps)
+
+    def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The norm alone."""
+        last = torch.movedim(x, self.axis, -1)
+        return torch.movedim(F.layer_norm(last, (self.features,), eps=self.eps), -1, self.axis)
+
+
+class ConditionalRMSNorm(_ConditionalNorm):
+    """Conditional root-mean-square normalisation (Zhang & Sennrich 2019, eq. 4).
+
+    Args:
+        features: C.
+        condition_features: width of the condition.
+        operation: what FiLM does; ``Scale()`` is the conditional form of the usual gain.
+        axis: feature axis of x; last by default, as in ``(B, T, C)``.
+        generator: in place of ``condition_features``.
+        eps: added to the mean square.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        condition_features: int | None = None,
+        *,
+        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        axis: int = -1,
+        generator: nn.Module | None = None,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(features, condition_features, operation, axis, generator, eps)
+
+    def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The norm alone."""
+        last = torch.movedim(x, self.axis, -1)
+        return torch.movedim(F.rms_norm(last, (self.features,), eps=self.eps), -1, self.axis)
+
+
+def _check_samples(values: int, of: str) -> None:
+    if values < 2:
+        raise ShapeError(f"{of} has {values} value per feature: training statistics need two")
