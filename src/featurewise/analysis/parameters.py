@@ -1,4 +1,4 @@
-"""FiLM parameters as a table: what figures of γ and β are drawn from (Perez et al. 2018, fig. 5)."""
+"""FiLM parameters as a table, from which figures of γ and β are drawn (Perez et al. 2018, fig. 5)."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def parameter_table(task: TaskRepresentation) -> ParameterTable:
         if set(values) != {"gamma", "beta"}:
             raise LayoutError(f"site '{name}' has {sorted(values)}, not gamma and beta")
         batch, width = values["gamma"].shape
-        condition, feature = torch.meshgrid(
-            torch.arange(batch), torch.arange(width), indexing="ij"
-        )
+        condition, feature = torch.meshgrid(torch.arange(batch), torch.arange(width), indexing="ij")
         columns.append(
             (
                 torch.full((batch * width,), index),

@@ -1,0 +1,1 @@
+"""Published systems, one file or folder each, found by name."""

@@ -1,0 +1,1 @@
+"""Systems that answer questions about what they see."""

@@ -1,0 +1,71 @@
+"""Naming things: what the features of a picture are also trained for, in place of pretraining.
+
+Perez et al. start from features pretrained on ImageNet, or train from pixels for days. Here every
+network that looks at pictures also names the size, colour, material and shape of the object whose
+centre lies in a cell of its feature map. The names are known to the world; at test time nothing
+but pixels and the question is used.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
+
+_VALUES = [len(values) + 1 for values in ATTRIBUTES.values()]  # and one for "nothing here"
+_WIDTH, _HEIGHT = 480, 320  # places of objects are given in a picture of this size
+
+
+class Answers(NamedTuple):
+    """What a network says to a batch.
+
+    Attributes:
+        logits: of the answers, (Q, 28).
+        names: logits of ``Naming`` (I, V, h, w); None from a network that does not look.
+    """
+
+    logits: Tensor
+    names: Tensor | None
+
+
+class Naming(nn.Conv2d):
+    """Linear map from the features of a cell to the names of what is there."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, sum(_VALUES), 1)
+
+
+def naming_loss(
+    names: Float[Tensor, "I V h w"], objects: Int64[Tensor, "I N 6"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the four attributes; a cell without an object weighs a quarter.
+
+    Args:
+        names: logits from ``Naming``.
+        objects: as in ``Batch.objects``.
+    """
+    labels = cell_labels(objects, names.shape[2], names.shape[3])
+    losses = []
+    for logits, label in zip(names.float().split(_VALUES, 1), labels.unbind(1), strict=True):
+        weight = torch.ones(logits.shape[1], device=logits.device)
+        weight[0] = 0.25
+        losses.append(F.cross_entropy(logits, label, weight=weight))
+    return torch.stack(losses).sum()
+
+
+def cell_labels(
+    objects: Int64[Tensor, "I N 6"], height: int, width: int
+) -> Int64[Tensor, "I 4 h w"]:
+    """For every cell and attribute 0, or 1 + the value of the object whose centre lies there."""
+    labels = objects.new_zeros(len(objects), 4, height, width)
+    picture, number = (objects[..., 0] >= 0).nonzero(as_tuple=True)
+    found = objects[picture, number]
+    column = (found[:, 4] * width // _WIDTH).clamp(0, width - 1)
+    row = (found[:, 5] * height // _HEIGHT).clamp(0, height - 1)
+    labels[picture, :, row, column] = found[:, :4] + 1
+    return labels

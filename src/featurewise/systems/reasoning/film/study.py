@@ -1,0 +1,91 @@
+"""How well the questions are answered, the control that must fail, and what is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from featurewise.lab.record import Claim, Verdict
+from featurewise.lab.results import Measurement, Proportion, Results
+from featurewise.lab.source import Source
+from featurewise.worlds.clevr import Batch
+from featurewise.worlds.clevr.metrics import Tally
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """One source after another, each for so many batches; the last until the end."""
+
+    sources: Sequence[Source[Batch]]
+    steps: Sequence[int]
+
+    def batch(self, index: int, /) -> Batch:
+        """The batch of this index, counted over all lessons."""
+        for source, steps in zip(self.sources[:-1], self.steps, strict=False):
+            if index < steps:
+                return source.batch(index)
+            index -= steps
+        return self.sources[-1].batch(index)
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Control: every question is replaced by that of another picture, the answer is not."""
+
+    source: Source[Batch]
+
+    def batch(self, index: int, /) -> Batch:
+        """The batch of this index, its questions moved on by half a batch."""
+        return shuffled(self.source.batch(index))
+
+
+def shuffled(batch: Batch) -> Batch:
+    """The batch with its questions moved on by half a batch."""
+    half = len(batch.lengths) // 2
+    return replace(batch, questions=batch.questions.roll(half, 0), lengths=batch.lengths.roll(half))
+
+
+def measure(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    change: Callable[[Batch], Batch] | None = None,
+) -> Measurement:
+    """Accuracy by question type; ``change`` is done to what the network sees, not to the truth.
+
+    "turned" is the share of pairs of successive questions about one picture, with different true
+    answers and the first answered right, where asking the second gets the second's answer.
+    """
+    tally, turned = Tally(), []
+    for batch in batches:
+        predicted = network(batch if change is None else change(batch)).logits.argmax(1)
+        tally.add(predicted, batch)
+        right = predicted == batch.answers
+        pair = (batch.image_index[1:] == batch.image_index[:-1]) & right[:-1]
+        pair &= batch.answers[1:] != batch.answers[:-1]
+        turned.append(right[1:][pair])
+    counts = {name: c for name, c in tally.by_type().items() if c.asked}
+    overall = tally.overall()
+    return Measurement(
+        Proportion(overall.right, overall.asked),
+        {name: Proportion(c.right, c.asked) for name, c in counts.items()},
+        {"turned": torch.cat(turned).double().mean().nan_to_num().item()},
+    )
+
+
+def above(arm: str, points: float) -> Claim:
+    """FiLM is so many points of accuracy above an arm."""
+
+    def judge(results: Results) -> Verdict:
+        gap = 100 * (results.mean("film").value - results.mean(arm).value)
+        return Verdict(gap >= points, gap)
+
+    return Claim(f"FiLM is at least {points:g} points above {arm}.", judge)
+
+
+def turns(results: Results) -> Verdict:
+    """Whether another question about the same picture gets its own answer."""
+    share = results.mean("film", "turned").value
+    return Verdict(share >= results.mean("film").value - 0.05, share)

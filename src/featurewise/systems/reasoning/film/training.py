@@ -1,0 +1,83 @@
+"""How FiLM and its baselines are trained and measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featurewise.generators import parameter_groups
+from featurewise.lab.optim import cosine
+from featurewise.lab.record import Arm
+from featurewise.lab.results import Measurement
+from featurewise.lab.source import Source
+from featurewise.lab.stepper import Metrics, Supervised
+from featurewise.systems.reasoning.film.perception import Answers, naming_loss
+from featurewise.systems.reasoning.film.settings import Reasoning
+from featurewise.systems.reasoning.film.study import Lessons, Shuffled, measure, shuffled
+from featurewise.worlds.clevr import Batch, PoolSource
+from featurewise.worlds.clevr.cache import cached_pool
+
+
+def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
+    """Cross-entropy of the answers, and of the names of things where a network looks."""
+    answers: Answers = network(batch)
+    logits = answers.logits.float()
+    loss = F.cross_entropy(logits, batch.answers)
+    metrics = {"accuracy": (logits.argmax(1) == batch.answers).float().mean()}
+    if answers.names is not None and batch.objects is not None:
+        loss = loss + 0.1 * naming_loss(answers.names, batch.objects)
+    return loss, metrics
+
+
+def stepper(network: nn.Module, s: Reasoning, arm: Arm) -> Supervised:
+    """Adam with a cosine schedule; the reader and the generator's head learn at their own rates."""
+    groups = parameter_groups(network, s.weight_decay)
+    words = {id(p) for name, p in network.named_parameters() if "encoder" in name or "read" in name}
+    split = [part for group in groups for part in _parts(group, words, s)]
+    return Supervised(
+        network,
+        objective,
+        torch.optim.Adam(split, lr=s.learning_rate, fused=True),
+        schedule=cosine(s.steps, warmup=min(300, s.steps // 10), floor=0.02),
+        clip=5.0,
+        average=0.999,
+        bfloat16=s.bfloat16,
+    )
+
+
+def _parts(group: dict[str, Any], words: set[int], s: Reasoning) -> list[dict[str, Any]]:
+    """A group cut into words and the rest, each with its learning rate."""
+    rest = s.head_rate if group["name"] == "heads" else 1.0
+    parts = [
+        ([p for p in group["params"] if id(p) in words], s.reader_rate),
+        ([p for p in group["params"] if id(p) not in words], rest),
+    ]
+    return [{**group, "params": ps, "lr": rate * s.learning_rate} for ps, rate in parts if ps]
+
+
+def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
+    """Batches of one lesson after the other, from pools that are drawn once and kept."""
+    pools = [
+        PoolSource(
+            cached_pool(lesson.recipe, lesson.images),
+            seed=seed,
+            images_per_batch=s.pictures,
+            questions_per_image=s.questions,
+        )
+        for lesson in s.lessons
+    ]
+    lessons = Lessons(pools, [lesson.steps for lesson in s.lessons])
+    return Shuffled(lessons) if arm.name == "shuffled" else lessons
+
+
+def evaluate(trained: Supervised, s: Reasoning, arm: Arm) -> Measurement:
+    """Accuracy on pictures that no run is trained on, and whether another question turns it."""
+    recipe = s.lessons[-1].recipe
+    recipe = replace(recipe, seed=recipe.seed + 1, questions_per_image=10)
+    pool = PoolSource(cached_pool(recipe, s.held_out), images_per_batch=min(50, s.held_out))
+    with trained.evaluating() as network:
+        return measure(network, pool.in_order(), shuffled if arm.name == "shuffled" else None)
