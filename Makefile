@@ -1,0 +1,63 @@
+# Everything runs in .venv, which the first target that needs it makes. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+export OMP_NUM_THREADS ?= 1
+PYTEST := $(BIN)/python -m pytest -n 2 -q
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow check format bench docs serve figures clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## see it work: one picture, questions, the network's answers
+	env -u OMP_NUM_THREADS $(BIN)/featurewise demo
+
+# Code that is traced (compiled, exported) runs without the shape checks: they would be traced too.
+test: $(STAMP) ## all tests that take minutes, not hours
+	$(PYTEST) --jaxtyping-packages=featurewise,beartype.beartype -m "not traced and not slow"
+	$(PYTEST) -m "traced and not slow"
+
+slow: $(STAMP) ## long training, soak and fuzz tests
+	$(BIN)/python -m pytest -m slow --timeout 7200
+
+check: $(STAMP) ## format, lint, types, import arrows, house rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_project.py
+
+format: $(STAMP) ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure speed; each benchmark prints its own table
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks
+
+docs: figures ## build the pages into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+serve: figures ## the pages on a local server, rebuilt as you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+figures: $(STAMP)
+	$(BIN)/python docs/figures.py
+
+clean: ## remove what was built, but not .venv
+	rm -rf site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "featurewise needs Python 3.11 or later; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments. On Debian and Ubuntu:"; \
+	  echo "sudo apt install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+	  -e '.[tensorboard,report,test,check,docs]'
+	touch $@

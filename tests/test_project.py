@@ -1,0 +1,196 @@
+"""House rules that no linter knows: what may be imported, said, and how long a system may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src/featurewise"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+SHIPPED = [*MODULES, *sorted((ROOT / "benchmarks").rglob("*.py")), ROOT / "docs/figures.py"]
+
+#: Importing these, or calling them, can run code found in a file.
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+UNSAFE_CALLS = {
+    "eval",
+    "exec",
+    "builtins.eval",
+    "builtins.exec",
+    "torch.load",
+    "torch.save",
+    "torch.hub.load",
+    "torch.jit.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "pandas.read_pickle",
+}
+#: Words that must not be left in the project, written so that they do not find themselves.
+UNWANTED = {
+    "a path of somebody's machine": r"/(?:work|tmp|root|home)/\w",
+    "a package registry": r"\bpyp[i]\.|pythonhoste[d]|download\.pytorc[h]|(?:extra-)?index-ur[l]",
+    "an unfinished mark": r"\b(?:TOD[O]|FIXM[E]|XX[X]|NotImplementedErro[r])\b",
+}
+TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".txt", ".js", ".css", ".html", ".json"}
+FOLDERS = ("src", "tests", "benchmarks", "docs", ".ci")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of everything in ``tree`` that could run code found in a file."""
+    alias: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for item in node.names:
+                alias[item.asname or item.name.split(".")[0]] = (
+                    item.name if item.asname else item.name.split(".")[0]
+                )
+                if item.name.split(".")[0] in UNSAFE_MODULES:
+                    yield node.lineno, f"import {item.name}"
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for item in node.names:
+                alias[item.asname or item.name] = f"{node.module}.{item.name}"
+            if node.module.split(".")[0] in UNSAFE_MODULES:
+                yield node.lineno, f"from {node.module} import ..."
+    for node in ast.walk(tree):
+        name = dotted(node, alias) if isinstance(node, ast.Name | ast.Attribute) else None
+        if name in UNSAFE_CALLS:
+            yield node.lineno, name
+        if isinstance(node, ast.Call) and dotted(node.func, alias) == "numpy.load":
+            for keyword in node.keywords:
+                harmless = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                if keyword.arg in ("allow_pickle", None) and not harmless:
+                    yield node.lineno, "numpy.load(allow_pickle=...)"
+
+
+def dotted(node: ast.AST, alias: dict[str, str]) -> str | None:
+    """``a.b.c`` with the first name resolved through the imports."""
+    if isinstance(node, ast.Name):
+        return alias.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        front = dotted(node.value, alias)
+        return None if front is None else f"{front}.{node.attr}"
+    return None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads as read",
+        "import joblib.memory",
+        "import torch\ntorch.load(path)",
+        "from torch import load as read\nread(path)",
+        "import torch as t\nread = t.load",
+        "eval(text)",
+        "from builtins import exec as run\nrun(text)",
+        "import yaml\nyaml.load(text)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import numpy as np\nnp.load(path, allow_pickle=trusted)",
+        "from numpy import load\nload(path, **options)",
+    ],
+)
+def test_gate_sees_unsafe_code(line: str) -> None:
+    assert list(unsafe(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "network.eval()",
+        "import json\njson.load(file)",
+        "import numpy as np\nnp.load(path)",
+        "import numpy as np\nnp.load(path, allow_pickle=False, mmap_mode='r')",
+        "from featurewise.lab.checkpoint import load\nload(path)",
+        "import yaml\nyaml.safe_load(text)",
+    ],
+)
+def test_gate_lets_safe_code_pass(line: str) -> None:
+    assert not list(unsafe(ast.parse(line)))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=name_of)
+def test_nothing_runs_code_found_in_files(path: Path) -> None:
+    found = [f"line {line}: {name}" for line, name in unsafe(ast.parse(path.read_text()))]
+    assert not found, f"{name_of(path)}: weights are safetensors, all else is JSON: {found}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_bare_asserts(path: Path) -> None:
+    lines = [n.lineno for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Assert)]
+    assert not lines, f"{name_of(path)}: raise a typed error instead of assert, lines {lines}"
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "systems").rglob("*.py")), ids=name_of)
+def test_a_system_fits_on_a_few_screens(path: Path) -> None:
+    length = len(path.read_text().splitlines())
+    assert length <= 200, f"{name_of(path)} has {length} lines; move what is shared down a room"
+
+
+def test_text_belongs_to_the_project() -> None:
+    top = [path for path in ROOT.iterdir() if path.is_file()]
+    below = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    found = []
+    for path in top + below:
+        if path.suffix not in TEXT | {""} or "egg-info" in str(path) or path.stat().st_size > 2e6:
+            continue
+        text = path.read_text(errors="ignore")
+        found += [
+            f"{name_of(path)}:{text.count(chr(10), 0, hit.start()) + 1}: {what}: {hit[0]}"
+            for what, pattern in UNWANTED.items()
+            for hit in re.finditer(pattern, text)
+        ]
+    assert not found, "\n".join(found)
+
+
+def test_tests_mirror_the_tree() -> None:
+    rooms = {p.name for p in SOURCE.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name[0] not in "._"}
+    assert folders <= rooms | {"fixtures"}, f"test folders without a room: {folders - rooms}"
+    untested = [room for room in rooms if not any((ROOT / "tests" / room).rglob("test_*.py"))]
+    assert not untested, f"rooms without a test: {untested}"
+
+
+def test_import_is_light() -> None:
+    """``import featurewise`` loads no system, no world, nothing to look at."""
+    code = "import sys, featurewise; print(*sorted(m for m in sys.modules if '.' in m))"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    heavy = ("systems", "worlds", "lab", "analysis", "explorer", "cli")
+    loaded = [m for m in shown if m.startswith(tuple(f"featurewise.{room}" for room in heavy))]
+    assert not loaded
+
+
+def test_every_dependency_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {plain(line.split("==")[0]) for line in lines if "==" in line}
+    extras = [item for extra in PROJECT["optional-dependencies"].values() for item in extra]
+    wanted = PROJECT["dependencies"] + extras
+    missing = [w for w in wanted if plain(re.split(r"[\[<>=~!; ]", w)[0]) not in pinned]
+    assert not missing, f"constraints.txt does not pin {missing}"
+    loose = [line for line in lines if line and line[0] != "#" and "==" not in line]
+    assert not loose, f"constraints.txt pins no version of {loose}"
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_one_version_everywhere() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (\S+)$", citation, re.M)[1] == PROJECT["version"]
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
