@@ -1,4 +1,4 @@
-"""FiLM parameters as a table, from which figures of γ and β are drawn (Perez et al. 2018, fig. 5)."""
+"""FiLM parameters as a table, from which figures of γ and β are drawn (Perez et al. 2018)."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ class Gate(Operation):
             halves every feature at zero and has no identity.
     """
 
-    ceiling: float = 2.0
+    ceiling: int | float = 2.0
 
     def __post_init__(self) -> None:
         number = isinstance(self.ceiling, int | float) and not isinstance(self.ceiling, bool)

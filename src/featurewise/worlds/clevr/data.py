@@ -186,7 +186,7 @@ def make_block(recipe: Recipe, index: int, size: int) -> Block:
 
 
 def object_table(scenes: Sequence[Scene]) -> NDArray[np.int16]:
-    """What scenes show, as ``Block.objects``; an object with no place in the picture is left out."""
+    """What scenes show, as ``Block.objects``; an object without a place in them is left out."""
     table = np.full((len(scenes), 10, 6), -1, dtype=np.int16)
     for row, scene in zip(table, scenes, strict=True):
         placed = [thing for thing in scene.objects if thing.pixel is not None]

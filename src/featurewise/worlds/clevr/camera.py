@@ -1,0 +1,73 @@
+"""The camera of the CLEVR world.
+
+A perspective camera without roll, always aimed at the world's origin. Its focal length is 35 mm on
+a sensor 32 mm wide, fitted to the picture's width, whatever the picture's height. Lengths are
+Blender units, Z points up, and a pixel (0, 0) is the picture's upper left corner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = tuple[float, float, float]
+Array = npt.NDArray[np.float64]
+
+POSITION: Final[Vector] = (7.48113, -6.50764, 5.34367)
+JITTER: Final = 0.5
+WIDTH: Final = 480
+HEIGHT: Final = 320
+FOCAL: Final = 35 / 32
+"""Focal length in picture widths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera looking from ``position`` at the origin.
+
+    ``right``, ``up`` and ``forward`` are its orthonormal axes.
+    """
+
+    position: Array
+    right: Array
+    up: Array
+    forward: Array
+
+    @classmethod
+    def at(cls, position: Sequence[float] | Array = POSITION) -> Camera:
+        """The camera at ``position``, aimed at the origin with the world's Z axis up.
+
+        Raises:
+            ValueError: if ``position`` is not three finite numbers off the Z axis.
+        """
+        place = np.asarray(position, dtype=np.float64)
+        if place.shape != (3,) or not np.isfinite(place).all() or not np.hypot(*place[:2]) > 1e-6:
+            raise ValueError(
+                f"a camera needs three finite coordinates off the Z axis, got {position!r}"
+            )
+        forward = -place / np.linalg.norm(place)
+        right = np.cross(forward, (0.0, 0.0, 1.0))
+        right /= np.linalg.norm(right)
+        return cls(place, right, np.cross(right, forward), forward)
+
+    def project(self, points: Array, width: int = WIDTH, height: int = HEIGHT) -> Array:
+        """Where ``points`` fall in the picture.
+
+        Args:
+            points: world coordinates, shape (..., 3).
+            width: picture width in pixels.
+            height: picture height in pixels.
+
+        Returns:
+            Column, row (pixels) and depth along the viewing axis, shape (..., 3).
+        """
+        offset = np.asarray(points, dtype=np.float64) - self.position
+        depth = offset @ self.forward
+        scale = FOCAL * width / depth
+        column = width / 2 + scale * (offset @ self.right)
+        row = height / 2 - scale * (offset @ self.up)
+        return np.stack([column, row, depth], axis=-1)

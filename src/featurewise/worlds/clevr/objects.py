@@ -1,0 +1,110 @@
+"""What a CLEVR scene is: objects on the ground and how they stand to one another.
+
+Source: Johnson et al. 2017, *CLEVR: A Diagnostic Dataset for Compositional Language and Elementary
+Visual Reasoning*, section 3. Lengths are Blender units, Z points up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from featurewise.worlds.clevr.camera import Vector
+from featurewise.worlds.clevr.errors import SceneError
+from featurewise.worlds.clevr.lights import LAMPS
+from featurewise.worlds.clevr.vocabulary import COLORS, MATERIALS, RADIUS, RELATIONS, SHAPES, SIZES
+
+DIRECTIONS: Final[dict[str, Vector]] = {
+    "left": (-0.6563112735748291, -0.7544902563095093, 0.0),
+    "right": (0.6563112735748291, 0.7544902563095093, 0.0),
+    "behind": (-0.754490315914154, 0.6563112735748291, 0.0),
+    "front": (0.754490315914154, -0.6563112735748291, 0.0),
+    "above": (0.0, 0.0, 1.0),
+    "below": (0.0, 0.0, -1.0),
+}
+"""Unit vectors of the relations. They belong to the camera's base position and never change."""
+
+RELATION_MARGIN: Final = 0.2
+"""How far one object must be beyond another to stand in a relation to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One thing on the ground.
+
+    Attributes:
+        shape: one of ``SHAPES``.
+        size: one of ``SIZES``.
+        material: one of ``MATERIALS``.
+        color: one of ``COLORS``.
+        position: the centre ("3d_coords").
+        rotation: turn about the Z axis in radians (the files' "rotation").
+        pixel: column and row in the 480 x 320 picture and depth ("pixel_coords"), if known.
+    """
+
+    shape: str
+    size: str
+    material: str
+    color: str
+    position: Vector
+    rotation: float
+    pixel: tuple[int, int, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("shape", self.shape, SHAPES),
+            ("size", self.size, SIZES),
+            ("material", self.material, MATERIALS),
+            ("color", self.color, COLORS),
+        ):
+            if value not in allowed:
+                raise SceneError(f"{name} {value!r} is none of {', '.join(allowed)}")
+        if len(self.position) != 3 or not np.isfinite((*self.position, self.rotation)).all():
+            raise SceneError(
+                "an object needs three finite coordinates and a finite rotation, "
+                f"got {self.position!r} and {self.rotation!r}"
+            )
+
+    @property
+    def radius(self) -> float:
+        """Half the object's extent."""
+        return RADIUS[self.size]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Objects on the ground, seen by a camera under three lamps and a sun.
+
+    Attributes:
+        objects: the things, in the order in which relations index them.
+        camera: the camera's position; None stands for the base position.
+        lamps: positions of the key, fill and back lamp; None stands for the base positions.
+    """
+
+    objects: tuple[Object, ...]
+    camera: Vector | None = None
+    lamps: tuple[Vector, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.lamps is not None and len(self.lamps) != len(LAMPS):
+            raise SceneError(f"a scene has {len(LAMPS)} lamps, got {len(self.lamps)}")
+
+    def related(self, relation: str) -> list[list[int]]:
+        """For every object i, the indices j of the objects that stand in ``relation`` to it.
+
+        Raises:
+            SceneError: if ``relation`` is none of ``RELATIONS``.
+        """
+        if relation not in RELATIONS:
+            raise SceneError(f"relation {relation!r} is none of {', '.join(RELATIONS)}")
+        centers = np.array([o.position for o in self.objects]).reshape(-1, 3)
+        along = centers @ np.array(DIRECTIONS[relation])
+        beyond = along[None, :] - along[:, None] > RELATION_MARGIN
+        return [np.flatnonzero(row).tolist() for row in beyond]
+
+    @property
+    def relationships(self) -> dict[str, list[list[int]]]:
+        """``related`` for every relation, as the scene files store it."""
+        return {relation: self.related(relation) for relation in RELATIONS}

@@ -1,0 +1,535 @@
+"""Pictures of CLEVR scenes by casting rays.
+
+Every sample of a pixel is one path: from the camera to the first surface, from there to one point
+of every lamp and of the sun's disc, and from metal once more along a mirrored direction. Light that
+arrives over more than one diffuse bounce is given by closed forms fitted to a path tracer. Samples
+are laid out on a regular grid within the pixel and on the lamps; nothing is random.
+
+Pictures are cut into square tiles. Dimensions of tensors: 3 coordinates or colours, L lights, G
+groups of rays (tiles, or single rays after a mirror), R rays of a group, M rays that met an object.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from featurewise.worlds.clevr import bodies as shapes
+from featurewise.worlds.clevr import ground, materials
+from featurewise.worlds.clevr.bodies import Bodies
+from featurewise.worlds.clevr.camera import FOCAL, HEIGHT, POSITION, WIDTH, Camera
+from featurewise.worlds.clevr.errors import SceneError
+from featurewise.worlds.clevr.lights import LAMPS, SUN_DIRECTION, SUN_IRRADIANCE, SUN_RADIUS
+from featurewise.worlds.clevr.materials import GROUND_ALBEDO, dot, unit
+from featurewise.worlds.clevr.objects import Scene
+
+OFFSET: Final = 2e-3
+CHUNK: Final = 1 << 14
+TILE: Final = 4
+FAR: Final = 60.0
+BOUNCE: Final = (0.0122, 0.00123)
+"""Radiance of the ground by light that met it more than once: value at the origin, rise by s."""
+
+AMBIENT: Final = 0.8
+"""Share of the ground's light that reaches objects in spite of shadows around them."""
+
+OWN_SHADOW: Final = 0.8
+"""Share of a lamp's light that an object keeps from the ground behind itself."""
+
+HIDDEN: Final = 0.12
+"""Share of the rough lobe of metal that is lost between its facets."""
+
+SUN_REACH: Final = 2.0
+"""Far enough toward the sun to be above every object."""
+
+COLORS: Final = (*(lamp.radiance for lamp in LAMPS), (SUN_IRRADIANCE,) * 3)
+"""Radiance of the lamps and irradiance by the sun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """Pictures of a batch of scenes.
+
+    Attributes:
+        images: 8-bit sRGB, (B, 3, H, W).
+        masks: which object shows at the pixel's centre (B, H, W); -1 is the ground.
+    """
+
+    images: UInt8[Tensor, "B 3 H W"]
+    masks: Int[Tensor, "B H W"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Cameras (3, 4, S), lamps (3, L - 1, S) and objects (S, K) of S scenes as tensors.
+
+    The four vectors of a camera are its place, right, up and forward.
+    """
+
+    cameras: Tensor
+    lamps: Tensor
+    bodies: Bodies
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene], device: torch.device, dtype: torch.dtype) -> Stage:
+        """The tensors of ``scenes``."""
+        cameras = [Camera.at(POSITION if s.camera is None else s.camera) for s in scenes]
+        base = tuple(lamp.position for lamp in LAMPS)
+
+        def vectors(rows: list[list[list[float]]], count: int) -> Tensor:
+            table = torch.tensor(rows, dtype=torch.float64).view(len(scenes), count, 3)
+            return table.permute(2, 1, 0).to(device, dtype)
+
+        axes = [[a.tolist() for a in (c.position, c.right, c.up, c.forward)] for c in cameras]
+        lamps = [[list(p) for p in (base if s.lamps is None else s.lamps)] for s in scenes]
+        bodies = Bodies.of([s.objects for s in scenes], device, dtype)
+        return cls(vectors(axes, 4), vectors(lamps, len(LAMPS)), bodies)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The functions that a compiler may fuse; all work ray by ray."""
+
+    meet: Callable[..., Tensor]
+    look: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    illuminate: Callable[..., tuple[Tensor, Tensor]]
+    ground_radiance: Callable[..., Tensor]
+    shade: Callable[..., Tensor]
+
+
+@functools.cache
+def _kernels(compiled: bool) -> Kernels:
+    functions: tuple[Callable[..., Any], ...] = (
+        shapes.meet,
+        _look,
+        _illuminate,
+        _ground_radiance,
+        _shade,
+    )
+    if compiled:
+        return Kernels(*(torch.compile(f, dynamic=True) for f in functions))
+    return Kernels(*functions)
+
+
+def render(
+    scenes: Sequence[Scene],
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    samples: int = 4,
+    device: torch.device | str = "cpu",
+    compiled: bool = False,
+) -> Rendering:
+    """Render scenes.
+
+    Args:
+        scenes: what to render; may be empty.
+        width: picture width in pixels; the horizontal field of view is always the same.
+        height: picture height in pixels.
+        samples: paths per pixel, a square number. 1 gives hard shadows and jagged edges, 4 is
+            good for training, 16 close to the published pictures at a quarter of their size.
+        device: where to compute.
+        compiled: compile the computation. Pictures may then differ by a few grey levels at edges;
+            a data set should keep to one choice.
+
+    Raises:
+        SceneError: if a size is not positive or ``samples`` is no square number.
+    """
+    side = math.isqrt(max(samples, 0))
+    if width < 1 or height < 1:
+        raise SceneError(f"a picture has at least one pixel, got {width} x {height}")
+    if samples < 1 or side * side != samples:
+        raise SceneError(f"samples must be a square number such as 1, 4, 9, 16; got {samples}")
+    place = torch.device(device)
+    kernels = _kernels(compiled)
+    with torch.inference_mode():
+        stage = Stage.of(scenes, place, torch.float32)
+        frame = _Frame.of(width, height, side, place)
+        total = len(scenes) * frame.tiles
+        images = torch.empty(total, 3, TILE, TILE, dtype=torch.uint8, device=place)
+        masks = torch.empty(total, TILE, TILE, dtype=torch.int64, device=place)
+        step = max(1, CHUNK // (TILE * TILE * samples))
+        for begin in range(0, total, step):
+            index = torch.arange(begin, min(begin + step, total), device=place)
+            images[index], masks[index] = _tiles(stage, frame, index, kernels)
+        return Rendering(frame.assemble(images), frame.assemble(masks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A picture's tiles and the samples in them.
+
+    Attributes:
+        width: picture width in pixels.
+        height: picture height in pixels.
+        side: samples along a pixel's edge.
+        across: tiles in a row.
+        tiles: tiles in the picture.
+        spot: places of the samples in the picture (2, tiles, R).
+        center: places of the pixels' centres (2, tiles, T T).
+        spread: for each light and sample a place on the unit square (2, L, R).
+    """
+
+    width: int
+    height: int
+    side: int
+    across: int
+    tiles: int
+    spot: Tensor
+    center: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, width: int, height: int, side: int, device: torch.device) -> _Frame:
+        """The tiles of a picture with ``side`` squared samples per pixel."""
+        across, down = -(-width // TILE), -(-height // TILE)
+        tile = torch.arange(across * down, device=device)
+        corner = torch.stack([tile % across, tile // across]) * TILE
+        inside = torch.arange(TILE * TILE, device=device)
+        pixel = corner[..., None] + torch.stack([inside % TILE, inside // TILE])[:, None]
+        index = torch.arange(side * side, device=device)
+        sub = (torch.stack([index % side, index // side]) + 0.5) / side
+        spot = (pixel[..., None] + sub[:, None, None]).flatten(2)
+        spread = _spread(side, device).repeat(1, 1, TILE * TILE)
+        return cls(width, height, side, across, tile.numel(), spot, pixel + 0.5, spread)
+
+    def assemble(self, tiles: Tensor) -> Tensor:
+        """Pictures (B, ..., H, W) from tiles (B tiles, ..., T, T)."""
+        down = self.tiles // self.across
+        picture = tiles.view(-1, down, self.across, *tiles.shape[1:])
+        picture = picture.movedim(1, -3).movedim(1, -2)
+        picture = picture.flatten(-4, -3).flatten(-2)
+        return picture[..., : self.height, : self.width].contiguous()
+
+
+def _spread(side: int, device: torch.device) -> Tensor:
+    """For each light a place on the unit square for every sample of a pixel, (2, L, N).
+
+    The places are the middles of a ``side`` x ``side`` grid, in an order unrelated to
+    the samples' order within the pixel. They are the same in every pixel, so that penumbrae are
+    smooth.
+    """
+    index = torch.arange(side * side, device=device)
+    key = (index + 1).square() * 0.618033988749895
+    orders = [(key * (light + 1) % 1).argsort() for light in range(len(COLORS))]
+    cell = torch.stack(orders)
+    return (torch.stack([cell % side, cell // side]) + 0.5) / side
+
+
+def _tiles(stage: Stage, frame: _Frame, index: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
+    """Pictures (G, 3, T, T) and masks (G, T, T) of the tiles ``index`` of all pictures."""
+    scene, tile = index // frame.tiles, index % frame.tiles
+    camera = stage.cameras[:, :, scene, None]
+    spot, center = frame.spot[:, tile], frame.center[:, tile]
+    sight = kernels.look(camera, spot, frame.width, frame.height)
+    pixel = 1 / (FOCAL * max(WIDTH, frame.width * frame.side))
+    radiance = _radiance(
+        stage, scene, sight, frame.spread[:, :, None], pixel, frame.side**2, kernels
+    )
+    # A highlight is clipped before it is averaged, as when a larger picture is scaled down.
+    shape = (3, len(index), TILE, TILE, frame.side**2)
+    mean = radiance.clamp_max(1).view(shape).mean(-1)
+    origin, direction, _ = kernels.look(camera, center, frame.width, frame.height)
+    _, which = shapes.first(origin, FAR * direction, scene, stage.bodies, kernels.meet)
+    image = (display(mean) * 255).round().to(torch.uint8).transpose(0, 1)
+    return image, which.view(len(index), TILE, TILE)
+
+
+def display(radiance: Tensor) -> Tensor:
+    """The sRGB transfer curve of linear values, clipped to 0..1."""
+    x = radiance.clamp(0, 1)
+    return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
+
+
+def _look(camera: Tensor, spot: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Camera rays through places of the picture.
+
+    Args:
+        camera: place, right, up, forward (3, 4, G, 1).
+        spot: columns and rows (2, G, R).
+        width: picture width in pixels.
+        height: picture height in pixels.
+
+    Returns:
+        Origin and unit direction (3, G, R), and distance to the ground (G, R).
+    """
+    x = (spot[0] - width / 2) / (FOCAL * width)
+    y = (height / 2 - spot[1]) / (FOCAL * width)
+    direction = unit(camera[:, 3] + x * camera[:, 1] + y * camera[:, 2])
+    origin = camera[:, 0].expand_as(direction)
+    return origin, direction, ground.meet(origin, direction)
+
+
+def _illuminate(point: Tensor, lamps: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Light of the three lamps and the sun, shadows aside.
+
+    Args:
+        point: (3, G, R).
+        lamps: (3, L - 1, G, 1).
+        spread: places on the lamps (2, L, 1, R).
+
+    Returns:
+        The way to each light (3, L, G, R) and what a surface that faces it receives (L, G, R), in
+        units of the lamp's radiance or of the sun's irradiance.
+    """
+    reach, strength = [], []
+    for i, lamp in enumerate(LAMPS):
+        center = lamps[:, i]
+        aim = -unit(center)
+        across, upward = _across(aim)
+        u, v = lamp.side * (spread[:, i] - 0.5)
+        way = center + u * across + v * upward - point
+        square = dot(way, way)
+        facing = (-dot(way, aim)).clamp_min(0) * square.rsqrt()
+        reach.append(way)
+        strength.append(lamp.side**2 * facing / square)
+    sun = unit(torch.tensor(SUN_DIRECTION, dtype=point.dtype, device=point.device))[:, None, None]
+    across, upward = _across(sun)
+    x, y = _disc(spread[:, -1])
+    way = SUN_REACH * unit(sun + SUN_RADIUS * (x * across + y * upward))
+    sunlit = torch.ones_like(point[0])
+    return torch.stack([*reach, way.expand_as(point)], 1), torch.stack([*strength, sunlit])
+
+
+def _across(axis: Tensor) -> tuple[Tensor, Tensor]:
+    """Two unit vectors across ``axis``, the first of them level."""
+    level = unit(torch.stack([-axis[1], axis[0], torch.zeros_like(axis[0])]))
+    return level, torch.linalg.cross(level, axis, dim=0)
+
+
+def _disc(square: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit square mapped to the unit disc evenly and without folds (Shirley and Chiu 1997)."""
+    a, b = 2 * square - 1
+    wide = a.abs() > b.abs()
+    radius = torch.where(wide, a, b)
+    ratio = torch.where(wide, b, a) / torch.where(radius == 0, 1.0, radius)
+    long, short = radius * (math.pi / 4 * ratio).cos(), radius * (math.pi / 4 * ratio).sin()
+    return torch.where(wide, long, short), torch.where(wide, short, long)
+
+
+def _colors(like: Tensor) -> Tensor:
+    """What ``_illuminate`` measures light in, (3, L)."""
+    return torch.tensor(COLORS, dtype=like.dtype, device=like.device).T
+
+
+def _ground_radiance(point: Tensor, normal: Tensor, reach: Tensor, strength: Tensor) -> Tensor:
+    """Light (3, G, R) that the ground sends up from ``point`` (3, G, R).
+
+    ``reach`` and ``strength`` are those of :func:`_illuminate`, the latter zero in shadow.
+    """
+    cosine = dot(reach, normal[:, None]) * dot(reach, reach).rsqrt()
+    received = strength * cosine.clamp_min(0)
+    bounce = (BOUNCE[0] + BOUNCE[1] * ground.along(point)).clamp_min(0)
+    color = _colors(point) * (GROUND_ALBEDO / math.pi)
+    return torch.stack([sum((c[i] * received[i] for i in range(4)), bounce) for c in color])
+
+
+def _radiance(
+    stage: Stage,
+    scene: Tensor,
+    sight: tuple[Tensor, Tensor, Tensor],
+    spread: Tensor,
+    pixel: float,
+    samples: int,
+    kernels: Kernels,
+) -> Tensor:
+    """Radiance (3, G, R) that arrives from where rays look; see :func:`_look`.
+
+    ``pixel`` is the angle between samples, zero for rays that left a mirror; these are not mirrored
+    again.
+    """
+    origin, direction, floor = sight
+    span = floor.clamp_max(FAR)
+    t, which = shapes.first(origin, span * direction, scene, stage.bodies, kernels.meet)
+    distance = span * t.clamp_max(1)
+    point = origin + distance * direction
+    normal = ground.normal(point)
+    group, ray = (which >= 0).nonzero().unbind(1)
+    surface = _surface(stage, scene[group], point[:, group, ray], which[group, ray])
+    normal[:, group, ray] = surface.normal
+    reach, strength = kernels.illuminate(point, stage.lamps[:, :, scene, None], spread)
+    start = (point + OFFSET * normal)[:, None].expand_as(reach).flatten(1, 2)
+    lights = reach.shape[1]
+    lit = ~shapes.blocked(
+        start, reach.flatten(1, 2), scene.repeat(lights), stage.bodies, kernels.meet
+    ).view_as(strength)
+    radiance = kernels.ground_radiance(point, normal, reach, strength * lit)
+    radiance = radiance.masked_fill(floor.isinf(), 0)
+    if group.numel() == 0:
+        return radiance
+    toward, received = reach[:, :, group, ray], strength[:, group, ray]
+    unshaded = lit[:, group, ray]
+    view = -direction[:, group, ray]
+    footprint = distance[group, ray] * pixel
+    shown = kernels.shade(surface, view, footprint, toward, received, unshaded, pixel == 0)
+    if pixel > 0:
+        rows = (surface.metal > 0).nonzero()[:, 0]
+        slope, weight = _facets(samples, view.device)
+        shiny, path = surface.at(rows), ray[rows] % samples
+        seen = _mirrored(stage, scene[group[rows]], shiny, slope[:, path], view[:, rows])
+        shown[:, rows] += shiny.color * weight[path] * seen
+    radiance[:, group, ray] = shown
+    return radiance
+
+
+def _facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Which facet of metal each of a pixel's ``count`` paths meets.
+
+    A share of the paths falls on the rough lobe and the others on the smooth one, which is taken
+    for a perfect mirror. A single path takes the mirror. The choice is the same in every pixel, so
+    that reflections blur without grain.
+
+    Returns:
+        Slopes of the facet along and across the tangent (2, count) and the path's weight (count,).
+    """
+    rough_count = round(materials.ROUGH_SHARE * count)
+    slope, weight = torch.zeros(2, count), torch.full((count,), 1 - HIDDEN)
+    if rough_count:
+        # Seven has no factor in common with the counts in use and scatters the rough paths.
+        chosen = (torch.arange(count) * 7) % count < rough_count
+        rank = torch.arange(rough_count) + 0.5
+        # GGX slopes by inversion. The steepest facets, nearly hidden by others, are left out.
+        u, turn = (1 - HIDDEN) * rank / rough_count, 2 * math.pi * 0.618034 * rank
+        steep = materials.ROUGH * (u / (1 - u)).sqrt()
+        squeeze = 1 - materials.ANISOTROPY
+        slope[:, chosen] = torch.stack([squeeze * steep * turn.cos(), steep / squeeze * turn.sin()])
+        weight[chosen] = (1 - HIDDEN) * materials.ROUGH_SHARE * count / rough_count
+        weight[~chosen] = (1 - materials.ROUGH_SHARE) * count / (count - rough_count)
+    return slope.to(device), weight.to(device)
+
+
+def _mirrored(stage: Stage, scene: Tensor, surface: Surface, slope: Tensor, view: Tensor) -> Tensor:
+    """Radiance (3, M) that arrives at metal from where its facets mirror ``view``."""
+    if scene.numel() == 0:
+        return torch.zeros_like(view)
+    s = surface
+    bitangent = torch.linalg.cross(s.normal, s.tangent, dim=0)
+    facet = unit(s.normal + slope[0] * s.tangent + slope[1] * bitangent)
+    direction = 2 * dot(facet, view) * facet - view
+    # A facet that throws the path into the body sends it along the surface instead.
+    direction = unit(direction - dot(direction, s.normal).clamp_max(0) * s.normal)[..., None]
+    origin = (s.point + OFFSET * s.normal)[..., None]
+    sight = origin, direction, ground.meet(origin, direction)
+    middle = torch.full((2, len(COLORS), 1, 1), 0.5, device=view.device)
+    return _radiance(stage, scene, sight, middle, 0.0, 1, _kernels(False))[..., 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """Where rays met objects: vectors (3, M), the rest (M,)."""
+
+    point: Tensor
+    normal: Tensor
+    tangent: Tensor
+    color: Tensor
+    metal: Tensor
+    bend: Tensor
+
+    def at(self, rows: Tensor) -> Surface:
+        """The surface at chosen rays."""
+        return Surface(*(getattr(self, name)[..., rows] for name in Surface.__slots__))
+
+
+def _surface(stage: Stage, scene: Tensor, point: Tensor, which: Tensor) -> Surface:
+    """The surface of objects ``which`` (M,) at ``point`` (3, M)."""
+    mine = Bodies(*(getattr(stage.bodies, name)[scene, which] for name in Bodies.__slots__))
+    cx, cy = (point[0] - mine.x) / mine.radius, (point[1] - mine.y) / mine.radius
+    cz = (point[2] - mine.z) / mine.radius
+    px, py = mine.cos * cx + mine.sin * cy, mine.cos * cy - mine.sin * cx
+    ex, ey, ez = shapes.excess(px, py, cz, mine)
+    normal = unit(torch.stack([mine.cos * ex - mine.sin * ey, mine.sin * ex + mine.cos * ey, ez]))
+    around = torch.stack([-cy, cx, torch.zeros_like(cx)])
+    tangent = unit(around - dot(around, normal) * normal)
+    flat_side = (ez == 0) & (mine.core > 0)
+    facets = (ex != 0).int() + (ey != 0).int() + (ez != 0).int()
+    plain = torch.where(mine.flat > 0, facets == 1, (ex == 0) & (ey == 0))
+    bend = torch.where(flat_side, 1.0, torch.where(plain, 0.0, 1 / mine.rounding)) / mine.radius
+    color = torch.stack([mine.red, mine.green, mine.blue])
+    return Surface(point, normal, tangent, color, mine.metal, bend)
+
+
+def _floor(surface: Surface, reach: Tensor, strength: Tensor) -> Tensor:
+    """Radiance (3, M) of the ground around the foot of objects, on the side the surface faces.
+
+    Behind an object, as seen from a lamp, the ground lies in the object's own shadow.
+    """
+    total = torch.full_like(surface.point, BOUNCE[0])
+    for i, color in enumerate(_colors(reach).T * (GROUND_ALBEDO / math.pi)):
+        toward = unit(reach[:, i])
+        level = surface.normal[0] * toward[0] + surface.normal[1] * toward[1]
+        share = toward[2].clamp_min(0) * (1 - OWN_SHADOW * (-level).clamp_min(0))
+        total = total + color[:, None] * (strength[i] * share)
+    return AMBIENT * total
+
+
+def _shade(
+    surface: Surface,
+    view: Tensor,
+    footprint: Tensor,
+    reach: Tensor,
+    strength: Tensor,
+    lit: Tensor,
+    last: bool,
+) -> Tensor:
+    """Radiance (3, M) that objects send along ``view`` apart from what metal mirrors.
+
+    Where the mirrored path is not followed any more (``last``) metal reflects a ground without
+    objects.
+    """
+    s = surface
+    total = torch.zeros_like(s.point)
+    shiny = s.metal > 0
+    colors = _colors(view).T
+    for i in range(len(COLORS)):
+        square = dot(reach[:, i], reach[:, i])
+        toward = reach[:, i] * square.rsqrt()
+        size = LAMPS[i].side ** 2 / (16 * square) if i < len(LAMPS) else SUN_RADIUS**2 / 4
+        blur = size + (footprint * s.bend).square() / 4
+        matte = materials.rubber(s.color, s.normal, view, toward)
+        gloss = materials.metal(s.color, s.normal, s.tangent, view, toward, blur)
+        total = total + torch.where(shiny, gloss, matte) * (
+            colors[i][:, None] * (strength[i] * lit[i])
+        )
+    floor = _floor(s, reach, strength)
+    below = (1 - s.normal[2]) / 2
+    cos_v = dot(s.normal, view).clamp(0, 1)
+    mirrored = 2 * cos_v * s.normal[2] - view[2]
+    gleam = (0.5 - mirrored / 0.7).clamp(0, 1) * floor
+    coat = materials.fresnel(cos_v, 1.25)
+    soft = (1 - coat) * s.color * (below * floor) + coat * materials.COAT * gleam
+    return total + torch.where(shiny, s.color * gleam * last, soft)
+
+
+def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int]]:
+    """How many pixels of a 480 x 320 picture every object of every scene shows.
+
+    Args:
+        scenes: what to look at.
+        stride: every ``stride``-th column and row is looked at and counts for all it skips.
+
+    Raises:
+        SceneError: if ``stride`` does not divide 480 and 320.
+    """
+    if stride < 1 or WIDTH % stride or HEIGHT % stride:
+        raise SceneError(f"stride must divide {WIDTH} and {HEIGHT}, got {stride}")
+    with torch.inference_mode():
+        device = torch.device("cpu")
+        stage = Stage.of(scenes, device, torch.float32)
+        frame = _Frame.of(WIDTH // stride, HEIGHT // stride, 1, device)
+        index = torch.arange(len(scenes) * frame.tiles)
+        scene, tile = index // frame.tiles, index % frame.tiles
+        camera = stage.cameras[:, :, scene, None]
+        origin, direction, _ = _look(camera, frame.center[:, tile], frame.width, frame.height)
+        _, which = shapes.first(origin, FAR * direction, scene, stage.bodies)
+        which = which.view(len(scenes), -1)
+    return [
+        (torch.bincount(w + 1, minlength=len(s.objects) + 1)[1:] * stride**2).tolist()
+        for s, w in zip(scenes, which, strict=True)
+    ]
