@@ -1,0 +1,134 @@
+"""What a retrofitted site costs above the same arithmetic written into the network.
+
+    python benchmarks/retrofit.py [--compiled]
+
+Microseconds per site: median over alternating runs in one process, of the time of a chain of
+linear maps with sites, less that of the chain alone. ``inline`` is ``x * (1 + gamma) + beta`` in
+the forward, ``film`` the checked function of the library, ``retrofit`` the hooks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from featurewise.core import film
+from featurewise.generators import Learned
+from featurewise.retrofit import condition
+
+SITES, BATCH, WIDTH = 32, 8, 32
+
+
+class Chain(nn.Module):
+    """Linear maps one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(SITES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of the last map."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Inline(nn.Module):
+    """The chain with its modulation in the code."""
+
+    def __init__(self, chain: Chain, checked: bool) -> None:
+        super().__init__()
+        self.layers, self.checked = chain.layers, checked
+
+    def forward(self, x: Tensor, flat: Tensor) -> Tensor:
+        """Features of the last map, modulated after every one."""
+        rows = flat.view(-1, SITES, 2, WIDTH)
+        for i, layer in enumerate(self.layers):
+            gamma, beta = rows[:, i, 0], rows[:, i, 1]
+            if self.checked:
+                x = film(layer(x), 1 + gamma, beta, axis=-1)
+            else:
+                x = layer(x) * (1 + gamma) + beta
+        return x
+
+
+def medians(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Microseconds per run of each case, the cases taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for run in cases.values():
+        for _ in range(5):
+            run()
+    for _ in range(rounds):
+        for name, run in cases.items():
+            begin = time.process_time_ns()
+            for _ in range(10):
+                run()
+            times[name].append((time.process_time_ns() - begin) / 10_000)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def networks() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    chain = Chain()
+    inline, checked = Inline(chain, checked=False), Inline(chain, checked=True)
+    hooked = Chain()
+    hooked.load_state_dict(chain.state_dict())
+    net = condition(hooked, at="layers.*", generator=Learned())
+    x, flat = torch.randn(BATCH, WIDTH), torch.randn(BATCH, net.layout.size)
+    torch.testing.assert_close(net(x, task=flat), inline(x, flat))
+    return {
+        "plain": lambda x, flat: chain(x),
+        "inline": inline,
+        "film": checked,
+        "retrofit": lambda x, flat: net(x, task=flat),
+    }
+
+
+def report(title: str, found: dict[str, float]) -> None:
+    plain = found.pop("plain")
+    inline = (found["inline"] - plain) / SITES
+    print(f"{title}: plain network {plain:.0f} us; per site, above plain (above inline):")
+    for name, value in found.items():
+        cost = (value - plain) / SITES
+        print(f"  {name:10s} {cost:6.2f} us   ({cost - inline:+.2f})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--compiled", action="store_true", help="also compile (takes a minute)")
+    parser.add_argument("--rounds", type=int, default=51)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    runs = networks()
+    x, flat = torch.randn(BATCH, WIDTH), torch.randn(BATCH, 2 * SITES * WIDTH)
+
+    def plain(run: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+        def go() -> None:
+            with torch.no_grad():
+                run(x, flat)
+
+        return go
+
+    def trained(run: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
+        wanted = flat.clone().requires_grad_()
+
+        def go() -> None:
+            run(x, wanted).sum().backward()
+
+        return go
+
+    report("eager, no grad", medians({k: plain(r) for k, r in runs.items()}, options.rounds))
+    report("eager, f + b", medians({k: trained(r) for k, r in runs.items()}, options.rounds))
+    if options.compiled:
+        compiled = {k: torch.compile(r, fullgraph=True) for k, r in runs.items()}
+        found = medians({k: plain(r) for k, r in compiled.items()}, options.rounds)
+        report("compiled, no grad", found)
+
+
+if __name__ == "__main__":
+    main()

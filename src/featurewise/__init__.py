@@ -1,0 +1,40 @@
+"""featurewise: condition any neural network on anything.
+
+A network is conditioned *at* its sites, *with* an operation, *by* a generator::
+
+    net = fw.condition(resnet, at="layer3.*.bn2", operation=fw.Affine(), generator=fw.Linear(512))
+    y = net(images, condition=sentence_embedding)
+"""
+
+from featurewise.core import (
+    Affine,
+    Gate,
+    Layout,
+    Scale,
+    Shift,
+    Site,
+    TaskRepresentation,
+    film,
+)
+from featurewise.generators import MLP, Linear, Lookup, Recurrent
+from featurewise.retrofit import Conditioned, FiLM, condition
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "Affine",
+    "Conditioned",
+    "FiLM",
+    "Gate",
+    "Layout",
+    "Linear",
+    "Lookup",
+    "Recurrent",
+    "Scale",
+    "Shift",
+    "Site",
+    "TaskRepresentation",
+    "condition",
+    "film",
+]

@@ -1,0 +1,324 @@
+"""``condition``: any network, FiLM-ed; and ``Conditioned``, what comes out of it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from featurewise.core import (
+    Affine,
+    KindError,
+    Layout,
+    LayoutError,
+    Operation,
+    OperationError,
+    TaskRepresentation,
+    _torch,
+)
+from featurewise.generators import LocalGenerator
+from featurewise.retrofit import calls
+from featurewise.retrofit.calls import Call, Owner
+from featurewise.retrofit.errors import CallError, SiteWarning
+from featurewise.retrofit.hooks import SiteHook
+from featurewise.retrofit.probe import find_sites
+from featurewise.retrofit.select import Where, select
+
+
+def condition(
+    network: nn.Module,
+    *,
+    at: Where,
+    operation: Operation | None = None,
+    generator: nn.Module | Callable[[Layout], nn.Module],
+    axis: int | None = None,
+    batch_axis: int | None = None,
+    example: Any = None,
+    when: str = "output",
+    identity: bool = True,
+) -> Conditioned:
+    """Condition a network at its sites, with an operation, by a generator.
+
+    The network keeps its modules, its code and the keys of its state dict; hooks are added at the
+    sites. Right after this call the output equals the network's, bit for bit. Condition after
+    other surgery (PEFT, wrappers), which renames modules.
+
+    Args:
+        network: any network; it is changed only by hooks, which ``Conditioned.remove`` takes away.
+        at: the sites: a pattern of module names (``*`` within one component, ``**`` any number
+            of components), a module type, a function ``(name, module) -> bool``, a sequence of
+            these, or a mapping of these to the operation of each.
+        operation: what is done to the features; FiLM (``Affine()``) when not given.
+        generator: condition -> parameters: a ``Generator``, a ``LocalGenerator``, any module that
+            gives a flat tensor or a ``TaskRepresentation``, or a function layout -> module. It is
+            bound to the layout, and a newly bound one is moved to the device of the network.
+        axis: feature axis at the sites; found by module type, or in the dry run, when not given.
+        batch_axis: axis of the samples at the sites; found likewise.
+        example: inputs of the network, for a dry run which computes nothing: a tensor, a tuple
+            of arguments, or a dict of keyword arguments. Needed for sites whose type tells
+            nothing of their features, and for operations with position terms.
+        when: "output" modulates what the modules return, "input" what they receive.
+        identity: refuse operations that have no identity.
+
+    Returns:
+        The conditioned network.
+
+    Raises:
+        LayoutError: a selector without a match, or a site that is never run.
+        OperationError: ``identity`` is wanted and an operation has none.
+        ShapeError: features that do not fit the site or the operation.
+        KindError: an argument of the wrong kind.
+
+    Source:
+        Perez et al. 2018, *FiLM: Visual Reasoning with a General Conditioning Layer*, eq. 1-2.
+
+    Example:
+        >>> from featurewise.generators import Linear
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> net = condition(network, at="0", generator=Linear(16))
+        >>> net(torch.randn(5, 3, 9, 9), condition=torch.randn(5, 16)).shape
+        torch.Size([5, 8, 7, 7])
+    """
+    if not isinstance(network, nn.Module):
+        raise KindError(f"network must be a module, got {type(network).__name__}")
+    if when not in ("input", "output"):
+        raise LayoutError(f"when must be 'input' or 'output', got {when!r}")
+    chosen = select(network, at, Affine() if operation is None else operation)
+    sites = find_sites(
+        network, chosen, when=when, axis=axis, batch_axis=batch_axis, example=example
+    )
+    layout = Layout(sites)
+    if identity and not layout.neutral:
+        raise OperationError(_no_identity(layout))
+    return Conditioned(network, _bound(generator, layout, network), layout, example is not None)
+
+
+def _no_identity(layout: Layout) -> str:
+    site = next(s for s in layout if not all(p.neutral for p in s.parameters.values()))
+    return (
+        f"{site.operation} at site '{site.name}' has no identity, so the conditioned network could "
+        "not start as the network; choose another operation, or pass identity=False"
+    )
+
+
+def _bound(
+    generator: nn.Module | Callable[[Layout], nn.Module], layout: Layout, network: nn.Module
+) -> nn.Module:
+    made = generator if isinstance(generator, nn.Module) else generator(layout)
+    if not isinstance(made, nn.Module):
+        raise KindError(
+            f"generator must be a module or give one for a layout, got {type(made).__name__}"
+        )
+    bind = getattr(made, "bind", None)
+    if bind is not None:
+        bind(layout)
+        like = next(network.parameters(), None)
+        if like is not None and like.device.type != "meta":
+            made.to(like.device)
+    return made
+
+
+class Conditioned(nn.Module):
+    """A FiLM-ed network: backbone, generator and layout. Made by ``condition``.
+
+    Attributes:
+        backbone: the network, whose modules and state-dict keys are untouched.
+        generator: condition -> parameters.
+        layout: the sites.
+    """
+
+    backbone: nn.Module
+    generator: nn.Module
+
+    def __init__(
+        self, backbone: nn.Module, generator: nn.Module, layout: Layout, checked: bool = False
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.generator = generator
+        self.layout = layout
+        self._owner = Owner()
+        self._conditional = _needs_argument(generator)
+        self._checked = checked
+        self._removed = False
+        self._handles: list[RemovableHandle] = [
+            SiteHook(self._owner, site).attach(backbone.get_submodule(site.name)) for site in layout
+        ]
+
+    def forward(
+        self,
+        *args: Any,
+        condition: Any = None,
+        task: TaskRepresentation | Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the backbone with the features of every site modulated.
+
+        Args:
+            *args: positional arguments of the backbone.
+            condition: what the generator takes; one row per sample, or one for all.
+            task: parameters in place of a condition: a ``TaskRepresentation`` or a flat tensor,
+                ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
+            **kwargs: keyword arguments of the backbone. One called ``condition`` or ``task``
+                must go through ``using``.
+
+        Returns:
+            What the backbone returns.
+
+        Raises:
+            CallError: neither condition nor task where one is needed, or both.
+            LayoutError: a task of another layout.
+            ShapeError: parameters that do not fit a site; the message names it.
+        """
+        if condition is None and task is None and calls.find(self._owner)[0] is not None:
+            return self.backbone(*args, **kwargs)
+        call = self._call(condition, task, None)
+        calls.begin(call)
+        try:
+            output = self.backbone(*args, **kwargs)
+        finally:
+            calls.end(call)
+        if not torch.compiler.is_compiling():
+            self._after(call, output)
+        return output
+
+    def represent(self, condition: Any = None) -> TaskRepresentation:
+        """The task representation of a condition.
+
+        Raises:
+            CallError: if the generator is local: it answers only where there are features; see
+                ``using(record=...)``.
+        """
+        if isinstance(self.generator, LocalGenerator):
+            raise CallError(
+                f"{type(self.generator).__name__} makes its parameters from the features of each "
+                "site; run the network with using(condition=..., record=a_dict) instead"
+            )
+        if condition is None and self._conditional:
+            raise CallError(_nothing_given(self.generator))
+        made = self.generator(condition) if condition is not None else self.generator()
+        if isinstance(made, TaskRepresentation):
+            return self._own(made)
+        if not isinstance(made, Tensor):
+            raise KindError(
+                f"{type(self.generator).__name__} must give a flat tensor or a "
+                f"TaskRepresentation, got {type(made).__name__}"
+            )
+        return TaskRepresentation(self.layout, made)
+
+    @contextmanager
+    def using(
+        self,
+        *,
+        condition: Any = None,
+        task: TaskRepresentation | Tensor | None = None,
+        record: dict[str, dict[str, Tensor]] | None = None,
+    ) -> Iterator[Conditioned]:
+        """Let whatever runs the backbone in this block, in this thread, be conditioned.
+
+        Do not hold the block open across an ``await``: coroutines of one thread would mix.
+
+        Args:
+            condition: as in ``forward``.
+            task: as in ``forward``.
+            record: filled with the raw parameters of each site that is passed,
+                ``{site: {parameter: tensor}}``; the latest where a site is passed twice.
+        """
+        call = self._call(condition, task, record)
+        calls.begin(call)
+        try:
+            yield self
+        finally:
+            calls.end(call)
+            if call.grad and len(call.visited) < len(self.layout):
+                calls.keep_hidden(call)
+
+    def remove(self) -> nn.Module:
+        """Take the hooks away and give the backbone back, bit for bit as it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._removed = True
+        return self.backbone
+
+    def extra_repr(self) -> str:
+        """Sites and size, for ``repr``."""
+        return f"{len(self.layout)} sites, {self.layout.size} parameters per condition"
+
+    def _call(
+        self,
+        condition: Any,
+        task: TaskRepresentation | Tensor | None,
+        record: dict[str, dict[str, Tensor]] | None,
+    ) -> Call:
+        if self._removed:
+            raise CallError("the conditioning was removed; call the backbone itself")
+        if task is None and isinstance(self.generator, LocalGenerator):
+            return Call(self._owner, None, self.generator, condition, record)
+        if task is None:
+            task = self.represent(condition)
+        elif condition is not None:
+            raise CallError("give a condition or a task, not both")
+        own = self._own(task if isinstance(task, TaskRepresentation) else self._flat(task))
+        return Call(self._owner, own.named, record=record)
+
+    def _flat(self, task: object) -> TaskRepresentation:
+        if not isinstance(task, Tensor):
+            raise KindError(
+                f"task must be a TaskRepresentation or a flat tensor, got {type(task).__name__}"
+            )
+        return TaskRepresentation(self.layout, task)
+
+    def _own(self, task: TaskRepresentation) -> TaskRepresentation:
+        if task.layout is not self.layout and task.layout != self.layout:
+            raise LayoutError(
+                f"the task belongs to other sites: {', '.join(task.layout.names)}; "
+                f"this network has {', '.join(self.layout.names)}"
+            )
+        return task
+
+    def _after(self, call: Call, output: Any) -> None:
+        """What only a finished call tells: sites that were passed by; who keeps the call alive."""
+        missed = len(call.visited) < len(self.layout)
+        if not self._checked:
+            self._checked = True
+            if missed:
+                names = [name for name in self.layout.names if name not in call.visited]
+                warnings.warn(_never_reached(names), SiteWarning, stacklevel=5)
+        if call.unmarked or (missed and call.grad):
+            for leaf in _torch.tree_flatten(output)[0]:
+                if isinstance(leaf, Tensor) and leaf.requires_grad:
+                    calls.keep(call, leaf)
+
+
+def _never_reached(sites: list[str]) -> str:
+    return (
+        f"never reached in this call: {', '.join(sites)}; a module whose forward is not called as "
+        "a module (out_proj of MultiheadAttention, x.forward()) cannot be modulated; a site in a "
+        "block compiled by itself is not seen, and all is well"
+    )
+
+
+def _needs_argument(generator: nn.Module) -> bool:
+    """Whether a generator cannot be called without a condition."""
+    try:
+        signature = inspect.signature(generator.forward)
+    except (TypeError, ValueError):
+        return True
+    return any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in signature.parameters.values()
+    )
+
+
+def _nothing_given(generator: nn.Module) -> str:
+    return (
+        f"{type(generator).__name__} needs a condition: call net(x, condition=...), or give the "
+        "parameters themselves, net(x, task=...)"
+    )

@@ -1,0 +1,302 @@
+"""Where the features of a site lie: told by the module's type, or seen in a dry run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.func import functional_call
+from torch.nn.parameter import UninitializedParameter
+
+from featurewise.core import KindError, LayoutError, Operation, ShapeError, Site, _torch
+from featurewise.retrofit.known import Features, batch_first, features_of
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a dry run saw at a site: which leaf carries features, and their shape."""
+
+    leaf: int
+    shape: tuple[int, ...]
+
+
+def find_sites(
+    network: nn.Module,
+    chosen: Mapping[str, Operation],
+    *,
+    when: str,
+    axis: int | None,
+    batch_axis: int | None,
+    example: Any,
+) -> tuple[Site, ...]:
+    """The sites of the chosen modules, with width, axes and, where needed, extent.
+
+    Args:
+        network: the network.
+        chosen: module names with their operations.
+        when: "output" or "input".
+        axis: feature axis of all sites; found when None.
+        batch_axis: sample axis of all sites; found when None.
+        example: inputs for a dry run; see ``condition``.
+
+    Raises:
+        LayoutError: a module that cannot be a site, or is not run by the example.
+        ShapeError: features that do not fit the operation.
+        KindError: uninitialised parameters, or features that are no floating-point tensor.
+    """
+    for name in chosen:
+        _check_module(name, network.get_submodule(name))
+    args, kwargs = arguments(example)
+    seen = doubled = None
+    if example is not None:
+        seen, doubled = _dry_runs(network, list(chosen), when, args, kwargs)
+    sites = []
+    for name, operation in chosen.items():
+        module = network.get_submodule(name)
+        at, again = (None, None) if seen is None else (seen[name], (doubled or {}).get(name))
+        features = _features(name, module, when, axis, at)
+        batch = (
+            batch_axis
+            if batch_axis is not None
+            else _batch_axis(network, name, features, at, again)
+        )
+        sites.append(_site(name, operation, features, batch, when, at))
+    return tuple(sites)
+
+
+def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments that an ``example`` stands for."""
+    if example is None:
+        return (), {}
+    if isinstance(example, dict):
+        return (), example
+    return (example if isinstance(example, tuple) else (example,)), {}
+
+
+def _check_module(name: str, module: nn.Module) -> None:
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)):
+        raise LayoutError(
+            f"'{name}' is a {type(module).__name__}, which is never run itself; name what is in it"
+        )
+    if type(module).__name__ == "NonDynamicallyQuantizableLinear":
+        raise LayoutError(
+            f"'{name}' belongs to a MultiheadAttention, which uses its weights and never runs it; "
+            f"modulate the output of '{name.rpartition('.')[0]}' instead"
+        )
+    if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
+        raise KindError(f"'{name}' is lazy and not yet initialised; run the network once before")
+
+
+def _features(
+    name: str, module: nn.Module, when: str, axis: int | None, seen: Seen | None
+) -> Features:
+    told = features_of(module, when)
+    if seen is None:
+        if told is None:
+            raise LayoutError(
+                f"site '{name}' is a {type(module).__name__}, which does not tell its features; "
+                "pass example=<inputs of the network> for a dry run"
+            )
+        return told if axis is None else dataclasses.replace(told, axis=axis)
+    if axis is None:
+        axis = told.axis if told is not None else _guess(name, module, seen)
+    if not -len(seen.shape) <= axis < len(seen.shape):
+        raise ShapeError(f"site '{name}': axis={axis} is no axis of its features {seen.shape}")
+    width = seen.shape[axis]
+    if told is not None and told.axis == axis and told.width != width:
+        raise ShapeError(
+            f"site '{name}': expected {told.width} features on axis {axis}, "
+            f"the dry run had {seen.shape}"
+        )
+    return Features(width, axis, None if told is None else told.batch_axis)
+
+
+def _guess(name: str, module: nn.Module, seen: Seen) -> int:
+    """Feature axis of a module whose type tells nothing, from what is in it and its rank."""
+    rank = len(seen.shape)
+    for inner in reversed(list(module.modules())):
+        told = features_of(inner, "output")
+        if told is not None and -rank <= told.axis < rank and seen.shape[told.axis] == told.width:
+            return told.axis
+    if rank == 3 or rank < 2:
+        raise LayoutError(
+            f"site '{name}' is a {type(module).__name__} with features {seen.shape}; "
+            "which axis holds the features cannot be told: pass axis="
+        )
+    return 1
+
+
+def _batch_axis(
+    network: nn.Module, name: str, features: Features, seen: Seen | None, doubled: Seen | None
+) -> int | None:
+    if seen is not None:
+        rank = len(seen.shape)
+        if rank == 1:
+            return None
+        if doubled is not None and len(doubled.shape) == rank:
+            grown = [i for i in range(rank) if seen.shape[i] != doubled.shape[i]]
+            if len(grown) == 1 and grown[0] != features.axis % rank:
+                return grown[0]
+    if features.batch_axis is not None:
+        return features.batch_axis
+    return 1 if batch_first(network, name) is False else 0
+
+
+def _site(
+    name: str,
+    operation: Operation,
+    features: Features,
+    batch_axis: int | None,
+    when: str,
+    seen: Seen | None,
+) -> Site:
+    site = Site(
+        name,
+        features.width,
+        operation,
+        features.axis,
+        batch_axis,
+        when,
+        0 if seen is None else seen.leaf,
+    )
+    try:
+        operation.parameters(site.width, None)
+        return site
+    except ShapeError as error:
+        if seen is None:
+            raise ShapeError(f"site '{name}': {error}; pass example= for a dry run") from error
+    rank = len(seen.shape)
+    own = (site.axis % rank, None if batch_axis is None else batch_axis % rank)
+    extent = tuple(n for i, n in enumerate(seen.shape) if i not in own)
+    try:
+        operation.parameters(site.width, extent)
+    except ShapeError as error:
+        raise ShapeError(f"site '{name}', features {seen.shape}: {error}") from error
+    return dataclasses.replace(site, extent=extent)
+
+
+# --- the dry run ---------------------------------------------------------------------------------
+
+
+def _dry_runs(
+    network: nn.Module, names: list[str], when: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[str, Seen], dict[str, Seen] | None]:
+    """What the sites see with the example, and with twice as many samples where that runs."""
+    seen = dry_run(network, names, when, args, kwargs)
+    first = 1 if _sequence_first(network) else 0
+    for axis in (first, 0) if first else (0,):
+        try:
+            return seen, dry_run(network, names, when, *_doubled(args, kwargs, axis))
+        except (LayoutError, IndexError):
+            continue
+    return seen, None
+
+
+def _sequence_first(network: nn.Module) -> bool:
+    said = {
+        getattr(module, "batch_first", None)
+        for module in network.modules()
+        if isinstance(getattr(module, "batch_first", None), bool)
+    }
+    return said == {False}
+
+
+def _doubled(
+    args: tuple[Any, ...], kwargs: dict[str, Any], axis: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    leaves, structure = _torch.tree_flatten((args, kwargs))
+    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
+    if first is None:
+        raise LayoutError("the example has no tensor")
+    size = first.shape[axis]
+
+    def grow(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.ndim > axis and leaf.shape[axis] == size:
+            shape = list(leaf.shape)
+            shape[axis] = 2 * size
+            with torch.no_grad(), torch.device("meta"):
+                return torch.empty(shape, dtype=leaf.dtype)
+        return leaf
+
+    args, kwargs = _torch.tree_unflatten([grow(leaf) for leaf in leaves], structure)
+    return args, kwargs
+
+
+def dry_run(
+    network: nn.Module,
+    names: list[str],
+    when: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> dict[str, Seen]:
+    """Shapes of the features at the named modules, computing nothing and changing nothing.
+
+    Parameters and buffers are replaced by fakes for the run: batch norms count nothing, random
+    generators stay where they were.
+
+    Raises:
+        LayoutError: if the network does not run on the example, or does not run a named module.
+        KindError: if a module takes or gives no floating-point tensor.
+    """
+    seen: dict[str, Seen] = {}
+    handles = [_watch(network.get_submodule(name), name, when, seen) for name in names]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _torch.fake_mode() as mode:
+            tensors: dict[str, Tensor] = {
+                name: mode.from_tensor(tensor)
+                for name, tensor in (*network.named_parameters(), *network.named_buffers())
+            }
+            leaves, structure = _torch.tree_flatten((args, kwargs))
+            devices = {tensor.device for tensor in tensors.values()}
+            fakes = [_fake(mode, leaf, devices) for leaf in leaves]
+            fake_args, fake_kwargs = _torch.tree_unflatten(fakes, structure)
+            functional_call(network, tensors, fake_args, fake_kwargs)
+    except (KindError, ShapeError):
+        raise
+    except Exception as error:
+        raise LayoutError(
+            f"the network does not run on the example: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    missed = [name for name in names if name not in seen]
+    if missed:
+        raise LayoutError(
+            f"never run as modules with the example: {', '.join(missed)}; they cannot be modulated"
+        )
+    return seen
+
+
+def _fake(mode: FakeTensorMode, leaf: Any, devices: set[torch.device]) -> Any:
+    """A fake of an input, on the device of the network if it has one: examples may lie anywhere."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    fake = mode.from_tensor(leaf)
+    return torch.empty_like(fake, device=next(iter(devices))) if len(devices) == 1 else fake
+
+
+def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen]) -> Any:
+    def note(tree: Any) -> None:
+        if name not in seen:
+            seen[name] = _first_features(name, tree)
+
+    if when == "input":
+        return module.register_forward_pre_hook(
+            lambda module, args, kwargs: note((args, kwargs)), with_kwargs=True
+        )
+    return module.register_forward_hook(lambda module, args, output: note(output), prepend=True)
+
+
+def _first_features(name: str, tree: Any) -> Seen:
+    leaves, _ = _torch.tree_flatten(tree)
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim:
+            return Seen(i, tuple(leaf.shape))
+    found = ", ".join(type(leaf).__name__ for leaf in leaves) or "nothing"
+    raise KindError(f"site '{name}' passes no floating-point tensor; its leaves are: {found}")

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from featurewise.core import (
+    Affine,
+    KindError,
+    LayoutError,
+    Operation,
+    RowColumn,
+    ShapeError,
+    Site,
+)
+from featurewise.generators import Linear
+from featurewise.retrofit import FiLM, condition
+from featurewise.retrofit.probe import find_sites
+
+FILM = Affine()
+
+
+def site_of(
+    module: nn.Module,
+    example: Any = None,
+    *,
+    name: str = "0",
+    when: str = "output",
+    axis: int | None = None,
+    operation: Operation = FILM,
+) -> Site:
+    network = module if name == "" else nn.Sequential(OrderedDict({name: module}))
+    (site,) = find_sites(
+        network, {name: operation}, when=when, axis=axis, batch_axis=None, example=example
+    )
+    return site
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize(
+    ("module", "x", "axis", "batch_axis", "width", "taken"),
+    [
+        (nn.Conv1d(3, 4, 1), torch.randn(2, 3, 5), 1, 0, 4, 3),
+        (nn.Conv2d(3, 4, 1), torch.randn(2, 3, 5, 5), 1, 0, 4, 3),
+        (nn.ConvTranspose2d(3, 4, 2), torch.randn(2, 3, 5, 5), 1, 0, 4, 3),
+        (nn.BatchNorm1d(3), torch.randn(2, 3), 1, 0, 3, 3),
+        (nn.BatchNorm2d(3), torch.randn(2, 3, 5, 5), 1, 0, 3, 3),
+        (nn.InstanceNorm2d(3), torch.randn(2, 3, 5, 5), 1, 0, 3, 3),
+        (nn.GroupNorm(2, 4), torch.randn(2, 4, 5), 1, 0, 4, 4),
+        (nn.LayerNorm(6), torch.randn(2, 5, 6), -1, 0, 6, 6),
+        (nn.RMSNorm(6), torch.randn(2, 5, 6), -1, 0, 6, 6),
+        (nn.Linear(6, 7), torch.randn(2, 5, 6), -1, 0, 7, 6),
+        (nn.LSTM(6, 7), torch.randn(5, 2, 6), -1, 1, 7, 6),
+        (nn.LSTM(6, 7, proj_size=3), torch.randn(5, 2, 6), -1, 1, 3, 6),
+        (nn.GRU(6, 7, bidirectional=True, batch_first=True), torch.randn(2, 5, 6), -1, 0, 14, 6),
+        (nn.GRUCell(6, 7), torch.randn(2, 6), -1, 0, 7, 6),
+        (nn.LSTMCell(6, 7), torch.randn(2, 6), -1, 0, 7, 6),
+        (FiLM(6, axis=-1), torch.randn(2, 5, 6), -1, 0, 6, 6),
+        (
+            nn.TransformerEncoderLayer(6, 2, 8, batch_first=True),
+            torch.randn(2, 5, 6),
+            -1,
+            0,
+            6,
+            6,
+        ),
+        (nn.TransformerEncoderLayer(6, 2, 8), torch.randn(5, 2, 6), -1, 1, 6, 6),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_types_tell_the_same_as_a_dry_run(
+    module: nn.Module, x: Tensor, axis: int, batch_axis: int, width: int, taken: int
+) -> None:
+    for when, expected in (("output", width), ("input", taken)):
+        told = site_of(module, when=when)
+        assert (told.width, told.axis, told.batch_axis) == (expected, axis, batch_axis)
+        assert site_of(module, x, when=when) == told
+
+
+def test_embedding_and_attention() -> None:
+    assert site_of(nn.Embedding(9, 4), torch.randint(9, (2, 5))).width == 4
+    attention = nn.MultiheadAttention(6, 2, batch_first=True)
+    x = torch.randn(2, 5, 6)
+    site = site_of(attention, (x, x, x), name="")
+    assert (site.width, site.axis, site.batch_axis, site.leaf) == (6, -1, 0, 0)
+    assert site_of(nn.MultiheadAttention(6, 2)).batch_axis == 1
+
+
+def test_type_unknown_without_example_says_so() -> None:
+    with pytest.raises(LayoutError, match="'0' is a Sequential.*example"):
+        site_of(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+
+
+def test_type_unknown_with_example() -> None:
+    site = site_of(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.randn(4, 7, 2))
+    assert (site.width, site.axis) == (3, -1)
+    site = site_of(nn.ReLU(), torch.randn(4, 7, 2, 2))
+    assert (site.width, site.axis) == (7, 1)
+    with pytest.raises(LayoutError, match=r"ReLU with features \(4, 7, 2\).*pass axis="):
+        site_of(nn.ReLU(), torch.randn(4, 7, 2))
+    assert site_of(nn.ReLU(), torch.randn(4, 7, 2), axis=-1).width == 2
+
+
+def test_layer_norm_over_several_axes_is_not_guessed() -> None:
+    with pytest.raises(LayoutError, match="example"):
+        site_of(nn.LayerNorm((3, 5, 5)))
+    assert site_of(nn.LayerNorm((3, 5, 5)), torch.randn(2, 3, 5, 5)).width == 3
+
+
+class TimeFirst(nn.Module):
+    """Images in; a transformer over (T, B, C) inside, as in CLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 2, 2)
+        self.norm = nn.LayerNorm(8)
+        self.back = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).permute(2, 0, 1)
+        return self.back(self.norm(tokens).transpose(0, 1))
+
+
+def test_trap_10_batch_axis_is_seen_in_the_dry_run() -> None:
+    sites = find_sites(
+        TimeFirst(),
+        {"patch": Affine(), "norm": Affine(), "back": Affine()},
+        when="output",
+        axis=None,
+        batch_axis=None,
+        example=torch.randn(4, 3, 4, 4),  # as many tokens as samples
+    )
+    assert [site.batch_axis for site in sites] == [0, 1, 0]
+
+
+def test_trap_10_batch_axis_of_layers_inside_a_sequence_module() -> None:
+    for batch_first in (False, True):
+        layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=batch_first)
+        for example in (None, torch.randn(5, 5, 6)):
+            (site,) = find_sites(
+                nn.Sequential(layer),
+                {"0.linear1": Affine()},
+                when="output",
+                axis=None,
+                batch_axis=None,
+                example=example,
+            )
+            assert site.batch_axis == (0 if batch_first else 1)
+
+
+def test_batch_axis_can_be_said(convnet: nn.Module) -> None:
+    net = condition(nn.Linear(3, 4), at="", generator=Linear(2), batch_axis=1)
+    assert net.layout[""].batch_axis == 1
+
+
+def test_extent_is_kept_only_where_needed() -> None:
+    x = torch.randn(2, 3, 5, 6)
+    assert site_of(nn.Conv2d(3, 4, 1), x).extent is None
+    assert site_of(nn.Conv2d(3, 4, 1), x, operation=RowColumn()).extent == (5, 6)
+    with pytest.raises(ShapeError, match="'0'.*example"):
+        site_of(nn.Conv2d(3, 4, 1), operation=RowColumn())
+    with pytest.raises(ShapeError, match="site '0', features"):
+        site_of(nn.Linear(3, 4), torch.randn(2, 5, 3), operation=RowColumn())
+
+
+class Bookkeeping(nn.Module):
+    """Everything a forward may change: counters, power iterations, dropout, a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 1))
+        self.bn = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.drop(self.bn(self.conv(x))) + torch.rand(1)
+
+
+def test_trap_8_probe_has_no_side_effects() -> None:
+    network = Bookkeeping()
+    before = copy.deepcopy(network.state_dict())
+    random, x = torch.get_rng_state(), torch.randn(2, 3, 4, 4)
+    random = torch.get_rng_state()
+    net = condition(network, at="bn", generator=Linear(2), example=x)
+    assert torch.equal(torch.get_rng_state(), random)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert not network.bn._forward_pre_hooks and len(network.bn._forward_hooks) == 1
+    net.remove()
+    assert not network.bn._forward_hooks
+
+
+def test_dry_run_takes_networks_of_any_device_and_of_no_memory() -> None:
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Linear(3, 100_000), nn.ReLU(), nn.Linear(100_000, 100_000))
+    net = condition(network, at="1", generator=Linear(2), example=torch.randn(2, 3))
+    assert net.layout["1"].width == 100_000
+
+
+def test_dry_run_of_tied_weights_and_keyword_example() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(7, 4)
+            self.act = nn.Identity()
+            self.head = nn.Linear(4, 7, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, *, tokens: Tensor, scale: float) -> Tensor:
+            return self.head(self.act(self.embed(tokens)) * scale)
+
+    example = {"tokens": torch.randint(7, (2, 5)), "scale": 2.0}
+    net = condition(Tied(), at="act", generator=Linear(2), example=example, axis=-1)
+    assert net.layout["act"].width == 4
+
+
+def test_a_network_that_does_not_run_says_why() -> None:
+    with pytest.raises(LayoutError, match="does not run on the example: RuntimeError"):
+        site_of(nn.Linear(3, 4), torch.randn(2, 5))
+
+
+def test_trap_9_site_that_is_never_run() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x) + self.idle.forward(x)
+
+    with pytest.raises(LayoutError, match="never run as modules with the example: idle"):
+        condition(Idle(), at="idle", generator=Linear(2), example=torch.randn(2, 3))
+    layer = nn.TransformerEncoderLayer(6, 2, 8)
+    with pytest.raises(LayoutError, match="self_attn.out_proj.*output of 'self_attn'"):
+        condition(layer, at="self_attn.out_proj", generator=Linear(2))
+
+
+def test_what_can_never_be_a_site() -> None:
+    network = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2)]), "lazy": nn.LazyLinear(2)})
+    with pytest.raises(LayoutError, match="'blocks' is a ModuleList"):
+        condition(network, at="blocks", generator=Linear(2))
+    with pytest.raises(KindError, match="'lazy' is lazy"):
+        condition(network, at="lazy", generator=Linear(2))
+    with pytest.raises(KindError, match="site '0' passes no floating-point tensor"):
+        site_of(nn.Embedding(3, 4), torch.randint(3, (2,)), when="input")
+    with pytest.raises(ShapeError, match="axis=3 is no axis"):
+        site_of(nn.ReLU(), torch.randn(2, 3), axis=3)
