@@ -17,7 +17,8 @@ from featurewise.core import (
     film,
 )
 from featurewise.generators import MLP, Linear, Lookup, Recurrent
-from featurewise.retrofit import Conditioned, FiLM, condition
+from featurewise.layers.film import FiLM
+from featurewise.retrofit import Conditioned, condition
 
 __version__ = "0.1.0"
 

@@ -33,7 +33,8 @@ from featurewise.core import (
     film,
 )
 from featurewise.generators import Learned, Linear, LocalGenerator
-from featurewise.retrofit import CallError, Conditioned, FiLM, SiteWarning, condition
+from featurewise.layers.film import FiLM
+from featurewise.retrofit import CallError, Conditioned, SiteWarning, condition
 
 Move = Callable[[Conditioned], Conditioned]
 KIND = (KindError, TypeCheckError)  # whichever checks first
@@ -286,9 +287,19 @@ def test_declared_sites() -> None:
     net = condition(network, at=FiLM, generator=Learned())
     assert net.layout.names == ("1", "4") and net.layout["1"].axis == -1
     assert torch.equal(net(x), plain)
-    assert "8, axis=-1" in repr(network[1])
     with pytest.raises(ShapeError, match="positive"):
         FiLM(0)
+
+
+def test_declared_sites_keep_their_operation_unless_told() -> None:
+    network = nn.Sequential(FiLM(8, operation=Gate()), FiLM(8, axis=-1, batch_axis=1))
+    layout = condition(network, at=FiLM, generator=Learned()).layout
+    assert [site.operation for site in layout] == [Gate(), Affine()]
+    assert layout["1"].batch_axis == 1
+    told = condition(network, at=FiLM, operation=Shift(), generator=Learned()).layout
+    assert {site.operation for site in told} == {Shift()}
+    mapped = condition(network, at={"0": Scale()}, generator=Learned()).layout
+    assert mapped["0"].operation == Scale()
 
 
 # --- scopes --------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from featurewise.core import (
     Site,
 )
 from featurewise.generators import Linear
-from featurewise.retrofit import FiLM, condition
+from featurewise.layers.film import FiLM
+from featurewise.retrofit import condition
 from featurewise.retrofit.probe import find_sites
 
 FILM = Affine()

@@ -56,12 +56,17 @@ def modulate(
 ) -> Tensor:
     """``gamma * x + beta`` for arguments that are already checked (axes from the front)."""
     compute = compute_dtype(x)
-    y = x.to(compute)
+    y = cast(x, compute)
     if gamma is not None:
-        y = y * align(gamma.to(compute), x, axis, batch_axis)
+        y = y * align(cast(gamma, compute), x, axis, batch_axis)
     if beta is not None:
-        y = y + align(beta.to(compute), x, axis, batch_axis)
-    return y.to(x.dtype)
+        y = y + align(cast(beta, compute), x, axis, batch_axis)
+    return cast(y, x.dtype)
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x.to(dtype)``, without the cost of that call where there is nothing to do."""
+    return x if x.dtype is dtype else x.to(dtype)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

@@ -25,13 +25,14 @@ class FiLM(nn.Module):
     * ``FiLM(C, F)``: conditions ``(B, F)`` through one linear map, which starts at the identity.
     * ``FiLM(C, generator=g)``: any generator; it is bound to this one site.
     * ``FiLM(C)``: a *declared site*: exactly the identity, until ``featurewise.condition``
-      finds it by name and modulates what it returns.
+      finds it by name or type and modulates what it returns, by default with its operation.
 
     Args:
         features: width C of the features.
         condition_features: width F of the condition.
         operation: what is done to the features.
-        axis: feature axis of x; the samples lie on axis 0.
+        axis: feature axis of x.
+        batch_axis: axis of the samples, or None where there is none.
         generator: condition -> parameters of this site; in place of ``condition_features``.
 
     Attributes:
@@ -60,6 +61,7 @@ class FiLM(nn.Module):
         *,
         operation: Operation = Affine(),  # noqa: B008 (frozen)
         axis: int = 1,
+        batch_axis: int | None = 0,
         generator: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class FiLM(nn.Module):
             if generator is not None:
                 raise GeneratorError("give condition_features or a generator, not both")
             generator = Linear(positive(condition_features, "condition_features"))
-        self.layout = Layout((Site("film", features, operation, axis),))
+        self.layout = Layout((Site("film", features, operation, axis, batch_axis),))
         if isinstance(generator, Generator | LocalGenerator):
             generator.bind(self.layout)
         self.register_module("generator", generator)
@@ -77,7 +79,7 @@ class FiLM(nn.Module):
         """Features of the shape and dtype of ``x``.
 
         Args:
-            x: features, C of them on ``axis``; samples on axis 0.
+            x: features, C of them on ``axis``; samples on ``batch_axis``.
             condition: what the generator takes; nothing at a declared site.
 
         Raises:

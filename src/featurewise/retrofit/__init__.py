@@ -2,14 +2,12 @@
 
 from featurewise.retrofit.calls import checkpoint_context
 from featurewise.retrofit.conditioned import Conditioned, condition
-from featurewise.retrofit.declared import FiLM
 from featurewise.retrofit.errors import CallError, SiteWarning
 from featurewise.retrofit.select import Selector, Where, select
 
 __all__ = [
     "CallError",
     "Conditioned",
-    "FiLM",
     "Selector",
     "SiteWarning",
     "Where",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from featurewise.core import (
     _torch,
 )
 from featurewise.generators import LocalGenerator
+from featurewise.layers.film import FiLM
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Owner
 from featurewise.retrofit.errors import CallError, SiteWarning
@@ -54,7 +55,8 @@ def condition(
         at: the sites: a pattern of module names (``*`` within one component, ``**`` any number
             of components), a module type, a function ``(name, module) -> bool``, a sequence of
             these, or a mapping of these to the operation of each.
-        operation: what is done to the features; FiLM (``Affine()``) when not given.
+        operation: what is done to the features; when not given, FiLM (``Affine()``), and at a
+            declared site (a ``FiLM`` layer without a generator) the operation of that.
         generator: condition -> parameters: a ``Generator``, a ``LocalGenerator``, any module that
             gives a flat tensor or a ``TaskRepresentation``, or a function layout -> module. It is
             bound to the layout, and a newly bound one is moved to the device of the network.
@@ -90,6 +92,8 @@ def condition(
     if when not in ("input", "output"):
         raise LayoutError(f"when must be 'input' or 'output', got {when!r}")
     chosen = select(network, at, Affine() if operation is None else operation)
+    if operation is None and not isinstance(at, Mapping):
+        chosen = {name: _declared(network.get_submodule(name)) or o for name, o in chosen.items()}
     sites = find_sites(
         network, chosen, when=when, axis=axis, batch_axis=batch_axis, example=example
     )
@@ -97,6 +101,11 @@ def condition(
     if identity and not layout.neutral:
         raise OperationError(_no_identity(layout))
     return Conditioned(network, _bound(generator, layout, network), layout, example is not None)
+
+
+def _declared(module: nn.Module) -> Operation | None:
+    """The operation that a declared site asks for."""
+    return next(iter(module.layout)).operation if isinstance(module, FiLM) else None
 
 
 def _no_identity(layout: Layout) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from featurewise.retrofit.declared import FiLM
+from featurewise.layers.film import FiLM
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def _layer(module: Any, when: str) -> Features:
 
 
 def _declared(module: Any, when: str) -> Features:
-    return Features(module.features, module.axis, module.batch_axis)
+    (site,) = module.layout
+    return Features(site.width, site.axis, site.batch_axis)
 
 
 _CONVOLUTIONS: Final = (

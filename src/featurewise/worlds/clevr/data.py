@@ -55,8 +55,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: v if v is None else v.to(device) for name, v in values.items()})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: t.to(device) for n, t in tensors.items() if t is not None})
 
 
 def collate(

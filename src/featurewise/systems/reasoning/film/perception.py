@@ -51,7 +51,7 @@ def naming_loss(
     """
     labels = cell_labels(objects, names.shape[2], names.shape[3])
     losses = []
-    for logits, label in zip(names.float().split(_VALUES, 1), labels.unbind(1), strict=True):
+    for logits, label in zip(torch.split(names.float(), _VALUES, 1), labels.unbind(1), strict=True):
         weight = torch.ones(logits.shape[1], device=logits.device)
         weight[0] = 0.25
         losses.append(F.cross_entropy(logits, label, weight=weight))
