@@ -538,6 +538,13 @@ def test_exports(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(program.module()(x, other), Modulated()(x, other))
 
 
+def test_the_structure_of_a_tree_is_written_and_read_with_its_layout() -> None:
+    leaves, structure = pytree.tree_flatten({"task": task(4, N)})
+    read = pytree.treespec_loads(pytree.treespec_dumps(structure))
+    assert read == structure
+    assert pytree.tree_unflatten(leaves, read)["task"].layout == task(4, N).layout
+
+
 @pytest.mark.traced
 def test_compiles_without_graph_breaks() -> None:
     torch.compiler.reset()

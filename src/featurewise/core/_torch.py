@@ -25,6 +25,8 @@ def register_pytree(
     unflatten: Callable[[list[Any], Any], Any],
     keys: list[str],
     name: str,
+    to_json: Callable[[Any], Any],
+    from_json: Callable[[Any], Any],
 ) -> None:
     """Make ``cls`` a pytree, so that export, vmap and tree_map see its tensors.
 
@@ -34,6 +36,8 @@ def register_pytree(
         unflatten: (children, context) -> instance.
         keys: attribute names of the children; export fails without them.
         name: the name under which a serialised tree finds the class again.
+        to_json: context -> JSON values, for exported programs that are saved.
+        from_json: its inverse.
     """
 
     def with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
@@ -46,6 +50,8 @@ def register_pytree(
         flatten,
         lambda children, context: unflatten(list(children), context),
         serialized_type_name=name,
+        to_dumpable_context=to_json,
+        from_dumpable_context=from_json,
         flatten_with_keys_fn=with_keys,
     )
 

@@ -313,4 +313,6 @@ register_pytree(
     _unflatten,
     ["flat"],
     "featurewise.TaskRepresentation",
+    Layout.to_json,
+    Layout.from_json,
 )
