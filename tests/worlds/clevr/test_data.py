@@ -42,6 +42,7 @@ from featurewise.worlds.clevr import (
     stream,
 )
 from featurewise.worlds.clevr.generate import derive_seed
+from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
 SMALL = Path(__file__).parent / "fixtures" / "small"
 BLENDER = Path(__file__).parents[4] / "shared" / "data" / "clevr_blender"
@@ -208,6 +209,32 @@ def test_a_pool_holds_what_the_recipe_makes(folder: Path) -> None:
         said = [ids for _, ids, _, _ in questions_of(batch)]
         assert said == [tuple(encode(question.text)) for question in flat]
         assert [ANSWERS[int(a)] for a in batch.answers] == [q.answer for q in flat]
+
+
+def test_the_first_pictures_of_a_pool(folder: Path) -> None:
+    source = PoolSource(folder, images_per_batch=5)
+    first = list(source.in_order(pictures=7))
+    assert [len(batch.images) for batch in first] == [5, 2]
+    for short, whole in zip(first, source.in_order(), strict=False):
+        assert torch.equal(short.images, whole.images[: len(short.images)])
+        assert list(questions_of(short)) == list(questions_of(whole))[: len(short.lengths)]
+    assert len(list(source.in_order(pictures=99))) == 3
+
+
+def test_batches_tell_what_their_pictures_show(folder: Path) -> None:
+    shown = torch.cat(
+        [batch.objects for batch in PoolSource(folder, images_per_batch=5).in_order()]
+    )
+    scenes = [
+        scene for block, size in ((0, 5), (1, 5), (2, 2)) for scene in TINY.scenes(block, size)
+    ]
+    for rows, scene in zip(shown.tolist(), scenes, strict=True):
+        told = [
+            (*(ATTRIBUTES[name][i] for name, i in zip(ATTRIBUTES, row, strict=False)), *row[4:])
+            for row in rows
+            if row[0] >= 0
+        ]
+        assert told == [(o.size, o.color, o.material, o.shape, *o.pixel[:2]) for o in scene.objects]
 
 
 def test_pool_batches_are_a_function_of_seed_and_step(folder: Path) -> None:

@@ -300,17 +300,21 @@ class PoolSource:
         pictures = self._shuffled(epoch)[start : start + self.images_per_batch]
         return self._gather(pictures, [self._choose(int(p), epoch) for p in pictures])
 
-    def in_order(self, images_per_batch: int | None = None) -> Iterator[Batch]:
+    def in_order(
+        self, images_per_batch: int | None = None, *, pictures: int | None = None
+    ) -> Iterator[Batch]:
         """Every picture once with all its questions, in the pool's order: for evaluation.
 
         Args:
             images_per_batch: pictures in a batch, by default as in training. The last batch may
                 be smaller.
+            pictures: stop after so many, if there are more.
         """
         size = images_per_batch or self.images_per_batch
-        for start in range(0, len(self.pool), size):
-            pictures = np.arange(start, min(start + size, len(self.pool)))
-            yield self._gather(pictures, [self._all(int(p)) for p in pictures])
+        stop = min(len(self.pool), pictures or len(self.pool))
+        for start in range(0, stop, size):
+            some = np.arange(start, min(start + size, stop))
+            yield self._gather(some, [self._all(int(p)) for p in some])
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         # One tuple, read and replaced as a whole, so that threads may share a source.
