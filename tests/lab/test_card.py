@@ -12,7 +12,7 @@ from torch import nn
 from featurewise.lab import Every, LabError, Supervised, card, hardware
 from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
 from featurewise.lab.results import Measurement, Proportion, Results
-from featurewise.lab.trial import run_trial
+from featurewise.lab.run import describe_run, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +95,11 @@ TOY = System(
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     trials = [
-        run_trial(TOY, folder / f"{arm}{seed}", preset="tiny", arm=arm, seed=seed)
+        train(folder / f"{arm}{seed}", TOY, describe_run(TOY, preset="tiny", arm=arm, seed=seed))
         for arm, seeds in [("film", (0, 1)), ("blind", (0,))]
         for seed in seeds
     ]
-    again = run_trial(TOY, folder / "film0", preset="tiny", resume=True)
+    again = train(folder / "film0", TOY, describe_run(TOY, preset="tiny"))
     assert again.measured == trials[0].measured  # a finished run is measured, not trained, again
     return Results("toy", "tiny", tuple(trials), hardware.describe())
 
@@ -108,7 +108,7 @@ def test_a_trial_learns_and_repeats(results, tmp_path):
     film = results.of("film")[0]
     assert film.measured.number() > 0.85
     assert (film.steps, film.parameters) == (30, 4 * 8 + 8 + 8 * 2 + 2)
-    again = run_trial(TOY, tmp_path, preset="tiny")
+    again = train(tmp_path, TOY, describe_run(TOY, preset="tiny"))
     assert again.measured == film.measured
     assert results.of("blind")[0].measured.number() < 0.75
 
@@ -169,8 +169,11 @@ def test_a_nan_never_holds():
     ("change", "complaint"),
     [
         ({"name": "Toy System"}, "called like its file"),
-        ({"presets": {"tiny": Toy(steps=1, width=1)}}, "toy: presets and cost must both have"),
-        ({"cost": {}}, "toy: presets and cost must both have"),
+        (
+            {"presets": {"tiny": Toy(steps=1, width=1)}},
+            "toy: presets and cost must have the same names",
+        ),
+        ({"cost": {}}, "toy: presets and cost must have the same names"),
         ({"arms": ()}, "toy: arms must have different names"),
         ({"arms": (Arm("a", "x"), Arm("a", "y"))}, "toy: arms must have different names"),
         ({"claims": ()}, "toy: a system claims something"),

@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.worlds.clevr.data import build_pool
@@ -50,7 +51,7 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"drawing pictures {recipe.width}x{recipe.height}", total=images)
         return build_pool(
             folder,

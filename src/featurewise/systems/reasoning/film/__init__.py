@@ -94,9 +94,9 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     claims=(
-        above("question", 15),
-        above("concatenation", 15),
-        above("shuffled", 15),
+        above("question", 15.0),
+        above("concatenation", 15.0),
+        above("shuffled", 15.0),
         Claim(
             "Asked another question about the picture, FiLM answers that: within 5 points "
             "of its accuracy.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +11,13 @@ from torch import nn
 from featurewise.lab.record import Claim, Verdict
 from featurewise.lab.results import Measurement, Proportion, Results
 from featurewise.lab.source import Source
-from featurewise.worlds.clevr import Batch
+from featurewise.systems.reasoning.film.settings import Reasoning
+from featurewise.worlds.clevr import Batch, PoolSource
+from featurewise.worlds.clevr.cache import cached_pool
 from featurewise.worlds.clevr.metrics import Tally
+
+AT_ONCE = 50
+"""Pictures that are measured at a time."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,19 @@ def shuffled(batch: Batch) -> Batch:
     """The batch with its questions moved on by half a batch."""
     half = len(batch.lengths) // 2
     return replace(batch, questions=batch.questions.roll(half, 0), lengths=batch.lengths.roll(half))
+
+
+def held_out(settings: Reasoning, pictures: int | None = None) -> Iterator[Batch]:
+    """Pictures that no run is trained on, with ten questions each.
+
+    Args:
+        settings: say how large the pictures are and what is asked: as in the last lesson.
+        pictures: only so many of them.
+    """
+    recipe = settings.lessons[-1].recipe
+    recipe = replace(recipe, seed=recipe.seed + 1, questions_per_image=10)
+    pool = PoolSource(cached_pool(recipe, settings.held_out), images_per_batch=1)
+    return pool.in_order(AT_ONCE, pictures=pictures)
 
 
 def measure(

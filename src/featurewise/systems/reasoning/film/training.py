@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from featurewise.lab.source import Source
 from featurewise.lab.stepper import Metrics, Supervised
 from featurewise.systems.reasoning.film.perception import Answers, naming_loss
 from featurewise.systems.reasoning.film.settings import Reasoning
-from featurewise.systems.reasoning.film.study import Lessons, Shuffled, measure, shuffled
+from featurewise.systems.reasoning.film.study import Lessons, Shuffled, held_out, measure, shuffled
 from featurewise.worlds.clevr import Batch, PoolSource
 from featurewise.worlds.clevr.cache import cached_pool
 
@@ -76,8 +75,5 @@ def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
 
 def evaluate(trained: Supervised, s: Reasoning, arm: Arm) -> Measurement:
     """Accuracy on pictures that no run is trained on, and whether another question turns it."""
-    recipe = s.lessons[-1].recipe
-    recipe = replace(recipe, seed=recipe.seed + 1, questions_per_image=10)
-    pool = PoolSource(cached_pool(recipe, s.held_out), images_per_batch=min(50, s.held_out))
     with trained.evaluating() as network:
-        return measure(network, pool.in_order(), shuffled if arm.name == "shuffled" else None)
+        return measure(network, held_out(s), shuffled if arm.name == "shuffled" else None)

@@ -1,0 +1,159 @@
+"""Systems by the names of their files, and runs by their folders."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+
+import featurewise.systems
+from featurewise.cli.errors import UserError
+from featurewise.lab.record import System
+from featurewise.lab.run import MODEL, RUN, read_run
+
+
+@dataclass(frozen=True)
+class Found:
+    """A trained network that the command line named.
+
+    Attributes:
+        system: its record.
+        module: where the record is.
+        folder: of the run or the model.
+        shipped: whether it came with this library.
+    """
+
+    system: System[Any]
+    module: ModuleType
+    folder: Path
+    shipped: bool
+
+
+def names() -> dict[str, str]:
+    """Name of every system -> its module; none is imported for this."""
+    found = {}
+    for root in featurewise.systems.__path__:
+        for family in pkgutil.iter_modules([root]):
+            for system in pkgutil.iter_modules([str(Path(root, family.name))]):
+                found[system.name] = f"featurewise.systems.{family.name}.{system.name}"
+    return dict(sorted(found.items()))
+
+
+def module(name: str) -> ModuleType:
+    """The module of a system.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    known = names()
+    require(name, known, "system")
+    return importlib.import_module(known[name])
+
+
+def load(name: str) -> System[Any]:
+    """The record of a system; raises like `module`."""
+    system: System[Any] = module(name).SYSTEM
+    return system
+
+
+def find(text: str) -> Found:
+    """What a RUN argument names: a system's name (its shipped model) or a folder.
+
+    Raises:
+        UserError: neither, or the system ships no model.
+        LabError: the folder's facts are damaged.
+    """
+    if text in names():
+        found = Found(load(text), module(text), shipped_model(module(text)), True)
+        if not (found.folder / MODEL).is_file():
+            raise UserError(
+                f"{text} ships no trained model; train one with 'featurewise train {text}' and "
+                "name its folder"
+            )
+        return found
+    folder = Path(text)
+    if not folder.is_dir():
+        hint = _hint(text, names())
+        raise UserError(f"{text}: no such run folder, and no system of that name{hint}")
+    if not (folder / RUN).is_file() and not (folder / MODEL).is_file():
+        raise UserError(f"{text}: is neither a run ({RUN}) nor a model ({MODEL})")
+    name = read_run(folder).system
+    if name not in names():
+        raise UserError(f"{text}: is of system {name!r}, which this version does not have")
+    return Found(load(name), module(name), folder, False)
+
+
+def shipped_model(of: ModuleType) -> Path:
+    """Where a system keeps the model that comes with it."""
+    return Path(str(of.__file__)).parent / "model"
+
+
+def shipped_results(of: ModuleType) -> Path:
+    """Where a system keeps what its arms measured."""
+    return Path(str(of.__file__)).parent / "results.json"
+
+
+def part(found: Found | ModuleType, name: str) -> Any:
+    """A further module of a system that is a package, such as ``answering``.
+
+    Raises:
+        UserError: this system has none.
+    """
+    of = found.module if isinstance(found, Found) else found
+    path = f"{of.__name__}.{name}"
+    if importlib.util.find_spec(path) is None:
+        raise UserError(f"{of.SYSTEM.name} has no {name}: it answers no questions")
+    return importlib.import_module(path)
+
+
+def require(name: str, known: Iterable[str], kind: str) -> None:
+    """Raises a `UserError` that suggests near names when `name` is none of those known."""
+    known = list(known)
+    if name not in known:
+        hint = _hint(name, known) or f"; there is {', '.join(known)}"
+        raise UserError(f"no {kind} is called {name!r}{hint}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def complete_system(incomplete: str) -> list[str]:
+    """Names of systems, for the shell."""
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def complete_preset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Presets of the system on the line, with their cost."""
+    if (name := ctx.params.get("system")) not in names():
+        return []
+    cost = load(name).cost
+    return [(preset, cost[preset]) for preset in cost if preset.startswith(incomplete)]
+
+
+def complete_arm(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Arms of the system on the line, with what they do."""
+    if (name := ctx.params.get("system")) not in names():
+        return []
+    return [(arm.name, arm.what) for arm in load(name).arms if arm.name.startswith(incomplete)]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Systems, and the run and model folders that begin so."""
+    folders = [
+        str(path.parent)
+        for kind in (RUN, MODEL)
+        for pattern in (f"{incomplete}*/{kind}", f"{incomplete}*/*/{kind}")
+        for path in Path().glob(pattern)
+        if not Path(incomplete).is_absolute()
+    ]
+    return complete_system(incomplete) + sorted(set(folders))

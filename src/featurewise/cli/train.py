@@ -1,0 +1,93 @@
+"""``featurewise train``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from featurewise.cli import discovery
+from featurewise.lab import run as runs
+from featurewise.lab.allocator import use_large_allocations
+
+
+def train(
+    system: Annotated[
+        str,
+        typer.Argument(
+            help="Which one; 'featurewise systems' lists them.",
+            autocompletion=discovery.complete_system,
+        ),
+    ],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Size of network, data and training.", autocompletion=discovery.complete_preset
+        ),
+    ] = "small",
+    arm: Annotated[
+        str | None,
+        typer.Option(
+            help="The system itself unless told; or a baseline, or a control.",
+            autocompletion=discovery.complete_arm,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, data and noise.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run.", show_default="runs/SYSTEM-ARM-PRESET-sSEED"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with what the folder holds of the same run.")
+    ] = True,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Stop after this much training; resumable.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="So many in place of the preset's.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that prepare batches.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option(help="Also write for TensorBoard.")] = False,
+) -> None:
+    """Train a system, a baseline or a control.
+
+    Stopped at any moment, by whatever, the same line goes on where it was.
+    """
+    record = discovery.load(system)
+    discovery.require(preset, record.presets, f"preset of {system}")
+    if arm is not None:
+        discovery.require(arm, [each.name for each in record.arms], f"arm of {system}")
+    settings = record.preset(preset)
+    if steps is not None:
+        settings = replace(settings, steps=steps)
+    run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, settings=settings)
+    folder = out or Path("runs", f"{system}-{run.arm}-{preset}-s{seed}")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{record.title}[/]")
+    console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
+    cost = record.cost[preset]
+    console.print(f" ({cost})" if cost and steps is None else "", markup=False)
+    use_large_allocations()
+    trial = runs.train(
+        folder,
+        record,
+        run,
+        resume=resume,
+        seconds=seconds,
+        workers=workers,
+        tensorboard=tensorboard,
+    )
+    if trial.steps < settings.steps:
+        console.print(f"{trial.steps} of {settings.steps} steps; with more --seconds it goes on")
+    if trial.measured.accuracy is not None:
+        found = trial.measured.accuracy.interval
+        console.print(
+            f"held-out accuracy {found.value:.1%} (95 % interval {found.low:.1%} to "
+            f"{found.high:.1%}) after {trial.steps} steps, {trial.seconds:.0f} seconds"
+        )
+    console.print(f"saved in {folder}; see it by type: featurewise evaluate {folder}", markup=False)

@@ -1,0 +1,88 @@
+"""One HTML file that shows everything: opens anywhere, loads nothing, runs no code."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from featurewise.analysis import ParameterTable
+from featurewise.explorer import figures
+from featurewise.explorer.tables import Report, ReportError, Score
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def render(report: Report) -> str:
+    """The page as HTML text.
+
+    Raises:
+        ReportError: Jinja or matplotlib is not installed.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise ReportError("a report needs Jinja: pip install 'featurewise[report]'") from error
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=_percent, score=_score, number=_number, data=_data)
+    page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    parameters = report.parameters
+    return page.render(
+        report=report,
+        accuracy=[(table, Markup(figures.accuracy(table))) for table in report.accuracy],
+        curves=Markup(figures.curves(report.losses)) if report.losses else None,
+        histograms=None if parameters is None else Markup(figures.histograms(parameters)),
+        sites=[] if parameters is None else _sites(parameters),
+    )
+
+
+def write(report: Report, path: Path | str) -> Path:
+    """Writes the page as one file, which appears whole.
+
+    Raises:
+        ReportError: see `render`.
+        OSError: it cannot be written there.
+    """
+    path = Path(path)
+    text = render(report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _sites(parameters: ParameterTable) -> list[dict[str, Any]]:
+    """A row of numbers for each site."""
+    return [{"site": site, **parameters.at(site).summary()} for site in parameters.sites]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else format(value, ".4g")
+
+
+def _data(image: Image) -> str:
+    """A picture as a ``data:`` address."""
+    stream = io.BytesIO()
+    image.convert("RGB").save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

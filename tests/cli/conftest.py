@@ -1,0 +1,77 @@
+import functools
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from featurewise.cli import app
+from featurewise.worlds.clevr import cache
+
+
+@pytest.fixture(scope="session")
+def run():
+    """``run("train", "film")`` -> exit code, output, and no exception but the foreseen ones."""
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        text = " ".join(result.output.split())
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return SimpleNamespace(text=text, output=result.stdout, error=result.stderr)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def fails(run):
+    """The one line of an error, with exit code 2."""
+
+    def call(*words):
+        lines = run(*words, code=2).error.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), lines
+        return lines[0]
+
+    return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Pools are drawn in this process, into a cache of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATUREWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        here = functools.partial(cache.cached_pool, workers=0)
+        patch.setattr("featurewise.systems.reasoning.film.training.cached_pool", here)
+        patch.setattr("featurewise.systems.reasoning.film.study.cached_pool", here)
+        yield
+
+
+@pytest.fixture(scope="session")
+def film(run, tmp_path_factory):
+    """A tiny FiLM run of a few steps."""
+    folder = tmp_path_factory.mktemp("runs") / "film"
+    run("train", "film", "--preset", "tiny", "--steps", 4, "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def question(run, tmp_path_factory):
+    """The same of the baseline that never looks."""
+    folder = tmp_path_factory.mktemp("runs") / "question"
+    run("train", "film", "--arm", "question", "--preset", "tiny", "--steps", 4, "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(run, tmp_path_factory):
+    """A data set in the layout of CLEVR v1.0: two pictures."""
+    folder = tmp_path_factory.mktemp("data") / "drawn"
+    size = ("--width", 48, "--height", 32, "--samples", 1)
+    run("world", "clevr", "--count", 2, "--out", folder, "--split", "val", "--questions", 4, *size)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture(data):
+    return data / "images" / "val" / "CLEVR_val_000000.png"
