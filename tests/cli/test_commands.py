@@ -180,7 +180,7 @@ def test_completion(monkeypatch, film, tmp_path):
 
 
 def test_the_demonstration(tmp_path, capsys):
-    page = show(tmp_path / "demo", "tiny", 20)
+    page = show(tmp_path / "demo", "tiny", 20.0)
     shown = capsys.readouterr().out
     assert page == tmp_path / "demo" / "report.html" and str(page) in shown.replace("\n", "")
     assert "HELD" in shown or "FAILED" in shown
