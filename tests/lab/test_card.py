@@ -120,10 +120,11 @@ def test_card(results):
         "Nobody 2020, Sums <https://example.org>, eq. 1.",
         "| tiny | `featurewise train toy --preset tiny` | 1 second |",
         "| blind | sees noise \\| instead |",
-        "| At least 20 points above blind. | held |",
-        "| More than 100 %. | failed | 0.5 |",
-        "| Above 50 % of shuffled. | not tested | – |",
-        "Preset `tiny`, seeds 0, 1.",
+        "| At least 20 points above blind. | tiny | held |",
+        "| More than 100 %. | tiny | failed | 0.5 |",
+        "| Above 50 % of shuffled. | tiny | not tested | – |",
+        "### Preset `tiny`",
+        "Seeds 0, 1.",
         "### By type",
         "| wrong | 1.5 [1.5, 1.5] | 1.5 |",
         "- It is a toy.",
@@ -141,23 +142,35 @@ def test_card_without_results():
     assert markdown.count("not tested") == 3
 
 
+def test_a_card_of_two_presets_judges_each(results):
+    other = dataclasses.replace(results, preset="small", trials=results.trials[:1])
+    markdown = card.to_markdown(TOY, results, other)
+    assert "| At least 20 points above blind. | tiny | held |" in markdown
+    assert "| At least 20 points above blind. | small | not tested | – |" in markdown
+    assert markdown.index("### Preset `tiny`") < markdown.index("### Preset `small`")
+
+
 def test_card_json_says_the_same(results):
     content = json.loads(card.to_json(TOY, results), parse_constant=pytest.fail)
-    assert [claim["verdict"] for claim in content["claims"]] == ["held", "failed", "not tested"]
-    film, blind = (content["results"]["arms"][arm] for arm in ("film", "blind"))
+    assert [claim["verdicts"][0]["verdict"] for claim in content["claims"]] == [
+        "held",
+        "failed",
+        "not tested",
+    ]
+    film, blind = (content["results"][0]["arms"][arm] for arm in ("film", "blind"))
     assert film["accuracy"]["value"] == pytest.approx(results.mean("film").value)
     assert (film["accuracy"]["over"], blind["accuracy"]["over"]) == ("seeds", "questions")
     assert blind["accuracy"]["low"] == results.of("blind")[0].measured.accuracy.interval.low
     assert content["presets"]["tiny"]["settings"]["width"] == 8
-    assert content["results"]["hardware"]["torch"] == torch.__version__
+    assert content["results"][0]["hardware"]["torch"] == torch.__version__
 
 
 def test_drift_is_found(results, tmp_path):
-    assert len(card.stale(TOY, results, tmp_path)) == 2
-    card.save(TOY, results, tmp_path)
-    assert card.stale(TOY, results, tmp_path) == []
+    assert len(card.stale(TOY, [results], tmp_path)) == 2
+    card.save(TOY, [results], tmp_path)
+    assert card.stale(TOY, [results], tmp_path) == []
     changed = dataclasses.replace(TOY, departures=("It is a big toy.",))
-    assert len(card.stale(changed, results, tmp_path)) == 2
+    assert len(card.stale(changed, [results], tmp_path)) == 2
 
 
 def test_a_nan_never_holds():

@@ -17,6 +17,7 @@ import typer
 import featurewise.systems
 from featurewise.cli.errors import UserError
 from featurewise.lab.record import System
+from featurewise.lab.results import Results
 from featurewise.lab.run import MODEL, RUN, read_run
 
 
@@ -96,9 +97,14 @@ def shipped_model(of: ModuleType) -> Path:
     return Path(str(of.__file__)).parent / "model"
 
 
-def shipped_results(of: ModuleType) -> Path:
-    """Where a system keeps what its arms measured."""
-    return Path(str(of.__file__)).parent / "results.json"
+def shipped_results(of: ModuleType) -> dict[str, Results]:
+    """What the arms of a system measured, by preset: the files ``results/<preset>.json`` beside it.
+
+    Raises:
+        LabError: a file is damaged.
+    """
+    folder = Path(str(of.__file__)).parent / "results"
+    return {path.stem: Results.load(path) for path in sorted(folder.glob("*.json"))}
 
 
 def part(found: Found | ModuleType, name: str) -> Any:

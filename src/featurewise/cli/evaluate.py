@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from featurewise.cli import accuracy, discovery
 from featurewise.cli.errors import UserError
-from featurewise.lab.results import Measurement, Results, Trial
+from featurewise.lab.results import Measurement, Trial
 from featurewise.lab.run import load_network, read_run
 
 Batches: TypeAlias = Callable[[Any], Iterator[Any]]
@@ -102,11 +102,8 @@ def _shipped(
     found: discovery.Found, columns: dict[str, Measurement | list[Trial]]
 ) -> dict[str, list[Trial]]:
     """Arms that were measured before, at the same preset, and come with the library."""
-    path = discovery.shipped_results(found.module)
-    if not path.is_file():
-        return {}
-    results = Results.load(path)
     run = read_run(found.folder)
-    if results.preset != run.preset:
+    results = discovery.shipped_results(found.module).get(run.preset)
+    if results is None:
         return {}
     return {arm: results.of(arm) for arm in results.arms() if arm != run.arm and arm not in columns}

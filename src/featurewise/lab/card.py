@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featurewise.lab.record import Settings, System
+from featurewise.lab.record import Claim, Settings, System, Verdict
 from featurewise.lab.results import Interval, Proportion, Results, Trial, over_seeds
 
 _TITLES = {
@@ -26,8 +26,8 @@ _TITLES = {
 }
 
 
-def content(system: System[Any], results: Results | None = None) -> dict[str, Any]:
-    """All facts of the card, as JSON values."""
+def content(system: System[Any], *results: Results) -> dict[str, Any]:
+    """All facts of the card, as JSON values; the results may be of several presets."""
     return {
         "name": system.name,
         "title": system.title,
@@ -42,19 +42,19 @@ def content(system: System[Any], results: Results | None = None) -> dict[str, An
             name: {"command": _command(system, name), "cost": system.cost[name], **_fields(preset)}
             for name, preset in system.presets.items()
         },
-        "claims": _claims(system, results),
-        "results": None if results is None else _results(results),
+        "claims": [_claim(claim, results) for claim in system.claims],
+        "results": [_results(each) for each in results],
     }
 
 
-def to_json(system: System[Any], results: Results | None = None) -> str:
+def to_json(system: System[Any], *results: Results) -> str:
     """The card as JSON text."""
-    return json.dumps(content(system, results), indent=1, allow_nan=False) + "\n"
+    return json.dumps(content(system, *results), indent=1, allow_nan=False) + "\n"
 
 
-def to_markdown(system: System[Any], results: Results | None = None) -> str:
+def to_markdown(system: System[Any], *results: Results) -> str:
     """The card as Markdown."""
-    card = content(system, results)
+    card = content(system, *results)
     sections = [
         f"# {card['title']}",
         card["what"],
@@ -69,11 +69,15 @@ def to_markdown(system: System[Any], results: Results | None = None) -> str:
         _table(("arm", "what it does"), card["arms"].items()),
         "## Claims",
         _table(
-            ("claim", "verdict", "measured"),
-            [(c["sentence"], c["verdict"], _number(c["value"])) for c in card["claims"]],
+            ("claim", "preset", "verdict", "measured"),
+            [
+                (claim["sentence"], v["preset"] or "–", v["verdict"], _number(v["value"]))
+                for claim in card["claims"]
+                for v in claim["verdicts"]
+            ],
         ),
         "## Results",
-        *(_results_sections(card["results"]) or ["None yet."]),
+        *([part for each in card["results"] for part in _results_sections(each)] or ["None yet."]),
         "## Departures from the paper",
         "\n".join(f"- {departure}" for departure in card["departures"]) or "None known.",
         "## Data",
@@ -82,7 +86,7 @@ def to_markdown(system: System[Any], results: Results | None = None) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def save(system: System[Any], results: Results | None, folder: Path | str) -> list[Path]:
+def save(system: System[Any], results: Sequence[Results], folder: Path | str) -> list[Path]:
     """Writes ``<name>.md`` and ``<name>.json`` into a folder; returns their paths."""
     texts = _texts(system, results, Path(folder))
     for path, text in texts.items():
@@ -90,7 +94,7 @@ def save(system: System[Any], results: Results | None, folder: Path | str) -> li
     return list(texts)
 
 
-def stale(system: System[Any], results: Results | None, folder: Path | str) -> list[Path]:
+def stale(system: System[Any], results: Sequence[Results], folder: Path | str) -> list[Path]:
     """The files of the card that are missing or say something else than they should."""
     texts = _texts(system, results, Path(folder))
     return [
@@ -100,10 +104,10 @@ def stale(system: System[Any], results: Results | None, folder: Path | str) -> l
     ]
 
 
-def _texts(system: System[Any], results: Results | None, folder: Path) -> dict[Path, str]:
+def _texts(system: System[Any], results: Sequence[Results], folder: Path) -> dict[Path, str]:
     return {
-        folder / f"{system.name}.md": to_markdown(system, results),
-        folder / f"{system.name}.json": to_json(system, results),
+        folder / f"{system.name}.md": to_markdown(system, *results),
+        folder / f"{system.name}.json": to_json(system, *results),
     }
 
 
@@ -117,14 +121,16 @@ def _fields(settings: Settings) -> dict[str, Any]:
     return {"settings": json.loads(json.dumps(fields, default=str))}
 
 
-def _claims(system: System[Any], results: Results | None) -> list[dict[str, Any]]:
-    found = []
-    for claim in system.claims:
-        verdict = None if results is None else claim.check(results)
-        word = "not tested" if verdict is None else "held" if verdict.held else "failed"
-        value = None if verdict is None or not math.isfinite(verdict.value) else verdict.value
-        found.append({"sentence": claim.sentence, "verdict": word, "value": value})
-    return found
+def _claim(claim: Claim, results: Sequence[Results]) -> dict[str, Any]:
+    """What became of a claim at each preset that was run; one open verdict if none was."""
+    verdicts = [_verdict(each.preset, claim.check(each)) for each in results]
+    return {"sentence": claim.sentence, "verdicts": verdicts or [_verdict(None, None)]}
+
+
+def _verdict(preset: str | None, verdict: Verdict | None) -> dict[str, Any]:
+    word = "not tested" if verdict is None else "held" if verdict.held else "failed"
+    value = None if verdict is None or not math.isfinite(verdict.value) else verdict.value
+    return {"preset": preset, "verdict": word, "value": value}
 
 
 def _results(results: Results) -> dict[str, Any]:
@@ -173,9 +179,7 @@ def _interval(interval: Interval) -> dict[str, float | None]:
     }
 
 
-def _results_sections(results: Mapping[str, Any] | None) -> list[str]:
-    if results is None:
-        return []
+def _results_sections(results: Mapping[str, Any]) -> list[str]:
     arms = results["arms"]
     seeds = ", ".join(map(str, results["seeds"]))
     rows = [
@@ -191,7 +195,8 @@ def _results_sections(results: Mapping[str, Any] | None) -> list[str]:
     ]
     hardware = "; ".join(f"{_TITLES.get(k, k)} {v}" for k, v in results["hardware"].items())
     return [
-        f"Preset `{results['preset']}`, seeds {seeds}. Accuracy in %, with 95 % intervals: over "
+        f"### Preset `{results['preset']}`",
+        f"Seeds {seeds}. Accuracy in %, with 95 % intervals: over "
         "seeds (Student's t) where there are several, else over questions (Wilson).",
         _table(("arm", "accuracy", "seeds", "parameters", "steps", "seconds"), rows),
         *_details("By type", "type", arms, "by_type", _percent),
@@ -204,7 +209,7 @@ def _details(title: str, head: str, arms: Mapping[str, Any], part: str, show: An
     """A table with a row for each name and a column for each arm; nothing without names."""
     names = dict.fromkeys(name for arm in arms.values() for name in arm[part])
     rows = [(name, *(show(arm[part].get(name)) for arm in arms.values())) for name in names]
-    return [f"### {title}", _table((head, *arms), rows)] if rows else []
+    return [f"#### {title}", _table((head, *arms), rows)] if rows else []
 
 
 def _percent(interval: Mapping[str, Any] | None) -> str:
