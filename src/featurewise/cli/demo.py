@@ -17,7 +17,6 @@ from featurewise.explorer import report as reports
 from featurewise.explorer.overlay import heat
 from featurewise.explorer.tables import AccuracyTable, Asked, Claim, Curve, Picture, Report
 from featurewise.lab import run as runs
-from featurewise.lab.allocator import use_large_allocations
 from featurewise.lab.metrics import read_metrics
 from featurewise.lab.results import Measurement, Results, Trial
 
@@ -39,7 +38,6 @@ def demo(
 
     Stopped at any moment, the same line goes on; when it is through, it begins anew beside.
     """
-    use_large_allocations()
     show(out, "demo", 60 * minutes)
 
 

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from featurewise.cli import discovery
 from featurewise.lab import run as runs
-from featurewise.lab.allocator import use_large_allocations
 
 
 def train(
@@ -72,7 +71,6 @@ def train(
     console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
     cost = record.cost[preset]
     console.print(f" ({cost})" if cost and steps is None else "", markup=False)
-    use_large_allocations()
     trial = runs.train(
         folder,
         record,

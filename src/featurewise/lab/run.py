@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from featurewise.lab import hardware
+from featurewise.lab.allocator import use_large_allocations
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, FormatVersionError, LabError
 from featurewise.lab.files import storage_errors, write_file
@@ -196,6 +197,7 @@ def train(
     """
     folder = Path(folder)
     settings, arm = run.typed(system)
+    use_large_allocations()
     write_run(folder, run)
     seed_everything(run.seed)
     stepper = system.stepper(system.build(settings, arm), settings, arm)

@@ -1,0 +1,362 @@
+"""What is particular to FiLM for visual reasoning: its control, its lessons, its second task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featurewise.systems.reasoning.film import SYSTEM, Reasoner
+from featurewise.systems.reasoning.film.perception import (
+    Answers,
+    Naming,
+    cell_labels,
+    naming_loss,
+)
+from featurewise.systems.reasoning.film.settings import Reasoning
+from featurewise.systems.reasoning.film.study import Lessons, Shuffled, measure, shuffled
+from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, VOCABULARY, Batch
+from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
+
+TINY: Reasoning = SYSTEM.preset("tiny")
+
+
+def batch(pictures: int = 3, each: int = 2, height: int = 20, width: int = 30) -> Batch:
+    """Noise, and questions of four to seven words about it."""
+    count = pictures * each
+    lengths = torch.randint(4, 8, (count,))
+    tokens = torch.randint(2, len(VOCABULARY), (count, 7))
+    return Batch(
+        images=torch.randint(0, 256, (pictures, 3, height, width), dtype=torch.uint8),
+        image_index=torch.arange(pictures).repeat_interleave(each),
+        questions=tokens.where(torch.arange(7) < lengths.unsqueeze(1), 0),
+        lengths=lengths,
+        answers=torch.randint(len(ANSWERS), (count,)),
+        types=torch.randint(len(QUESTION_TYPES), (count,)),
+    )
+
+
+@pytest.fixture
+def reasoner() -> Iterator[Reasoner]:
+    """In eval mode, its head away from the identity, in float64."""
+    torch.set_default_dtype(torch.float64)
+    network = Reasoner(TINY).eval()
+    nn.init.normal_(network.trunk.generator.head.weight)
+    yield network
+    torch.set_default_dtype(torch.float32)
+
+
+# Sources
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Batches that say which source they are of, and which index was asked for."""
+
+    name: int
+
+    def batch(self, index: int) -> Batch:
+        torch.manual_seed(100 * self.name + index)
+        return replace(batch(), types=torch.tensor([self.name, index, 0, 0, 0, 0]))
+
+
+def asked(lessons: Lessons, index: int) -> tuple[int, int]:
+    types = lessons.batch(index).types.tolist()
+    return types[0], types[1]
+
+
+def test_lessons_follow_each_other_and_the_last_goes_on() -> None:
+    lessons = Lessons([Numbered(1), Numbered(2), Numbered(3)], [2, 3, 1])
+    found = [asked(lessons, index) for index in range(8)]
+    assert found == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]
+
+
+def test_one_lesson_is_its_source() -> None:
+    lessons = Lessons([Numbered(1)], [4])
+    assert [asked(lessons, index) for index in (0, 3, 9)] == [(1, 0), (1, 3), (1, 9)]
+
+
+def test_every_preset_has_lessons_that_fit_its_steps() -> None:
+    for name, s in SYSTEM.presets.items():
+        assert sum(lesson.steps for lesson in s.lessons) == s.steps, name
+
+
+def test_shuffled_asks_about_another_picture_and_keeps_the_answer() -> None:
+    source = Numbered(1)
+    plain, control = source.batch(4), Shuffled(source).batch(4)
+    assert torch.equal(control.images, plain.images)
+    assert torch.equal(control.image_index, plain.image_index)
+    assert torch.equal(control.answers, plain.answers)
+    assert torch.equal(control.types, plain.types)
+    for row in range(6):
+        other = (row - 3) % 6
+        assert torch.equal(control.questions[row], plain.questions[other])
+        assert control.lengths[row] == plain.lengths[other]
+        assert plain.image_index[row] != plain.image_index[other]
+
+
+def test_shuffled_leaves_no_question_where_it_was_at_any_preset() -> None:
+    for s in SYSTEM.presets.values():
+        index = torch.arange(s.pictures).repeat_interleave(s.questions)
+        moved = index.roll(len(index) // 2)
+        assert (index != moved).all()
+
+
+# Naming
+
+
+def looped_labels(objects: Tensor, height: int, width: int) -> Tensor:
+    """Cell by cell: the attributes of the object whose centre lies there."""
+    labels = torch.zeros(len(objects), 4, height, width, dtype=torch.int64)
+    for picture, things in enumerate(objects.tolist()):
+        for size, color, material, shape, x, y in things:
+            if size < 0:
+                continue
+            for row in range(height):
+                for column in range(width):
+                    inside = column / width <= x / 480 < (column + 1) / width
+                    if inside and row / height <= y / 320 < (row + 1) / height:
+                        cell = [1 + each for each in (size, color, material, shape)]
+                        labels[picture, :, row, column] = torch.tensor(cell)
+    return labels
+
+
+def some_objects(pictures: int, height: int, width: int) -> Tensor:
+    """Up to four objects in different cells of each picture, the others -1."""
+    objects = torch.full((pictures, 10, 6), -1)
+    for picture in objects:
+        cells = torch.randperm(height * width)[:4]
+        for thing, cell in zip(picture, cells.tolist(), strict=False):
+            values = [int(torch.randint(len(v), ())) for v in ATTRIBUTES.values()]
+            x = (cell % width + float(torch.rand(()))) * 480 / width
+            y = (cell // width + float(torch.rand(()))) * 320 / height
+            thing[:] = torch.tensor([*values, int(x), int(y)])
+    return objects
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (10, 15), (4, 6), (1, 1)])
+def test_cell_labels_are_a_loop_over_cells(height: int, width: int) -> None:
+    objects = some_objects(5, height, width)
+    found = cell_labels(objects, height, width)
+    assert torch.equal(found, looped_labels(objects, height, width))
+    assert found.amax() > 0
+
+
+def test_objects_at_the_rim_and_beyond_belong_to_the_last_cell() -> None:
+    objects = torch.full((1, 10, 6), -1)
+    objects[0, 0] = torch.tensor([1, 7, 0, 2, 479, 319])
+    objects[0, 1] = torch.tensor([0, 0, 1, 1, 480, 0])
+    labels = cell_labels(objects, 4, 6)
+    assert labels[0, :, 3, 5].tolist() == [2, 8, 1, 3]
+    assert labels[0, :, 0, 5].tolist() == [1, 1, 2, 2]
+    assert int((labels[0, 0] > 0).sum()) == 2
+
+
+def test_naming_loss_is_weighted_cross_entropy_of_four_attributes() -> None:
+    objects = some_objects(2, 3, 4)
+    channels = sum(len(values) + 1 for values in ATTRIBUTES.values())
+    names = torch.randn(2, channels, 3, 4)
+    labels = looped_labels(objects, 3, 4)
+    total, start = 0.0, 0
+    for attribute, values in enumerate(ATTRIBUTES.values()):
+        above = below = 0.0
+        for picture in range(2):
+            for row in range(3):
+                for column in range(4):
+                    logits = names[picture, start : start + len(values) + 1, row, column].double()
+                    label = int(labels[picture, attribute, row, column])
+                    weight = 1.0 if label else 0.25
+                    above += weight * float(logits.logsumexp(0) - logits[label])
+                    below += weight
+        total += above / below
+        start += len(values) + 1
+    assert float(naming_loss(names, objects)) == pytest.approx(total, rel=1e-5)
+
+
+def test_names_that_are_sure_and_right_cost_nothing() -> None:
+    objects = some_objects(2, 3, 4)
+    labels = cell_labels(objects, 3, 4)
+    parts = [
+        F.one_hot(labels[:, i], len(values) + 1).permute(0, 3, 1, 2)
+        for i, values in enumerate(ATTRIBUTES.values())
+    ]
+    names = 50.0 * torch.cat(parts, dim=1)
+    assert float(naming_loss(names, objects)) == pytest.approx(0, abs=1e-6)
+    assert float(naming_loss(-names, objects)) > 100
+    assert Naming(3).out_channels == names.shape[1]
+
+
+# Measurement
+
+
+class Says(nn.Module):
+    """A network that answers what it is told to, batch after batch."""
+
+    def __init__(self, *answers: list[int]) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.seen: list[Batch] = []
+
+    def forward(self, batch: Batch) -> Answers:
+        self.seen.append(batch)
+        said = torch.tensor(self.answers[len(self.seen) - 1])
+        return Answers(F.one_hot(said, len(ANSWERS)).float(), None)
+
+
+def told(image_index: list[int], answers: list[int], types: list[int] | None = None) -> Batch:
+    count = len(answers)
+    return replace(
+        batch(1 + max(image_index), 1),
+        image_index=torch.tensor(image_index),
+        questions=torch.arange(2, 2 + count).unsqueeze(1),
+        lengths=torch.ones(count, dtype=torch.int64),
+        answers=torch.tensor(answers),
+        types=torch.tensor(types or [0] * count),
+    )
+
+
+def test_turned_counts_the_pairs_that_can_tell() -> None:
+    batches = [
+        # Pairs about one picture: (5, 6) first right, second right: turned. (6, 6): one answer.
+        # (6, 7): first right, second wrong: not turned. (1, 2): first wrong: tells nothing.
+        told([0, 0, 0, 0, 1, 1], [5, 6, 6, 7, 1, 2]),
+        # (3, 4) is of two pictures; (4, 0) is turned.
+        told([0, 1, 1], [3, 4, 0]),
+    ]
+    found = measure(Says([5, 6, 6, 9, 9, 2], [3, 4, 0]), batches)
+    assert found.values["turned"] == pytest.approx(2 / 3)
+    assert found.accuracy is not None
+    assert (found.accuracy.correct, found.accuracy.total) == (7, 9)
+
+
+def test_turned_is_zero_when_no_pair_can_tell() -> None:
+    found = measure(Says([9, 9]), [told([0, 0], [5, 6])])
+    assert found.values["turned"] == 0
+    assert found.accuracy is not None
+    assert found.accuracy.value == 0
+
+
+def test_types_that_were_not_asked_are_left_out() -> None:
+    found = measure(Says([5, 9, 6]), [told([0, 0, 1], [5, 6, 6], [1, 1, 0])])
+    counts = {name: (p.correct, p.total) for name, p in found.by_type.items()}
+    assert counts == {"exist": (1, 1), "count": (1, 2)}
+
+
+def test_a_change_is_seen_by_the_network_and_not_by_the_truth() -> None:
+    network, plain = Says([5, 6, 7, 8]), told([0, 0, 1, 1], [5, 6, 7, 8])
+    found = measure(network, [plain], shuffled)
+    assert found.accuracy is not None
+    assert found.accuracy.value == 1
+    assert network.seen[0].questions.flatten().tolist() == [4, 5, 2, 3]
+
+
+# Training
+
+
+def test_learning_rates_cover_every_parameter_once() -> None:
+    s = replace(TINY, learning_rate=1e-3, head_rate=10.0, reader_rate=3.0, weight_decay=1e-5)
+    for arm in SYSTEM.arms:
+        network = SYSTEM.build(s, arm)
+        rates: dict[nn.Parameter, tuple[float, float]] = {}
+        for group in SYSTEM.stepper(network, s, arm).optimizer.param_groups:
+            for parameter in group["params"]:
+                assert parameter not in rates, "in two groups"
+                rates[parameter] = group["initial_lr"], group["weight_decay"]
+        assert rates.keys() == set(network.parameters()), arm.name
+        for name, parameter in network.named_parameters():
+            rate, decay = rates[parameter]
+            reads = "generator.encoder." in name or name.startswith("read.")
+            expected = 3e-3 if reads else 1e-2 if name.endswith("head.weight") else 1e-3
+            assert math.isclose(rate, expected), (arm.name, name, rate)
+            plain = parameter.ndim < 2 or "embedding" in name
+            assert decay == (0.0 if plain else 1e-5), (arm.name, name)
+
+
+def test_the_objective_is_answers_and_a_tenth_of_names() -> None:
+    reasoner, seen = Reasoner(TINY), batch()
+    supervised = SYSTEM.stepper(reasoner, TINY, SYSTEM.arms[0])
+    objects = some_objects(3, 4, 6)
+    with torch.no_grad():
+        said = reasoner(seen)
+        alone, metrics = supervised.objective(reasoner, seen)
+        both, _ = supervised.objective(reasoner, replace(seen, objects=objects))
+    assert torch.equal(alone, F.cross_entropy(said.logits, seen.answers))
+    torch.testing.assert_close(both - alone, 0.1 * naming_loss(said.names, objects))
+    assert metrics["accuracy"] == (said.logits.argmax(1) == seen.answers).float().mean()
+
+
+# The conditioned network
+
+
+def test_another_question_gives_another_answer(reasoner: Reasoner) -> None:
+    seen = batch(1, 2)
+    seen.questions[:] = torch.tensor([[2, 3, 4, 5, 6, 7, 8], [2, 3, 4, 5, 6, 7, 9]])
+    seen.lengths[:] = 7
+    one, other = reasoner(seen).logits
+    assert not torch.allclose(one, other, atol=1e-4)
+    swapped = replace(seen, questions=seen.questions.flip(0))
+    torch.testing.assert_close(reasoner(swapped).logits, torch.stack((other, one)))
+
+
+def test_before_training_the_question_changes_nothing() -> None:
+    network, seen = Reasoner(TINY).eval(), batch(1, 2)
+    one, other = network(seen).logits
+    torch.testing.assert_close(one, other)
+    plain = network.answer(network.trunk.backbone(network.see(seen.images)))
+    torch.testing.assert_close(plain[0], one)
+
+
+def test_padding_is_not_read(reasoner: Reasoner) -> None:
+    seen = batch()
+    longer = replace(seen, questions=F.pad(seen.questions, (0, 5)))
+    torch.testing.assert_close(reasoner(longer).logits, reasoner(seen).logits)
+
+
+@torch.no_grad()
+def test_a_kept_representation_stands_for_its_question(reasoner: Reasoner) -> None:
+    seen = batch()
+    task = reasoner.trunk.represent((seen.questions, seen.lengths))
+    features = reasoner.see(seen.images)[seen.image_index]
+    direct = reasoner(seen).logits
+    for kept in (task, task.flat):
+        found = reasoner.answer(reasoner.trunk(features, task=kept))
+        torch.testing.assert_close(found, direct, rtol=0, atol=1e-12)
+    order = torch.tensor([4, 0, 2])
+    some = reasoner.answer(reasoner.trunk(features[order], task=task.flat[order]))
+    torch.testing.assert_close(some, direct[order], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_a_picture_seen_once_is_as_good_as_once_per_question(
+    reasoner: Reasoner, training: bool
+) -> None:
+    """In training too: pictures that all serve as many questions have the same statistics."""
+    reasoner.train(training)
+    seen = batch()
+    single = replace(
+        seen, images=seen.images[seen.image_index], image_index=torch.arange(len(seen.lengths))
+    )
+    weights = [p for name, p in reasoner.named_parameters() if not name.startswith("naming")]
+    found = []
+    for each in (seen, single):
+        logits = reasoner(each).logits
+        loss = F.cross_entropy(logits, each.answers)
+        found.append((logits.detach(), *torch.autograd.grad(loss, weights)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-9)
+
+
+def test_the_paper_preset_has_the_papers_sizes() -> None:
+    with torch.device("meta"):
+        network = Reasoner(SYSTEM.preset("paper"))
+    assert network.trunk.layout.size == 4 * 2 * 128
+    gru = network.trunk.generator.encoder.recurrent
+    assert (gru.input_size, gru.hidden_size) == (200, 4096)
+    assert [
+        each.weight.shape[0] for each in network.stem.layers if isinstance(each, nn.Conv2d)
+    ] == ([128] * 4)
+    assert network.answer.project.project.out_channels == 512
