@@ -95,7 +95,9 @@ def test_collate_pads_with_zeros() -> None:
     assert batch.questions.tolist() == [[3, 4, 5], [6, 0, 0]]
     assert batch.lengths.tolist() == [3, 1] and batch.image_index.tolist() == [1, 0]
     assert batch.answers.tolist() == [2, -1] and batch.types.tolist() == [-1, 0]
-    assert all(getattr(batch, f.name).dtype == torch.int64 for f in fields(Batch)[1:])
+    names = ("image_index", "questions", "lengths", "answers", "types")
+    assert all(getattr(batch, name).dtype == torch.int64 for name in names)
+    assert batch.objects is None
 
 
 def test_collate_refuses_what_does_not_fit() -> None:
@@ -109,7 +111,8 @@ def test_collate_refuses_what_does_not_fit() -> None:
 
 def test_a_batch_can_be_moved() -> None:
     batch = collate(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), [0], [[1]], [0], [0])
-    moved = batch.to("meta")
+    assert batch.to("meta").objects is None
+    moved = replace(batch, objects=torch.zeros(1, 10, 6, dtype=torch.int64)).to("meta")
     assert all(getattr(moved, f.name).device.type == "meta" for f in fields(Batch))
 
 
