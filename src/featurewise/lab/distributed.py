@@ -23,6 +23,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def rank() -> int:
+    """Number of this process under `torchrun`; 0 when it is alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @dataclass(frozen=True)
 class Group:
     """The processes of one run.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import types
 import typing
@@ -26,7 +27,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from featurewise.lab import hardware
+from featurewise.lab import distributed, hardware
 from featurewise.lab.allocator import use_large_allocations
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, FormatVersionError, LabError
@@ -140,10 +141,11 @@ def write_run(folder: Path | str, run: Run) -> None:
     with storage_errors(folder, _REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            temporary = folder / f".{RUN}"
+            # Its own name for each process of a run: they all write the same.
+            temporary = folder / f".{RUN}.{os.getpid()}"
             temporary.unlink(missing_ok=True)
             write_file(temporary, _text({"format": FORMAT, **dataclasses.asdict(run)}))
-            temporary.rename(path)
+            temporary.replace(path)
             return
     _require_same(folder, read_run(folder), run)
 
@@ -227,8 +229,9 @@ def train(
     networks = stepper.networks.values()
     size = sum(p.numel() for each in networks for p in each.parameters() if p.requires_grad)
     trial = Trial(arm.name, run.seed, fitted.step, fitted.seconds, size, measured[-1])
-    with storage_errors(folder, _REMEDY):
-        Results(system.name, run.preset, (trial,), run.hardware).save(folder / RESULTS)
+    if distributed.rank() == 0:
+        with storage_errors(folder, _REMEDY):
+            Results(system.name, run.preset, (trial,), run.hardware).save(folder / RESULTS)
     return trial
 
 

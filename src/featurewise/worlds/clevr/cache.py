@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,6 +47,13 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     if (folder / "pool.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.with_suffix(".lock")):
+        return _drawn(folder, recipe, images, workers)
+
+
+def _drawn(folder: Path, recipe: Recipe, images: int, workers: int | None) -> Path:
+    if (folder / "pool.json").exists():  # by another process, while this one waited
+        return folder
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -60,3 +69,19 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
             workers=(os.cpu_count() or 1) if workers is None else workers,
             progress=lambda made, total: bar.update(task, completed=made),
         )
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Waits until no other process is in here; the system lets go of the lock when one dies.
+
+    Where the system has no such locks (Windows), nobody waits.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with lock.open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
