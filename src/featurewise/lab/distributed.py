@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from featurewise.lab.state import State, flatten, unflatten
+
+_SETTLE = 0.2
+"""Seconds that a group's threads are given to finish before it is ended."""
 
 
 def device() -> torch.device:
@@ -96,6 +100,9 @@ def joined() -> Iterator[Group]:
         yield Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
     finally:
         if begun:
+            # Gloo's threads still let go of the tensors of the last exchange, for which they need
+            # the interpreter; ending the group waits for them without giving it up.
+            time.sleep(_SETTLE)
             dist.destroy_process_group()
 
 

@@ -118,8 +118,8 @@ SYSTEM = System(
     cost={
         "tiny": "seconds",
         "demo": "3 minutes on 1 CPU core",
-        "small": "15 minutes on 2 CPU cores",
-        "hour": "an hour on 1 CPU core, and 5 minutes to draw the pictures",
+        "small": "about 10 minutes on 2 CPU cores, reckoned from rates; not run yet",
+        "hour": "an hour on 1 CPU core, and 10 minutes of 2 to draw the pictures",
         "paper": "one GPU; never run",
     },
 )
