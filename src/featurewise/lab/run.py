@@ -202,7 +202,8 @@ def train(
     use_large_allocations()
     write_run(folder, run)
     seed_everything(run.seed)
-    stepper = system.stepper(system.build(settings, arm), settings, arm)
+    network = system.build(settings, arm).to(distributed.device())
+    stepper = system.stepper(network, settings, arm)
     measured: list[Measurement] = []
 
     def evaluate(stepper: Stepper) -> Mapping[str, float]:

@@ -77,8 +77,10 @@ def measure(
     answers and the first answered right, where asking the second gets the second's answer.
     """
     tally, turned = Tally(), []
+    device = next(network.parameters(), torch.empty(0)).device
     for batch in batches:
-        predicted = network(batch if change is None else change(batch)).logits.argmax(1)
+        asked = (batch if change is None else change(batch)).to(device)
+        predicted = network(asked).logits.argmax(1).cpu()
         tally.add(predicted, batch)
         right = predicted == batch.answers
         pair = (batch.image_index[1:] == batch.image_index[:-1]) & right[:-1]
