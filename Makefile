@@ -59,5 +59,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "sudo apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
-	  -e '.[tensorboard,report,test,check,docs]'
+	  -e '.[tensorboard,report,hub,examples,test,check,docs]'
 	touch $@

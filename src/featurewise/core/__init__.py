@@ -10,6 +10,7 @@ from featurewise.core.errors import (
 from featurewise.core.film import film
 from featurewise.core.operation import (
     Affine,
+    Diagonal,
     Gate,
     LowRank,
     Operation,
@@ -23,6 +24,7 @@ from featurewise.core.site import Layout, Site
 
 __all__ = [
     "Affine",
+    "Diagonal",
     "FeaturewiseError",
     "Gate",
     "KindError",

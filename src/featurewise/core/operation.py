@@ -23,7 +23,7 @@ from torch import Tensor
 
 from featurewise.core.broadcast import align, check_parameter, feature_axis, positions
 from featurewise.core.errors import KindError, OperationError, ShapeError
-from featurewise.core.film import compute_dtype, modulate
+from featurewise.core.film import cast, compute_dtype, modulate
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,39 @@ class Operation(ABC):
 
 
 @dataclass(frozen=True)
+class Diagonal(Operation):
+    """Base of the operations that act on every feature alone: ``scale * x + shift``.
+
+    A subclass says what its raw values are as a scale and a shift; all that follows from the form
+    (applying it, folding it into adjacent weights, caching it) is then had for nothing.
+    """
+
+    @abstractmethod
+    def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """Factor and term of each feature, computed in float32 at least.
+
+        Args:
+            values: raw parameters by name, in any of the three shapes of the broadcasting rule.
+
+        Returns:
+            Scale and shift of the shapes of the values; None where nothing is multiplied or added.
+        """
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        """``scale * x + shift``."""
+        compute = compute_dtype(x)
+        scale, shift = self.scale_shift({n: cast(v, compute) for n, v in values.items()})
+        return modulate(x, scale, shift, axis, batch_axis)
+
+    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """γ as it multiplies the features, β as it is added."""
+        scale, _ = self.scale_shift(values)
+        return dict(values) if scale is None else {**values, "gamma": scale}
+
+
+@dataclass(frozen=True)
 class _Activation:
     function: Callable[[Tensor], Tensor]
     start: float
@@ -149,7 +182,7 @@ _ACTIVATIONS: Final[dict[str, _Activation]] = {
 
 
 @dataclass(frozen=True)
-class Shift(Operation):
+class Shift(Diagonal):
     """Conditional bias: ``x + beta`` (Dumoulin et al. 2018).
 
     Concatenating a condition to the input of a linear map is a shift at that map's output.
@@ -159,15 +192,13 @@ class Shift(Operation):
         """``beta`` of shape (C,)."""
         return {"beta": Parameter((width,))}
 
-    def apply(
-        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
-    ) -> Tensor:
-        """``x + beta``."""
-        return modulate(x, None, values["beta"], axis, batch_axis)
+    def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """None and β."""
+        return None, values["beta"]
 
 
 @dataclass(frozen=True)
-class Scale(Operation):
+class Scale(Diagonal):
     """Conditional scale: ``γ * x`` (Dumoulin et al. 2018).
 
     Attributes:
@@ -203,15 +234,9 @@ class Scale(Operation):
             return gamma if self.raw else 1.0 + gamma
         return _ACTIVATIONS[self.activation].function(gamma)
 
-    def apply(
-        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
-    ) -> Tensor:
-        """``γ * x``."""
-        return modulate(x, self.scale(_cast(values["gamma"], x)), None, axis, batch_axis)
-
-    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """γ as it multiplies the features."""
-        return {**values, "gamma": self.scale(values["gamma"])}
+    def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """γ as it multiplies, and None."""
+        return self.scale(values["gamma"]), None
 
 
 @dataclass(frozen=True)
@@ -227,15 +252,13 @@ class Affine(Scale):
         """``gamma`` and ``beta`` of shape (C,)."""
         return {**super().parameters(width, extent), "beta": Parameter((width,))}
 
-    def apply(
-        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
-    ) -> Tensor:
-        """``γ * x + β``."""
-        return modulate(x, self.scale(_cast(values["gamma"], x)), values["beta"], axis, batch_axis)
+    def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """γ as it multiplies, and β."""
+        return self.scale(values["gamma"]), values["beta"]
 
 
 @dataclass(frozen=True)
-class Gate(Operation):
+class Gate(Diagonal):
     """Feature-wise sigmoid gating: ``ceiling * σ(gamma) * x`` (Dumoulin et al. 2018).
 
     Attributes:
@@ -259,15 +282,9 @@ class Gate(Operation):
         """The scale in ``(0, ceiling)`` that a raw γ stands for."""
         return self.ceiling * torch.sigmoid(gamma.to(compute_dtype(gamma)))
 
-    def apply(
-        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
-    ) -> Tensor:
-        """``ceiling * σ(gamma) * x``."""
-        return modulate(x, self.scale(_cast(values["gamma"], x)), None, axis, batch_axis)
-
-    def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """γ as it multiplies the features."""
-        return {**values, "gamma": self.scale(values["gamma"])}
+    def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """``ceiling * σ(gamma)`` and None."""
+        return self.scale(values["gamma"]), None
 
 
 @dataclass(frozen=True)
