@@ -379,7 +379,7 @@ def write(path: Path, tensors: dict[str, Tensor], layout: object) -> None:
 def bad_file(path: Path, what: str) -> None:
     task(3, N).save(path)
     good = path.read_bytes()
-    sites = LAYOUT.to_json()
+    sites = LAYOUT.to_json()["sites"]
     match what:
         case "empty":
             path.write_bytes(b"")

@@ -263,7 +263,13 @@ def broken(**change: Any) -> list[dict[str, Any]]:
 
 BAD_JSON: dict[str, Any] = {
     "null": None,
-    "an object": {"sites": []},
+    "an empty object": {},
+    "sites an object": {"sites": {}},
+    "sites null": {"sites": None, "backbone": 3},
+    "another key": {"sites": [], "backbone": 3, "speed": 4},
+    "backbone text": {"sites": [], "backbone": "3"},
+    "backbone a truth": {"sites": [], "backbone": True},
+    "backbone negative": {"sites": [], "backbone": -1},
     "text": "stem",
     "a list of text": ["stem"],
     "a list of null": [None],
@@ -279,6 +285,7 @@ BAD_JSON: dict[str, Any] = {
     "operation null": broken(operation=None),
     "operation unknown": broken(operation={"kind": "Nothing"}),
     "name null": broken(name=None),
+    "module null": broken(module=None),
     "a site twice": broken() * 2,
 }
 
@@ -290,11 +297,45 @@ def test_bad_json(what: str) -> None:
 
 
 def test_printed_table() -> None:
-    lines = str(LAYOUT).splitlines()
+    lines = str(LAYOUT).splitlines()  # no module is known, nor the backbone
     assert len(lines) == len(LAYOUT) + 2
     assert lines[0].split() == ["site", "operation", "axis", "width", "parameters"]
     assert lines[2].split() == ["body.0", "LowRank(rank=2)", "-1", "3", "12"]
     assert lines[-1].split() == ["5", "sites", str(SIZE)]
+
+
+def told() -> Layout:
+    """``LAYOUT`` with what is for people to read: class names, size of the backbone."""
+    modules = ("Conv2d", "LSTM", "Linear", "Block", "Network")
+    sites = zip(LAYOUT, modules, strict=True)
+    return Layout(tuple(replace(site, module=name) for site, name in sites), 4800)
+
+
+def test_printed_table_of_a_network() -> None:
+    lines = str(told()).splitlines()
+    assert lines[0].split() == ["site", "module", "operation", "axis", "width", "parameters"]
+    assert lines[2].split() == ["body.0", "LSTM", "LowRank(rank=2)", "-1", "3", "12"]
+    assert lines[-2].split() == ["5", "sites", str(SIZE)]
+    assert lines[-1] == "1.00% of the backbone, which has 4,800 parameters"
+    assert len({len(line) for line in lines[:-1]}) == 1  # the columns end together
+    assert "%" not in str(replace(told(), backbone=0))  # no share of nothing
+    assert "12,000,000" in str(Layout((Site("a", 6_000_000, Affine()),)))
+
+
+def test_what_is_for_people_is_no_difference() -> None:
+    assert told() == LAYOUT and hash(told()) == hash(LAYOUT)
+    assert told()["stem"] == LAYOUT["stem"] and LAYOUT["stem"] in told()
+    again = Layout.from_json(json.loads(json.dumps(told().to_json())))
+    assert str(again) == str(told())
+    assert [site.module for site in again] == ["Conv2d", "LSTM", "Linear", "Block", "Network"]
+
+
+def test_json_of_the_first_versions_still_loads() -> None:
+    old = [{k: v for k, v in site.items() if k != "module"} for site in told().to_json()["sites"]]
+    loaded = Layout.from_json(json.loads(json.dumps(old)))
+    assert loaded == LAYOUT and loaded.backbone is None
+    assert {site.module for site in loaded} == {""}
+    assert Layout.from_json({"sites": old}) == LAYOUT
 
 
 @pytest.mark.traced

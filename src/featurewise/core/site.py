@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class Site:
         when: "output" modulates what the module returns, "input" what it receives.
         leaf: which tensor, when the module takes or returns several (order of the pytree).
         extent: sizes of the position axes seen in the dry run; needed by row and column terms.
+        module: class name of the module, for people to read; sites are equal without it.
 
     Raises:
         KindError: an attribute of the wrong type.
@@ -44,6 +45,7 @@ class Site:
     when: str = "output"
     leaf: int = 0
     extent: tuple[int, ...] | None = None
+    module: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         where = f"site '{self.name}'"
@@ -91,6 +93,7 @@ class Site:
             "when": self.when,
             "leaf": self.leaf,
             "extent": None if self.extent is None else list(self.extent),
+            "module": self.module,
         }
 
     @classmethod
@@ -116,8 +119,11 @@ class Site:
             raise LayoutError(f"not a site, {error}: {data!r}") from error
 
 
+_KINDS: Final = (("name", str), ("operation", Operation), ("when", str), ("module", str))
+
+
 def _check_kinds(site: Site, where: str) -> None:
-    for name, kind in (("name", str), ("operation", Operation), ("when", str)):
+    for name, kind in _KINDS:
         value = getattr(site, name)
         if not isinstance(value, kind):
             raise KindError(f"{where}: {name} must be of type {kind.__name__}, got {value!r}")
@@ -138,6 +144,11 @@ def _is_integer(value: object) -> bool:
 class Layout:
     """The ordered sites of one network: which numbers of a flat vector go where.
 
+    Attributes:
+        sites: the sites, in order.
+        backbone: number of parameters of the network, where it is known; layouts are equal
+            without it.
+
     Example:
         >>> from featurewise.core import Affine
         >>> layout = Layout((Site("conv1", 16, Affine()), Site("conv2", 32, Affine())))
@@ -146,8 +157,11 @@ class Layout:
     """
 
     sites: tuple[Site, ...]
+    backbone: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.backbone is not None and not (_is_integer(self.backbone) and self.backbone >= 0):
+            raise KindError(f"backbone must be a number of parameters, got {self.backbone!r}")
         object.__setattr__(self, "sites", tuple(self.sites))
         seen: set[str] = set()
         for site in self.sites:
@@ -293,35 +307,56 @@ class Layout:
                 f"for {len(self)} sites, got {shape_of(flat)}"
             )
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> dict[str, Any]:
         """A JSON-able description; ``from_json`` restores it."""
-        return [site.to_json() for site in self.sites]
+        return {"sites": [site.to_json() for site in self.sites], "backbone": self.backbone}
 
     @classmethod
-    def from_json(cls, data: list[dict[str, Any]]) -> Layout:
-        """Restore a layout from ``to_json``.
+    def from_json(cls, data: Mapping[str, Any] | list[dict[str, Any]]) -> Layout:
+        """Restore a layout from ``to_json``, or from a bare list of sites, as it once wrote.
 
         Raises:
-            FeaturewiseError: if it is no list of sites; see ``Site.from_json``.
+            FeaturewiseError: if it holds no list of sites; see ``Site.from_json``.
         """
-        if not isinstance(data, list):
-            raise LayoutError(f"not a layout, expected a list of sites: {data!r}")
-        return cls(tuple(Site.from_json(site) for site in data))
+        if isinstance(data, list):
+            data = {"sites": data}
+        sites = data.get("sites") if isinstance(data, Mapping) else None
+        if not isinstance(sites, list) or not set(data) <= {"sites", "backbone"}:
+            raise LayoutError(f"not a layout, expected sites and backbone: {data!r}")
+        return cls(tuple(Site.from_json(site) for site in sites), data.get("backbone"))
 
     def __str__(self) -> str:
-        rows = [("site", "operation", "axis", "width", "parameters")]
-        rows += [
-            (s.name, str(s.operation), str(s.axis), str(s.width), str(s.size)) for s in self.sites
+        """A table of the sites, their parameters, and the share these are of the backbone."""
+        head = ("site", "module", "operation", "axis", "width", "parameters")
+        rows = [
+            (s.name, s.module, str(s.operation), str(s.axis), str(s.width), f"{s.size:,}")
+            for s in self.sites
         ]
-        rows.append((f"{len(self)} sites", "", "", "", str(self.size)))
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(w) if i < 2 else cell.rjust(w)
-                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        total = (f"{len(self)} sites", "", "", "", "", f"{self.size:,}")
+        lines = [table([head, *rows, total], left=3)]
+        if self.backbone:
+            lines.append(
+                f"{self.size / self.backbone:.2%} of the backbone, which has {self.backbone:,} "
+                "parameters"
+            )
+        return "\n".join(lines)
+
+
+def table(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Cells in columns, two spaces apart; columns empty below the head are left out.
+
+    Args:
+        rows: the head and the rows, of one length.
+        left: how many columns are set flush left; the others are flush right.
+    """
+    kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+    widths = {i: max(len(row[i]) for row in rows) for i in kept}
+    return "\n".join(
+        "  ".join(
+            row[i].ljust(widths[i]) if i < left else row[i].rjust(widths[i]) for i in kept
+        ).rstrip()
+        for row in rows
+    )
 
 
 def _flatten(value: object, shape: tuple[int, ...], where: str) -> Tensor:
