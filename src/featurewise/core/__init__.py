@@ -1,5 +1,6 @@
 """The heart: sites, operations, task representations and the one broadcasting rule."""
 
+from featurewise.core.editing import Edit
 from featurewise.core.errors import (
     FeaturewiseError,
     KindError,
@@ -25,6 +26,7 @@ from featurewise.core.site import Layout, Site
 __all__ = [
     "Affine",
     "Diagonal",
+    "Edit",
     "FeaturewiseError",
     "Gate",
     "KindError",

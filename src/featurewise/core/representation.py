@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featurewise.core._torch import register_pytree
 from featurewise.core.broadcast import shape_of
+from featurewise.core.editing import Edit
 from featurewise.core.errors import FeaturewiseError, KindError, LayoutError, ShapeError
 from featurewise.core.files import write_bytes
 from featurewise.core.site import Layout
@@ -196,6 +197,62 @@ class TaskRepresentation:
         start, end = self._pair(other)
         factor = _weight(weight, start if start.ndim > end.ndim else end)
         return self._with((1 - factor) * start + factor * end)
+
+    def mix(self, weights: Tensor) -> TaskRepresentation:
+        """Weighted sums of the rows of a batch ``(K, N)`` or ``(K, N, *positions)``.
+
+        A row whose weight is one, all others zero, comes out exactly.
+
+        Args:
+            weights: ``(K,)`` gives one task ``(N,)``; ``(B, K)`` gives ``(B, N)``, a mixture per
+                row. They need not sum to one.
+
+        Raises:
+            ShapeError: if there are not K weights, or the task is single, or weights ``(K,)``
+                meet tasks with positions (give ``(1, K)``, which keeps a batch).
+            KindError: if the weights are no floating-point tensor.
+        """
+        if not isinstance(weights, Tensor) or not weights.is_floating_point():
+            kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
+            raise KindError(f"weights must be a floating-point tensor, got {kind}")
+        rows = len(self)
+        if weights.ndim not in (1, 2) or weights.shape[-1] != rows:
+            raise ShapeError(
+                f"weights must be ({rows},) or (B, {rows}), got {shape_of(weights)} for {self}"
+            )
+        if weights.ndim == 1 and self.flat.ndim > 2:
+            raise ShapeError(f"{self} has positions: give weights (1, {rows}), which keep a batch")
+        with torch.autocast(self.flat.device.type, enabled=False):  # half precision is not exact
+            return self._with(torch.tensordot(weights.to(self.flat), self.flat, dims=1))
+
+    def mean(self) -> TaskRepresentation:
+        """The mean over rows and positions, one task ``(N,)``; a single task is its own."""
+        others = tuple(axis for axis in range(self.flat.ndim) if axis != 1)
+        return self if self.flat.ndim == 1 else self._with(self.flat.mean(others))
+
+    def edit(
+        self,
+        at: str | Sequence[str] | None = None,
+        parameter: str | None = None,
+        features: int | slice | Sequence[int] | Tensor | None = None,
+    ) -> Edit[TaskRepresentation]:
+        """Choose numbers by site, parameter and feature, to zero, set, freeze, disturb or scale.
+
+        Args:
+            at: a pattern of site names (``*`` within one component, ``**`` any number of them),
+                or several; None means all.
+            parameter: such as "gamma"; None means all.
+            features: numbers of features; None means all. See ``Edit``.
+
+        Raises:
+            LayoutError: if no site or no parameter is meant.
+            ShapeError: if a site has no such feature.
+            KindError: an argument of the wrong kind.
+
+        Example:
+            >>> task.edit(parameter="gamma").freeze(tasks.mean())    # doctest: +SKIP
+        """
+        return Edit(self, at, parameter, features)
 
     def _pair(self, other: object) -> tuple[Tensor, Tensor]:
         """Both flat tensors; a single task is repeated over the rows and positions of the other."""
