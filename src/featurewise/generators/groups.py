@@ -12,7 +12,10 @@ from featurewise.generators.errors import GeneratorError
 
 
 def parameter_groups(
-    module: nn.Module, weight_decay: float, head_weight_decay: float | None = None
+    module: nn.Module,
+    weight_decay: float,
+    head_weight_decay: float | None = None,
+    multiplier_weight_decay: float = 0.01,
 ) -> list[dict[str, Any]]:
     """Parameter groups for an optimiser, by what weight decay should do to them.
 
@@ -21,6 +24,7 @@ def parameter_groups(
       ``head_weight_decay``. Decay pulls them towards the raw zero vector, for the usual
       operations the identity; FiLM's authors name this among what made it work (Perez et al.
       2018: 1e-5);
+    * "multipliers": those of ``Damped`` decay by ``multiplier_weight_decay``;
     * "plain": biases, the scales of norms (one axis or none) and embeddings do not decay, as is
       usual: it would shift activations, and shrink the vectors of words that a batch lacks.
 
@@ -30,6 +34,7 @@ def parameter_groups(
         module: the network, or a generator alone.
         weight_decay: for weights.
         head_weight_decay: for heads; None means the same number, still in a group of its own.
+        multiplier_weight_decay: for learned multipliers (Oreshkin et al. 2018: 0.01, by SGD).
 
     Returns:
         Dicts with "params", "weight_decay" and "name".
@@ -45,6 +50,7 @@ def parameter_groups(
         "heads": _decay(
             weight_decay if head_weight_decay is None else head_weight_decay, "head_weight_decay"
         ),
+        "multipliers": _decay(multiplier_weight_decay, "multiplier_weight_decay"),
         "plain": 0.0,
     }
     named: dict[str, list[nn.Parameter]] = {name: [] for name in decays}
@@ -66,6 +72,8 @@ def parameter_groups(
 def _group(owner: nn.Module, name: str, parameter: nn.Parameter) -> str:
     if name in getattr(owner, "head_weights", ()):
         return "heads"
+    if name in getattr(owner, "multiplier_weights", ()):
+        return "multipliers"
     embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
     return "plain" if embedding or parameter.ndim <= 1 else "weights"
 

@@ -1,0 +1,118 @@
+"""``Damped``: learned multipliers after a generator, one for each site and parameter."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featurewise.core import KindError, Layout
+from featurewise.generators.base import Head
+from featurewise.generators.errors import GeneratorError
+from featurewise.generators.wrapper import Wrapper, along
+
+
+class Damped(Wrapper):
+    """What a generator predicts, times a learned number for each site and parameter.
+
+    ``γ = 1 + γ0 · h(z)`` and ``β = β0 · g(z)`` with scalars γ0 and β0 at every site, so that the
+    conditioning of each site grows from nothing, and a penalty on few numbers decides how far.
+    ``parameter_groups`` gives the multipliers a weight decay of their own (theirs: 0.01).
+
+    Where both a multiplier and what it multiplies are zero, neither receives a gradient. With
+    ``start=0`` the heads, tables and vectors of the inner generator that are still at the
+    identity are therefore drawn anew when bound, with unit variance for conditions of unit
+    variance; the network stays exactly the untouched one, since the multipliers are zero. With
+    another ``start`` the inner generator stays as it is, at the identity.
+
+    Args:
+        generator: the inner generator.
+        start: the multipliers at birth.
+
+    Attributes:
+        multipliers: one number for each site and parameter, in the order of the layout; None
+            until bound.
+
+    Raises:
+        GeneratorError: ``start`` is not finite, or a generator that is damped already.
+        KindError: ``start`` is no number, or ``generator`` no module or a local one.
+
+    Source:
+        Oreshkin et al. 2018, *TADAM*, section 2.4.
+    """
+
+    multiplier_weights: ClassVar[tuple[str, ...]] = ("multipliers",)
+    multipliers: nn.Parameter | None
+    places: Tensor
+    start_values: Tensor
+
+    def __init__(self, generator: nn.Module, start: float = 0.0) -> None:
+        super().__init__(generator)
+        if not isinstance(start, int | float) or isinstance(start, bool):
+            raise KindError(f"start must be a number, got {type(start).__name__}")
+        if not math.isfinite(start):
+            raise GeneratorError(f"start must be finite, got {start}")
+        if any(isinstance(module, Damped) for module in generator.modules()):
+            raise GeneratorError("the generator is damped already; damp it once")
+        self.start = float(start)
+        self.register_parameter("multipliers", None)
+
+    def _build(self, layout: Layout) -> None:
+        super()._build(layout)
+        sizes = [math.prod(p.shape) for site in layout for p in site.parameters.values()]
+        if self.start == 0.0:
+            _wake(self.generator, layout)
+        like = next((p for p in self.parameters() if p.is_floating_point()), None)
+        device, dtype = (None, None) if like is None else (like.device, like.dtype)
+        full = torch.full((len(sizes),), self.start, device=device, dtype=dtype)
+        self.multipliers = nn.Parameter(full)
+        self._constant(
+            "places", torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        )
+        self._constant("start_values", layout.start())
+
+    def change(self, flat: Float[Tensor, "..."], layout: Layout) -> Float[Tensor, "..."]:
+        """The deviation from the start, times the multipliers."""
+        if self.multipliers is None:
+            raise GeneratorError("a damped generator was bound without its multipliers")
+        start = along(self.start_values.to(flat.dtype), flat)
+        return start + along(self.multipliers[self.places], flat) * (flat - start)
+
+    def by_site(self) -> dict[str, dict[str, float]]:
+        """The multipliers, ``{site: {parameter: number}}``; empty until bound."""
+        if self.layout is None or self.multipliers is None:
+            return {}
+        numbers = iter(self.multipliers.detach().tolist())
+        return {site.name: {p: next(numbers) for p in site.parameters} for site in self.layout}
+
+    def extra_repr(self) -> str:
+        """For ``repr``."""
+        return f"start={self.start}"
+
+
+@torch.no_grad()
+def _wake(generator: nn.Module, layout: Layout) -> None:
+    """Draw anew what is still at the identity, so that zero multipliers receive gradients."""
+    start = layout.start()
+    for module in generator.modules():
+        declared = getattr(module, "head_weights", ())
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.is_meta or not parameter.is_floating_point():
+                continue
+            if isinstance(module, Head) and name == "weight":
+                if not parameter.any():
+                    nn.init.normal_(parameter, std=module.in_features**-0.5)
+            elif name in declared:
+                if (
+                    parameter.shape[-1:] == start.shape
+                    and not (parameter - start.to(parameter)).any()
+                ):
+                    parameter.add_(torch.randn_like(parameter))
+            elif parameter.ndim > 1 and not parameter.any():
+                raise GeneratorError(
+                    f"{type(module).__name__}.{name} of the generator is zero, and so would be "
+                    "the multipliers: neither would learn; initialise it, or pass start=0.1"
+                )

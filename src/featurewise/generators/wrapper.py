@@ -1,0 +1,105 @@
+"""``Wrapper``: a generator around a generator, which changes what the inner one predicts."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featurewise.core import KindError, Layout
+from featurewise.generators.base import LocalGenerator, _Bound, flat_parameters, unbound
+from featurewise.generators.errors import ConditionError
+
+
+class Wrapper(_Bound, ABC):
+    """Base of the generators that pass a condition to another and change its flat parameters.
+
+    A subclass brings ``change``, and ``_build`` where something of it depends on the layout.
+
+    Args:
+        generator: a ``Generator``, a wrapper, or any module that gives a flat tensor or a
+            ``TaskRepresentation``.
+
+    Attributes:
+        generator: the inner one.
+        layout: the sites; None until bound.
+
+    Raises:
+        KindError: ``generator`` is no module, or is a local generator.
+    """
+
+    generator: nn.Module
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(generator, nn.Module):
+            raise KindError(f"generator must be a module, got {type(generator).__name__}")
+        if isinstance(generator, LocalGenerator):
+            raise KindError(
+                f"{type(generator).__name__} makes its parameters site by site, "
+                f"{type(self).__name__} needs a generator of all parameters at once"
+            )
+        self.generator = generator
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The head of the inner generator; None where it has none, or is not bound."""
+        return getattr(self.generator, "head", None)
+
+    @abstractmethod
+    def change(self, flat: Float[Tensor, "..."], layout: Layout) -> Float[Tensor, "..."]:
+        """What becomes of the inner generator's ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``."""
+
+    def forward(self, condition: Any = None) -> Float[Tensor, "..."]:
+        """Flat parameters of the shape that the inner generator gives.
+
+        Args:
+            condition: what the inner generator takes.
+
+        Raises:
+            LayoutError: if no layout is bound.
+            ConditionError: if the condition is missing.
+            ShapeError: if the inner generator gives what does not fit the layout.
+            KindError: if it gives no tensor.
+        """
+        if self.layout is None:
+            raise unbound(self)
+        return self.change(flat_parameters(self._inner(condition), self.layout), self.layout)
+
+    def _inner(self, condition: Any) -> object:
+        if condition is not None or isinstance(self.generator, _Bound):
+            return self.generator(condition)  # ours say themselves that a condition is missing
+        if _takes_argument(self.generator):
+            raise ConditionError(f"{type(self.generator).__name__} needs a condition, got None")
+        return self.generator()
+
+    def _build(self, layout: Layout) -> None:
+        bind = getattr(self.generator, "bind", None)
+        if bind is not None:
+            bind(layout)
+
+    def _constant(self, name: str, value: Tensor) -> None:
+        """Keep a tensor that follows the module to devices and is not part of its state."""
+        like = next((p for p in self.parameters() if p.is_floating_point()), None)
+        device = None if like is None or like.is_meta else like.device
+        self.register_buffer(name, value.to(device), persistent=False)
+
+
+def along(vector: Tensor, flat: Tensor) -> Tensor:
+    """View ``(N,)`` or ``(B, N)`` so that it broadcasts over ``(B, N, *positions)``."""
+    return vector.reshape(tuple(vector.shape) + (1,) * (flat.ndim - max(vector.ndim, 2)))
+
+
+def _takes_argument(module: nn.Module) -> bool:
+    """Whether a module cannot be called without an argument."""
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):
+        return True
+    return any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in signature.parameters.values()
+    )
