@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.core import KindError, Layout, LayoutError, ShapeError, Site, TaskRepresentation
+from featurewise.generators.config import Configured
 from featurewise.generators.errors import ConditionError, GeneratorError
 
 
@@ -47,7 +48,7 @@ class Head(nn.Linear):
         self.bias.copy_(self.layout.start())
 
 
-class _Bound(nn.Module):
+class _Bound(Configured, nn.Module):
     """A module that serves one layout, known only after it is made."""
 
     layout: Layout | None

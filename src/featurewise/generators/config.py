@@ -1,0 +1,326 @@
+"""How a generator was made, as JSON, so that a saved one can be made again without its code.
+
+A class that derives from ``Configured`` writes down the arguments of its constructor when it is
+made; ``Generator`` and ``LocalGenerator`` do. ``from_config`` finds the class by its name, as
+operations are found, and calls it with the same arguments. Nothing is imported or evaluated.
+
+Arguments may be numbers, strings, None, lists, tuples, mappings with string keys, operations,
+sites, layouts, dtypes, classes of ``torch.nn``, other generators, modules of ``torch.nn`` whose
+constructor can be read from their attributes, and tensors, of which only shape and dtype are
+kept: their values belong to the state dict.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from featurewise.core import FeaturewiseError, Layout, Operation, Site
+from featurewise.generators.errors import GeneratorError
+
+#: Arguments that say where a module lives, not what it is.
+_PLACES: Final = ("device", "dtype")
+
+
+class _Unknown(str):
+    """Stands for an argument that has no description, and is the reason."""
+
+
+class Configured:
+    """A class whose instances remember how they were made.
+
+    The arguments of the outermost constructor are described when it is called, so later changes
+    to what was passed are not seen; ``difference`` tells them.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+
+    def config(self) -> dict[str, Any]:
+        """Class name and constructor arguments, JSON-able; ``from_config`` restores them.
+
+        Raises:
+            GeneratorError: an argument that has no description; the message names it.
+        """
+        config: dict[str, Any] = vars(self).get("_config", {"kind": type(self).__name__})
+        if "arguments" not in config:
+            raise GeneratorError(f"{type(self).__name__} does not remember how it was made")
+        reason = _unknown(config["arguments"])
+        if reason is not None:
+            raise GeneratorError(f"{type(self).__name__} cannot be described: {reason}")
+        return config
+
+
+def from_config(config: Mapping[str, Any]) -> nn.Module:
+    """Make a generator again, unbound and with fresh weights.
+
+    Args:
+        config: what ``config()`` gave.
+
+    Raises:
+        GeneratorError: if it is no such description, no generator of that name has been defined
+            or imported, the name is ambiguous, or the arguments do not suit it.
+    """
+    if not isinstance(config, Mapping):
+        raise GeneratorError(f"not a generator: {config!r}")
+    kind, arguments = config.get("kind"), config.get("arguments")
+    if not isinstance(kind, str) or not isinstance(arguments, Mapping):
+        raise GeneratorError(f"not a generator: {config!r}")
+    return _make(_find(kind), arguments)
+
+
+def difference(module: nn.Module, other: nn.Module) -> str | None:
+    """What differs between two modules apart from the values of their tensors; None if nothing.
+
+    Compared are the classes of all submodules, their plain attributes, and the names, shapes and
+    sharing of the tensors of the state dict.
+    """
+    mine, theirs = (dict(m.named_modules(remove_duplicate=False)) for m in (module, other))
+    for name in (*mine, *(theirs.keys() - mine.keys())):
+        where = f"module '{name}'" if name else "the module itself"
+        pair = mine.get(name), theirs.get(name)
+        kinds = [type(m).__name__ if m is not None else "missing" for m in pair]
+        if type(pair[0]) is not type(pair[1]):
+            return f"{where} is {kinds[0]}, expected {kinds[1]}"
+        plain = [_plain_attributes(m) for m in pair if m is not None]
+        for key in sorted(plain[0].keys() | plain[1].keys()):
+            one, two = (attributes.get(key) for attributes in plain)
+            if type(one) is not type(two) or one != two:
+                return f"{where} has {key}={one!r}, expected {two!r}"
+    return _tensor_difference(module.state_dict(keep_vars=True), other.state_dict(keep_vars=True))
+
+
+def _tensor_difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    for name in (*mine, *(theirs.keys() - mine.keys())):
+        shapes = [tuple(s[name].shape) if name in s else "missing" for s in (mine, theirs)]
+        if shapes[0] != shapes[1]:
+            return f"tensor '{name}' is {shapes[0]}, expected {shapes[1]}"
+    if _shared(mine) != _shared(theirs):
+        return "other tensors are shared"
+    return None
+
+
+def _shared(state: Mapping[str, Any]) -> list[list[str]]:
+    """Groups of names of one tensor."""
+    groups: dict[int, list[str]] = {}
+    for name, tensor in state.items():
+        groups.setdefault(id(tensor), []).append(name)
+    return sorted(group for group in groups.values() if len(group) > 1)
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name != "training" and not name.startswith("_") and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | Operation | Layout)
+
+
+# --- remembering ---------------------------------------------------------------------------------
+
+
+def _remembering(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def remember(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "_config" not in vars(self):  # the outermost constructor comes first
+            kind = type(self).__name__
+            vars(self)["_config"] = {"kind": kind} | _arguments(init, args, kwargs)
+        init(self, *args, **kwargs)
+
+    return remember
+
+
+def _arguments(
+    init: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    try:
+        bound = inspect.signature(init).bind(None, *args, **kwargs)
+    except TypeError:
+        return {}  # the constructor raises it in its own words
+    bound.apply_defaults()  # a later version may have other defaults
+    mine = list(bound.arguments.items())[1:]
+    return {"arguments": {name: _describe(value, name) for name, value in mine}}
+
+
+def _describe(value: Any, name: str) -> Any:
+    """A JSON-able form of an argument; what is no plain JSON is an object with one key."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, tuple | list):
+        items = [_describe(item, name) for item in value]
+        return items if isinstance(value, list) else {"tuple": items}
+    if isinstance(value, Mapping):
+        return _describe_mapping(value, name)
+    if isinstance(value, nn.Module):
+        return _describe_module(value, name)
+    return _describe_other(value, name)
+
+
+def _describe_mapping(value: Mapping[Any, Any], name: str) -> Any:
+    odd = next((key for key in value if not isinstance(key, str)), None)
+    if odd is not None:
+        return _Unknown(f"{name} has the key {odd!r}, which is no string")
+    return {"mapping": {key: _describe(item, f"{name}[{key!r}]") for key, item in value.items()}}
+
+
+def _describe_module(module: nn.Module, name: str) -> Any:
+    if isinstance(module, Configured):
+        config = vars(module).get("_config", {})
+        if "arguments" in config:
+            return {"generator": config}
+        return _Unknown(f"{name} is a {type(module).__name__} that forgot how it was made")
+    cls = type(module)
+    if getattr(nn, cls.__name__, None) is not cls:
+        return _Unknown(f"{name} is a {cls.__name__}, neither a generator nor of torch.nn")
+    if cls in (nn.Sequential, nn.ModuleList):
+        children = enumerate(module.children())
+        inner = [_describe_module(child, f"{name}[{i}]") for i, child in children]
+        key = "args" if cls is nn.Sequential else "modules"
+        return {"module": {"kind": cls.__name__, "arguments": {key: inner}}}
+    arguments: dict[str, Any] = {}
+    for key, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            if cls.__init__ is nn.Module.__init__:
+                break  # it takes none
+            return _Unknown(f"{name} is a {cls.__name__}, whose constructor hides its arguments")
+        if key not in _PLACES and hasattr(module, key):
+            own = getattr(module, key)
+            flag = isinstance(own, Tensor) or (key == "bias" and own is None)
+            arguments[key] = own is not None if flag else _describe(own, f"{name}.{key}")
+    return {"module": {"kind": cls.__name__, "arguments": arguments}}
+
+
+def _describe_other(value: Any, name: str) -> Any:
+    if isinstance(value, Operation):
+        return {"operation": value.to_json()}
+    if isinstance(value, Site):
+        return {"site": value.to_json()}
+    if isinstance(value, Layout):
+        return {"layout": value.to_json()}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, Tensor):
+        kind = str(value.dtype).removeprefix("torch.")
+        return {"tensor": {"shape": list(value.shape), "dtype": kind}}
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        kind = value.__name__
+        if issubclass(value, Configured):
+            return {"generator class": kind}
+        if getattr(nn, kind, None) is value:
+            return {"class": kind}
+        return _Unknown(f"{name} is the class {kind}, which is not of torch.nn")
+    return _Unknown(f"{name} is a {type(value).__name__}, which has no form in JSON")
+
+
+def _unknown(data: Any) -> str | None:
+    """The first reason why something in ``data`` has no description."""
+    if isinstance(data, _Unknown):
+        return str(data)
+    items = list(data.values()) if isinstance(data, Mapping) else data
+    if not isinstance(items, list):
+        return None
+    return next((reason for item in items if (reason := _unknown(item)) is not None), None)
+
+
+# --- making again --------------------------------------------------------------------------------
+
+
+def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
+    signature = inspect.signature(cls.__init__)
+    bound = signature.bind_partial(None)
+    for name, parameter in list(signature.parameters.items())[1:]:
+        if name in arguments:
+            value = _restore(arguments[name])
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                value = tuple(value) if isinstance(value, list | tuple) else (value,)
+            bound.arguments[name] = value
+    odd = arguments.keys() - signature.parameters.keys()
+    if odd:
+        raise GeneratorError(f"{cls.__name__} takes no {', '.join(sorted(map(repr, odd)))}")
+    try:
+        return cls(*bound.args[1:], **bound.kwargs)
+    except FeaturewiseError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise GeneratorError(f"{cls.__name__}: {error}") from error
+
+
+def _restore(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_restore(item) for item in data]
+    if not isinstance(data, Mapping):
+        return data
+    if len(data) != 1:
+        raise GeneratorError(f"not an argument of a generator: {data!r}")
+    ((tag, value),) = data.items()
+    if tag not in _RESTORE:
+        raise GeneratorError(f"not an argument of a generator: {data!r}")
+    try:
+        return _RESTORE[tag](value)
+    except FeaturewiseError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise GeneratorError(f"not an argument of a generator: {data!r} ({error})") from error
+
+
+def _dtype(name: Any) -> torch.dtype:
+    found = getattr(torch, name) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype):
+        raise GeneratorError(f"no dtype {name!r}")
+    return found
+
+
+def _module_class(name: Any) -> type[nn.Module]:
+    found = getattr(nn, name, None) if isinstance(name, str) else None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise GeneratorError(f"torch.nn has no module {name!r}")
+    return found
+
+
+def _find(kind: object) -> type[nn.Module]:
+    classes = _subclasses(Configured)
+    found = [cls for cls in classes if cls.__name__ == kind and issubclass(cls, nn.Module)]
+    if not found:
+        known = ", ".join(sorted({cls.__name__ for cls in classes if cls.__name__[0] != "_"}))
+        raise GeneratorError(f"no generator {kind!r} is defined or imported; known are {known}")
+    homes = {f"{cls.__module__}.{cls.__qualname__}" for cls in found}
+    if len(homes) > 1:
+        raise GeneratorError(f"several generators are named '{kind}': {', '.join(sorted(homes))}")
+    return found[-1]  # the newest, where a class was defined again in place
+
+
+def _subclasses(cls: type) -> list[type]:
+    direct: list[type] = cls.__subclasses__()
+    return direct + [deep for sub in direct for deep in _subclasses(sub)]
+
+
+_RESTORE: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "float": float,
+    "tuple": lambda items: tuple(_restore(list(items))),
+    "mapping": lambda items: {str(key): _restore(item) for key, item in items.items()},
+    "generator": from_config,
+    "module": lambda data: _make(_module_class(data["kind"]), data["arguments"]),
+    "operation": Operation.from_json,
+    "site": Site.from_json,
+    "layout": Layout.from_json,
+    "dtype": _dtype,
+    "class": _module_class,
+    "generator class": _find,
+    "tensor": lambda data: torch.zeros(data["shape"], dtype=_dtype(data["dtype"])),
+}
