@@ -240,3 +240,34 @@ def test_nested_conditioning_compiles(convnet: nn.Module, moved: Move) -> None:
         y = compiled(x, condition=z)
         with set_stance("force_eager"):
             torch.testing.assert_close(y, net(x, condition=z))
+
+
+def test_a_scope_that_has_ended_still_wants_its_gradients(perceptron: nn.Module) -> None:
+    """Compiled blocks in eager checkpoints under ``using``: backward comes after the scope."""
+    net = condition(perceptron, at="blocks.*.0", generator=Learned())
+    net.double()
+    x = torch.randn(4, 6).double()
+    with torch.no_grad():
+        net.generator.vector.normal_()
+
+    def run() -> list[Tensor]:
+        with net.using():
+            y = perceptron(x)
+        y.square().sum().backward()
+        return grads(net)
+
+    expected = run()
+    assert len(expected) == len(list(net.parameters()))
+    for block in perceptron.blocks:
+        block.compile(backend="aot_eager")
+    perceptron.run = lambda block, x: checkpoint(
+        block, x, use_reentrant=False, context_fn=checkpoint_context
+    )
+    torch.testing.assert_close(run(), expected)
+
+
+def test_compiled_code_complains_of_another_batch(convnet: nn.Module) -> None:
+    net = condition(convnet.eval(), at="blocks.*.bn", generator=Learned())
+    compiled = torch.compile(net, backend=BACKEND)
+    with pytest.raises(Exception, match="fits none of"):
+        compiled(images(), task=torch.randn(3, net.layout.size))

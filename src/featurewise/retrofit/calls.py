@@ -20,18 +20,20 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, overload
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from featurewise.core import _torch
+from featurewise.core import TaskRepresentation, _torch
+from featurewise.core.plan import Pair
 from featurewise.generators import LocalGenerator
 from featurewise.retrofit.errors import CallError
 
 Values = Mapping[str, Tensor]
+Pairs = tuple[Pair | None, ...]
 
 _MARK: Final = "featurewise.calls"
 
@@ -45,7 +47,9 @@ class Call:
 
     Args:
         owner: whose hooks it is for.
-        values: raw parameters by site; None where a local generator makes them.
+        task: the parameters of all sites; None where a local generator makes them.
+        pairs: the same as the scale and shift of each site, prepared for all of them at once;
+            None where sites are prepared one by one.
         local: that generator.
         condition: what it is given.
         record: filled with the raw parameters of every site that is passed.
@@ -54,26 +58,45 @@ class Call:
     def __init__(
         self,
         owner: Owner,
-        values: Mapping[str, Values] | None,
+        task: TaskRepresentation | None,
+        pairs: Pairs | None = None,
         local: LocalGenerator | None = None,
         condition: Any = None,
         record: dict[str, dict[str, Tensor]] | None = None,
     ) -> None:
         self.owner = owner
-        self.values = values
+        self.parameters = task
+        self.dtype: torch.dtype | None = None  # these three: of the pairs
+        self.device: torch.device | None = None
+        self.batch: int | None = None  # samples of (B, C); None for (C,), which all share
+        self.set_pairs(pairs)
         self.local = local
         self.condition = condition
         self.record = record
         self.memory: Any = None  # of a local generator, from site to site; gone when the call ends
         self.entries: dict[str, Any] = {}  # memory before each site, detached, for recomputation
         self.visited: set[str] = set()
-        self.task = -1  # the backward pass that this call runs inside of
+        self.backward = -1  # the backward pass that this call runs inside of
         self.grad = False  # whether gradients were wanted when the call began
         self.registered = False
         self.unmarked = False  # a site left nothing in the graph that keeps this call alive
         self.thread: _Thread | None = None
         self.start = 0  # span of autograd nodes; stop is None while the call is active
         self.stop: int | None = None
+
+    def set_pairs(self, pairs: Pairs | None) -> None:
+        """Let ``pairs`` be what sites find prepared, and note for which features they are."""
+        self.pairs = pairs
+        if torch.compiler.is_compiling():
+            return  # the rest serves the eager path
+        some = next((t for pair in pairs or () if pair for t in pair if t is not None), None)
+        self.dtype = None if some is None else some.dtype
+        self.device = None if some is None else some.device
+        self.batch = None if some is None or some.ndim == 1 else some.shape[0]
+
+    def values(self, site: str) -> Values | None:
+        """Raw parameters of one site; None where a local generator makes them."""
+        return None if self.parameters is None else self.parameters[site]
 
     def spans(self, number: int) -> bool:
         """Whether an autograd node of that number may belong to this call."""
@@ -104,7 +127,7 @@ _several: Final = _Thread()
 def begin(call: Call) -> None:
     """Make ``call`` the topmost of this thread."""
     if not torch.compiler.is_compiling():
-        call.task = _torch.graph_task()
+        call.backward = _torch.graph_task()
         call.grad = torch.is_grad_enabled()
         call.thread = _active.thread
         call.start = _torch.next_node_number()
@@ -141,11 +164,27 @@ def find(owner: Owner) -> tuple[Call | None, bool]:
     """
     if torch.compiler.is_compiling():
         return _traced(owner), False
-    task = _torch.graph_task()
-    for call in reversed(_active.calls):
-        if call.owner is owner and call.task == task:
-            return call, False
-    if task == -1:
+    call = current(owner)
+    return (call, False) if call is not None else _past(owner)
+
+
+def current(owner: Owner) -> Call | None:
+    """The call of ``owner`` that is under way in this thread, in this backward pass if any.
+
+    For code that runs eagerly; a recomputation is not found here.
+    """
+    stack = _active.calls
+    if not stack:
+        return None
+    backward = _torch.graph_task()
+    for call in reversed(stack):
+        if call.owner is owner and call.backward == backward:
+            return call
+    return None
+
+
+def _past(owner: Owner) -> tuple[Call | None, bool]:
+    if _torch.graph_task() == -1:
         _note_plain()
         return None, False
     return _recomputed(owner), True
@@ -191,15 +230,21 @@ def keep_hidden(call: Call) -> None:
     if _torch.in_transform():
         return
     _register(call)
-    if call.values is not None:
-        call.values = {
-            site: {
-                name: value.detach().requires_grad_(value.requires_grad)
-                for name, value in values.items()
-            }
-            for site, values in call.values.items()
-        }
+    if call.parameters is not None:
+        flat = _alone(call.parameters.flat)
+        call.parameters = TaskRepresentation(call.parameters.layout, flat)
+    if call.pairs is not None:
+        call.set_pairs(tuple(pair and (_alone(pair[0]), _alone(pair[1])) for pair in call.pairs))
     _pinned.append(call)
+
+
+@overload
+def _alone(value: Tensor) -> Tensor: ...
+@overload
+def _alone(value: None) -> None: ...
+def _alone(value: Tensor | None) -> Tensor | None:
+    """Without its history, and still one that wants a gradient if it did."""
+    return None if value is None else value.detach().requires_grad_(value.requires_grad)
 
 
 def _register(call: Call) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,23 +15,23 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from featurewise.core import (
-    Affine,
     KindError,
     Layout,
     LayoutError,
     Operation,
     OperationError,
+    Site,
     TaskRepresentation,
     _torch,
 )
+from featurewise.core.plan import Plan
 from featurewise.generators import LocalGenerator
-from featurewise.layers.film import FiLM
-from featurewise.retrofit import calls
+from featurewise.retrofit import calls, saving
 from featurewise.retrofit.calls import Call, Owner
-from featurewise.retrofit.errors import CallError, SiteWarning
+from featurewise.retrofit.errors import CallError, SavingError, SiteWarning
 from featurewise.retrofit.hooks import SiteHook
 from featurewise.retrofit.probe import find_sites
-from featurewise.retrofit.select import Where, select
+from featurewise.retrofit.select import Where, count_parameters, resolve
 
 
 def condition(
@@ -53,8 +55,9 @@ def condition(
     Args:
         network: any network; it is changed only by hooks, which ``Conditioned.remove`` takes away.
         at: the sites: a pattern of module names (``*`` within one component, ``**`` any number
-            of components), a module type, a function ``(name, module) -> bool``, a sequence of
-            these, or a mapping of these to the operation of each.
+            of components), a module type, a function ``(name, module) -> bool``, a
+            ``Selection`` of this network, a sequence of these, or a mapping of these to the
+            operation of each. Operations that a selection brings stand.
         operation: what is done to the features; when not given, FiLM (``Affine()``), and at a
             declared site (a ``FiLM`` layer without a generator) the operation of that.
         generator: condition -> parameters: a ``Generator``, a ``LocalGenerator``, any module that
@@ -91,21 +94,25 @@ def condition(
         raise KindError(f"network must be a module, got {type(network).__name__}")
     if when not in ("input", "output"):
         raise LayoutError(f"when must be 'input' or 'output', got {when!r}")
-    chosen = select(network, at, Affine() if operation is None else operation)
-    if operation is None and not isinstance(at, Mapping):
-        chosen = {name: _declared(network.get_submodule(name)) or o for name, o in chosen.items()}
+    chosen = resolve(network, at, operation)
     sites = find_sites(
         network, chosen, when=when, axis=axis, batch_axis=batch_axis, example=example
     )
-    layout = Layout(sites)
+    layout = _layout(sites, network)
     if identity and not layout.neutral:
         raise OperationError(_no_identity(layout))
     return Conditioned(network, _bound(generator, layout, network), layout, example is not None)
 
 
-def _declared(module: nn.Module) -> Operation | None:
-    """The operation that a declared site asks for."""
-    return next(iter(module.layout)).operation if isinstance(module, FiLM) else None
+def _layout(sites: tuple[Site, ...], network: nn.Module) -> Layout:
+    """The sites with what is for people to read: class names, and the size of the network."""
+    return Layout(
+        tuple(
+            dataclasses.replace(site, module=type(network.get_submodule(site.name)).__name__)
+            for site in sites
+        ),
+        count_parameters(network),
+    )
 
 
 def _no_identity(layout: Layout) -> str:
@@ -144,6 +151,7 @@ class Conditioned(nn.Module):
 
     backbone: nn.Module
     generator: nn.Module
+    _origin: saving.Origin | None = None
 
     def __init__(
         self, backbone: nn.Module, generator: nn.Module, layout: Layout, checked: bool = False
@@ -153,11 +161,13 @@ class Conditioned(nn.Module):
         self.generator = generator
         self.layout = layout
         self._owner = Owner()
+        self._plan = Plan(layout)
         self._conditional = _needs_argument(generator)
         self._checked = checked
         self._removed = False
         self._handles: list[RemovableHandle] = [
-            SiteHook(self._owner, site).attach(backbone.get_submodule(site.name)) for site in layout
+            SiteHook(self._owner, site, place).attach(backbone.get_submodule(site.name))
+            for place, site in enumerate(layout)
         ]
 
     def forward(
@@ -248,6 +258,124 @@ class Conditioned(nn.Module):
             if call.grad and len(call.visited) < len(self.layout):
                 calls.keep_hidden(call)
 
+    def replace_generator(self, generator: nn.Module | Callable[[Layout], nn.Module]) -> nn.Module:
+        """Let another generator serve the same sites: a bank, a control, one newly trained.
+
+        Args:
+            generator: as in ``condition``.
+
+        Returns:
+            The generator that served until now.
+
+        Raises:
+            LayoutError: if the generator is bound to other sites.
+            KindError: if it is no module and makes none.
+        """
+        before = self.generator
+        self.generator = _bound(generator, self.layout, self.backbone)
+        self._conditional = _needs_argument(self.generator)
+        return before
+
+    def save_pretrained(self, folder: str | Path, *, statistics: bool = True) -> None:
+        """Write the conditioner alone into a folder: everything but the backbone.
+
+        Written are the generator's weights, the layout, how the generator is made, a fingerprint
+        of the backbone and a model card. The folder appears whole or not at all; the same
+        conditioner makes the same bytes.
+
+        Args:
+            folder: absent, empty, or an older conditioner, which is replaced.
+            statistics: whether to write the running statistics of the backbone's batch norms,
+                which training moves, too. Loading sets them. Without, they are part of what the
+                backbone must agree in.
+
+        Raises:
+            SavingError: it cannot be written there, or would replace other files.
+        """
+        saving.save(folder, self.backbone, self.generator, self.layout, statistics=statistics)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_repo: str | Path,
+        network: nn.Module,
+        *,
+        generator: nn.Module | None = None,
+        check: str = "weights",
+    ) -> Conditioned:
+        """Condition ``network`` by what ``save_pretrained`` wrote.
+
+        Args:
+            folder_or_repo: the folder; where there is none of that name, a repository of the
+                Hugging Face hub.
+            network: the backbone; changed as by ``condition``, and its batch norms receive the
+                statistics that were saved.
+            generator: the generator, unbound or bound to an equal layout, where its class cannot
+                be made from JSON. Its weights are overwritten.
+            check: "weights" refuses a network whose class, tensors or values differ;
+                "architecture" compares class, names and shapes; "later" compares these now, and
+                the values at the first eager call or by ``verify``, for a backbone whose own
+                checkpoint is loaded afterwards.
+
+        Raises:
+            SavingError: no such folder, damaged, no conditioner, or a generator that cannot be
+                made again.
+            FormatError: written by a later version.
+            BackboneError: another network; the message names the difference.
+            KindError: an argument of the wrong kind.
+        """
+        loaded = saving.load(folder_or_repo, network, generator=generator, check=check)
+        net = cls(network, loaded.generator, loaded.layout)
+        net._origin = loaded.origin
+        net._handles += loaded.watch(network, net._owner)
+        return net
+
+    def verify(self) -> None:
+        """Compare the backbone with the one that was saved, as ``from_pretrained`` was told to.
+
+        Raises:
+            BackboneError: another network; the message names the difference.
+            SavingError: the conditioner was not loaded, so there is nothing to compare with.
+        """
+        if self._origin is None:
+            raise SavingError("this conditioner was not made by from_pretrained")
+        self._origin.verify(self.backbone)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        statistics: bool = True,
+        private: bool = False,
+        message: str = "Conditioner by featurewise",
+        api: Any = None,
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to the Hugging Face hub.
+
+        Args:
+            repo: the repository, "owner/name"; made where there is none.
+            statistics: as in ``save_pretrained``.
+            private: whether a new repository is private.
+            message: of the commit.
+            api: a ``huggingface_hub.HfApi``, for other settings than the default.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            SavingError: ``huggingface_hub`` is not installed, or the hub refuses.
+        """
+        return saving.push(
+            repo,
+            self.backbone,
+            self.generator,
+            self.layout,
+            statistics=statistics,
+            private=private,
+            message=message,
+            api=api,
+        )
+
     def remove(self) -> nn.Module:
         """Take the hooks away and give the backbone back, bit for bit as it was."""
         for handle in self._handles:
@@ -269,13 +397,13 @@ class Conditioned(nn.Module):
         if self._removed:
             raise CallError("the conditioning was removed; call the backbone itself")
         if task is None and isinstance(self.generator, LocalGenerator):
-            return Call(self._owner, None, self.generator, condition, record)
+            return Call(self._owner, None, None, self.generator, condition, record)
         if task is None:
             task = self.represent(condition)
         elif condition is not None:
             raise CallError("give a condition or a task, not both")
         own = self._own(task if isinstance(task, TaskRepresentation) else self._flat(task))
-        return Call(self._owner, own.named, record=record)
+        return Call(self._owner, own, self._plan.pairs(own.flat), record=record)
 
     def _flat(self, task: object) -> TaskRepresentation:
         if not isinstance(task, Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from featurewise.core import KindError, LayoutError, Site, _torch
+from featurewise.core.film import modulate
+from featurewise.core.plan import Pair
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Owner, Values
 from featurewise.retrofit.errors import CallError
@@ -20,11 +23,16 @@ class SiteHook:
     Args:
         owner: identity of the conditioned network.
         site: where it sits.
+        place: position of the site in its layout.
     """
 
-    def __init__(self, owner: Owner, site: Site) -> None:
+    def __init__(self, owner: Owner, site: Site, place: int) -> None:
         self.owner = owner
         self.site = site
+        self.place = place
+        # Of the site, here again: compiled code guards every attribute on the way to a value.
+        self.width, self.axis, self.batch_axis = site.width, site.axis, site.batch_axis
+        self._forms: dict[int, _Form | None] = {}  # by the rank of the features
 
     def attach(self, module: nn.Module) -> RemovableHandle:
         """Register on the module of the site."""
@@ -67,15 +75,60 @@ class SiteHook:
         return _torch.tree_unflatten(leaves, structure)
 
     def _modulate(self, x: Tensor, call: Call, again: bool) -> Tensor:
-        values = self._values(x, call, again)
-        y = self.site.modulate(x, _beside(values, x))
-        if not torch.compiler.is_compiling() and not again:
+        if torch.compiler.is_compiling():
+            return self._traced(x, call, again)
+        y = None if call.pairs is None else self._prepared(x, call, call.pairs[self.place])
+        values = None
+        if y is None:  # another form, or something to complain about
+            values = self._values(x, call, again)
+            y = self.site.modulate(x, _beside(values, x))
+        if not again:
             self._note(call, values, y)
         return y
 
+    def _traced(self, x: Tensor, call: Call, again: bool) -> Tensor:
+        """The same for compilers, with as few values to guard as can be."""
+        pair = None if call.pairs is None else call.pairs[self.place]
+        if pair is None or not _fits(x, pair, self.width, self.axis, self.batch_axis):
+            return self.site.modulate(x, _beside(self._values(x, call, again), x))
+        batch = None if self.batch_axis is None else self.batch_axis % x.ndim
+        return modulate(x, pair[0], pair[1], self.axis % x.ndim, batch)
+
+    def _prepared(self, x: Tensor, call: Call, pair: Pair | None) -> Tensor | None:
+        """``scale * x + shift`` with what the call has prepared, or None where it does not fit.
+
+        This is the hot path: what is asked here is what the checks of ``Site.modulate`` ask,
+        for the plainest form of parameters.
+        """
+        if pair is None or x.dtype is not call.dtype or x.device != call.device:
+            return None
+        shape = x.shape
+        rank = len(shape)
+        form = self._forms[rank] if rank in self._forms else self._form(rank)
+        if form is None or shape[form.axis] != self.width:
+            return None
+        size: tuple[int, ...] | None
+        if call.batch is None:
+            size = form.shared
+        elif form.samples is None or shape[form.samples] != call.batch:
+            return None
+        else:
+            size = form.view(call.batch)
+        scale, shift = pair
+        if scale is not None:
+            x = x * (scale if size is None else scale.view(size))
+        if shift is not None:
+            x = x + (shift if size is None else shift.view(size))
+        return x
+
+    def _form(self, rank: int) -> _Form | None:
+        made = self._forms[rank] = _form(self.site, rank)
+        return made
+
     def _values(self, x: Tensor, call: Call, again: bool) -> Values:
-        if call.values is not None:
-            return call.values[self.site.name]
+        own = call.values(self.site.name)
+        if own is not None:
+            return own
         if call.local is None:
             raise LayoutError(f"site '{self.site.name}': the call has no parameters")
         memory = self._recalled(call) if again else call.memory
@@ -114,14 +167,14 @@ class SiteHook:
         detached = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         call.entries[name] = _torch.tree_unflatten(detached, structure)
 
-    def _note(self, call: Call, values: Values, y: Tensor) -> None:
+    def _note(self, call: Call, values: Values | None, y: Tensor) -> None:
         call.visited.add(self.site.name)
         if call.record is not None:
-            call.record[self.site.name] = dict(values)
+            call.record[self.site.name] = dict(values or call.values(self.site.name) or {})
         if torch.is_grad_enabled():
             calls.keep(call, y)
         elif call.grad:
-            self._keep_without_graph(call, values, y)
+            self._keep_without_graph(call, values or call.values(self.site.name) or {}, y)
 
     def _keep_without_graph(self, call: Call, values: Values, y: Tensor) -> None:
         """Gradients were wanted and are off: a block of ``no_grad``, or a reentrant checkpoint."""
@@ -133,6 +186,52 @@ class SiteHook:
                 "where gradients of its parameters would be lost; checkpoint with "
                 "use_reentrant=False"
             )
+
+
+def _fits(x: Tensor, pair: Pair, width: int, axis: int, batch_axis: int | None) -> bool:
+    """Whether a pair can modulate ``x`` at a site of these axes; what is left asks the site."""
+    rank = x.ndim
+    if not x.is_floating_point() or not -rank <= axis < rank or x.shape[axis] != width:
+        return False
+    some = pair[0] if pair[0] is not None else pair[1]
+    if some is None or some.device != x.device:
+        return False
+    if batch_axis is None:
+        return some.ndim == 1
+    if not -rank <= batch_axis < rank or batch_axis % rank == axis % rank:
+        return False
+    return some.ndim == 1 or some.shape[0] == x.shape[batch_axis]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How parameters of a site lie over features of one rank."""
+
+    axis: int
+    samples: int | None
+    shared: tuple[int, ...] | None  # view of (C,); None where it broadcasts as it is
+    around: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # ones about B and C
+    width: int
+
+    def view(self, batch: int) -> tuple[int, ...] | None:
+        """View of (B, C); None where it broadcasts as it is."""
+        before, between, after = self.around
+        if not (before or between or after):
+            return None
+        return (*before, batch, *between, self.width, *after)
+
+
+def _form(site: Site, rank: int) -> _Form | None:
+    """The form at features of that rank; None where the site has other axes, or features first."""
+    axis, samples = site.axis, site.batch_axis
+    if not -rank <= axis < rank or (samples is not None and not -rank <= samples < rank):
+        return None
+    axis, samples = axis % rank, None if samples is None else samples % rank
+    if samples is not None and samples >= axis:
+        return None
+    ones = [(1,) * n for n in (samples or 0, axis - (samples or 0) - 1, rank - 1 - axis)]
+    shared = (site.width, *ones[2]) if ones[2] else None
+    return _Form(axis, samples, shared, (ones[0], ones[1], ones[2]), site.width)
 
 
 def _beside(values: Values, x: Tensor) -> Values:

@@ -1,0 +1,144 @@
+"""A plan equals what each site makes of its own parameters, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from featurewise.core import (
+    Affine,
+    Diagonal,
+    Gate,
+    Layout,
+    LowRank,
+    Operation,
+    RowColumn,
+    Scale,
+    Shift,
+    Site,
+)
+from featurewise.core.plan import Plan
+
+OPERATIONS: list[Operation] = [
+    Affine(),
+    Affine(raw=True),
+    Affine("exp"),
+    Scale(),
+    Scale(raw=True),
+    Scale("softplus"),
+    Shift(),
+    Gate(),
+    Gate(ceiling=1.0),
+]
+
+
+@dataclass(frozen=True)
+class Doubled(Affine):
+    """A user's own: the plan must not take it for its parent."""
+
+    def scale_shift(self, values: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        return 2.0 + values["gamma"], 3.0 * values["beta"]
+
+
+def layout_of(operations: list[Operation]) -> Layout:
+    sites = [Site(f"site{i}", 3 + i, o) for i, o in enumerate(operations)]
+    return Layout(tuple(sites))
+
+
+def one_by_one(layout: Layout, flat: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
+    """The plain twin: in float64, site by site."""
+    named = layout.split(flat.double())
+    pairs = []
+    for site in layout:
+        assert isinstance(site.operation, Diagonal)
+        pairs.append(site.operation.scale_shift(named[site.name]))
+    return pairs
+
+
+def assert_pairs(found: object, expected: list[tuple[Tensor | None, Tensor | None]]) -> None:
+    assert isinstance(found, tuple)
+    assert len(found) == len(expected)
+    for pair, other in zip(found, expected, strict=True):
+        for mine, theirs in zip(pair, other, strict=True):
+            assert (mine is None) == (theirs is None)
+            if mine is not None:
+                torch.testing.assert_close(mine.double(), theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0,)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_all_sites_at_once(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    layout = layout_of([*OPERATIONS, Doubled(), *reversed(OPERATIONS)])
+    flat = torch.randn(*shape, layout.size).to(dtype)
+    plan = Plan(layout)
+    for _ in range(2):  # the second time the offsets are kept
+        found = plan.pairs(flat)
+        assert_pairs(found, one_by_one(layout, flat))
+        wide = torch.float32 if dtype == torch.bfloat16 else dtype
+        assert {t.dtype for pair in found or () for t in pair or () if t is not None} == {wide}
+
+
+def test_sites_that_are_no_scale_and_shift_leave_the_others_in_place() -> None:
+    sites = (
+        Site("a", 4, LowRank(2)),
+        Site("b", 5, Affine()),
+        Site("c", 4, RowColumn(), extent=(2, 3)),
+        Site("d", 3, Shift()),
+    )
+    layout = Layout(sites)
+    flat = torch.randn(2, layout.size)
+    found = Plan(layout).pairs(flat)
+    assert found is not None
+    assert found[0] is None
+    assert found[2] is None
+    named = layout.split(flat)
+    torch.testing.assert_close(found[1][0], 1 + named["b"]["gamma"])
+    torch.testing.assert_close(found[1][1], named["b"]["beta"])
+    assert found[3][0] is None
+    torch.testing.assert_close(found[3][1], named["d"]["beta"])
+
+
+def test_gradients() -> None:
+    layout = layout_of(OPERATIONS)
+    flat = torch.randn(2, layout.size, dtype=torch.float64, requires_grad=True)
+
+    def total(pairs: object) -> Tensor:
+        tensors = [t for pair in pairs for t in pair if t is not None]
+        return sum((t.square() * (i + 1)).sum() for i, t in enumerate(tensors))
+
+    (mine,) = torch.autograd.grad(total(Plan(layout).pairs(flat)), flat)
+    (theirs,) = torch.autograd.grad(total(one_by_one(layout, flat)), flat)
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_what_is_not_planned() -> None:
+    layout = layout_of([Affine()])
+    plan = Plan(layout)
+    assert plan.pairs(torch.zeros(2, layout.size, 5)) is None  # positions
+    assert plan.pairs(nn.Parameter(torch.zeros(layout.size))) is not None
+    with FakeTensorMode() as mode:
+        assert plan.pairs(mode.from_tensor(torch.zeros(layout.size))) is None
+    assert Plan(Layout(())).pairs(torch.zeros(0)) is None
+
+
+def test_nothing_of_a_transform_is_kept() -> None:
+    layout = layout_of([Affine(), Shift()])
+    plan = Plan(layout)
+
+    def total(flat: Tensor) -> Tensor:
+        pairs = plan.pairs(flat)
+        assert pairs is not None
+        return sum(t.sum() for pair in pairs for t in pair if t is not None)
+
+    gradients = torch.func.vmap(torch.func.grad(total))(torch.randn(3, layout.size))
+    torch.testing.assert_close(gradients, torch.ones(3, layout.size))
+    flat = torch.randn(layout.size, requires_grad=True)
+    (gradient,) = torch.autograd.grad(total(flat), flat)
+    torch.testing.assert_close(gradient, torch.ones(layout.size))
+    with torch.inference_mode():
+        total(flat)
+    torch.autograd.grad(total(flat), flat)
