@@ -1,0 +1,223 @@
+"""``Optional``: a condition that may be missing, in training by chance; ``Masked`` says where."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featurewise.core import KindError, Layout, ShapeError, _torch
+from featurewise.generators.base import LocalGenerator, _Bound, flat_parameters, unbound
+from featurewise.generators.errors import ConditionError, GeneratorError
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """A condition of which some rows are missing. Takes part in pytrees, as its tensors do.
+
+    Attributes:
+        condition: what the generator takes, B rows of it. Missing rows must be there; of
+            floating-point tensors they are read as zeros, NaN or not, and ids must be valid.
+        present: ``(B,)`` booleans, False where the condition is missing; ``()`` for one sample,
+            as inside ``vmap``.
+
+    Raises:
+        ConditionError: if the condition is None.
+        KindError: if ``present`` is no tensor of booleans.
+        ShapeError: if it has more than one axis.
+    """
+
+    condition: Any
+    present: Tensor
+
+    def __post_init__(self) -> None:
+        if self.condition is None:
+            raise ConditionError("a masked condition must be there; None alone means no condition")
+        if not isinstance(self.present, Tensor) or self.present.dtype != torch.bool:
+            kind = getattr(self.present, "dtype", type(self.present).__name__)
+            raise KindError(f"present must be a tensor of booleans, got {kind}")
+        if self.present.ndim > 1:
+            raise ShapeError(f"present must be (B,), got {tuple(self.present.shape)}")
+
+
+def _unflatten(children: list[Any], context: None) -> Masked:
+    # Transforms put placeholders in the place of tensors: no checks here.
+    masked = Masked.__new__(Masked)
+    object.__setattr__(masked, "condition", children[0])
+    object.__setattr__(masked, "present", children[1])
+    return masked
+
+
+_torch.register_pytree(
+    Masked,
+    lambda masked: ([masked.condition, masked.present], None),
+    _unflatten,
+    ["condition", "present"],
+    "featurewise.Masked",
+    lambda context: None,
+    lambda context: None,
+)
+
+
+class Starting(_Bound):
+    """Base of the generators that may answer with the start values of their layout.
+
+    Attributes:
+        start: ``layout.start()``, ``(N,)``; None until bound, and no part of the state dict.
+    """
+
+    start: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("start", None, persistent=False)
+
+    def _build(self, layout: Layout) -> None:
+        like = next((p for p in self.parameters() if p.is_floating_point()), None)
+        start = layout.start()
+        self.start = start if like is None else start.to(like.device, like.dtype)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Fill the start values in again, after ``to_empty``."""
+        if self.layout is not None and self.start is not None:
+            self.start.copy_(self.layout.start())
+
+    def _bound_start(self) -> tuple[Layout, Tensor]:
+        if self.layout is None or self.start is None:
+            raise unbound(self)
+        return self.layout, self.start
+
+
+class Optional(Starting):
+    """A generator whose condition may be missing; without it the network is the untouched one.
+
+    A missing row is exactly ``layout.start()``, whatever the generator has learned. In training
+    each row is missing with probability ``drop``, which teaches a network to do without: what
+    classifier-free guidance needs (Ho & Salimans 2022, algorithm 1; ``retrofit.guide``).
+
+    Args:
+        generator: any generator of all parameters at once.
+        drop: probability that a row of the condition is dropped in training.
+
+    Raises:
+        KindError: a generator that is no module or a local one, or ``drop`` that is no number.
+        GeneratorError: ``drop`` outside [0, 1].
+
+    Example:
+        >>> from featurewise.core import Affine, Site
+        >>> from featurewise.generators import Linear
+        >>> generator = Optional(Linear(3), drop=0.1)
+        >>> generator.bind(Layout((Site("conv", 8, Affine()),)))
+        >>> present = torch.tensor([True, False])
+        >>> generator(Masked(torch.randn(2, 3), present)).shape
+        torch.Size([2, 16])
+    """
+
+    generator: nn.Module
+
+    def __init__(self, generator: nn.Module, drop: float = 0.1) -> None:
+        super().__init__()
+        self.generator = of_all_sites(generator, "generator", type(self).__name__)
+        if not isinstance(drop, int | float) or isinstance(drop, bool):
+            raise KindError(f"drop must be a number, got {type(drop).__name__}")
+        if not (math.isfinite(drop) and 0 <= drop <= 1):
+            raise GeneratorError(f"drop must lie in [0, 1], got {drop}")
+        self.drop = float(drop)
+
+    def _build(self, layout: Layout) -> None:
+        bind_part(self.generator, layout)
+        super()._build(layout)
+
+    def forward(self, condition: Any = None) -> Float[Tensor, "..."]:
+        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
+
+        Args:
+            condition: what the generator takes; ``Masked`` where rows are missing; None for none
+                at all, which gives the start values ``(N,)``.
+
+        Raises:
+            LayoutError: if no layout is bound.
+            ShapeError: if ``present`` has not one boolean per row.
+            ConditionError: as the generator does.
+            KindError: as the generator does.
+        """
+        layout, start = self._bound_start()
+        if condition is None:
+            return start.view(-1)
+        present: Tensor | None = None
+        if isinstance(condition, Masked):
+            present = condition.present
+            condition = _readable(condition.condition, present)
+        flat = flat_parameters(self.generator(condition), layout)
+        if present is not None:
+            _check_rows(present, flat)
+        if self.training and self.drop > 0:
+            rows = flat.shape[: min(flat.ndim - 1, 1)] if present is None else present.shape
+            kept = torch.rand(rows, device=flat.device) >= self.drop
+            present = kept if present is None else present & kept
+        return flat if present is None else _where(present, flat, start)
+
+    def extra_repr(self) -> str:
+        """The probability, for ``repr``."""
+        return f"drop={self.drop}"
+
+
+def of_all_sites(module: object, name: str, who: str) -> nn.Module:
+    """``module``, if it may give the flat parameters of all sites at once.
+
+    Raises:
+        KindError: if it is no module, or a local generator.
+    """
+    if not isinstance(module, nn.Module):
+        raise KindError(f"{name} must be a module, got {type(module).__name__}")
+    if isinstance(module, LocalGenerator):
+        raise KindError(
+            f"{name} is a {type(module).__name__}, which makes its parameters site by site; "
+            f"{who} needs all of them at once"
+        )
+    return module
+
+
+def bind_part(module: nn.Module, layout: Layout) -> None:
+    """Bind a part to its layout, if it is a generator that needs one."""
+    bind = getattr(module, "bind", None)
+    if bind is not None:
+        bind(layout)
+
+
+def _check_rows(present: Tensor, flat: Tensor) -> None:
+    if flat.ndim > 1 and present.shape != flat.shape[:1]:
+        raise ShapeError(
+            f"present must be ({flat.shape[0]},), one boolean for each row of the condition, "
+            f"got {tuple(present.shape)}"
+        )
+
+
+def _where(present: Tensor, flat: Tensor, start: Tensor) -> Tensor:
+    """``flat`` where present, else the start values."""
+    positions = (1,) * (flat.ndim - 2)
+    start = start.to(flat.dtype).reshape(-1, *positions)
+    if present.ndim == 1:
+        present = present.reshape(-1, 1, *positions)
+    return torch.where(present, flat, start)
+
+
+def _readable(condition: Any, present: Tensor) -> Any:
+    """The condition with zeros in missing rows: what is not there must not poison gradients."""
+    leaves, structure = _torch.tree_flatten(condition)
+    return _torch.tree_unflatten([_without_missing(leaf, present) for leaf in leaves], structure)
+
+
+def _without_missing(leaf: Any, present: Tensor) -> Any:
+    if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+        return leaf
+    if present.ndim == 0:
+        return torch.where(present, leaf, 0.0)
+    if leaf.ndim < 2 or leaf.shape[0] != present.shape[0]:
+        return leaf  # shared by all rows
+    return torch.where(present.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0.0)
