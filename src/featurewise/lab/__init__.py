@@ -5,6 +5,7 @@ Each idea has its file; the everyday names are gathered here.
 
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, Interrupted, LabError
+from featurewise.lab.gap import GapWarning, GapWatch
 from featurewise.lab.loop import Every, Fit, fit
 from featurewise.lab.randomness import seed_everything
 from featurewise.lab.source import Source
@@ -15,6 +16,8 @@ __all__ = [
     "CheckpointStore",
     "Every",
     "Fit",
+    "GapWarning",
+    "GapWatch",
     "Interrupted",
     "LabError",
     "Source",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +90,7 @@ def fit(
     workers: int = 0,
     keep: int = 3,
     tensorboard: bool = False,
+    reporters: Sequence[Reporter] = (),
 ) -> Fit:
     """Trains for `steps` steps, or goes on until there are so many.
 
@@ -110,6 +111,7 @@ def fit(
         workers: processes that prepare batches; 0 prepares them in this one.
         keep: how many checkpoints stay.
         tensorboard: also writes for TensorBoard, to ``run_dir/tensorboard``.
+        reporters: who else is told of metrics, as a `GapWatch`; in the writing process.
 
     Raises:
         Interrupted: a signal asked to stop.
@@ -130,6 +132,7 @@ def fit(
         stopping = stack.enter_context(_stopping())
         if group.writes:
             run.reporters.append(stack.enter_context(Screen(steps, run.step)))
+            run.reporters.extend(reporters)
             if tensorboard:
                 board = TensorBoard(run.folder / "tensorboard", run.step)
                 run.reporters.append(stack.enter_context(board))
