@@ -73,8 +73,10 @@ def test_the_network_cannot_tell() -> None:
     rows = bank(net, z, batch_size=16)
     order = torch.arange(16, 32)
     expected = net(x, condition=z[order])
-    net.generator = rows
+    assert isinstance(net.replace_generator(rows), MLP)
     assert torch.equal(net(x, condition=order), expected)
+    with pytest.raises(LayoutError, match="this bank has rows for the sites a, b"):
+        net.replace_generator(random_bank())
     assert not any(name.startswith("generator") for name, _ in net.named_parameters())
     assert "generator.rows" in net.state_dict()
 

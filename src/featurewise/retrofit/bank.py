@@ -396,7 +396,7 @@ def bank(
         >>> z, x = torch.randn(1000, 16), torch.randn(4, 3)
         >>> rows = bank(net, z)
         >>> same = net(x, condition=z[:4])
-        >>> net.generator = rows
+        >>> dropped = net.replace_generator(rows)
         >>> torch.equal(net(x, condition=torch.arange(4)), same)
         True
     """

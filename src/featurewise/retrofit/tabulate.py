@@ -101,7 +101,7 @@ def tabulate(
         _check_same(net, rows, first, example, expected, spare)
         rest = (_rows(layout, _record(recorded, names, run, example)[1]) for run in todo)
         saved = _bytes(network) - _bytes(net.backbone)
-        net.generator = collect(layout, chain([rows], rest), ids, dtype, path, saved)
+        net.replace_generator(collect(layout, chain([rows], rest), ids, dtype, path, saved))
     _restore_modes(net.backbone, network)
     return net
 
