@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import Node
 from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # --- pytrees -------------------------------------------------------------------------------------
 
@@ -133,3 +135,21 @@ def traced_in_backward() -> bool:
 def fake_mode() -> FakeTensorMode:
     """A mode in which tensors have shapes and no values; real ones met on the way are faked."""
     return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self, note: Callable[[Any, Any, Any], None]) -> None:
+        super().__init__()
+        self.note = note
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.note(func, (args, kwargs or {}), result)
+        return result
+
+
+def watching(note: Callable[[Any, Any, Any], None]) -> AbstractContextManager[Any]:
+    """A block in which ``note(operator, inputs, result)`` is told of every operator that runs."""
+    return _Watch(note)

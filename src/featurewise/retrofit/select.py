@@ -1,71 +1,440 @@
-"""Which modules of a network are meant: patterns, types, predicates."""
+"""Which modules of a network are meant: patterns, types, predicates, and what composes of them."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, overload
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import ParametrizationList
 
-from featurewise.core import KindError, LayoutError, Operation
+from featurewise.core import Affine, KindError, LayoutError, Operation
+from featurewise.core.site import table
+from featurewise.layers.film import FiLM
+from featurewise.retrofit.known import features_of
+from featurewise.retrofit.trace import Trace
 
-#: One way to name modules: a pattern of names, a type, or a test of (name, module).
-Selector: TypeAlias = "str | type[nn.Module] | Callable[[str, nn.Module], bool]"
+#: One way to name modules: a pattern of names, a type, a test of (name, module), or a selection.
+Selector: TypeAlias = "str | type[nn.Module] | Callable[[str, nn.Module], bool] | Selection"
 
 #: What ``at`` takes: selectors, or selectors with the operation of each.
 Where: TypeAlias = "Selector | Sequence[Selector] | Mapping[Selector, Operation]"
 
 
-def select(network: nn.Module, at: Where, operation: Operation) -> dict[str, Operation]:
-    """Names of the modules that ``at`` means, in the order of the network, with their operations.
+def select(network: nn.Module) -> Selection:
+    """All modules of a network, to be narrowed down.
 
-    In a pattern ``*`` stands for anything within one component of a name, ``**`` for any number
-    of components. A module with several names is taken once, under its first.
+    Args:
+        network: any network; nothing in it is changed.
+
+    Raises:
+        KindError: if it is no module.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        >>> list(select(network).norms())
+        ['1']
+        >>> list(select(network).named("*").but(nn.ReLU))
+        ['0', '1']
+    """
+    if not isinstance(network, nn.Module):
+        raise KindError(f"network must be a module, got {type(network).__name__}")
+    return Selection(network, tuple((name, None) for name, _ in network.named_modules()))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some modules of one network, and the operations meant for them. Made by ``select``.
+
+    A selection never changes; each method gives a narrower one, or raises ``LayoutError`` where
+    nothing would be left. It iterates over names, in the order of the network. A module with
+    several names is held once, under its first. ``a | b``, ``a & b`` and ``a - b`` do what they
+    do with sets; a slice is a selection again.
+
+    Attributes:
+        network: the network.
+        sites: names, each with its operation, or None where ``condition`` is to say it.
+
+    Example:
+        >>> from featurewise.core import Gate
+        >>> network = nn.TransformerEncoderLayer(16, 2, 32)
+        >>> both = select(network).norms() | select(network).named("linear2").using(Gate())
+        >>> print(both)
+        site     module     operation  axis  width
+        linear2  Linear     Gate()       -1     16
+        norm1    LayerNorm               -1     16
+        norm2    LayerNorm               -1     16
+        3 sites
+    """
+
+    network: nn.Module = field(repr=False)
+    sites: tuple[tuple[str, Operation | None], ...]
+
+    # --- narrowing -------------------------------------------------------------------------------
+
+    def named(self, pattern: str) -> Selection:
+        """Those whose name matches: ``*`` within one component, ``**`` any number of components.
+
+        Raises:
+            LayoutError: if none does; the message tells what would have matched.
+            KindError: if the pattern is no text.
+        """
+        if not isinstance(pattern, str):
+            raise KindError(f"pattern must be text, got {type(pattern).__name__}")
+        return self._matching(pattern)
+
+    def of(self, *types: type[nn.Module]) -> Selection:
+        """Those that are of one of these types.
+
+        Raises:
+            LayoutError: if none is; the message tells the types there are.
+            KindError: if something is no type of modules.
+        """
+        kinds = tuple(_kind(kind) for kind in types)
+        names = " or ".join(kind.__name__ for kind in kinds) or "of no type"
+        return self._kept(lambda name, module: isinstance(module, kinds), f"is {names}")
+
+    def where(self, predicate: Callable[[str, nn.Module], bool]) -> Selection:
+        """Those for which ``predicate(name, module)`` is true.
+
+        Raises:
+            LayoutError: if it is for none.
+            KindError: if it is no function.
+        """
+        if not callable(predicate) or isinstance(predicate, type):
+            raise KindError(f"predicate must be a function (name, module) -> bool: {predicate!r}")
+        return self._matching(predicate)
+
+    def inside(self, selector: Selector) -> Selection:
+        """Those that lie, at any depth, in a module that the selector means; without that module.
+
+        Raises:
+            LayoutError: if the selector matches nothing in the network, or nothing lies in it.
+            KindError: if it is no selector.
+        """
+        outer = set(_selected(self.network, selector))
+        every = _every_name(self.network)
+        inner = {
+            name for name in self if any(o in outer for full in every[name] for o in _above(full))
+        }
+        return self._only(inner, f"lies in {_said(selector)}")
+
+    def but(self, selector: Selector) -> Selection:
+        """All except those that the selector means.
+
+        Raises:
+            LayoutError: if it means none of these, or all.
+            KindError: if it is no selector.
+        """
+        out = set(self._matching(selector))
+        return self._only(set(self) - out, f"is left without {_said(selector)}")
+
+    def first(self, count: int = 1) -> Selection:
+        """The first of them, in the order of the network."""
+        return self[: _positive(count)]
+
+    def last(self, count: int = 1) -> Selection:
+        """The last of them, in the order of the network."""
+        return self[-_positive(count) :]
+
+    # --- what people mean ------------------------------------------------------------------------
+
+    def norms(self) -> Selection:
+        """Every normalisation.
+
+        Those of torch, and modules without children whose class is called a norm (``LlamaRMSNorm``,
+        ``T5LayerNorm``, ...) and whose parameters, if any, are vectors.
+
+        Raises:
+            LayoutError: if there is none.
+        """
+        return self._kept(_is_norm, "is a normalisation")
+
+    def residual_branches(self, example: Any) -> Selection:
+        """The last module of every residual branch: the one whose output is added to the skip.
+
+        Found in a dry run, whatever the classes are called: a sum of two tensors of one shape
+        where one depends on the other (``x + f(x)``), or where both come from one tensor and one
+        takes fewer steps (a block with a projection in its skip). The module is the innermost;
+        dropout, gates and activations between it and the sum are looked through, and so are sums
+        of branches that run side by side.
+
+        Args:
+            example: inputs of the network, as for ``condition``; nothing is computed.
+
+        Raises:
+            LayoutError: if there is none, or the network does not run on the example.
+        """
+        found = set(Trace(self.network, example).residual_ends())
+        return self._only(found, "ends a residual branch when run on the example")
+
+    def attention_outputs(self, example: Any) -> Selection:
+        """The modules that give the output of every attention, self or cross.
+
+        Found in a dry run: after a sum weighted by a softmax, the first module that computes with
+        it. That is the output projection, or, where one module does both, that module.
+
+        Args:
+            example: inputs of the network, as for ``condition``; nothing is computed.
+
+        Raises:
+            LayoutError: if there is none, or the network does not run on the example.
+        """
+        found = set(Trace(self.network, example).attention_outputs())
+        return self._only(found, "gives the output of an attention when run on the example")
+
+    def last_stage(self) -> Selection:
+        """The last stage of the network, and all that is in it.
+
+        Stages are numbered blocks: siblings such as ``layer1`` ... ``layer4``, the members of a
+        ``ModuleList``, or those of a ``Sequential`` whose class comes back, if they have modules
+        in them. Where there are several such groups, the one with the most parameters is meant; of
+        equals the outermost, then the last. For a U-Net this is the last block of the decoder, for
+        a transformer its last layer.
+
+        Raises:
+            LayoutError: if there are no numbered blocks.
+        """
+        stage = _last_stage(self.network)
+        inner = {name for name in self if stage in (name, *_above(name))}
+        return self._only(inner if stage else set(), "is in the last of several numbered blocks")
+
+    # --- composing -------------------------------------------------------------------------------
+
+    def using(self, operation: Operation) -> Selection:
+        """The same modules, with this operation for all of them.
+
+        Raises:
+            KindError: if it is no operation.
+        """
+        if not isinstance(operation, Operation):
+            raise KindError(f"operation must be an Operation, got {operation!r}")
+        return Selection(self.network, tuple((name, operation) for name in self))
+
+    def __or__(self, other: Selection) -> Selection:
+        """Modules of either.
+
+        Raises:
+            LayoutError: for selections of different networks, or a module with two operations.
+            KindError: for what is no selection.
+        """
+        mine, theirs = dict(self.sites), dict(self._peer(other).sites)
+        return self._of(
+            {n: _agreed(n, mine.get(n), theirs.get(n)) for n in (*mine, *theirs)},
+        )
+
+    def __and__(self, other: Selection) -> Selection:
+        """Modules of both.
+
+        Raises:
+            LayoutError: if there is none; and as ``|``.
+            KindError: for what is no selection.
+        """
+        theirs = dict(self._peer(other).sites)
+        both = {n: _agreed(n, own, theirs[n]) for n, own in self.sites if n in theirs}
+        if not both:
+            raise LayoutError(f"no module is in both selections, of {len(self)} and {len(other)}")
+        return self._of(both)
+
+    def __sub__(self, other: Selection) -> Selection:
+        """Modules of this and not of the other.
+
+        Raises:
+            LayoutError: if there is none; and for selections of different networks.
+            KindError: for what is no selection.
+        """
+        theirs = set(self._peer(other))
+        left = {name: own for name, own in self.sites if name not in theirs}
+        if not left:
+            raise LayoutError(f"all {len(self)} modules are in the other selection, too")
+        return self._of(left)
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the modules, in the order of the network."""
+        return tuple(name for name, _ in self.sites)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the module of that (first) name is among them."""
+        return name in self.names
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Selection: ...
+
+    def __getitem__(self, index: int | slice) -> str | Selection:
+        """The name at an index, or the selection of a slice.
+
+        Raises:
+            LayoutError: if there is nothing.
+            KindError: for an index of another kind.
+        """
+        if isinstance(index, slice):
+            part = self.sites[index]
+            if not part:
+                raise LayoutError(f"nothing is left of {len(self)} modules")
+            return Selection(self.network, part)
+        if not isinstance(index, int):
+            raise KindError(f"index must be a number or a slice, got {type(index).__name__}")
+        if not -len(self) <= index < len(self):
+            raise LayoutError(f"no module {index}, there are {len(self)}")
+        return self.sites[index][0]
+
+    def __str__(self) -> str:
+        """A table; axis and width are empty where only a dry run tells them."""
+        rows = [("site", "module", "operation", "axis", "width")]
+        for name, operation in self.sites:
+            module = self.network.get_submodule(name)
+            told = features_of(module, "output")
+            axis, width = ("", "") if told is None else (str(told.axis), str(told.width))
+            given = "" if operation is None else str(operation)
+            rows.append((name, type(module).__name__, given, axis, width))
+        return table([*rows, (f"{len(self)} sites", "", "", "", "")], left=3)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _of(self, sites: Mapping[str, Operation | None]) -> Selection:
+        order = (name for name, _ in self.network.named_modules())
+        return Selection(self.network, tuple((n, sites[n]) for n in order if n in sites))
+
+    def _only(self, names: set[str], clause: str, pattern: str | None = None) -> Selection:
+        kept = tuple((name, own) for name, own in self.sites if name in names)
+        if not kept:
+            raise LayoutError(_nothing(self, clause, pattern))
+        return Selection(self.network, kept)
+
+    def _kept(
+        self, test: Callable[[str, nn.Module], bool], clause: str, pattern: str | None = None
+    ) -> Selection:
+        every = _every_name(self.network)
+        names = {
+            name
+            for name in self
+            if any(test(full, self.network.get_submodule(name)) for full in every[name])
+        }
+        return self._only(names, clause, pattern)
+
+    def _matching(self, selector: Selector) -> Selection:
+        if isinstance(selector, Selection):
+            return self._only(set(self._peer(selector)), f"is in {_said(selector)}")
+        return self._kept(_test(selector), _clause(selector), _pattern(selector))
+
+    def _peer(self, other: object) -> Selection:
+        if not isinstance(other, Selection):
+            raise KindError(f"expected a Selection of this network, got {type(other).__name__}")
+        _check_network(self.network, other)
+        return other
+
+
+# --- what condition asks -------------------------------------------------------------------------
+
+
+def resolve(
+    network: nn.Module, at: Where, operation: Operation | None = None
+) -> dict[str, Operation]:
+    """Names of the modules that ``at`` means, in the order of the network, with their operations.
 
     Args:
         network: whose ``named_modules`` are searched.
         at: a selector, a sequence of selectors, or a mapping selector -> operation.
-        operation: for the modules whose selector brings none.
+        operation: for the modules whose selector brings none; when not given, that of a declared
+            site (a ``FiLM`` layer without a generator), or ``Affine()``.
 
     Raises:
-        LayoutError: a selector that matches nothing, or two of a mapping that match one module.
+        LayoutError: a selector that matches nothing, one of another network, or two that give one
+            module different operations.
         KindError: a selector or an operation of the wrong kind.
     """
-    first = {id(module): name for name, module in network.named_modules()}
-    chosen: dict[str, Operation] = {}
-    for selector, its_operation in _pairs(at, operation):
-        if not isinstance(its_operation, Operation):
-            raise KindError(f"{selector!r}: expected an Operation, got {its_operation!r}")
-        names = {first[key]: None for key in _matches(network, selector)}
-        for name in names:
-            if chosen.get(name, its_operation) != its_operation:
-                raise LayoutError(
-                    f"two selectors match '{name}' with different operations: {chosen[name]} "
-                    f"and, by {selector!r}, {its_operation}"
-                )
-            chosen[name] = its_operation
+    if operation is not None and not isinstance(operation, Operation):
+        raise KindError(f"operation must be an Operation, got {operation!r}")
+    chosen: dict[str, Operation | None] = {}
+    for selector, given in _pairs(at):
+        for name, own in _selected(network, selector).sites:
+            by = f", by {_said(selector)},"
+            chosen[name] = _agreed(name, chosen.get(name), _agreed(name, own, given, by), by)
     if not chosen:
         raise LayoutError("at names no module")
-    return {name: chosen[name] for name in first.values() if name in chosen}
+    resolved = {}
+    for name, module in network.named_modules():
+        if name in chosen:
+            given = operation if chosen[name] is None else chosen[name]
+            resolved[name] = _default(module) if given is None else given
+    return resolved
 
 
-def _pairs(at: Where, operation: Operation) -> list[tuple[Selector, Operation]]:
+def _pairs(at: Where) -> list[tuple[Selector, Operation | None]]:
     if isinstance(at, Mapping):
+        for selector, operation in at.items():
+            if not isinstance(operation, Operation):
+                raise KindError(f"{_said(selector)}: expected an Operation, got {operation!r}")
         return list(at.items())
     if isinstance(at, Sequence) and not isinstance(at, str):
-        return [(selector, operation) for selector in at]
-    return [(at, operation)]
+        return [(selector, None) for selector in at]
+    return [(at, None)]
 
 
-def _matches(network: nn.Module, selector: Selector) -> list[int]:
-    named = list(network.named_modules(remove_duplicate=False))
-    test = _test(selector)
-    found = [id(module) for name, module in named if test(name, module)]
-    if not found:
-        raise LayoutError(_nothing(selector, named))
-    return found
+def _selected(network: nn.Module, selector: Selector) -> Selection:
+    if not isinstance(selector, Selection):
+        return select(network)._matching(selector)
+    _check_network(network, selector)
+    return selector
+
+
+def _check_network(network: nn.Module, selection: Selection) -> None:
+    if selection.network is not network:
+        raise LayoutError(
+            f"a selection of another network, a {type(selection.network).__name__}; select from "
+            "the network itself (a copy is another one)"
+        )
+    there = {name for name, _ in network.named_modules()}
+    gone = [name for name in selection if name not in there]
+    if gone:
+        raise LayoutError(
+            f"the network has changed since the selection, it has no {', '.join(gone)}; select "
+            "after all surgery"
+        )
+
+
+def _agreed(
+    name: str, one: Operation | None, other: Operation | None, by: str = ""
+) -> Operation | None:
+    if one is not None and other is not None and one != other:
+        raise LayoutError(
+            f"two selectors match '{name}' with different operations: {one} and{by} {other}"
+        )
+    return other if one is None else one
+
+
+def _default(module: nn.Module) -> Operation:
+    """The operation that a declared site asks for, else FiLM."""
+    return next(iter(module.layout)).operation if isinstance(module, FiLM) else Affine()
+
+
+def count_parameters(network: nn.Module) -> int | None:
+    """Number of parameters of a network; None where some are not yet initialised."""
+    parameters = list(network.parameters())
+    if any(isinstance(parameter, UninitializedParameter) for parameter in parameters):
+        return None
+    return sum(parameter.numel() for parameter in parameters)
+
+
+# --- selectors -----------------------------------------------------------------------------------
 
 
 def _test(selector: Selector) -> Callable[[str, nn.Module], bool]:
@@ -73,16 +442,20 @@ def _test(selector: Selector) -> Callable[[str, nn.Module], bool]:
         expression = re.compile(_expression(selector))
         return lambda name, module: expression.fullmatch(name) is not None
     if isinstance(selector, type):
-        if not issubclass(selector, nn.Module):
-            raise KindError(f"expected a type of modules, got {selector.__name__}")
-        kind = selector
+        kind = _kind(selector)
         return lambda name, module: isinstance(module, kind)
     if callable(selector):
         return selector
     raise KindError(
-        "at takes a pattern, a module type, a function (name, module) -> bool, a sequence of "
-        f"these or a mapping of these to operations; got {type(selector).__name__}"
+        "at takes a pattern, a module type, a function (name, module) -> bool, a selection, a "
+        f"sequence of these or a mapping of these to operations; got {type(selector).__name__}"
     )
+
+
+def _kind(kind: object) -> type[nn.Module]:
+    if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+        raise KindError(f"expected a type of modules, got {getattr(kind, '__name__', repr(kind))}")
+    return kind
 
 
 def _expression(pattern: str) -> str:
@@ -99,11 +472,136 @@ def _expression(pattern: str) -> str:
     return text.replace(r"\.(?:[^.]+(?:\.[^.]+)*)?", r"(?:\.[^.]+)*")
 
 
-def _nothing(selector: Selector, named: list[tuple[str, nn.Module]]) -> str:
-    names = [name for name, _ in named if name]
+def _every_name(network: nn.Module) -> dict[str, list[str]]:
+    """First name of each module -> all its names."""
+    first = {id(module): name for name, module in network.named_modules()}
+    every: dict[str, list[str]] = {name: [] for name in first.values()}
+    for name, module in network.named_modules(remove_duplicate=False):
+        every[first[id(module)]].append(name)
+    return every
+
+
+def _above(name: str) -> list[str]:
+    """Names of the modules that hold a module, the network itself among them."""
+    parts = name.split(".") if name else []
+    return [".".join(parts[:i]) for i in range(len(parts))]
+
+
+def _positive(count: object) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise KindError(f"count must be a positive number, got {count!r}")
+    return count
+
+
+# --- presets -------------------------------------------------------------------------------------
+
+_NORM = re.compile(r"Norm(?![a-z])")
+
+
+def _is_norm(name: str, module: nn.Module) -> bool:
+    if isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
+        return True
+    kind = type(module).__name__
+    return (
+        _NORM.search(kind) is not None
+        and not kind.startswith(("No", "_"))  # NoNorm; torch's reparametrisation _WeightNorm
+        and next(module.children(), None) is None
+        and all(max(p.shape, default=1) == p.numel() for p in module.parameters(recurse=False))
+    )
+
+
+def _last_stage(network: nn.Module) -> str:
+    """Name of the last block of the numbered group with the most parameters; empty if none."""
+    best, most = "", 0
+    groups = (group for name, module in network.named_modules() for group in _groups(name, module))
+    for group in sorted(groups, key=lambda group: group[0].count(".")):
+        size = sum(count_parameters(network.get_submodule(name)) or 0 for name in group)
+        deeper = best and group[0].count(".") > best.count(".")
+        if size > most or (size == most and size and not deeper):
+            best, most = group[-1], size
+    return best
+
+
+def _groups(name: str, module: nn.Module) -> Iterator[list[str]]:
+    """Numbered blocks among the children of a module, in the order of their numbers."""
+    if isinstance(module, (ParametrizationList, nn.ModuleDict)):
+        return
+    numbered: dict[str, list[tuple[int, str]]] = {}
+    for child, inner in module.named_children():
+        stem = child.rstrip("0123456789")
+        number = child[len(stem) :]
+        if number and next(inner.children(), None) is not None:
+            numbered.setdefault(stem, []).append((int(number), child))
+    for stem, members in numbered.items():
+        names = [child for _, child in sorted(members)]
+        if not stem and not isinstance(module, nn.ModuleList):
+            kinds = Counter(type(module.get_submodule(child)) for child in names)
+            names = [n for n in names if kinds[type(module.get_submodule(n))] > 1]
+        if len(names) > 1:
+            yield [f"{name}.{child}" if name else child for child in names]
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+def _said(selector: Selector) -> str:
     if isinstance(selector, str):
-        near = difflib.get_close_matches(selector, names, n=5, cutoff=0.4) or names[:5]
-        return f"no module matches {selector!r}; near names: {', '.join(near) or 'none'}"
-    kinds = sorted({type(module).__name__ for _, module in named})
-    what = selector.__name__ if hasattr(selector, "__name__") else repr(selector)
-    return f"no module matches {what}; the network has {', '.join(kinds)}"
+        return repr(selector)
+    if isinstance(selector, Selection):
+        return f"a selection of {len(selector)}"
+    return str(getattr(selector, "__name__", repr(selector)))
+
+
+def _clause(selector: Selector) -> str:
+    return f"is {_said(selector)}" if isinstance(selector, type) else f"matches {_said(selector)}"
+
+
+def _pattern(selector: Selector) -> str | None:
+    return selector if isinstance(selector, str) else None
+
+
+def _nothing(selection: Selection, clause: str, pattern: str | None) -> str:
+    """That no module of a selection does what the clause says, and what would have matched."""
+    whole = len(selection) == len(list(selection.network.modules()))
+    subject = "no module" if whole else f"none of the {len(selection)} selected modules"
+    hints = [] if pattern is None else _near(pattern, selection)
+    hints.append(f"{'the network has' if whole else 'they are'} {_kinds(selection)}")
+    return "; ".join((f"{subject} {clause}", *hints, *_presets(selection)))
+
+
+def _near(pattern: str, selection: Selection) -> list[str]:
+    """Names close to a pattern, and what lies where it stops to match."""
+    names = [name for name in selection if name]
+    near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.4) or names[:5]
+    hints = [f"near names: {', '.join(near) or 'none'}"]
+    parts = pattern.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        start = ".".join(parts[:length])
+        matches = _test(start)
+        held = [name for name in names if any(matches(n, selection.network) for n in _above(name))]
+        below = dict.fromkeys(name.split(".")[length] for name in held) if "**" not in start else {}
+        if below:
+            return [*hints, f"in {start!r} there are {_some(below)}"]
+    return hints
+
+
+def _kinds(selection: Selection) -> str:
+    modules = (selection.network.get_submodule(name) for name in selection if name)
+    kinds = Counter(type(module).__name__ for module in modules)
+    return _some([f"{kind} ({count})" for kind, count in sorted(kinds.items())]) or "no modules"
+
+
+def _some(words: Iterable[str], most: int = 12) -> str:
+    listed = list(words)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def _presets(selection: Selection) -> list[str]:
+    """The presets that match without an example, with how many."""
+    norms = sum(_is_norm(n, selection.network.get_submodule(n)) for n in selection)
+    stage = _last_stage(selection.network)
+    last = sum(stage in (name, *_above(name)) for name in selection) if stage else 0
+    counts = {"norms()": norms, "last_stage()": last}
+    found = [f"{preset} matches {count}" for preset, count in counts.items() if count]
+    return [*found, "residual_branches(example) and attention_outputs(example) look at a run"]
