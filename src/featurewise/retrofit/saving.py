@@ -448,14 +448,14 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
         made = _made(saved)
     own = made.state_dict()
     _check_tensors(place, type(made).__name__, own, saved.tensors)
-    for name, tensor in saved.tensors.items():
-        if own[name].dtype != tensor.dtype:
-            if given is not None:
-                raise KindError(
-                    f"{place}: {name} is {tensor.dtype}, in the generator given it is "
-                    f"{own[name].dtype}; convert one to the other"
-                )
-            _cast(made, name, tensor.dtype)
+    other = [name for name, t in saved.tensors.items() if own[name].dtype != t.dtype]
+    if other and given is not None:
+        raise KindError(
+            f"{place}: {other[0]} is {saved.tensors[other[0]].dtype}, in the generator given it "
+            f"is {own[other[0]].dtype}; convert the generator"
+        )
+    if other:
+        _cast(made, saved.tensors)
     made.load_state_dict(saved.tensors)
     return made
 
@@ -492,10 +492,13 @@ def _check_tensors(
             )
 
 
-def _cast(module: nn.Module, name: str, dtype: torch.dtype) -> None:
-    """Give one tensor another dtype, in place: whoever shares it goes on to."""
-    tensor = module.state_dict(keep_vars=True)[name]
-    tensor.data = tensor.data.to(dtype)
+def _cast(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give the tensors of ``module`` the dtypes of ``tensors``, in place: ties stay tied."""
+    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(kinds) == 1:
+        module.to(kinds.pop())  # buffers that are in no state dict, too
+    for name, own in module.state_dict(keep_vars=True).items():
+        own.data = own.data.to(tensors[name].dtype)
 
 
 def _local(source: str | Path) -> Path:
@@ -567,8 +570,8 @@ def _manifest(folder: Path, content: bytes) -> dict[str, dict[str, Any]]:
     damaged = SavingError(f"{folder}: {_MANIFEST} is damaged: copy it again")
     try:
         manifest = json.loads(content)
-        seal = manifest.pop("seal")
-        if hashlib.sha256(_text(manifest)).hexdigest() != seal:
+        manifest.pop("seal")
+        if _sealed(manifest) != content:
             raise damaged
         number, files = manifest["format"], manifest["files"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,0 +1,991 @@
+"""A conditioner alone in a folder: bit for bit, for its own backbone only, or an error.
+
+Fixtures of earlier versions are loaded forever; see ``saved.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+import featurewise as fw
+from featurewise.core import Diagonal, FeaturewiseError, KindError
+from featurewise.core import files as core_files
+from featurewise.generators import MLP, Configured, Generator, Linear
+from featurewise.retrofit import BackboneError, Conditioned, FormatError, SavingError, saving
+from featurewise.retrofit.fingerprint import Fingerprint, statistics_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+try:
+    from saved import (
+        CASES,
+        FIXTURES,
+        FLOATS,
+        NORMS,
+        Backbone,
+        conditioned,
+        images,
+        run,
+    )
+finally:
+    sys.path.pop(0)
+
+FILES = ["README.md", "config.json", "manifest.json", "model.safetensors"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
+    """Make the manifest agree with whatever is in the folder, as a forger would."""
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest.pop("seal")
+    for name, entry in manifest["files"].items():
+        data = (folder / name).read_bytes()
+        entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    change(manifest)
+    (folder / "manifest.json").write_bytes(saving._sealed(manifest))
+
+
+def forge(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the configuration and make all hashes agree."""
+    config = json.loads((folder / "config.json").read_bytes())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    reseal(folder)
+
+
+def twin(net: Conditioned, statistics: bool = False) -> nn.Module:
+    """The backbone as it was before training: its batch norms know nothing."""
+    backbone = Backbone()
+    backbone.load_state_dict(net.backbone.state_dict())
+    if not statistics:
+        for module in backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+    return backbone.eval()
+
+
+@pytest.fixture
+def net() -> Conditioned:
+    return conditioned("linear")
+
+
+@pytest.fixture
+def folder(net: Conditioned, tmp_path: Path) -> Path:
+    net.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_there_and_back_bit_for_bit(name: str, tmp_path: Path) -> None:
+    net = conditioned(name)
+    backbone = twin(net)
+    state = torch.random.get_rng_state()
+    net.save_pretrained(tmp_path / "one")
+    assert list(contents(tmp_path / "one")) == FILES
+    again = Conditioned.from_pretrained(tmp_path / "one", backbone)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert type(again.generator) is type(net.generator)
+    assert again.layout == net.layout
+    mine, theirs = net.state_dict(), again.state_dict()
+    assert list(mine) == list(theirs)
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    assert torch.equal(run(again, name), run(net, name))
+    again.save_pretrained(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    again.verify()
+
+
+def test_another_process_reads_it(folder: Path, net: Conditioned) -> None:
+    (folder.parent / "backbone.safetensors").write_bytes(to_bytes(twin(net).state_dict()))
+    code = """
+import torch, sys
+sys.path.insert(0, sys.argv[2])
+from safetensors.torch import load_file, save_file
+from saved import Backbone, run
+import featurewise as fw
+backbone = Backbone().eval()
+backbone.load_state_dict(load_file(sys.argv[1] + "/backbone.safetensors"))
+net = fw.Conditioned.from_pretrained(sys.argv[1] + "/saved", backbone)
+save_file({"y": run(net, "linear")}, sys.argv[1] + "/out.safetensors")
+"""
+    place = str(folder.parent)
+    subprocess.run([sys.executable, "-c", code, place, str(Path(__file__).parent)], check=True)
+    assert torch.equal(load_file(f"{place}/out.safetensors")["y"], run(net, "linear"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["linear", "lookup", "recurrent_gru", "squeeze_excite"])
+def test_of_another_dtype(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    net = conditioned(name).to(dtype)
+    net.save_pretrained(tmp_path / "one")
+    again = Conditioned.from_pretrained(tmp_path / "one", twin(net).to(dtype))
+    mine, theirs = net.generator.state_dict(), again.generator.state_dict()
+    for key, tensor in mine.items():
+        assert theirs[key].dtype == tensor.dtype
+        assert torch.equal(theirs[key], tensor)
+
+
+def test_generator_and_backbone_of_different_dtypes(tmp_path: Path) -> None:
+    net = conditioned("linear")
+    net.generator.double()
+    net.save_pretrained(tmp_path / "one")
+    again = Conditioned.from_pretrained(tmp_path / "one", twin(net))
+    z = FLOATS.double()
+    assert torch.equal(again(images(), condition=z), net(images(), condition=z))
+
+
+def test_mode_follows_the_network(folder: Path, net: Conditioned) -> None:
+    for mode in (True, False):
+        again = Conditioned.from_pretrained(folder, twin(net).train(mode))
+        assert again.generator.training is again.backbone.training is mode
+
+
+def test_gradients_flow_after_loading(folder: Path, net: Conditioned) -> None:
+    again = Conditioned.from_pretrained(folder, twin(net))
+    again(images(), condition=FLOATS).sum().backward()
+    assert all(p.grad is not None and p.is_leaf for p in again.generator.parameters())
+
+
+def test_ties_within_the_generator_stay(tmp_path: Path) -> None:
+    class Tied(Generator):
+        """Two names of one map."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__(nn.Sequential(nn.Linear(width, width), nn.Linear(width, width)), width)
+            self.encoder[1].weight = self.encoder[0].weight  # type: ignore[index, union-attr]
+
+    torch.manual_seed(0)
+    net = fw.condition(Backbone(), at=NORMS, generator=Tied(6)).double()
+    net.save_pretrained(tmp_path / "one")
+    again = Conditioned.from_pretrained(tmp_path / "one", twin(net).double())
+    encoder: Any = again.generator.encoder
+    assert encoder[0].weight is encoder[1].weight
+    assert encoder[0].weight.dtype == torch.float64
+    z = FLOATS.double()
+    x = images().double()
+    assert torch.equal(again(x, condition=z), net.eval()(x, condition=z))
+
+
+def test_tied_backbone(tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.BatchNorm1d(4))
+        net.append(net[3])
+        net[2].weight = net[0].weight
+        return net
+
+    net = fw.condition(make(), at="0", generator=Linear(6))
+    net(torch.randn(5, 4), condition=torch.randn(5, 6))
+    net.eval().save_pretrained(tmp_path / "one")
+    again = Conditioned.from_pretrained(tmp_path / "one", make().eval())
+    x = torch.randn(3, 4)
+    assert torch.equal(again(x, condition=FLOATS), net(x, condition=FLOATS))
+
+
+#: The names under which weights are stored: a contract with every file that was ever saved.
+KEYS = {
+    "linear": ["head.weight", "head.bias"],
+    "linear_operations": ["head.weight", "head.bias"],
+    "mlp": [
+        "encoder.layers.0.weight",
+        "encoder.layers.0.bias",
+        "encoder.layers.2.weight",
+        "encoder.layers.2.bias",
+        "head.weight",
+        "head.bias",
+    ],
+    "lookup": ["table"],
+    "recurrent_gru": [
+        "encoder.embedding.weight",
+        "encoder.recurrent.weight_ih_l0",
+        "encoder.recurrent.weight_hh_l0",
+        "encoder.recurrent.bias_ih_l0",
+        "encoder.recurrent.bias_hh_l0",
+        "head.weight",
+        "head.bias",
+    ],
+    "learned": ["vector"],
+    "squeeze_excite": [
+        f"{part}.{place}.{kind}"
+        for part in ("squeeze", "excite")
+        for place in range(2)
+        for kind in ("weight", "bias")
+    ],
+    "adain": [],
+    "encoder": [
+        "encoder.0.weight",
+        "encoder.1.weight",
+        "encoder.1.bias",
+        "head.weight",
+        "head.bias",
+    ],
+}
+KEYS["recurrent_lstm"] = KEYS["recurrent_gru"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_dict_keys_are_a_contract(name: str, tmp_path: Path) -> None:
+    net = conditioned(name)
+    generator = [f"generator.{key}" for key in KEYS[name]]
+    backbone = [f"backbone.{key}" for key in Backbone().state_dict()]
+    assert list(net.state_dict()) == backbone + generator
+    net.save_pretrained(tmp_path / "one")
+    stored = set(load_file(tmp_path / "one" / "model.safetensors"))
+    statistics = {f"statistics.{key}" for key in statistics_of(net.backbone)}
+    assert stored == statistics | set(generator)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fixtures_load_forever(name: str) -> None:
+    backbone = Backbone().eval()
+    backbone.load_state_dict(load_file(FIXTURES / "backbone.safetensors"))
+    kept = load_file(FIXTURES / "outputs.safetensors")
+    net = Conditioned.from_pretrained(FIXTURES / name, backbone)
+    assert torch.equal(images(), kept["input"])
+    assert torch.allclose(run(net, name), kept[name], rtol=0, atol=1e-6)
+
+
+def test_fixtures_are_small_and_complete() -> None:
+    files = [path for path in FIXTURES.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 100_000
+    assert {path.name for path in FIXTURES.iterdir() if path.is_dir()} == set(CASES)
+
+
+# --- statistics ----------------------------------------------------------------------------------
+
+
+def test_statistics_come_with_it(net: Conditioned, folder: Path) -> None:
+    fresh = twin(net)
+    assert not torch.equal(fresh(images()), net.backbone(images()))
+    Conditioned.from_pretrained(folder, fresh)
+    mine, theirs = statistics_of(net.backbone), statistics_of(fresh)
+    assert len(mine) == 6
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def test_without_statistics_they_must_agree(net: Conditioned, tmp_path: Path) -> None:
+    net.save_pretrained(tmp_path / "one", statistics=False)
+    assert set(load_file(tmp_path / "one" / "model.safetensors")) == {
+        "generator.head.weight",
+        "generator.head.bias",
+    }
+    with pytest.raises(BackboneError, match=r"6 of 18 tensors: blocks\.0\.1\.running_mean"):
+        Conditioned.from_pretrained(tmp_path / "one", twin(net))
+    again = Conditioned.from_pretrained(tmp_path / "one", twin(net, statistics=True))
+    assert torch.equal(run(again, "linear"), run(net, "linear"))
+
+
+def test_statistics_of_other_norms() -> None:
+    norms = nn.Sequential(
+        nn.InstanceNorm2d(3, track_running_stats=True),
+        nn.InstanceNorm2d(3),
+        nn.BatchNorm1d(3, track_running_stats=False),
+        nn.LayerNorm(3),
+    )
+    assert list(statistics_of(norms)) == [
+        "0.running_mean",
+        "0.running_var",
+        "0.num_batches_tracked",
+    ]
+    assert next(iter(statistics_of(nn.BatchNorm1d(2)))) == "running_mean"
+
+
+# --- other backbones -----------------------------------------------------------------------------
+
+
+class Deeper(Backbone):
+    pass
+
+
+def _extra(net: Any) -> None:
+    net.more = nn.Linear(1, 1)
+
+
+def _missing(net: Any) -> None:
+    del net.head
+
+
+def _shape(net: Any) -> None:
+    net.head = nn.Linear(4, 3)
+
+
+def _kind(net: Any) -> None:
+    net.__class__ = Deeper
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_extra, "extra tensors more.weight, more.bias"),
+        (_missing, "missing tensors head.weight, head.bias"),
+        (_shape, r"other shapes: head.weight \(3, 4\) instead of \(2, 4\), head.bias"),
+        (_kind, "expected a Backbone, got a Deeper"),
+    ],
+)
+@pytest.mark.parametrize("check", ["weights", "architecture", "later"])
+def test_another_architecture_is_named(
+    net: Conditioned, folder: Path, change: Callable[[Any], None], message: str, check: str
+) -> None:
+    other = twin(net)
+    change(other)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(BackboneError, match=message) as caught:
+        Conditioned.from_pretrained(folder, other, check=check)
+    assert str(folder) in str(caught.value)
+    assert all(torch.equal(before[key], t) for key, t in other.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in other.modules())
+
+
+def test_other_values_are_named(net: Conditioned, folder: Path) -> None:
+    other = twin(net)
+    with torch.no_grad():
+        other.get_parameter("blocks.1.0.weight")[0, 0, 0, 0] += 1e-7
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(BackboneError, match=r"1 of 12 tensors: blocks\.1\.0\.weight$"):
+        Conditioned.from_pretrained(folder, other)
+    assert all(torch.equal(before[key], t) for key, t in other.state_dict().items())
+    again = Conditioned.from_pretrained(folder, other, check="architecture")
+    assert torch.isfinite(run(again, "linear")).all()
+    again.verify()
+
+
+def test_only_a_few_are_named(net: Conditioned, folder: Path) -> None:
+    torch.manual_seed(5)
+    with pytest.raises(BackboneError, match=r"12 of 12 tensors: .* and 7 more$"):
+        Conditioned.from_pretrained(folder, Backbone())
+
+
+def test_another_dtype_is_another_value(net: Conditioned, folder: Path) -> None:
+    with pytest.raises(BackboneError, match="other dtypes: stem.weight float64 instead of float32"):
+        Conditioned.from_pretrained(folder, twin(net).double())
+    again = Conditioned.from_pretrained(folder, twin(net).double(), check="architecture")
+    y = again(images().double(), condition=FLOATS)
+    assert torch.allclose(y, run(net, "linear").double(), atol=1e-5)
+
+
+def test_values_beyond_plain_floats(tmp_path: Path) -> None:
+    def of(tensor: Tensor) -> str | None:
+        module = nn.Module()
+        module.register_buffer("it", tensor)
+        return Fingerprint.of(module).tensors["it"].digest
+
+    x = torch.arange(6.0).reshape(2, 3)
+    assert of(x) == hashlib.sha256(struct.pack("<6f", *range(6))).hexdigest()[:16]
+    assert of(x.t()) == of(x.t().contiguous()) != of(x)
+    assert of(x[:, 1]) == of(x[:, 1].clone())
+    c = torch.complex(x, x)
+    assert of(c.conj()) == of(c.conj().resolve_conj()) != of(c)
+    assert of(torch.tensor(-0.0)) != of(torch.tensor(0.0))
+    assert of(torch.zeros(0)) == hashlib.sha256(b"").hexdigest()[:16]
+    assert of(torch.zeros(2, device="meta")) is None
+    assert of(torch.eye(2).to_sparse()) is None
+
+
+def test_fingerprint_there_and_back(net: Conditioned) -> None:
+    mark = Fingerprint.of(net.backbone)
+    data = json.loads(json.dumps(mark.to_json()))
+    assert Fingerprint.from_json(data) == mark
+    for bad in ({}, data | {"architecture": "0"}, data | {"tensors": {"a": "b"}}, []):
+        with pytest.raises(BackboneError, match="not a fingerprint"):
+            Fingerprint.from_json(bad)
+
+
+# --- before the backbone's own checkpoint --------------------------------------------------------
+
+
+def test_before_the_checkpoint(net: Conditioned, folder: Path) -> None:
+    backbone = Backbone().eval()
+    again = Conditioned.from_pretrained(folder, backbone, check="later")
+    backbone(images())  # an unconditioned call asks nothing
+    for _ in range(2):
+        with pytest.raises(BackboneError, match="other values"):
+            run(again, "linear")
+    with pytest.raises(BackboneError, match="other values"), again.using(condition=FLOATS):
+        backbone(images())
+    with pytest.raises(BackboneError, match="other values"):
+        again.verify()
+    backbone.load_state_dict(twin(net).state_dict())
+    assert torch.equal(run(again, "linear"), run(net, "linear"))
+    assert not backbone._forward_pre_hooks
+    with torch.no_grad():
+        backbone.stem.weight.add_(1)
+    run(again, "linear")  # once is enough
+    with pytest.raises(BackboneError, match="stem.weight"):
+        again.verify()
+
+
+def test_statistics_are_set_once(net: Conditioned, folder: Path) -> None:
+    again = Conditioned.from_pretrained(folder, twin(net), check="later")
+    again.verify()
+    mean = again.backbone.get_buffer("blocks.0.1.running_mean")
+    assert torch.equal(mean, net.backbone.get_buffer("blocks.0.1.running_mean"))
+    mean.zero_()
+    run(again, "linear")
+    again.verify()
+    assert not mean.any()
+
+
+def test_copies_wait_on_their_own(net: Conditioned, folder: Path) -> None:
+    again = Conditioned.from_pretrained(folder, Backbone().eval(), check="later")
+    other = copy.deepcopy(again)
+    other.backbone.load_state_dict(twin(net).state_dict())
+    assert torch.equal(run(other, "linear"), run(net, "linear"))
+    assert not other.backbone._forward_pre_hooks
+    with pytest.raises(BackboneError, match="other values"):
+        run(again, "linear")
+
+
+def test_removal_takes_the_check_away(folder: Path) -> None:
+    backbone = Backbone().eval()
+    again = Conditioned.from_pretrained(folder, backbone, check="later")
+    assert again.remove() is backbone
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in backbone.modules())
+
+
+def test_on_the_meta_device(net: Conditioned, folder: Path) -> None:
+    with torch.device("meta"):
+        backbone: nn.Module = Backbone().eval()
+    with pytest.raises(BackboneError, match="values of this network cannot be read.*check='later'"):
+        Conditioned.from_pretrained(folder, backbone)
+    again = Conditioned.from_pretrained(folder, backbone, check="architecture")
+    assert again.generator.get_parameter("head.weight").device.type == "cpu"
+    with pytest.raises(BackboneError, match="still on the meta device"):
+        again.verify()
+    backbone.to_empty(device="cpu")
+    backbone.load_state_dict(twin(net).state_dict())
+    assert torch.equal(run(again, "linear"), run(net, "linear"))
+
+
+def test_saved_from_the_meta_device(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        backbone = Backbone()
+    net = fw.condition(backbone, at=NORMS, generator=Linear(6))
+    net.save_pretrained(tmp_path / "one")
+    with pytest.raises(BackboneError, match="values of the saved one cannot be read"):
+        Conditioned.from_pretrained(tmp_path / "one", Backbone())
+    Conditioned.from_pretrained(tmp_path / "one", Backbone(), check="architecture")
+    net.generator.to("meta")
+    with pytest.raises(SavingError, match=r"generator\.head\.weight is on the meta device"):
+        net.save_pretrained(tmp_path / "two")
+
+
+def test_nothing_to_verify(net: Conditioned) -> None:
+    with pytest.raises(SavingError, match="from_pretrained"):
+        net.verify()
+
+
+@pytest.mark.traced
+def test_verified_before_it_is_compiled(net: Conditioned, folder: Path) -> None:
+    again = Conditioned.from_pretrained(folder, twin(net), check="later")
+    again.verify()
+    compiled = torch.compile(again, fullgraph=True, backend="eager")
+    y = compiled(images(), condition=FLOATS)
+    assert torch.allclose(y, run(net, "linear"), atol=1e-6)
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "manifest.json"])
+def test_every_flipped_bit_is_seen(folder: Path, net: Conditioned, name: str) -> None:
+    path, backbone = folder / name, twin(net)
+    sound = path.read_bytes()
+    step = max(1, len(sound) // 60)
+    for place in range(0, len(sound), step):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        with pytest.raises(SavingError):
+            Conditioned.from_pretrained(folder, backbone)
+    path.write_bytes(sound)
+    Conditioned.from_pretrained(folder, backbone)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "manifest.json"])
+def test_truncated_grown_missing_or_a_folder(folder: Path, net: Conditioned, name: str) -> None:
+    path, backbone = folder / name, twin(net)
+    sound = path.read_bytes()
+    for data in (b"", sound[:-1], sound[: len(sound) // 2], sound + b"x", b"\0" * len(sound)):
+        path.write_bytes(data)
+        with pytest.raises(SavingError, match=r"saved"):
+            Conditioned.from_pretrained(folder, backbone)
+    path.unlink()
+    with pytest.raises(SavingError, match=f"{name} is missing"):
+        Conditioned.from_pretrained(folder, backbone)
+    path.mkdir()
+    with pytest.raises(SavingError, match=f"{name} is no file"):
+        Conditioned.from_pretrained(folder, backbone)
+
+
+def test_a_file_of_another_conditioner(folder: Path, tmp_path: Path) -> None:
+    conditioned("linear", seed=1).save_pretrained(tmp_path / "other")
+    data = (tmp_path / "other" / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data)
+    with pytest.raises(SavingError, match="model.safetensors is damaged"):
+        Conditioned.from_pretrained(folder, Backbone())
+
+
+def test_the_card_may_be_edited(folder: Path, net: Conditioned) -> None:
+    (folder / "README.md").write_text("better words")
+    (folder / ".gitattributes").write_text("")
+    Conditioned.from_pretrained(folder, twin(net))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(format=2), "has format 2, .* reads 1"),
+        (lambda c: c.update(format="1"), "no conditioner"),
+        (lambda c: c.pop("layout"), "no conditioner: KeyError"),
+        (lambda c: c.update(layout=[{"name": 3}]), "saved"),
+        (lambda c: c.update(layout=7), "saved"),
+        (lambda c: c.update(generator=None), "no conditioner"),
+        (lambda c: c.update(backbone={}), "damaged: not a fingerprint"),
+        (lambda c: c.update(statistics=False), "do not belong together"),
+        (lambda c: c["generator"].update(kind="Nothing"), "no generator 'Nothing'.* import"),
+        (lambda c: c["generator"]["arguments"].update(in_features=5), r"\(16, 6\) in the file"),
+        (lambda c: c["generator"].update(arguments={"in_features": 10**13}), "in the file"),
+        (lambda c: c["generator"].update(arguments={"in_features": "6"}), "must be an integer"),
+        (lambda c: c["generator"].update(kind="Learned", arguments={}), "missing"),
+    ],
+)
+def test_a_forged_configuration(
+    folder: Path, net: Conditioned, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    forge(folder, change)
+    with pytest.raises(SavingError, match=message):
+        Conditioned.from_pretrained(folder, twin(net))
+
+
+def test_a_layout_of_modules_that_are_not_there(folder: Path, net: Conditioned) -> None:
+    text = (folder / "config.json").read_text().replace('"blocks.0.1",', '"blocks.9.1",')
+    (folder / "config.json").write_text(text)
+    reseal(folder)
+    with pytest.raises(BackboneError, match=r"no modules blocks\.9\.1"):
+        Conditioned.from_pretrained(folder, twin(net))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "3", "{}", "\ud83d"])
+def test_other_json(folder: Path, net: Conditioned, text: str) -> None:
+    for name in ("config.json", "manifest.json"):
+        sound = contents(folder)
+        (folder / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+        if name == "config.json":
+            reseal(folder)
+        with pytest.raises(SavingError):
+            Conditioned.from_pretrained(folder, twin(net))
+        for path, data in sound.items():
+            (folder / path).write_bytes(data)
+
+
+def test_a_later_format(folder: Path, net: Conditioned) -> None:
+    reseal(folder, lambda manifest: manifest.update(format=2))
+    with pytest.raises(FormatError, match="has format 2, this version of featurewise reads 1"):
+        Conditioned.from_pretrained(folder, twin(net))
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "..", "a/b", "a\\b", "C:x", "", ".hidden", "a\0b"]
+)
+def test_names_that_lead_elsewhere(folder: Path, net: Conditioned, name: str) -> None:
+    entry = {"bytes": 1, "sha256": "0"}
+    reseal(folder, lambda manifest: manifest["files"].update({name: entry}))
+    with pytest.raises(SavingError, match="which is no name of a file"):
+        Conditioned.from_pretrained(folder, twin(net))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.pop("model.safetensors"), "does not list model.safetensors"),
+        (lambda f: f.update({"config.json": 3}), "damaged"),
+        (lambda f: f["config.json"].update(bytes="many"), "has the size 'many'"),
+        (lambda f: f["config.json"].update(bytes=10**12), "has the size"),
+    ],
+)
+def test_a_forged_manifest(
+    folder: Path, net: Conditioned, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    reseal(folder, lambda manifest: change(manifest["files"]))
+    with pytest.raises(SavingError, match=message):
+        Conditioned.from_pretrained(folder, twin(net))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "manifest.json"])
+def test_links_out_of_the_folder(folder: Path, net: Conditioned, name: str) -> None:
+    (folder / name).rename(folder.parent / "elsewhere")
+    (folder / name).symlink_to(folder.parent / "elsewhere")
+    with pytest.raises(SavingError, match="link out of the folder"):
+        Conditioned.from_pretrained(folder, twin(net))
+    (folder / name).unlink()
+    (folder / name).symlink_to(folder / name)
+    with pytest.raises(SavingError):
+        Conditioned.from_pretrained(folder, twin(net))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack("<Q", 1 << 62) + b"{}",
+        struct.pack("<Q", 200_000_000) + b"{" + b" " * 100,
+        struct.pack("<Q", 2) + b"{}",
+        b"",
+        to_bytes({"generator.head.weight": torch.zeros(16, 6)}),
+        to_bytes({"other.thing": torch.zeros(1)}),
+        to_bytes({"statistics.stem.weight": torch.zeros(4, 3, 3, 3)}),
+        to_bytes({"statistics.blocks.0.1.running_mean": torch.zeros(5)}),
+    ],
+)
+def test_forged_weights(folder: Path, net: Conditioned, data: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(data)
+    reseal(folder)
+    backbone = twin(net)
+    before = copy.deepcopy(backbone.state_dict())
+    with pytest.raises((SavingError, BackboneError)):
+        Conditioned.from_pretrained(folder, backbone)
+    assert all(torch.equal(before[key], t) for key, t in backbone.state_dict().items())
+
+
+def test_no_pickle(net: Conditioned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*args: object, **options: object) -> None:
+        raise AssertionError("pickle was used")
+
+    backbone = twin(net)
+    for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler", "_Unpickler"):
+        monkeypatch.setattr(pickle, name, forbidden)
+    monkeypatch.setattr(torch, "load", forbidden)
+    monkeypatch.setattr(torch, "save", forbidden)
+    net.save_pretrained(tmp_path / "one")
+    Conditioned.from_pretrained(tmp_path / "one", backbone)
+
+
+# --- generators of one's own ---------------------------------------------------------------------
+
+
+class Own(nn.Module):
+    """No generator of ours: any module that gives a flat tensor."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(6, size)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.map(condition)
+
+
+def test_any_module_given_at_loading(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = fw.condition(Backbone().eval(), at=NORMS, generator=lambda layout: Own(layout.size))
+    net.save_pretrained(tmp_path / "one")
+    with pytest.raises(SavingError, match=r"Own does not derive from Configured.*generator="):
+        Conditioned.from_pretrained(tmp_path / "one", twin(net))
+    own = Own(net.layout.size)
+    parameters = list(own.parameters())
+    again = Conditioned.from_pretrained(tmp_path / "one", twin(net), generator=own)
+    assert again.generator is own
+    assert all(a is b for a, b in zip(own.parameters(), parameters, strict=True))
+    assert torch.equal(run(again, "linear"), run(net, "linear"))
+    again.save_pretrained(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_generator_given_that_does_not_fit(folder: Path, net: Conditioned) -> None:
+    for given, error, match in (
+        (Linear(5), SavingError, r"\(16, 6\) in the file, \(16, 5\) in Linear"),
+        (Own(16), SavingError, "missing"),
+        (3, KindError, "generator must be a module"),
+    ):
+        with pytest.raises(error, match=match):  # type: ignore[call-overload]
+            Conditioned.from_pretrained(folder, twin(net), generator=given)  # type: ignore[arg-type]
+    double = Linear(6)
+    double.bind(net.layout)
+    with pytest.raises(KindError, match=r"float32, in the generator given it is torch\.float64"):
+        Conditioned.from_pretrained(folder, twin(net), generator=double.double())
+
+
+def test_what_json_cannot_say_is_asked_for(tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        return MLP(6, (4,), activation=lambda: nn.Tanh())
+
+    torch.manual_seed(0)
+    net = fw.condition(Backbone().eval(), at=NORMS, generator=make())
+    net.save_pretrained(tmp_path / "one")
+    with pytest.raises(SavingError, match=r"activation is a function.*pass generator="):
+        Conditioned.from_pretrained(tmp_path / "one", twin(net))
+    again = Conditioned.from_pretrained(tmp_path / "one", twin(net), generator=make())
+    assert torch.equal(run(again, "linear"), run(net, "linear"))
+
+
+def test_changes_after_the_making_are_not_lost(tmp_path: Path) -> None:
+    net = conditioned("mlp")
+    encoder: Any = net.generator.encoder
+    encoder.layers[1] = nn.ReLU()
+    net.save_pretrained(tmp_path / "one")
+    with pytest.raises(SavingError, match=r"MLP has changed.*is ReLU, expected Tanh"):
+        Conditioned.from_pretrained(tmp_path / "one", twin(net))
+
+
+def test_a_tensor_outside_the_state_dict_is_not_lost(tmp_path: Path) -> None:
+    class Keeps(Linear):
+        """Adds what it was given."""
+
+        def __init__(self, width: int, offset: Tensor) -> None:
+            super().__init__(width)
+            self.offset = offset
+
+    net = fw.condition(Backbone(), at=NORMS, generator=Keeps(6, torch.ones(3)))
+    net.save_pretrained(tmp_path / "one")
+    with pytest.raises(SavingError, match="tensor offset is neither parameter nor buffer"):
+        Conditioned.from_pretrained(tmp_path / "one", twin(net))
+
+
+def test_operations_and_generators_of_users(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class HalfScale(Diagonal):
+        """Half of it."""
+
+        half: float = 0.5
+
+        def parameters(self, width: int, extent: Any = None) -> Any:
+            return fw.Scale().parameters(width, extent)
+
+        def scale_shift(self, values: Any) -> Any:
+            return 1 + self.half * values["gamma"], None
+
+    class Users(Generator):
+        """A class that only this test knows."""
+
+        def __init__(self, *, width: int) -> None:
+            super().__init__(nn.Tanh(), width)
+
+    torch.manual_seed(0)
+    net = fw.condition(
+        Backbone().eval(), at=NORMS, operation=HalfScale(0.25), generator=Users(width=6)
+    )
+    nn.init.normal_(net.generator.get_parameter("head.weight"))
+    net.save_pretrained(tmp_path / "one")
+    again = Conditioned.from_pretrained(tmp_path / "one", twin(net))
+    assert isinstance(again.generator, Users)
+    assert torch.equal(run(again, "linear"), run(net, "linear"))
+
+
+def test_state_that_is_no_tensor(tmp_path: Path) -> None:
+    class Extra(Linear):
+        def get_extra_state(self) -> Any:
+            return {"a": 1}
+
+    net = fw.condition(Backbone(), at=NORMS, generator=Extra(6))
+    with pytest.raises(SavingError, match="_extra_state is a dict; only tensors"):
+        net.save_pretrained(tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+# --- the folder ----------------------------------------------------------------------------------
+
+
+def test_an_older_conditioner_is_replaced(folder: Path) -> None:
+    newer = conditioned("lookup")
+    newer.save_pretrained(folder)
+    assert type(Conditioned.from_pretrained(folder, twin(newer)).generator) is fw.Lookup
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+    (folder.parent / "empty").mkdir()
+    newer.save_pretrained(str(folder.parent / "empty"))
+    newer.save_pretrained(folder.parent / "not" / "yet" / "there")
+
+
+def test_other_files_are_never_lost(folder: Path, net: Conditioned) -> None:
+    (folder / "notes.txt").write_text("mine")
+    before = contents(folder)
+    with pytest.raises(SavingError, match=r"holds notes\.txt"):
+        net.save_pretrained(folder)
+    assert contents(folder) == before
+    (folder.parent / "file").write_text("")
+    (folder.parent / "link").symlink_to(folder)
+    for name in ("file", "link"):
+        with pytest.raises(SavingError, match="is no folder"):
+            net.save_pretrained(folder.parent / name)
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_a_full_disk_leaves_the_old_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    before = contents(folder)
+    rename = Path.rename
+
+    def fail(*args: Any) -> Any:
+        if step == "rename" and not args[0].name.endswith(".part"):
+            return rename(*args)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "rename")), fail)
+    with pytest.raises(SavingError, match=r"cannot be written: No space left"):
+        conditioned("lookup").save_pretrained(folder)
+    monkeypatch.undo()
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+def test_it_appears_whole(
+    net: Conditioned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def watch(source: Path, target: Path) -> Path:
+        seen.append((target.exists(), sorted(contents(source))))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", watch)
+    monkeypatch.setattr(os, "fsync", lambda fd: (seen.append("sync"), fsync(fd))[1])
+    net.save_pretrained(tmp_path / "one")
+    # Four files and their folder, then the name, then the parent.
+    assert seen == ["sync"] * 5 + [(False, FILES), "sync"]
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+class Api:
+    """What of ``huggingface_hub.HfApi`` is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.files: dict[str, bytes] = {}
+
+    def create_repo(self, *, repo_id: str, private: bool, exist_ok: bool) -> str:
+        self.calls.append(("create", repo_id, private, exist_ok))
+        return f"https://hub/{repo_id}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+        self.calls.append(("upload", repo_id, commit_message))
+        self.files = contents(Path(folder_path))
+
+
+def test_push(net: Conditioned, folder: Path) -> None:
+    api = Api()
+    assert net.push_to_hub("me/it", api=api, private=True, message="hi") == "https://hub/me/it"
+    assert api.calls == [("create", "me/it", True, True), ("upload", "me/it", "hi")]
+    assert api.files == contents(folder)
+
+
+def test_push_fits_the_real_interface() -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    import inspect
+
+    for name in ("create_repo", "upload_folder"):
+        real = inspect.signature(getattr(hub.HfApi, name)).parameters
+        mine = inspect.signature(getattr(Api, name)).parameters
+        assert set(mine) <= set(real)
+    assert "allow_patterns" in inspect.signature(hub.snapshot_download).parameters
+
+
+def test_push_that_fails(net: Conditioned) -> None:
+    class Refuses(Api):
+        def create_repo(self, **options: Any) -> str:
+            raise OSError("401")
+
+    with pytest.raises(SavingError, match="me/it: cannot be pushed: 401"):
+        net.push_to_hub("me/it", api=Refuses())
+
+
+def test_a_repository_is_fetched(
+    net: Conditioned, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's cache lies on disk: the snapshot links to blobs beside it."""
+    blobs = folder.parent / "models--me--it" / "blobs"
+    snapshot = blobs.parent / "snapshots" / "0a1b"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for path in folder.iterdir():
+        path.rename(blobs / f"hash-{path.name}")
+        (snapshot / path.name).symlink_to(f"../../blobs/hash-{path.name}")
+    asked: list[Any] = []
+
+    class Hub:
+        @staticmethod
+        def snapshot_download(repo: str, allow_patterns: list[str]) -> str:
+            asked.append((repo, sorted(allow_patterns)))
+            return str(snapshot)
+
+    monkeypatch.setattr(saving, "_hub", lambda: Hub)
+    again = Conditioned.from_pretrained("me/it", twin(net))
+    assert asked == [("me/it", FILES)]
+    assert torch.equal(run(again, "linear"), run(net, "linear"))
+    Conditioned.from_pretrained(snapshot, twin(net))
+    assert len(asked) == 1  # a folder that exists asks nobody
+
+
+def test_no_such_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Hub:
+        @staticmethod
+        def snapshot_download(repo: str, allow_patterns: list[str]) -> str:
+            raise OSError("offline")
+
+    monkeypatch.setattr(saving, "_hub", lambda: Hub)
+    with pytest.raises(SavingError, match=r"me/it: there is no such folder, .*: offline"):
+        Conditioned.from_pretrained("me/it", Backbone())
+    for name in (tmp_path / "nothing", "./x", "../x", "a/b/c", "~/x", "a b"):
+        with pytest.raises(SavingError, match="there is no such folder$"):
+            Conditioned.from_pretrained(name, Backbone())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SavingError, match="is no folder"):
+        Conditioned.from_pretrained(tmp_path / "file", Backbone())
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, net: Conditioned) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(SavingError, match="pip install huggingface_hub"):
+        Conditioned.from_pretrained("me/it", Backbone())
+    with pytest.raises(SavingError, match="pip install huggingface_hub"):
+        net.push_to_hub("me/it")
+
+
+def test_the_card_is_one_of_the_hub(folder: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "featurewise"
+    assert "film" in card.data.tags
+    for name in ("blocks.0.1", "blocks.1.1"):
+        assert f"| `{name}` | Affine() | 1 | 4 | 8 |" in card.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"check": "never"}, SavingError, "check must be one of weights, architecture, later"),
+        ({"network": 3}, KindError, "network must be a module"),
+    ],
+)
+def test_wrong_arguments(
+    folder: Path, arguments: dict[str, Any], error: type[FeaturewiseError], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        Conditioned.from_pretrained(folder, **({"network": Backbone()} | arguments))
+
+
+def test_imports_run_one_way() -> None:
+    """The conditioned network knows saving, not the other way round."""
+    assert "conditioned" not in vars(saving)
+    assert core_files.write_folder is saving.write_folder
+    assert issubclass(Linear, Configured)
