@@ -131,7 +131,7 @@ class Edit(Generic[T]):
         own, other = self.task._pair(to)
         return self._put(other, own)
 
-    def noise(self, std: float, generator: torch.Generator | None = None) -> T:
+    def noise(self, std: int | float, generator: torch.Generator | None = None) -> T:
         """Add normal noise.
 
         Noise is drawn for all numbers, so that what a number gets from a seed does not depend

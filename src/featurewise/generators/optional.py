@@ -120,7 +120,7 @@ class Optional(Starting):
 
     generator: nn.Module
 
-    def __init__(self, generator: nn.Module, drop: float = 0.1) -> None:
+    def __init__(self, generator: nn.Module, drop: int | float = 0.1) -> None:
         super().__init__()
         self.generator = of_all_sites(generator, "generator", type(self).__name__)
         if not isinstance(drop, int | float) or isinstance(drop, bool):

@@ -1,6 +1,8 @@
 """Retrofit: condition a network that knows nothing of conditioning, and undo it."""
 
+from featurewise.retrofit.adapt import adapt
 from featurewise.retrofit.advice import Advice, advice
+from featurewise.retrofit.bake import Baked, BakeReport, bake
 from featurewise.retrofit.bank import Bank, BankReport, Mixture, bank
 from featurewise.retrofit.calls import checkpoint_context
 from featurewise.retrofit.conditioned import Conditioned, condition
@@ -13,12 +15,15 @@ from featurewise.retrofit.errors import (
     SiteWarning,
     TabulationError,
 )
+from featurewise.retrofit.guidance import guide
 from featurewise.retrofit.select import Selection, Selector, Where, resolve, select
 from featurewise.retrofit.tabulate import tabulate
 
 __all__ = [
     "Advice",
     "BackboneError",
+    "BakeReport",
+    "Baked",
     "Bank",
     "BankError",
     "BankReport",
@@ -32,10 +37,13 @@ __all__ = [
     "SiteWarning",
     "TabulationError",
     "Where",
+    "adapt",
     "advice",
+    "bake",
     "bank",
     "checkpoint_context",
     "condition",
+    "guide",
     "resolve",
     "select",
     "tabulate",

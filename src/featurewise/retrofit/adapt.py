@@ -1,0 +1,159 @@
+"""``adapt``: a few gradient steps on the conditioning of a network, the network left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from featurewise.core import KindError, ShapeError, TaskRepresentation, _torch
+from featurewise.retrofit.errors import CallError
+
+T = TypeVar("T", TaskRepresentation, Tensor)
+
+
+def adapt(
+    loss: Callable[[T], Tensor],
+    start: T,
+    *,
+    steps: int,
+    lr: int | float | Tensor,
+    second_order: bool = False,
+    at: str | Sequence[str] | None = None,
+) -> T:
+    """Descend ``loss`` from ``start``: plain gradient steps, differentiable from outside.
+
+    With a task representation it is few-shot learning of FiLM parameters alone (FiT, Shysheya et
+    al. 2023); with a context vector that a generator turns into parameters, the inner loop of
+    CAVIA (Zintgraf et al. 2019, eq. 3). Nothing but ``start`` is changed, and no ``.grad`` is
+    touched. It may be used within ``torch.func`` transforms: ``vmap`` over tasks, ``grad``
+    through it; and under ``torch.no_grad``, where the result has no history.
+
+    A generator whose head is still zero gives a context no gradient; for CAVIA, draw its weights
+    small first.
+
+    Args:
+        loss: what is adapted -> a scalar, such as ``lambda t: mse(net(x, task=t), y)``. For
+            many tasks in one batch ``(B, N)`` let it be the *sum* of their losses.
+        start: a task representation, or a floating-point tensor.
+        steps: number of steps; with none, ``start`` is returned.
+        lr: size of a step; a number, or a tensor that broadcasts over ``start`` and may be learned.
+        second_order: let outer gradients pass through the inner ones. Otherwise inner gradients
+            count as constants (first-order MAML, Finn et al. 2017), and outer gradients reach
+            ``start`` and ``lr`` alone.
+        at: patterns of the sites that may change; None means all. Task representations only.
+
+    Returns:
+        What ``start`` was, adapted.
+
+    Raises:
+        KindError: a start or a step size of the wrong kind, a loss that gives no tensor, or
+            ``at`` with a tensor.
+        ShapeError: a loss that is no scalar, negative steps, or a step size that does not
+            broadcast over the start.
+        LayoutError: a pattern that matches no site.
+        CallError: a loss that does not depend on what is adapted, or inference mode.
+
+    Example:
+        >>> from featurewise.core import Affine, Layout, Site
+        >>> task = TaskRepresentation.identity(Layout((Site("a", 2, Affine()),)))
+        >>> adapt(lambda t: (t["a"]["beta"] - 1).square().sum(), task, steps=1, lr=0.5).flat
+        tensor([0., 0., 1., 1.])
+    """
+    _check(loss, start, steps, second_order)
+    flat, wrap, mask = _parts(start, at)
+    if not _torch.in_transform() and torch.is_inference_mode_enabled():
+        raise CallError("adapt takes gradients, which inference mode forbids; use torch.no_grad()")
+    rate = _rate(lr, flat)
+
+    def evaluate(flat: Tensor) -> Tensor:
+        return _scalar(loss(wrap(flat)))
+
+    for _ in range(steps):
+        stepped = flat - rate * _gradient(evaluate, flat, second_order)
+        flat = stepped if mask is None else torch.where(mask, stepped, flat)
+    adapted: T = wrap(flat)
+    return adapted
+
+
+def _gradient(loss: Callable[[Tensor], Tensor], flat: Tensor, second_order: bool) -> Tensor:
+    """Gradient of ``loss`` at ``flat``, with its own history if second order is wanted."""
+    if _torch.in_transform():  # its tensors are not autograd's
+        # Gradients are taken in there whatever the mode, which decides upon their history.
+        with torch.set_grad_enabled(second_order and torch.is_grad_enabled()):
+            gradient: Tensor = torch.func.grad(loss)(flat)
+        return gradient
+    history = second_order and torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = flat if history and flat.requires_grad else flat.detach().requires_grad_()
+        value = loss(at)
+        if not value.requires_grad:
+            raise CallError(_INDEPENDENT)
+        (found,) = torch.autograd.grad(value, at, create_graph=history, allow_unused=True)
+    if found is None:
+        raise CallError(_INDEPENDENT)
+    return found
+
+
+_INDEPENDENT = (
+    "the loss does not depend on what is adapted: pass it on, as in net(x, task=task) or "
+    "net(x, condition=context), and detach nothing on the way"
+)
+
+
+def _check(loss: object, start: object, steps: object, second_order: object) -> None:
+    if not callable(loss):
+        raise KindError(f"loss must be a function, got {type(loss).__name__}")
+    if not isinstance(start, TaskRepresentation | Tensor):
+        raise KindError(
+            f"start must be a TaskRepresentation or a tensor, got {type(start).__name__}"
+        )
+    if isinstance(start, Tensor) and not start.is_floating_point():
+        raise KindError(f"start must be floating point, got {start.dtype}")
+    if not isinstance(steps, int) or isinstance(steps, bool):
+        raise KindError(f"steps must be an integer, got {type(steps).__name__}")
+    if steps < 0:
+        raise ShapeError(f"steps must not be negative, got {steps}")
+    if not isinstance(second_order, bool):
+        raise KindError(f"second_order must be True or False, got {second_order!r}")
+
+
+def _parts(
+    start: Any, at: str | Sequence[str] | None
+) -> tuple[Tensor, Callable[[Tensor], Any], Tensor | None]:
+    """The flat tensor, what makes a ``start`` of one again, and which numbers may change."""
+    if isinstance(start, Tensor):
+        if at is not None:
+            raise KindError("at names sites; a context vector has none")
+        return start, lambda flat: flat, None
+    layout, flat = start.layout, start.flat
+    mask = None
+    if at is not None:
+        mask = start.edit(at=at).mask.to(flat.device).reshape(-1, *(1,) * (flat.ndim - 2))
+    return flat, lambda flat: TaskRepresentation(layout, flat), mask
+
+
+def _rate(lr: Any, flat: Tensor) -> Any:
+    if isinstance(lr, Tensor):
+        if not lr.is_floating_point():
+            raise KindError(f"lr must be floating point, got {lr.dtype}")
+        try:
+            lr.expand(flat.shape)
+        except RuntimeError as error:
+            raise ShapeError(
+                f"lr must broadcast over {tuple(flat.shape)}, got {tuple(lr.shape)}"
+            ) from error
+        return lr.to(flat)
+    if not isinstance(lr, int | float) or isinstance(lr, bool):
+        raise KindError(f"lr must be a number or a tensor, got {type(lr).__name__}")
+    return lr
+
+
+def _scalar(value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise KindError(f"loss must give a tensor, got {type(value).__name__}")
+    if value.ndim != 0:
+        raise ShapeError(f"loss must give a scalar, got {tuple(value.shape)}; take its sum or mean")
+    return value

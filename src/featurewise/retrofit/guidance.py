@@ -1,0 +1,157 @@
+"""``guide``: classifier-free guidance of a conditioned network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featurewise.core import KindError, ShapeError, TaskRepresentation, _torch
+from featurewise.core.film import cast, compute_dtype
+from featurewise.retrofit import calls
+from featurewise.retrofit.conditioned import Conditioned
+from featurewise.retrofit.errors import CallError
+
+
+def guide(
+    net: Conditioned,
+    *args: Any,
+    condition: Any = None,
+    task: TaskRepresentation | Tensor | None = None,
+    weight: int | float | Tensor,
+    null: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """Run a network with and without its condition, and go from one towards the other.
+
+    ``base + weight * (conditional - base)``: 0 is the base and 1 the conditional output, both
+    exactly; above 1 the condition is exaggerated. In the letters of the source, weight = 1 + w.
+    The generator should have been trained with the condition dropped now and then
+    (``generators.Optional``).
+
+    The network runs twice, once for each, and once only where the weight is the number 0 or 1:
+    two calls are right for every network, while a batch doubled along its first axis is not
+    (batch statistics, batches on other axes, inputs without one).
+
+    Args:
+        net: the conditioned network.
+        *args: positional arguments of the network.
+        condition: as in ``net(...)``.
+        task: as in ``net(...)``.
+        weight: a number, or one per row ``(B,)`` of outputs whose first axis are the rows.
+        null: another condition to start from (a negative prompt), or a ``TaskRepresentation``;
+            None is the backbone itself.
+        **kwargs: keyword arguments of the network.
+
+    Returns:
+        What the network returns, every floating-point tensor of it guided.
+
+    Raises:
+        CallError: as ``net(...)`` does; or within ``net.using``, a base that cannot be had since
+            an operation has no identity.
+        KindError: a weight that is neither a number nor a floating-point tensor, or outputs that
+            cannot be blended.
+        ShapeError: a weight that is not one number per row, or outputs of different shapes.
+
+    Source:
+        Ho & Salimans 2022, *Classifier-Free Diffusion Guidance*, eq. 6.
+
+    Example:
+        >>> from torch import nn
+        >>> from featurewise.generators import Linear, Optional
+        >>> from featurewise.retrofit import condition
+        >>> net = condition(nn.Linear(3, 4), at="", generator=Optional(Linear(2)))
+        >>> x, z = torch.randn(5, 3), torch.randn(5, 2)
+        >>> guide(net, x, condition=z, weight=3.0).shape
+        torch.Size([5, 4])
+    """
+    if not isinstance(net, Conditioned):
+        raise KindError(f"net must be a conditioned network, got {type(net).__name__}")
+    _check_weight(weight)
+    if not isinstance(weight, Tensor) and weight == 0:
+        return _base(net, null, args, kwargs)
+    conditional = net(*args, condition=condition, task=task, **kwargs)
+    if not isinstance(weight, Tensor) and weight == 1:
+        return conditional
+    return _blend(_base(net, null, args, kwargs), conditional, weight)
+
+
+def _check_weight(weight: object) -> None:
+    if isinstance(weight, Tensor):
+        if not weight.is_floating_point():
+            raise KindError(f"weight must be floating point, got {weight.dtype}")
+        if weight.ndim > 1:
+            raise ShapeError(f"weight must be a number or (B,), got {tuple(weight.shape)}")
+    elif not isinstance(weight, int | float) or isinstance(weight, bool):
+        raise KindError(f"weight must be a number or a tensor, got {type(weight).__name__}")
+    elif not math.isfinite(weight):
+        raise ShapeError(f"weight must be finite, got {weight}")
+
+
+def _base(net: Conditioned, null: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if isinstance(null, TaskRepresentation):
+        return net(*args, task=null, **kwargs)
+    if null is not None:
+        return net(*args, condition=null, **kwargs)
+    if calls.active(net._owner) is None:
+        return net.backbone(*args, **kwargs)
+    # Within `using` the backbone is conditioned, and only a call of its own can say otherwise.
+    if not net.layout.neutral:
+        raise CallError(
+            "within net.using() the base is only to be had where every operation has an identity; "
+            "call guide outside of it"
+        )
+    return net(*args, task=_identity(net), **kwargs)
+
+
+def _identity(net: Conditioned) -> TaskRepresentation:
+    start = TaskRepresentation.identity(net.layout)
+    like = next(net.backbone.parameters(), None)
+    return start if like is None else start.to(like.device)
+
+
+def _blend(base: Any, conditional: Any, weight: int | float | Tensor) -> Any:
+    mine, structure = _torch.tree_flatten(base)
+    theirs, other = _torch.tree_flatten(conditional)
+    if structure != other:
+        raise KindError(f"the outputs differ in structure: {structure} and {other}")
+    leaves = [
+        _leaf(a, b, weight, place) for place, (a, b) in enumerate(zip(mine, theirs, strict=True))
+    ]
+    return _torch.tree_unflatten(leaves, structure)
+
+
+def _leaf(base: Any, conditional: Any, weight: int | float | Tensor, place: int) -> Any:
+    if not isinstance(base, Tensor) or not isinstance(conditional, Tensor):
+        if type(base) is type(conditional) and _plain(base) and base == conditional:
+            return base
+        raise KindError(
+            f"leaf {place} of the output is a {type(conditional).__name__}, which cannot be "
+            "guided; only floating-point tensors and equal constants can"
+        )
+    if not conditional.is_floating_point():
+        raise KindError(f"leaf {place} of the output is {conditional.dtype}; it cannot be guided")
+    if base.shape != conditional.shape:
+        raise ShapeError(
+            f"leaf {place} of the output is {tuple(base.shape)} without and "
+            f"{tuple(conditional.shape)} with the condition"
+        )
+    if isinstance(weight, Tensor) and weight.ndim == 1:
+        if conditional.shape[:1] != weight.shape:
+            raise ShapeError(
+                f"weight must be a number or one per row: got {tuple(weight.shape)} for leaf "
+                f"{place} of the output, {tuple(conditional.shape)}"
+            )
+        weight = weight.reshape(-1, *(1,) * (conditional.ndim - 1))
+    compute = compute_dtype(conditional)
+    if isinstance(weight, Tensor):
+        weight = weight.to(conditional.device, compute)
+    # `lerp` is exact at both ends, which the formula as it is written is not.
+    blended = torch.lerp(cast(base, compute), cast(conditional, compute), weight)
+    return cast(blended, conditional.dtype)
+
+
+def _plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
