@@ -52,6 +52,9 @@ def names(at: object) -> list[str]:
         (lambda name, module: name.endswith("1.conv"), ["layer1.1.conv", "layer2.1.conv"]),
         (["head", "layer1.1.conv", nn.Linear], ["layer1.1.conv", "head"]),
         ("tied", ["head"]),
+        ("*", ["layer1", "layer2", "head"]),
+        ("layer1.0.*", ["layer1.0.conv", "layer1.0.bn1", "layer1.0.bn2"]),
+        ("layer1.1*", ["layer1.1"]),
     ],
 )
 def test_selectors(at: object, expected: list[str]) -> None:
