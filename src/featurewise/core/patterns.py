@@ -15,7 +15,9 @@ def expression(pattern: str) -> str:
     text = ""
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
-        if part == "**":
+        if part == "*":
+            text += "[^.]+" + ("" if last else r"\.")  # no part of a name is empty
+        elif part == "**":
             text += r"(?:[^.]+(?:\.[^.]+)*)?" if last else r"(?:[^.]+\.)*"
         else:
             text += re.escape(part).replace(r"\*", "[^.]*") + ("" if last else r"\.")

@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
 from featurewise.core import Affine, KindError, LayoutError, Operation
+from featurewise.core.patterns import expression
 from featurewise.core.site import table
 from featurewise.layers.film import FiLM
 from featurewise.retrofit.known import features_of
@@ -439,7 +440,7 @@ def count_parameters(network: nn.Module) -> int | None:
 
 def _test(selector: Selector) -> Callable[[str, nn.Module], bool]:
     if isinstance(selector, str):
-        expression = re.compile(_expression(selector))
+        expression = re.compile(expression(selector))
         return lambda name, module: expression.fullmatch(name) is not None
     if isinstance(selector, type):
         kind = _kind(selector)
@@ -456,22 +457,6 @@ def _kind(kind: object) -> type[nn.Module]:
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         raise KindError(f"expected a type of modules, got {getattr(kind, '__name__', repr(kind))}")
     return kind
-
-
-def _expression(pattern: str) -> str:
-    """Regular expression of a pattern, for whole names."""
-    parts = pattern.split(".")
-    text = ""
-    for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        if part == "*":
-            text += "[^.]+" + ("" if last else r"\.")  # no part of a name is empty
-        elif part == "**":
-            text += r"(?:[^.]+(?:\.[^.]+)*)?" if last else r"(?:[^.]+\.)*"
-        else:
-            text += re.escape(part).replace(r"\*", "[^.]*") + ("" if last else r"\.")
-    # "a.**" also means "a" itself.
-    return text.replace(r"\.(?:[^.]+(?:\.[^.]+)*)?", r"(?:\.[^.]+)*")
 
 
 def _every_name(network: nn.Module) -> dict[str, list[str]]:
