@@ -495,6 +495,19 @@ def test_the_sha_is_of_rows_and_header(tmp_path: Path) -> None:
     assert said["sha256"] == hashlib.sha256(data[start:] + said["header"].encode()).hexdigest()
 
 
+def test_saved_with_its_network(tmp_path: Path) -> None:
+    """A conditioner whose generator is a bank is saved and made again like any other."""
+    net = conditioned()
+    net.replace_generator(bank(net, torch.randn(6, 5), ids=list("abcdef"), dtype=torch.bfloat16))
+    net.save_pretrained(tmp_path / "saved")
+    backbone = network()
+    backbone.load_state_dict(net.backbone.state_dict())
+    again = Conditioned.from_pretrained(tmp_path / "saved", backbone)
+    x = torch.randn(2, 3)
+    assert torch.equal(again(x, condition=["f", "a"]), net(x, condition=["f", "a"]))
+    assert repr(again.generator) == repr(net.generator)
+
+
 # --- wrong arguments -----------------------------------------------------------------------------
 
 

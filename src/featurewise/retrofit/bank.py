@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from featurewise.core import KindError, Layout, LayoutError, ShapeError, _torch
 from featurewise.core.broadcast import shape_of
-from featurewise.generators import ConditionError
+from featurewise.generators import ConditionError, Configured
 from featurewise.generators.base import check_ids, check_range, positive
 from featurewise.retrofit.bankfile import Header, MappedRows, Writer, dtype_name, read, spans
 from featurewise.retrofit.conditioned import Conditioned
@@ -117,7 +117,7 @@ def _amount(size: int) -> str:
     return f"{size} bytes"
 
 
-class Bank(nn.Module):
+class Bank(Configured, nn.Module):
     """Task representations of many conditions, which stand where their generator stood.
 
     ``net(x, condition=ids)``: a condition is a row number, a name, or a ``Mixture``.
