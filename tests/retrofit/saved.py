@@ -21,13 +21,23 @@ from featurewise.core.files import write_bytes
 from featurewise.generators import (
     MLP,
     AdaIN,
+    Bounded,
+    BySite,
+    Damped,
     Generator,
+    Joint,
     Learned,
     Linear,
     Lookup,
+    Masked,
+    Optional,
+    ParameterDropout,
+    Product,
     Recurrent,
     SqueezeExcite,
+    Sum,
 )
+from featurewise.retrofit import Bank
 
 FIXTURES = Path(__file__).parent / "fixtures" / "conditioner-0.1"
 
@@ -59,7 +69,7 @@ TOKENS = torch.tensor([[1, 2, 3], [4, 0, 0], [5, 6, 0]])
 IDS = torch.tensor([2, 0, 1])
 
 #: Name -> (how to make the generator, its condition, the sites with their operations).
-CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, Mapping[str, fw.Operation]]] = {
+CASES: Mapping[str, tuple[Callable[[], Any], Any, Mapping[str, fw.Operation]]] = {
     "linear": (lambda: Linear(6), FLOATS, {NORMS: fw.Affine()}),
     "linear_operations": (
         lambda: Linear(6),
@@ -82,7 +92,46 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, Mapping[str, fw.Operatio
         TOKENS,
         {NORMS: fw.Affine()},
     ),
+    "sum": (
+        lambda: Sum({"floats": Linear(6), "ids": Lookup(4), "all": Learned()}),
+        {"floats": FLOATS, "ids": IDS, "all": None},
+        {NORMS: fw.Affine(raw=True)},
+    ),
+    "product": (
+        lambda: Product({"floats": MLP(6, (3,)), "ids": Lookup(4)}),
+        {"floats": FLOATS, "ids": IDS},
+        {NORMS: fw.Affine()},
+    ),
+    "joint": (
+        lambda: Joint(
+            {"floats": None, "tokens": nn.EmbeddingBag(7, 3)}, {"floats": 6, "tokens": 3}
+        ),
+        {"floats": FLOATS, "tokens": TOKENS},
+        {NORMS: fw.Affine()},
+    ),
+    "by_site": (
+        lambda: BySite({"stem": Linear(6), NORMS: Lookup(4)}),
+        {"stem": FLOATS, NORMS: IDS},
+        {"stem": fw.Scale(), NORMS: fw.Affine()},
+    ),
+    "optional": (
+        lambda: Optional(MLP(6, (3,)), drop=0.2),
+        Masked(FLOATS, torch.tensor([True, False, True])),
+        {NORMS: fw.Affine()},
+    ),
+    "damped": (lambda: Damped(Linear(6)), FLOATS, {NORMS: fw.Affine()}),
+    "bounded": (
+        lambda: Bounded(ParameterDropout(Linear(6), 0.2), gamma=(0.5, 2.0)),
+        FLOATS,
+        {NORMS: fw.Affine()},
+    ),
+    "bank": (lambda: _bank, IDS, {NORMS: fw.Affine()}),
 }
+
+
+def _bank(layout: fw.Layout) -> Bank:
+    rows = torch.linspace(-1, 1, 4 * layout.size).reshape(4, layout.size)
+    return Bank(layout, rows.half(), names=["a", "b", "c", "d"])
 
 
 def conditioned(name: str, seed: int = 0) -> fw.Conditioned:
