@@ -440,8 +440,8 @@ def count_parameters(network: nn.Module) -> int | None:
 
 def _test(selector: Selector) -> Callable[[str, nn.Module], bool]:
     if isinstance(selector, str):
-        expression = re.compile(expression(selector))
-        return lambda name, module: expression.fullmatch(name) is not None
+        compiled = re.compile(expression(selector))
+        return lambda name, module: compiled.fullmatch(name) is not None
     if isinstance(selector, type):
         kind = _kind(selector)
         return lambda name, module: isinstance(module, kind)
