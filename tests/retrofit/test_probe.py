@@ -197,6 +197,33 @@ def test_trap_8_probe_has_no_side_effects() -> None:
     assert not network.bn._forward_hooks
 
 
+class Caching(nn.Module):
+    """Keeps what it computes, as modules with tables of positions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4)
+        self.table: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.table is None:
+            self.table = torch.ones(x.shape[-1])
+            self.register_buffer("late", torch.ones(1))
+            self.seen = x
+        return self.rnn(x * self.table)[0]
+
+
+def test_attributes_that_modules_set_in_the_dry_run_are_put_back() -> None:
+    network, x = Caching(), torch.randn(5, 2, 3)
+    flat = network.rnn._flat_weights
+    condition(network, at="rnn", generator=Linear(2), example=x)
+    assert network.rnn._flat_weights is flat
+    assert all(a is b for a, b in zip(flat, network.rnn.parameters(), strict=True))
+    assert network.table is None and not hasattr(network, "seen")
+    assert list(network.buffers()) == []
+    assert type(network(x)) is Tensor
+
+
 def test_dry_run_takes_networks_of_any_device_and_of_no_memory() -> None:
     with torch.device("meta"):
         network = nn.Sequential(nn.Linear(3, 100_000), nn.ReLU(), nn.Linear(100_000, 100_000))

@@ -237,13 +237,15 @@ def dry_run(
     """Shapes of the features at the named modules, computing nothing and changing nothing.
 
     Parameters and buffers are replaced by fakes for the run: batch norms count nothing, random
-    generators stay where they were.
+    generators stay where they were. Attributes that modules set on themselves are put back, such
+    as the flat weights of recurrent modules and whatever else is cached for the next run.
 
     Raises:
         LayoutError: if the network does not run on the example, or does not run a named module.
         KindError: if a module takes or gives no floating-point tensor.
     """
     seen: dict[str, Seen] = {}
+    before = [(store, dict(store)) for module in network.modules() for store in _stores(module)]
     handles = [_watch(network.get_submodule(name), name, when, seen) for name in names]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _torch.fake_mode() as mode:
@@ -265,12 +267,27 @@ def dry_run(
     finally:
         for handle in handles:
             handle.remove()
+        for store, content in before:
+            _put_back(store, content)
     missed = [name for name in names if name not in seen]
     if missed:
         raise LayoutError(
             f"never run as modules with the example: {', '.join(missed)}; they cannot be modulated"
         )
     return seen
+
+
+def _stores(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    """Where a module keeps its attributes and its buffers."""
+    return vars(module), module._buffers
+
+
+def _put_back(store: dict[str, Any], content: dict[str, Any]) -> None:
+    for name in [name for name in store if name not in content]:
+        del store[name]
+    for name, value in content.items():
+        if name not in store or store[name] is not value:
+            store[name] = value
 
 
 def _fake(mode: FakeTensorMode, leaf: Any, devices: set[torch.device]) -> Any:
