@@ -24,7 +24,7 @@ from featurewise.retrofit.prune import prune_channels
 FOLDED: Final = "folded"
 
 
-class Report(dict[str, str]):
+class BakeReport(dict[str, str]):
     """What became of each site: ``{site: "folded" | "constant: <reason>"}``.
 
     Attributes:
@@ -62,7 +62,7 @@ class Baked(NamedTuple):
     """
 
     module: nn.Module
-    report: Report
+    report: BakeReport
 
 
 def bake(
@@ -99,7 +99,8 @@ def bake(
             whose parameters depend on the input; conditioning that was removed.
         ShapeError: parameters of more than one sample.
         LayoutError: a task of other sites.
-        KindError: an argument of the wrong kind, or a backbone that cannot be copied.
+        KindError: an argument of the wrong kind, or a backbone that cannot be copied: one whose
+            ``forward`` was replaced by a function, or that holds a lock.
 
     Example:
         >>> from featurewise.generators import Linear
@@ -163,7 +164,7 @@ class _Baking:
     values: dict[str, dict[str, Tensor]]
     shared: Set[int]  # parameters that several modules hold
     read: dict[nn.Module, str]  # modules whose weights the code of others reads, and which code
-    report: Report
+    report: BakeReport
     dead: dict[str, Tensor]  # features that are zero whatever the input, by site
 
     @classmethod
@@ -171,7 +172,7 @@ class _Baking:
         network = _copied(net.backbone)
         hooks = {handle.id for handle in net._handles}
         values = net.layout.split(flat)
-        return cls(network, hooks, values, _shared(network), _read(network), Report(), {})
+        return cls(network, hooks, values, _shared(network), _read(network), BakeReport(), {})
 
     def bake(self, site: Site) -> None:
         """Fold one site, or leave a constant layer there."""
@@ -181,9 +182,10 @@ class _Baking:
         values = self.values[site.name]
         try:
             change = modulation(site, values)
+            self._note_dead(site, change)
             if not change.nothing:
                 self._check_calls(module, site, list(hooks), key)
-            self._apply(module, site, key, change, fold(module, site, change, self.shared))
+            self._apply(module, site, key, fold(module, site, change, self.shared))
         except Unfit as reason:
             self.report[site.name] = f"constant: {reason}"
             own = {name: self._beside(module, value) for name, value in values.items()}
@@ -197,9 +199,7 @@ class _Baking:
         if others or (site.when == "input" and module._forward_hooks):
             raise Unfit("hooks of others lie between the features and the weights")
 
-    def _apply(
-        self, module: nn.Module, site: Site, key: int, change: Modulation, folded: Fold
-    ) -> None:
+    def _apply(self, module: nn.Module, site: Site, key: int, folded: Fold) -> None:
         like = self._like(module)
         rounded = {n: _rounded(module, n, v, like) for n, v in folded.parameters.items()}
         for name, parameter in rounded.items():
@@ -208,7 +208,6 @@ class _Baking:
         if folded.left is None:
             self.report[site.name] = FOLDED
             _remove_hook(module, key)
-            self._note_dead(site, change)
             return
         scaled = "; its scale is folded" if folded.parameters else ""
         self.report[site.name] = f"constant: {folded.why}{scaled}"
@@ -248,6 +247,12 @@ def _copied(network: nn.Module) -> nn.Module:
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
+    for name, module in network.named_modules():
+        if isinstance(vars(module).get("forward"), types.FunctionType):
+            raise KindError(
+                f"forward of module '{name}' was replaced by a function, which a copy would share "
+                "with the original; undo the replacement, or make it a method"
+            )
     try:
         return copy.deepcopy(network, results)
     except (RuntimeError, TypeError) as error:

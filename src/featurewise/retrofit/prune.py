@@ -37,7 +37,7 @@ def prune_channels(
 
     Args:
         network: changed in place.
-        dead: ``(C,)`` booleans by site whose modulation is folded.
+        dead: ``(C,)`` booleans by site: which of the features it gives are zero.
         read: modules whose weights the code of others uses.
 
     Returns:
