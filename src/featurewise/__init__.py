@@ -18,13 +18,24 @@ from featurewise.core import (
 )
 from featurewise.generators import MLP, Linear, Lookup, Recurrent
 from featurewise.layers.film import FiLM
-from featurewise.retrofit import Conditioned, condition
+from featurewise.retrofit import (
+    Bank,
+    Conditioned,
+    adapt,
+    advice,
+    bake,
+    bank,
+    condition,
+    guide,
+    select,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
     "Affine",
+    "Bank",
     "Conditioned",
     "FiLM",
     "Gate",
@@ -36,6 +47,12 @@ __all__ = [
     "Shift",
     "Site",
     "TaskRepresentation",
+    "adapt",
+    "advice",
+    "bake",
+    "bank",
     "condition",
     "film",
+    "guide",
+    "select",
 ]
