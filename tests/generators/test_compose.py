@@ -146,7 +146,7 @@ def test_shared_and_positional_conditions_meet() -> None:
     for wrong in (vectors(5, 2), vectors(1, 2)):
         with pytest.raises(ShapeError, match="different rows or positions: 'a'"):
             total({"a": a, "b": wrong, "c": c})
-    for wrong in (vectors(4, 3, 5, 1), vectors(4, 3, 6)):
+    for wrong in (vectors(4, 3, 5, 1), vectors(4, 3, 6), vectors(1, 3)):
         with pytest.raises(ShapeError, match="different rows or positions"):
             two({"a": c, "b": wrong})
 
@@ -198,8 +198,14 @@ def test_product_of_half_precision_is_computed_in_float32() -> None:
     a, b = (torch.randn(2, 2).bfloat16() for _ in range(2))
     flat = product({"a": a, "b": b})
     alone = [layout.split(product.parts[n](z).double())["a"] for n, z in (("a", a), ("b", b))]
-    beta = (1 + alone[1]["gamma"]) * alone[0]["beta"] + alone[1]["beta"]
-    torch.testing.assert_close(layout.split(flat)["a"]["beta"].double(), beta, rtol=1e-6, atol=1e-6)
+    one, two = alone
+    expected = {
+        "gamma": one["gamma"] + two["gamma"] + one["gamma"] * two["gamma"],
+        "beta": (1 + two["gamma"]) * one["beta"] + two["beta"],
+    }
+    for name, value in layout.split(flat)["a"].items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

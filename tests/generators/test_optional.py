@@ -100,6 +100,16 @@ def test_exact_in_other_dtypes(dtype: torch.dtype) -> None:
     assert torch.equal(flat[0], LAYOUT.start().to(dtype))
 
 
+def test_autocast_keeps_the_dtype_that_the_generator_gives() -> None:
+    optional = Optional(Linear(5))
+    optional.bind(LAYOUT)
+    z, present = torch.randn(2, 5), torch.tensor([False, True])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        flat, alone = optional(Masked(z, present)), optional(z)
+    assert flat.dtype == alone.dtype == torch.bfloat16
+    assert torch.equal(flat[0], LAYOUT.start().bfloat16())
+
+
 def test_dropout_in_training_is_per_row_and_of_the_given_rate() -> None:
     optional = away(Lookup(3), drop=0.3).train()
     ids = torch.randint(3, (20_000,))
@@ -237,6 +247,8 @@ def test_wrong_inputs() -> None:
         optional(Masked(torch.ones(3, 5).double(), torch.tensor([True, False])))
     with pytest.raises(ShapeError):
         optional(Masked(torch.ones(3, 4).double(), torch.tensor([True] * 3)))
+    with pytest.raises(KindError, match="present is on meta, the generator is on cpu"):
+        optional(Masked(torch.ones(1, 5).double(), torch.tensor([True], device="meta")))
 
 
 @pytest.mark.traced

@@ -208,7 +208,7 @@ class BySite(Starting):
             pattern = owners[site.name]
             span = self.layouts[pattern].span(site.name)
             place = self.patterns.index(pattern)
-            if self._runs and self._runs[-1][::2] == (place, span.start):
+            if self._runs and self._runs[-1][0] == place:  # its sites follow each other
                 self._runs[-1] = (place, self._runs[-1][1], span.stop)
             else:
                 self._runs.append((place, span.start, span.stop))

@@ -144,7 +144,7 @@ class Optional(Starting):
             LayoutError: if no layout is bound.
             ShapeError: if ``present`` has not one boolean per row.
             ConditionError: as the generator does.
-            KindError: as the generator does.
+            KindError: ``present`` on another device; or as the generator does.
         """
         layout, start = self._bound_start()
         if condition is None:
@@ -152,6 +152,10 @@ class Optional(Starting):
         present: Tensor | None = None
         if isinstance(condition, Masked):
             present = condition.present
+            if present.device != start.device:
+                raise KindError(
+                    f"present is on {present.device}, the generator is on {start.device}"
+                )
             condition = _readable(condition.condition, present)
         flat = flat_parameters(self.generator(condition), layout)
         if present is not None:
