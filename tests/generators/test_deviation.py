@@ -103,6 +103,8 @@ def test_half_precision_is_measured_in_float32() -> None:
     layout = Layout((Site("a", LAYOUT.size, Scale()),))
     assert deviation(flat, layout).dtype == torch.float32
     assert float(deviation(flat, layout)) == 2.0**-18  # 1 + 2^-9 is one in bfloat16
+    shift = Layout((Site("a", LAYOUT.size, Shift()),))
+    assert deviation(flat, shift).dtype == torch.float32
 
 
 def test_under_vmap() -> None:

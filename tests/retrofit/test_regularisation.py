@@ -155,6 +155,7 @@ def test_what_the_page_says_holds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_table() -> None:
     print("\n| generator | train | held out, seeds 0, 1, 2 | mean |\n|---|---|---|---|")
     plain = [
