@@ -115,6 +115,7 @@ class Two(nn.Module):
         self.norm = nn.LayerNorm(4, elementwise_affine=False)
         self.drop = nn.Dropout(0.5)
         self.act = nn.GELU()
+        self.passing = Passing(4, 4)
         self.mlp = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Dropout(0.1))
         self.gain = nn.Parameter(torch.ones(4))
         self.table = nn.Embedding(9, 4)
@@ -139,6 +140,18 @@ def rolled(m: Two, x: Tensor) -> Tensor:
 def twice(m: Two, x: Tensor) -> Tensor:
     x = x + m.a(x)
     return x + m.a(x)
+
+
+class Passing(nn.Linear):
+    """Has parameters and, here, lets its input through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def sum_of_sums(m: Two, x: Tensor) -> Tensor:
+    h = m.b(x)
+    return x + (h + m.a(h))
 
 
 def long_skip(m: Two, x: Tensor) -> Tensor:
@@ -170,6 +183,8 @@ RUNS: dict[str, tuple[Any, list[str]]] = {
     "side by side, summed first": (lambda m, x: m.c(m.a(x)) + m.b(x) + x, ["b", "c"]),
     "one module twice": (twice, ["a"]),
     "residual within residual": (long_skip, ["a", "c"]),
+    "a residual sum is no module": (sum_of_sums, ["a"]),
+    "what lets its input through": (lambda m, x: x + m.passing(m.a(x)), ["a"]),
     # and what is none
     "a sum of equals": (lambda m, x: m.a(x) + m.b(x), []),
     "twice itself": (lambda m, x: m.a(x) + m.a(x), []),
@@ -271,6 +286,20 @@ def test_transformer_encoder(training: bool, batch_first: bool, norm_first: bool
     expected = [f"layers.{i}.self_attn" for i in (0, 1)]
     assert attention(net, x) == expected
     assert ends(net, x) == sorted([*expected, "layers.0.linear2", "layers.1.linear2"])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_attention_that_projects_itself_is_not_what_follows(training: bool) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+            self.norm = nn.LayerNorm(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.attention(x, x, x, need_weights=False)[0])
+
+    assert attention(Normed().train(training), torch.randn(2, 5, 16)) == ["attention"]
 
 
 def test_transformer_decoder_attends_twice() -> None:

@@ -66,10 +66,9 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Walk:
-    """A walk back to the ends of a branch: sums to stop at, sums passed, places seen."""
+    """A walk back to the ends of a branch: sums to stop at, places seen."""
 
     stop: set[int]
-    passed: set[int]
     seen: set[tuple[int, int]]
 
 
@@ -118,16 +117,15 @@ class Trace:
             parts = self._direct(number) or self._further(number, residual)
             if parts is not None:
                 residual[number] = parts
-        passed: set[int] = set()
         found = [
             name
             for skip, branch in residual.values()
-            for name in self._branch(skip, branch, set(residual), passed)
+            for name in self._branch(skip, branch, set(residual))
         ]
-        for number in (n for n in sums if n not in residual and n not in passed):
+        for number in (n for n in sums if n not in residual):
             parts = self._projected(number)
             if parts is not None:
-                found += self._branch(*parts, set(sums), passed)
+                found += self._branch(*parts, set(sums))
         return list(dict.fromkeys(found))
 
     def attention_outputs(self) -> list[str]:
@@ -173,9 +171,9 @@ class Trace:
     def _steps(self, ancestors: int) -> int:
         return sum(self._values[n].computed for n in _bits(ancestors))
 
-    def _branch(self, skip: int, branch: int, stop: set[int], passed: set[int]) -> list[str]:
+    def _branch(self, skip: int, branch: int, stop: set[int]) -> list[str]:
         """Modules that make the term ``branch`` and were not yet run for ``skip``."""
-        ends = self._ends(branch, -1, _Walk(stop, passed, set()))
+        ends = self._ends(branch, -1, _Walk(stop, set()))
         before = self._values[skip].ancestors
         return [self._calls[call].name for value, call in ends if not before >> value & 1]
 
@@ -186,7 +184,7 @@ class Trace:
             calls = [c for c in self._returned.get(number, ()) if self._within(c, outer)]
             if calls:
                 return self._ends(number, calls[-1], walk) or [(number, calls[-1])]
-            if number in walk.stop or (outer >= 0 and number < self._calls[outer].first):
+            if number in walk.stop:
                 return []
             value = self._values[number]
             if len(value.like) != 1:
@@ -197,7 +195,6 @@ class Trace:
     def _beyond(self, number: int, value: _Value, outer: int, walk: _Walk) -> list[tuple[int, int]]:
         """Both terms of a sum; of other things the latest that a module made."""
         if len(value.like) == 2 and _adds(value):
-            walk.passed.add(number)
             return [end for n in value.like for end in self._ends(n, outer, walk)]
         back = (self._ends(n, outer, walk) for n in sorted(value.like, reverse=True))
         return next((ends for ends in back if ends), [])
@@ -336,8 +333,8 @@ def _adds(value: _Value) -> bool:
 
 
 def _whole(value: _Value) -> bool:
-    """Whether the operator is an attention with its projections, or a layer around one."""
-    return "multi_head_attention" in value.operator or "encoder_layer" in value.operator
+    """Whether the operator is an attention with its projections, as torch fuses them."""
+    return "multi_head_attention" in value.operator
 
 
 def _bits(number: int) -> Iterator[int]:
