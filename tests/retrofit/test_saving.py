@@ -148,6 +148,17 @@ def test_of_another_dtype(name: str, dtype: torch.dtype, tmp_path: Path) -> None
         assert torch.equal(theirs[key], tensor)
 
 
+def test_of_several_dtypes_and_with_buffers_that_are_not_saved(tmp_path: Path) -> None:
+    mixed, whole = conditioned("mlp"), conditioned("optional").double()
+    mixed.generator.get_submodule("encoder").half()
+    for name, net in (("mixed", mixed), ("whole", whole)):
+        net.save_pretrained(tmp_path / name)
+        again = Conditioned.from_pretrained(tmp_path / name, twin(net), check="architecture")
+        for kind in ("named_parameters", "named_buffers"):
+            mine, theirs = (dict(getattr(n.generator, kind)()) for n in (net, again))
+            assert {k: t.dtype for k, t in mine.items()} == {k: t.dtype for k, t in theirs.items()}
+
+
 def test_generator_and_backbone_of_different_dtypes(tmp_path: Path) -> None:
     net = conditioned("linear")
     net.generator.double()
