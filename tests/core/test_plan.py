@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -42,6 +43,16 @@ class Doubled(Affine):
 
     def scale_shift(self, values: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         return 2.0 + values["gamma"], 3.0 * values["beta"]
+
+
+@dataclass(frozen=True)
+class Clipped(Affine):
+    """A user's own that does more than scale and shift."""
+
+    def apply(
+        self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
+    ) -> Tensor:
+        return super().apply(x, values, axis, batch_axis).clamp(-0.1, 0.1)
 
 
 def layout_of(operations: list[Operation]) -> Layout:
@@ -100,6 +111,14 @@ def test_sites_that_are_no_scale_and_shift_leave_the_others_in_place() -> None:
     torch.testing.assert_close(found[1][1], named["b"]["beta"])
     assert found[3][0] is None
     torch.testing.assert_close(found[3][1], named["d"]["beta"])
+
+
+def test_an_operation_that_applies_itself_is_left_to_do_so() -> None:
+    layout = layout_of([Clipped(), Affine()])
+    found = Plan(layout).pairs(torch.randn(2, layout.size))
+    assert found is not None
+    assert found[0] is None
+    assert found[1] is not None
 
 
 def test_gradients() -> None:

@@ -104,7 +104,9 @@ def _kind(site: Site) -> str:
     if _offset(operation) is not None:
         return type(operation).__name__.lower()
     vectors = all(len(p.shape) == 1 for p in site.parameters.values())
-    return "other" if isinstance(operation, Diagonal) and vectors else "none"
+    # A subclass that applies itself in another way is no plain scale and shift.
+    plain = isinstance(operation, Diagonal) and type(operation).apply is Diagonal.apply
+    return "other" if plain and vectors else "none"
 
 
 def _offsets(site: Site) -> list[float]:
