@@ -101,3 +101,8 @@ def test_wrong_counts(count: int) -> None:
 def test_counts_of_the_wrong_kind(count: Any) -> None:
     with pytest.raises(KIND, match="count"):
         Lookup(count)
+
+
+def test_ids_under_vmap() -> None:
+    lookup, ids = _lookup(), torch.tensor([2, 0, 2])
+    assert torch.equal(torch.func.vmap(lookup)(ids), lookup(ids))

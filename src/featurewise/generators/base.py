@@ -10,7 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import KindError, Layout, LayoutError, ShapeError, Site, TaskRepresentation
+from featurewise.core import (
+    KindError,
+    Layout,
+    LayoutError,
+    ShapeError,
+    Site,
+    TaskRepresentation,
+    _torch,
+)
 from featurewise.generators.config import Configured
 from featurewise.generators.errors import ConditionError, GeneratorError
 
@@ -269,7 +277,8 @@ def check_range(ids: Tensor, count: int, name: str) -> None:
     Reads values, so it is skipped where that would break a graph or stall another device, whose
     own assertion catches such ids.
     """
-    if torch.compiler.is_compiling() or ids.device.type != "cpu" or ids.numel() == 0:
+    unreadable = torch.compiler.is_compiling() or _torch.in_transform()
+    if unreadable or ids.device.type != "cpu" or ids.numel() == 0:
         return
     low, high = (int(n) for n in torch.aminmax(ids))
     if low < 0 or high >= count:
