@@ -159,7 +159,7 @@ def film_by_hand(place: Place, gamma: Tensor, beta: Tensor) -> Callable[..., Any
         shape = [1] * x.ndim
         shape[place.axis], shape[place.batch_axis] = gamma.shape[1], gamma.shape[0]
         order = place.axis % x.ndim < place.batch_axis
-        g, b = ((v.T if order else v).reshape(shape) for v in (gamma, beta))
+        g, b = ((v.T if order else v).float().reshape(shape) for v in (gamma, beta))
         y = ((1 + g) * x + b).to(x.dtype)
         if place.pick is None:
             return y
