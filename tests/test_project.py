@@ -17,7 +17,12 @@ SOURCE = ROOT / "src/featurewise"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 MODULES = sorted(SOURCE.rglob("*.py"))
-SHIPPED = [*MODULES, *sorted((ROOT / "benchmarks").rglob("*.py")), ROOT / "docs/figures.py"]
+SHIPPED = [
+    *MODULES,
+    *sorted((ROOT / "benchmarks").rglob("*.py")),
+    *sorted((ROOT / "examples").rglob("*.py")),
+    *sorted((ROOT / "docs").rglob("*.py")),
+]
 
 #: Importing these, or calling them, can run code found in a file.
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -42,7 +47,7 @@ UNWANTED = {
     "an unfinished mark": r"\b(?:TOD[O]|FIXM[E]|XX[X]|NotImplementedErro[r])\b",
 }
 TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".txt", ".js", ".css", ".html", ".json"}
-FOLDERS = ("src", "tests", "benchmarks", "docs", ".ci")
+FOLDERS = ("src", "tests", "benchmarks", "examples", "docs", ".ci")
 
 
 def name_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -226,6 +227,18 @@ def flat_parameters(output: object, layout: Layout) -> Tensor:
         )
     layout.check(output)
     return output
+
+
+def needs_condition(generator: nn.Module) -> bool:
+    """Whether a generator, or any module in its place, cannot be called without an argument."""
+    try:
+        signature = inspect.signature(generator.forward)
+    except (TypeError, ValueError):
+        return True
+    return any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in signature.parameters.values()
+    )
 
 
 def along_features(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

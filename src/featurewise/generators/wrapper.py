@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -10,7 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.core import KindError, Layout
-from featurewise.generators.base import LocalGenerator, _Bound, flat_parameters, unbound
+from featurewise.generators.base import (
+    LocalGenerator,
+    _Bound,
+    flat_parameters,
+    needs_condition,
+    unbound,
+)
 from featurewise.generators.errors import ConditionError
 
 
@@ -72,7 +77,7 @@ class Wrapper(_Bound, ABC):
     def _inner(self, condition: Any) -> object:
         if condition is not None or isinstance(self.generator, _Bound):
             return self.generator(condition)  # ours say themselves that a condition is missing
-        if _takes_argument(self.generator):
+        if needs_condition(self.generator):
             raise ConditionError(f"{type(self.generator).__name__} needs a condition, got None")
         return self.generator()
 
@@ -91,15 +96,3 @@ class Wrapper(_Bound, ABC):
 def along(vector: Tensor, flat: Tensor) -> Tensor:
     """View ``(N,)`` or ``(B, N)`` so that it broadcasts over ``(B, N, *positions)``."""
     return vector.reshape(tuple(vector.shape) + (1,) * (flat.ndim - max(vector.ndim, 2)))
-
-
-def _takes_argument(module: nn.Module) -> bool:
-    """Whether a module cannot be called without an argument."""
-    try:
-        signature = inspect.signature(module.forward)
-    except (TypeError, ValueError):
-        return True
-    return any(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in signature.parameters.values()
-    )

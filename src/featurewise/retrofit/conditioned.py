@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from featurewise.core import (
 )
 from featurewise.core.plan import Plan
 from featurewise.generators import LocalGenerator
+from featurewise.generators.base import needs_condition
 from featurewise.retrofit import calls, saving
 from featurewise.retrofit.calls import Call, Owner
 from featurewise.retrofit.errors import CallError, SavingError, SiteWarning
@@ -162,7 +162,7 @@ class Conditioned(nn.Module):
         self.layout = layout
         self._owner = Owner()
         self._plan = Plan(layout)
-        self._conditional = _needs_argument(generator)
+        self._conditional = needs_condition(generator)
         self._checked = checked
         self._removed = False
         self._handles: list[RemovableHandle] = [
@@ -273,7 +273,7 @@ class Conditioned(nn.Module):
         """
         before = self.generator
         self.generator = _bound(generator, self.layout, self.backbone)
-        self._conditional = _needs_argument(self.generator)
+        self._conditional = needs_condition(self.generator)
         return before
 
     def save_pretrained(self, folder: str | Path, *, statistics: bool = True) -> None:
@@ -442,18 +442,6 @@ def _never_reached(sites: list[str]) -> str:
         f"never reached in this call: {', '.join(sites)}; a module whose forward is not called as "
         "a module (out_proj of MultiheadAttention, x.forward()) cannot be modulated; a site in a "
         "block compiled by itself is not seen, and all is well"
-    )
-
-
-def _needs_argument(generator: nn.Module) -> bool:
-    """Whether a generator cannot be called without a condition."""
-    try:
-        signature = inspect.signature(generator.forward)
-    except (TypeError, ValueError):
-        return True
-    return any(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in signature.parameters.values()
     )
 
 
