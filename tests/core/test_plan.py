@@ -38,7 +38,7 @@ OPERATIONS: list[Operation] = [
 
 
 @dataclass(frozen=True)
-class Doubled(Affine):
+class TwiceAsMuch(Affine):
     """A user's own: the plan must not take it for its parent."""
 
     def scale_shift(self, values: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
@@ -46,7 +46,7 @@ class Doubled(Affine):
 
 
 @dataclass(frozen=True)
-class Clipped(Affine):
+class ClippedAffine(Affine):
     """A user's own that does more than scale and shift."""
 
     def apply(
@@ -83,7 +83,7 @@ def assert_pairs(found: object, expected: list[tuple[Tensor | None, Tensor | Non
 @pytest.mark.parametrize("shape", [(), (4,), (0,)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_all_sites_at_once(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    layout = layout_of([*OPERATIONS, Doubled(), *reversed(OPERATIONS)])
+    layout = layout_of([*OPERATIONS, TwiceAsMuch(), *reversed(OPERATIONS)])
     flat = torch.randn(*shape, layout.size).to(dtype)
     plan = Plan(layout)
     for _ in range(2):  # the second time the offsets are kept
@@ -114,7 +114,7 @@ def test_sites_that_are_no_scale_and_shift_leave_the_others_in_place() -> None:
 
 
 def test_an_operation_that_applies_itself_is_left_to_do_so() -> None:
-    layout = layout_of([Clipped(), Affine()])
+    layout = layout_of([ClippedAffine(), Affine()])
     found = Plan(layout).pairs(torch.randn(2, layout.size))
     assert found is not None
     assert found[0] is None

@@ -586,7 +586,7 @@ def test_a_bag_keeps_the_shift() -> None:
 
 
 @dataclass(frozen=True)
-class Clipped(Shift):
+class ClippedShift(Shift):
     """A shift that is no shift."""
 
     def apply(
@@ -597,11 +597,11 @@ class Clipped(Shift):
 
 def test_an_operation_that_applies_itself_stays() -> None:
     net = condition(
-        nn.Sequential(nn.Linear(6, 6)), at="0", operation=Clipped(), generator=Linear(4)
+        nn.Sequential(nn.Linear(6, 6)), at="0", operation=ClippedShift(), generator=Linear(4)
     )
     task, x = some_task(net), tokens()
     plain, report = bake(net, task=task)
-    assert "Clipped() is not a scale and a shift" in report["0"]
+    assert "ClippedShift() is not a scale and a shift" in report["0"]
     assert torch.equal(plain(x), net.layout["0"].modulate(net.backbone(x), task["0"]))
 
 

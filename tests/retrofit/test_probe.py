@@ -20,6 +20,7 @@ from featurewise.core import (
 from featurewise.generators import Linear
 from featurewise.layers.film import FiLM
 from featurewise.retrofit import condition
+from featurewise.retrofit.known import Features, features_of
 from featurewise.retrofit.probe import find_sites
 
 FILM = Affine()
@@ -279,3 +280,10 @@ def test_what_can_never_be_a_site() -> None:
         site_of(nn.Embedding(3, 4), torch.randint(3, (2,)), when="input")
     with pytest.raises(ShapeError, match="axis=3 is no axis"):
         site_of(nn.ReLU(), torch.randn(2, 3), axis=3)
+
+
+def test_the_linear_map_of_gpt2_tells_its_features() -> None:
+    transformers = pytest.importorskip("transformers")
+    block = transformers.pytorch_utils.Conv1D(12, 4)  # 4 in, 12 out
+    assert features_of(block, "output") == Features(12, -1)
+    assert features_of(block, "input") == Features(4, -1)

@@ -97,6 +97,8 @@ def features_of(module: nn.Module, when: str) -> Features | None:
     """
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and when == "output":
         return Features(module.embedding_dim, -1)
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # a linear map of transformers
+        return _last("nf", "nx")(module, when)
     for types, rule in _RULES:
         if isinstance(module, types):
             return rule(module, when)
