@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check format bench docs serve figures clean
+.PHONY: help demo test slow matrix check format bench docs serve figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,13 @@ test: $(STAMP) ## all tests that take minutes, not hours
 
 slow: $(STAMP) ## long training, soak and fuzz tests
 	$(BIN)/python -m pytest -m slow --timeout 7200
+
+# timm needs torchvision, whose build for a GPU breaks other packages on a torch without one: both
+# stay apart, and the tests declare the operators that torchvision fails to.
+matrix: $(STAMP) ## run every network every way, write docs/matrix.md
+	test -d build/timm || $(BIN)/python -m pip install --disable-pip-version-check --no-deps \
+	  --target build/timm timm==1.0.31 torchvision==0.28.0
+	PYTHONPATH=build/timm $(BIN)/python docs/matrix.py
 
 check: $(STAMP) ## format, lint, types, import arrows, house rules
 	$(BIN)/ruff format --check .

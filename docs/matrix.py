@@ -1,4 +1,4 @@
-"""Run the compatibility tests and write what they found: ``python docs/matrix.py``."""
+"""Run the compatibility tests and write what they found: ``make matrix``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Results = Mapping[tuple[str, str], str]  # (capability, network) -> "pass", or w
 HEAD = """\
 # Which networks, and how
 
-Written by `python docs/matrix.py` from a run of the tests in `tests/retrofit/matrix`. The networks
+Written by `make matrix` from a run of the tests in `tests/retrofit/matrix`. The networks
 are small and have random weights; their generators are away from the identity. Each cell compares
 the conditioned network with a truth that uses nothing of the library: the same network with hooks
 that compute γ·x + β by hand.
@@ -38,7 +38,7 @@ error instead of giving wrong numbers.
 def run() -> dict[tuple[str, str], str]:
     """Every cell, from a run of all tests of the folder; several tests of a cell are merged."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", "-q", "--timeout", "1800", TESTS]
+        command = [sys.executable, "-m", "pytest", "-n", "2", "-q", "--timeout", "1800", TESTS]
         environment = {**os.environ, "FEATUREWISE_MATRIX": folder, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, cwd=ROOT, env=environment, check=False)
         lines = [line for path in Path(folder).glob("*.jsonl") for line in path.open()]

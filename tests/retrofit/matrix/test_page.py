@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 def published() -> str:
     page = DOCS / "matrix.md"
     if not page.exists():
-        pytest.skip("no page yet: python docs/matrix.py")
+        pytest.skip("no page yet: make matrix")
     return page.read_text()
 
 
