@@ -187,7 +187,8 @@ def test_every_dependency_is_pinned() -> None:
     wanted = PROJECT["dependencies"] + extras
     missing = [w for w in wanted if plain(re.split(r"[\[<>=~!; ]", w)[0]) not in pinned]
     assert not missing, f"constraints.txt does not pin {missing}"
-    loose = [line for line in lines if line and line[0] != "#" and "==" not in line]
+    exact = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
+    loose = [line for line in lines if line and line[0] != "#" and not exact.fullmatch(line)]
     assert not loose, f"constraints.txt pins no version of {loose}"
 
 
