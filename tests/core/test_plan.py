@@ -121,6 +121,15 @@ def test_an_operation_that_applies_itself_is_left_to_do_so() -> None:
     assert found[1] is not None
 
 
+def test_what_is_only_passed_on_keeps_every_bit() -> None:
+    layout = layout_of([Shift(), Affine(raw=True), Affine()])
+    found = Plan(layout).pairs(torch.full((layout.size,), -0.0))
+    assert found is not None
+    kept = [found[0][1], *found[1], found[2][1]]
+    assert all(bool(torch.signbit(t).all()) for t in kept)
+    assert torch.equal(found[2][0], torch.ones(5))
+
+
 def test_gradients() -> None:
     layout = layout_of(OPERATIONS)
     flat = torch.randn(2, layout.size, dtype=torch.float64, requires_grad=True)

@@ -461,3 +461,25 @@ def test_without_the_samples_nothing_is_guessed() -> None:
     with pytest.raises(TabulationError, match="number of samples is not known"):
         net(torch.randn(1, 3), z=0.5, condition=torch.tensor([0]))
     assert net(torch.randn(4, 3), z=torch.zeros(4, 1), condition=torch.tensor(0)).shape == (4, 3)
+
+
+class Signed(nn.Module):
+    """Tells the sign of a zero, which equality does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adaptive = nn.Embedding(2, 3)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return x.sum() * 0 + torch.copysign(torch.ones(()), self.adaptive(label))
+
+
+def test_the_sign_of_a_zero_is_kept() -> None:
+    network = Signed()
+    with torch.no_grad():
+        network.adaptive.weight.copy_(torch.tensor([[0.0, -0.0, 1.0], [-0.0, 0.0, -1.0]]))
+    todo = [{"label": torch.tensor([i])} for i in range(2)]
+    net = tabulate(network, "adaptive", todo, example=torch.randn(1, 4))
+    for i, run in enumerate(todo):
+        found = net(torch.randn(1, 4), **run, condition=torch.tensor([i]))
+        assert torch.equal(found, network(torch.randn(1, 4), **run))

@@ -111,9 +111,10 @@ def _kind(site: Site) -> str:
 
 def _offsets(site: Site) -> list[float]:
     """What is added to the raw parameters of a site, number by number."""
-    offset = _offset(site.operation) or 0.0
+    # Negative zero is the one number whose addition changes no bit, not even of a negative zero.
+    offset = _offset(site.operation) or -0.0
     return [
-        offset if name == "gamma" else 0.0
+        offset if name == "gamma" else -0.0
         for name, p in site.parameters.items()
         for _ in range(math.prod(p.shape))
     ]
