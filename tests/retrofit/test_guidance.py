@@ -59,6 +59,21 @@ def test_both_ends_are_exact(net: Conditioned, dtype: torch.dtype) -> None:
     torch.testing.assert_close(rows[2], (2 * conditional.float() - base.float())[2].to(dtype))
 
 
+@pytest.mark.parametrize("each", [False, True])
+def test_half_precision_is_blended_in_float32(net: Conditioned, each: bool) -> None:
+    """7.3 in bfloat16 would be 7.3125, and the difference of two outputs would be rounded."""
+    net.to(torch.bfloat16)
+    x, z = (part.to(torch.bfloat16) for part in inputs())
+    base, conditional = net.backbone(x).double(), net(x, condition=z).double()
+    expected = (base + 7.3 * (conditional - base)).to(torch.bfloat16)
+    weight = torch.full((3,), 7.3) if each else 7.3
+    found = guide(net, x, condition=z, weight=weight)
+    assert found.dtype == torch.bfloat16
+    # One rounding: at most one step of bfloat16 where float32 lands beside a tie.
+    assert float((found != expected).float().mean()) <= 0.1
+    torch.testing.assert_close(found, expected, rtol=2**-8, atol=0.0)
+
+
 def test_one_run_where_one_will_do(net: Conditioned) -> None:
     x, z = inputs()
     runs = []

@@ -58,6 +58,33 @@ def register_pytree(
     )
 
 
+def register_record(cls: type[Any], names: list[str], name: str) -> None:
+    """Make a frozen dataclass whose fields are all children a pytree.
+
+    Args:
+        cls: the class.
+        names: its fields, in order.
+        name: as in ``register_pytree``.
+    """
+
+    def unflatten(children: list[Any], context: Any) -> Any:
+        # Transforms put placeholders in the place of tensors: no checks here.
+        made = object.__new__(cls)
+        for field, child in zip(names, children, strict=True):
+            object.__setattr__(made, field, child)
+        return made
+
+    register_pytree(
+        cls,
+        lambda value: ([getattr(value, field) for field in names], None),
+        unflatten,
+        names,
+        name,
+        lambda context: None,
+        lambda context: None,
+    )
+
+
 def tree_flatten(tree: Any) -> tuple[list[Any], Any]:
     """Leaves of a nest of containers, and the structure that puts them back together."""
     return _pytree.tree_flatten(tree)

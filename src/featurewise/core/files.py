@@ -59,9 +59,9 @@ def write_folder(folder: str | Path, files: Mapping[str, bytes]) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync(sibling)
+        sync_folder(sibling)
         _exchange(sibling, folder, old)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(sibling, ignore_errors=True)
 
@@ -80,7 +80,7 @@ def _exchange(new: Path, folder: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Return once the names in ``folder`` are on the disk, where the system can tell."""
     if os.name != "posix":
         return

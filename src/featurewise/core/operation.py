@@ -138,6 +138,11 @@ class Diagonal(Operation):
     (applying it, folding it into adjacent weights, caching it) is then had for nothing.
     """
 
+    @property
+    def plain(self) -> bool:
+        """Whether its scale and shift are all it does: a subclass may apply itself otherwise."""
+        return type(self).apply is Diagonal.apply
+
     @abstractmethod
     def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Factor and term of each feature, computed in float32 at least.

@@ -35,7 +35,7 @@ class Plan:
         self._sizes = [math.prod(p.shape) for s in layout for p in s.parameters.values()]
         self._kinds = [_kind(site) for site in layout]
         self._names = [list(site.parameters) for site in layout]
-        self._operations = [site.operation for site in layout]
+        self._diagonal = [_diagonal(site) for site in layout]
         self._offsets = [o for site in layout for o in _offsets(site)]
         self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
@@ -56,28 +56,26 @@ class Plan:
         flat = cast(flat, compute_dtype(flat))
         if not traced:  # a compiler fuses the additions into what follows
             flat = flat + self._offset_like(flat)
-        parts = list(flat.split_with_sizes(self._sizes, -1))
+        parts = flat.split_with_sizes(self._sizes, -1)
         found: list[Pair | None] = []
         start = 0
         for place, kind in enumerate(self._kinds):
-            own = parts[start : start + len(self._names[place])] if kind == "other" else []
-            if kind == "affine":
-                found.append((1.0 + parts[start] if traced else parts[start], parts[start + 1]))
-                start += 2
-            elif kind == "scale":
-                found.append((1.0 + parts[start] if traced else parts[start], None))
-                start += 1
-            elif kind == "shift":
+            if kind == "shift":
                 found.append((None, parts[start]))
                 start += 1
+            elif kind in ("scale", "affine"):
+                gamma = 1.0 + parts[start] if traced else parts[start]
+                found.append((gamma, parts[start + 1] if kind == "affine" else None))
+                start += 2 if kind == "affine" else 1
             else:
-                start += len(self._names[place])
-                found.append(self._other(place, own))
+                stop = start + len(self._names[place])
+                found.append(self._asked(place, parts[start:stop]))
+                start = stop
         return tuple(found)
 
-    def _other(self, place: int, own: list[Tensor]) -> Pair | None:
-        operation = self._operations[place]
-        if not isinstance(operation, Diagonal) or not own:
+    def _asked(self, place: int, own: tuple[Tensor, ...]) -> Pair | None:
+        operation = self._diagonal[place]
+        if operation is None:
             return None
         return operation.scale_shift(dict(zip(self._names[place], own, strict=True)))
 
@@ -95,18 +93,16 @@ class Plan:
 
 
 def _kind(site: Site) -> str:
-    """How a site is read off the split vector.
-
-    As "affine", "scale" or "shift"; as "other", by asking its operation; or not at all ("none")
-    where the operation is no scale and shift of vectors.
-    """
+    """How a site is read off the split vector: "affine", "scale" or "shift"; else "asked"."""
     operation = site.operation
-    if _offset(operation) is not None:
-        return type(operation).__name__.lower()
+    return "asked" if _offset(operation) is None else type(operation).__name__.lower()
+
+
+def _diagonal(site: Site) -> Diagonal | None:
+    """The operation of a site where it is a scale and a shift of vectors."""
+    operation = site.operation
     vectors = all(len(p.shape) == 1 for p in site.parameters.values())
-    # A subclass that applies itself in another way is no plain scale and shift.
-    plain = isinstance(operation, Diagonal) and type(operation).apply is Diagonal.apply
-    return "other" if plain and vectors else "none"
+    return operation if isinstance(operation, Diagonal) and operation.plain and vectors else None
 
 
 def _offsets(site: Site) -> list[float]:

@@ -229,6 +229,29 @@ def flat_parameters(output: object, layout: Layout) -> Tensor:
     return output
 
 
+def of_all_sites(module: object, name: str, who: str) -> nn.Module:
+    """``module``, if it may give the flat parameters of all sites at once.
+
+    Raises:
+        KindError: if it is no module, or a local generator.
+    """
+    if not isinstance(module, nn.Module):
+        raise KindError(f"{name} must be a module, got {type(module).__name__}")
+    if isinstance(module, LocalGenerator):
+        raise KindError(
+            f"{name} is a {type(module).__name__}, which makes its parameters site by site; "
+            f"{who} needs all of them at once"
+        )
+    return module
+
+
+def bind_part(module: nn.Module, layout: Layout) -> None:
+    """Bind a part to its layout, if it is a generator that needs one."""
+    bind = getattr(module, "bind", None)
+    if bind is not None:
+        bind(layout)
+
+
 def needs_condition(generator: nn.Module) -> bool:
     """Whether a generator, or any module in its place, cannot be called without an argument."""
     try:

@@ -27,9 +27,16 @@ from featurewise.core import (
 )
 from featurewise.core.film import cast, compute_dtype
 from featurewise.core.patterns import matching
-from featurewise.generators.base import Generator, flat_parameters, positive, unbound
+from featurewise.generators.base import (
+    Generator,
+    bind_part,
+    flat_parameters,
+    of_all_sites,
+    positive,
+    unbound,
+)
 from featurewise.generators.errors import ConditionError, GeneratorError
-from featurewise.generators.optional import Starting, bind_part, of_all_sites
+from featurewise.generators.optional import Starting
 
 
 class _Composed(Starting):

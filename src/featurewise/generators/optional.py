@@ -11,7 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.core import KindError, Layout, ShapeError, _torch
-from featurewise.generators.base import LocalGenerator, _Bound, flat_parameters, unbound
+from featurewise.generators.base import (
+    _Bound,
+    bind_part,
+    flat_parameters,
+    of_all_sites,
+    unbound,
+)
 from featurewise.generators.errors import ConditionError, GeneratorError
 
 
@@ -44,23 +50,7 @@ class Masked:
             raise ShapeError(f"present must be (B,), got {tuple(self.present.shape)}")
 
 
-def _unflatten(children: list[Any], context: None) -> Masked:
-    # Transforms put placeholders in the place of tensors: no checks here.
-    masked = Masked.__new__(Masked)
-    object.__setattr__(masked, "condition", children[0])
-    object.__setattr__(masked, "present", children[1])
-    return masked
-
-
-_torch.register_pytree(
-    Masked,
-    lambda masked: ([masked.condition, masked.present], None),
-    _unflatten,
-    ["condition", "present"],
-    "featurewise.Masked",
-    lambda context: None,
-    lambda context: None,
-)
+_torch.register_record(Masked, ["condition", "present"], "featurewise.Masked")
 
 
 class Starting(_Bound):
@@ -169,29 +159,6 @@ class Optional(Starting):
     def extra_repr(self) -> str:
         """The probability, for ``repr``."""
         return f"drop={self.drop}"
-
-
-def of_all_sites(module: object, name: str, who: str) -> nn.Module:
-    """``module``, if it may give the flat parameters of all sites at once.
-
-    Raises:
-        KindError: if it is no module, or a local generator.
-    """
-    if not isinstance(module, nn.Module):
-        raise KindError(f"{name} must be a module, got {type(module).__name__}")
-    if isinstance(module, LocalGenerator):
-        raise KindError(
-            f"{name} is a {type(module).__name__}, which makes its parameters site by site; "
-            f"{who} needs all of them at once"
-        )
-    return module
-
-
-def bind_part(module: nn.Module, layout: Layout) -> None:
-    """Bind a part to its layout, if it is a generator that needs one."""
-    bind = getattr(module, "bind", None)
-    if bind is not None:
-        bind(layout)
 
 
 def _check_rows(present: Tensor, flat: Tensor) -> None:

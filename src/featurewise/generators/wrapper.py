@@ -8,12 +8,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import KindError, Layout
+from featurewise.core import Layout
 from featurewise.generators.base import (
-    LocalGenerator,
     _Bound,
+    bind_part,
     flat_parameters,
     needs_condition,
+    of_all_sites,
     unbound,
 )
 from featurewise.generators.errors import ConditionError
@@ -40,14 +41,7 @@ class Wrapper(_Bound, ABC):
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
-        if not isinstance(generator, nn.Module):
-            raise KindError(f"generator must be a module, got {type(generator).__name__}")
-        if isinstance(generator, LocalGenerator):
-            raise KindError(
-                f"{type(generator).__name__} makes its parameters site by site, "
-                f"{type(self).__name__} needs a generator of all parameters at once"
-            )
-        self.generator = generator
+        self.generator = of_all_sites(generator, "generator", type(self).__name__)
 
     @property
     def head(self) -> nn.Module | None:
@@ -82,9 +76,7 @@ class Wrapper(_Bound, ABC):
         return self.generator()
 
     def _build(self, layout: Layout) -> None:
-        bind = getattr(self.generator, "bind", None)
-        if bind is not None:
-            bind(layout)
+        bind_part(self.generator, layout)
 
     def _constant(self, name: str, value: Tensor) -> None:
         """Keep a tensor that follows the module to devices and is not part of its state."""

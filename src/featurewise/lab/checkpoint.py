@@ -24,8 +24,9 @@ from typing import Any
 
 import safetensors.torch
 
+from featurewise.core.files import sync_folder
 from featurewise.lab.errors import CheckpointError, CheckpointWarning, FormatVersionError
-from featurewise.lab.files import storage_errors, sync_folder, write_file
+from featurewise.lab.files import storage_errors, write_file
 from featurewise.lab.state import State, flatten, unflatten
 
 FORMAT = 1

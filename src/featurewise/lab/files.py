@@ -28,15 +28,6 @@ def write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def sync_folder(folder: Path) -> None:
-    """Returns once the names in `folder` are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def storage_errors(path: Path, remedy: str) -> Iterator[None]:
     """Turns the system's write errors into a `StorageError` that says what to do."""

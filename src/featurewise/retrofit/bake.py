@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from featurewise.core import KindError, LayoutError, ShapeError, Shift, Site, TaskRepresentation
+from featurewise.core import KindError, ShapeError, Shift, Site, TaskRepresentation
 from featurewise.retrofit.conditioned import Conditioned
 from featurewise.retrofit.constant import Constant
 from featurewise.retrofit.errors import CallError
@@ -131,22 +131,7 @@ def bake(
 
 def _single(net: Conditioned, condition: Any, task: Any) -> Tensor:
     """The flat parameters of one condition: ``(N,)``, or ``(1, N, *positions)``."""
-    if condition is not None and task is not None:
-        raise CallError("give a condition or a task, not both")
-    if task is None:
-        task = net.represent(condition)
-    elif isinstance(task, Tensor):
-        task = TaskRepresentation(net.layout, task)
-    if not isinstance(task, TaskRepresentation):
-        raise KindError(
-            f"task must be a TaskRepresentation or a flat tensor, got {type(task).__name__}"
-        )
-    if task.layout != net.layout:
-        raise LayoutError(
-            f"the task belongs to other sites: {', '.join(task.layout.names)}; "
-            f"this network has {', '.join(net.layout.names)}"
-        )
-    flat = task.flat.detach()
+    flat = net._task(condition, task).flat.detach()
     if flat.ndim > 1 and flat.shape[0] != 1:
         raise ShapeError(
             f"bake takes the parameters of one condition, ({net.layout.size},) or "

@@ -49,23 +49,7 @@ class Mixture:
             )
 
 
-def _unflatten(children: list[Any], context: Any) -> Mixture:
-    # Transforms put placeholders in the place of tensors: no checks here.
-    mixture = object.__new__(Mixture)
-    object.__setattr__(mixture, "ids", children[0])
-    object.__setattr__(mixture, "weights", children[1])
-    return mixture
-
-
-_torch.register_pytree(
-    Mixture,
-    lambda mixture: ([mixture.ids, mixture.weights], None),
-    _unflatten,
-    ["ids", "weights"],
-    "featurewise.Mixture",
-    lambda context: None,
-    lambda context: None,
-)
+_torch.register_record(Mixture, ["ids", "weights"], "featurewise.Mixture")
 
 
 @dataclass(frozen=True)

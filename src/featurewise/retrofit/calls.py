@@ -164,27 +164,11 @@ def find(owner: Owner) -> tuple[Call | None, bool]:
     """
     if torch.compiler.is_compiling():
         return _traced(owner), False
-    call = current(owner)
-    return (call, False) if call is not None else _past(owner)
-
-
-def current(owner: Owner) -> Call | None:
-    """The call of ``owner`` that is under way in this thread, in this backward pass if any.
-
-    For code that runs eagerly; a recomputation is not found here.
-    """
-    stack = _active.calls
-    if not stack:
-        return None
     backward = _torch.graph_task()
-    for call in reversed(stack):
+    for call in reversed(_active.calls):
         if call.owner is owner and call.backward == backward:
-            return call
-    return None
-
-
-def _past(owner: Owner) -> tuple[Call | None, bool]:
-    if _torch.graph_task() == -1:
+            return call, False
+    if backward == -1:
         _note_plain()
         return None, False
     return _recomputed(owner), True

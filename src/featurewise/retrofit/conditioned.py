@@ -401,12 +401,16 @@ class Conditioned(nn.Module):
             raise CallError("the conditioning was removed; call the backbone itself")
         if task is None and isinstance(self.generator, LocalGenerator):
             return Call(self._owner, None, None, self.generator, condition, record)
-        if task is None:
-            task = self.represent(condition)
-        elif condition is not None:
-            raise CallError("give a condition or a task, not both")
-        own = self._own(task if isinstance(task, TaskRepresentation) else self._flat(task))
+        own = self._task(condition, task)
         return Call(self._owner, own, self._plan.pairs(own.flat), record=record)
+
+    def _task(self, condition: Any, task: TaskRepresentation | Tensor | None) -> TaskRepresentation:
+        """The one task that a condition or a task stands for, checked."""
+        if task is None:
+            return self.represent(condition)
+        if condition is not None:
+            raise CallError("give a condition or a task, not both")
+        return self._own(task if isinstance(task, TaskRepresentation) else self._flat(task))
 
     def _flat(self, task: object) -> TaskRepresentation:
         if not isinstance(task, Tensor):

@@ -74,7 +74,7 @@ def modulation(site: Site, values: Mapping[str, Tensor]) -> Modulation:
         if not change.any():
             return Modulation()
         return Modulation(matrix=torch.eye(site.width, dtype=torch.float64) + change)
-    if not isinstance(operation, Diagonal) or type(operation).apply is not Diagonal.apply:
+    if not isinstance(operation, Diagonal) or not operation.plain:
         raise Unfit(f"{operation} is not a scale and a shift of each feature")
     scale, shift = operation.scale_shift(wide)
     if any(v is not None and v.shape != (site.width,) for v in (scale, shift)):

@@ -174,11 +174,11 @@ class SiteHook:
         if torch.is_grad_enabled():
             calls.keep(call, y)
         elif call.grad:
-            self._keep_without_graph(call, values or call.values(self.site.name) or {}, y)
+            self._keep_without_graph(call, y)
 
-    def _keep_without_graph(self, call: Call, values: Values, y: Tensor) -> None:
+    def _keep_without_graph(self, call: Call, y: Tensor) -> None:
         """Gradients were wanted and are off: a block of ``no_grad``, or a reentrant checkpoint."""
-        if call.local is None and not any(value.requires_grad for value in values.values()):
+        if call.parameters is not None and not call.parameters.flat.requires_grad:
             calls.keep(call, y)
         elif _torch.in_function_forward():
             raise CallError(

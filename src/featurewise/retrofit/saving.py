@@ -33,6 +33,7 @@ from torch.utils.hooks import RemovableHandle
 from featurewise.core import FeaturewiseError, KindError, Layout
 from featurewise.core.files import write_folder
 from featurewise.generators import Configured, GeneratorError, from_config
+from featurewise.generators.base import bind_part
 from featurewise.generators.config import difference
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Owner
@@ -181,9 +182,7 @@ def _fresh(config: Mapping[str, Any], layout: Layout) -> nn.Module:
 
 
 def _bound(generator: nn.Module, layout: Layout) -> nn.Module:
-    bind = getattr(generator, "bind", None)
-    if bind is not None:
-        bind(layout)
+    bind_part(generator, layout)
     return generator
 
 
