@@ -7,6 +7,7 @@ network.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ from featurewise.generators.errors import ConditionError, GeneratorError
 from featurewise.generators.optional import Starting
 
 
-class _Composed(Starting):
+class _Composed(Starting, ABC):
     """Base: named generators, each of which may be given a condition."""
 
     parts: nn.ModuleDict
@@ -52,6 +53,32 @@ class _Composed(Starting):
         for part in self.parts.values():
             bind_part(part, layout)
         super()._build(layout)
+
+    def forward(self, condition: Any) -> Float[Tensor, "..."]:
+        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
+
+        Args:
+            condition: a mapping from names of generators to what each takes; None as its value
+                is passed on (``Learned`` takes it).
+
+        Raises:
+            LayoutError: if no layout is bound.
+            ConditionError: if the condition is None, or holds an unknown name.
+            ShapeError: if the generators give different rows or positions.
+            KindError: if the condition is no mapping.
+        """
+        layout, start = self._bound_start()
+        flats = list(self._flats(condition).values())
+        if not flats:
+            return start.view(-1)
+        total = flats[0]
+        for flat in flats[1:]:
+            total = self._then(layout, start, total, flat)
+        return total
+
+    @abstractmethod
+    def _then(self, layout: Layout, start: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """What two generators make together; ``first`` may be of several already."""
 
     def _flats(self, condition: Any) -> dict[str, Tensor]:
         """Flat parameters of the generators that are given a condition, of equal rank."""
@@ -93,29 +120,10 @@ class Sum(_Composed):
         super()._build(layout)
         self._moved = any(p.start != 0 for site in layout for p in site.parameters.values())
 
-    def forward(self, condition: Any) -> Float[Tensor, "..."]:
-        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
-
-        Args:
-            condition: a mapping from names of generators to what each takes; None as its value
-                is passed on (``Learned`` takes it).
-
-        Raises:
-            LayoutError: if no layout is bound.
-            ConditionError: if the condition is None, or holds an unknown name.
-            ShapeError: if the generators give different rows or positions.
-            KindError: if the condition is no mapping.
-        """
-        _, start = self._bound_start()
-        flats = list(self._flats(condition).values())
-        if not flats:
-            return start.view(-1)
-        total = flats[0]
-        for flat in flats[1:]:
-            if self._moved:
-                flat = flat - start.to(flat.dtype).reshape(-1, *(1,) * (flat.ndim - 2))
-            total = total + flat
-        return total
+    def _then(self, layout: Layout, start: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        if self._moved:
+            second = second - start.to(second.dtype).reshape(-1, *(1,) * (second.ndim - 2))
+        return first + second
 
 
 class Product(_Composed):
@@ -143,28 +151,9 @@ class Product(_Composed):
                 )
         super()._build(layout)
 
-    def forward(self, condition: Any) -> Float[Tensor, "..."]:
-        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
-
-        Args:
-            condition: a mapping from names of generators to what each takes.
-
-        Raises:
-            LayoutError: if no layout is bound.
-            ConditionError: if the condition is None, or holds an unknown name.
-            ShapeError: if the generators give different rows or positions.
-            KindError: if the condition is no mapping.
-        """
-        layout, start = self._bound_start()
-        flats = list(self._flats(condition).values())
-        if not flats:
-            return start.view(-1)
-        total = flats[0]
-        for flat in flats[1:]:
-            first, second = (layout.split(cast(f, compute_dtype(f))) for f in (total, flat))
-            chained = {s.name: _chain(s.operation, first[s.name], second[s.name]) for s in layout}
-            total = layout.join(chained)
-        return total
+    def _then(self, layout: Layout, start: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        one, two = (layout.split(cast(f, compute_dtype(f))) for f in (first, second))
+        return layout.join({s.name: _chain(s.operation, one[s.name], two[s.name]) for s in layout})
 
 
 class BySite(Starting):
