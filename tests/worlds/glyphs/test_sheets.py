@@ -1,0 +1,99 @@
+"""Sheets of pictures, and the grades of a judge, against counting by hand."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from featurewise.worlds.glyphs.sheets import grade, sheet, spread
+
+
+class Corner:
+    """A judge for tests: the first pixel, times ten, is the letter."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def letters(self, images: Tensor) -> Tensor:
+        letter = (10 * images[:, 0, 0, 0]).round().long()
+        return 20.0 * torch.nn.functional.one_hot(letter, self.count)
+
+
+def pictures(letters: list[int]) -> Tensor:
+    images = torch.rand(len(letters), 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    images[:, 0, 0, 0] = torch.tensor(letters) / 10
+    return images
+
+
+def test_a_sheet_shows_every_picture_in_its_place_with_ink_dark() -> None:
+    images = torch.rand(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    page = sheet(images, zoom=3)
+    for row in range(2):
+        for column in range(3):
+            for y in range(4):
+                for x in range(4):
+                    at = (column * 14 + 2 + 3 * x + 1, row * 14 + 2 + 3 * y + 1)
+                    ink = images[row, column, 0, y, x].item()
+                    assert page.getpixel(at) == pytest.approx(255 * (1 - ink), abs=1)
+    assert page.getpixel((0, 0)) == 255
+
+
+def test_labels_stand_left_of_their_rows() -> None:
+    images = torch.zeros(2, 1, 1, 8, 8)
+    plain, labelled = sheet(images), sheet(images, rows=("A", "long"))
+    left = labelled.width - plain.width
+    assert left > 0 and labelled.height == plain.height
+    for top in (0, 18):
+        assert labelled.crop((0, top, left, top + 18)).getextrema()[0] < 128
+    assert labelled.crop((left, 0, labelled.width, labelled.height)).getextrema() == (255, 255)
+    with pytest.raises(ValueError, match="2 labels or none, got 1"):
+        sheet(images, rows=("A",))
+
+
+def test_ink_out_of_range_is_cut_off() -> None:
+    page = sheet(torch.tensor([-3.0, 7.0]).view(1, 2, 1, 1, 1), zoom=1)
+    assert (page.getpixel((2, 2)), page.getpixel((5, 2))) == (255, 0)
+
+
+def test_grades_equal_counting_by_hand() -> None:
+    judged = [0, 0, 0, 1, 1, 2, 0, 0, 0, 0] * 5
+    asked = torch.tensor([0, 1, 0, 1, 0, 2, 3, 0, 1, 0] * 5)
+    grades = grade(pictures(judged), asked, Corner(4))
+    counts = Counter(judged)
+    entropy = -sum(n / 50 * math.log(n / 50) for n in counts.values()) / math.log(4)
+    right = sum(a == b for a, b in zip(judged, asked.tolist(), strict=True))
+    assert grades["accuracy"] == right / 50 and grades["correct"] == right
+    assert grades["total"] == 50
+    assert grades["covered"] == 3
+    assert grades["entropy"] == pytest.approx(entropy)
+    assert grades["confidence"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_letter_below_a_fifth_of_its_share_is_not_covered() -> None:
+    # Of 40 pictures of 4 letters the fair share is 10, a fifth of it 2.
+    grades = grade(pictures([0] * 37 + [1] * 2 + [2]), torch.zeros(40).long(), Corner(4))
+    assert grades["covered"] == 2
+
+
+def test_spread_is_the_mean_distance_of_pictures_of_a_letter() -> None:
+    letters = [0, 0, 0, 1, 1, 2]
+    images = pictures(letters)
+    by_letter = []
+    for letter in (0, 1):
+        of = [image for image, mine in zip(images, letters, strict=True) if mine == letter]
+        pairs = [((a - b) ** 2).mean().sqrt().item() for a, b in combinations(of, 2)]
+        by_letter.append(sum(pairs) / len(pairs))
+    assert spread(images, torch.tensor(letters)) == pytest.approx(sum(by_letter) / 2)
+    assert spread(images[:1].repeat(4, 1, 1, 1), torch.zeros(4).long()) == 0
+
+
+def test_nothing_to_grade_is_said() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        grade(torch.zeros(0, 1, 4, 4), torch.zeros(0).long(), Corner(2))
+    with pytest.raises(ValueError, match="two pictures"):
+        spread(pictures([0, 1]), torch.tensor([0, 1]))
