@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from featurewise.worlds.clevr import PoolSource, Recipe, WorldError, cache
-from featurewise.worlds.clevr.cache import cache_folder, cached_pool
+from featurewise.worlds.clevr.cache import cached_pool
+from featurewise.worlds.files import cache_folder
 
 TINY = Recipe(seed=5, width=12, height=8, samples=1, questions_per_image=2, max_objects=3)
 

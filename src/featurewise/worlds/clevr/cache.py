@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,14 +15,7 @@ from featurewise.worlds.clevr.data import build_pool
 from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.pool import FORMAT_VERSION
 from featurewise.worlds.clevr.words import VOCABULARY
-
-
-def cache_folder() -> Path:
-    """``$FEATUREWISE_CACHE``, else ``featurewise`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    if chosen := os.environ.get("FEATUREWISE_CACHE"):
-        return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "featurewise"
+from featurewise.worlds.files import alone, cache_folder
 
 
 def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> Path:
@@ -47,7 +38,7 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     if (folder / "pool.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_suffix(".lock")):
+    with alone(folder.with_suffix(".lock")):
         return _drawn(folder, recipe, images, workers)
 
 
@@ -69,19 +60,3 @@ def _drawn(folder: Path, recipe: Recipe, images: int, workers: int | None) -> Pa
             workers=(os.cpu_count() or 1) if workers is None else workers,
             progress=lambda made, total: bar.update(task, completed=made),
         )
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Waits until no other process is in here; the system lets go of the lock when one dies.
-
-    Where the system has no such locks (Windows), nobody waits.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with lock.open("w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        yield

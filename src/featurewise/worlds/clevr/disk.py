@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from featurewise.worlds.clevr import pool
 from featurewise.worlds.clevr.data import PoolSource, type_index
 from featurewise.worlds.clevr.errors import FormatError
-from featurewise.worlds.clevr.files import as_json, file_sha256
 from featurewise.worlds.clevr.formats import ClevrFolder, QuestionRecord, iter_questions
 from featurewise.worlds.clevr.images import load_image
 from featurewise.worlds.clevr.pool import Block, Plan, Progress
 from featurewise.worlds.clevr.vocabulary import ANSWERS
 from featurewise.worlds.clevr.words import VOCABULARY, encode
+from featurewise.worlds.files import as_json, file_sha256
 
 #: Pictures read between two points at which an interrupted reading can go on.
 _BLOCK: Final = 250

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from featurewise.worlds.clevr.errors import FormatError, SceneError
-from featurewise.worlds.clevr.files import write_whole
 from featurewise.worlds.clevr.images import SUFFIXES
 from featurewise.worlds.clevr.programs import (
     FUNCTIONS,
@@ -46,6 +45,7 @@ from featurewise.worlds.clevr.vocabulary import (
     SIZES,
 )
 from featurewise.worlds.clevr.words import tokenize
+from featurewise.worlds.files import write_whole
 
 #: Longest question that is accepted, in words; the longest of CLEVR has 44.
 MAX_WORDS: Final = 256

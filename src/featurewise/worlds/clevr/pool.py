@@ -35,9 +35,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from featurewise.worlds.clevr.errors import FormatError, WorldError
-from featurewise.worlds.clevr.files import as_json, file_sha256, write_whole
 from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
 from featurewise.worlds.clevr.words import VOCABULARY
+from featurewise.worlds.files import as_json, file_sha256, write_whole
 
 FORMAT_VERSION: Final = 2
 IMAGES, QUESTIONS, MANIFEST = "images.npy", "questions.safetensors", "pool.json"

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from featurewise.worlds.clevr.camera import HEIGHT, WIDTH
 from featurewise.worlds.clevr.errors import FormatError, WorldError
-from featurewise.worlds.clevr.files import as_json, file_sha256, write_whole
 from featurewise.worlds.clevr.formats import (
     MAX_INDEX,
     ClevrFolder,
@@ -35,6 +34,7 @@ from featurewise.worlds.clevr.formats import (
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
 from featurewise.worlds.clevr.questions import Question
 from featurewise.worlds.clevr.scene import Scene
+from featurewise.worlds.files import as_json, file_sha256, write_whole
 
 #: Pictures drawn between two looks at what is finished already.
 _DRAWN_AT_ONCE: Final = 10

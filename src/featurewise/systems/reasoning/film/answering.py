@@ -29,7 +29,7 @@ from featurewise.worlds.clevr import (
     load_image,
     unknown_words,
 )
-from featurewise.worlds.clevr.cache import cache_folder
+from featurewise.worlds.files import cache_folder
 from featurewise.worlds.clevr.metrics import GROUPS
 from featurewise.worlds.clevr.pool import Progress
 

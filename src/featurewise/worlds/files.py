@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder where what was made once is kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,27 @@ def file_sha256(path: Path) -> str:
 def as_json(content: Mapping[str, Any]) -> bytes:
     """``content`` as JSON for people to read."""
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def cache_folder() -> Path:
+    """``$FEATUREWISE_CACHE``, else ``featurewise`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if chosen := os.environ.get("FEATUREWISE_CACHE"):
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "featurewise"
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Waits until no other process is in here; the system lets go of the lock when one dies.
+
+    Where the system has no such locks (Windows), nobody waits.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with lock.open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
