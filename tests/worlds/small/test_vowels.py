@@ -1,0 +1,55 @@
+"""The loader of ``vowel-context.data``, on lines made by hand in its form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from featurewise.worlds.small import SmallWorldError
+from featurewise.worlds.small.vowels import VOWELS, VowelError, read_vowels
+
+# The columns of the UCI file; the numbers are made up.
+LINES = """\
+0  0  0  -3.101  0.502  -0.611  1.250  -0.205  0.413  -0.330  0.770  -0.145  0.060  0
+0  0  0  -2.954  0.448  -0.590  1.199  -0.180  0.390  -0.301  0.702  -0.100  0.021  1
+0  4  1  -4.012  1.903  -0.877  0.102   0.644 -0.230   0.415  0.118  -0.760  0.333  10
+
+1  8  0  -3.500  2.071  -1.020  0.255   0.890 -0.410   0.520  0.060  -0.830  0.410  5
+1 14  1  -2.000  1.000   0.000  0.500  -1.000  0.250   0.125  1.500  -0.250  0.750  10
+"""
+
+
+def test_columns(tmp_path: Path) -> None:
+    path = tmp_path / "vowel-context.data"
+    path.write_text(LINES)
+    read = read_vowels(path)
+    assert read.features.shape == (5, 10)
+    assert read.features[4].tolist() == [-2, 1, 0, 0.5, -1, 0.25, 0.125, 1.5, -0.25, 0.75]
+    assert [VOWELS[v] for v in read.vowels] == ["hid", "hId", "hed", "had", "hed"]
+    assert read.speakers.tolist() == [0, 0, 4, 8, 14]
+    assert read.female.tolist() == [False, False, True, False, True]
+    assert read.test.tolist() == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no lines"),
+        ("\n \n", "no lines"),
+        (LINES.replace("0.060  0\n", "0.060\n", 1), "data:1: expected 14 fields, there are 13"),
+        (LINES.replace("-2.954", "x", 1), "data:2: could not convert"),
+        (LINES.replace("0  4  1", "0  4  2", 1), "data:3: test and sex are 0 or 1"),
+        (LINES.replace("1  8  0", "3  8  0", 1), "data:5: test and sex are 0 or 1"),
+        (LINES.replace("1  8  0", "1 -8  0", 1), "data:5: test and sex are 0 or 1"),
+        (LINES.replace("0.410  5", "0.410  11", 1), "data:5: vowels are 0 to 10, not 11"),
+        (LINES.replace("0.410  5", "nan  5", 1), "data:5: a feature is not finite"),
+    ],
+)
+def test_lines_of_another_form(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "vowel-context.data"
+    path.write_text(text)
+    with pytest.raises(VowelError, match=message) as raised:
+        read_vowels(path)
+    assert str(path) in str(raised.value)
+    assert isinstance(raised.value, SmallWorldError)
