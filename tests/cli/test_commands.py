@@ -11,7 +11,8 @@ from PIL import Image
 
 from featurewise.cli import app, discovery
 from featurewise.cli.demo import show
-from featurewise.lab.run import export_model, load_network, read_run
+from featurewise.lab.model import export_model, load_network
+from featurewise.lab.run import read_run
 from featurewise.systems.reasoning.film import SYSTEM, answering
 from featurewise.worlds.clevr import QUESTION_TYPES
 

@@ -184,9 +184,9 @@ def test_a_nan_never_holds():
         ({"name": "Toy System"}, "called like its file"),
         (
             {"presets": {"tiny": Toy(steps=1, width=1)}},
-            "toy: presets and cost must have the same names",
+            "toy: needs presets .*tiny.*small.*paper",
         ),
-        ({"cost": {}}, "toy: presets and cost must have the same names"),
+        ({"cost": {"large": "hours"}}, "costs of presets alone"),
         ({"arms": ()}, "toy: arms must have different names"),
         ({"arms": (Arm("a", "x"), Arm("a", "y"))}, "toy: arms must have different names"),
         ({"claims": ()}, "toy: a system claims something"),

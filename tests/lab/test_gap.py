@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featurewise.core import KindError
 from featurewise.generators import Linear
 from featurewise.lab import Every, GapWarning, GapWatch, LabError, fit
-from featurewise.lab.stepper import Supervised
+from featurewise.lab.steppers import Supervised
 from featurewise.retrofit import Conditioned, condition
 
 KIND = (KindError, TypeCheckError)

@@ -12,18 +12,10 @@ from torch import nn
 
 from featurewise.lab import Every, LabError, Supervised
 from featurewise.lab.errors import CheckpointError, FormatVersionError, StorageError
+from featurewise.lab.model import export_model, load_network, read_model
 from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
 from featurewise.lab.results import Measurement, Proportion, Results
-from featurewise.lab.run import (
-    Run,
-    describe_run,
-    export_model,
-    load_network,
-    read_model,
-    read_run,
-    train,
-    write_run,
-)
+from featurewise.lab.run import Run, describe_run, read_run, train, write_run
 
 
 @dataclass(frozen=True)

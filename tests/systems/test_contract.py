@@ -30,7 +30,7 @@ from featurewise.lab.randomness import seed_everything
 from featurewise.lab.record import PRESETS, Arm, System
 from featurewise.lab.results import Measurement, Proportion, Results, Trial
 from featurewise.lab.run import describe_run
-from featurewise.lab.stepper import Stepper
+from featurewise.lab.steppers import Stepper
 from featurewise.worlds.clevr import Batch, build_pool
 from featurewise.worlds.clevr import cache as clevr_cache
 

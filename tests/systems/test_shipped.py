@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from featurewise.cli import discovery
-from featurewise.lab.run import load_network, read_model
+from featurewise.lab.model import load_network, read_model
 from featurewise.systems.reasoning.film import SYSTEM, answering
 from featurewise.worlds.clevr import QuestionGenerator, collate, encode, render
 from featurewise.worlds.clevr.vocabulary import ANSWERS

@@ -16,7 +16,7 @@ from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
 from featurewise.explorer.overlay import heat
-from featurewise.lab.run import load_network
+from featurewise.lab.model import load_network
 from featurewise.worlds.clevr.images import read_picture
 
 _BAR = 30

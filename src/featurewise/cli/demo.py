@@ -16,6 +16,7 @@ from featurewise.cli import accuracy, discovery
 from featurewise.explorer import report as reports
 from featurewise.explorer.overlay import heat
 from featurewise.explorer.tables import AccuracyTable, Asked, Claim, Curve, Picture, Report
+from featurewise.lab import model as models
 from featurewise.lab import run as runs
 from featurewise.lab.metrics import read_metrics
 from featurewise.lab.results import Measurement, Results, Trial
@@ -108,7 +109,7 @@ def _measure(
     console: Console, record: Any, answering: Any, folder: Path, results: Results
 ) -> tuple[AccuracyTable, ...]:
     """The live networks with the control; then the model that comes with the library, if any."""
-    network, settings = runs.load_network(folder, record)
+    network, settings = models.load_network(folder, record)
     control = answering.measured(network, settings, answering.held_out(settings), control=True)
     columns: dict[str, Measurement | Sequence[Trial]] = {
         "FiLM": results.of("film"),
@@ -119,7 +120,7 @@ def _measure(
     tables = [accuracy.table("Trained just now", data, columns, answering.groups)]
     shipped = discovery.shipped_model(discovery.module(_SYSTEM))
     if (shipped / runs.MODEL).is_file():
-        network, settings = runs.load_network(shipped, record)
+        network, settings = models.load_network(shipped, record)
         settings = replace(settings, held_out=min(settings.held_out, _SHIPPED_PICTURES))
         found = answering.measured(network, settings, answering.held_out(settings))
         preset = runs.read_run(shipped).preset
@@ -147,7 +148,7 @@ def _ask(
 
     from featurewise.worlds.clevr import render
 
-    network, settings = runs.load_network(asking.folder, asking.system)
+    network, settings = models.load_network(asking.folder, asking.system)
     shown = []
     for number, (scene, questions) in enumerate(
         answering.examples(settings, _SEED_OF_EXAMPLES, 2), 1
@@ -209,7 +210,7 @@ def _summary(record: Any, asking: discovery.Found) -> tuple[str, ...]:
 
 def _parameters(answering: Any, asking: discovery.Found) -> dict[str, Any]:
     """γ and β of some questions, for the histograms."""
-    network, settings = runs.load_network(asking.folder, asking.system)
+    network, settings = models.load_network(asking.folder, asking.system)
     about = answering.examples(settings, _SEED_OF_EXAMPLES + 1, 20)
     questions = [question.text for _, some in about for question in some]
     return {

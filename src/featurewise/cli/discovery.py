@@ -142,8 +142,12 @@ def complete_preset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]
     """Presets of the system on the line, with their cost."""
     if (name := ctx.params.get("system")) not in names():
         return []
-    cost = load(name).cost
-    return [(preset, cost[preset]) for preset in cost if preset.startswith(incomplete)]
+    system = load(name)
+    return [
+        (preset, system.cost.get(preset, ""))
+        for preset in system.presets
+        if preset.startswith(incomplete)
+    ]
 
 
 def complete_arm(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

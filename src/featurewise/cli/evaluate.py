@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from featurewise.cli import accuracy, discovery
 from featurewise.cli.errors import UserError
+from featurewise.lab.model import load_network
 from featurewise.lab.results import Measurement, Trial
-from featurewise.lab.run import load_network, read_run
+from featurewise.lab.run import read_run
 
 Batches: TypeAlias = Callable[[Any], Iterator[Any]]
 """Settings of a network -> the batches it is measured on."""

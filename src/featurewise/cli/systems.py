@@ -20,7 +20,7 @@ def systems() -> None:
         console.print(f"[dim]{record.paper.url}[/]", soft_wrap=True)
         if (model / "model.json").is_file():
             console.print(f"ships a trained model: featurewise evaluate {name}")
-        console.print(_table("preset", "cost", {p: record.cost[p] for p in record.presets}))
+        console.print(_table("preset", "cost", {p: record.cost.get(p, "") for p in record.presets}))
         console.print(_table("arm", "what it does", {a.name: a.what for a in record.arms}))
 
 

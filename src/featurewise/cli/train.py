@@ -70,7 +70,7 @@ def train(
     console = Console(highlight=False, soft_wrap=True, quiet=distributed.rank() > 0)
     console.print(f"[bold]{record.title}[/]")
     console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
-    cost = record.cost[preset]
+    cost = record.cost.get(preset)
     console.print(f" ({cost})" if cost and steps is None else "", markup=False)
     trial = runs.train(
         folder,

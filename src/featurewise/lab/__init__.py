@@ -9,17 +9,30 @@ from featurewise.lab.gap import GapWarning, GapWatch
 from featurewise.lab.loop import Every, Fit, fit
 from featurewise.lab.randomness import seed_everything
 from featurewise.lab.source import Source
-from featurewise.lab.stepper import Stepper, Supervised
+from featurewise.lab.steppers import (
+    Adversarial,
+    ClosedForm,
+    Episodic,
+    Generative,
+    Rollout,
+    Stepper,
+    Supervised,
+)
 
 __all__ = [
+    "Adversarial",
     "CheckpointError",
     "CheckpointStore",
+    "ClosedForm",
+    "Episodic",
     "Every",
     "Fit",
     "GapWarning",
     "GapWatch",
+    "Generative",
     "Interrupted",
     "LabError",
+    "Rollout",
     "Source",
     "Stepper",
     "Supervised",

@@ -39,7 +39,11 @@ def content(system: System[Any], *results: Results) -> dict[str, Any]:
         "departures": list(system.departures),
         "arms": {arm.name: arm.what for arm in system.arms},
         "presets": {
-            name: {"command": _command(system, name), "cost": system.cost[name], **_fields(preset)}
+            name: {
+                "command": _command(system, name),
+                "cost": system.cost.get(name, ""),
+                **_fields(preset),
+            }
             for name, preset in system.presets.items()
         },
         "claims": [_claim(claim, results) for claim in system.claims],

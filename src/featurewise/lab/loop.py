@@ -28,7 +28,7 @@ from featurewise.lab.files import locked
 from featurewise.lab.metrics import Meter, MetricsLog, check_finite
 from featurewise.lab.progress import Reporter, Screen, TensorBoard
 from featurewise.lab.source import Source, prefetched
-from featurewise.lab.stepper import Stepper
+from featurewise.lab.steppers import Stepper
 
 _LOG = "metrics.jsonl"
 _CONTENT = {"stepper", "processes", "evaluated", "log_bytes", "seconds"}

@@ -91,6 +91,10 @@ class WeightAverage:
         finally:
             self._copy(own, parameters)
 
+    def copy_to(self, network: nn.Module) -> None:
+        """Puts the averaged weights in place of the network's own."""
+        self._copy(self._average, dict(network.named_parameters()))
+
     @staticmethod
     @torch.no_grad()
     def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, TypeVar
 
+from PIL.Image import Image
 from torch import nn
 
 from featurewise.lab.errors import LabError
 from featurewise.lab.loop import Every
-from featurewise.lab.results import Measurement, Results
+from featurewise.lab.results import Interval, Measurement, Results
 from featurewise.lab.source import Source
-from featurewise.lab.stepper import Stepper
+from featurewise.lab.steppers import Stepper
 
 PRESETS = ("tiny", "small", "paper")
 """Seconds, for the tests; at most 15 minutes on two CPU cores; one GPU."""
@@ -81,10 +82,12 @@ class Verdict:
     Attributes:
         held: whether the measured value bears it out.
         value: the measured value.
+        interval: of the value, over seeds; None where it has none.
     """
 
     held: bool
     value: float
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Claim:
         except LabError:
             return None
         # A NaN compares false both ways, so it must never count as held.
-        return Verdict(verdict.held and math.isfinite(verdict.value), verdict.value)
+        return replace(verdict, held=verdict.held and math.isfinite(verdict.value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,14 +133,20 @@ class System(Generic[SettingsT]):
         licence: of the data.
         presets: ``tiny``, ``small`` and ``paper``, and others by name.
         arms: the system first, then baselines and controls.
-        build: (settings, arm) -> network, initialised from the global seed.
+        build: (settings, arm) -> network, initialised from the global seed; it takes a batch. One
+            that holds several networks in training holds them by name.
         stepper: (network, settings, arm) -> what a step does.
         data: (settings, arm, seed) -> training batches by index.
         evaluate: (stepper, settings, arm) -> what was measured on held-out data.
         claims: what must come out.
         departures: how it differs from the paper, a sentence each.
         band: what to expect, as in "93 to 96 % at small".
-        cost: preset -> what it takes, as in "12 minutes on 2 CPU cores".
+        cost: preset -> what it is expected to take, as in "one GPU; never run"; what was measured
+            is in the results.
+        draw: (stepper, settings, arm) -> a picture of what a trained arm does (a sheet of samples,
+            a figure), shown in the card; None for none.
+        score: the number that stands for the system where there is room for one.
+        better: whether a higher or a lower score is better.
 
     Raises:
         LabError: a part is missing or contradicts another; the message begins with the name.
@@ -158,14 +167,17 @@ class System(Generic[SettingsT]):
     claims: tuple[Claim, ...]
     departures: tuple[str, ...]
     band: str
-    cost: Mapping[str, str]
+    cost: Mapping[str, str] = field(default_factory=dict)
+    draw: Callable[[Any, SettingsT, Arm], Image] | None = None
+    score: str = "accuracy"
+    better: Literal["higher", "lower"] = "higher"
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise LabError(f"{self.name!r}: a system is called like its file: lower_case")
-        if not set(PRESETS) <= self.presets.keys() or self.cost.keys() != self.presets.keys():
-            raise LabError(f"{self.name}: presets and cost must have the same names, {PRESETS} too")
+        if not set(PRESETS) <= self.presets.keys() or not self.cost.keys() <= self.presets.keys():
+            raise LabError(f"{self.name}: needs presets {PRESETS}, and costs of presets alone")
         if not names or len(set(names)) < len(names):
             raise LabError(f"{self.name}: arms must have different names, at least one: {names}")
         if not self.claims:

@@ -118,6 +118,28 @@ class Measurement:
         known = ", ".join([*proportions, *self.values]) or "nothing"
         raise LabError(f"nothing called {name!r} was measured; there is {known}")
 
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, which `from_json` reads back exactly."""
+        return {
+            "accuracy": None if self.accuracy is None else _pair(self.accuracy),
+            "by_type": {name: _pair(each) for name, each in self.by_type.items()},
+            "values": dict(self.values),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Measurement:
+        """Reads what `to_json` made; raises KeyError, TypeError or ValueError at anything else."""
+        accuracy = content["accuracy"]
+        return cls(
+            None if accuracy is None else Proportion(*map(int, accuracy)),
+            {name: Proportion(*map(int, pair)) for name, pair in content["by_type"].items()},
+            {name: float(value) for name, value in content["values"].items()},
+        )
+
+
+def _pair(proportion: Proportion) -> list[int]:
+    return [proportion.correct, proportion.total]
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -138,6 +160,29 @@ class Trial:
     seconds: float
     parameters: int
     measured: Measurement
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, which `from_json` reads back exactly."""
+        facts = {
+            "arm": self.arm,
+            "seed": self.seed,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "parameters": self.parameters,
+        }
+        return {**facts, **self.measured.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Trial:
+        """Reads what `to_json` made; raises KeyError, TypeError or ValueError at anything else."""
+        return cls(
+            str(content["arm"]),
+            int(content["seed"]),
+            int(content["steps"]),
+            float(content["seconds"]),
+            int(content["parameters"]),
+            Measurement.from_json(content),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +226,7 @@ class Results:
             "system": self.system,
             "preset": self.preset,
             "hardware": dict(self.hardware),
-            "trials": [_trial_to_json(trial) for trial in self.trials],
+            "trials": [trial.to_json() for trial in self.trials],
         }
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -194,7 +239,7 @@ class Results:
         """
         try:
             content = json.loads(text)
-            trials = tuple(_trial_from_json(trial) for trial in content["trials"])
+            trials = tuple(Trial.from_json(trial) for trial in content["trials"])
             return cls(content["system"], content["preset"], trials, content["hardware"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise LabError(f"these are no results: {type(error).__name__}: {error}") from error
@@ -214,35 +259,3 @@ class Results:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, LabError, UnicodeDecodeError) as error:
             raise LabError(f"{path}: {error}") from error
-
-
-def _pair(proportion: Proportion | None) -> list[int] | None:
-    return None if proportion is None else [proportion.correct, proportion.total]
-
-
-def _proportion(pair: Any) -> Proportion | None:
-    return None if pair is None else Proportion(*map(int, pair))
-
-
-def _trial_to_json(trial: Trial) -> dict[str, Any]:
-    measured = trial.measured
-    return {
-        "arm": trial.arm,
-        "seed": trial.seed,
-        "steps": trial.steps,
-        "seconds": trial.seconds,
-        "parameters": trial.parameters,
-        "accuracy": _pair(measured.accuracy),
-        "by_type": {name: _pair(each) for name, each in measured.by_type.items()},
-        "values": dict(measured.values),
-    }
-
-
-def _trial_from_json(content: dict[str, Any]) -> Trial:
-    measured = Measurement(
-        _proportion(content["accuracy"]),
-        {name: Proportion(*map(int, pair)) for name, pair in content["by_type"].items()},
-        {name: float(value) for name, value in content["values"].items()},
-    )
-    arm, seed, steps = str(content["arm"]), int(content["seed"]), int(content["steps"])
-    return Trial(arm, seed, steps, float(content["seconds"]), int(content["parameters"]), measured)

@@ -13,12 +13,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.lab.claims import above
 from featurewise.lab.record import Arm, Claim, Paper, System
 from featurewise.layers.trunks import PixelStem, PooledClassifier, ResidualTrunk
 from featurewise.systems.reasoning.film import baselines
 from featurewise.systems.reasoning.film.perception import Answers, Naming
 from featurewise.systems.reasoning.film.settings import PRESETS, Reasoning
-from featurewise.systems.reasoning.film.study import above, turns
+from featurewise.systems.reasoning.film.study import turns
 from featurewise.systems.reasoning.film.training import data, evaluate, stepper
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
@@ -94,9 +95,9 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     claims=(
-        above("question", 15.0),
-        above("concatenation", 15.0),
-        above("shuffled", 15.0),
+        above("film", "question", 15.0),
+        above("film", "concatenation", 15.0),
+        above("film", "shuffled", 15.0),
         Claim(
             "Asked another question about the picture, FiLM answers that: within 5 points "
             "of its accuracy.",

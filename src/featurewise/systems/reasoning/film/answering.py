@@ -29,9 +29,9 @@ from featurewise.worlds.clevr import (
     load_image,
     unknown_words,
 )
-from featurewise.worlds.files import cache_folder
 from featurewise.worlds.clevr.metrics import GROUPS
 from featurewise.worlds.clevr.pool import Progress
+from featurewise.worlds.files import cache_folder
 
 __all__ = [
     "Answer",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from featurewise.lab.record import Claim, Verdict
+from featurewise.lab.record import Verdict
 from featurewise.lab.results import Measurement, Proportion, Results
 from featurewise.lab.source import Source
 from featurewise.systems.reasoning.film.settings import Reasoning
@@ -93,16 +93,6 @@ def measure(
         {name: Proportion(c.right, c.asked) for name, c in counts.items()},
         {"turned": torch.cat(turned).double().mean().nan_to_num().item()},
     )
-
-
-def above(arm: str, points: float) -> Claim:
-    """FiLM is so many points of accuracy above an arm."""
-
-    def judge(results: Results) -> Verdict:
-        gap = 100 * (results.mean("film").value - results.mean(arm).value)
-        return Verdict(gap >= points, gap)
-
-    return Claim(f"FiLM is at least {points:g} points above {arm}.", judge)
 
 
 def turns(results: Results) -> Verdict:

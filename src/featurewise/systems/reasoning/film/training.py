@@ -13,7 +13,7 @@ from featurewise.lab.optim import cosine
 from featurewise.lab.record import Arm
 from featurewise.lab.results import Measurement
 from featurewise.lab.source import Source
-from featurewise.lab.stepper import Metrics, Supervised
+from featurewise.lab.steppers import Metrics, Supervised
 from featurewise.systems.reasoning.film.perception import Answers, naming_loss
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.systems.reasoning.film.study import Lessons, Shuffled, held_out, measure, shuffled

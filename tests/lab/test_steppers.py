@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from featurewise.lab.batch import moved
 from featurewise.lab.errors import LabError
 from featurewise.lab.optim import cosine
-from featurewise.lab.stepper import Stepper, Supervised, moved
+from featurewise.lab.steppers import Stepper, Supervised
 
 
 def objective(network, batch):

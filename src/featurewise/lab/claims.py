@@ -1,0 +1,99 @@
+"""Claims that systems share: one arm above another, a number within bounds.
+
+Each is decided on means over seeds. Where two arms are compared, seed by seed, the verdict carries
+the interval of the difference (or ratio) over the seeds that both were trained with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from featurewise.lab.errors import LabError
+from featurewise.lab.record import Claim, Verdict
+from featurewise.lab.results import Interval, Results, over_seeds
+
+
+def above(one: str, other: str, points: float, name: str = "accuracy") -> Claim:
+    """A proportion of one arm is at least so many points above that of another.
+
+    Args:
+        one: name of an arm.
+        other: name of an arm.
+        points: hundredths; negative for "at most so many below".
+        name: of a proportion, see `Measurement.number`.
+    """
+
+    def judge(results: Results) -> Verdict:
+        gap = paired(results, one, other, name, lambda a, b: 100 * (a - b))
+        return Verdict(gap.value >= points, gap.value, gap)
+
+    where = "" if name == "accuracy" else f" in {name}"
+    wanted = f"at least {points:g} points above" if points >= 0 else f"at most {-points:g} below"
+    return Claim(f"{one} is {wanted} {other}{where}.", judge)
+
+
+def within(one: str, other: str, points: float, name: str = "accuracy") -> Claim:
+    """A proportion of one arm is within so many points of that of another; see `above`."""
+
+    def judge(results: Results) -> Verdict:
+        gap = paired(results, one, other, name, lambda a, b: 100 * (a - b))
+        return Verdict(abs(gap.value) <= points, gap.value, gap)
+
+    where = "" if name == "accuracy" else f" in {name}"
+    return Claim(f"{one} is within {points:g} points of {other}{where}.", judge)
+
+
+def lower(one: str, other: str, factor: float, name: str) -> Claim:
+    """A positive number of one arm is at most so many times that of another.
+
+    Args:
+        one: name of an arm.
+        other: name of an arm.
+        factor: 1 for "no larger", 0.5 for "half at most".
+        name: of a value, see `Measurement.number`.
+    """
+
+    def judge(results: Results) -> Verdict:
+        ratio = paired(results, one, other, name, lambda a, b: a / b if b else math.nan)
+        return Verdict(ratio.value <= factor, ratio.value, ratio)
+
+    return Claim(f"{name} of {one} is at most {factor:g} times that of {other}.", judge)
+
+
+def at_least(arm: str, bound: float, name: str = "accuracy") -> Claim:
+    """A number of one arm reaches a bound; see `Measurement.number`."""
+
+    def judge(results: Results) -> Verdict:
+        found = results.mean(arm, name)
+        return Verdict(found.value >= bound, found.value, found)
+
+    return Claim(f"{name} of {arm} is at least {bound:g}.", judge)
+
+
+def at_most(arm: str, bound: float, name: str = "accuracy") -> Claim:
+    """A number of one arm stays under a bound; see `Measurement.number`."""
+
+    def judge(results: Results) -> Verdict:
+        found = results.mean(arm, name)
+        return Verdict(found.value <= bound, found.value, found)
+
+    return Claim(f"{name} of {arm} is at most {bound:g}.", judge)
+
+
+def paired(
+    results: Results, one: str, other: str, name: str, compare: Callable[[float, float], float]
+) -> Interval:
+    """Two arms compared seed by seed, over the seeds that both have.
+
+    Raises:
+        LabError: an arm was not tried, or they share no seed.
+    """
+    found = [
+        {trial.seed: trial.measured.number(name) for trial in results.of(arm)}
+        for arm in (one, other)
+    ]
+    seeds = found[0].keys() & found[1].keys()
+    if not seeds:
+        raise LabError(f"{results.system}: {one} and {other} were tried with different seeds")
+    return over_seeds([compare(found[0][seed], found[1][seed]) for seed in sorted(seeds)])

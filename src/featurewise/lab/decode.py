@@ -1,0 +1,64 @@
+"""Typed values from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from featurewise.lab.errors import LabError
+
+
+def decoded(kind: Any, value: Any, where: str) -> Any:
+    """A value of the given type from JSON: dataclasses, tuples, unions, literals, plain values.
+
+    Args:
+        kind: the type, as annotations say it.
+        value: what JSON said.
+        where: what the value is called in errors.
+
+    Raises:
+        LabError: it is not of this type; the message names the place.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _union(arguments, value, where)
+    if origin is typing.Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        if len(kinds) == len(value):
+            pairs = zip(kinds, value, strict=True)
+            return tuple(decoded(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
+    if kind is float and type(value) is int:
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise LabError(f"{where} must be {getattr(kind, '__name__', kind)}, not {value!r}")
+
+
+def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    for kind in kinds:
+        try:
+            return decoded(kind, value, where)
+        except LabError as error:
+            last = error
+    raise last
+
+
+def _dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise LabError(f"{where} must be an object, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    names = {each.name for each in dataclasses.fields(kind)}
+    if unknown := value.keys() - names:
+        raise LabError(f"{where}: {sorted(unknown)[0]!r} is unknown to this version of featurewise")
+    known = {name: decoded(hints[name], each, f"{where}.{name}") for name, each in value.items()}
+    try:
+        return kind(**known)
+    except (TypeError, ValueError) as error:
+        raise LabError(f"{where}: {error}") from error
