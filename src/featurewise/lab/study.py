@@ -1,0 +1,215 @@
+"""All arms and seeds of a system, each trained exactly once by whichever worker is free.
+
+Killed at any moment, a worker loses at most the steps since a checkpoint: another, or the next,
+goes on with its run bit for bit (see `featurewise.lab.loop`). The results are rebuilt from the
+queue alone (`featurewise.lab.queue`), in a file or on a server.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any, NamedTuple
+
+from featurewise.lab.errors import LabError
+from featurewise.lab.files import storage_errors
+from featurewise.lab.queue import Queue, Taken
+from featurewise.lab.record import System
+from featurewise.lab.results import Results
+from featurewise.lab.run import RESULTS, SHEET, describe_run, train, write_run
+
+TRACEBACK = "error.txt"
+
+
+class Key(NamedTuple):
+    """Which trial: an arm and a seed; written ``<arm>-s<seed>``, as its folder is called."""
+
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.arm}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a study is.
+
+    Attributes:
+        results: of all trials that are done, by arm as in the record, then by seed.
+        running: trials that somebody works on, or did until it died.
+        waiting: trials that nobody works on.
+        failed: trial -> what went wrong.
+    """
+
+    results: Results
+    running: tuple[Key, ...]
+    waiting: tuple[Key, ...]
+    failed: Mapping[Key, str]
+
+    @property
+    def left(self) -> int:
+        """How many trials are neither done nor failed."""
+        return len(self.running) + len(self.waiting)
+
+
+class Study:
+    """Arms and seeds of a system at a preset.
+
+    Args:
+        system: its record.
+        preset: name of the settings.
+        arms: names of arms.
+        seeds: of weights, data and noise.
+        folder: of the study, made when missing; a trial's folder in it is ``<arm>-s<seed>``.
+        storage: address of a database server, as SQLAlchemy reads it; a file in the folder unless
+            told. All who give the same share the work.
+        heartbeat: see `Queue`.
+
+    Raises:
+        LabError: there is no such arm or preset, or see `Queue`.
+    """
+
+    def __init__(
+        self,
+        system: System[Any],
+        *,
+        preset: str,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        folder: Path | str,
+        storage: str | None = None,
+        heartbeat: int = 10,
+    ) -> None:
+        if not arms or not seeds:
+            raise LabError(f"{system.name}: a study needs at least one arm and one seed")
+        self.system, self.preset, self.folder = system, preset, Path(folder)
+        # Seeds outside: what is there when it stops early compares all arms.
+        self.keys = tuple(Key(system.arm(arm).name, seed) for seed in seeds for arm in arms)
+        self._names = [str(key) for key in self.keys]
+        settings = describe_run(system, preset=preset).settings
+        self._queue = Queue(
+            f"{system.name}-{preset}",
+            folder=self.folder,
+            storage=storage,
+            higher=system.better == "higher",
+            facts=settings,
+            heartbeat=heartbeat,
+        )
+
+    def begin(self) -> None:
+        """Puts all trials into the queue that are not in it, and those that failed anew."""
+        self._queue.add(self._names, again=True)
+
+    def work(self, told: Callable[[str], None] = lambda message: None) -> None:
+        """Takes trials until none is left, those of other workers included: they may die.
+
+        Args:
+            told: is given a sentence when a trial begins and when it ends.
+        """
+        self._queue.add(self._names)
+        while True:
+            with self._queue.take(self._names) as taken:
+                if taken is not None:
+                    self._perform(taken, told)
+                    continue
+            if not self.standing().left:
+                return
+            sleep(self._queue.patience)
+
+    def standing(self) -> Standing:
+        """How far the study is, whoever worked on it."""
+        items = self._queue.items()
+        of = {state: [] for state in ("running", "waiting")}  # type: dict[str, list[Key]]
+        for key in self.keys:
+            item = items.get(str(key))
+            if item is None or item.state in of:
+                of["waiting" if item is None else item.state].append(key)
+        found = [Results.from_json(item.text) for item in items.values() if item.state == "done"]
+        return Standing(
+            _joined(self.system, self.preset, found),
+            tuple(of["running"]),
+            tuple(of["waiting"]),
+            {
+                key: items[str(key)].text
+                for key in self.keys
+                if str(key) in items and items[str(key)].state == "failed"
+            },
+        )
+
+    def sheets(self) -> dict[str, Path]:
+        """Arm -> what it drew with its first seed that drew, here."""
+        found: dict[str, Path] = {}
+        for key in self.keys:
+            path = self.folder / str(key) / SHEET
+            if path.is_file():
+                found.setdefault(key.arm, path)
+        return found
+
+    def _perform(self, taken: Taken, told: Callable[[str], None]) -> None:
+        key = next(key for key in self.keys if str(key) == taken.key)
+        folder = self.folder / taken.key
+        told(f"{key.arm}, seed {key.seed}: begins")
+        try:
+            results = self._trained(folder, key)
+            (trial,) = results.trials
+            score = trial.measured.number(self.system.score)
+            text = results.to_json()
+        except Exception as error:  # of one trial: the others go on
+            with storage_errors(folder, "Free some space."):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+            reason = (
+                str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            )
+            taken.failed(reason)
+            told(f"{key.arm}, seed {key.seed}: failed: {reason}")
+            return
+        taken.done(score, text)
+        told(
+            f"{key.arm}, seed {key.seed}: {self.system.score} {score:.4g} "
+            f"after {trial.steps} steps, {trial.seconds:.0f} s"
+        )
+
+    def _trained(self, folder: Path, key: Key) -> Results:
+        """What a trial measured: just now, or before somebody died who had it measured."""
+        run = describe_run(self.system, preset=self.preset, arm=key.arm, seed=key.seed)
+        complete = (folder / RESULTS).is_file() and (
+            self.system.draw is None or (folder / SHEET).is_file()
+        )
+        if complete:
+            write_run(folder, run)  # raises unless it is the same run
+            found = Results.load(folder / RESULTS)
+            if [trial.steps for trial in found.trials] == [run.settings["steps"]]:
+                return found
+        trial = train(folder, self.system, run)
+        return Results(self.system.name, self.preset, (trial,), run.hardware)
+
+
+def save(path: Path, text: str) -> None:
+    """Writes a file that appears whole, also when many write it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with storage_errors(path, "Choose a folder that can be written."):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+
+def _joined(system: System[Any], preset: str, found: Sequence[Results]) -> Results:
+    """The results of single trials as one; what hardware they ran on, each that there was."""
+    order = {arm.name: index for index, arm in enumerate(system.arms)}
+    known = [each for each in found if each.trials[0].arm in order]
+    known.sort(key=lambda each: (order[each.trials[0].arm], each.trials[0].seed))
+    hardware: dict[str, list[str]] = {}
+    for name, value in (fact for each in known for fact in each.hardware.items()):
+        if value not in hardware.setdefault(name, []):
+            hardware[name].append(value)
+    return Results(
+        system.name,
+        preset,
+        tuple(each.trials[0] for each in known),
+        {name: " / ".join(values) for name, values in hardware.items()},
+    )
