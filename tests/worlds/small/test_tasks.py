@@ -92,12 +92,29 @@ def test_a_batch_depends_on_seed_and_index_alone() -> None:
     assert len({tuple(x.flatten().tolist()) for x in firsts}) == len(firsts)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_shuffled_questions_have_the_condition_of_another_and_nothing_else_changed(
+    task: str,
+) -> None:
+    asked, dealt = (
+        getattr(TaskSource(seed=0, batch_size=4000, shuffled=s).batch(3), task)
+        for s in (False, True)
+    )
+    assert torch.equal(dealt.x, asked.x)
+    assert torch.equal(dealt.answers, asked.answers)
+    assert not (dealt.z == asked.z).all(1).float().mean() > 0.1  # pointers are often alike
+    assert sorted(map(tuple, dealt.z.tolist())) == sorted(map(tuple, asked.z.tolist()))
+    if task == "match":
+        assert abs(((dealt.x * dealt.z > 0) == dealt.answers).float().mean() - 0.5) < 0.02
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
         ({"seed": -1, "batch_size": 2}, "start at 0, got -1"),
         ({"seed": 0, "batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"seed": 0, "batch_size": 2, "features": 1}, "features must be at least 2, got 1"),
+        ({"seed": 0, "batch_size": 1, "shuffled": True}, "a batch of 1 row cannot be shuffled"),
     ],
 )
 def test_impossible_sources_are_refused(numbers: dict[str, int], message: str) -> None:

@@ -11,7 +11,7 @@ Dumoulin et al. 2018, *Feature-wise transformations*, Distill, "a closer look at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -63,17 +63,21 @@ class TaskSource:
         seed: not negative.
         batch_size: rows of a batch.
         features: features n of x and of z, at least 2.
+        shuffled: control: every question has the z of another row, and its own answers.
 
     Raises:
-        SmallWorldError: a number is too small.
+        SmallWorldError: a number is too small; a batch that is shuffled has at least 2 rows.
     """
 
     seed: int
     batch_size: int
     features: int = 8
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         at_least_one(self.batch_size, "batch_size")
+        if self.shuffled and self.batch_size < 2:
+            raise SmallWorldError("a batch of 1 row cannot be shuffled; batch_size must be 2")
         if self.features < 2:
             raise SmallWorldError(f"features must be at least 2, got {self.features}")
         generator(self.seed)
@@ -82,10 +86,13 @@ class TaskSource:
         """The batch of this index, which depends on the seed and on the index alone."""
         draws = generator(self.seed, index)
         return Tasks(
-            match=match(self._signed(draws), self._signed(draws)),
-            detect=detect(self._signed(draws), self._signed(draws)),
-            parity=parity(self._signed(draws), self._pointers(draws)),
+            match=self._dealt(match(self._signed(draws), self._signed(draws))),
+            detect=self._dealt(detect(self._signed(draws), self._signed(draws))),
+            parity=self._dealt(parity(self._signed(draws), self._pointers(draws))),
         )
+
+    def _dealt(self, asked: Asked) -> Asked:
+        return replace(asked, z=asked.z.roll(1, 0)) if self.shuffled else asked
 
     def _signed(self, draws: torch.Generator) -> Tensor:
         sizes, signs = torch.rand(2, self.batch_size, self.features, generator=draws).unbind()

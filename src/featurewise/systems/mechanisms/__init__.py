@@ -1,0 +1,1 @@
+"""Mechanisms alone: small networks on small tasks, each to show one thing."""
