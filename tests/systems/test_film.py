@@ -263,7 +263,7 @@ def test_learning_rates_cover_every_parameter_once() -> None:
     for arm in SYSTEM.arms:
         network = SYSTEM.build(s, arm)
         rates: dict[nn.Parameter, tuple[float, float]] = {}
-        for group in SYSTEM.stepper(network, s, arm).optimizer.param_groups:
+        for group in SYSTEM.stepper(network, s, arm).learner.optimizer.param_groups:
             for parameter in group["params"]:
                 assert parameter not in rates, "in two groups"
                 rates[parameter] = group["initial_lr"], group["weight_decay"]

@@ -58,6 +58,11 @@ class Batch:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: t.to(device) for n, t in tensors.items() if t is not None})
 
+    def rows(self, start: int, stop: int) -> Batch:
+        """Questions ``start`` to ``stop``; all the pictures stay."""
+        names = ("image_index", "questions", "lengths", "answers", "types")
+        return replace(self, **{name: getattr(self, name)[start:stop] for name in names})
+
 
 def collate(
     images: UInt8[Tensor, "I 3 H W"],

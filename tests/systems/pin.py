@@ -1,0 +1,41 @@
+"""Pins names and shapes of weights, and outputs of known weights, of systems that are new.
+
+python -m tests.systems.pin            # adds arms that have no pins; changes none
+python -m tests.systems.pin NAME ...   # pins these systems anew: their old files no longer load
+"""
+
+import json
+import os
+import sys
+import tempfile
+
+from tests.systems import test_contract as contract
+
+
+def written(pins: dict[str, dict[str, object]]) -> str:
+    """JSON with a line for each arm, so that a change shows whose it is."""
+    systems = [
+        f"{json.dumps(name)}: {{\n"
+        + ",\n".join(f" {json.dumps(arm)}: {json.dumps(pin)}" for arm, pin in arms.items())
+        + "\n}"
+        for name, arms in pins.items()
+    ]
+    return "{\n" + ",\n".join(systems) + "\n}\n"
+
+
+def main() -> None:
+    os.environ["FEATUREWISE_CACHE"] = tempfile.mkdtemp()
+    for path, describe in (
+        (contract.KEYS, contract.shapes),
+        (contract.OUTPUTS, contract.reference),
+    ):
+        old = json.loads(path.read_text()) if path.is_file() else {}
+        new = {}
+        for name, arm in contract.ARMS:
+            kept = None if name in sys.argv[1:] else old.get(name, {}).get(arm)
+            new.setdefault(name, {})[arm] = kept or describe(name, arm)
+        path.write_text(written(new))
+
+
+if __name__ == "__main__":
+    main()
