@@ -19,14 +19,13 @@ from torch import Tensor
 
 from featurewise.cli import discovery
 from featurewise.core import Affine, Gate, LowRank, Operation, RowColumn, Scale, Shift, film
-from featurewise.lab import card
+from featurewise.lab import catalogue
 from featurewise.layers.concat import ConcatConv
 from featurewise.worlds.clevr.questions import QuestionGenerator
 from featurewise.worlds.clevr.render import render
 from featurewise.worlds.clevr.scene import Scene, sample_scenes
 
 ASSETS = Path(__file__).parent / "assets"
-CARDS = Path(__file__).parent / "cards"
 INK, SOFT, ONE, TWO = "#1f2933", "#b8c4ce", "#c2410c", "#1d6fb8"
 STYLE = {
     "font.size": 9,
@@ -282,12 +281,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def main() -> None:
-    """Draw every figure into ``docs/assets``, write every card into ``docs/cards``."""
+    """Draw every figure into ``docs/assets``, write every card and the catalogue."""
     ASSETS.mkdir(exist_ok=True)
-    CARDS.mkdir(exist_ok=True)
-    for name in discovery.names():
-        results = discovery.shipped_results(discovery.module(name))
-        card.save(discovery.load(name), list(results.values()), CARDS)
+    catalogue.save(discovery.published(), ASSETS.parent)
     with plt.rc_context(STYLE):
         for name, draw in FIGURES.items():
             figure = draw()

@@ -1,4 +1,4 @@
-"""The command line: ``featurewise systems``, ``train``, ``evaluate``, ``ask``, ``world``, ``demo``.
+"""The command line: ``featurewise systems``, ``train``, ``run``, ``cards``, ``ask`` and others.
 
 Thin: it finds systems by the names of their files and joins them to the lab and the explorer.
 """
@@ -9,9 +9,11 @@ import typer
 
 from featurewise.cli import world
 from featurewise.cli.ask import ask
+from featurewise.cli.cards import cards
 from featurewise.cli.demo import demo
 from featurewise.cli.errors import Commands
 from featurewise.cli.evaluate import evaluate
+from featurewise.cli.run import run
 from featurewise.cli.systems import systems
 from featurewise.cli.train import train
 
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 app.command()(systems)
 app.command()(train)
+app.command()(run)
+app.command()(cards)
 app.command()(evaluate)
 app.command()(ask)
 app.add_typer(world.app, name="world")

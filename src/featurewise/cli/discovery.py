@@ -16,6 +16,7 @@ import typer
 
 import featurewise.systems
 from featurewise.cli.errors import UserError
+from featurewise.lab.catalogue import Entry, read
 from featurewise.lab.record import System
 from featurewise.lab.results import Results
 from featurewise.lab.run import MODEL, RUN, read_run
@@ -97,14 +98,36 @@ def shipped_model(of: ModuleType) -> Path:
     return Path(str(of.__file__)).parent / "model"
 
 
-def shipped_results(of: ModuleType) -> dict[str, Results]:
-    """What the arms of a system measured, by preset: the files ``results/<preset>.json`` beside it.
+PUBLISHED = Path(featurewise.systems.__path__[0]).parents[2] / "results"
+"""Where a checkout keeps the published results; an installed library has none."""
+
+
+def published(folder: Path | None = None) -> list[Entry]:
+    """Every system with its published results, by family, then name.
+
+    Args:
+        folder: of the results; the checkout's unless told.
 
     Raises:
         LabError: a file is damaged.
     """
-    folder = Path(str(of.__file__)).parent / "results"
-    return {path.stem: Results.load(path) for path in sorted(folder.glob("*.json"))}
+    families = {name: path.split(".")[-2] for name, path in names().items()}
+    order = sorted(families, key=lambda name: (families[name], name))
+    return [read(folder or PUBLISHED, families[name], load(name)) for name in order]
+
+
+def published_results(name: str, folder: Path | None = None) -> dict[str, Results]:
+    """What the arms of a system measured, by preset: the files ``<folder>/<name>/<preset>.json``.
+
+    Args:
+        name: of the system.
+        folder: as for `published`.
+
+    Raises:
+        LabError: a file is damaged.
+    """
+    entry = read(folder or PUBLISHED, "", load(name))
+    return {each.preset: each for each in entry.results}
 
 
 def part(found: Found | ModuleType, name: str) -> Any:

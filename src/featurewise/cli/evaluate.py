@@ -102,9 +102,9 @@ def _named(found: list[discovery.Found]) -> Iterator[tuple[discovery.Found, str]
 def _shipped(
     found: discovery.Found, columns: dict[str, Measurement | list[Trial]]
 ) -> dict[str, list[Trial]]:
-    """Arms that were measured before, at the same preset, and come with the library."""
+    """Arms that were measured before, at the same preset, and whose results are published."""
     run = read_run(found.folder)
-    results = discovery.shipped_results(found.module).get(run.preset)
+    results = discovery.published_results(found.system.name).get(run.preset)
     if results is None:
         return {}
     return {arm: results.of(arm) for arm in results.arms() if arm != run.arm and arm not in columns}

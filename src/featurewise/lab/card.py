@@ -11,10 +11,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from featurewise.lab.record import Claim, Settings, System, Verdict
 from featurewise.lab.results import Interval, Proportion, Results, Trial, over_seeds
+
+SEEDS = 3
+"""How many a published figure is of, at least."""
+
+Sheets: TypeAlias = Mapping[str, Mapping[str, str]]
+"""Preset -> arm -> picture of what it does, as an address seen from the card."""
 
 _TITLES = {
     "processor": "Processor",
@@ -26,8 +32,49 @@ _TITLES = {
 }
 
 
-def content(system: System[Any], *results: Results) -> dict[str, Any]:
-    """All facts of the card, as JSON values; the results may be of several presets."""
+def missing(system: System[Any], results: Results, seeds: Iterable[int] = ()) -> str | None:
+    """What results lack of all arms with at least three seeds, in a sentence; None when nothing.
+
+    Args:
+        system: its record.
+        results: of some of its arms.
+        seeds: those that were asked for, beside those there are.
+    """
+    wanted = sorted({trial.seed for trial in results.trials} | set(seeds))
+    unused = (seed for seed in range(len(wanted) + SEEDS) if seed not in wanted)
+    wanted = sorted([*wanted, *(next(unused) for _ in range(SEEDS - len(wanted)))])
+    found = {arm.name: {t.seed for t in results.trials if t.arm == arm.name} for arm in system.arms}
+    lacking: dict[tuple[int, ...], list[str]] = {}
+    for name, seen in found.items():
+        lacking.setdefault(tuple(seed for seed in wanted if seed not in seen), []).append(name)
+    lacking.pop((), None)
+    if not lacking:
+        return None
+    tried = [seen for seen in found.values() if seen]
+    common = len(set(wanted).intersection(*tried)) if tried else 0
+    parts = [
+        ", ".join(names)
+        + (f" with seed {', '.join(map(str, absent))}" if len(absent) < len(wanted) else "")
+        for absent, names in lacking.items()
+    ]
+    return (
+        f"{len(tried)} of {len(found)} arms, {common} of {len(wanted)} seeds; "
+        f"missing: {'; '.join(parts)}"
+    )
+
+
+def content(
+    system: System[Any], *results: Results, sheets: Sheets | None = None, seeds: Iterable[int] = ()
+) -> dict[str, Any]:
+    """All facts of the card, as JSON values; the results may be of several presets.
+
+    Args:
+        system: its record.
+        results: of one preset each.
+        sheets: pictures of what arms do.
+        seeds: those that were asked for, see `missing`.
+    """
+    asked = tuple(seeds)
     return {
         "name": system.name,
         "title": system.title,
@@ -46,36 +93,47 @@ def content(system: System[Any], *results: Results) -> dict[str, Any]:
             }
             for name, preset in system.presets.items()
         },
+        "score": system.score,
+        "better": system.better,
         "claims": [_claim(claim, results) for claim in system.claims],
-        "results": [_results(each) for each in results],
+        "results": [_results(system, each, sheets or {}, asked) for each in results],
     }
 
 
-def to_json(system: System[Any], *results: Results) -> str:
-    """The card as JSON text."""
-    return json.dumps(content(system, *results), indent=1, allow_nan=False) + "\n"
+def to_json(
+    system: System[Any], *results: Results, sheets: Sheets | None = None, seeds: Iterable[int] = ()
+) -> str:
+    """The card as JSON text; see `content`."""
+    card = content(system, *results, sheets=sheets, seeds=seeds)
+    return json.dumps(card, indent=1, allow_nan=False) + "\n"
 
 
-def to_markdown(system: System[Any], *results: Results) -> str:
-    """The card as Markdown."""
-    card = content(system, *results)
+def to_markdown(
+    system: System[Any], *results: Results, sheets: Sheets | None = None, seeds: Iterable[int] = ()
+) -> str:
+    """The card as Markdown; see `content`."""
+    card = content(system, *results, sheets=sheets, seeds=seeds)
+    measured = {each["preset"]: takes(each) for each in card["results"]}
     sections = [
         f"# {card['title']}",
         card["what"],
         f"{card['paper']['citation']} <{card['paper']['url']}>, {card['paper']['where']}.",
         "## Run it",
-        _table(
-            ("preset", "command", "cost"),
-            [(name, f"`{p['command']}`", p["cost"]) for name, p in card["presets"].items()],
+        table(
+            ("preset", "command", "expected cost", "measured cost"),
+            [
+                (name, f"`{p['command']}`", p["cost"] or "–", measured.get(name, "never run"))
+                for name, p in card["presets"].items()
+            ],
         ),
         f"Expected: {card['band']}",
         "## Arms",
-        _table(("arm", "what it does"), card["arms"].items()),
+        table(("arm", "what it does"), card["arms"].items()),
         "## Claims",
-        _table(
+        table(
             ("claim", "preset", "verdict", "measured"),
             [
-                (claim["sentence"], v["preset"] or "–", v["verdict"], _number(v["value"]))
+                (claim["sentence"], v["preset"] or "–", v["verdict"], plain(v))
                 for claim in card["claims"]
                 for v in claim["verdicts"]
             ],
@@ -90,17 +148,45 @@ def to_markdown(system: System[Any], *results: Results) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def save(system: System[Any], results: Sequence[Results], folder: Path | str) -> list[Path]:
+def takes(results: Mapping[str, Any]) -> str:
+    """What all trials of a card's results took, in words."""
+    trials = sum(arm["seeds"] for arm in results["arms"].values())
+    return f"{duration(results['seconds'])} for {trials} {'trial' if trials == 1 else 'trials'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, as precisely as anybody cares."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def save(
+    system: System[Any],
+    results: Sequence[Results],
+    folder: Path | str,
+    *,
+    sheets: Sheets | None = None,
+    seeds: Iterable[int] = (),
+) -> list[Path]:
     """Writes ``<name>.md`` and ``<name>.json`` into a folder; returns their paths."""
-    texts = _texts(system, results, Path(folder))
+    texts = _texts(system, results, Path(folder), sheets or {}, tuple(seeds))
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     return list(texts)
 
 
-def stale(system: System[Any], results: Sequence[Results], folder: Path | str) -> list[Path]:
+def stale(
+    system: System[Any],
+    results: Sequence[Results],
+    folder: Path | str,
+    *,
+    sheets: Sheets | None = None,
+) -> list[Path]:
     """The files of the card that are missing or say something else than they should."""
-    texts = _texts(system, results, Path(folder))
+    texts = _texts(system, results, Path(folder), sheets or {}, ())
     return [
         path
         for path, text in texts.items()
@@ -108,15 +194,21 @@ def stale(system: System[Any], results: Sequence[Results], folder: Path | str) -
     ]
 
 
-def _texts(system: System[Any], results: Sequence[Results], folder: Path) -> dict[Path, str]:
+def _texts(
+    system: System[Any],
+    results: Sequence[Results],
+    folder: Path,
+    sheets: Sheets,
+    seeds: Sequence[int],
+) -> dict[Path, str]:
     return {
-        folder / f"{system.name}.md": to_markdown(system, *results),
-        folder / f"{system.name}.json": to_json(system, *results),
+        folder / f"{system.name}.{kind}": to_text(system, *results, sheets=sheets, seeds=seeds)
+        for kind, to_text in (("md", to_markdown), ("json", to_json))
     }
 
 
 def _command(system: System[Any], preset: str) -> str:
-    return f"featurewise train {system.name} --preset {preset}"
+    return f"featurewise run {system.name} --preset {preset}"
 
 
 def _fields(settings: Settings) -> dict[str, Any]:
@@ -133,13 +225,21 @@ def _claim(claim: Claim, results: Sequence[Results]) -> dict[str, Any]:
 
 def _verdict(preset: str | None, verdict: Verdict | None) -> dict[str, Any]:
     word = "not tested" if verdict is None else "held" if verdict.held else "failed"
-    value = None if verdict is None or not math.isfinite(verdict.value) else verdict.value
-    return {"preset": preset, "verdict": word, "value": value}
+    interval = Interval(math.nan, math.nan, math.nan)
+    if verdict is not None:
+        interval = verdict.interval or Interval(verdict.value, math.nan, math.nan)
+        interval = dataclasses.replace(interval, value=verdict.value)
+    return {"preset": preset, "verdict": word, **_interval(interval)}
 
 
-def _results(results: Results) -> dict[str, Any]:
+def _results(
+    system: System[Any], results: Results, sheets: Sheets, seeds: Sequence[int]
+) -> dict[str, Any]:
     return {
         "preset": results.preset,
+        "partial": missing(system, results, seeds),
+        "seconds": round(sum(trial.seconds for trial in results.trials), 1),
+        "sheets": dict(sheets.get(results.preset, {})),
         "hardware": dict(results.hardware),
         "seeds": sorted({trial.seed for trial in results.trials}),
         "arms": {arm: _arm(results.of(arm)) for arm in results.arms()},
@@ -198,14 +298,20 @@ def _results_sections(results: Mapping[str, Any]) -> list[str]:
         for name, a in arms.items()
     ]
     hardware = "; ".join(f"{_TITLES.get(k, k)} {v}" for k, v in results["hardware"].items())
+    partial = [f"**Partial**: {results['partial']}."] if results["partial"] else []
     return [
         f"### Preset `{results['preset']}`",
+        *partial,
         f"Seeds {seeds}. Accuracy in %, with 95 % intervals: over "
         "seeds (Student's t) where there are several, else over questions (Wilson).",
-        _table(("arm", "accuracy", "seeds", "parameters", "steps", "seconds"), rows),
+        table(("arm", "accuracy", "seeds", "parameters", "steps", "seconds"), rows),
         *_details("By type", "type", arms, "by_type", _percent),
-        *_details("Other measurements", "measurement", arms, "values", _plain),
-        f"Measured on: {hardware or 'not recorded'}.",
+        *_details("Other measurements", "measurement", arms, "values", plain),
+        *(
+            f"#### What {arm} does\n\n![Picture of what arm {arm} does]({picture})"
+            for arm, picture in results["sheets"].items()
+        ),
+        f"All together {takes(results)}. Measured on: {hardware or 'not recorded'}.",
     ]
 
 
@@ -213,19 +319,28 @@ def _details(title: str, head: str, arms: Mapping[str, Any], part: str, show: An
     """A table with a row for each name and a column for each arm; nothing without names."""
     names = dict.fromkeys(name for arm in arms.values() for name in arm[part])
     rows = [(name, *(show(arm[part].get(name)) for arm in arms.values())) for name in names]
-    return [f"#### {title}", _table((head, *arms), rows)] if rows else []
+    return [f"#### {title}", table((head, *arms), rows)] if rows else []
+
+
+def headline(arm: Mapping[str, Any], score: str) -> Mapping[str, Any] | None:
+    """The score of an arm in a card's results, with its interval, as a number."""
+    if score == "accuracy":
+        found: Mapping[str, Any] | None = arm["accuracy"]
+        return found
+    return {**arm["by_type"], **arm["values"]}.get(score)
 
 
 def _percent(interval: Mapping[str, Any] | None) -> str:
     return _spread(interval, 100.0, ".1f")
 
 
-def _plain(interval: Mapping[str, Any] | None) -> str:
+def plain(interval: Mapping[str, Any] | None) -> str:
+    """A value and its interval, as the card writes them."""
     return _spread(interval, 1.0, ".4g")
 
 
 def _spread(interval: Mapping[str, Any] | None, scale: float, form: str) -> str:
-    if interval is None:
+    if interval is None or interval["value"] is None:
         return "–"
     value = format(scale * interval["value"], form)
     if interval["low"] is None:
@@ -234,11 +349,8 @@ def _spread(interval: Mapping[str, Any] | None, scale: float, form: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else format(value, ".4g")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     cells = ([str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from featurewise.lab.errors import LabError
 from featurewise.lab.files import locked, storage_errors
@@ -352,16 +352,16 @@ def _open(url: str, heartbeat: int | None) -> optuna.storages.RDBStorage:
         raise LabError(f"{shown}: this database cannot be used: {reason}") from error
 
 
-def _stubborn(action: Callable[[], Any]) -> Any:
+_DoneT = TypeVar("_DoneT")
+
+
+def _stubborn(action: Callable[[], _DoneT]) -> _DoneT:
     """Tries again: two workers may make the same tables at once, a server may be restarted."""
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
 
-    for attempt in range(_ATTEMPTS):
-        try:
+    for attempt in range(_ATTEMPTS - 1):
+        with suppress(sqlalchemy.exc.DBAPIError, StorageInternalError):
             return action()
-        except (sqlalchemy.exc.DBAPIError, StorageInternalError):
-            if attempt == _ATTEMPTS - 1:
-                raise
-            time.sleep(0.3 * 2**attempt)
-    return None
+        time.sleep(0.3 * 2**attempt)
+    return action()

@@ -1,0 +1,323 @@
+"""``featurewise run``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from featurewise.cli import discovery
+from featurewise.cli.errors import UserError
+from featurewise.lab import card, catalogue
+from featurewise.lab.crew import Crew, leave_with_parent
+from featurewise.lab.errors import LabError
+from featurewise.lab.record import System
+from featurewise.lab.study import Key, Standing, Study, save
+
+COMMAND = (sys.executable, "-m", "featurewise.cli")
+"""How a worker is started."""
+
+RESULTS = "results.json"
+_STORAGE = "FEATUREWISE_STORAGE"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What the command line asked for."""
+
+    system: str
+    preset: str
+    arms: str
+    seeds: str
+    out: Path
+    jobs: int
+
+    def words(self) -> list[str]:
+        """The same line again."""
+        options = {"preset": self.preset, "arms": self.arms, "seeds": self.seeds, "out": self.out}
+        told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        return ["run", self.system, *told, "--jobs", str(self.jobs)]
+
+
+def run(
+    system: Annotated[
+        str,
+        typer.Argument(
+            help="Which one; 'featurewise systems' lists them.",
+            autocompletion=discovery.complete_system,
+        ),
+    ],
+    arms: Annotated[str, typer.Option(help="Names, with commas between, or 'all'.")] = "all",
+    seeds: Annotated[
+        str, typer.Option(help="How many, from 0; or which, with commas: '0,4,7' or '5,'.")
+    ] = "3",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Size of network, data and training.", autocompletion=discovery.complete_preset
+        ),
+    ] = "small",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the study.", show_default="runs/SYSTEM-PRESET"),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="So many trainings at a time; several: a thread each.")
+    ] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar=_STORAGE,
+            help="A database server whose workers, on any machine, share the trials: "
+            "postgresql+psycopg://user@host/name.",
+            show_default="a file in the folder",
+        ),
+    ] = None,
+    worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
+) -> None:
+    """Train arms with several seeds, decide the claims, and write results and card.
+
+    Stopped at any moment, by whatever, the same line goes on: what is finished is not trained
+    again, what was begun goes on where it was.
+    """
+    record = discovery.load(system)
+    discovery.require(preset, record.presets, f"preset of {system}")
+    line = _Line(system, preset, arms, seeds, out or Path("runs", f"{system}-{preset}"), jobs)
+    study = Study(
+        record,
+        preset=preset,
+        arms=_arms(record, arms),
+        seeds=_seeds(seeds),
+        folder=line.out,
+        storage=storage,
+    )
+    with _stoppable():
+        if worker:
+            leave_with_parent()
+            torch.set_num_threads(1)
+            study.work()
+            return
+        _whole(line, study, storage)
+
+
+def _arms(record: System[Any], text: str) -> list[str]:
+    known = [arm.name for arm in record.arms]
+    if text == "all":
+        return known
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        discovery.require(name, known, f"arm of {record.name}")
+    if not names:
+        raise UserError(f"no arm is named; there is {', '.join(known)}, or all")
+    return names
+
+
+def _seeds(text: str) -> list[int]:
+    """``3`` are 0, 1 and 2; with a comma they are the seeds themselves."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts) or text.strip() == "0":
+        raise UserError(f"{text!r} are no seeds; say how many, as 3, or which, as 0,4,7")
+    if "," not in text:
+        return list(range(int(parts[0])))
+    return list(dict.fromkeys(map(int, parts)))
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM leaves as Ctrl-C does: what is begun is put back."""
+
+    def leave(signum: int, frame: Any) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _whole(line: _Line, study: Study, storage: str | None) -> None:
+    """All of the command but what its workers do."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{study.system.title}[/]")
+    study.begin()
+    standing = study.standing()
+    console.print(_begin(line, study, standing), markup=False)
+    try:
+        if line.jobs == 1:
+            _alone(console, study)
+        elif standing.left:
+            _together(console, line, study, storage)
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        standing = _publish(study)
+        console.print(
+            f"Stopped; {standing.left} trials are left. The same line goes on:\n"
+            f"  featurewise {' '.join(line.words())}",
+            markup=False,
+        )
+        code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
+        raise SystemExit(code) from None
+    standing = _publish(study)
+    _tell_claims(console, study, standing)
+    if standing.failed:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in standing.failed.items())
+        raise LabError(f"{len(standing.failed)} trials failed ({reasons}); see {line.out}")
+
+
+def _begin(line: _Line, study: Study, standing: Standing) -> str:
+    done = len(study.keys) - standing.left
+    arms, seeds = (len({key[part] for key in study.keys}) for part in (0, 1))
+    text = f"preset {line.preset}, {arms} arms, {seeds} seeds: {len(study.keys)} trials"
+    return f"{text}, {done} done before" if done else text
+
+
+def _alone(console: Console, study: Study) -> None:
+    """One trial after another, in this process, each with a bar of its own."""
+
+    def told(message: str) -> None:
+        standing = _publish(study)
+        done = len(study.keys) - standing.left
+        console.print(f"[{done}/{len(study.keys)}] {message}", markup=False)
+
+    study.work(told)
+
+
+def _together(console: Console, line: _Line, study: Study, storage: str | None) -> None:
+    """Several workers, each with one thread; here only what they do is shown."""
+    environment = {"OMP_NUM_THREADS": "1", **({_STORAGE: storage} if storage else {})}
+    command = [*COMMAND, *line.words(), "--worker"]
+    told: set[Key] = set()
+    fallen: set[int] = set()
+    with (
+        _Board(console, study) as board,
+        Crew(command, line.jobs, line.out / ".workers", environment) as crew,
+    ):
+        while True:
+            standing = study.standing()
+            if fresh := board.show(standing, told):
+                told |= fresh
+                _publish(study)
+            for number, how in crew.fallen().items():
+                if number not in fallen:
+                    fallen.add(number)
+                    board.say(f"worker {number} ended ({how}); see {crew.log(number)}")
+            if not standing.left:
+                return
+            if not crew.pids():
+                raise LabError(f"no worker is left, but {standing.left} trials: {_last(crew)}")
+            time.sleep(0.5)
+
+
+def _last(crew: Crew) -> str:
+    """The last line that a fallen worker wrote, and where there is more."""
+    for number in crew.fallen():
+        written = crew.log(number).read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = [line.strip() for line in written if line.strip()]
+        return f"{lines[-1] if lines else 'it wrote nothing'} (see {crew.log(number)})"
+    return "they stopped"
+
+
+class _Board:
+    """A bar of all trials, a line for each that is trained now, and above it what was measured."""
+
+    def __init__(self, console: Console, study: Study) -> None:
+        self._console, self._study = console, study
+        columns = TextColumn("trials"), BarColumn(bar_width=30), MofNCompleteColumn()
+        self._bar = Progress(*columns, TimeElapsedColumn(), console=console)
+        self._task = self._bar.add_task("", total=len(study.keys))
+        self._live = Live(self._bar, console=console, refresh_per_second=4)
+
+    def __enter__(self) -> _Board:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def say(self, message: str) -> None:
+        """A line that stays."""
+        self._console.print(message, markup=False)
+
+    def show(self, standing: Standing, told: set[Key]) -> set[Key]:
+        """Moves the bar; tells of the trials that are new, and returns them."""
+        done = len(self._study.keys) - standing.left
+        lines = [
+            Text(f"  {key.arm}, seed {key.seed}: {self._step(key)}") for key in standing.running
+        ]
+        self._bar.update(self._task, completed=done)
+        self._live.update(Group(self._bar, *lines))
+        score, fresh = self._study.system.score, set()
+        for trial in standing.results.trials:
+            key = Key(trial.arm, trial.seed)
+            if key in self._study.keys and key not in told:
+                fresh.add(key)
+                self.say(
+                    f"[{done}/{len(self._study.keys)}] {key.arm}, seed {key.seed}: {score} "
+                    f"{trial.measured.number(score):.4g}, {trial.steps} steps, "
+                    f"{card.duration(trial.seconds)}"
+                )
+        for key, reason in standing.failed.items():
+            if key not in told:
+                fresh.add(key)
+                self.say(f"{key.arm}, seed {key.seed}: failed: {reason}")
+        return fresh
+
+    def _step(self, key: Key) -> str:
+        """Where a trial is that is trained in this folder."""
+        log = self._study.folder / str(key) / "metrics.jsonl"
+        try:
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - 4096))
+                last = json.loads(file.read().splitlines()[-1])
+        except (OSError, ValueError, IndexError):  # not begun, or just being written
+            return "begins"
+        return f"step {last['step']} of {self._study.system.preset(self._study.preset).steps}"
+
+
+def _publish(study: Study) -> Standing:
+    """Results and card of what there is, into the folder of the study."""
+    standing = study.standing()
+    save(study.folder / RESULTS, standing.results.to_json())
+    sheets = {}
+    for arm, sheet in study.sheets().items():
+        sheets[arm] = f"{study.system.name}.{study.preset}.{arm}.png"
+        catalogue.shrink(sheet, study.folder / sheets[arm])
+    card.save(
+        study.system,
+        [standing.results] if standing.results.trials else [],
+        study.folder,
+        sheets={study.preset: sheets},
+        seeds=[key.seed for key in study.keys],
+    )
+    return standing
+
+
+def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
+    """What became of the claims, what is missing, and where it is written."""
+    for claim in study.system.claims:
+        verdict = claim.check(standing.results)
+        word = "not tested" if verdict is None else "held" if verdict.held else "failed"
+        value = "" if verdict is None else f" ({verdict.value:.4g})"
+        colour = {"held": "green", "failed": "red"}.get(word, "yellow")
+        console.print(f"[{colour}]{word:>10}[/]{value} ", end="")
+        console.print(claim.sentence, markup=False)
+    partial = card.missing(study.system, standing.results, [key.seed for key in study.keys])
+    if partial:
+        console.print(f"partial: {partial}", markup=False)
+    path = study.folder / f"{study.system.name}.md"
+    console.print(f"card: {path}; publish it: featurewise cards --add {study.folder}", markup=False)

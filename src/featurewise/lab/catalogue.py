@@ -1,0 +1,403 @@
+"""The catalogue: every system on one page, with what its claims came to; and its card beside it.
+
+Published results are files, ``results/<system>/<preset>.json``, with a picture for each arm that
+drew one, ``results/<system>/<preset>/<arm>.png``. Everything else is made from them and from the
+records, and `stale` tells when what was made no longer says what its sources say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from featurewise.lab import card
+from featurewise.lab.errors import LabError
+from featurewise.lab.record import System
+from featurewise.lab.results import Results
+
+LIMIT = 40_000
+"""Bytes that a published picture may have."""
+
+PAGE = "catalogue.md"
+_SOURCE = "Source"
+_MARKS = {"held": "✓ held", "failed": "✗ failed", "not tested": "– not tested"}
+_INTRO = """# Catalogue
+
+Every system, what it claims and what came of it. A claim is decided by code, from all seeds that
+were trained; one that failed stays on the page: it is a finding. Values stand with their 95 %
+intervals over seeds."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system as it is published.
+
+    Attributes:
+        family: where it belongs.
+        system: its record.
+        results: of each preset that was run.
+        sheets: preset -> arm -> picture of what it does.
+    """
+
+    family: str
+    system: System[Any]
+    results: tuple[Results, ...] = ()
+    sheets: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+
+
+def read(folder: Path | str, family: str, system: System[Any]) -> Entry:
+    """What is published of a system.
+
+    Args:
+        folder: of all published results.
+        family: where it belongs.
+        system: its record.
+
+    Raises:
+        LabError: a file is damaged, or of another system or preset than it is called.
+    """
+    own = Path(folder) / system.name
+    order = list(system.presets)
+    results = []
+    for path in sorted(own.glob("*.json")):
+        found = Results.load(path)
+        if (found.system, found.preset) != (system.name, path.stem) or found.preset not in order:
+            raise LabError(f"{path}: holds results of {found.system} at preset {found.preset}")
+        results.append(found)
+    results.sort(key=lambda each: order.index(each.preset))
+    sheets = {each.preset: _sheets(own / each.preset, system) for each in results}
+    return Entry(family, system, tuple(results), sheets)
+
+
+def publish(
+    folder: Path | str, system: System[Any], results: Results, sheets: Mapping[str, Path]
+) -> list[Path]:
+    """Takes results, and pictures of what arms do, into the folder of all published results.
+
+    Args:
+        folder: of all published results, made when missing.
+        system: its record.
+        results: of one preset; those published of it before are replaced.
+        sheets: arm -> picture, made small enough here.
+
+    Returns:
+        The files.
+
+    Raises:
+        LabError: the results are of another system.
+    """
+    if results.system != system.name:
+        raise LabError(f"these are results of {results.system}, not of {system.name}")
+    own = Path(folder) / system.name
+    pictures = own / results.preset
+    own.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(pictures, ignore_errors=True)
+    written = [own / f"{results.preset}.json"]
+    results.save(written[0])
+    for arm, sheet in sheets.items():
+        pictures.mkdir(exist_ok=True)
+        written.append(pictures / f"{arm}.png")
+        shrink(sheet, written[-1])
+    return written
+
+
+def shrink(source: Path, path: Path) -> None:
+    """Makes a picture small enough to be published, unless it was before."""
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    if _digest_in(path) != digest:
+        with Image.open(source) as image:
+            path.write_bytes(small(image, source=digest))
+
+
+def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
+    """Writes every card with its pictures into ``docs/cards``, and the catalogue beside it.
+
+    Cards of systems that are not among the entries are removed.
+
+    Raises:
+        LabError: matplotlib, which draws the charts, is not installed.
+    """
+    docs = Path(docs)
+    cards = docs / "cards"
+    cards.mkdir(parents=True, exist_ok=True)
+    written = []
+    for entry in entries:
+        for path, source in _copies(entry, cards).items():
+            shutil.copyfile(source, path)
+            written.append(path)
+        picture = _picture(entry, cards)
+        if picture is not None:
+            if _digest_in(picture) != _digest(entry):
+                picture.write_bytes(small(_drawn(entry), source=_digest(entry)))
+            written.append(picture)
+        written += card.save(entry.system, entry.results, cards, sheets=_addresses(entry))
+    for path in _strangers(entries, cards):
+        path.unlink()
+    page = docs / PAGE
+    page.write_text(to_markdown(entries), encoding="utf-8")
+    return [*written, page]
+
+
+def stale(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
+    """The files of cards and catalogue that are missing, left over, or say something else."""
+    docs = Path(docs)
+    cards, page = docs / "cards", docs / PAGE
+    found = _strangers(entries, cards)
+    for entry in entries:
+        found += card.stale(entry.system, entry.results, cards, sheets=_addresses(entry))
+        found += [
+            path
+            for path, source in _copies(entry, cards).items()
+            if not path.is_file() or path.read_bytes() != source.read_bytes()
+        ]
+        picture = _picture(entry, cards)
+        if picture is not None and _digest_in(picture) != _digest(entry):
+            found.append(picture)
+    if not page.is_file() or page.read_text(encoding="utf-8") != to_markdown(entries):
+        found.append(page)
+    return found
+
+
+def to_markdown(entries: Sequence[Entry]) -> str:
+    """The catalogue as Markdown."""
+    families = sorted({entry.family for entry in entries})
+    sections = [_INTRO, _overview(entries)]
+    for family in families:
+        sections.append(f"## {family.replace('_', ' ').capitalize()}")
+        sections += [_section(entry) for entry in entries if entry.family == family]
+    return "\n\n".join(sections) + "\n"
+
+
+def headline(entry: Entry) -> Results | None:
+    """The results that stand for a system: complete ones first, then small, then the costliest."""
+    if not entry.results:
+        return None
+
+    def weight(each: Results) -> tuple[bool, bool, float]:
+        complete = card.missing(entry.system, each) is None
+        return complete, each.preset == "small", sum(trial.seconds for trial in each.trials)
+
+    return max(entry.results, key=weight)
+
+
+def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: str = "") -> bytes:
+    """A picture as a PNG of at most so many bytes: fewer colours first, then fewer pixels.
+
+    Args:
+        image: of any mode.
+        limit: bytes.
+        width: pixels, at most.
+        source: kept in the file, to tell later what it was drawn from.
+    """
+    picture = image.convert("RGB")
+    if picture.width > width:
+        height = max(1, round(picture.height * width / picture.width))
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    while True:
+        for colours in (256, 64, 16):
+            content = _png(picture.quantize(colours, dither=Image.Dither.NONE), source)
+            if len(content) <= limit:
+                return content
+        if max(picture.size) < 16:
+            return content
+        size = max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _png(image: Image.Image, source: str) -> bytes:
+    text, file = PngInfo(), io.BytesIO()
+    if source:
+        text.add_text(_SOURCE, source)
+    image.save(file, "PNG", optimize=True, pnginfo=text)
+    return file.getvalue()
+
+
+def _sheets(folder: Path, system: System[Any]) -> dict[str, Path]:
+    found = {arm.name: folder / f"{arm.name}.png" for arm in system.arms}
+    return {arm: path for arm, path in found.items() if path.is_file()}
+
+
+def _copies(entry: Entry, cards: Path) -> dict[Path, Path]:
+    """Picture beside the card -> where it is published."""
+    return {
+        cards / address: entry.sheets[preset][arm]
+        for preset, arms in _addresses(entry).items()
+        for arm, address in arms.items()
+    }
+
+
+def _addresses(entry: Entry) -> dict[str, dict[str, str]]:
+    return {
+        preset: {arm: f"{entry.system.name}.{preset}.{arm}.png" for arm in arms}
+        for preset, arms in entry.sheets.items()
+    }
+
+
+def _picture(entry: Entry, cards: Path) -> Path | None:
+    """Where the small picture of the catalogue is; None where there is nothing to show."""
+    return cards / f"{entry.system.name}.png" if entry.results else None
+
+
+def _strangers(entries: Iterable[Entry], cards: Path) -> list[Path]:
+    """What lies among the cards and is of no system that there is."""
+    own: set[Path] = set()
+    for entry in entries:
+        own |= {cards / f"{entry.system.name}.{kind}" for kind in ("md", "json")}
+        own |= _copies(entry, cards).keys() | {_picture(entry, cards) or cards}
+    return sorted(path for path in cards.glob("*.*") if path not in own)
+
+
+def _main_sheet(entry: Entry) -> Path | None:
+    """What the system itself drew, in the results that stand for it."""
+    results = headline(entry)
+    sheets = entry.sheets.get(results.preset, {}) if results else {}
+    return sheets.get(entry.system.arms[0].name)
+
+
+def _digest(entry: Entry) -> str:
+    """Of what the small picture is drawn from."""
+    sheet = _main_sheet(entry)
+    source = sheet.read_bytes() if sheet else json.dumps(_chart(entry)).encode()
+    return hashlib.sha256(source).hexdigest()
+
+
+def _digest_in(picture: Path) -> str | None:
+    if not picture.is_file():
+        return None
+    with Image.open(picture) as image:
+        image.load()
+        found: str | None = image.info.get(_SOURCE)
+        return found
+
+
+def _drawn(entry: Entry) -> Image.Image:
+    sheet = _main_sheet(entry)
+    if sheet is None:
+        return draw(_chart(entry))
+    with Image.open(sheet) as image:
+        picture = image.convert("RGB")
+    picture.thumbnail((480, 320), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _chart(entry: Entry) -> dict[str, Any]:
+    """What a chart of the arms shows, as JSON values."""
+    results = headline(entry)
+    if results is None:
+        raise LabError(f"{entry.system.name}: there are no results to draw")
+    (found,) = card.content(entry.system, results)["results"]
+    arms = {name: card.headline(arm, entry.system.score) for name, arm in found["arms"].items()}
+    return {"score": entry.system.score, "arms": arms}
+
+
+def draw(chart: Mapping[str, Any]) -> Image.Image:
+    """A chart of arms: each one's score with its interval.
+
+    Args:
+        chart: ``score``, its name; ``arms``, name -> value, low and high.
+
+    Raises:
+        LabError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise LabError("matplotlib is not installed: pip install 'featurewise[report]'") from error
+    arms = {name: arm for name, arm in chart["arms"].items() if arm and arm["value"] is not None}
+    figure = Figure(figsize=(4.2, 0.8 + 0.3 * max(1, len(arms))), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for row, arm in enumerate(arms.values()):
+        colour = "#c2410c" if row == 0 else "#52606d"
+        if arm["low"] is not None:
+            axes.plot([arm["low"], arm["high"]], [row, row], color=colour, lw=2, alpha=0.45)
+        axes.plot([arm["value"]], [row], "o", color=colour, ms=6)
+    axes.set_yticks(range(len(arms)), [name.replace("_", " ") for name in arms], fontsize=9)
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.set_xlabel(chart["score"].replace("_", " "), fontsize=9)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    return Image.open(drawn)
+
+
+def _overview(entries: Sequence[Entry]) -> str:
+    rows = []
+    for entry in entries:
+        facts = _facts(entry)
+        counts = _counts(facts["claims"])
+        measured = facts["results"]
+        rows.append(
+            (
+                f"[{entry.system.name}](cards/{entry.system.name}.md)",
+                entry.family.replace("_", " "),
+                counts["held"],
+                counts["failed"],
+                counts["not tested"],
+                f"`{measured[0]['preset']}`" if measured else "never run",
+                ("yes" if measured[0]["partial"] else "") if measured else "",
+                card.duration(measured[0]["seconds"]) if measured else "",
+            )
+        )
+    head = ("system", "family", "held", "failed", "not tested", "preset", "partial", "took")
+    return card.table(head, rows)
+
+
+def _counts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    words = [claim["verdicts"][0]["verdict"] for claim in claims]
+    return {word: words.count(word) for word in _MARKS}
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """Those of the card, at the preset that stands for the system."""
+    results = headline(entry)
+    return card.content(entry.system, *([results] if results else []))
+
+
+def _section(entry: Entry) -> str:
+    facts, name = _facts(entry), entry.system.name
+    paper = facts["paper"]
+    lines = [f"### [{facts['title']}](cards/{name}.md)"]
+    if entry.results:
+        shown = "a sample of what it does" if _main_sheet(entry) else "its arms side by side"
+        lines.append(f"![{_plain(facts['title'])}: {shown}](cards/{name}.png){{ align=right }}")
+    lines.append(f"[{paper['citation']}]({paper['url']}), {paper['where']}.")
+    lines.append(
+        card.table(
+            ("claim", "verdict", "measured"),
+            [
+                (claim["sentence"], _MARKS[verdict["verdict"]], card.plain(verdict))
+                for claim in facts["claims"]
+                for verdict in claim["verdicts"]
+            ],
+        )
+    )
+    lines += [_measured(each) for each in facts["results"]] or ["Never run."]
+    return "\n\n".join([*lines, '<div style="clear: both"></div>'])
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "(").replace("]", ")")
+
+
+def _measured(results: Mapping[str, Any]) -> str:
+    """Arms, seeds, hardware and cost, in a line; what is missing, if anything, in another."""
+    hardware = results["hardware"]
+    accelerator = hardware.get("accelerator", "none")
+    cores = f"{hardware.get('threads', '?')} of {hardware.get('cores', '?')} cores"
+    machine = accelerator if accelerator != "none" else hardware.get("processor", "not recorded")
+    line = (
+        f"Preset `{results['preset']}`: {len(results['arms'])} arms, seeds "
+        f"{', '.join(map(str, results['seeds']))}; {card.takes(results)} on {machine}, {cores}."
+    )
+    return f"{line} **Partial**: {results['partial']}." if results["partial"] else line
