@@ -11,8 +11,8 @@ from __future__ import annotations
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
 from featurewise.worlds.glyphs.fontfiles import DEBIAN_PACKAGES
-from featurewise.worlds.glyphs.judge import Judge, Training, coverage, judge
-from featurewise.worlds.glyphs.names import names, vocabulary, words
+from featurewise.worlds.glyphs.judging import Judge, Training, coverage, judge
+from featurewise.worlds.glyphs.naming import names, vocabulary, words
 from featurewise.worlds.glyphs.render import Glyphs, Script, glyphs, scripts
 from featurewise.worlds.glyphs.source import GlyphBatch, GlyphSource, as_ink, jittered
 from featurewise.worlds.glyphs.typefaces import (

@@ -78,8 +78,8 @@ def _columns(picture: Ink, angle: float) -> Ink:
     left = np.floor(place).astype(np.int64)
     part = place - left
     size = 4 * len(picture)
-    columns: Ink = np.bincount(left, ink * (1 - part), size).astype(np.float64)
-    return columns + np.bincount(left + 1, ink * part, size)
+    totals: Ink = np.bincount(left, ink * (1 - part), size).astype(np.float64)
+    return totals + np.bincount(left + 1, ink * part, size)
 
 
 def sheared(picture: Ink, angle: float) -> Ink:

@@ -191,10 +191,12 @@ def _pairs(content: bytes, start: int) -> Iterator[int]:
         yield from _format_4(content, start)
     elif kind == 12:
         (groups,) = struct.unpack_from(">I", content, start + 12)
+        before = -1
         for i in range(groups):
             first, last, glyph = struct.unpack_from(">III", content, start + 16 + 12 * i)
-            if last > 0x10FFFF:
-                raise TypefaceError(f"its table of letters names the code point {last:#x}")
+            if not before < first <= last <= 0x10FFFF:
+                raise TypefaceError(f"its table of letters is out of order at {first:#x}")
+            before = last
             yield from range(first + (glyph == 0), last + 1)
     else:
         raise TypefaceError(f"its table of letters has format {kind}, not 4 or 12")

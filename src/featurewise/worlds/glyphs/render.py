@@ -24,7 +24,7 @@ from featurewise.worlds.glyphs.attributes import ATTRIBUTES, attributes
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
 from featurewise.worlds.glyphs.fontfiles import covered
-from featurewise.worlds.glyphs.typefaces import Typeface, check_letters, faulty, find_all
+from featurewise.worlds.glyphs.typefaces import Typeface, check_letters, digest, faulty, find_all
 
 #: Counts up when the same letters come out as other pictures or numbers.
 FORMAT_VERSION: Final = 1
@@ -79,9 +79,9 @@ def glyphs(faces: Sequence[Typeface], letters: str, size: int) -> Glyphs:
         "size": size,
         "freetype": features.version("freetype2"),
     }
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     folder = cache_folder() / "glyphs"
-    place = folder / f"{digest[:16]}.safetensors"
+    place = folder / f"{key[:16]}.safetensors"
     tensors = _kept(place, identity)
     if tensors is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,6 +123,8 @@ def _drawn(faces: Sequence[Typeface], letters: str, size: int) -> dict[str, Tens
                 f"{face.path}: {face.family} {face.style} lacks {''.join(lacking)!r}; "
                 f"find_typefaces(where, letters) gives those that have all"
             )
+        if digest(face.path, face.index) != face.digest:
+            raise TypefaceError(f"{face.path} changed since it was found; find the typefaces again")
         pictures.append(draw(face.path, face.index, letters, size))
     measured = [attributes(face.path, face.index) for face in faces]
     columns = {

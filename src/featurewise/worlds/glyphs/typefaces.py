@@ -37,7 +37,7 @@ _UNASSIGNED: Final = "\U0010ffff"
 
 #: Files whose letters are symbols in the place of letters, ornaments or pieces of brackets.
 _NOT_TEXT: Final = re.compile(
-    r"cmsy|cmex|LastResort|STIX(NonUni|Siz)|Keyboard|LinLibertine_(I|Initials?)|Symbols|D050000L",
+    r"cmsy|cmex|LastResort|STIX(NonUni|Siz)|LinBiolinum_K|LinLibertine_I\b|Symbols|D050000L",
 )
 
 #: Families that are drawn after one another, or after one model: a judge must not know its
@@ -192,8 +192,12 @@ def _examined(path: Path, index: int, letters: str) -> tuple[Typeface, NDArray[n
 
 def _typeface(path: Path, index: int) -> Typeface:
     family, style = font(path, index, 16).getname()
-    digest = hashlib.sha256(f"{file_sha256(path)}/{index}".encode()).hexdigest()
-    return Typeface(path, index, family or path.stem, style or "Regular", digest)
+    return Typeface(path, index, family or path.stem, style or "Regular", digest(path, index))
+
+
+def digest(path: Path, index: int) -> str:
+    """SHA-256 of a font file and the index of a face, in hexadecimal."""
+    return hashlib.sha256(f"{file_sha256(path)}/{index}".encode()).hexdigest()
 
 
 def find_all(where: str | Path) -> tuple[Typeface, ...]:

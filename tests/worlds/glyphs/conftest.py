@@ -1,0 +1,14 @@
+"""What is drawn for these tests is kept apart from the user's own cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATUREWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,0 +1,88 @@
+"""Attributes, against what is known of the faces and of drawn bars."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from featurewise.worlds.glyphs import ATTRIBUTES
+from featurewise.worlds.glyphs.attributes import attributes, measured_slant, sheared
+from featurewise.worlds.glyphs.fontfiles import font_files
+
+FILES = {path.stem: path for path in font_files("bundled")}
+
+
+@lru_cache
+def of(name: str) -> dict[str, float]:
+    return attributes(FILES[name], 0)
+
+
+@pytest.mark.parametrize(
+    ("regular", "bold"),
+    [
+        ("DejaVuSans", "DejaVuSans-Bold"),
+        ("DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
+        ("STIXGeneral", "STIXGeneralBol"),
+        ("cmr10", "cmb10"),
+    ],
+)
+def test_bold_weighs_more(regular: str, bold: str) -> None:
+    assert of(bold)["weight"] > 1.3 * of(regular)["weight"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSansMono-BoldOblique", "DejaVuSerif-Italic"),
+        *("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBolIta", "cmss10"),
+    ],
+)
+def test_slant_is_what_the_file_says(name: str) -> None:
+    tools = pytest.importorskip("fontTools.ttLib")
+    with tools.TTFont(FILES[name], lazy=True) as font:
+        said = -font["post"].italicAngle
+    assert of(name)["slant"] == pytest.approx(said, abs=1.5)
+    assert (of(name)["slant"] > 5) == ("Ita" in name or "Oblique" in name)
+
+
+def test_serifs() -> None:
+    without = ["DejaVuSans", "DejaVuSans-BoldOblique", "DejaVuSansMono", "cmss10"]
+    having = ["DejaVuSerif", "DejaVuSerif-BoldItalic", "STIXGeneral", "cmr10", "cmti10", "cmtt10"]
+    assert max(abs(of(name)["serif"]) for name in without) < 0.05
+    assert min(of(name)["serif"] for name in having) > 0.5
+
+
+def test_width() -> None:
+    assert (
+        of("DejaVuSansMono")["width"] < of("DejaVuSans")["width"] < of("DejaVuSans-Bold")["width"]
+    )
+
+
+def test_slant_does_not_disturb_the_others() -> None:
+    upright, oblique = of("DejaVuSans-Bold"), of("DejaVuSans-BoldOblique")
+    for name in ("weight", "serif", "width"):
+        assert oblique[name] == pytest.approx(upright[name], abs=0.02), name
+
+
+def test_a_face_without_the_letters_has_none() -> None:
+    measured = of("DejaVuSansDisplay")
+    assert tuple(measured) == ATTRIBUTES
+    assert all(np.isnan(value) for value in measured.values())
+
+
+@pytest.mark.parametrize("angle", [-10, 0, 7, 20])
+def test_slant_of_bars(angle: float) -> None:
+    bars = np.zeros((96, 96))
+    for row in range(10, 86):
+        for left in (30, 55):
+            for column in range(96):
+                edge = left + (48 - row) * np.tan(np.radians(angle))
+                bars[row, column] += min(1, max(0, column + 1 - edge)) * min(
+                    1, max(0, edge + 6 - column)
+                )
+    assert measured_slant([bars]) == pytest.approx(angle, abs=0.5)
+    upright = sheared(bars, angle)[10:86]
+    assert np.abs(upright - upright.mean(axis=0)).max() < 0.35
+    assert upright.sum() == pytest.approx(bars.sum(), rel=1e-3)

@@ -1,0 +1,249 @@
+"""Typefaces: which files are taken and which refused, and that parts share no family."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurewise.worlds.glyphs import (
+    DIGITS,
+    LETTERS,
+    GlyphError,
+    Split,
+    Typeface,
+    TypefaceError,
+    find_typefaces,
+    fontfiles,
+    split_typefaces,
+    survey,
+)
+from featurewise.worlds.glyphs.fontfiles import covered, face_count, font_files
+
+SANS = next(path for path in font_files("bundled") if path.name == "DejaVuSans.ttf")
+SERIF = SANS.with_name("DejaVuSerif.ttf")
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[..., Path]:
+    """DejaVu Sans, in which some letters lead to other letters' glyphs."""
+    tools = pytest.importorskip("fontTools.ttLib")
+
+    def edit(**glyphs: str) -> Path:
+        with tools.TTFont(SANS) as font:
+            for table in font["cmap"].tables:
+                table.cmap.update({ord(letter): glyph for letter, glyph in glyphs.items()})
+            font.save(tmp_path / "edited.ttf")
+        return tmp_path
+
+    return edit
+
+
+def reason(folder: Path, letters: str = LETTERS) -> str:
+    found = survey(folder, letters)
+    assert not found.faces
+    (why,) = found.refused.values()
+    return why
+
+
+def test_bundled_faces_are_those_for_text() -> None:
+    faces = find_typefaces()
+    names = {face.path.stem for face in faces}
+    assert len(faces) >= 20
+    assert {"DejaVuSans", "DejaVuSerif-Bold", "STIXGeneralItalic", "cmr10", "cmtt10"} <= names
+    assert not {name for name in names if "Siz" in name or "NonUni" in name}
+    assert not names & {"cmsy10", "cmex10", "LastResortHE-Regular", "DejaVuSansDisplay"}
+    assert list(faces) == sorted(faces, key=lambda f: (f.family, f.style, f.path.name))
+    assert {face.family for face in faces if face.path.stem == "DejaVuSans"} == {"DejaVu Sans"}
+
+
+@pytest.mark.parametrize("path", font_files("bundled"), ids=lambda path: path.stem)
+def test_covered_is_what_another_reader_says(path: Path) -> None:
+    tools = pytest.importorskip("fontTools.ttLib")
+    if path.stem.startswith("LastResort"):
+        with pytest.raises(TypefaceError, match=r"LastResort.*format 13, not 4 or 12"):
+            covered(path)
+        return
+    with tools.TTFont(path, lazy=True) as font:
+        best = font.getBestCmap()
+        assert covered(path) == {point for point in best if font.getGlyphID(best[point])}
+
+
+def test_a_copy_is_the_same_face(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    shutil.copy(SANS, tmp_path / "a.ttf")
+    shutil.copy(SANS, tmp_path / "below/b.ttf")
+    shutil.copy(SERIF, tmp_path / "c.TTF")
+    (tmp_path / "readme.txt").write_text("no font")
+    found = survey(tmp_path)
+    assert [face.path.name for face in found.faces] == ["a.ttf", "c.TTF"]
+    assert found.refused == {f"{tmp_path}/below/b.ttf#0": f"draws all letters as {tmp_path}/a.ttf"}
+
+
+def test_faces_of_a_collection(tmp_path: Path) -> None:
+    tools = pytest.importorskip("fontTools.ttLib")
+    collection = tools.TTCollection()
+    collection.fonts = [tools.TTFont(SANS), tools.TTFont(SERIF)]
+    collection.save(tmp_path / "two.ttc")
+    assert face_count(tmp_path / "two.ttc") == 2
+    assert covered(tmp_path / "two.ttc", 1) == covered(SERIF)
+    faces = find_typefaces(tmp_path, DIGITS)
+    assert [(face.family, face.index) for face in faces] == [
+        ("DejaVu Sans", 0),
+        ("DejaVu Serif", 1),
+    ]
+    assert faces[0].digest != faces[1].digest
+
+
+def test_a_face_without_a_letter_is_refused(tmp_path: Path) -> None:
+    shutil.copy(SANS, tmp_path)
+    assert reason(tmp_path, "ab\u0e01\u0e02") == "lacks 2 letters: '\u0e01\u0e02'"
+    with pytest.raises(TypefaceError, match=r"of 1 faces none draws all of .*lacks 2 letters"):
+        find_typefaces(tmp_path, "ab\u0e01\u0e02")
+
+
+@pytest.mark.parametrize(
+    ("glyphs", "why"),
+    [
+        ({"b": "space"}, "'b' is blank"),
+        ({"b": "a"}, "'b' is drawn as 'a'"),
+        ({"q": "Q"}, "'q' is drawn as 'Q'"),
+    ],
+)
+def test_faults_are_named(edited: Callable[..., Path], glyphs: Any, why: str) -> None:
+    assert reason(edited(**glyphs)) == why
+
+
+def test_a_box_in_the_place_of_a_letter_is_refused(edited: Callable[..., Path]) -> None:
+    tools = pytest.importorskip("fontTools.ttLib")
+    folder = edited()
+    with tools.TTFont(folder / "edited.ttf") as font:
+        font["glyf"]["b"] = font["glyf"][".notdef"]
+        font["hmtx"]["b"] = font["hmtx"][".notdef"]
+        font.save(folder / "edited.ttf")
+    assert reason(folder) == "'b' is drawn as a missing letter"
+
+
+def test_some_letters_may_look_alike(edited: Callable[..., Path]) -> None:
+    assert find_typefaces(edited(I="l", O="zero"), DIGITS + LETTERS)
+
+
+def test_broken_files_are_refused_and_named(tmp_path: Path) -> None:
+    content = SANS.read_bytes()
+    cuts = [0, 3, 11, 40, 400, 4000, len(content) // 2, len(content) - 100_000]
+    for cut in cuts:
+        (tmp_path / f"cut{cut:06}.ttf").write_bytes(content[:cut])
+    (tmp_path / "noise.otf").write_bytes(bytes(range(256)) * 40)
+    shutil.copy(SERIF, tmp_path)
+    found = survey(tmp_path)
+    assert [face.path.name for face in found.faces] == ["DejaVuSerif.ttf"]
+    assert len(found.refused) == len(cuts) + 1
+
+
+def test_damaged_tables_raise_what_they_should(tmp_path: Path) -> None:
+    """Bytes of the directory and of the table of letters, changed one at a time."""
+    content = bytearray(SANS.read_bytes())
+    start = content.index(b"cmap")
+    table = int.from_bytes(content[start + 8 : start + 12], "big")
+    path = tmp_path / "damaged.ttf"
+    for place in [*range(0, 200, 7), *range(table, table + 900, 31)]:
+        old, content[place] = content[place], content[place] ^ 0xFF
+        path.write_bytes(content)
+        covered.cache_clear()
+        try:
+            assert max(covered(path), default=0) <= 0x10FFFF
+        except TypefaceError as error:
+            assert str(path) in str(error)
+        content[place] = old
+
+
+def test_a_place_that_is_missing() -> None:
+    with pytest.raises(TypefaceError, match=r"nowhere is no folder; typefaces are 'bundled'"):
+        find_typefaces("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("letters", "why"), [("", "at least one"), ("abca", r"with \['a'\] more than once")]
+)
+def test_wrong_letters(letters: str, why: str) -> None:
+    with pytest.raises(GlyphError, match=why):
+        find_typefaces("bundled", letters)
+
+
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fontfiles, "_DPKG", tmp_path)
+    monkeypatch.setattr(fontfiles, "DEBIAN_PACKAGES", ("fonts-one", "fonts-two"))
+    (tmp_path / "fonts-two.list").write_text("/usr\n")
+    with pytest.raises(TypefaceError, match=r"1 of 2 packages .* apt-get install fonts-one$"):
+        find_typefaces("debian")
+
+
+def test_packages_say_which_files_are_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fontfiles, "_DPKG", tmp_path)
+    monkeypatch.setattr(fontfiles, "_FONTS", tmp_path)
+    monkeypatch.setattr(fontfiles, "DEBIAN_PACKAGES", ("fonts-one", "fonts-two"))
+    for name in ("one.ttf", "two.ttf", "other.ttf"):
+        shutil.copy(SANS, tmp_path / name)
+    (tmp_path / "fonts-one.list").write_text(f"/usr\n{tmp_path}/one.ttf\n{tmp_path}/gone.ttf\n")
+    (tmp_path / "fonts-two:all.list").write_text(f"{tmp_path}/two.ttf\n{SANS}\n")
+    assert font_files("debian") == (tmp_path / "one.ttf", tmp_path / "two.ttf")
+
+
+def face(family: str, style: str = "Regular") -> Typeface:
+    return Typeface(Path(f"{family}-{style}.ttf"), 0, family, style, f"{family}{style}")
+
+
+MANY = [face(family, style) for family in "ABCDEFGHIJ" for style in ("Regular", "Bold")]
+
+
+def parts(split: Split) -> list[set[str]]:
+    return [{f.superfamily for f in part} for part in (split.train, split.held_out, split.judge)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("faces", [MANY, find_typefaces()], ids=["many", "bundled"])
+def test_parts_share_no_family(faces: list[Typeface], seed: int) -> None:
+    split = split_typefaces(faces, seed)
+    train, held_out, judge = parts(split)
+    assert train and held_out and judge
+    assert not (train & held_out or train & judge or held_out & judge)
+    assert sorted(split.train + split.held_out + split.judge, key=faces.index) == list(faces)
+    assert split_typefaces(faces, seed) == split
+    assert len(split.train) > len(split.judge)
+
+
+def test_seeds_part_differently() -> None:
+    assert len({split_typefaces(MANY, seed).judge for seed in range(8)}) > 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("DejaVu Sans", "DejaVu Sans Mono"),
+        ("DejaVu Serif", "Hack"),
+        ("Lato", "Carlito"),
+        ("Liberation Serif", "Tinos"),
+        ("Nimbus Sans", "Arimo"),
+        ("STIXGeneral", "FreeSerif"),
+        ("cmr10", "cmtt10"),
+        ("Noto Sans Display", "Open Sans"),
+        ("Linux Libertine O", "Linux Biolinum O"),
+    ],
+)
+def test_relatives_stay_together(one: str, other: str) -> None:
+    assert face(one).superfamily == face(other).superfamily
+
+
+def test_others_go_by_their_first_word() -> None:
+    assert face("Roboto Condensed").superfamily == "Roboto"
+    assert face("cmake").superfamily == "cmake"
+
+
+def test_too_few_families_cannot_be_parted() -> None:
+    with pytest.raises(TypefaceError, match=r"three unrelated families, got 2: \['A', 'DejaVu'\]"):
+        split_typefaces([face("A"), face("DejaVu Sans"), face("DejaVu Serif")])
