@@ -11,6 +11,9 @@ from jaxtyping import Float, Int64
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from featurewise.worlds.glyphs.render import Glyphs
+from featurewise.worlds.glyphs.source import as_ink
+
 _GAP = 2
 
 
@@ -85,7 +88,7 @@ def grade(
         "correct": correct,
         "total": len(judged),
         "covered": int((share >= 0.2 / len(share)).sum()),
-        "entropy": float(-torch.xlogy(share, share).sum() / math.log(max(len(share), 2))),
+        "entropy": abs(float(torch.xlogy(share, share).sum())) / math.log(max(len(share), 2)),
         "confidence": float(confidence.mean()),
     }
 
@@ -108,3 +111,30 @@ def spread(images: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"]) -> fl
     if not distances:
         raise ValueError("no letter has two pictures, so that none has a spread")
     return float(torch.stack(distances).mean())
+
+
+def compare(
+    samples: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"], judge: Reader, real: Glyphs
+) -> dict[str, float]:
+    """`grade` of made pictures, and how they compare with real ones.
+
+    Returns:
+        As `grade`, but ``covered`` as a share of all letters, and without ``accuracy``, which is
+        correct / total; ``spread`` within what is read as one letter, as a share of that of the
+        real ones within a letter; ``real``, the share of the real ones that the judge reads.
+    """
+    found = grade(samples, letters, judge)
+    del found["accuracy"]
+    images = as_ink(real.images.flatten(0, 1))
+    count = len(real.letters)
+    true = torch.arange(count).repeat(len(real.faces))
+    # By what is read, not what was asked: one that is not told the letter has a spread, too.
+    with torch.no_grad():
+        read = judge.letters(samples).argmax(1)
+        told = judge.letters(images).argmax(1)
+    return {
+        **found,
+        "covered": found["covered"] / count,
+        "spread": spread(samples, read) / spread(images, true),
+        "real": float((told == true).double().mean()),
+    }

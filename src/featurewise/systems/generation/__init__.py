@@ -1,0 +1,1 @@
+"""Systems that make pictures of what they are asked for."""
