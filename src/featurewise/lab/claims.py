@@ -14,7 +14,7 @@ from featurewise.lab.record import Claim, Verdict
 from featurewise.lab.results import Interval, Results, over_seeds
 
 
-def above(one: str, other: str, points: float, name: str = "accuracy") -> Claim:
+def above(one: str, other: str, points: float | int, name: str = "accuracy") -> Claim:
     """A proportion of one arm is at least so many points above that of another.
 
     Args:
@@ -29,11 +29,13 @@ def above(one: str, other: str, points: float, name: str = "accuracy") -> Claim:
         return Verdict(gap.value >= points, gap.value, gap)
 
     where = "" if name == "accuracy" else f" in {name}"
-    wanted = f"at least {points:g} points above" if points >= 0 else f"at most {-points:g} below"
+    wanted = f"at least {points:g} points above"
+    if points < 0:
+        wanted = f"at most {-points:g} points below"
     return Claim(f"{one} is {wanted} {other}{where}.", judge)
 
 
-def within(one: str, other: str, points: float, name: str = "accuracy") -> Claim:
+def within(one: str, other: str, points: float | int, name: str = "accuracy") -> Claim:
     """A proportion of one arm is within so many points of that of another; see `above`."""
 
     def judge(results: Results) -> Verdict:
@@ -44,7 +46,7 @@ def within(one: str, other: str, points: float, name: str = "accuracy") -> Claim
     return Claim(f"{one} is within {points:g} points of {other}{where}.", judge)
 
 
-def lower(one: str, other: str, factor: float, name: str) -> Claim:
+def lower(one: str, other: str, factor: float | int, name: str) -> Claim:
     """A positive number of one arm is at most so many times that of another.
 
     Args:
@@ -61,7 +63,7 @@ def lower(one: str, other: str, factor: float, name: str) -> Claim:
     return Claim(f"{name} of {one} is at most {factor:g} times that of {other}.", judge)
 
 
-def at_least(arm: str, bound: float, name: str = "accuracy") -> Claim:
+def at_least(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
     """A number of one arm reaches a bound; see `Measurement.number`."""
 
     def judge(results: Results) -> Verdict:
@@ -71,7 +73,7 @@ def at_least(arm: str, bound: float, name: str = "accuracy") -> Claim:
     return Claim(f"{name} of {arm} is at least {bound:g}.", judge)
 
 
-def at_most(arm: str, bound: float, name: str = "accuracy") -> Claim:
+def at_most(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
     """A number of one arm stays under a bound; see `Measurement.number`."""
 
     def judge(results: Results) -> Verdict:

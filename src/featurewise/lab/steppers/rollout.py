@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, Unpack
+from typing import Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -23,6 +23,7 @@ from featurewise.lab.state import State
 from featurewise.lab.steppers.base import Learner, Metrics, Options
 
 
+@runtime_checkable
 class Environment(Protocol):
     """B episodes side by side."""
 
