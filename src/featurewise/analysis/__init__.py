@@ -1,6 +1,14 @@
 """From task representations and activations to typed tables, which figures are drawn from."""
 
+from featurewise.analysis.dependence import Dependence, dependence
 from featurewise.analysis.localisation import pooled_places, share_inside
 from featurewise.analysis.parameters import ParameterTable, parameter_table
 
-__all__ = ["ParameterTable", "parameter_table", "pooled_places", "share_inside"]
+__all__ = [
+    "Dependence",
+    "ParameterTable",
+    "dependence",
+    "parameter_table",
+    "pooled_places",
+    "share_inside",
+]
