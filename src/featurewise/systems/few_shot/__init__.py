@@ -1,0 +1,1 @@
+"""Few-shot learning: a network that is told its task by a handful of examples."""
