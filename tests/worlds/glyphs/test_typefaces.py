@@ -18,9 +18,11 @@ from featurewise.worlds.glyphs import (
     TypefaceError,
     find_typefaces,
     fontfiles,
+    glyphs,
     split_typefaces,
     survey,
 )
+from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.fontfiles import covered, face_count, font_files
 
 SANS = next(path for path in font_files("bundled") if path.name == "DejaVuSans.ttf")
@@ -131,6 +133,19 @@ def test_some_letters_may_look_alike(edited: Callable[..., Path]) -> None:
     assert find_typefaces(edited(I="l", O="zero"), DIGITS + LETTERS)
 
 
+def test_another_font_under_the_same_name_is_read_anew(tmp_path: Path) -> None:
+    place = tmp_path / "font.ttf"
+    drawn = []
+    for source in (SANS, SERIF):
+        shutil.copy(source, place)
+        (found,) = find_typefaces(tmp_path, "ab")
+        drawn.append((found.family, covered(place), glyphs([found], "ab", 16)))
+    assert [family for family, *_ in drawn] == ["DejaVu Sans", "DejaVu Serif"]
+    assert drawn[1][1] == covered(SERIF)
+    assert (drawn[1][2].images[0].numpy() == draw(SERIF, 0, "ab", 16)).all()
+    assert drawn[1][2].attributes["serif"] > 1 > drawn[0][2].attributes["serif"]
+
+
 def test_broken_files_are_refused_and_named(tmp_path: Path) -> None:
     content = SANS.read_bytes()
     cuts = [0, 3, 11, 40, 400, 4000, len(content) // 2, len(content) - 100_000]
@@ -152,7 +167,7 @@ def test_damaged_tables_raise_what_they_should(tmp_path: Path) -> None:
     for place in [*range(0, 200, 7), *range(table, table + 900, 31)]:
         old, content[place] = content[place], content[place] ^ 0xFF
         path.write_bytes(content)
-        covered.cache_clear()
+        fontfiles._covered.cache_clear()
         try:
             assert max(covered(path), default=0) <= 0x10FFFF
         except TypefaceError as error:

@@ -16,6 +16,7 @@ Slant is taken out before the others are measured.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurewise.worlds.glyphs.drawing import draw
-from featurewise.worlds.glyphs.fontfiles import covered
+from featurewise.worlds.glyphs.fontfiles import covered, stamp
 
 #: Names of what is measured, in the order of the judge's outputs.
 ATTRIBUTES: Final = ("weight", "slant", "serif", "width")
@@ -33,6 +34,7 @@ _EDGE: Final = 192
 _LEAST, _MOST = -15, 35
 
 Ink = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 def attributes(path: Path, index: int) -> dict[str, float]:
@@ -41,6 +43,11 @@ def attributes(path: Path, index: int) -> dict[str, float]:
     Raises:
         TypefaceError: the file cannot be read.
     """
+    return dict(_attributes(path, stamp(path), index))
+
+
+@lru_cache(maxsize=4096)
+def _attributes(path: Path, _: tuple[int, int], index: int) -> dict[str, float]:
     if not set(map(ord, _PROBES)) <= covered(path, index):
         return dict.fromkeys(ATTRIBUTES, float("nan"))
     drawn = draw(path, index, _PROBES, _EDGE) / 255.0
@@ -62,22 +69,25 @@ def attributes(path: Path, index: int) -> dict[str, float]:
 
 def measured_slant(pictures: list[Ink]) -> float:
     """The angle from -15 to 35 degrees whose shear makes columns most unequal, to a quarter."""
+    inked = [(picture, *np.nonzero(picture)) for picture in pictures]
 
     def unequal(angle: float) -> float:
-        return sum(float((_columns(picture, angle) ** 2).sum()) for picture in pictures)
+        return sum(
+            float((_columns(picture[rows, columns], rows, columns, angle) ** 2).sum())
+            for picture, rows, columns in inked
+        )
 
     rough = max(range(_LEAST, _MOST + 1), key=unequal)
     return max((rough + quarter / 4 for quarter in range(-4, 5)), key=unequal)
 
 
-def _columns(picture: Ink, angle: float) -> Ink:
+def _columns(ink: Ink, rows: Places, columns: Places, angle: float) -> Ink:
     """Ink of each column once what leans by ``angle`` stands upright."""
-    rows, columns = np.nonzero(picture)
-    ink = picture[rows, columns]
-    place = columns + rows * np.tan(np.radians(angle)) + len(picture)
-    left = np.floor(place).astype(np.int64)
+    place = columns + rows * np.tan(np.radians(angle))
+    place -= np.floor(place.min())
+    left = place.astype(np.int64)
     part = place - left
-    size = 4 * len(picture)
+    size = int(left.max()) + 2
     totals: Ink = np.bincount(left, ink * (1 - part), size).astype(np.float64)
     return totals + np.bincount(left + 1, ink * part, size)
 

@@ -114,13 +114,30 @@ def _listing(package: str) -> Path | None:
     return plain if plain.is_file() else next(iter(sorted(_DPKG.glob(f"{package}:*.list"))), None)
 
 
-@lru_cache(maxsize=1024)
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file: what was read from it holds as long as these do.
+
+    Raises:
+        TypefaceError: the file is gone.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise TypefaceError(f"{path}: {error}") from error
+    return status.st_size, status.st_mtime_ns
+
+
 def font(path: Path, index: int, size: float) -> ImageFont.FreeTypeFont:
     """The opened font, letter by letter: no ligatures, no kerning, the same on every machine.
 
     Raises:
         TypefaceError: FreeType cannot read the file.
     """
+    return _opened(path, stamp(path), index, size)
+
+
+@lru_cache(maxsize=1024)
+def _opened(path: Path, _: tuple[int, int], index: int, size: float) -> ImageFont.FreeTypeFont:
     try:
         return ImageFont.truetype(path, size, index, layout_engine=ImageFont.Layout.BASIC)
     except (OSError, ValueError) as error:
@@ -137,13 +154,17 @@ def face_count(path: Path) -> int:
     return int(struct.unpack(">I", head[8:12])[0]) if head[:4] == b"ttcf" else 1
 
 
-@lru_cache(maxsize=4096)
 def covered(path: Path, index: int = 0) -> frozenset[int]:
     """The code points that a face draws, as its table ``cmap`` says.
 
     Raises:
         TypefaceError: the file is cut short, or has no table of Unicode.
     """
+    return _covered(path, stamp(path), index)
+
+
+@lru_cache(maxsize=4096)
+def _covered(path: Path, _: tuple[int, int], index: int) -> frozenset[int]:
     try:
         content = path.read_bytes()
         return frozenset(_pairs(content, _cmap(content, index)))

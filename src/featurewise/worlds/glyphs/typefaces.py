@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from featurewise.worlds.files import file_sha256
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
-from featurewise.worlds.glyphs.fontfiles import covered, face_count, font, font_files
+from featurewise.worlds.glyphs.fontfiles import covered, face_count, font, font_files, stamp
 
 DIGITS: Final = "0123456789"
 UPPERCASE: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -137,7 +137,7 @@ def survey(where: str | Path = "bundled", letters: str = LETTERS) -> Survey:
     """As :func:`find_typefaces`, with the reasons for which files were refused."""
     check_letters(letters)
     files = font_files(where)
-    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    stamps = tuple((path, *stamp(path)) for path in files)
     return _survey(stamps, letters)
 
 
