@@ -89,6 +89,7 @@ def test_samples_depend_on_the_seed_alone_and_use_averaged_weights():
     stepper = learner(Generative, sampler=noisy, average=0.5)
     assert isinstance(stepper, Samples)
     assert isinstance(stepper, Stepper)
+    born = weights(stepper)
     for _ in range(3):
         stepper.step(episodes())
     before = torch.get_rng_state()
@@ -98,6 +99,7 @@ def test_samples_depend_on_the_seed_alone_and_use_averaged_weights():
     assert not torch.equal(one, other)
     assert not one.requires_grad
     with stepper.evaluating() as averaged:
+        assert not any(map(torch.equal, weights(stepper), born)), "an average that never moved"
         noise = torch.randn(1, generator=torch.Generator().manual_seed(1))
         assert torch.equal(one, averaged(episodes()["x"]) + noise)
     assert not torch.equal(one, stepper.network(episodes()["x"]) + noise)
@@ -278,6 +280,18 @@ def test_episodes_end_and_what_comes_after_does_not_count():
         won = 1.0 if place == goal else -1.0 if abs(place) == 3 else 0.0
         assert rewards.sum().item() == pytest.approx(won - 0.01 * steps, abs=1e-5)
         assert int(alive.sum()) == steps
+
+
+def test_a_policy_is_handed_its_memory():
+    told = []
+
+    class Counting(Policy):
+        def forward(self, seen, memory):
+            told.append(memory)
+            return super().forward(seen, memory)
+
+    play(Counting(), Corridor(), torch.arange(4), 3)
+    assert told == [None, 1, 2]
 
 
 def test_returns_are_discounted_sums():
