@@ -128,6 +128,42 @@ class PooledClassifier(nn.Module):
         return logits
 
 
+class PoolingBlock(nn.Module):
+    """``pool(relu(norm(3×3(x))))``, the norm with scale and shift of its own."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.convolve = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(after)
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
+        """Half as high and wide."""
+        return F.max_pool2d(F.relu(self.norm(self.convolve(x))), 2)
+
+
+class PoolingTrunk(nn.Module):
+    """Pooling blocks, flattened: the embedding of few-shot learning; sites ``blocks.*.norm``.
+
+    Vinyals et al. 2016, section 4.1.1; Snell et al. 2017, section 3: four blocks of 64 channels.
+
+    Args:
+        channels: width of every block.
+        blocks: how many; each halves height and width, rounding down.
+        inputs: channels of the pictures.
+    """
+
+    def __init__(self, channels: int = 64, blocks: int = 4, inputs: int = 1) -> None:
+        super().__init__()
+        widths = [inputs, *[channels] * blocks]
+        self.blocks = nn.ModuleList(map(PoolingBlock, widths, widths[1:]))
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D"]:
+        """Vectors of pictures."""
+        for block in self.blocks:
+            x = block(x)
+        return x.flatten(1)
+
+
 def coordinates(
     height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "1 2 H W"]:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
+from PIL.Image import Image
 from torch import Tensor
 
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import glyphs, scripts
+from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.source import generator, jittered
 
 
@@ -287,3 +289,48 @@ class EpisodeSource:
     @staticmethod
     def _lot(below: int, chance: torch.Generator) -> int:
         return int(torch.randint(below, (), generator=chance))
+
+
+class Relabelled:
+    """Control: the same episodes, their support labels dealt among the support pictures by lot.
+
+    Nothing can be learned from such a support set: queries are named at chance.
+    """
+
+    def __init__(self, source: EpisodeSource) -> None:
+        self.source = source
+
+    def batch(self, index: int) -> Episodes:
+        """The batch of a number: the same at every call."""
+        episodes = self.source.batch(index)
+        labels = episodes.support_labels
+        chance = generator(self.source.seed, -1 - index)
+        order = torch.rand(labels.shape, generator=chance).argsort(1)
+        return replace(episodes, support_labels=labels.gather(1, order))
+
+
+def episode_sheet(
+    batch: Episodes, named: Int64[Tensor, "E NQ"], count: int = 2, zoom: int = 2
+) -> Image:
+    """The first episodes, a class a row: its support, a gap, its queries.
+
+    Queries that were named wrongly are white on black; at the left, how many were named rightly.
+
+    Args:
+        batch: of ink pictures, class after class as `EpisodeSource` gives them.
+        named: the class that each query was taken for.
+        count: how many episodes.
+        zoom: as in :func:`featurewise.worlds.glyphs.sheets.sheet`.
+    """
+    rows: list[Tensor] = []
+    labels: list[str] = []
+    way = int(batch.query_labels.max()) + 1
+    for episode in range(min(count, len(named))):
+        right = named[episode] == batch.query_labels[episode]
+        inverted = (~right).to(batch.query.dtype)[:, None, None, None]
+        query = (batch.query[episode] - inverted).abs()
+        support = batch.support[episode].view(way, -1, *query.shape[1:])
+        query = query.view(way, -1, *query.shape[1:])
+        rows.append(torch.cat((support, torch.zeros_like(support[:, :1]), query), dim=1))
+        labels += [f"{int(n)}/{query.shape[1]}" for n in right.view(way, -1).sum(1)]
+    return sheet(torch.cat(rows), labels, zoom)
