@@ -31,12 +31,13 @@ matrix: $(STAMP) ## run every network every way, write docs/matrix.md
 	  --target build/timm timm==1.0.31 torchvision==0.28.0
 	PYTHONPATH=build/timm $(BIN)/python docs/matrix.py
 
-check: $(STAMP) ## format, lint, types, import arrows, house rules
+check: $(STAMP) ## format, lint, types, import arrows, house rules, figures of the structure
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_project.py
+	$(BIN)/python -m benchmarks.structure
 
 format: $(STAMP) ## rewrite the code in the house format
 	$(BIN)/ruff format .
@@ -66,5 +67,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "sudo apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
-	  -e '.[tensorboard,report,hub,examples,test,check,docs]'
+	  -e '.[tensorboard,report,hub,study,systems,examples,test,check,docs]'
 	touch $@

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import structure
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/featurewise"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -139,10 +141,34 @@ def test_no_bare_asserts(path: Path) -> None:
     assert not lines, f"{name_of(path)}: raise a typed error instead of assert, lines {lines}"
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "systems").rglob("*.py")), ids=name_of)
-def test_a_system_fits_on_a_few_screens(path: Path) -> None:
-    length = len(path.read_text().splitlines())
-    assert length <= 200, f"{name_of(path)} has {length} lines; move what is shared down a room"
+@pytest.mark.parametrize("name", structure.systems())
+def test_a_system_fits_on_a_few_screens(name: str) -> None:
+    found = structure.measure()[name].failures()
+    assert not found, f"{name}: {found}; what is shared moves down a room"
+
+
+def test_nothing_imports_in_circles() -> None:
+    assert not structure.cycles()
+
+
+def test_what_stands_twice_is_seen(tmp_path: Path) -> None:
+    shared = [f"x{i} = {i}" for i in range(structure.RUN)]
+    texts = {
+        "one.py": ["a = 1", "import os", *shared, "b = 2", "", ")"],
+        "two.py": [*shared, "c = 3"],
+        "near.py": [*shared[:-1], "d = 4"],
+    }
+    for name, lines in texts.items():
+        (tmp_path / name).write_text("\n".join(lines).replace(")", "e = (\n)"))
+    one, two, near = (tmp_path / name for name in texts)
+    assert structure.duplicated([one], [two]) == structure.RUN / (structure.RUN + 3)
+    assert structure.duplicated([one], [near]) == 0
+
+
+def test_an_import_is_followed_to_where_the_name_is_written() -> None:
+    found = {name_of(path) for path in structure.imported(SOURCE / "lab/model.py")}
+    assert "src/featurewise/lab/steppers/base.py" in found
+    assert "src/featurewise/lab/steppers/__init__.py" not in found
 
 
 def test_text_belongs_to_the_project() -> None:
