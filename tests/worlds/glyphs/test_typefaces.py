@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,29 @@ def test_damaged_tables_raise_what_they_should(tmp_path: Path) -> None:
         except TypefaceError as error:
             assert str(path) in str(error)
         content[place] = old
+
+
+def format_12(path: Path, groups: list[tuple[int, int, int]]) -> Path:
+    """A file that is nothing but a table of letters."""
+    table = struct.pack(">HHHHI", 0, 1, 3, 10, 12)
+    table += struct.pack(">HHIII", 12, 0, 16 + 12 * len(groups), 0, len(groups))
+    table += b"".join(struct.pack(">III", *group) for group in groups)
+    head = struct.pack(">IHHHH4sIII", 0x10000, 1, 16, 0, 0, b"cmap", 0, 28, len(table))
+    path.write_bytes(head + table)
+    return path
+
+
+def test_groups_of_letters(tmp_path: Path) -> None:
+    """The first of a group that begins at glyph 0 is missing."""
+    path = format_12(tmp_path / "a.ttf", [(5, 7, 1), (9, 9, 4), (0x10FFFE, 0x10FFFF, 0)])
+    assert covered(path) == {5, 6, 7, 9, 0x10FFFF}
+
+
+@pytest.mark.parametrize("groups", [[(5, 7, 1), (7, 8, 4)], [(9, 8, 1)], [(0, 0x110000, 1)]])
+def test_groups_out_of_order(tmp_path: Path, groups: list[tuple[int, int, int]]) -> None:
+    """Read as they are, many groups that each name all of Unicode would never end."""
+    with pytest.raises(TypefaceError, match="out of order"):
+        covered(format_12(tmp_path / "a.ttf", groups))
 
 
 def test_a_place_that_is_missing() -> None:

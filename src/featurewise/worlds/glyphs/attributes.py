@@ -69,20 +69,21 @@ def _attributes(path: Path, _: tuple[int, int], index: int) -> dict[str, float]:
 
 def measured_slant(pictures: list[Ink]) -> float:
     """The angle from -15 to 35 degrees whose shear makes columns most unequal, to a quarter."""
-    inked = [(picture, *np.nonzero(picture)) for picture in pictures]
+    inked: list[tuple[Ink, Places]] = []
+    for picture in pictures:
+        places = np.argwhere(picture).T
+        inked.append((picture[places[0], places[1]], places))
 
     def unequal(angle: float) -> float:
-        return sum(
-            float((_columns(picture[rows, columns], rows, columns, angle) ** 2).sum())
-            for picture, rows, columns in inked
-        )
+        return sum(float((_columns(ink, places, angle) ** 2).sum()) for ink, places in inked)
 
     rough = max(range(_LEAST, _MOST + 1), key=unequal)
     return max((rough + quarter / 4 for quarter in range(-4, 5)), key=unequal)
 
 
-def _columns(ink: Ink, rows: Places, columns: Places, angle: float) -> Ink:
+def _columns(ink: Ink, places: Places, angle: float) -> Ink:
     """Ink of each column once what leans by ``angle`` stands upright."""
+    rows, columns = places
     place = columns + rows * np.tan(np.radians(angle))
     place -= np.floor(place.min())
     left = place.astype(np.int64)
