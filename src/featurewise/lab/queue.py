@@ -330,13 +330,15 @@ def _open(url: str, heartbeat: int | None) -> optuna.storages.RDBStorage:
             f"{url!r} is no address of a database; one looks like "
             "postgresql+psycopg://user@host/name"
         ) from error
-    waiting = {"connect_args": {"timeout": 60}} if address.drivername == "sqlite" else {}
+    patient = {"connect_args": {"timeout": 60}} if address.drivername == "sqlite" else {}
     shown = address.render_as_string(hide_password=True)
 
     def opened() -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(
             url,
-            engine_kwargs={"pool_pre_ping": True, **waiting},
+            # No connection is kept: a server may be restarted, and processes that are forked
+            # here must not share one.
+            engine_kwargs={"poolclass": sqlalchemy.pool.NullPool, **patient},
             heartbeat_interval=heartbeat,
             grace_period=None if heartbeat is None else _MISSED * heartbeat,
         )

@@ -1,0 +1,395 @@
+"""Studies: every trial once, whoever dies; in a file and on a database server."""
+
+import contextlib
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from featurewise.lab import LabError
+from featurewise.lab.checkpoint import CheckpointStore
+from featurewise.lab.queue import Queue
+from featurewise.lab.run import describe_run, train
+from featurewise.lab.state import flatten
+from featurewise.lab.study import Key, Study
+
+optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
+
+SCRIPT = Path(__file__).with_name("sums.py")
+ARMS, SEEDS = ("seeing", "blind"), (0, 1)
+KEYS = [f"{arm}-s{seed}" for seed in SEEDS for arm in ARMS]
+
+
+@pytest.fixture(scope="module")
+def system():
+    spec = importlib.util.spec_from_file_location("sums_for_studies", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sums_for_studies"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module.SYSTEM
+    del sys.modules["sums_for_studies"]
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """How often each training began, by any process of this test."""
+    path = tmp_path / "begun.txt"
+    monkeypatch.setenv("FEATUREWISE_TEST_BEGUN", str(path))
+    return lambda: Counter(path.read_text().split() if path.exists() else [])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(system, tmp_path_factory):
+    """Every trial trained alone: what it measured, and all bits it left."""
+    folder, found = tmp_path_factory.mktemp("undisturbed"), {}
+    for key in KEYS:
+        arm, seed = key.split("-s")
+        run = describe_run(system, preset="tiny", arm=arm, seed=int(seed))
+        trial = train(folder / key, system, run)
+        found[key] = trial.measured, trial.steps, bits(folder / key)
+    return found
+
+
+def bits(folder):
+    step, state = CheckpointStore(folder / "checkpoints").latest()
+    del state["seconds"]
+    text, tensors = flatten(state)
+    raw = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    return step, text, raw, (folder / "metrics.jsonl").read_bytes()
+
+
+def outcome(study):
+    return {
+        f"{t.arm}-s{t.seed}": (t.measured, t.steps, bits(study.folder / f"{t.arm}-s{t.seed}"))
+        for t in study.standing().results.trials
+    }
+
+
+def study(system, folder, *, arms=ARMS, seeds=SEEDS, storage=None):
+    return Study(
+        system, preset="tiny", arms=arms, seeds=seeds, folder=folder, storage=storage, heartbeat=1
+    )
+
+
+@contextlib.contextmanager
+def workers(count, folder, *, storage="", pause=0.0, arms=ARMS, seeds=SEEDS):
+    """Processes that work on one study; killed on leaving."""
+    command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), storage]
+    command += [",".join(arms), ",".join(map(str, seeds))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FEATUREWISE_TEST_PAUSE": str(pause)}
+    log = folder.parent / "workers.log"
+    with log.open("ab") as out:
+        started = [
+            subprocess.Popen(command, env=environment, stdout=out, stderr=out) for _ in range(count)
+        ]
+    try:
+        yield started
+    finally:
+        for worker in started:
+            worker.kill()
+            worker.wait()
+
+
+def wait_for(condition, seconds=200):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def test_all_trials_once_and_the_results_from_the_study_alone(system, tmp_path, undisturbed, begun):
+    told = []
+    one = study(system, tmp_path / "out")
+    one.begin()
+    assert (one.standing().left, one.standing().results.trials) == (4, ())
+    one.work(told.append)
+    assert outcome(one) == undisturbed
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert [line.split(":")[0] for line in told[::2]] == [k.replace("-s", ", seed ") for k in KEYS]
+    for key in KEYS:
+        (tmp_path / "out" / key / "results.json").unlink()
+    again = study(system, tmp_path / "out")
+    again.begin()
+    again.work()
+    assert begun() == dict.fromkeys(KEYS, 1)
+    results = again.standing().results
+    assert [(t.arm, t.seed) for t in results.trials] == [
+        ("seeing", 0),
+        ("seeing", 1),
+        ("blind", 0),
+        ("blind", 1),
+    ]
+    assert results.hardware == describe_run(system, preset="tiny").hardware
+    assert set(again.sheets()) == set(ARMS)
+
+
+def test_the_value_of_a_trial_in_optuna_is_the_score(system, tmp_path):
+    one = study(system, tmp_path, seeds=(0,))
+    one.work()
+    kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert kept.direction == optuna.study.StudyDirection.MAXIMIZE
+    accuracies = [trial.measured.number() for trial in one.standing().results.trials]
+    assert sorted(trial.value for trial in kept.trials) == sorted(accuracies)
+
+
+def test_a_study_may_grow(system, tmp_path, begun):
+    study(system, tmp_path / "out", arms=("seeing",), seeds=(0,)).work()
+    larger = study(system, tmp_path / "out")
+    larger.work()
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert len(larger.standing().results.trials) == 4
+    smaller = study(system, tmp_path / "out", arms=("blind",), seeds=(1,))
+    assert smaller.standing().left == 0
+
+
+def test_two_workers_share_the_trials(system, tmp_path, undisturbed, begun):
+    with workers(2, tmp_path / "out", pause=0.01) as two:
+        assert [worker.wait(250) for worker in two] == [0, 0]
+    assert outcome(study(system, tmp_path / "out")) == undisturbed
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert "Experimental" not in (tmp_path / "workers.log").read_text()
+    assert "[I " not in (tmp_path / "workers.log").read_text()
+
+
+def test_killed_in_the_middle_the_same_line_goes_on(system, tmp_path, undisturbed, begun):
+    with workers(1, tmp_path / "out", pause=0.1) as (one,):
+        wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*8")))
+        one.send_signal(signal.SIGKILL)
+        one.wait()
+    rest = study(system, tmp_path / "out")
+    assert rest.standing().running == (Key("seeing", 0),)
+    steps = CheckpointStore(tmp_path / "out" / KEYS[0] / "checkpoints").steps()
+    assert 0 < steps[-1] < 24
+    rest.work()
+    assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
+    assert outcome(rest) == undisturbed
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(system, tmp_path, undisturbed, begun):
+    draw, kills = random.Random(3), 0
+    while study(system, tmp_path / "out").standing().left:
+        (tmp_path / "begun.txt").unlink(missing_ok=True)
+        with workers(2, tmp_path / "out", pause=0.05) as two:
+            wait_for(lambda: begun() or two[0].poll() is not None)
+            time.sleep(draw.uniform(0, 1.5))
+            draw.choice(two).kill()
+            kills += 1
+    assert kills > 3
+    assert outcome(study(system, tmp_path / "out")) == undisturbed
+
+
+def test_told_to_stop_a_worker_puts_its_trial_back(system, tmp_path):
+    with workers(1, tmp_path / "out", pause=0.1) as (one,):
+        wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*4")))
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(100) == 143
+    standing = study(system, tmp_path / "out").standing()
+    assert (standing.running, len(standing.waiting)) == ((), 4)
+
+
+def test_a_live_worker_keeps_its_trial(system, tmp_path, begun):
+    with workers(1, tmp_path / "out", pause=0.1, arms=("seeing",), seeds=(0,)) as (one,):
+        wait_for(lambda: begun() == {"seeing-s0": 1})
+        study(system, tmp_path / "out", arms=("seeing",), seeds=(0,)).work()
+        assert one.wait(100) == 0
+    assert begun() == {"seeing-s0": 1}
+
+
+def test_one_that_fails_does_not_stop_the_others(system, tmp_path, begun):
+    arms = ("broken", "blind")
+    one = study(system, tmp_path / "out", arms=arms, seeds=(0,))
+    one.work()
+    standing = one.standing()
+    assert standing.failed == {Key("broken", 0): "the ruler is broken"}
+    assert [trial.arm for trial in standing.results.trials] == ["blind"]
+    assert "LabError" in (tmp_path / "out" / "broken-s0" / "error.txt").read_text()
+    one.work()
+    assert begun()["broken-s0"] == 1, "a worker does not try again"
+    again = study(system, tmp_path / "out", arms=arms, seeds=(0,))
+    again.begin()
+    assert again.standing().waiting == (Key("broken", 0),)
+    again.work()
+    assert begun() == {"broken-s0": 2, "blind-s0": 1}
+
+
+def test_other_settings_are_another_study(system, tmp_path):
+    import dataclasses
+
+    study(system, tmp_path)
+    presets = {**system.presets, "tiny": dataclasses.replace(system.presets["tiny"], width=9)}
+    changed = dataclasses.replace(system, presets=presets)
+    with pytest.raises(LabError, match=r"sums-tiny was begun with width 8, not 9"):
+        study(changed, tmp_path)
+
+
+def test_what_is_wrong_is_said(system, tmp_path, monkeypatch):
+    with pytest.raises(LabError, match="arm 'none' is unknown"):
+        study(system, tmp_path, arms=("none",))
+    with pytest.raises(LabError, match="at least one arm and one seed"):
+        study(system, tmp_path, seeds=())
+    with pytest.raises(LabError, match="'nonsense' is no address of a database"):
+        study(system, tmp_path, storage="nonsense")
+    with pytest.raises(LabError, match="its driver is not installed"):
+        study(system, tmp_path, storage="postgresql+pg8000://me@here/x")
+    monkeypatch.setattr("featurewise.lab.queue._ATTEMPTS", 1)
+    with pytest.raises(LabError, match=r"me:\*\*\*@127.0.0.1:1/x: this database cannot be") as told:
+        study(system, tmp_path, storage="postgresql+psycopg://me:secret@127.0.0.1:1/x")
+    assert "secret" not in str(told.value)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(LabError, match=r"pip install 'featurewise\[study\]'"):
+        study(system, tmp_path)
+
+
+def test_only_the_first_of_two_entries_counts(tmp_path):
+    """Two workers that add the same at once, as may happen over a server."""
+    queue = Queue("twice", folder=tmp_path)
+    queue.add(["a"])
+    entry = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
+    )
+    queue._storage.create_new_trial(queue._id, entry)
+    with queue.take(["a"]) as taken:
+        taken.done(1.0, "first")
+    with queue.take(["a"]) as taken:
+        assert taken is None
+    assert queue.items()["a"].text == "first"
+
+
+# --- a server -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address of a database server of our own."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed (extra: study)")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server in /usr/lib/postgresql (Debian: postgresql)")
+    programs = found[-1].parent
+    # Not below pytest's own folder, which is closed to the user that the server needs under root.
+    folder = Path(tmp_path_factory.mktemp("server").anchor, "tmp", f"fw-pg-{os.getpid()}")
+    folder.mkdir()
+    user = {}
+    if os.geteuid() == 0:
+        name = next(n for n in ("postgres", "nobody") if known_user(n))
+        shutil.chown(folder, name)
+        user = {"user": name}
+    try:
+        data = folder / "data"
+        run = lambda *words: subprocess.run(  # noqa: E731
+            list(map(str, words)), check=True, capture_output=True, cwd=folder, **user
+        )
+        run(programs / "initdb", "-D", data, "-U", "tester", "--auth", "trust", "--no-sync")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        with (folder / "log").open("wb") as log:
+            options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(folder)]
+            process = subprocess.Popen(
+                [str(programs / "postgres"), "-D", str(data), "-p", str(port), *options],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                **user,
+            )
+        try:
+            wait_for(lambda: connects(port), 60)
+            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def known_user(name):
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwnam(name))
+    return False
+
+
+def connects(port):
+    import psycopg
+
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(f"postgresql://tester@127.0.0.1:{port}/postgres").close()
+        return True
+    return False
+
+
+@pytest.fixture
+def database(server, request):
+    """Address of an empty database."""
+    import psycopg
+
+    name = f"d{abs(hash(request.node.name)) % 10**8}"
+    plain = server.replace("+psycopg", "")
+    with psycopg.connect(f"{plain}postgres", autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return f"{server}{name}"
+
+
+def test_two_workers_on_a_server(system, tmp_path, undisturbed, begun, database):
+    with workers(2, tmp_path / "out", storage=database, pause=0.01) as two:
+        assert [worker.wait(250) for worker in two] == [0, 0]
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert outcome(study(system, tmp_path / "out", storage=database)) == undisturbed
+    text = (tmp_path / "workers.log").read_text()
+    assert "Traceback" not in text and "Warning" not in text and "[I " not in text
+
+
+def test_a_dead_workers_trial_is_taken_over(system, tmp_path, undisturbed, begun, database):
+    with workers(1, tmp_path / "out", storage=database, pause=0.2) as (one,):
+        wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*4")))
+        one.kill()
+        one.wait()
+    rest = study(system, tmp_path / "out", storage=database)
+    assert rest.standing().running == (Key("seeing", 0),)
+    rest.work()
+    assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
+    assert outcome(rest) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_slow_worker_is_not_taken_for_dead(system, tmp_path, begun, database):
+    one = ("seeing",), (0,)
+    with workers(1, tmp_path / "out", storage=database, pause=0.4, arms=one[0], seeds=one[1]) as w:
+        wait_for(lambda: begun() == {"seeing-s0": 1})
+        other = study(system, tmp_path / "other", arms=one[0], seeds=one[1], storage=database)
+        other.work()  # waits some ten seconds, more than the six after which it would be dead
+        assert w[0].wait(100) == 0
+    assert begun() == {"seeing-s0": 1}
+    assert len(other.standing().results.trials) == 1
+
+
+def test_who_was_taken_for_dead_does_not_disturb(tmp_path, database):
+    queue = Queue("late", folder=tmp_path, storage=database, heartbeat=1)
+    queue.add(["a"])
+    with queue.take(["a"]) as late:
+        number = next(iter(queue._current().values()))[0]
+        queue._storage.set_trial_state_values(number, optuna.trial.TrialState.FAIL)
+        queue.add(["a"])
+        with queue.take(["a"]) as taken:
+            taken.done(1.0, "in time")
+        late.done(0.0, "too late")
+    assert queue.items()["a"].text == "in time"
+
+
+@pytest.mark.slow
+def test_many_begin_at_once_on_an_empty_database(system, tmp_path, begun, database):
+    (tmp_path / "out").mkdir()
+    with workers(4, tmp_path / "out", storage=database) as four:
+        assert [worker.wait(250) for worker in four] == [0] * 4
+    assert begun() == dict.fromkeys(KEYS, 1)
