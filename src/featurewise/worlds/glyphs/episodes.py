@@ -309,6 +309,30 @@ class Relabelled:
         return replace(episodes, support_labels=labels.gather(1, order))
 
 
+@dataclass(frozen=True)
+class ToldEpisodes(Episodes):
+    """Episodes, and by what a network may be told of each.
+
+    Attributes:
+        told: support pictures of the episode, or of another.
+    """
+
+    told: Float[Tensor, "E NK C S S"] | None = None
+
+
+class Telling:
+    """Tells each episode's own support or, as a control, that of the next in the batch."""
+
+    def __init__(self, source: EpisodeSource, others: bool = False) -> None:
+        self.source, self.others = source, others
+
+    def batch(self, index: int) -> ToldEpisodes:
+        """The batch of a number: the same at every call."""
+        episodes = self.source.batch(index)
+        told = episodes.support.roll(-1, 0) if self.others else episodes.support
+        return ToldEpisodes(**vars(episodes), told=told)
+
+
 def episode_sheet(
     batch: Episodes, named: Int64[Tensor, "E NQ"], count: int = 2, zoom: int = 2
 ) -> Image:
