@@ -15,6 +15,7 @@ from featurewise.layers.autoregressive import (
     GatedPixelCNN,
     GatedUnit,
     Stack,
+    draw_pixels,
 )
 
 STACKS: tuple[Stack, Stack] = ("vertical", "horizontal")
@@ -83,7 +84,8 @@ def test_a_layer_is_its_figure(first: bool) -> None:
     gated = torch.tanh(own[:, :3]) * torch.sigmoid(own[:, 3:])
     mixed = torch.einsum("dc,nchw->ndhw", layer.mix.weight[:, :, 0, 0], gated)
     mixed = mixed + layer.mix.bias[:, None, None]
-    vertical, horizontal = layer(v, h)
+    told, vertical = layer.above(v)
+    horizontal = layer.along(h, told)
     torch.testing.assert_close(vertical, torch.tanh(rows[:, :3]) * torch.sigmoid(rows[:, 3:]))
     torch.testing.assert_close(horizontal, mixed if first else h + mixed)
 
@@ -97,6 +99,17 @@ def test_every_pixel_sees_all_pixels_before_it_and_no_other() -> None:
     for pixel in range(height * width):
         for other in range(height * width):
             assert (seen[pixel, other] != 0) == (other < pixel), (pixel, other)
+
+
+def test_rows_can_be_had_one_at_a_time() -> None:
+    torch.manual_seed(0)
+    network = GatedPixelCNN(4, 3).double()
+    x = torch.randn(2, 1, 5, 6, dtype=torch.float64)
+    whole = network(x)
+    for row in range(5):
+        above = [told[:, :, row:] for told in network.above(x[:, :, : row + 1])]
+        one = network.along(x[:, :, row : row + 1], above)
+        torch.testing.assert_close(one, whole[:, :, row : row + 1], rtol=0, atol=1e-12)
 
 
 def test_reach_is_that_of_the_convolutions_without_a_blind_spot() -> None:
@@ -124,6 +137,36 @@ def test_conditioning_starts_as_the_plain_network_and_is_placed_in_every_gate() 
         *("layers.1.vertical_gate.shift", "layers.1.horizontal_gate.shift"),
         "layers.2.horizontal_gate.shift",
     )
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_drawing_is_a_plain_loop_over_pixels(local: bool) -> None:
+    torch.manual_seed(0)
+    plain = GatedPixelCNN(4, 3).double()
+    net = fw.condition(
+        plain, at="layers.*.*_gate.shift", operation=fw.Shift(), generator=fw.Linear(3)
+    ).double()
+    torch.nn.init.normal_(net.generator.head.weight)
+    condition = torch.randn(6, 3, 4, 5).double() if local else torch.randn(6, 3).double()
+    task = net.represent(condition).flat
+    like = torch.empty(6, 1, 4, 5, dtype=torch.float64)
+    with torch.no_grad():
+        found = draw_pixels(
+            plain,
+            like,
+            torch.Generator().manual_seed(3),
+            lambda rows: net.using(task=task[:, :, rows] if local else task),
+        )
+        lots = torch.rand(like.shape, generator=torch.Generator().manual_seed(3), dtype=like.dtype)
+        expected = torch.zeros_like(like)
+        for row in range(4):
+            for column in range(5):
+                logit = net(2 * expected - 1, condition=condition)[:, 0, row, column]
+                expected[:, 0, row, column] = (
+                    lots[:, 0, row, column] < 1 / (1 + (-logit).exp())
+                ).double()
+    assert torch.equal(found, expected)
+    assert 0.2 < found.mean() < 0.8
 
 
 def test_one_layer_is_refused() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.generators import GeneratorError
-from featurewise.layers.unet import DiffusionBlock, Sinusoidal, UNet, Upsample
+from featurewise.layers.unet import DiffusionBlock, Sinusoidal, TimeAndClass, UNet, Upsample
 
 
 def stirred(network: nn.Module) -> nn.Module:
@@ -53,6 +53,19 @@ def test_sinusoidal_of_an_odd_width_is_refused() -> None:
         Sinusoidal(5)
 
 
+def test_time_and_class_are_summed_before_the_activation() -> None:
+    encoder = TimeAndClass(4, 3).double()
+    times, classes = torch.tensor([0.5, 7.0, 2.0]).double(), torch.tensor([2, 0, 2])
+    found = encoder((times, classes))
+    first, second = encoder.time[1], encoder.time[3]
+    for n in range(3):
+        waves = Sinusoidal(4)(times[n : n + 1])[0]
+        hidden = first.weight @ waves + first.bias
+        time = second.weight @ (hidden / (1 + (-hidden).exp())) + second.bias
+        total = time + encoder.table.weight[classes[n]]
+        torch.testing.assert_close(found[n], total / (1 + (-total).exp()))
+
+
 @pytest.mark.parametrize(("inside", "outside"), [(4, 4), (4, 6)])
 def test_block_is_its_formula_with_scale_and_shift_after_the_second_norm(
     inside: int, outside: int
@@ -78,11 +91,11 @@ def test_block_is_its_formula_with_scale_and_shift_after_the_second_norm(
 def test_block_starts_as_its_skip_and_the_network_at_zero() -> None:
     x = torch.randn(2, 4, 8, 8)
     assert torch.equal(DiffusionBlock(4, 4, groups=2)(x), x)
-    assert not UNet(4, 4, (1, 2), groups=2)(x).any()
+    assert not UNet(4, (4, 8), groups=2)(x).any()
 
 
 def test_unet_is_its_levels_written_out() -> None:
-    net = stirred(UNet(1, 4, (1, 2), blocks=2, groups=2))
+    net = stirred(UNet(1, (4, 8), blocks=2, groups=2))
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     a = net.stem(x)
     b = net.down[0](a)
@@ -115,14 +128,14 @@ def test_upsampling_repeats_every_pixel_before_it_convolves() -> None:
 
 
 def test_every_level_reaches_the_output() -> None:
-    net = stirred(UNet(1, 4, (1, 1, 2), groups=2))
+    net = stirred(UNet(1, (4, 4, 8), groups=2))
     net(torch.randn(1, 1, 8, 8, dtype=torch.float64)).square().sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize(("multiples", "blocks", "error"), [((), 1, "level"), ((1,), 0, "blocks")])
-def test_wrong_sizes_say_what_is_wrong(multiples: tuple[int, ...], blocks: int, error: str) -> None:
+@pytest.mark.parametrize(("widths", "blocks", "error"), [((), 1, "level"), ((8,), 0, "blocks")])
+def test_wrong_sizes_say_what_is_wrong(widths: tuple[int, ...], blocks: int, error: str) -> None:
     with pytest.raises(GeneratorError, match=error):
-        UNet(1, 4, multiples, blocks)
+        UNet(1, widths, blocks)

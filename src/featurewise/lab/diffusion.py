@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Int64
+from torch import Tensor, nn
 
 from featurewise.lab.errors import LabError
+from featurewise.lab.source import Source
+from featurewise.lab.steppers.base import Metrics
+from featurewise.retrofit import Conditioned, guide
 
 Predict: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(noised pictures (N, ...), times (N,)) -> the noise in them."""
@@ -97,3 +103,120 @@ def spaced(times: int, steps: int) -> Int[Tensor, " steps"]:
         raise LabError(f"of {times} times 1 to {times} can be visited, not {steps}")
     ends = torch.arange(steps, 0, -1) * times
     return ends.div(steps, rounding_mode="floor") - 1
+
+
+def guided(
+    net: Conditioned, classes: Int64[Tensor, " N"], untold: int, weight: int | float | Tensor
+) -> Predict:
+    """Predictions that lean towards a class (Ho & Salimans 2022, eq. 6), for `ddim`.
+
+    Args:
+        net: of (pictures, condition=(times, classes)).
+        classes: what is wanted of each picture.
+        untold: what the network takes for a class that it is not told.
+        weight: 0 tells no class, 1 tells it, above 1 exaggerates it; see `retrofit.guide`.
+    """
+    null = torch.full_like(classes, untold)
+
+    def predict(images: Tensor, times: Tensor) -> Tensor:
+        noise: Tensor = guide(
+            net, images, condition=(times, classes), null=(times, null), weight=weight
+        )
+        return noise
+
+    return predict
+
+
+@dataclass(frozen=True)
+class Noised:
+    """What a network that predicts noise learns from.
+
+    Attributes:
+        images: (N, ...), noised.
+        times: (N,).
+        classes: (N,), what is told of each; one number stands for nothing.
+        noise: (N, ...), what is in the images.
+    """
+
+    images: Float[Tensor, "N ..."]
+    times: Int64[Tensor, " N"]
+    classes: Int64[Tensor, " N"]
+    noise: Float[Tensor, "N ..."]
+
+
+@dataclass(frozen=True)
+class Noising:
+    """Batches of any source, noised: each picture at a time by lot.
+
+    Attributes:
+        source: of pictures with classes.
+        read: a batch of it -> pictures (N, ...) in [-1, 1] and classes (N,).
+        times: T, of the schedule.
+        seed: of times, noise and what is not told; batch i depends on it and on i alone.
+        untold: the class that stands for one that is not told.
+        drop: share of pictures whose class is not told (Ho & Salimans 2022, algorithm 1).
+        shuffled: as a control, whether the classes told are those of other pictures of the batch.
+    """
+
+    source: Source[Any]
+    read: Callable[[Any], tuple[Tensor, Tensor]]
+    times: int
+    seed: int
+    untold: int
+    drop: float = 0.0
+    shuffled: bool = False
+
+    def batch(self, index: int, /) -> Noised:
+        """The batch of this index."""
+        images, classes = self.read(self.source.batch(index))
+        state = np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)
+        chance = torch.Generator().manual_seed(int(state[0]) >> 1)
+        times = torch.randint(self.times, classes.shape, generator=chance)
+        noise = torch.randn(images.shape, generator=chance)
+        dropped = torch.rand(classes.shape, generator=chance) < self.drop
+        dealt = torch.randperm(len(classes), generator=chance)
+        told = classes[dealt] if self.shuffled else classes
+        images = noised(images, noise, alphas(self.times)[times])
+        return Noised(images, times, told.masked_fill(dropped, self.untold), noise)
+
+
+class Denoiser(nn.Module):
+    """A conditioned network that predicts the noise of pictures told their time and class.
+
+    Args:
+        net: of (pictures, condition=(times, classes)).
+        untold: the class that stands for one that is not told.
+        times: T, of the schedule.
+    """
+
+    def __init__(self, net: Conditioned, untold: int, times: int) -> None:
+        super().__init__()
+        self.net = net
+        self.untold, self.times = untold, times
+
+    def forward(self, batch: Noised) -> Float[Tensor, "N ..."]:
+        """The noise in each picture."""
+        noise: Tensor = self.net(batch.images, condition=(batch.times, batch.classes))
+        return noise
+
+    def draw(
+        self, asked: Noised, random: torch.Generator, steps: int, weight: int | float | Tensor
+    ) -> Float[Tensor, "N ..."]:
+        """Pictures of the classes asked for, by `ddim` in so many steps, `guided` at this weight.
+
+        Args:
+            asked: of its pictures only the shape matters, and its times and noise do not.
+            random: of the noise to begin with, on the network's device.
+            steps: see `ddim`.
+            weight: see `guided`.
+        """
+        noise = torch.randn(
+            asked.images.shape, generator=random, dtype=asked.images.dtype, device=random.device
+        )
+        predict = guided(self.net, asked.classes, self.untold, weight)
+        return ddim(predict, noise, alphas(self.times), steps)
+
+
+def noise_error(network: nn.Module, batch: Noised) -> tuple[Tensor, Metrics]:
+    """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14): an objective."""
+    return F.mse_loss(network(batch), batch.noise), {}

@@ -6,13 +6,16 @@ are in reading order: row by row from the top, each from the left.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.core import KindError
 from featurewise.generators import GeneratorError
 from featurewise.generators.base import positive
 from featurewise.layers.film import FiLM
@@ -113,15 +116,18 @@ class GatedLayer(nn.Module):
         self.horizontal_gate = GatedUnit(channels)
         self.mix = nn.Conv2d(channels, channels, 1)
 
-    def forward(
-        self, vertical: Float[Tensor, "N C H W"], horizontal: Float[Tensor, "N C H W"]
-    ) -> tuple[Tensor, Tensor]:
-        """Both stacks, one layer on; of the last layer the vertical one is not gated."""
-        above = self.vertical(vertical)
-        mixed = self.mix(self.horizontal_gate(self.horizontal(horizontal) + self.across(above)))
-        if self.vertical_gate is not None:
-            above = self.vertical_gate(above)
-        return above, mixed if self.first else horizontal + mixed
+    def above(self, x: Float[Tensor, "N C H W"]) -> tuple[Tensor, Tensor]:
+        """What each row gets from those above it, and the vertical stack, one layer on.
+
+        Of the last layer that stack is not gated: nothing reads it.
+        """
+        rows = self.vertical(x)
+        return self.across(rows), rows if self.vertical_gate is None else self.vertical_gate(rows)
+
+    def along(self, x: Float[Tensor, "N C H W"], above: Tensor) -> Float[Tensor, "N D H W"]:
+        """The horizontal stack, one layer on."""
+        mixed: Tensor = self.mix(self.horizontal_gate(self.horizontal(x) + above))
+        return mixed if self.first else x + mixed
 
 
 class GatedPixelCNN(nn.Module):
@@ -160,8 +166,83 @@ class GatedPixelCNN(nn.Module):
 
     def forward(self, x: Float[Tensor, "N 1 H W"]) -> Float[Tensor, "N K H W"]:
         """Logits of every pixel, of which none saw that pixel or a later one."""
-        vertical = horizontal = x
-        for layer in self.layers:
-            vertical, horizontal = layer(vertical, horizontal)
-        logits: Tensor = self.head(horizontal)
+        return self.along(x, self.above(x))
+
+    def above(self, x: Float[Tensor, "N 1 H W"]) -> list[Tensor]:
+        """What each row is told, in every layer, of the rows above it."""
+        told = []
+        for layer in cast(Sequence[GatedLayer], self.layers):
+            row, x = layer.above(x)
+            told.append(row)
+        return told
+
+    def along(self, x: Float[Tensor, "N 1 H W"], above: Sequence[Tensor]) -> Tensor:
+        """Logits (N, K, H, W) of some rows, told of those above: who draws needs one at a time."""
+        layers = cast(Sequence[GatedLayer], self.layers)
+        for layer, row in zip(layers, above, strict=True):
+            x = layer.along(x, row)
+        logits: Tensor = self.head(x)
         return logits
+
+
+class PlaceMap(nn.Sequential):
+    """A vector -> a map ``s = m(h)``: linear, ReLU, deconvolution of size and stride 4.
+
+    The conditions of eq. 5 there, which say what holds where.
+
+    Args:
+        features: width F of the vector.
+        channels: C of the map.
+        size: height and width S of the map, a multiple of 4.
+
+    Raises:
+        GeneratorError: another size.
+    """
+
+    def __init__(self, features: int, channels: int, size: int) -> None:
+        if positive(size, "size") % 4:
+            raise GeneratorError(f"size must be a multiple of 4, got {size}")
+        corner = size // 4
+        super().__init__(
+            nn.Linear(features, channels * corner**2),
+            nn.Unflatten(1, (channels, corner, corner)),
+            nn.ReLU(),
+            nn.ConvTranspose2d(channels, channels, 4, stride=4),
+        )
+
+
+def draw_pixels(
+    network: nn.Module,
+    like: Float[Tensor, "N 1 H W"],
+    random: torch.Generator,
+    among: Callable[[slice], AbstractContextManager[object]] = lambda _: nullcontext(),
+) -> Float[Tensor, "N 1 H W"]:
+    """Binary pictures, pixel by pixel: 1 with the chance ``σ(logit)``. Call it without gradients.
+
+    What a row is told of those above it is computed once for all its pixels.
+
+    Args:
+        network: a `GatedPixelCNN` of one output, trained on pictures of -1 and 1.
+        like: any pictures of the shape, dtype and device that are wanted.
+        random: on that device.
+        among: rows -> where the network runs for these rows alone: conditioned, say.
+
+    Returns:
+        Pictures of 0 and 1.
+
+    Raises:
+        KindError: another network.
+    """
+    if not isinstance(network, GatedPixelCNN):
+        raise KindError(f"network must be a GatedPixelCNN, got {type(network).__name__}")
+    pictures = torch.full_like(like, -1.0)
+    lots = torch.rand(like.shape, generator=random, dtype=like.dtype, device=like.device)
+    for row in range(like.shape[2]):
+        with among(slice(row + 1)):
+            above = [told[:, :, row:] for told in network.above(pictures[:, :, : row + 1])]
+        here = pictures[:, :, row : row + 1]  # a view: what is written there is seen here
+        with among(slice(row, row + 1)):
+            for column in range(like.shape[3]):
+                chance = network.along(here, above)[..., column].sigmoid()
+                here[..., column] = 2 * (lots[:, :, row : row + 1, column] < chance) - 1
+    return (pictures + 1) / 2

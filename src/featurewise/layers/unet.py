@@ -48,6 +48,29 @@ class Sinusoidal(nn.Module):
         return torch.cat((angles.sin(), angles.cos()), dim=1)
 
 
+class TimeAndClass(nn.Module):
+    """``silu(emb(t) + emb(y))``: what the head of a diffusion model's generator reads.
+
+    The time goes through sines, cosines and two linear maps with SiLU between them, the class
+    through a table (Dhariwal & Nichol 2021, section 3).
+
+    Args:
+        width: F.
+        classes: rows of the table, one for "not told" included.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        first, second = nn.Linear(width, width), nn.Linear(width, width)
+        self.time = nn.Sequential(Sinusoidal(width), first, nn.SiLU(), second)
+        self.table = nn.Embedding(classes, width)
+
+    def forward(self, told: tuple[Int[Tensor, " N"], Int[Tensor, " N"]]) -> Float[Tensor, "N F"]:
+        """Features of times (N,) and classes (N,)."""
+        times, classes = told
+        return F.silu(self.time(times) + self.table(classes))
+
+
 class DiffusionBlock(nn.Module):
     """``skip(x) + second(silu(second_norm(first(silu(first_norm(x))))))``.
 
@@ -84,8 +107,7 @@ class UNet(nn.Module):
 
     Args:
         in_channels: channels I of pictures.
-        channels: width of the finest level.
-        multiples: width of each level in multiples of that, from fine to coarse.
+        widths: channels of each level, from fine to coarse, multiples of ``groups``.
         blocks: residual blocks per level on the way down; one more on the way up.
         groups: of the norms.
 
@@ -96,13 +118,11 @@ class UNet(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        channels: int,
-        multiples: Sequence[int] = (1, 2, 2),
+        widths: Sequence[int],
         blocks: int = 1,
         groups: int = 8,
     ) -> None:
         super().__init__()
-        widths = [channels * positive(multiple, "multiples") for multiple in multiples]
         if not widths:
             raise GeneratorError("a U-Net has at least one level")
         positive(blocks, "blocks")
@@ -151,7 +171,7 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def _way_down(widths: list[int], blocks: int, groups: int) -> tuple[nn.ModuleList, list[int]]:
+def _way_down(widths: Sequence[int], blocks: int, groups: int) -> tuple[nn.ModuleList, list[int]]:
     """Layers from fine to coarse, and the widths of what is handed across."""
     layers, handed = nn.ModuleList(), [widths[0]]
     for level, width in enumerate(widths):
@@ -164,7 +184,7 @@ def _way_down(widths: list[int], blocks: int, groups: int) -> tuple[nn.ModuleLis
     return layers, handed
 
 
-def _way_up(widths: list[int], blocks: int, groups: int, handed: list[int]) -> nn.ModuleList:
+def _way_up(widths: Sequence[int], blocks: int, groups: int, handed: list[int]) -> nn.ModuleList:
     """Layers from coarse to fine; each block takes one of what was handed across."""
     layers, rest, now = nn.ModuleList(), list(handed), widths[-1]
     for level in range(len(widths) - 1, -1, -1):
