@@ -1,0 +1,194 @@
+"""``featurewise run``: all arms and seeds of a found system, stopped and gone on with."""
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import featurewise.systems
+from featurewise.cli import discovery
+from featurewise.lab.results import Results
+from featurewise.lab.study import Key, Study
+
+pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
+
+command = importlib.import_module("featurewise.cli.run")  # the package's `run` is the function
+
+SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
+STARTED = Path(__file__).with_name("started.py")
+
+
+@pytest.fixture
+def sums(tmp_path, monkeypatch):
+    """The small system of the lab's tests, found as the library's own are, also by workers."""
+    root = tmp_path / "systems"
+    (root / "arithmetic").mkdir(parents=True)
+    (root / "arithmetic" / "__init__.py").touch()
+    shutil.copyfile(SYSTEM_FILE, root / "arithmetic" / "sums.py")
+    monkeypatch.setattr(featurewise.systems, "__path__", [*featurewise.systems.__path__, str(root)])
+    monkeypatch.setattr(command, "COMMAND", (sys.executable, str(STARTED), str(root)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield command.COMMAND
+    for name in [name for name in sys.modules if name.startswith("featurewise.systems.arithmetic")]:
+        del sys.modules[name]
+
+
+def line(folder, *more, arms="seeing,blind", seeds="2"):
+    words = ("run", "sums", "--arms", arms, "--seeds", seeds, "--preset", "tiny", "--out", folder)
+    return [str(word) for word in (*words, *more)]
+
+
+def measured(folder):
+    results = Results.load(folder / "results.json")
+    return {(t.arm, t.seed): (t.measured, t.steps) for t in results.trials}
+
+
+def test_one_after_another(run, sums, tmp_path):
+    out = tmp_path / "out"
+    shown = run(*line(out)).text
+    assert "preset tiny, 2 arms, 2 seeds: 4 trials" in shown
+    assert "[4/4] blind, seed 1: accuracy" in shown
+    assert "held" in shown and "failed (0.5) 100 % right." in shown
+    assert "not tested seeing is at least 1 points above broken." in shown
+    lacks = "2 of 3 arms, 2 of 3 seeds; missing: seeing, blind with seed 2; broken"
+    assert f"partial: {lacks}" in shown
+    assert set(measured(out)) == {(a, s) for a in ("seeing", "blind") for s in (0, 1)}
+    card = (out / "sums.md").read_text()
+    assert f"**Partial**: {lacks}." in card
+    assert "![Picture of what arm seeing does](sums.tiny.seeing.png)" in card
+    with Image.open(out / "sums.tiny.seeing.png") as sheet:
+        assert sheet.size == (60, 40)
+    assert json.loads((out / "sums.json").read_text())["results"][0]["partial"] == lacks
+    again = run(*line(out)).text
+    assert "4 trials, 4 done before" in again and "begins" not in again
+
+
+def test_a_partial_run_has_a_card_after_each_trial(sums, tmp_path, monkeypatch):
+    """And the card says what it lacks."""
+    record = discovery.load("sums")
+    study = Study(record, preset="tiny", arms=["seeing", "blind"], seeds=[0], folder=tmp_path)
+    study.begin()
+    command._publish(study)
+    assert "None yet." in (tmp_path / "sums.md").read_text()
+    cards = []
+
+    def told(message):
+        command._publish(study)
+        cards.append((tmp_path / "sums.md").read_text())
+
+    study.work(told)
+    assert "**Partial**: 1 of 3 arms, 1 of 3 seeds" in cards[1]
+    assert "**Partial**: 2 of 3 arms, 1 of 3 seeds" in cards[3]
+
+
+def test_two_jobs_killed_and_gone_on_with(run, sums, tmp_path, monkeypatch):
+    """The command is killed while both jobs train; they end, and the same line goes on."""
+    run(*line(tmp_path / "undisturbed", arms="seeing,blind", seeds="1"))
+    words, out = line(tmp_path / "out", "--jobs", 2, seeds="1"), tmp_path / "out"
+    slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.3"}
+    killed = subprocess.Popen([*sums, *words], env=slow, stdout=subprocess.DEVNULL)
+    try:
+        logs = [out / key / "metrics.jsonl" for key in ("seeing-s0", "blind-s0")]
+        until(lambda: all(log.is_file() and log.stat().st_size for log in logs))
+        killed.send_signal(signal.SIGKILL)
+    finally:
+        killed.kill()
+        killed.wait()
+    study = Study(
+        discovery.load("sums"), preset="tiny", arms=["seeing", "blind"], seeds=[0], folder=out
+    )
+    until(lambda: len(study.standing().waiting) == 2)  # the jobs noticed, saved and put back
+    assert not study.standing().results.trials
+    shown = run(*words).text
+    assert "[2/2]" in shown
+    assert measured(out) == measured(tmp_path / "undisturbed")
+    for key in ("seeing-s0", "blind-s0"):
+        logs = [folder / key / "metrics.jsonl" for folder in (out, tmp_path / "undisturbed")]
+        assert logs[0].read_bytes() == logs[1].read_bytes()
+
+
+def test_ctrl_c_says_how_to_go_on(sums, tmp_path):
+    words = line(tmp_path / "out", seeds="1,", arms="seeing")
+    slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.3"}
+    stopped = subprocess.Popen(
+        [*sums, *words], env=slow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    log = tmp_path / "out" / "seeing-s1" / "metrics.jsonl"
+    try:
+        until(lambda: log.is_file() and log.stat().st_size)
+        stopped.send_signal(signal.SIGINT)
+        said, _ = stopped.communicate(timeout=100)
+    finally:
+        stopped.kill()
+    assert stopped.returncode == 130
+    assert "Stopped; 1 trials are left. The same line goes on:" in said
+    assert f"featurewise run sums --preset tiny --arms seeing --seeds 1, --out {tmp_path}" in said
+    assert "Traceback" not in said
+
+
+def test_what_failed_is_said(run, sums, tmp_path):
+    shown = run(*line(tmp_path, arms="broken,blind", seeds="1"), code=2)
+    assert "[2/2] blind" in shown.text
+    assert "1 trials failed (broken-s0: the ruler is broken)" in shown.error
+
+
+def test_a_worker_that_cannot_work_is_named(run, sums, tmp_path, monkeypatch):
+    nothing = (sys.executable, "-c", "raise SystemExit('no machine')")
+    monkeypatch.setattr(command, "COMMAND", nothing)
+    error = run(*line(tmp_path, "--jobs", 2), code=2).error
+    assert "no worker is left, but 4 trials: no machine" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("3", [0, 1, 2]), ("1", [0]), ("0,4,7", [0, 4, 7]), ("5,", [5])]
+)
+def test_seeds(text, seeds):
+    assert command._seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "a", "1,b", ","])
+def test_no_seeds(text):
+    with pytest.raises(ValueError, match="are no seeds; say how many"):
+        command._seeds(text)
+
+
+def test_arms(sums):
+    record = discovery.load("sums")
+    assert command._arms(record, "all") == ["seeing", "blind", "broken"]
+    assert command._arms(record, "blind, seeing") == ["blind", "seeing"]
+    with pytest.raises(ValueError, match="did you mean blind"):
+        command._arms(record, "blnd")
+    with pytest.raises(ValueError, match="no arm is named"):
+        command._arms(record, ",")
+
+
+def test_the_board_shows_where_each_trial_is(sums, tmp_path):
+    study = Study(
+        discovery.load("sums"), preset="tiny", arms=["seeing"], seeds=[0], folder=tmp_path
+    )
+    from rich.console import Console
+
+    board = command._Board(Console(), study)
+    key = Key("seeing", 0)
+    assert board._step(key) == "begins"
+    folder = tmp_path / "seeing-s0"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"step": 4, "kind": "train"}\n{"step": 8}\n')
+    assert board._step(key) == "step 8 of 24"
+    (folder / "metrics.jsonl").write_text('{"step": 4}\n{"st')
+    assert board._step(key) == "begins"
+
+
+def until(condition, seconds=200):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.05)
