@@ -1,4 +1,4 @@
-"""Stacked attention against the formula, place by place."""
+"""Stacked attention and cross-attention against their formulas, place by place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.layers.attention import StackedAttention
+from featurewise.layers.attention import CrossAttention, StackedAttention
 
 
 @torch.no_grad()
@@ -69,3 +69,22 @@ def test_every_parameter_learns() -> None:
         assert parameter.grad is not None, name
         # A bias that all places share cancels in the softmax.
         assert (name.startswith("score") and name.endswith("bias")) or parameter.grad.any(), name
+
+
+@torch.no_grad()
+def test_cross_attention_place_by_place() -> None:
+    attend = CrossAttention(3, 4).double()
+    queries = torch.randn(2, 5, 3, dtype=torch.float64)
+    places = torch.randn(2, 6, 4, dtype=torch.float64)
+    for n in range(2):
+        for q in range(5):
+            asked = attend.query(queries[n, q])
+            scores = [float(asked @ attend.key(place)) / 4**0.5 for place in places[n]]
+            shares = [math.exp(score) for score in scores]
+            seen = sum(
+                share / sum(shares) * attend.value(place)
+                for share, place in zip(shares, places[n], strict=True)
+            )
+            torch.testing.assert_close(attend(queries, places)[n, q], seen)
+            weights = attend.weights(queries, places)[n, q].tolist()
+            assert weights == pytest.approx([share / sum(shares) for share in shares])

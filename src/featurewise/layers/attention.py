@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -34,3 +36,35 @@ class StackedAttention(nn.Module):
             weight = score(hidden).flatten(2).softmax(dim=2)
             query = query + (x.flatten(2) * weight).sum(dim=2)
         return query
+
+
+class CrossAttention(nn.Module):
+    """Queries from one sequence look at the places of another: ``softmax(q kᵀ / sqrt(C)) v``.
+
+    Vaswani et al. 2017, *Attention Is All You Need*, eq. 1, one head.
+
+    Args:
+        asking: width Z of the sequence that asks.
+        channels: width C of the places, of keys and of values.
+    """
+
+    def __init__(self, asking: int, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(asking, channels)
+        # A bias of the keys would move all scores of a query alike, which softmax does not see.
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels)
+
+    def weights(
+        self, queries: Float[Tensor, "N Q Z"], places: Float[Tensor, "N L C"]
+    ) -> Float[Tensor, "N Q L"]:
+        """How much each query looks at each place; they sum to one."""
+        scores = self.query(queries) @ self.key(places).mT
+        return (scores / math.sqrt(places.shape[2])).softmax(dim=2)
+
+    def forward(
+        self, queries: Float[Tensor, "N Q Z"], places: Float[Tensor, "N L C"]
+    ) -> Float[Tensor, "N Q C"]:
+        """What each query saw."""
+        seen: Tensor = self.weights(queries, places) @ self.value(places)
+        return seen

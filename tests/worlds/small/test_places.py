@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from featurewise.worlds.small import SmallWorldError
-from featurewise.worlds.small.places import KINDS, Places, PlaceSource
+from featurewise.worlds.small.places import KINDS, Places, PlaceSource, lifts
 
 
 def source(seed: int = 0, batch_size: int = 64, side: int = 4, symbols: int = 5) -> PlaceSource:
@@ -46,6 +48,30 @@ def test_batches_are_functions_of_seed_and_index() -> None:
     for other in (source().batch(6), source(seed=1).batch(5)):
         assert not torch.equal(one.grids, other.grids)
         assert not torch.equal(one.cue, other.cue)
+
+
+def test_shuffled_cues_are_of_another_question_of_the_kind() -> None:
+    plain, control = source().batch(0), replace(source(), shuffled=True).batch(0)
+    assert torch.equal(plain.grids, control.grids)
+    assert torch.equal(plain.answers, control.answers)
+    assert torch.equal(plain.cue[:-2], control.cue[2:])
+    assert ((control.cue[:, :16].sum(1) == 1) == (control.task == 0)).all()
+
+
+def test_lifts() -> None:
+    batch = source(batch_size=400).batch(0)
+    looked = torch.zeros(400, 16)
+    for row in range(400):
+        asked = batch.cue[row].argmax()
+        grid = batch.grids[row].flatten(1)
+        looked[row] = batch.cue[row, :16] if asked < 16 else grid[asked - 16]
+    counts = batch.answers[batch.task == 1].double()
+    looked = looked / looked.sum(1, keepdim=True).clamp_min(1)
+    found = lifts(looked, batch)
+    assert found["lift_place"] == pytest.approx(16)
+    assert found["lift_feature"] == pytest.approx(16 / float(counts[counts > 0].mean()), rel=1e-5)
+    anywhere = lifts(torch.full((400, 16), 1 / 16), batch)
+    assert anywhere == pytest.approx({"lift_place": 1.0, "lift_feature": 1.0})
 
 
 def test_every_answer_is_equally_frequent_and_no_place_helps() -> None:

@@ -51,6 +51,7 @@ class PlaceSource:
         symbols: S, how many there are, and how many answers.
         batch_size: an even number.
         seed: of everything drawn.
+        shuffled: as a control, every question has the cue of another of its kind.
 
     Raises:
         SmallWorldError: a grid too small for S - 1 symbols of a kind, or an odd batch.
@@ -60,6 +61,7 @@ class PlaceSource:
     symbols: int
     batch_size: int
     seed: int
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         if self.symbols < 2 or self.side**2 < self.symbols - 1:
@@ -83,9 +85,10 @@ class PlaceSource:
         counted = self._with(asked, count, draw)
         zeros = torch.zeros_like(place)
         answers = (content.gather(1, place[:, None])[:, 0], count)
+        cue = F.one_hot(_in_turn(place, places + asked), places + self.symbols).float()
         return Places(
             grids=self._maps(_in_turn(content, counted)),
-            cue=F.one_hot(_in_turn(place, places + asked), places + self.symbols).float(),
+            cue=cue.roll(2, 0) if self.shuffled else cue,
             task=_in_turn(zeros, zeros + 1),
             place=_in_turn(place, zeros),
             answers=_in_turn(*answers),
@@ -102,6 +105,28 @@ class PlaceSource:
     def _maps(self, content: Int64[Tensor, "B L"]) -> Float[Tensor, "B S H W"]:
         maps = F.one_hot(content, self.symbols).float().transpose(1, 2)
         return maps.reshape(len(content), self.symbols, self.side, self.side)
+
+
+def lifts(looked: Float[Tensor, "B L"], batch: Places) -> dict[str, float]:
+    """How many times more than by chance one looks at the places that are asked about.
+
+    Args:
+        looked: how much at each place, row by row; rows that sum to one, or are zero and do not
+            count.
+        batch: the questions: about the place itself, or about the places that show the symbol.
+
+    Returns:
+        ``lift_place`` and ``lift_feature``: 1 for looking anywhere.
+    """
+    grids = batch.grids.flatten(2)
+    there = torch.arange(grids.shape[2], device=grids.device) == batch.place[:, None]
+    shown = torch.einsum("bsl,bs->bl", grids, batch.cue[:, grids.shape[2] :])
+    asked = torch.where(batch.task[:, None] == 0, there, shown)
+    lift = {}
+    for i, kind in enumerate(KINDS):
+        of = (batch.task == i) & (looked.sum(1) > 0)
+        lift[f"lift_{kind}"] = float((looked[of] * asked[of]).sum() / asked[of].mean(1).sum())
+    return lift
 
 
 def _in_turn(one: Tensor, other: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""Two known functions: their answers by loops, their sets of rows, their control."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from featurewise.worlds.small import SmallWorldError
+from featurewise.worlds.small.forms import CELLS, FormSource, functions
+
+SOURCE = FormSource(width=3, condition=2, few=5, batch_size=40, noise=0.0, seed=4)
+
+
+def answers(x: Tensor, z: Tensor, cell: int) -> list[float]:
+    """Of one row, term by term."""
+    scale, shift, weight = (part.double() for part in functions(3, 2))
+    found = []
+    for k in range(3):
+        if CELLS[cell].startswith("film"):
+            gamma = sum(z[j] * scale[j, k] for j in range(2))
+            found.append(float(gamma * x[k] + sum(z[j] * shift[j, k] for j in range(2))))
+        else:
+            terms = [x[i] * weight[k, i, j] * z[j] for i in range(3) for j in range(2)]
+            found.append(float(sum(terms)))
+    return found
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_answers(exact: bool) -> None:
+    pairs = SOURCE.exact(6) if exact else SOURCE.batch(2)
+    for row in range(6):
+        for cell in range(4):
+            expected = answers(pairs.x[row, cell].double(), pairs.z[row, cell].double(), cell)
+            assert pairs.y[row, cell].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_few_rows_come_again_and_others_do_not() -> None:
+    one, other = SOURCE.batch(0), SOURCE.batch(1)
+    for cell, name in enumerate(CELLS):
+        different = torch.unique(torch.cat((one.x[:, cell], other.x[:, cell])), dim=0)
+        assert len(different) == (5 if name.endswith("few") else 80)
+
+
+def test_batches_are_functions_of_seed_and_index() -> None:
+    assert torch.equal(SOURCE.batch(3).y, SOURCE.batch(3).y)
+    assert not torch.equal(SOURCE.batch(3).y, SOURCE.batch(4).y)
+    other = replace(SOURCE, seed=5)
+    assert not torch.equal(SOURCE.batch(3).y, other.batch(3).y)
+
+
+def test_noise_and_spread() -> None:
+    noisy = replace(SOURCE, width=64, condition=64, batch_size=2_000, noise=0.5)
+    quiet = replace(noisy, noise=0.0)
+    added = (noisy.batch(0).y - quiet.batch(0).y).std()
+    assert added == pytest.approx(0.5, abs=0.02)
+    assert quiet.batch(0).y[:, 1::2].var() == pytest.approx(1.0, abs=0.1)
+
+
+def test_shuffled_rows_have_the_z_of_another() -> None:
+    plain, control = SOURCE.batch(0), replace(SOURCE, shuffled=True).batch(0)
+    assert torch.equal(plain.x, control.x)
+    assert torch.equal(plain.y, control.y)
+    assert torch.equal(plain.z[:-1], control.z[1:])
+
+
+def test_sizes_start_at_one() -> None:
+    with pytest.raises(SmallWorldError, match="few must be at least 1, got 0"):
+        replace(SOURCE, few=0)
