@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from featurewise.lab.diffusion import alphas, ddim, noised, spaced
+from featurewise.core import Affine
+from featurewise.generators import Generator
+from featurewise.lab.diffusion import (
+    Denoiser,
+    Noising,
+    alphas,
+    ddim,
+    guided,
+    noise_error,
+    noised,
+    spaced,
+)
 from featurewise.lab.errors import LabError
+from featurewise.retrofit import Conditioned, condition
 
 
 def f(t: float, times: int) -> float:
@@ -121,3 +134,90 @@ def test_more_steps_than_times_are_refused() -> None:
         ddim(network, torch.randn(2, 3), alphas(10), 11)
     with pytest.raises(LabError, match="at least 1 time"):
         alphas(0)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Pictures that say which batch they are of."""
+
+    def batch(self, index: int, /) -> tuple[Tensor, Tensor]:
+        return torch.full((40, 1, 2, 2), 0.01 * index), torch.arange(40) % 5
+
+
+def noising(seed: int = 0, drop: float = 0.0, shuffled: bool = False) -> Noising:
+    return Noising(Plain(), lambda batch: batch, 50, seed, 5, drop, shuffled)
+
+
+def test_a_noised_batch_is_its_picture_its_noise_and_its_time() -> None:
+    found = noising().batch(7)
+    schedule = alphas(50)
+    for n in range(40):
+        left = schedule[found.times[n]].item()
+        expected = math.sqrt(left) * 0.07 + math.sqrt(1 - left) * found.noise[n]
+        torch.testing.assert_close(found.images[n], expected)
+    assert torch.equal(found.classes, torch.arange(40) % 5)
+    assert found.times.min() >= 0
+    assert found.times.max() < 50
+    assert len(found.times.unique()) > 15
+
+
+def test_noise_depends_on_seed_and_index_alone() -> None:
+    first = noising().batch(3)
+    torch.manual_seed(9)
+    assert torch.equal(noising().batch(3).noise, first.noise)
+    for other in (noising(seed=1).batch(3), noising().batch(4)):
+        assert not torch.equal(other.noise, first.noise)
+        assert not torch.equal(other.times, first.times)
+    for changed in (noising(drop=0.5).batch(3), noising(shuffled=True).batch(3)):
+        assert torch.equal(changed.images, first.images)
+
+
+def test_classes_are_dropped_or_dealt() -> None:
+    assert (noising(drop=1.0).batch(0).classes == 5).all()
+    dropped = torch.cat([noising(drop=0.2).batch(i).classes == 5 for i in range(50)])
+    assert dropped.float().mean().item() == pytest.approx(0.2, abs=0.03)
+    dealt = noising(shuffled=True).batch(0).classes
+    assert torch.equal(dealt.sort().values, (torch.arange(40) % 5).sort().values)
+    assert not torch.equal(dealt, torch.arange(40) % 5)
+
+
+class Told(nn.Module):
+    """A number for each class, times the picture, and a trace of the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(6, 4)
+
+    def forward(self, told: tuple[Tensor, Tensor]) -> Tensor:
+        return self.table(told[1]) + told[0][:, None]
+
+
+def told() -> Conditioned:
+    torch.manual_seed(0)
+    net = condition(nn.Conv2d(1, 1, 1), at="", operation=Affine(), generator=Generator(Told(), 4))
+    nn.init.normal_(net.generator.head.weight)
+    return net
+
+
+def test_guided_predictions_are_the_formula() -> None:
+    net, images, times = told(), torch.randn(3, 1, 2, 2), torch.tensor([1, 4, 2])
+    classes = torch.tensor([0, 3, 1])
+    with_it = net(images, condition=(times, classes))
+    without = net(images, condition=(times, torch.full((3,), 5)))
+    for weight in (0, 1, 2.5):
+        found = guided(net, classes, 5, weight)(images, times)
+        torch.testing.assert_close(found, without + weight * (with_it - without))
+
+
+def test_denoiser_is_told_time_and_class_and_draws_by_ddim() -> None:
+    net = told()
+    network, batch = Denoiser(net, 5, 50), noising().batch(0)
+    expected = net(batch.images, condition=(batch.times, batch.classes))
+    assert torch.equal(network(batch), expected)
+    loss, _ = noise_error(network, batch)
+    torch.testing.assert_close(loss, ((expected - batch.noise) ** 2).mean())
+    with torch.no_grad():
+        found = network.draw(batch, torch.Generator().manual_seed(4), 6, 2.0)
+        noise = torch.randn(40, 1, 2, 2, generator=torch.Generator().manual_seed(4))
+        expected = ddim(guided(net, batch.classes, 5, 2.0), noise, alphas(50), 6)
+    assert torch.equal(found, expected)

@@ -57,7 +57,7 @@ def test_time_and_class_are_summed_before_the_activation() -> None:
     encoder = TimeAndClass(4, 3).double()
     times, classes = torch.tensor([0.5, 7.0, 2.0]).double(), torch.tensor([2, 0, 2])
     found = encoder((times, classes))
-    first, second = encoder.time[1], encoder.time[3]
+    first, second = encoder.time[0], encoder.time[2]
     for n in range(3):
         waves = Sinusoidal(4)(times[n : n + 1])[0]
         hidden = first.weight @ waves + first.bias

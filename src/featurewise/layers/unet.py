@@ -62,13 +62,16 @@ class TimeAndClass(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         first, second = nn.Linear(width, width), nn.Linear(width, width)
-        self.time = nn.Sequential(Sinusoidal(width), first, nn.SiLU(), second)
+        self.waves = Sinusoidal(width)
+        self.time = nn.Sequential(first, nn.SiLU(), second)
         self.table = nn.Embedding(classes, width)
 
     def forward(self, told: tuple[Int[Tensor, " N"], Int[Tensor, " N"]]) -> Float[Tensor, "N F"]:
         """Features of times (N,) and classes (N,)."""
         times, classes = told
-        return F.silu(self.time(times) + self.table(classes))
+        # Whole times are told apart in the default dtype, whatever that of the weights is.
+        waves = self.waves(times).to(self.table.weight.dtype)
+        return F.silu(self.time(waves) + self.table(classes))
 
 
 class DiffusionBlock(nn.Module):

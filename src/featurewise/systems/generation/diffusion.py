@@ -156,8 +156,7 @@ def gain(one: str, other: str, points: float) -> Claim:
 SYSTEM = System(
     name="diffusion",
     title="FiLM in a diffusion model: scale and shift after the norms of a U-Net, with guidance",
-    what="A U-Net that takes noise out of pictures of digits; time and digit scale and shift the "
-    "second norm of every residual block.",
+    what="A U-Net takes noise out of digits; time and digit scale and shift each second norm.",
     paper=Paper(
         citation="Dhariwal, Nichol 2021: Diffusion Models Beat GANs on Image Synthesis. NeurIPS",
         url="https://arxiv.org/abs/2105.05233",
@@ -170,9 +169,7 @@ SYSTEM = System(
             steps=40, where="bundled", widths=(8, 16), visited=4, tested=2, asked=2, judging=20
         ),
         "small": Denoising(steps=900),
-        "paper": Denoising(
-            steps=500_000, size=64, widths=(192, 384, 576, 768), embedding=768, visited=250
-        ),
+        "paper": Denoising(steps=500_000, size=64, widths=(192, 384, 576, 768), embedding=768),
     },
     arms=(
         Arm("scale_shift", "the system: (1 + s) GroupNorm(h) + b"),
@@ -196,6 +193,7 @@ SYSTEM = System(
     departures=(
         "Digits of 16 x 16 pixels, 0.3 million weights, 900 steps of 32; no attention, no dropout.",
         "The noise alone is predicted, on a cosine schedule; drawn by DDIM in 25 steps.",
+        "Arm add, at equal time, has fewer weights: one number for each feature instead of two.",
     ),
     band="above 85 % on the digit asked for, at a guidance of 2; chance is 10 %",
     cost={"small": "a minute an arm on 1 CPU core", "paper": "one GPU; never run"},

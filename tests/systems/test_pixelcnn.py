@@ -1,0 +1,152 @@
+"""Conditional PixelCNN: its two kinds of bias by hand, causality with both, controls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import featurewise as fw
+from featurewise.layers.autoregressive import GatedUnit
+from featurewise.systems.generation.pixelcnn import SYSTEM, TOLD, PixelCNN, nats, objective
+from featurewise.worlds.glyphs.placed import Pixels
+
+TINY = SYSTEM.preset("tiny")
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path_factory.getbasetemp() / "generation"))
+
+
+def network(arm: str) -> PixelCNN:
+    """An arm whose conditioning is not at its start any more."""
+    torch.manual_seed(0)
+    made = SYSTEM.build(TINY, SYSTEM.arm(arm)).double().eval()
+    assert isinstance(made, PixelCNN)
+    nn.init.normal_(made.net.generator.head.weight)
+    return made
+
+
+def batch(rows: int = 2) -> Pixels:
+    chance = torch.Generator().manual_seed(1)
+    images = (torch.rand(rows, 1, 16, 16, generator=chance) > 0.5).double()
+    told = torch.eye(TOLD, dtype=torch.float64)[torch.arange(rows) * 7 % TOLD]
+    return Pixels(images, told, torch.arange(rows) < rows // 2)
+
+
+def gates(made: PixelCNN) -> dict[str, tuple[Tensor, Tensor]]:
+    """What went into the tanh and the σ of every gate, and what it gave."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, module in made.net.backbone.named_modules():
+        if isinstance(module, GatedUnit):
+            module.register_forward_hook(
+                lambda _, given, made, name=name: seen.__setitem__(name, (given[0], made))
+            )
+    return seen
+
+
+@pytest.mark.parametrize("arm", ["feature", "location"])
+def test_a_gate_is_equation_4_or_5(arm: str) -> None:
+    made, told = network(arm), batch()
+    seen = gates(made)
+    made(told)
+    head = made.net.generator.head
+    start = 0
+    for name in made.net.layout.names:
+        x, y = seen[name.removesuffix(".shift")]
+        width = x.shape[1]
+        rows = slice(start, start + width)
+        start += width
+        if arm == "feature":  # V h, with the bias of the head as a row of its own
+            bias = (told.told @ head.weight[rows].T + head.bias[rows])[:, :, None, None]
+        else:  # V * m(h)
+            placed = made.net.generator.encoder(told.told)
+            assert placed.shape[2:] == (16, 16)
+            bias = torch.einsum("of,nfhw->nohw", head.weight[rows], placed)
+            bias = bias + head.bias[rows][:, None, None]
+        half = width // 2
+        expected = torch.tanh(x + bias)[:, :half] / (1 + torch.exp(-(x + bias)[:, half:]))
+        torch.testing.assert_close(y, expected)
+    assert start == made.net.layout.size
+
+
+@pytest.mark.parametrize("arm", ["feature", "location"])
+def test_no_pixel_sees_itself_or_a_later_one(arm: str) -> None:
+    made, told = network(arm), batch(1)
+    before = made(told).flatten()
+    for pixel in range(256):
+        images = told.images.clone()
+        images.view(-1)[pixel] = 1 - images.view(-1)[pixel]
+        changed = (made(replace(told, images=images)).flatten() != before).nonzero().flatten()
+        assert (changed > pixel).all(), pixel
+        if pixel < 255:
+            assert pixel + 1 in changed or (pixel + 1) % 16 == 0, pixel
+
+
+def test_only_the_location_dependent_bias_varies_over_places() -> None:
+    biases = {arm: network(arm).net.represent(batch().told).flat for arm in ("feature", "location")}
+    assert biases["feature"].ndim == 2
+    assert biases["location"].shape[2:] == (16, 16)
+    assert biases["location"].std((2, 3)).min() > 0
+
+
+def test_objective_is_nats_per_pixel() -> None:
+    made, told = network("feature"), batch()
+    chance = torch.sigmoid(made(told))
+    costs = []
+    for n in range(2):
+        cost = 0.0
+        for pixel, ink in zip(
+            chance[n].flatten().tolist(), told.images[n].flatten().tolist(), strict=True
+        ):
+            cost -= math.log(pixel if ink else 1 - pixel)
+        costs.append(cost)
+    torch.testing.assert_close(nats(made, told), torch.tensor(costs, dtype=torch.float64))
+    assert objective(made, told)[0].item() == pytest.approx(sum(costs) / 2 / 256)
+
+
+@pytest.mark.parametrize("arm", ["feature", "location", "unconditional"])
+def test_drawn_pictures_are_those_of_the_plain_loop(arm: str) -> None:
+    torch.manual_seed(0)
+    made = SYSTEM.build(TINY, SYSTEM.arm(arm))
+    nn.init.normal_(made.get_submodule("net").generator.head.weight)  # type: ignore[union-attr]
+    stepper = SYSTEM.stepper(made, TINY, SYSTEM.arm(arm))
+    asked = Pixels(torch.zeros(3, 1, 16, 16), torch.eye(TOLD)[:3], torch.ones(3).bool())
+    found = stepper.sample(asked, seed=5)  # type: ignore[attr-defined]
+    lots = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(5))
+    images = torch.zeros(3, 1, 16, 16)
+    with torch.no_grad():
+        for row in range(16):
+            for column in range(16):
+                logit = made(replace(asked, images=images))[..., row, column]
+                images[..., row, column] = (lots[..., row, column] < logit.sigmoid()).float()
+    assert (found != images).float().mean() < 0.01  # a lot next to a chance may fall either way
+
+
+def test_who_is_told_nothing_or_of_others_learns_nothing_of_the_picture() -> None:
+    data = {arm.name: SYSTEM.data(TINY, arm, 0).batch(3) for arm in SYSTEM.arms}
+    truth = data["feature"]
+    for arm in data:
+        assert torch.equal(data[arm].images, truth.images), arm
+    assert torch.equal(data["location"].told, truth.told)
+    assert (data["unconditional"].told == 1).all()
+    dealt = data["shuffled"].told
+    assert torch.equal(dealt.sum(0), truth.told.sum(0))
+    assert (dealt.argmax(1) == truth.told.argmax(1)).float().mean() < 0.5
+
+
+def test_arms_have_as_many_parameters_within_a_tenth() -> None:
+    small = SYSTEM.preset("small")
+    sizes = [sum(p.numel() for p in SYSTEM.build(small, a).parameters()) for a in SYSTEM.arms]
+    assert max(sizes) < 1.1 * min(sizes), sizes
+
+
+def test_it_is_the_hosts_own_condition() -> None:
+    made = network("feature")
+    assert isinstance(made.net, fw.Conditioned)
+    assert {str(site.operation) for site in made.net.layout} == {"Shift()"}
+    assert len(made.net.layout) == 2 * TINY.layers - 1
