@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from featurewise.generators import GeneratorError
 from featurewise.layers.concat import ConcatConv, ConcatLinear
 from featurewise.layers.dcgan import discriminator, generator
 
@@ -55,3 +56,8 @@ def test_every_layer_has_the_label_at_its_input() -> None:
                     inner.weight[:, layer.in_features] *= 2.0
             one, other = (network(x, torch.eye(3)[[k]]) for k in (0, 1))
             assert not torch.equal(one, other), silent
+
+
+def test_copies_are_told_no_label() -> None:
+    with pytest.raises(GeneratorError, match="labels=3"):
+        generator(5, 7, 4, 8, labels=3, copies=2)

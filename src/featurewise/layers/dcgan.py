@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.generators import GeneratorError
 from featurewise.layers.concat import ConcatConv, ConcatLinear
 
 
@@ -51,8 +52,26 @@ class Stages(nn.Module):
         return x
 
 
+class SideBySide(nn.Conv1d):
+    """Linear maps of features of their own each, (B, G C) -> (B, G D)."""
+
+    def __init__(self, before: int, after: int, groups: int) -> None:
+        super().__init__(groups * before, groups * after, 1, groups=groups)
+
+    def forward(self, x: Float[Tensor, "B GC"]) -> Float[Tensor, "B GD"]:
+        """Each map's output, one after the other."""
+        return super().forward(x[:, :, None])[:, :, 0]
+
+
 def generator(
-    noise: int, hidden: int, channels: int, size: int, *, labels: int = 0, affine: bool = True
+    noise: int,
+    hidden: int,
+    channels: int,
+    size: int,
+    *,
+    labels: int = 0,
+    affine: bool = True,
+    copies: int = 1,
 ) -> Stages:
     """Noise (B, Z) -> pictures (B, 1, S, S) in [0, 1]: two linear maps, two convolutions up.
 
@@ -66,30 +85,39 @@ def generator(
         size: height and width of the pictures, a multiple of 4.
         labels: width of the label that is concatenated everywhere; 0 for none.
         affine: whether the batch norms have weights of their own.
+        copies: so many generators of these sizes side by side: noise (B, copies Z), that of each
+            after that of the other, and a channel of the pictures for each.
+
+    Raises:
+        GeneratorError: copies with labels.
     """
+    if labels and copies > 1:
+        raise GeneratorError(f"copies side by side are told no label, got labels={labels}")
     corner = size // 4
-    flat = 2 * channels * corner**2
+    inner = copies * channels
     return Stages(
         [
             Stage(
-                _linear(noise, hidden, labels),
-                norm=nn.BatchNorm1d(hidden, affine=affine),
+                _linear(noise, hidden, labels, copies),
+                norm=nn.BatchNorm1d(copies * hidden, affine=affine),
                 activation=nn.ReLU(),
             ),
             Stage(
-                _linear(hidden, flat, labels),
-                shape=nn.Unflatten(1, (2 * channels, corner, corner)),
-                norm=nn.BatchNorm2d(2 * channels, affine=affine),
+                _linear(hidden, 2 * channels * corner**2, labels, copies),
+                shape=nn.Unflatten(1, (2 * inner, corner, corner)),
+                norm=nn.BatchNorm2d(2 * inner, affine=affine),
                 activation=nn.ReLU(),
             ),
             Stage(
-                _conv(2 * channels, 4 * channels, 3, 1, labels),
+                _conv(2 * inner, 4 * inner, 3, labels, groups=copies),
                 shape=nn.PixelShuffle(2),
-                norm=nn.BatchNorm2d(channels, affine=affine),
+                norm=nn.BatchNorm2d(inner, affine=affine),
                 activation=nn.ReLU(),
             ),
             Stage(
-                _conv(channels, 4, 3, 1, labels), shape=nn.PixelShuffle(2), activation=nn.Sigmoid()
+                _conv(inner, 4 * copies, 3, labels, groups=copies),
+                shape=nn.PixelShuffle(2),
+                activation=nn.Sigmoid(),
             ),
         ]
     )
@@ -107,9 +135,9 @@ def discriminator(hidden: int, channels: int, size: int, *, labels: int = 0) -> 
     flat, leak = 2 * channels * (size // 4) ** 2, nn.LeakyReLU(0.2)
     return Stages(
         [
-            Stage(_conv(1, channels, 5, 2, labels), activation=leak),
+            Stage(_conv(1, channels, 5, labels, stride=2), activation=leak),
             Stage(
-                _conv(channels, 2 * channels, 5, 2, labels),
+                _conv(channels, 2 * channels, 5, labels, stride=2),
                 norm=nn.BatchNorm2d(2 * channels),
                 activation=nn.Sequential(leak, nn.Flatten()),
             ),
@@ -123,12 +151,16 @@ def discriminator(hidden: int, channels: int, size: int, *, labels: int = 0) -> 
     )
 
 
-def _linear(before: int, after: int, labels: int) -> nn.Module:
+def _linear(before: int, after: int, labels: int, copies: int = 1) -> nn.Module:
+    if copies > 1:
+        return SideBySide(before, after, copies)
     return ConcatLinear(before, labels, after) if labels else nn.Linear(before, after)
 
 
-def _conv(before: int, after: int, kernel: int, stride: int, labels: int) -> nn.Module:
+def _conv(
+    before: int, after: int, kernel: int, labels: int, *, stride: int = 1, groups: int = 1
+) -> nn.Module:
     pad = kernel // 2
     if labels:
         return ConcatConv(before, labels, after, kernel, stride=stride, padding=pad)
-    return nn.Conv2d(before, after, kernel, stride, pad)
+    return nn.Conv2d(before, after, kernel, stride, pad, groups=groups)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.worlds.glyphs.sheets import grade, sheet, spread
+from featurewise.worlds.glyphs import Glyphs, as_ink
+from featurewise.worlds.glyphs.sheets import compare, grade, sheet, spread
 
 
 class Corner:
@@ -97,3 +98,15 @@ def test_nothing_to_grade_is_said() -> None:
         grade(torch.zeros(0, 1, 4, 4), torch.zeros(0).long(), Corner(2))
     with pytest.raises(ValueError, match="two pictures"):
         spread(pictures([0, 1]), torch.tensor([0, 1]))
+
+
+def test_real_pictures_compare_with_themselves_as_equal() -> None:
+    letters = torch.arange(4).repeat(3)
+    ink = (255 * pictures(letters.tolist())).round().to(torch.uint8).view(3, 4, 4, 4)
+    real = Glyphs(ink, (None, None, None), "ABCD", {})  # type: ignore[arg-type]
+    found = compare(as_ink(ink.flatten(0, 1)), letters, Corner(4), real)
+    assert (found["correct"], found["total"], found["covered"], found["real"]) == (12, 12, 1.0, 1.0)
+    assert found["spread"] == pytest.approx(1.0)
+    # All of one letter, whatever was asked: a quarter is right, one letter of four is covered.
+    one = compare(as_ink(ink[:, :1].flatten(0, 1)).repeat(4, 1, 1, 1), letters, Corner(4), real)
+    assert (one["correct"], one["covered"], one["entropy"]) == (3, 0.25, 0.0)
