@@ -155,3 +155,11 @@ def test_dtype_and_device_follow_the_generator() -> None:
 def test_wrong_inputs(arguments: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         Damped(*arguments)
+
+
+def test_is_bound_without_memory() -> None:
+    with torch.device("meta"):
+        damped = Damped(MLP(5, (4,)))
+        damped.bind(LAYOUT)
+    assert all(parameter.is_meta for parameter in damped.parameters())
+    assert damped.places.shape == (LAYOUT.size,)

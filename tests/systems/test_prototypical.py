@@ -61,10 +61,9 @@ def test_logits_of_one_query_after_another(arm: str) -> None:
                 x = query[e][q]
                 if arm.startswith("cosine"):
                     value = float(x @ centre / (x.norm() * centre.norm()))
-                    value *= 10.0 if arm == "cosine_scaled" else 1.0
                 else:
                     value = -float((x - centre).square().sum())
-                    value *= 0.5 if arm == "pixels" else 1.0
+                value *= float(torch.as_tensor(network.scale).detach())
                 assert logits[e, q, n].item() == pytest.approx(value, rel=1e-4, abs=1e-4)
 
 

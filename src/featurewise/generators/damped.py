@@ -69,8 +69,10 @@ class Damped(Wrapper):
         device, dtype = (None, None) if like is None else (like.device, like.dtype)
         full = torch.full((len(sizes),), self.start, device=device, dtype=dtype)
         self.multipliers = nn.Parameter(full)
+        # On the meta device the sum of the sizes cannot be read from them.
+        places = torch.arange(len(sizes))
         self._constant(
-            "places", torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+            "places", places.repeat_interleave(torch.tensor(sizes), output_size=sum(sizes))
         )
         self._constant("start_values", layout.start())
 

@@ -71,8 +71,8 @@ class Prototypical(nn.Module):
         super().__init__()
         self.way, self.cosine = s.way, arm.startswith("cosine")
         self.embed: nn.Module = nn.Flatten() if arm == "pixels" else PoolingTrunk(s.channels)
-        scaled = arm in ("cosine_scaled", "pixels")
-        self.scale = nn.Parameter(torch.tensor(10.0 if self.cosine else 0.5)) if scaled else 1.0
+        starts = {"cosine_scaled": torch.tensor(10.0), "pixels": torch.rand(())}
+        self.scale = nn.Parameter(starts[arm]) if arm in starts else 1.0
 
     def forward(self, batch: Episodes) -> Float[Tensor, "E Q N"]:
         """Logits of the classes for each query, equation 2."""
