@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from featurewise.worlds.glyphs import ATTRIBUTES
+from featurewise.worlds.glyphs import attributes as measuring
 from featurewise.worlds.glyphs.attributes import attributes, measured_slant, sheared
 from featurewise.worlds.glyphs.fontfiles import font_files
 
@@ -72,17 +73,31 @@ def test_a_face_without_the_letters_has_none() -> None:
     assert all(np.isnan(value) for value in measured.values())
 
 
-@pytest.mark.parametrize("angle", [-10, 0, 7, 20])
-def test_slant_of_bars(angle: float) -> None:
-    bars = np.zeros((96, 96))
+def bars(angle: float) -> np.ndarray:
+    """Two thin bars, 6 wide, 76 high and 25 apart, that lean by ``angle``."""
+    made = np.zeros((96, 96))
     for row in range(10, 86):
         for left in (30, 55):
             for column in range(96):
                 edge = left + (48 - row) * np.tan(np.radians(angle))
-                bars[row, column] += min(1, max(0, column + 1 - edge)) * min(
+                made[row, column] += min(1, max(0, column + 1 - edge)) * min(
                     1, max(0, edge + 6 - column)
                 )
-    assert measured_slant([bars]) == pytest.approx(angle, abs=0.5)
-    upright = sheared(bars, angle)[10:86]
+    return made
+
+
+@pytest.mark.parametrize("angle", [-10.0, 0.0, 7.0, 20.0])
+def test_slant_of_bars(angle: float) -> None:
+    made = bars(angle)
+    assert measured_slant([made]) == pytest.approx(angle, abs=0.5)
+    upright = sheared(made, angle)[10:86]
     assert np.abs(upright - upright.mean(axis=0)).max() < 0.35
-    assert upright.sum() == pytest.approx(bars.sum(), rel=1e-3)
+    assert upright.sum() == pytest.approx(made.sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize("angle", [0.0, 20.0])
+def test_all_attributes_of_bars(angle: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "draw", lambda *_: np.stack([255 * bars(angle)] * 4))
+    measured = measuring._attributes.__wrapped__(FILES["DejaVuSans"], (0, 0), 0)
+    expected = {"weight": 6 / 76, "slant": angle, "serif": 0.0, "width": 31 / 76}
+    assert measured == pytest.approx(expected, abs=0.02)

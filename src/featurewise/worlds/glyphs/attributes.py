@@ -77,7 +77,7 @@ def measured_slant(pictures: list[Ink]) -> float:
     def unequal(angle: float) -> float:
         return sum(float((_columns(ink, places, angle) ** 2).sum()) for ink, places in inked)
 
-    rough = max(range(_LEAST, _MOST + 1), key=unequal)
+    rough = max(map(float, range(_LEAST, _MOST + 1)), key=unequal)
     return max((rough + quarter / 4 for quarter in range(-4, 5)), key=unequal)
 
 

@@ -16,7 +16,7 @@ from featurewise.worlds.glyphs.fontfiles import font
 #: Letters are drawn this many times larger, then averaged: hinting and rounding stay small.
 _FINER: Final = 8
 #: Height of the em when the letters are measured, in pixels.
-_MEASURED_AT: Final = 256
+_MEASURED_AT: Final = 256.0
 SMALLEST: Final = 8
 
 

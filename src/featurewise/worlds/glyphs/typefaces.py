@@ -191,7 +191,7 @@ def _examined(path: Path, index: int, letters: str) -> tuple[Typeface, NDArray[n
 
 
 def _typeface(path: Path, index: int) -> Typeface:
-    family, style = font(path, index, 16).getname()
+    family, style = font(path, index, 16.0).getname()
     return Typeface(path, index, family or path.stem, style or "Regular", digest(path, index))
 
 
@@ -218,12 +218,12 @@ def find_all(where: str | Path) -> tuple[Typeface, ...]:
 def faulty(path: Path, index: int, letters: str, drawn: NDArray[np.uint8]) -> dict[str, str]:
     """Letters that are drawn blank, as a missing one, or as another that must differ; and why."""
     faults: dict[str, str] = {}
-    box = bytes(font(path, index, _COMPARED_AT).getmask(_UNASSIGNED))
+    box = bytes(font(path, index, float(_COMPARED_AT)).getmask(_UNASSIGNED))
     alike: dict[bytes, list[str]] = {}
     for letter, picture in zip(letters, drawn, strict=True):
         if not picture.any():
             faults[letter] = f"{letter!r} is blank"
-        elif box and bytes(font(path, index, _COMPARED_AT).getmask(letter)) == box:
+        elif box and bytes(font(path, index, float(_COMPARED_AT)).getmask(letter)) == box:
             faults[letter] = f"{letter!r} is drawn as a missing letter"
         alike.setdefault(picture.tobytes(), []).append(letter)
     for same in alike.values():
