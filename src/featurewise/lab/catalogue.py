@@ -209,8 +209,9 @@ def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: s
                 return content
         if max(picture.size) < 16:
             return content
-        size = max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
+        scale = min(0.9, max(0.3, (limit / len(content)) ** 0.5))
+        width, height = (max(1, int(scale * side)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _png(image: Image.Image, source: str) -> bytes:
