@@ -9,6 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from featurewise.core import ShapeError
 
+LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
+"""Lengths of sequences, where nobody asks for others."""
+
 
 def operations(run: Callable[[int], object], lengths: Sequence[int]) -> list[int]:
     """Operations of the matrix products and convolutions that ``run(length)`` computes.
@@ -28,7 +31,7 @@ def operations(run: Callable[[int], object], lengths: Sequence[int]) -> list[int
     return counts
 
 
-def exponent(lengths: Sequence[int], costs: Sequence[float]) -> float:
+def exponent(lengths: Sequence[int], costs: Sequence[int | float]) -> float:
     """The p of ``cost ~ length ** p``: slope of the line of least squares through logarithms.
 
     Raises:

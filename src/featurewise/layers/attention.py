@@ -60,7 +60,8 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "N Q L"]:
         """How much each query looks at each place; they sum to one."""
         scores = self.query(queries) @ self.key(places).mT
-        return (scores / math.sqrt(places.shape[2])).softmax(dim=2)
+        weights: Tensor = (scores / math.sqrt(places.shape[2])).softmax(dim=2)
+        return weights
 
     def forward(
         self, queries: Float[Tensor, "N Q Z"], places: Float[Tensor, "N L C"]

@@ -1,0 +1,90 @@
+"""What is particular to bilinear forms: what contains what, the control, two claims."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from featurewise.core import film
+from featurewise.lab.errors import LabError
+from featurewise.lab.results import Measurement, Results, Trial
+from featurewise.systems.mechanisms.bilinear import (
+    FACTORS,
+    SYSTEM,
+    Forms,
+    Pupils,
+    data,
+    falls,
+    fewest,
+    gap,
+    pupil,
+)
+
+TINY: Forms = SYSTEM.preset("tiny")
+
+
+def test_film_is_a_bilinear_form() -> None:
+    assert gap(TINY) <= 1e-15
+    assert gap(SYSTEM.preset("small")) <= 1e-15
+
+
+def test_as_many_factors_as_features_contain_film() -> None:
+    layer, factors = pupil(TINY, "film").double(), pupil(TINY, f"factors{TINY.width}").double()
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.normal_()
+        for linear in (factors.get_submodule("backbone.0"), factors.get_submodule("backbone.1")):
+            linear.weight.copy_(torch.eye(TINY.width))
+            linear.bias.zero_()
+        factors.generator.head.load_state_dict(layer.generator.head.state_dict())
+    x, z = torch.randn(2, 6, TINY.width, dtype=torch.float64)
+    torch.testing.assert_close(factors(x, condition=z), layer(x, condition=z))
+
+
+def test_each_cell_has_a_pupil_of_its_own() -> None:
+    batch = data(TINY, SYSTEM.arm("film"), 0).batch(0)
+    network = Pupils(TINY, "film")
+    with torch.no_grad():
+        for cell, learns in enumerate(network.pupils.values()):
+            learns.generator.head.bias.fill_(cell + 1.0)
+    gamma, beta = (torch.full((TINY.width,), v) for v in (1.0, 0.0))
+    answers = network(batch)
+    for cell in range(4):
+        change = cell + 1.0  # Affine's scale is one plus what is generated
+        expected = film(batch.x[:, cell], gamma + change, beta + change)
+        torch.testing.assert_close(answers[:, cell], expected)
+
+
+def test_the_control_gets_the_z_of_another_row() -> None:
+    plain, control = (data(TINY, SYSTEM.arm(a), 0).batch(0) for a in ("film", "shuffled"))
+    assert torch.equal(plain.x, control.x)
+    assert not torch.equal(plain.z, control.z)
+    assert torch.equal(plain.z[:-1], control.z[1:])
+
+
+def results(parameters: dict[str, int], **errors: dict[str, float]) -> Results:
+    trials = [
+        Trial(arm, 0, 1, 0.0, parameters.get(arm, 1), Measurement(values=values))
+        for arm, values in errors.items()
+    ]
+    return Results("bilinear", "tiny", tuple(trials))
+
+
+def test_fewest_weights() -> None:
+    able, unable = {"film_many": 0.01}, {"film_many": 0.5}
+    sizes = {"film": 10, "bilinear": 30, "factors4": 5}
+    verdict = fewest(results(sizes, film=able, bilinear=able, factors4=unable))
+    assert (verdict.held, verdict.value) == (True, 3.0)
+    verdict = fewest(results(sizes, film=able, bilinear=able, factors4=able))
+    assert (verdict.held, verdict.value) == (False, 0.5)
+    assert not fewest(results(sizes, film=unable, bilinear=able)).held
+    with pytest.raises(LabError, match="no other arm"):
+        fewest(results(sizes, film=able, bilinear=unable))
+
+
+def test_more_factors_take_of_the_error() -> None:
+    errors = {f"factors{r}": {"bilinear_many": 0.8**i} for i, r in enumerate(FACTORS)}
+    assert falls(results({}, **errors)).held
+    errors["factors16"]["bilinear_many"] = errors["factors4"]["bilinear_many"]
+    verdict = falls(results({}, **errors))
+    assert (verdict.held, verdict.value) == (False, 1.0)
