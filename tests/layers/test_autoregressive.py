@@ -14,14 +14,13 @@ from featurewise.layers.autoregressive import (
     GatedLayer,
     GatedPixelCNN,
     GatedUnit,
-    Stack,
     draw_pixels,
 )
 
-STACKS: tuple[Stack, Stack] = ("vertical", "horizontal")
+STACKS = ("vertical", "horizontal")
 
 
-def masked(layer: CausalConv2d, size: int, stack: Stack, strict: bool) -> Tensor:
+def masked(layer: CausalConv2d, size: int, stack: str, strict: bool) -> Tensor:
     """The k×k kernel with zeros where the mask A or B has them, tap by tap."""
     middle = size // 2
     whole = torch.zeros(*layer.weight.shape[:2], size, size, dtype=layer.weight.dtype)
@@ -41,7 +40,7 @@ def masked(layer: CausalConv2d, size: int, stack: Stack, strict: bool) -> Tensor
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("size", [3, 5, 7])
-def test_causal_convolution_is_the_masked_one(stack: Stack, strict: bool, size: int) -> None:
+def test_causal_convolution_is_the_masked_one(stack: str, strict: bool, size: int) -> None:
     layer = CausalConv2d(2, 3, size, stack, strict).double()
     x = torch.randn(2, 2, 5, 6, dtype=torch.float64)
     kernel = masked(layer, size, stack, strict)
@@ -52,7 +51,7 @@ def test_causal_convolution_is_the_masked_one(stack: Stack, strict: bool, size: 
 @pytest.mark.parametrize(
     ("size", "stack", "error"), [(4, "vertical", "odd"), (1, "vertical", "3"), (3, "both", "stack")]
 )
-def test_wrong_convolutions_say_what_is_wrong(size: int, stack: Stack, error: str) -> None:
+def test_wrong_convolutions_say_what_is_wrong(size: int, stack: str, error: str) -> None:
     with pytest.raises(GeneratorError, match=error):
         CausalConv2d(1, 1, size, stack)
 

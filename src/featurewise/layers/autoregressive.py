@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,6 @@ from featurewise.core import KindError
 from featurewise.generators import GeneratorError
 from featurewise.generators.base import positive
 from featurewise.layers.film import FiLM
-
-Stack = Literal["vertical", "horizontal"]
 
 
 class CausalConv2d(nn.Conv2d):
@@ -42,7 +40,7 @@ class CausalConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, size: int, stack: Stack, strict: bool = False
+        self, in_channels: int, out_channels: int, size: int, stack: str, strict: bool = False
     ) -> None:
         if positive(size, "size") % 2 == 0 or size < 3:
             raise GeneratorError(f"size must be odd and at least 3, got {size}")

@@ -66,7 +66,7 @@ class TimeAndClass(nn.Module):
         self.time = nn.Sequential(first, nn.SiLU(), second)
         self.table = nn.Embedding(classes, width)
 
-    def forward(self, told: tuple[Int[Tensor, " N"], Int[Tensor, " N"]]) -> Float[Tensor, "N F"]:
+    def forward(self, told: tuple[Tensor, Int[Tensor, " N"]]) -> Float[Tensor, "N F"]:
         """Features of times (N,) and classes (N,)."""
         times, classes = told
         # Whole times are told apart in the default dtype, whatever that of the weights is.

@@ -31,11 +31,11 @@ from featurewise.lab.steppers import Generative, Metrics
 from featurewise.layers.autoregressive import GatedPixelCNN, PlaceMap, draw_pixels
 from featurewise.worlds import glyphs as world
 from featurewise.worlds.glyphs.material import material
-from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource, Telling
+from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource
 from featurewise.worlds.glyphs.sheets import grade, sheet
 
 TOLD = len(world.DIGITS) + PLACES
-TELLING: dict[str, Telling] = {"shuffled": "others", "unconditional": "nothing"}
+TELLING = {"shuffled": "others", "unconditional": "nothing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from featurewise.worlds.glyphs.source import GlyphSource, generator
 #: Three rows of three; neighbours overlap by half.
 PLACES: Final = 9
 
-Telling: TypeAlias = Literal["truth", "others", "nothing"]
+_TELLING: Final = ("truth", "others", "nothing")
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class PlacedSource:
         GlyphError: pictures whose size is no multiple of 4.
     """
 
-    def __init__(self, source: GlyphSource, telling: Telling = "truth") -> None:
+    def __init__(self, source: GlyphSource, telling: str = "truth") -> None:
         if source.glyphs.size % 4:
             raise GlyphError(f"size must be a multiple of 4, got {source.glyphs.size}")
-        if telling not in get_args(Telling):
-            raise GlyphError(f"telling is one of {get_args(Telling)}, got {telling!r}")
+        if telling not in _TELLING:
+            raise GlyphError(f"telling is one of {_TELLING}, got {telling!r}")
         self.source, self.telling = source, telling
 
     def batch(self, index: int, /) -> Pixels:
