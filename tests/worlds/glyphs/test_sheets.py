@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from featurewise.worlds.glyphs import Glyphs, as_ink
+from featurewise.worlds.glyphs import Glyphs, Typeface, as_ink
 from featurewise.worlds.glyphs.sheets import compare, grade, sheet, spread
 
 
@@ -103,7 +104,8 @@ def test_nothing_to_grade_is_said() -> None:
 def test_real_pictures_compare_with_themselves_as_equal() -> None:
     letters = torch.arange(4).repeat(3)
     ink = (255 * pictures(letters.tolist())).round().to(torch.uint8).view(3, 4, 4, 4)
-    real = Glyphs(ink, (None, None, None), "ABCD", {})  # type: ignore[arg-type]
+    face = Typeface(Path("none"), 0, "family", "style", "digest")
+    real = Glyphs(ink, (face, face, face), "ABCD", {})
     found = compare(as_ink(ink.flatten(0, 1)), letters, Corner(4), real)
     assert (found["correct"], found["total"], found["covered"], found["real"]) == (12, 12, 1.0, 1.0)
     assert found["spread"] == pytest.approx(1.0)

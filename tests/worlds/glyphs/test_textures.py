@@ -111,3 +111,11 @@ def test_labels_are_one_hot() -> None:
 def test_an_empty_batch_or_a_share_out_of_range_is_refused(rows: int, share: float) -> None:
     with pytest.raises(GlyphError, match="at least one picture"):
         TexturedSource(some(), rows, held_out=share)
+
+
+def test_shuffled_tells_each_row_what_another_has() -> None:
+    plain, other = (TexturedSource(some(), 9, shuffled=s).batch(2) for s in (False, True))
+    assert torch.equal(plain.images, other.images) and torch.equal(plain.faces, other.faces)
+    for row in range(9):
+        assert other.letters[row] == plain.letters[row - 1]
+        assert other.textures[row] == plain.textures[row - 1]

@@ -1,10 +1,9 @@
 """Noise and class into a picture. Dumoulin et al. 2018, Distill, "Feature-wise transformations".
 
-The essay opens with a generator that is given noise and a class, and asks how to tell it the class:
-a network for each, concatenation at the input, concatenation everywhere, a bias, a scale, both.
-Here the noise is the code of a typeface, learned with the decoder, and the class is a letter and a
-texture: stripes on the ink, which only the last layers need to know of. Judged are pictures of
-letters that their typeface never showed; all arms have the same number of parameters.
+A generator is given noise and a class; how is it told the class? By a network for each, at its
+input, at all layers, by a bias, a scale, both. Here the noise is the code of a typeface, learned
+with the decoder, and the class a letter and a texture: stripes on its ink, which only the last
+layers need. Judged are letters that their face never showed; all arms have equal parameters.
 
     featurewise run decoder --arms all --seeds 3
 """
@@ -12,7 +11,7 @@ letters that their typeface never showed; all arms have the same number of param
 from __future__ import annotations
 
 from bisect import bisect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,26 +21,20 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.core import Operation
-from featurewise.lab.batch import moved
 from featurewise.lab.claims import above, at_least, within
 from featurewise.lab.optim import cosine
 from featurewise.lab.record import Arm, Paper, Settings, System
 from featurewise.lab.results import Measurement, Proportion
 from featurewise.lab.source import Source
-from featurewise.lab.steppers import Metrics, Supervised
+from featurewise.lab.steppers import Generative, Metrics
 from featurewise.layers.dcgan import generator
 from featurewise.worlds.glyphs import UPPERCASE
-from featurewise.worlds.glyphs.material import Material, material
+from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource
 
-OPERATIONS: dict[str, Operation] = {
-    "affine": fw.Affine(),
-    "bias": fw.Shift(),
-    "scale": fw.Scale(),
-    "gate": fw.Gate(),
-    "shuffled": fw.Affine(),
-}
+OPERATIONS: dict[str, Operation] = {"affine": fw.Affine(), "shuffled": fw.Affine()}
+OPERATIONS |= {"bias": fw.Shift(), "scale": fw.Scale(), "gate": fw.Gate()}
 SIZE = 16
 
 
@@ -66,34 +59,28 @@ class Decoder(nn.Module):
         self.arm, self.count = arm, len(s.letters)
         self.codes = nn.Embedding(faces, s.code)
         label = self.count + TEXTURES
-        self.net: nn.Module = generator(
-            s.code + {"input": label, "separate": TEXTURES}.get(arm, 0),
-            hidden,
-            channels,
-            SIZE,
-            labels=label if arm == "everywhere" else 0,
-            copies=self.count if arm == "separate" else 1,
-        )
+        width = s.code + {"input": label, "separate": TEXTURES}.get(arm, 0)
+        one, copies = {"everywhere": (label, 1), "separate": (0, self.count)}.get(arm, (0, 1))
+        net: nn.Module = generator(width, hidden, channels, SIZE, labels=one, copies=copies)
         if arm in OPERATIONS:
             norms, by = (nn.BatchNorm1d, nn.BatchNorm2d), fw.Linear(label)
-            self.net = fw.condition(self.net, at=norms, operation=OPERATIONS[arm], generator=by)
+            net = fw.condition(net, at=norms, operation=OPERATIONS[arm], generator=by)
+        self.net = net
 
     def forward(self, batch: Textured) -> Float[Tensor, "B 1 S S"]:
         """The pictures."""
         code = self.codes(batch.faces)
         letter, texture = batch.told(self.count)
         label = torch.cat((letter, texture), 1)
-        drawn: Tensor
+        if self.arm == "separate":
+            drawn: Tensor = self.net(torch.cat((code, texture), 1).repeat(1, self.count))
+            return (letter[:, :, None, None] * drawn).sum(1, keepdim=True)
+        if self.arm == "everywhere":
+            return self.net(code, label)  # type: ignore[no-any-return]
         if self.arm in OPERATIONS:
-            drawn = self.net(code, condition=label)
-        elif self.arm == "everywhere":
-            drawn = self.net(code, label)
-        elif self.arm == "separate":
-            each = self.net(torch.cat((code, texture), 1).repeat(1, self.count))
-            drawn = (letter[:, :, None, None] * each).sum(1, keepdim=True)
-        else:
-            drawn = self.net(torch.cat((code, label), 1) if self.arm == "input" else code)
-        return drawn
+            return self.net(code, condition=label)  # type: ignore[no-any-return]
+        given = torch.cat((code, label), 1) if self.arm == "input" else code
+        return self.net(given)  # type: ignore[no-any-return]
 
 
 def sizes(s: Decoding, arm: str) -> tuple[int, int]:
@@ -108,14 +95,10 @@ def sizes(s: Decoding, arm: str) -> tuple[int, int]:
     return channels, bisect(range(1, 1024), s.budget, key=lambda h: cost(channels, h))
 
 
-def known(s: Decoding) -> Material:
-    """The letters, and who judges."""
-    return material(s.where, s.letters, SIZE)
-
-
 def build(s: Decoding, arm: Arm) -> nn.Module:
     """The decoder of an arm."""
-    return Decoder(s, arm.name, len(known(s).train.faces), *sizes(s, arm.name))
+    faces = len(material(s.where, s.letters, SIZE).train.faces)
+    return Decoder(s, arm.name, faces, *sizes(s, arm.name))
 
 
 def objective(network: nn.Module, batch: Textured) -> tuple[Tensor, Metrics]:
@@ -123,84 +106,62 @@ def objective(network: nn.Module, batch: Textured) -> tuple[Tensor, Metrics]:
     return F.mse_loss(network(batch).float(), batch.images), {}
 
 
-def stepper(network: nn.Module, s: Decoding, arm: Arm) -> Supervised:
+def stepper(network: nn.Module, s: Decoding, arm: Arm) -> Generative:
     """Adam with a cosine schedule."""
     optimizer = torch.optim.Adam(network.parameters(), lr=s.rate)
-    return Supervised(network, objective, optimizer, schedule=cosine(s.steps, warmup=s.steps // 20))
-
-
-@dataclass(frozen=True)
-class Mistold:
-    """Control: each row is told the letter and the texture of another."""
-
-    source: Source[Textured]
-
-    def batch(self, index: int, /) -> Textured:
-        """The batch of this index."""
-        batch = self.source.batch(index)
-        return replace(batch, letters=batch.letters.roll(1), textures=batch.textures.roll(1))
+    schedule = cosine(s.steps, warmup=s.steps // 20)
+    return Generative(
+        network, objective, optimizer, sampler=lambda net, asked, _: net(asked), schedule=schedule
+    )
 
 
 def data(s: Decoding, arm: Arm, seed: int) -> Source[Textured]:
     """Letters of all faces, but for the pairs that are held out."""
-    source = TexturedSource(known(s).train, s.batch_size, seed)
-    return Mistold(source) if arm.name == "shuffled" else source
+    train = material(s.where, s.letters, SIZE).train
+    return TexturedSource(train, s.batch_size, seed, shuffled=arm.name == "shuffled")
 
 
-def drawn(trained: Supervised, batch: Textured) -> Float[Tensor, "B 1 S S"]:
-    """The pictures that are asked for."""
-    with trained.evaluating() as network:
-        images: Tensor = network(moved(batch, trained.learner.device))
-    return images.float().cpu()
-
-
-def evaluate(trained: Supervised, s: Decoding, arm: Arm) -> Measurement:
+def evaluate(trained: Generative, s: Decoding, arm: Arm) -> Measurement:
     """The letter, as the judge reads it, and the texture, of all pairs that were held out."""
-    source, judge = TexturedSource(known(s).train, 1), known(s).judge(s.judging)
+    known = material(s.where, s.letters, SIZE)
+    source, judge = TexturedSource(known.train, 1), known.judge(s.judging)
     batch = source.held_out()
-    images = drawn(trained, batch)
-    right = source.grade(images, batch, judge)
-    found = {name: Proportion(int(each.sum()), len(each)) for name, each in right.items()}
-    net = trained.network.get_submodule("net")
+    images = trained.sample(batch).float().cpu()
+    right = source.grade(images, batch, judge).items()
+    found = {name: Proportion(int(each.sum()), len(each)) for name, each in right}
+    spent = trained.network.get_submodule("net").parameters()
     values = {
         "error": float((images - batch.images).square().mean().sqrt()),
         "judge_on_real": float(source.grade(batch.images, batch, judge)["letter"].double().mean()),
-        "parameters": float(sum(p.numel() for p in net.parameters())),
+        "parameters": float(sum(p.numel() for p in spent)),
     }
     return Measurement(found["letter"], found, values)
 
 
-def draw(trained: Supervised, s: Decoding, arm: Arm) -> Image.Image:
+def draw(trained: Generative, s: Decoding, arm: Arm) -> Image.Image:
     """Pairs that were held out, a row for each letter; every other picture is the true one."""
-    batch = TexturedSource(known(s).train, 1).held_out()
-    images = torch.stack((drawn(trained, batch), batch.images), 1)
+    batch = TexturedSource(material(s.where, s.letters, SIZE).train, 1).held_out()
+    images = torch.stack((trained.sample(batch).cpu(), batch.images), 1)
     rows = [images[batch.letters == k][:6].flatten(0, 1) for k in range(len(s.letters))]
-    fewest = min(map(len, rows))
-    return sheet(torch.stack([row[:fewest] for row in rows]), s.letters)
+    return sheet(nn.utils.rnn.pad_sequence(rows, batch_first=True), s.letters)
 
 
 SYSTEM = System(
     name="decoder",
     title="Noise and class into a picture: seven ways to tell the class",
     what=(
-        "A decoder of two linear maps and two convolutions draws a letter with stripes from the "
-        "code of a typeface; letter and stripes come as separate networks, by concatenation, or "
-        "as bias, scale, gate or FiLM of its norms, by one linear map."
+        "Two linear maps and two convolutions draw a letter with stripes from the code of a face; "
+        "letter and stripes are concatenated, or by one linear map modulate the norms."
     ),
     paper=Paper(
-        citation=(
-            "Dumoulin, Perez, Schucher, Strub, de Vries, Courville, Bengio 2018: Feature-wise "
-            "transformations. Distill"
-        ),
+        citation="Dumoulin, Perez, Schucher et al. 2018: Feature-wise transformations. Distill",
         url="https://distill.pub/2018/feature-wise-transformations/",
         where="the introduction's decoder of noise and class",
     ),
     world="Capital letters of Debian's typefaces, 16 x 16, with stripes drawn by this library.",
     licence="typefaces under the licences of their packages; only pictures of letters are used",
     presets={
-        "tiny": Decoding(
-            steps=40, where="bundled", letters="AHLO", budget=6_000, batch_size=16, judging=40
-        ),
+        "tiny": Decoding(steps=40, where="bundled", letters="AHLO", budget=6_000, judging=40),
         "small": Decoding(steps=2_000),
         "paper": Decoding(steps=50_000, budget=1_000_000, code=64, batch_size=256),
     },
@@ -232,8 +193,7 @@ SYSTEM = System(
     departures=(
         "The essay gives no experiment. Its noise is here the code of a face, learned with the "
         "decoder (as in generative latent optimisation), so that a picture has one right answer.",
-        "Each arm gets the channels and hidden units that 60,000 parameters pay for; the separate "
-        "networks get 2 channels each for that.",
+        "Each arm has what 60,000 parameters pay for: a separate network, 2 channels.",
     ),
     band="about 90 % of letters that a face never showed; the judge reads 96 % of the true ones",
     cost={"small": "20 seconds an arm on 1 CPU core", "paper": "one GPU; never run"},

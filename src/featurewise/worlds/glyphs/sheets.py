@@ -85,9 +85,9 @@ def grade(
     correct = int((judged == letters.to(judged.device)).sum())
     return {
         "accuracy": correct / len(judged),
-        "correct": correct,
-        "total": len(judged),
-        "covered": int((share >= 0.2 / len(share)).sum()),
+        "correct": float(correct),
+        "total": float(len(judged)),
+        "covered": float((share >= 0.2 / len(share)).sum()),
         "entropy": abs(float(torch.xlogy(share, share).sum())) / math.log(max(len(share), 2)),
         "confidence": float(confidence.mean()),
     }

@@ -6,7 +6,7 @@ a face that never showed it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -69,20 +69,26 @@ class TexturedSource:
         batch_size: pictures in a batch.
         seed: of the lots; batch ``i`` depends on it and on ``i`` alone.
         held_out: share of the pairs that is kept from training; the same for all seeds.
+        shuffled: as a control, each row is told the letter and the texture of another.
 
     Raises:
         GlyphError: an empty batch, or a share that is not between 0 and 1.
     """
 
     def __init__(
-        self, glyphs: Glyphs, batch_size: int, seed: int = 0, held_out: float = 0.2
+        self,
+        glyphs: Glyphs,
+        batch_size: int,
+        seed: int = 0,
+        held_out: float = 0.2,
+        shuffled: bool = False,
     ) -> None:
         if batch_size < 1 or not 0 < held_out < 1:
             raise GlyphError(
                 f"a batch holds at least one picture and the share held out lies between 0 and 1, "
                 f"got {batch_size} and {held_out}"
             )
-        self.glyphs, self.batch_size, self.seed = glyphs, batch_size, seed
+        self.glyphs, self.batch_size, self.seed, self.shuffled = glyphs, batch_size, seed, shuffled
         kept = torch.rand(glyphs.images.shape[:2], generator=generator(0, 0)) < held_out
         self.known, self.unknown = (~kept).nonzero(), kept.nonzero()
 
@@ -90,7 +96,10 @@ class TexturedSource:
         """The batch of a number: the same at every call."""
         lots = generator(self.seed, index)
         rows = torch.randint(len(self.known), (self.batch_size,), generator=lots)
-        return self._textured(self.known[rows], lots)
+        batch = self._textured(self.known[rows], lots)
+        if not self.shuffled:
+            return batch
+        return replace(batch, letters=batch.letters.roll(1), textures=batch.textures.roll(1))
 
     def held_out(self) -> Textured:
         """All pairs that are kept from training; their textures do not depend on the seed."""
