@@ -1,5 +1,6 @@
 """The heart: sites, operations, task representations and the one broadcasting rule."""
 
+from featurewise.core.delta import DeltaWeight
 from featurewise.core.editing import Edit
 from featurewise.core.errors import (
     FeaturewiseError,
@@ -25,6 +26,7 @@ from featurewise.core.site import Layout, Site
 
 __all__ = [
     "Affine",
+    "DeltaWeight",
     "Diagonal",
     "Edit",
     "FeaturewiseError",

@@ -1,0 +1,110 @@
+"""The spectrum: what each arm predicts, that it is an update of the kernel, and the controls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from featurewise.core import LowRank
+from featurewise.systems.mechanisms.hypernetwork import (
+    OPERATIONS,
+    SHARES,
+    SYSTEM,
+    Shares,
+    data,
+    evaluate,
+    stepper,
+)
+
+S = SYSTEM.preset("tiny")
+SMALL = SYSTEM.preset("small")
+
+
+def host(arm: str, s: object = S) -> nn.Module:
+    torch.manual_seed(0)
+    return Shares(s, SYSTEM.arm(arm)).hosts[0]
+
+
+def test_so_many_numbers_are_predicted_as_the_arms_say() -> None:
+    c = SMALL.width
+    of_a_site = {"bias": c, "film": 2 * c, "whole": c * c, "film_wide": 2 * SMALL.wide}
+    of_a_site |= {f"rank{r}": 2 * r * c for r in (1, 2, 4, 8)}
+    for arm, numbers in of_a_site.items():
+        assert host(arm, SMALL).net.layout.size == 2 * numbers
+
+
+def test_the_wide_host_has_as_many_weights_as_the_arm_whole() -> None:
+    wide, whole = (
+        sum(p.numel() for p in host(arm, SMALL).parameters()) for arm in ("film_wide", "whole")
+    )
+    assert wide == pytest.approx(whole, rel=0.01)
+
+
+def kernel(arm: str, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What an arm makes of a linear map: a matrix on its left, and a bias."""
+    one, zero = torch.eye(S.width), torch.zeros(S.width)
+    if arm == "bias":
+        return one, values["beta"]
+    if arm == "film":
+        return torch.diag(1 + values["gamma"]), values["beta"]
+    if arm == "whole":
+        return one + values["delta"], zero
+    effective = LowRank(int(arm.removeprefix("rank"))).effective(values)
+    update = effective["left"] @ effective["right"]
+    assert torch.linalg.matrix_rank(update) == int(arm.removeprefix("rank"))
+    return one + update, zero
+
+
+@pytest.mark.parametrize("arm", ["bias", "film", "rank1", "rank2", "rank8", "whole"])
+def test_what_is_predicted_is_a_kernel(arm: str) -> None:
+    made = host(arm)
+    table = made.net.generator.table
+    with torch.no_grad():
+        table.normal_(std=0.2)
+    x = torch.rand(6, 64)
+    z = torch.tensor([0, 1, 1, 0, 1, 0])
+    first, second, last = (made.net.backbone[i] for i in (0, 2, 4))
+    answers = made(x, z)
+    for row in range(6):
+        task, y = made.net.represent(z[row]), x[row]
+        for layer, site in ((first, "0"), (second, "2")):
+            left, bias = kernel(arm, task[site])
+            y = torch.relu((left @ layer.weight) @ y + left @ layer.bias + bias)
+        torch.testing.assert_close(answers[row], last(y), rtol=1e-4, atol=1e-5)
+
+
+def test_the_hosts_share_nothing_and_see_their_own_column() -> None:
+    network, batch = Shares(S, SYSTEM.arm("film")), data(S, SYSTEM.arm("film"), 0).batch(0)
+    logits = network(batch)
+    assert logits.shape == (S.rows, len(SHARES), 10)
+    logits[:, 1].sum().backward()
+    for column, each in enumerate(network.hosts):
+        assert all(bool(p.grad.any()) == (column == 1) for p in each.parameters())
+
+
+def test_every_arm_but_one_is_conditioned_and_starts_as_the_plain_host() -> None:
+    batch = data(S, SYSTEM.arm("whole"), 0).batch(0)
+    plain = host("none")(batch.pixels[:, 0], batch.task[:, 0])
+    for arm in set(OPERATIONS) - {"film_wide"}:
+        assert torch.equal(host(arm)(batch.pixels[:, 0], batch.task[:, 0]), plain)
+
+
+def test_the_permutation_helps_and_that_of_another_does_not() -> None:
+    s, found = replace(S, steps=150, tasks=8), {}
+    for name in ("whole", "none", "shuffled"):
+        arm = SYSTEM.arm(name)
+        torch.manual_seed(0)
+        trained = stepper(Shares(s, arm), s, arm)
+        source = data(s, arm, 0)
+        for index in range(s.steps):
+            trained.step(source.batch(index))
+        found[name] = evaluate(trained, s, arm)
+    accuracy = {name: each.number() for name, each in found.items()}
+    assert accuracy["whole"] > accuracy["none"] + 0.1
+    assert accuracy["shuffled"] < accuracy["none"] + 0.05
+    assert found["whole"].number("predicted") == 2 * s.width**2
+    assert found["none"].number("predicted") == 0
+    assert list(found["whole"].by_type) == ["10%", "30%", "100%"]

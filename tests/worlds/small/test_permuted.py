@@ -1,0 +1,74 @@
+"""Permuted digits: against the digits, shares, and what a seed fixes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from featurewise.worlds.small import SmallWorldError, digits
+from featurewise.worlds.small.permuted import PermutedSource, every, permutations
+
+
+def test_a_task_is_one_order_of_the_pixels() -> None:
+    orders = permutations(8)
+    assert all(torch.equal(order.sort().values, torch.arange(64)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 8
+    assert torch.equal(permutations(3), orders[:3])
+
+
+def test_every_digit_under_every_permutation() -> None:
+    known, batch = digits("test"), every("test", columns=2, tasks=3)
+    assert batch.pixels.shape == (3 * len(known.labels), 2, 64)
+    for row in (0, 1, 2, 301, 700):
+        digit, task = divmod(row, 3)
+        flat = known.images[digit].flatten()
+        for column in range(2):
+            assert batch.task[row, column] == task
+            assert batch.labels[row, column] == known.labels[digit]
+            expected = [flat[place].item() for place in permutations(3)[task].tolist()]
+            assert batch.pixels[row, column].tolist() == expected
+
+
+def test_shares_hold_so_many_digits_and_each_other() -> None:
+    source = PermutedSource(rows=2000, shares=(0.01, 0.1, 1.0), tasks=1, seed=2)
+    seen: list[set[bytes]] = [set(), set(), set()]
+    for index in range(5):
+        for column, pixels in enumerate(source.batch(index).pixels.unbind(1)):
+            seen[column] |= {each.numpy().tobytes() for each in pixels}
+    assert len(seen[0]) == 12
+    assert len(seen[1]) == 125
+    assert len(seen[2]) > 1200
+    assert seen[0] < seen[1] < seen[2]
+
+
+def test_a_batch_depends_on_seed_and_index_alone() -> None:
+    source = PermutedSource(rows=9, shares=(0.5, 1.0), seed=1)
+    first = source.batch(4)
+    source.batch(0)
+    again = PermutedSource(rows=9, shares=(0.5, 1.0), seed=1).batch(4)
+    assert torch.equal(first.pixels, again.pixels)
+    assert torch.equal(first.task, again.task)
+    assert not torch.equal(first.pixels, source.batch(5).pixels)
+    assert not torch.equal(
+        first.pixels, PermutedSource(rows=9, shares=(0.5, 1.0), seed=2).batch(4).pixels
+    )
+
+
+def test_wrong_ones_are_told_the_permutation_of_another() -> None:
+    plain, wrong = (PermutedSource(9, (1.0,), seed=1, wrong=w).batch(0) for w in (False, True))
+    assert torch.equal(plain.pixels, wrong.pixels)
+    assert torch.equal(plain.labels, wrong.labels)
+    assert torch.equal(plain.task.roll(1, 0), wrong.task)
+    assert (every("test", wrong=True).task != every("test").task).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": 0}, {"tasks": 0}, {"seed": -1}, {"shares": ()}, {"shares": (0.0,)}, {"shares": (2,)}],
+    ids=str,
+)
+def test_wrong_numbers(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SmallWorldError):
+        PermutedSource(**{"rows": 1, "shares": (1.0,), **wrong})
