@@ -84,13 +84,18 @@ def test_the_page_says_it_all(published):
         "| other is at least 1 points above none. | – not tested | – |",
         "Preset `small`: 2 arms, seeds 0, 1, 2; 6 minutes for 6 trials on A Fine One, 1 of 4 core",
         "**Partial**: 1 of 2 arms, 1 of 3 seeds; missing: one with seed 1, 2; other.",
-        "| [alpha](cards/alpha.md) | sea shells | 1 | 1 | 1 | `small` |  | 6 minutes |",
-        "| [beta](cards/beta.md) | sea shells | 0 | 1 | 2 | `small` | yes | 60 seconds |",
-        "| [gamma](cards/gamma.md) | sea shells | 0 | 0 | 3 | never run |  |  |",
+        "| [alpha](cards/alpha.md) | sea shells | 1 | 1 | 1 | `small`, 6 minutes |",
+        "| [beta](cards/beta.md) | sea shells |  | 1 | 2 | `small`, partial, 60 seconds |",
+        "| [gamma](cards/gamma.md) | sea shells |  |  | 3 | never run |",
     ):
         assert expected in page, expected
     alpha, beta, gamma = page.split("\n### ")[1:]
-    assert "**Partial**" not in alpha and "Never run." in gamma and "![" not in gamma
+    assert (
+        "seed 1, 2" in beta
+        and "**Partial**" not in alpha
+        and "Never run." in gamma
+        and "![" not in gamma
+    )
     assert "![Alpha: to be or not: a sample of what it does](cards/alpha.png)" in alpha
     assert "![Beta: to be or not: its arms side by side](cards/beta.png)" in beta
 
@@ -99,14 +104,17 @@ def test_what_is_missing():
     system = made_up()
     assert card.missing(system, results()) is None
     assert card.missing(system, results(seeds=(4, 7, 9))) is None
-    assert "2 of 3 seeds; missing: one, other with seed 1" in card.missing(
-        system, results(seeds=(0, 4))
-    )
-    assert "3 of 5 seeds; missing: one, other with seed 3, 4" in card.missing(
-        system, results(), range(5)
-    )
+    assert "2 of 3 seeds; missing: all with seed 1" in card.missing(system, results(seeds=(0, 4)))
+    assert "3 of 5 seeds; missing: all with seed 3, 4" in card.missing(system, results(), range(5))
     nothing = Results("alpha", "small", ())
     assert card.missing(system, nothing) == "0 of 2 arms, 0 of 3 seeds; missing: one, other"
+
+
+def test_the_card_shows_the_score_whatever_it_is():
+    text = card.to_markdown(made_up(score="loss"), results())
+    assert "| arm | loss | seeds |" in text and "| one | 9.1 [8.852, 9.348] | 3 |" in text
+    assert "| accuracy | 91.0 [88.5, 93.5] | 61.0 [58.5, 63.5] |" in text
+    assert "| arm | accuracy | seeds |" in card.to_markdown(made_up(), results())
 
 
 def test_every_picture_has_words_for_those_who_do_not_see_it(published, tmp_path):

@@ -53,7 +53,7 @@ def missing(system: System[Any], results: Results, seeds: Iterable[int] = ()) ->
     tried = [seen for seen in found.values() if seen]
     common = len(set(wanted).intersection(*tried)) if tried else 0
     parts = [
-        ", ".join(names)
+        ("all" if len(names) == len(found) and absent != tuple(wanted) else ", ".join(names))
         + (f" with seed {', '.join(map(str, absent))}" if len(absent) < len(wanted) else "")
         for absent, names in lacking.items()
     ]
@@ -139,7 +139,10 @@ def to_markdown(
             ],
         ),
         "## Results",
-        *([part for each in card["results"] for part in _results_sections(each)] or ["None yet."]),
+        *(
+            [part for each in card["results"] for part in _results_sections(each, system.score)]
+            or ["None yet."]
+        ),
         "## Departures from the paper",
         "\n".join(f"- {departure}" for departure in card["departures"]) or "None known.",
         "## Data",
@@ -283,13 +286,13 @@ def _interval(interval: Interval) -> dict[str, float | None]:
     }
 
 
-def _results_sections(results: Mapping[str, Any]) -> list[str]:
+def _results_sections(results: Mapping[str, Any], score: str) -> list[str]:
     arms = results["arms"]
     seeds = ", ".join(map(str, results["seeds"]))
     rows = [
         (
             name,
-            _percent(a["accuracy"]),
+            headline_text(a, score),
             a["seeds"],
             f"{a['parameters']:,}",
             a["steps"],
@@ -302,17 +305,26 @@ def _results_sections(results: Mapping[str, Any]) -> list[str]:
     return [
         f"### Preset `{results['preset']}`",
         *partial,
-        f"Seeds {seeds}. Accuracy in %, with 95 % intervals: over "
+        f"Seeds {seeds}. Proportions in %, with 95 % intervals: over "
         "seeds (Student's t) where there are several, else over questions (Wilson).",
-        table(("arm", "accuracy", "seeds", "parameters", "steps", "seconds"), rows),
+        table(("arm", score, "seeds", "parameters", "steps", "seconds"), rows),
+        *([] if score == "accuracy" else _accuracies(arms)),
         *_details("By type", "type", arms, "by_type", _percent),
         *_details("Other measurements", "measurement", arms, "values", plain),
+        *(["#### What the arms do"] if results["sheets"] else []),
         *(
-            f"#### What {arm} does\n\n![Picture of what arm {arm} does]({picture})"
+            f"**{arm}**\n\n![Picture of what arm {arm} does]({picture})"
             for arm, picture in results["sheets"].items()
         ),
         f"All together {takes(results)}. Measured on: {hardware or 'not recorded'}.",
     ]
+
+
+def _accuracies(arms: Mapping[str, Any]) -> list[str]:
+    """A row of accuracies, where they are not the score and there are some."""
+    if not any(arm["accuracy"] for arm in arms.values()):
+        return []
+    return [table(("", *arms), [("accuracy", *(_percent(a["accuracy"]) for a in arms.values()))])]
 
 
 def _details(title: str, head: str, arms: Mapping[str, Any], part: str, show: Any) -> list[str]:
@@ -328,6 +340,12 @@ def headline(arm: Mapping[str, Any], score: str) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] | None = arm["accuracy"]
         return found
     return {**arm["by_type"], **arm["values"]}.get(score)
+
+
+def headline_text(arm: Mapping[str, Any], score: str) -> str:
+    """The same, as the card writes it: a proportion in %."""
+    proportion = score == "accuracy" or score in arm["by_type"]
+    return (_percent if proportion else plain)(headline(arm, score))
 
 
 def _percent(interval: Mapping[str, Any] | None) -> str:

@@ -335,23 +335,20 @@ def draw(chart: Mapping[str, Any]) -> Image.Image:
 def _overview(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
-        facts = _facts(entry)
+        facts, name = _facts(entry), entry.system.name
         counts = _counts(facts["claims"])
-        measured = facts["results"]
-        rows.append(
-            (
-                f"[{entry.system.name}](cards/{entry.system.name}.md)",
-                entry.family.replace("_", " "),
-                counts["held"],
-                counts["failed"],
-                counts["not tested"],
-                f"`{measured[0]['preset']}`" if measured else "never run",
-                ("yes" if measured[0]["partial"] else "") if measured else "",
-                card.duration(measured[0]["seconds"]) if measured else "",
-            )
-        )
-    head = ("system", "family", "held", "failed", "not tested", "preset", "partial", "took")
-    return card.table(head, rows)
+        cells = (counts[word] or "" for word in _MARKS)
+        family = entry.family.replace("_", " ")
+        rows.append((f"[{name}](cards/{name}.md)", family, *cells, _briefly(facts["results"])))
+    return card.table(("system", "family", *_MARKS, "measured at"), rows)
+
+
+def _briefly(results: Sequence[Mapping[str, Any]]) -> str:
+    """Where the verdicts come from."""
+    if not results:
+        return "never run"
+    partial = "partial, " if results[0]["partial"] else ""
+    return f"`{results[0]['preset']}`, {partial}{card.duration(results[0]['seconds'])}"
 
 
 def _counts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -371,7 +368,7 @@ def _section(entry: Entry) -> str:
     lines = [f"### [{facts['title']}](cards/{name}.md)"]
     if entry.results:
         shown = "a sample of what it does" if _main_sheet(entry) else "its arms side by side"
-        lines.append(f"![{_plain(facts['title'])}: {shown}](cards/{name}.png){{ align=right }}")
+        lines.append(f"![{_plain(facts['title'])}: {shown}](cards/{name}.png){{ width=420 }}")
     lines.append(f"[{paper['citation']}]({paper['url']}), {paper['where']}.")
     lines.append(
         card.table(
@@ -384,7 +381,7 @@ def _section(entry: Entry) -> str:
         )
     )
     lines += [_measured(each) for each in facts["results"]] or ["Never run."]
-    return "\n\n".join([*lines, '<div style="clear: both"></div>'])
+    return "\n\n".join(lines)
 
 
 def _plain(text: str) -> str:
