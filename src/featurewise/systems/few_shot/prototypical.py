@@ -194,7 +194,7 @@ SYSTEM = System(
         "Trained and tested on five classes, one shot; the paper trains on 60.",
         "20 x 20 pixels and 16 channels instead of 28 x 28 and 64; the rate falls along a cosine.",
     ),
-    band="about 90 % of five letters of an unseen script from one picture of each",
-    cost={"small": "half a minute of a core an arm and seed", "paper": "one GPU; never run"},
+    band="93 % from 1 shot, 98 % from 5, in 1 run of 600 steps, 32 channels; small not run yet",
+    cost={"small": "30 s of a core an arm and seed, reckoned", "paper": "one GPU; never run"},
     draw=draw,
 )
