@@ -66,7 +66,14 @@ def test_wrong_ones_are_told_the_permutation_of_another() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rows": 0}, {"tasks": 0}, {"seed": -1}, {"shares": ()}, {"shares": (0.0,)}, {"shares": (2,)}],
+    [
+        {"rows": 0},
+        {"tasks": 0},
+        {"seed": -1},
+        {"shares": ()},
+        {"shares": (0.0,)},
+        {"shares": (2.0,)},
+    ],
     ids=str,
 )
 def test_wrong_numbers(wrong: dict[str, Any]) -> None:

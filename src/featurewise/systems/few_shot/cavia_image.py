@@ -130,7 +130,9 @@ SYSTEM = System(
     world="Pieces of 16 by 16 pixels of two photographs; held-out pieces from another part.",
     licence="china.jpg and flower.jpg of scikit-learn, by danielbuechele and vultilion, CC BY 2.0",
     presets={
-        "tiny": Pictures(steps=40, width=24, depth=2, context=16, held_out=20, rate=1.0),
+        "tiny": Pictures(
+            steps=40, width=24, depth=2, context=16, tasks=24, held_out=20, rate=1.0, film_rate=0.3
+        ),
         "small": Pictures(steps=1500),
         "paper": Pictures(
             steps=50_000, width=128, depth=5, context=128, size=32, shots=102, inner=5
