@@ -72,16 +72,15 @@ def sized(parameters: float, error: float) -> dict[str, float]:
 
 
 def test_fewest_weights() -> None:
-    verdict = fewest(results(film=sized(10, 0.01), bilinear=sized(30, 0.01), rank=sized(5, 0.5)))
+    others = {"additive": sized(5.0, 0.5), "bilinear": sized(30.0, 0.05)}
+    verdict = fewest(results(film=sized(10.0, 0.05), factors1=sized(5.0, 0.06), **others))
     assert (verdict.held, verdict.value) == (True, 3.0)
-    verdict = fewest(results(film=sized(10, 0.01), bilinear=sized(30, 0.01), rank=sized(5, 0.01)))
+    verdict = fewest(results(film=sized(10.0, 0.05), factors1=sized(5.0, 0.05), **others))
     assert (verdict.held, verdict.value) == (False, 0.5)
-    for unable in (
-        results(film=sized(10, 0.5), bilinear=sized(30, 0.01)),
-        results(film=sized(10, 0.01), bilinear=sized(30, 0.5)),
-    ):
-        verdict = fewest(unable)
-        assert (verdict.held, verdict.value) == (False, 0.0)
+    assert fewest(results(film=sized(10.0, 0.06), **others)).value == 0.0
+    others["bilinear"] = sized(30.0, 0.06)
+    verdict = fewest(results(film=sized(10.0, 0.05), **others))
+    assert (verdict.held, verdict.value) == (False, 0.0)
 
 
 def test_more_factors_take_of_the_error() -> None:
