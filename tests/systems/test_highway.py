@@ -164,3 +164,5 @@ def test_the_picture_has_a_bar_for_each_layer() -> None:
     for place, cost in enumerate(costs):
         column = [picture.getpixel((12 * place + 6, y)) for y in range(200)]
         assert column.count(0) / 2 == pytest.approx(max(cost, 0.0), abs=1.0)
+        assert column == sorted(column, reverse=True)  # bars stand on the ground
+    assert max(costs) > 1
