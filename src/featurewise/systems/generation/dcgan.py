@@ -101,9 +101,9 @@ def stepper(network: nn.Module, s: Drawing, arm: Arm) -> Adversarial:
     players = network.get_submodule("generator"), network.get_submodule("discriminator")
     ours, theirs = (torch.optim.Adam(p.parameters(), s.rate, (0.5, 0.999)) for p in players)
 
-    def sampler(draws: nn.Module, letters: Tensor, lots: torch.Generator) -> Tensor:
-        noise = torch.randn(len(letters), s.noise, generator=lots, device=lots.device)
-        return draws(Drawn(noise, letters, noise))  # type: ignore[no-any-return]
+    def sampler(draws: nn.Module, asked: Drawn, lots: torch.Generator) -> Tensor:
+        noise = torch.randn(asked.noise.shape, generator=lots, device=lots.device)
+        return draws(replace(asked, noise=noise))  # type: ignore[no-any-return]
 
     return Adversarial(
         *players,
@@ -121,11 +121,18 @@ def data(s: Drawing, arm: Arm, seed: int) -> Source[Drawn]:
     return DrawnSource(faces, s.batch_size, s.noise, seed, shuffled=arm.name == "shuffled")
 
 
+def drawn(trained: Adversarial, s: Drawing, letters: Tensor) -> Tensor:
+    """A picture of each letter."""
+    count = len(letters)
+    blank, noise = torch.zeros(count, 1, s.size, s.size), torch.zeros(count, s.noise)
+    return trained.sample(Drawn(blank, letters, noise)).float().cpu()
+
+
 def evaluate(trained: Adversarial, s: Drawing, arm: Arm) -> Measurement:
     """What a judge that saw none of the typefaces reads in drawings of all letters."""
     known = material(s.where, s.letters, s.size)
     asked = torch.arange(len(s.letters)).repeat(s.asked)
-    images = trained.sample(asked).float().cpu()
+    images = drawn(trained, s, asked)
     found = compare(images, asked, known.judge(s.judging), known.train)
     size = sum(p.numel() for net in trained.networks.values() for p in net.parameters())
     accuracy = Proportion(int(found.pop("correct")), int(found.pop("total")))
@@ -135,8 +142,7 @@ def evaluate(trained: Adversarial, s: Drawing, arm: Arm) -> Measurement:
 def draw(trained: Adversarial, s: Drawing, arm: Arm) -> Image.Image:
     """A row for each letter."""
     asked = torch.arange(len(s.letters)).repeat_interleave(12)
-    images = trained.sample(asked).cpu()
-    return sheet(images.view(-1, 12, *images.shape[1:]), rows=s.letters)
+    return sheet(drawn(trained, s, asked).view(-1, 12, 1, s.size, s.size), rows=s.letters)
 
 
 SYSTEM = System(
