@@ -44,6 +44,7 @@ def test_each_cell_has_a_pupil_of_its_own() -> None:
     network = Pupils(TINY, "film")
     with torch.no_grad():
         for cell, learns in enumerate(network.pupils.values()):
+            learns.generator.head.weight.zero_()
             learns.generator.head.bias.fill_(cell + 1.0)
     gamma, beta = (torch.full((TINY.width,), v) for v in (1.0, 0.0))
     answers = network(batch)
