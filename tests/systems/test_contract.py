@@ -38,7 +38,10 @@ KEYS = Path(__file__).with_name("state_keys.json")
 OUTPUTS = Path(__file__).with_name("reference_outputs.json")
 
 #: (system, property) -> why it cannot be asked of this system.
+_INNER = "torch.export refuses gradients taken within a forward pass, as an inner loop does"
 SKIPS: Mapping[tuple[str, str], str] = {
+    ("cavia", "a_network_is_exported"): _INNER,
+    ("cavia_image", "a_network_is_exported"): _INNER,
     ("film", "a_network_compiles_whole"): "dynamo traces no GRU but by an experimental option",
     ("film", "a_network_is_exported"): "dynamo traces no GRU but by an experimental option",
 }
@@ -337,7 +340,7 @@ def test_bfloat16_autocast_is_finite_and_near(name: str, arm: str) -> None:
             rough = outputs(network, found.batch())
         for one, other in zip(exact, rough, strict=True):
             assert other.isfinite().all()
-            assert (one - other).abs().max() <= 0.1 * one.abs().max()
+            assert (one - other).abs().max() <= 0.1 * one.abs().max() + 0.01
 
 
 @each_arm
