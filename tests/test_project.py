@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from benchmarks import structure
 
 ROOT = Path(__file__).parents[1]
