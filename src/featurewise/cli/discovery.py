@@ -61,9 +61,11 @@ def module(name: str) -> ModuleType:
 
 
 def load(name: str) -> System[Any]:
-    """The record of a system; raises like `module`."""
-    system: System[Any] = module(name).SYSTEM
-    return system
+    """The record of a system; raises like `module`, and when its file holds no record."""
+    found = getattr(module(name), "SYSTEM", None)
+    if not isinstance(found, System):
+        raise UserError(f"{names()[name]}: a system file ends in 'SYSTEM = System(...)'")
+    return found
 
 
 def find(text: str) -> Found:
