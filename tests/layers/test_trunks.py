@@ -11,6 +11,7 @@ from featurewise.layers.trunks import (
     CoordinateConv,
     PixelStem,
     PooledClassifier,
+    PoolingTrunk,
     ResidualBlock,
     ResidualTrunk,
     coordinates,
@@ -143,3 +144,32 @@ def test_what_lies_where_the_map_is_largest_decides() -> None:
     touched = {int(place) for place in grad[0].abs().sum(0).flatten().nonzero()}
     assert touched <= largest < used
     assert touched
+
+
+@pytest.mark.parametrize(("blocks", "size", "features"), [(4, 20, 5), (3, 17, 20)])
+def test_pooling_trunk(blocks: int, size: int, features: int) -> None:
+    trunk = PoolingTrunk(5, blocks, inputs=2).double().eval()
+    x = expected = torch.randn(3, 2, size, size, dtype=torch.float64)
+    for block in trunk.blocks:
+        norm, kernel = block.norm, block.convolve.weight
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        y = F.conv2d(expected, kernel, padding=1)
+        mean, spread = norm.running_mean, (norm.running_var + norm.eps).sqrt()
+        y = ((y - mean[:, None, None]) / spread[:, None, None]).clamp(min=0)
+        half = y.shape[2] // 2
+        expected = torch.stack(
+            [
+                torch.stack(
+                    [
+                        y[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].amax((2, 3))
+                        for j in range(half)
+                    ],
+                    dim=2,
+                )
+                for i in range(half)
+            ],
+            dim=2,
+        )
+    assert expected[0].numel() == features
+    torch.testing.assert_close(trunk(x), expected.flatten(1))
