@@ -186,7 +186,7 @@ def test_the_demonstration(tmp_path, capsys):
     assert page == tmp_path / "demo" / "report.html" and str(page) in shown.replace("\n", "")
     assert "HELD" in shown or "FAILED" in shown
     html = page.read_text(encoding="utf-8")
-    for word in ("FiLM is at least 15 points above question.", "Picture 1: a ", "blocks.0.norm"):
+    for word in ("film is at least 15 points above question.", "Picture 1: a ", "blocks.0.norm"):
         assert word in html
     assert html.count("data:image/png") == 2 + 8
 

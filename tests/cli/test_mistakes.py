@@ -15,7 +15,7 @@ QUESTION = "How many cubes are there?"
     ("words", "message"),
     [
         (("train", "flim"), "no system is called 'flim'; did you mean film?"),
-        (("train", "zzz"), "no system is called 'zzz'; there is film"),
+        (("train", "zzz"), "no system is called 'zzz'; there is attention, bilinear"),
         (("train", "film", "--preset", "smal"), "no preset of film is called 'smal'; did you mean"),
         (
             ("train", "film", "--arm", "atention"),
@@ -51,7 +51,7 @@ def test_what_is_no_run(fails, tmp_path, film):
 
 
 def test_a_damaged_model(fails, film, picture, tmp_path):
-    from featurewise.lab.run import export_model
+    from featurewise.lab.model import export_model
     from featurewise.systems.reasoning.film import SYSTEM
 
     model = export_model(film, tmp_path / "model", system=SYSTEM)

@@ -22,6 +22,9 @@ from featurewise.lab.run import describe_run, train
 from featurewise.lab.state import flatten
 from featurewise.lab.study import Key, Study
 
+# Workers run without shape checks, and so must the run that they are compared with to the bit.
+pytestmark = pytest.mark.traced
+
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
 
 SCRIPT = Path(__file__).with_name("sums.py")

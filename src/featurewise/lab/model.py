@@ -36,7 +36,7 @@ from featurewise.lab.run import (
     read_run,
     run_from_json,
 )
-from featurewise.lab.steppers import Stepper
+from featurewise.lab.steppers import Learns, Stepper
 
 WEIGHTS = "weights.safetensors"
 
@@ -175,8 +175,9 @@ def _newest(folder: Path) -> tuple[int, dict[str, Any]]:
 def _settle(stepper: Stepper, state: Mapping[str, Any]) -> None:
     """Gives a stepper's networks the weights of a checkpoint, averaged where they are."""
     stepper.load_state(state["stepper"])
-    for learner in stepper.learners:
-        learner.settle()
+    if isinstance(stepper, Learns):
+        for learner in stepper.learners:
+            learner.settle()
 
 
 def _published(folder: Path) -> dict[str, Tensor]:

@@ -119,7 +119,7 @@ class Queue:
     @property
     def patience(self) -> float:
         """Seconds to wait before looking again when there was nothing to take."""
-        return 0.5 if self._local else min(5.0, self._beat)
+        return 0.5 if self._local else min(5.0, float(self._beat))
 
     def add(self, keys: Sequence[str], *, again: bool = False) -> None:
         """Puts in what is not there yet, or whose worker died.

@@ -11,6 +11,7 @@
 from featurewise.lab.steppers.adversarial import Adversarial, Contest
 from featurewise.lab.steppers.base import (
     Learner,
+    Learns,
     Metrics,
     Objective,
     Options,
@@ -44,6 +45,7 @@ __all__ = [
     "Generative",
     "Learn",
     "Learner",
+    "Learns",
     "Metrics",
     "Objective",
     "Options",

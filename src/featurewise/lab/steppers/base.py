@@ -38,10 +38,6 @@ class Stepper(Protocol):
     def networks(self) -> Mapping[str, nn.Module]:
         """The networks in training, by name; each takes a batch."""
 
-    @property
-    def learners(self) -> tuple[Learner, ...]:
-        """How they descend; empty for those that are solved for."""
-
     def step(self, batch: Any, /) -> Metrics:
         """Learns from one batch; the metrics have the same names each time."""
 
@@ -50,6 +46,15 @@ class Stepper(Protocol):
 
     def load_state(self, state: State, /) -> None:
         """Goes on where `state` was taken."""
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A stepper made of learners, whose averaged weights are those to publish."""
+
+    @property
+    def learners(self) -> tuple[Learner, ...]:
+        """How its networks descend; empty where they are solved for."""
 
 
 @runtime_checkable
