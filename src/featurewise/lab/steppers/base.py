@@ -193,6 +193,41 @@ class Learner:
         self.steps = state["steps"]
 
 
+class Single:
+    """What all steppers of one learner share; they add their networks and their step.
+
+    Args:
+        learner: the one.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+
+    @property
+    def learners(self) -> tuple[Learner, ...]:
+        """The one learner."""
+        return (self.learner,)
+
+    @property
+    def steps(self) -> int:
+        """Completed steps."""
+        return self.learner.steps
+
+    @contextmanager
+    def evaluating(self) -> Iterator[nn.Module]:
+        """The network in eval mode, without gradients, with averaged weights if there are any."""
+        with self.learner.evaluating() as network:
+            yield network
+
+    def state(self) -> State:
+        """The learner's."""
+        return self.learner.state()
+
+    def load_state(self, state: State, /) -> None:
+        """Goes on where `state` was taken; raises as `Learner.load_state`."""
+        self.learner.load_state(state)
+
+
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[nn.Module]:
     """The network in eval mode and without gradients; afterwards each module in its own mode."""

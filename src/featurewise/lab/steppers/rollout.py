@@ -8,8 +8,7 @@ play (behaviour cloning) needs none of this but `play`, for its evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 
 from featurewise.lab.batch import moved
 from featurewise.lab.errors import LabError
-from featurewise.lab.state import State
-from featurewise.lab.steppers.base import Learner, Metrics, Options
+from featurewise.lab.steppers.base import Learner, Metrics, Options, Single
 
 
 @runtime_checkable
@@ -166,7 +164,7 @@ def policy_gradient(*, discount: float = 1.0, entropy: float = 0.0, value: float
     return learn
 
 
-class Rollout:
+class Rollout(Single):
     """A policy that learns from what it does; a batch is the seeds of its episodes.
 
     Args:
@@ -188,7 +186,7 @@ class Rollout:
         learn: Learn | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self.learner = Learner(policy, optimizer, **options)
+        super().__init__(Learner(policy, optimizer, **options))
         self.environment = environment
         self.horizon = horizon
         self.learn = learn or policy_gradient()
@@ -197,11 +195,6 @@ class Rollout:
     def networks(self) -> Mapping[str, nn.Module]:
         """The one network, called ``policy``."""
         return {"policy": self.learner.network}
-
-    @property
-    def learners(self) -> tuple[Learner, ...]:
-        """The one learner."""
-        return (self.learner,)
 
     def step(self, seeds: Int64[Tensor, " B"], /) -> Metrics:
         """Plays an episode for each seed and learns from all of them."""
@@ -212,17 +205,3 @@ class Rollout:
         loss.backward()  # type: ignore[no-untyped-call]
         self.learner.take()
         return {"loss": loss.detach(), **metrics, "lr": self.learner.rate}
-
-    @contextmanager
-    def evaluating(self) -> Iterator[nn.Module]:
-        """The policy in eval mode, without gradients, with averaged weights if there are any."""
-        with self.learner.evaluating() as network:
-            yield network
-
-    def state(self) -> State:
-        """The learner's."""
-        return self.learner.state()
-
-    def load_state(self, state: State, /) -> None:
-        """Goes on where `state` was taken; raises as `Learner.load_state`."""
-        self.learner.load_state(state)

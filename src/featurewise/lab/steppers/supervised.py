@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import torch
 from torch import nn
 
 from featurewise.lab.batch import moved
-from featurewise.lab.state import State
-from featurewise.lab.steppers.base import Learner, Metrics, Objective, Options
+from featurewise.lab.steppers.base import Learner, Metrics, Objective, Options, Single
 
 
-class Supervised:
+class Supervised(Single):
     """One network, one loss, one optimizer.
 
     Args:
@@ -31,8 +29,8 @@ class Supervised:
         optimizer: torch.optim.Optimizer,
         **options: Unpack[Options],
     ) -> None:
+        super().__init__(Learner(network, optimizer, **options))
         self.objective = objective
-        self.learner = Learner(network, optimizer, **options)
 
     @property
     def network(self) -> nn.Module:
@@ -44,16 +42,6 @@ class Supervised:
         """The one network, called ``network``."""
         return {"network": self.network}
 
-    @property
-    def learners(self) -> tuple[Learner, ...]:
-        """The one learner."""
-        return (self.learner,)
-
-    @property
-    def steps(self) -> int:
-        """Completed steps."""
-        return self.learner.steps
-
     def step(self, batch: Any, /) -> Metrics:
         """One gradient step; returns ``loss``, the objective's metrics and the learning rate."""
         self.learner.start()
@@ -63,17 +51,3 @@ class Supervised:
         loss.backward()  # type: ignore[no-untyped-call]
         self.learner.take()
         return {"loss": loss.detach(), **metrics, "lr": self.learner.rate}
-
-    @contextmanager
-    def evaluating(self) -> Iterator[nn.Module]:
-        """The network in eval mode, without gradients, with averaged weights if there are any."""
-        with self.learner.evaluating() as network:
-            yield network
-
-    def state(self) -> State:
-        """The learner's."""
-        return self.learner.state()
-
-    def load_state(self, state: State, /) -> None:
-        """Goes on where `state` was taken; raises as `Learner.load_state`."""
-        self.learner.load_state(state)
