@@ -46,6 +46,9 @@ SKIPS: Mapping[tuple[str, str], str] = {
     ("film", "a_network_is_exported"): "dynamo traces no GRU but by an experimental option",
 }
 
+#: System -> largest error in bfloat16, relative to its largest output, where 0.05 is too tight.
+ROUGH: Mapping[str, float] = {"dcgan": 0.15}  # after 30 steps its rival's logits are all near zero
+
 SYSTEMS: dict[str, System[Any]] = {name: discovery.load(name) for name in discovery.names()}
 ARMS = [(name, arm.name) for name, system in SYSTEMS.items() for arm in system.arms]
 CLAIMS = [(name, i) for name, system in SYSTEMS.items() for i in range(len(system.claims))]
@@ -328,7 +331,7 @@ def test_a_small_batch_gives_the_rows_of_a_large_one(name: str, arm: str, count:
         some = outputs(network, rows(whole, 1, 1 + count))[0]
         assert some.isfinite().all()
         assert len(some) == count
-        torch.testing.assert_close(some, all_of_it[1 : 1 + count], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(some, all_of_it[1 : 1 + count], rtol=1e-5, atol=1e-5)
 
 
 @each_arm
@@ -340,7 +343,7 @@ def test_bfloat16_autocast_is_finite_and_near(name: str, arm: str) -> None:
             rough = outputs(network, found.batch())
         for one, other in zip(exact, rough, strict=True):
             assert other.isfinite().all()
-            assert (one - other).abs().max() <= 0.1 * one.abs().max() + 0.01
+            assert (one - other).abs().max() <= ROUGH.get(name, 0.05) * one.abs().max()
 
 
 @each_arm
@@ -351,7 +354,7 @@ def test_channels_last_gives_the_same(name: str, arm: str) -> None:
             outputs(copy.deepcopy(network).to(memory_format=form), found.batch())
             for form in (torch.contiguous_format, torch.channels_last)
         ]
-        close(*results, tolerance=1e-4)
+        close(*results, tolerance=1e-5)
 
 
 @each_arm
