@@ -124,8 +124,8 @@ def begun(system: System[Any], arm: Arm, seed: int = 0) -> Stepper:
     return stepper
 
 
-def steps(stepper: Stepper, system: System[Any], arm: Arm, count: int) -> list[Any]:
-    data = system.data(system.preset("tiny"), arm, 0)
+def steps(stepper: Stepper, system: System[Any], arm: Arm, count: int, seed: int = 0) -> list[Any]:
+    data = system.data(system.preset("tiny"), arm, seed)
     return [stepper.step(data.batch(i)) for i in range(count)]
 
 
@@ -247,7 +247,7 @@ def test_one_seed_gives_one_result(name: str, arm: str) -> None:
     ends = []
     for seed in (3, 3, 4):
         stepper = begun(system, system.arm(arm), seed)
-        steps(stepper, system, system.arm(arm), 3)
+        steps(stepper, system, system.arm(arm), 3, seed)
         ends.append(list(weights(stepper).values()))
     assert equal(ends[0], ends[1])
     assert not equal(ends[0], ends[2])

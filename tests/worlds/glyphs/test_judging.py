@@ -104,6 +104,12 @@ def test_it_repeats_and_leaves_random_numbers_alone(tiny: Judge) -> None:
     assert not torch.equal(other.letter_head.weight, tiny.letter_head.weight)
 
 
+@torch.no_grad()
+def test_it_is_trained_where_nobody_takes_gradients() -> None:
+    known = glyphs(SPLIT.judge, DIGITS, 8)
+    assert judging.trained(known, 0, replace(TINY, steps=1)).letter_head.weight.isfinite().all()
+
+
 def test_it_is_kept(tiny: Judge, trainings: list[Glyphs]) -> None:
     again = judge(SPLIT, DIGITS, 12, training=TINY)
     assert not trainings

@@ -1,6 +1,6 @@
 """From a bias to a whole kernel. Ha, Dai & Le 2017, section 3; Dumoulin et al. 2018, Distill.
 
-One host, a perceptron on digits whose pixels one of eight permutations has mixed up; z says which.
+One host, a perceptron on digits whose pixels one of 32 permutations has mixed up; z says which.
 The digit is the same and so is the question, but to undo a permutation takes a matrix of full rank,
 another for every z. A shift or a scale can only choose among the features that all z share, so
 here it matters how much of a layer is predicted. After both hidden layers stands, from a table of
@@ -60,10 +60,10 @@ class Hosts(Settings):
     """
 
     width: int = 64
-    wide: int = 225
-    tasks: int = 8
+    wide: int = 428
+    tasks: int = 32
     rows: int = 64
-    rate: float = 3e-3
+    rate: float = 1e-2
     split: str = "test"
 
 
@@ -136,7 +136,7 @@ SYSTEM = System(
     name="hypernetwork",
     title="From a bias to a whole kernel: how much of a layer to predict",
     what=(
-        "A perceptron reads digits under one of eight permutations of their pixels. After both "
+        "A perceptron reads digits under one of 32 permutations of their pixels. After both "
         "hidden layers a table of the permutation predicts a bias, FiLM, an update of the kernel "
         "of rank 1 to 8, or the whole kernel."
     ),
@@ -145,10 +145,10 @@ SYSTEM = System(
         "https://arxiv.org/abs/1609.09106",
         "section 3, static hypernetworks",
     ),
-    world="Handwritten digits of scikit-learn, 8 by 8 pixels, in eight orders of the pixels.",
+    world="Handwritten digits of scikit-learn, 8 by 8 pixels, in 32 orders of the pixels.",
     licence="CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
     presets={
-        "tiny": Hosts(steps=40, width=32, wide=64, tasks=2, rows=32, rate=1e-2),
+        "tiny": Hosts(steps=40, width=32, wide=64, tasks=2, rows=32),
         "small": Hosts(steps=1500),
         "paper": Hosts(steps=20_000, rate=1e-3),
     },
@@ -183,8 +183,9 @@ SYSTEM = System(
         "A table of z in place of a network, so that what is predicted is all that limits an arm.",
         "A kernel is predicted as D of (1 + D) W, and updates of low rank alike, so that every "
         "arm starts from the same host.",
-        "Learning rate and steps are the same for all arms and were not searched for; the claims "
-        "were written before any arm was measured.",
+        "Learning rate and steps are the same for all arms; the rate and the number of "
+        "permutations were chosen by one seed of four arms on validation digits (8, 32 or 128 "
+        "permutations: of 8, an arm that is told nothing reads 95 %); the claims are older.",
     ),
     band="not measured yet",
 )

@@ -186,8 +186,12 @@ def _kept(place: Path, identity: Mapping[str, Any], network: Judge) -> Judge | N
     return network.eval().requires_grad_(False)
 
 
+@torch.enable_grad()
 def trained(known: Glyphs, seed: int, training: Training) -> Judge:
-    """A judge that learned letters and attributes of ``known``; global random numbers stay."""
+    """A judge that learned letters and attributes of ``known``; global random numbers stay.
+
+    Also where whoever asks for the judge takes no gradients.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Judge(known.letters, known.size, training.width)

@@ -1,0 +1,53 @@
+"""Alphabets of which letters are hidden."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from featurewise.worlds.glyphs import DIGITS, find_typefaces, glyphs
+from featurewise.worlds.glyphs.errors import GlyphError
+from featurewise.worlds.glyphs.styles import StyleSource, styles
+
+SOME = glyphs(find_typefaces("bundled", DIGITS)[:6], DIGITS, 12)
+
+
+def test_a_batch_is_of_different_typefaces_whole() -> None:
+    source = StyleSource(SOME, 4, seed=3)
+    batch = source.batch(0)
+    known = SOME.images.flatten(2).float() / 255
+    faces = [next(i for i in range(6) if torch.equal(known[i], face)) for face in batch.letters]
+    assert len(set(faces)) == 4
+    assert batch.shown.all()
+    assert torch.equal(source.batch(0).letters, batch.letters)
+    assert not torch.equal(source.batch(1).letters, batch.letters)
+
+
+def test_every_third_letter_is_hidden() -> None:
+    batch = styles(SOME)
+    assert batch.shown[0].tolist() == [1, 1, 0, 1, 1, 0, 1, 1, 0, 1]
+    assert batch.shown.shape == (6, 10)
+    assert torch.equal(batch.letters[4, 7].view(12, 12), SOME.images[4, 7] / 255)
+
+
+def test_mixed_letters_are_of_typefaces_of_their_own() -> None:
+    plain, mixed = styles(SOME), styles(SOME, mixed=True)
+    for letter in range(10):
+        one, other = plain.letters[:, letter], mixed.letters[:, letter]
+        if letter % 3 == 2:
+            assert torch.equal(one, other)
+        else:
+            assert not torch.equal(one, other)
+            torch.testing.assert_close(one.sum(0), other.sum(0))  # the same pictures, dealt anew
+    assert torch.equal(mixed.letters, styles(SOME, mixed=True).letters)
+
+
+@pytest.mark.parametrize("faces", [0, 7])
+def test_more_typefaces_than_there_are(faces: int) -> None:
+    with pytest.raises(GlyphError, match="there are 6 typefaces to deal"):
+        StyleSource(SOME, faces)
+
+
+def test_too_few_letters() -> None:
+    with pytest.raises(GlyphError, match="every third letter is hidden"):
+        styles(glyphs(SOME.faces, "01", 12))
