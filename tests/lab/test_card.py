@@ -120,7 +120,7 @@ def test_card(results):
         "Nobody 2020, Sums <https://example.org>, eq. 1.",
         "| tiny | `featurewise run toy --preset tiny` | 1 second |",
         "**Partial**: 2 of 2 arms, 1 of 3 seeds; missing: film with seed 2; blind with seed 1, 2.",
-        "| blind | sees noise \\| instead |",
+        "| `blind` | sees noise \\| instead |",
         "| At least 20 points above blind. | tiny | held |",
         "| More than 100 %. | tiny | failed | 0.5 |",
         "| Above 50 % of shuffled. | tiny | not tested | – |",

@@ -64,6 +64,6 @@ def test_nothing_is_decided_without_a_shared_seed():
 
 
 def test_sentences_say_which_way():
-    assert claims.above("a", "b", 5).sentence == "a is at least 5 points above b."
-    assert claims.above("a", "b", -5).sentence == "a is at most 5 points below b."
-    assert "in seen" in claims.within("a", "b", 5, "seen").sentence
+    assert claims.above("a", "b", 5).sentence == "`a` is at least 5 points above `b`."
+    assert claims.above("a", "b", -5).sentence == "`a` is at most 5 points below `b`."
+    assert "in `seen`" in claims.within("a", "b", 5, "seen").sentence

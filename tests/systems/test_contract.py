@@ -34,6 +34,7 @@ from featurewise.lab.steppers import ClosedForm, Samples, Stepper
 from featurewise.worlds.clevr import build_pool
 from featurewise.worlds.clevr import cache as clevr_cache
 
+RESULTS = Path(__file__).parents[2] / "results"
 KEYS = Path(__file__).with_name("state_keys.json")
 OUTPUTS = Path(__file__).with_name("reference_outputs.json")
 
@@ -309,6 +310,16 @@ def test_evaluation_measures_the_score(name: str, arm: str) -> None:
     assert math.isfinite(measured.number(found.system.score))
 
 
+@each_system
+def test_what_is_measured_is_explained(name: str) -> None:
+    """On the card, with its unit; and nothing that neither this nor a published run measures."""
+    found = [like(name, arm.name) for arm in SYSTEMS[name].arms]
+    for path in RESULTS.glob(f"{name}/*.json"):
+        found += [trial.measured for trial in Results.load(path).trials]
+    names = {each for measured in found for each in (*measured.by_type, *measured.values)}
+    assert names == SYSTEMS[name].measures.keys() - {"accuracy"}
+
+
 @each_arm
 def test_training_and_evaluation_alternate(name: str, arm: str) -> None:
     """From eval to train and back: nothing is left of it but what training changes."""
@@ -564,6 +575,7 @@ def test_the_card_says_all_of_it(name: str, measured: bool) -> None:
     for heading in ("Run it", "Arms", "Claims", "Results", "Departures from the paper", "Data"):
         assert f"\n## {heading}\n" in text
     said = [system.title, system.what, system.paper.url, system.world, system.licence]
+    said += [*system.measures, *system.measures.values()]
     said += [arm.name for arm in system.arms] + [claim.sentence for claim in system.claims]
     said += [f"--preset {preset}" for preset in system.presets] + list(system.departures)
     assert not [each for each in said if each not in text]

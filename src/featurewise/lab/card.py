@@ -85,6 +85,7 @@ def content(
         "band": system.band,
         "departures": list(system.departures),
         "arms": {arm.name: arm.what for arm in system.arms},
+        "measures": dict(system.measures),
         "presets": {
             name: {
                 "command": _command(system, name),
@@ -128,7 +129,7 @@ def to_markdown(
         ),
         f"Expected: {card['band']}",
         "## Arms",
-        table(("arm", "what it does"), card["arms"].items()),
+        table(("arm", "what it does"), _coded(card["arms"])),
         "## Claims",
         table(
             ("claim", "preset", "verdict", "measured"),
@@ -137,6 +138,11 @@ def to_markdown(
                 for claim in card["claims"]
                 for v in claim["verdicts"]
             ],
+        ),
+        *(
+            ["### What is measured", table(("measure", "what it is"), _coded(card["measures"]))]
+            if card["measures"]
+            else []
         ),
         "## Results",
         *(
@@ -149,6 +155,11 @@ def to_markdown(
         f"{card['world']} Licence: {card['data_licence']}.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _coded(said: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names as claims write them, and what is said of them."""
+    return [(f"`{name}`", what) for name, what in said.items()]
 
 
 def takes(results: Mapping[str, Any]) -> str:
@@ -360,11 +371,16 @@ def plain(interval: Mapping[str, Any] | None) -> str:
 def _spread(interval: Mapping[str, Any] | None, scale: float, form: str) -> str:
     if interval is None or interval["value"] is None:
         return "–"
-    value = format(scale * interval["value"], form)
+    value = _number(scale * interval["value"], form)
     if interval["low"] is None:
         return value
-    low, high = (format(scale * interval[end], form) for end in ("low", "high"))
+    low, high = (_number(scale * interval[end], form) for end in ("low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+def _number(value: float, form: str) -> str:
+    """Large ones whole, as counts are."""
+    return format(value, ",.0f" if abs(value) >= 1000 else form)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

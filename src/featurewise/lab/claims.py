@@ -28,11 +28,11 @@ def above(one: str, other: str, points: float | int, name: str = "accuracy") -> 
         gap = paired(results, one, other, name, lambda a, b: 100 * (a - b))
         return Verdict(gap.value >= points, gap.value, gap)
 
-    where = "" if name == "accuracy" else f" in {name}"
+    where = "" if name == "accuracy" else f" in `{name}`"
     wanted = f"at least {points:g} points above"
     if points < 0:
         wanted = f"at most {-points:g} points below"
-    return Claim(f"{one} is {wanted} {other}{where}.", judge)
+    return Claim(f"`{one}` is {wanted} `{other}`{where}.", judge)
 
 
 def within(one: str, other: str, points: float | int, name: str = "accuracy") -> Claim:
@@ -42,8 +42,8 @@ def within(one: str, other: str, points: float | int, name: str = "accuracy") ->
         gap = paired(results, one, other, name, lambda a, b: 100 * (a - b))
         return Verdict(abs(gap.value) <= points, gap.value, gap)
 
-    where = "" if name == "accuracy" else f" in {name}"
-    return Claim(f"{one} is within {points:g} points of {other}{where}.", judge)
+    where = "" if name == "accuracy" else f" in `{name}`"
+    return Claim(f"`{one}` is within {points:g} points of `{other}`{where}.", judge)
 
 
 def lower(one: str, other: str, factor: float | int, name: str) -> Claim:
@@ -60,7 +60,7 @@ def lower(one: str, other: str, factor: float | int, name: str) -> Claim:
         ratio = paired(results, one, other, name, lambda a, b: a / b if b else math.nan)
         return Verdict(ratio.value <= factor, ratio.value, ratio)
 
-    return Claim(f"{name} of {one} is at most {factor:g} times that of {other}.", judge)
+    return Claim(f"`{name}` of `{one}` is at most {factor:g} times that of `{other}`.", judge)
 
 
 def at_least(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
@@ -70,7 +70,7 @@ def at_least(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
         found = results.mean(arm, name)
         return Verdict(found.value >= bound, found.value, found)
 
-    return Claim(f"{name} of {arm} is at least {bound:g}.", judge)
+    return Claim(f"`{name}` of `{arm}` is at least {bound:g}.", judge)
 
 
 def at_most(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
@@ -80,7 +80,7 @@ def at_most(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
         found = results.mean(arm, name)
         return Verdict(found.value <= bound, found.value, found)
 
-    return Claim(f"{name} of {arm} is at most {bound:g}.", judge)
+    return Claim(f"`{name}` of `{arm}` is at most {bound:g}.", judge)
 
 
 def paired(

@@ -176,6 +176,16 @@ class Swapped:
         return self.source.batch(index).swapped()
 
 
+ERRORS: dict[str, str] = {
+    "error": "mean squared, at the query points, as trained",
+    "before": "the same, before the inner loop",
+    "longer": "the same, after twice as many inner steps",
+    "swapped": "the same, after inner steps on another task's points",
+    "left": "error over before",
+}
+"""What `errors` measures."""
+
+
 def errors(network: nn.Module, tasks: Points) -> dict[str, float]:
     """Mean squared errors at the query points, by name.
 

@@ -44,6 +44,29 @@ class Settings:
             raise LabError(f"a preset trains for at least 1 step, not {self.steps}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Settings):
+    """What systems share that draw letters of typefaces, for a judge to read.
+
+    Attributes:
+        where: which typefaces, as `featurewise.worlds.glyphs.find_typefaces` takes it.
+        size: height and width of a picture.
+        batch_size: pictures in a batch.
+        rate: learning rate of Adam.
+        average: decay of the average of the weights, which draws.
+        asked: drawings of each letter that the judge reads.
+        judging: steps that the judge is trained for.
+    """
+
+    where: str = "debian"
+    size: int = 16
+    batch_size: int = 32
+    rate: float = 2e-3
+    average: float = 0.99
+    asked: int = 20
+    judging: int = 900
+
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -141,6 +164,8 @@ class System(Generic[SettingsT]):
         claims: what must come out.
         departures: how it differs from the paper, a sentence each.
         band: what to expect, as in "93 to 96 % at small".
+        measures: name of a type or value that is measured -> what it is, with its unit; that of an
+            accuracy is "accuracy", explained where it is not plain.
         cost: preset -> what it is expected to take, as in "one GPU; never run"; what was measured
             is in the results.
         draw: (stepper, settings, arm) -> a picture of what a trained arm does (a sheet of samples,
@@ -167,6 +192,7 @@ class System(Generic[SettingsT]):
     claims: tuple[Claim, ...]
     departures: tuple[str, ...]
     band: str
+    measures: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, str] = field(default_factory=dict)
     draw: Callable[[Any, SettingsT, Arm], Image] | None = None
     score: str = "accuracy"

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from featurewise.lab.errors import LabError
 
 _NORMAL = 1.959963984540054
@@ -47,6 +50,18 @@ class Proportion:
     def __post_init__(self) -> None:
         if not 0 <= self.correct <= self.total or self.total == 0:
             raise LabError(f"{self.correct} right out of {self.total} is no proportion")
+
+    @classmethod
+    def of(cls, right: Bool[Tensor, "..."]) -> Proportion:
+        """So many true of so many.
+
+        Args:
+            right: of any shape.
+
+        Raises:
+            LabError: there are none.
+        """
+        return cls(int(right.sum()), right.numel())
 
     @property
     def value(self) -> float:

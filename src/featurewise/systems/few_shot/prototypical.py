@@ -9,7 +9,6 @@ conditioned: this is the base that TADAM conditions (``tadam``).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -127,16 +126,18 @@ def evaluate(stepper: Episodic, s: FewShot, arm: Arm, part: str = "test") -> Mea
 
 def scores(stepper: Episodic, s: FewShot, of: Callable[[int], Source[Any]]) -> Measurement:
     """Queries named rightly, with as many shots as in training and with five."""
-    found: dict[str, Proportion] = {}
+    found = {}
     for shot in sorted({s.shot, 5}):
-        batches, right, asked = of(shot), 0, 0
+        right = []
         with stepper.evaluating() as network:
-            for index in range(math.ceil(s.test_episodes / s.episodes)):
-                batch = moved(batches.batch(index), stepper.learner.device)
-                right += int((network(batch).argmax(2) == batch.query_labels).sum())
-                asked += batch.query_labels.numel()
-        found[f"{shot}-shot"] = Proportion(right, asked)
+            for index in range(-(-s.test_episodes // s.episodes)):
+                batch = moved(of(shot).batch(index), stepper.learner.device)
+                right.append(network(batch).argmax(2) == batch.query_labels)
+        found[f"{shot}-shot"] = Proportion.of(torch.cat(right))
     return Measurement(found[f"{s.shot}-shot"], found)
+
+
+MEASURES = {f"{k}-shot": f"classes of new scripts, of each of which {k} are shown" for k in (1, 5)}
 
 
 def draw(stepper: Episodic, s: FewShot, arm: Arm) -> Image:
@@ -162,10 +163,8 @@ PRESETS = {
 SYSTEM = System(
     name="prototypical",
     title="Prototypical networks: the nearest class mean",
-    what=(
-        "Four blocks of convolutions embed letters; a class is the mean of its support pictures, "
-        "and a query goes to the nearest by squared Euclidean distance. Not conditioned."
-    ),
+    what="Four blocks of convolutions embed letters; a class is the mean of its support pictures, "
+    "and a query goes to the nearest by squared Euclidean distance. Not conditioned.",
     paper=Paper(
         citation="Snell, Swersky, Zemel 2017: Prototypical Networks for Few-shot Learning. NeurIPS",
         url="https://arxiv.org/abs/1703.05175",
@@ -188,13 +187,14 @@ SYSTEM = System(
     claims=(
         above("prototypical", "pixels", 20.0),
         above("prototypical", "cosine", 0.0),
-        *(at_least("shuffled", 0.17), at_most("shuffled", 0.23)),
+        at_least("shuffled", 0.17),
+        at_most("shuffled", 0.23),
     ),
     departures=(
         "Trained and tested on five classes, one shot; the paper trains on 60.",
         "20 x 20 pixels and 16 channels instead of 28 x 28 and 64; the rate falls along a cosine.",
     ),
+    measures=MEASURES,
     band="93 % from 1 shot, 98 % from 5, in 1 run of 600 steps, 32 channels; small not run yet",
-    cost={"small": "30 s of a core an arm and seed, reckoned", "paper": "one GPU; never run"},
     draw=draw,
 )

@@ -24,7 +24,7 @@ from featurewise.generators import Generator
 from featurewise.lab.batch import moved
 from featurewise.lab.claims import above, at_least, lower
 from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Paper, Settings, System
+from featurewise.lab.record import Arm, Judged, Paper, System
 from featurewise.lab.results import Measurement, Proportion
 from featurewise.lab.source import Source
 from featurewise.lab.steppers import Generative, Metrics
@@ -39,20 +39,15 @@ TELLING = {"shuffled": "others", "unconditional": "nothing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pixelwise(Settings):
-    """Sizes; ``asked`` drawings of each digit are read by a judge trained for ``judging`` steps."""
+class Pixelwise(Judged):
+    """Sizes; nats are those of so many pictures that are ``tested``."""
 
-    where: str = "debian"
-    size: int = 16
     channels: int = 24
     layers: int = 6
     map: int = 10
-    batch_size: int = 32
     rate: float = 1e-2
     average: float = 0.98
     tested: int = 1024
-    asked: int = 20
-    judging: int = 900
 
 
 class PixelCNN(nn.Module):
@@ -192,9 +187,14 @@ SYSTEM = System(
         at_least("feature", 0.6),
         above("feature", "shuffled", 40.0),
     ),
-    departures=(
-        "Binary pixels of digits, not 256 values; at equal steps location takes twice the time.",
-    ),
+    departures=("Binary pixels, not 256 values; at equal steps location takes twice the time.",),
+    measures={
+        "nats": "of a picture of a held-out typeface",
+        "nats_what": "of those told by their digit",
+        "nats_where": "of those told by their place",
+        "covered": "share of digits with a fifth of their fair share of what is read",
+        "judge_on_real": "share of real digits that the judge reads",
+        "parameters": "of the network",
+    },
     band="a few nats of some 25 per picture; a digit is worth 2.3 at most, a place 2.2",
-    cost={"small": "a minute an arm on 1 CPU core", "paper": "one GPU; never run"},
 )

@@ -82,12 +82,8 @@ class Network(nn.Module):
             self.trunk = fw.condition(self.trunk, at="*.norm", generator=fw.Linear(cue))
         self.attend = CrossAttention(cue, width) if arm in ("attention", "both") else None
         pooled = {"condition": cue, "attention": width, "both": width}.get(arm, 2 * width)
-        self.answer = nn.Sequential(
-            nn.Linear(pooled, s.hidden, bias=False),
-            nn.BatchNorm1d(s.hidden),
-            nn.ReLU(),
-            nn.Linear(s.hidden, len(KINDS) * s.symbols),
-        )
+        hidden = nn.Linear(pooled, s.hidden, bias=False), nn.BatchNorm1d(s.hidden), nn.ReLU()
+        self.answer = nn.Sequential(*hidden, nn.Linear(s.hidden, len(KINDS) * s.symbols))
 
     def map(self, batch: Places) -> Float[Tensor, "B C H W"]:
         """The features that are pooled or attended to."""
@@ -139,8 +135,7 @@ def evaluate(trained: Supervised, s: Looking, arm: Arm) -> Measurement:
         right = network(batch).argmax(1) == batch.answers
         look: Any = network.look
         values = lifts(look(batch), batch) if arm.name != "condition" else {}
-    of = {kind: right[batch.task == i] for i, kind in enumerate(KINDS)}
-    found = {kind: Proportion(int(rows.sum()), len(rows)) for kind, rows in of.items()}
+    found = {kind: Proportion.of(right[batch.task == i]) for i, kind in enumerate(KINDS)}
     if arm.name in ALONG:
         values["exponent"] = exponent(LENGTHS, operations(ALONG[arm.name], LENGTHS))
     return Measurement(found["place"] + found["feature"], found, values)
@@ -153,12 +148,10 @@ SYSTEM = System(
     title="Attention against FiLM: which place, and which feature",
     what="A cue conditions a trunk of places by FiLM after each norm; or it attends to the places.",
     paper=Paper(
-        citation=(
-            "Dumoulin et al. 2018: Feature-wise transformations. Distill; Vaswani et al. 2017: "
-            "Attention Is All You Need. NeurIPS"
-        ),
-        url="https://distill.pub/2018/feature-wise-transformations",
-        where="related ideas, attention; Vaswani et al., eq. 1, table 1",
+        "Dumoulin et al. 2018: Feature-wise transformations. Distill; Vaswani et al. 2017: "
+        "Attention Is All You Need. NeurIPS",
+        "https://distill.pub/2018/feature-wise-transformations",
+        "related ideas, attention; Vaswani et al., eq. 1, table 1",
     ),
     world="Grids of symbols: which one lies at this place, and how many places show this one.",
     licence="made by the library, Apache-2.0",
@@ -194,6 +187,12 @@ SYSTEM = System(
         "parameters and 4,000 steps answered all questions of both kinds.",
         "Cost is counted in operations, so that it repeats; times: benchmarks/length.py.",
     ),
+    measures={
+        "place": "accuracy: which symbol lies at the place of the cue",
+        "feature": "accuracy: how many places show the symbol of the cue",
+        "lift_place": "times as often as by chance it looks at the place that is asked about",
+        "lift_feature": "times as often as by chance it looks at places that show the symbol",
+        "exponent": "of the growth of operations with the number of places",
+    },
     band="attention close to 100 % on places, FiLM on features; both together on both",
-    cost={"tiny": "seconds", "small": "5 minutes on 1 CPU core, all runs", "paper": "never run"},
 )

@@ -124,11 +124,8 @@ def evaluate(trained: Supervised, s: Hosts, arm: Arm) -> Measurement:
         logits = network(moved(batch, trained.learner.device)).cpu()
         net = network.get_submodule("hosts.0.net")
     predicted = net.layout.size if isinstance(net, fw.Conditioned) else 0
-    right = (logits.argmax(2) == batch.labels).sum(0).tolist()
-    found = {
-        f"{share:.0%}": Proportion(count, len(batch.labels))
-        for share, count in zip(SHARES, right, strict=True)
-    }
+    right = (logits.argmax(2) == batch.labels).unbind(1)
+    found = {f"{share:.0%}": Proportion.of(of) for share, of in zip(SHARES, right, strict=True)}
     return Measurement(found["100%"], found, {"predicted": float(predicted)})
 
 
@@ -187,5 +184,11 @@ SYSTEM = System(
         "permutations were chosen by one seed of four arms on validation digits (8, 32 or 128 "
         "permutations: of 8, an arm that is told nothing reads 95 %); the claims are older.",
     ),
+    measures={
+        "10%": "accuracy of the host taught with this share of the digits",
+        "30%": "the same",
+        "100%": "the same",
+        "predicted": "numbers that are predicted for a condition",
+    },
     band="not measured yet",
 )

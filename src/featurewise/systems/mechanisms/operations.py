@@ -30,13 +30,8 @@ from featurewise.lab.source import Source
 from featurewise.lab.steppers import Metrics, Supervised
 from featurewise.worlds.small import TASKS, Asked, Tasks, TaskSource
 
-OPERATIONS: dict[str, Operation] = {
-    "affine": fw.Affine(),
-    "scale": fw.Scale(),
-    "gate": fw.Gate(),
-    "bias": fw.Shift(),
-    "shuffled": fw.Affine(),
-}
+OPERATIONS: dict[str, Operation] = {"affine": fw.Affine(), "shuffled": fw.Affine()}
+OPERATIONS |= {"bias": fw.Shift(), "scale": fw.Scale(), "gate": fw.Gate()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +114,7 @@ def evaluate(trained: Supervised, s: Hosts, arm: Arm) -> Measurement:
     found = {}
     with trained.evaluating() as network:
         for task, (logits, answers) in by_task(network(batch), batch).items():
-            found[task] = Proportion(int(((logits > 0) == answers).sum()), answers.numel())
+            found[task] = Proportion.of((logits > 0) == answers)
     return Measurement(reduce(add, found.values()), found)
 
 
@@ -195,6 +190,10 @@ SYSTEM = System(
         "lowest loss summed over bias, scale, gate and affine.",
         "Hosts are equally wide; FiLM's generator has twice the parameters of the others'.",
     ),
+    measures={
+        "match": "do the signs of x and z agree, feature by feature",
+        "detect": "is either positive, feature by feature",
+        "parity": "do the two features of x that z points at have one sign",
+    },
     band="a scale matches above 99 %, a bias about 85 %, and 100 % in a host four times as wide",
-    cost={"small": "3 seconds an arm on 1 CPU core", "paper": "half a minute an arm; never run"},
 )

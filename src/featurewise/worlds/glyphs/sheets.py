@@ -113,6 +113,16 @@ def spread(images: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"]) -> fl
     return float(torch.stack(distances).mean())
 
 
+COMPARED: dict[str, str] = {
+    "covered": "share of letters that have a fifth of their fair share of what is read",
+    "entropy": "of letters as read, 1 where all are as frequent",
+    "confidence": "of the judge in what it reads, 0 to 1",
+    "spread": "distance of drawings that are read as one letter, over that of real ones",
+    "real": "share of real letters that the judge reads",
+}
+"""What `compare` measures, besides what is right."""
+
+
 def compare(
     samples: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"], judge: Reader, real: Glyphs
 ) -> dict[str, float]:

@@ -61,6 +61,14 @@ def textures(size: int, faint: float = 0.5) -> Float[Tensor, "8 S S"]:
     return torch.cat((across, across.transpose(1, 2)))
 
 
+GRADED: dict[str, str] = {
+    "letter": "the judge reads the letter that was asked for",
+    "texture": "of all textures, the one that was asked for is nearest to the picture",
+    "both": "letter and texture",
+}
+"""What `TexturedSource.grade` measures."""
+
+
 class TexturedSource:
     """Batches of pairs of face and letter drawn by lot, each with a texture by lot.
 

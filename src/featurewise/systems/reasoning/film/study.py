@@ -12,7 +12,7 @@ from featurewise.lab.record import Verdict
 from featurewise.lab.results import Measurement, Proportion, Results
 from featurewise.lab.source import Source
 from featurewise.systems.reasoning.film.settings import Reasoning
-from featurewise.worlds.clevr import Batch, PoolSource
+from featurewise.worlds.clevr import QUESTION_TYPES, Batch, PoolSource
 from featurewise.worlds.clevr.cache import cached_pool
 from featurewise.worlds.clevr.metrics import Tally
 
@@ -64,6 +64,10 @@ def held_out(settings: Reasoning, pictures: int | None = None) -> Iterator[Batch
     recipe = replace(recipe, seed=recipe.seed + 1, questions_per_image=10)
     pool = PoolSource(cached_pool(recipe, settings.held_out), images_per_batch=1)
     return pool.in_order(AT_ONCE, pictures=pictures)
+
+
+MEASURES = {name: f"questions whose program ends in {name}" for name in QUESTION_TYPES}
+MEASURES |= {"turned": "share of further questions about a picture that get their own answer"}
 
 
 def measure(
