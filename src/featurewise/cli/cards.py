@@ -10,10 +10,9 @@ from rich.console import Console
 
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
-from featurewise.cli.run import RESULTS
 from featurewise.lab import card, catalogue
 from featurewise.lab.results import Results
-from featurewise.lab.run import SHEET
+from featurewise.lab.run import RESULTS, SHEET
 
 
 def cards(

@@ -194,12 +194,12 @@ def _claims(console: Console, record: Any, results: Results) -> tuple[Claim, ...
     for claim in record.claims:
         verdict = claim.check(results)
         if verdict is None:
-            found.append(Claim(claim.sentence, None, None))
+            found.append(Claim(claim.plain, None, None))
             continue
         value = verdict.value if math.isfinite(verdict.value) else None
-        found.append(Claim(claim.sentence, verdict.held, value))
+        found.append(Claim(claim.plain, verdict.held, value))
         word = "[bold green]HELD[/]" if verdict.held else "[bold white on red] FAILED [/]"
-        console.print(f"{word}  {claim.sentence}  (measured: {verdict.value:.4g})")
+        console.print(f"{word}  {claim.plain}  (measured: {verdict.value:.4g})")
     return tuple(found)
 
 

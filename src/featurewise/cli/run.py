@@ -24,13 +24,14 @@ from featurewise.cli.errors import UserError
 from featurewise.lab import card, catalogue
 from featurewise.lab.crew import Crew, leave_with_parent
 from featurewise.lab.errors import LabError
+from featurewise.lab.files import storage_errors
 from featurewise.lab.record import System
-from featurewise.lab.study import Key, Standing, Study, save
+from featurewise.lab.run import REMEDY, RESULTS
+from featurewise.lab.study import Key, Standing, Study
 
 COMMAND = (sys.executable, "-m", "featurewise.cli")
 """How a worker is started."""
 
-RESULTS = "results.json"
 _STORAGE = "FEATUREWISE_STORAGE"
 
 
@@ -292,7 +293,8 @@ class _Board:
 def _publish(study: Study) -> Standing:
     """Results and card of what there is, into the folder of the study."""
     standing = study.standing()
-    save(study.folder / RESULTS, standing.results.to_json())
+    with storage_errors(study.folder, REMEDY):
+        standing.results.save(study.folder / RESULTS)
     sheets = {}
     for arm, sheet in study.sheets().items():
         sheets[arm] = f"{study.system.name}.{study.preset}.{arm}.png"
@@ -315,7 +317,7 @@ def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
         value = "" if verdict is None else f" ({verdict.value:.4g})"
         colour = {"held": "green", "failed": "red"}.get(word, "yellow")
         console.print(f"[{colour}]{word:>10}[/]{value} ", end="")
-        console.print(claim.sentence, markup=False)
+        console.print(claim.plain, markup=False)
     partial = card.missing(study.system, standing.results, [key.seed for key in study.keys])
     if partial:
         console.print(f"partial: {partial}", markup=False)

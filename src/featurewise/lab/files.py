@@ -21,6 +21,20 @@ def write_file(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that appears at once with all its content, in place of what was there.
+
+    Of several processes that write it, the last one's stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # of a process of this number that was killed
+    try:
+        write_file(temporary, content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Writes all of `content`; one `os.write` may take only a part (at most 2 GiB)."""
     view = memoryview(content)

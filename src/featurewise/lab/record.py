@@ -118,7 +118,8 @@ class Claim:
     """A falsifiable sentence with numbers, and the code that decides it.
 
     Attributes:
-        sentence: as in "The system is at least 20 points above the shuffled control."
+        sentence: as in "The system is at least 20 points above the shuffled control."; names as
+            Markdown's code.
         judge: results -> verdict; may raise `LabError` when an arm was not tried.
 
     Raises:
@@ -131,6 +132,11 @@ class Claim:
     def __post_init__(self) -> None:
         if not re.search(r"\d", self.sentence):
             raise LabError(f"a claim without a number cannot fail: {self.sentence!r}")
+
+    @property
+    def plain(self) -> str:
+        """The sentence as a terminal shows it."""
+        return self.sentence.replace("`", "")
 
     def check(self, results: Results) -> Verdict | None:
         """Held or failed, with the value; None when the results do not decide it."""

@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from featurewise.lab.errors import LabError
+from featurewise.lab.files import write_whole
 
 _NORMAL = 1.959963984540054
 # 97.5 % quantiles of Student's t with 1, 2, ... 30 degrees of freedom.
@@ -260,8 +261,8 @@ class Results:
             raise LabError(f"these are no results: {type(error).__name__}: {error}") from error
 
     def save(self, path: Path | str) -> None:
-        """Writes `to_json` to a file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Writes `to_json` to a file, which appears whole."""
+        write_whole(Path(path), self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path | str) -> Results:

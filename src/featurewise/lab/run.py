@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from featurewise.lab import distributed, hardware
 from featurewise.lab.allocator import use_large_allocations
 from featurewise.lab.decode import decoded
 from featurewise.lab.errors import FormatVersionError, LabError
-from featurewise.lab.files import storage_errors, write_file
+from featurewise.lab.files import storage_errors, write_whole
 from featurewise.lab.loop import fit
 from featurewise.lab.randomness import isolated, seed_everything
 from featurewise.lab.record import Arm, SettingsT, System
@@ -105,11 +105,7 @@ def write_run(folder: Path | str, run: Run) -> None:
     with storage_errors(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            # Its own name for each process of a run: they all write the same.
-            temporary = folder / f".{RUN}.{os.getpid()}"
-            temporary.unlink(missing_ok=True)
-            write_file(temporary, facts_text({"format": FORMAT, **dataclasses.asdict(run)}))
-            temporary.replace(path)
+            write_whole(path, facts_text({"format": FORMAT, **dataclasses.asdict(run)}))
             return
     _require_same(folder, read_run(folder), run)
 
@@ -190,7 +186,9 @@ def train(
             Results(system.name, run.preset, (trial,), run.hardware).save(folder / RESULTS)
             if system.draw is not None:
                 with isolated():
-                    system.draw(stepper, settings, arm).save(folder / SHEET, optimize=True)
+                    sheet = system.draw(stepper, settings, arm)
+                sheet.save(buffer := BytesIO(), "PNG", optimize=True)
+                write_whole(folder / SHEET, buffer.getvalue())
     return trial
 
 

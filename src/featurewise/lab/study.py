@@ -7,7 +7,6 @@ queue alone (`featurewise.lab.queue`), in a file or on a server.
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,14 +187,6 @@ class Study:
                 return found
         trial = train(folder, self.system, run)
         return Results(self.system.name, self.preset, (trial,), run.hardware)
-
-
-def save(path: Path, text: str) -> None:
-    """Writes a file that appears whole, also when many write it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with storage_errors(path, "Choose a folder that can be written."):
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
 
 
 def _joined(system: System[Any], preset: str, found: Sequence[Results]) -> Results:
