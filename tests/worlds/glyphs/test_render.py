@@ -200,3 +200,15 @@ def test_faces_that_draw_badly_are_left_out_and_single_letters_too(
     assert script is not None
     assert script.typefaces == faces[:2]
     assert script.letters == letters[1:]
+
+
+def test_scripts_are_found_once_for_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    render._scripts.cache_clear()
+    found = scripts("bundled")
+    monkeypatch.setattr(render, "find_all", None)  # would be called to find them anew
+    render._scripts.cache_clear()
+    assert scripts("bundled") == found
+    assert len(found) > 5

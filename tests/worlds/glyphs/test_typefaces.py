@@ -22,6 +22,7 @@ from featurewise.worlds.glyphs import (
     glyphs,
     split_typefaces,
     survey,
+    typefaces,
 )
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.fontfiles import covered, face_count, font_files
@@ -286,3 +287,33 @@ def test_others_go_by_their_first_word() -> None:
 def test_too_few_families_cannot_be_parted() -> None:
     with pytest.raises(TypefaceError, match=r"three unrelated families, got 2: \['A', 'DejaVu'\]"):
         split_typefaces([face("A"), face("DejaVu Sans"), face("DejaVu Serif")])
+
+
+def test_a_survey_is_kept_until_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path / "cache"))
+    surveyed = []
+    look = typefaces._surveyed
+
+    def counted(*args: Any) -> Any:
+        surveyed.append(args)
+        return look(*args)
+
+    monkeypatch.setattr(typefaces, "_surveyed", counted)
+    place = tmp_path / "fonts"
+    place.mkdir()
+    for face in find_typefaces("bundled", DIGITS)[:2]:
+        shutil.copy(face.path, place)
+    (place / "broken.ttf").write_bytes(b"no font")
+    surveyed.clear()
+    first = survey(place, DIGITS)
+    typefaces._survey.cache_clear()  # another process
+    assert survey(place, DIGITS) == first
+    assert len(surveyed) == 1
+    assert len(first.faces) == 2
+    assert len(first.refused) == 1
+    (place / "broken.ttf").unlink()
+    assert not survey(place, DIGITS).refused
+    survey(place, "01")
+    assert len(surveyed) == 3

@@ -19,12 +19,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from featurewise.worlds.files import alone, as_json, cache_folder, write_whole
+from featurewise.worlds.files import alone, as_json, cache_folder, remembered, write_whole
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES, attributes
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
-from featurewise.worlds.glyphs.fontfiles import covered
-from featurewise.worlds.glyphs.typefaces import Typeface, check_letters, digest, faulty, find_all
+from featurewise.worlds.glyphs.fontfiles import covered, font_files
+from featurewise.worlds.glyphs.typefaces import (
+    SURVEY_VERSION,
+    Typeface,
+    check_letters,
+    digest,
+    faulty,
+    find_all,
+    stamped,
+)
 
 #: Counts up when the same letters come out as other pictures or numbers.
 FORMAT_VERSION: Final = 1
@@ -172,13 +180,25 @@ def scripts(where: str | Path = "bundled") -> dict[str, Script]:
     Raises:
         TypefaceError: the place is missing.
     """
-    faces = find_all(where)
-    found = {}
-    for name, points in _points_of_scripts().items():
-        script = _script(name, points, faces)
-        if script is not None:
-            found[name] = script
-    return found
+    return dict(_scripts(stamped(font_files(where)), where))
+
+
+@lru_cache(maxsize=4)
+def _scripts(stamps: tuple[tuple[str, int, int], ...], where: str | Path) -> dict[str, Script]:
+    def find() -> dict[str, Any]:
+        faces = find_all(where)
+        found = {name: _script(name, pts, faces) for name, pts in _points_of_scripts().items()}
+        return {
+            name: {"letters": each.letters, "faces": [face.to_json() for face in each.typefaces]}
+            for name, each in found.items()
+            if each is not None
+        }
+
+    versions = [SURVEY_VERSION, features.version("freetype2"), unicodedata.unidata_version]
+    return {
+        name: Script(name, tuple(map(Typeface.from_json, each["faces"])), each["letters"])
+        for name, each in remembered("glyphs/scripts", [versions, stamps], find).items()
+    }
 
 
 def _script(name: str, points: frozenset[int], faces: Sequence[Typeface]) -> Script | None:

@@ -16,12 +16,13 @@ from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import features
 
-from featurewise.worlds.files import file_sha256
+from featurewise.worlds.files import file_sha256, remembered
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
 from featurewise.worlds.glyphs.fontfiles import covered, face_count, font, font_files, stamp
@@ -30,6 +31,9 @@ DIGITS: Final = "0123456789"
 UPPERCASE: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LOWERCASE: Final = "abcdefghijklmnopqrstuvwxyz"
 LETTERS: Final = UPPERCASE + LOWERCASE
+
+#: Counts up when a survey of the same files finds something else.
+SURVEY_VERSION: Final = 1
 
 #: Edge of the drawings by which letters and faces are told apart, in pixels.
 _COMPARED_AT: Final = 32
@@ -72,6 +76,16 @@ class Typeface:
     family: str
     style: str
     digest: str
+
+    def to_json(self) -> list[Any]:
+        """As JSON values: ``Typeface.from_json`` reads them back."""
+        return [str(self.path), self.index, self.family, self.style, self.digest]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> Typeface:
+        """What `to_json` wrote."""
+        path, *others = values
+        return cls(Path(path), *others)
 
     @property
     def superfamily(self) -> str:
@@ -136,9 +150,7 @@ def find_typefaces(where: str | Path = "bundled", letters: str = LETTERS) -> tup
 def survey(where: str | Path = "bundled", letters: str = LETTERS) -> Survey:
     """As :func:`find_typefaces`, with the reasons for which files were refused."""
     check_letters(letters)
-    files = font_files(where)
-    stamps = tuple((path, *stamp(path)) for path in files)
-    return _survey(stamps, letters)
+    return _survey(stamped(font_files(where)), letters)
 
 
 def check_letters(letters: Sequence[str]) -> None:
@@ -151,11 +163,30 @@ def check_letters(letters: Sequence[str]) -> None:
         )
 
 
+def stamped(files: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Path, size and time of files; what was found in them holds as long as these do.
+
+    Raises:
+        TypefaceError: a file is gone.
+    """
+    return tuple((str(path), *stamp(path)) for path in files)
+
+
 @lru_cache(maxsize=16)
-def _survey(stamps: tuple[tuple[Path, int, int], ...], letters: str) -> Survey:
+def _survey(stamps: tuple[tuple[str, int, int], ...], letters: str) -> Survey:
+    def find() -> dict[str, Any]:
+        found = _surveyed([Path(path) for path, *_ in stamps], letters)
+        return {"faces": [face.to_json() for face in found.faces], "refused": found.refused}
+
+    drawn_by = features.version("freetype2")
+    kept = remembered("glyphs/surveys", [SURVEY_VERSION, drawn_by, letters, stamps], find)
+    return Survey(tuple(map(Typeface.from_json, kept["faces"])), kept["refused"])
+
+
+def _surveyed(files: Sequence[Path], letters: str) -> Survey:
     seen: dict[bytes, Typeface] = {}
     refused: dict[str, str] = {}
-    for path, *_ in stamps:
+    for path in files:
         for index in _faces_of(path, refused):
             name = f"{path}#{index}"
             try:
