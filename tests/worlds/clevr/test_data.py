@@ -538,3 +538,12 @@ def test_a_disk_source_reads_official_data(tmp_path: Path) -> None:
         assert batch.types.min() >= 0 and (batch.questions != 1).all()
     means = torch.cat([batch.images for batch in batches]).float().mean((1, 2, 3))
     assert ((means > 100) & (means < 135)).all()
+
+
+def test_pools_of_files_lie_in_the_cache_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path / "chosen"))
+    DiskSource(SMALL, "val", width=6, height=4, images_per_batch=2)
+    (pool,) = (tmp_path / "chosen").iterdir()
+    assert pool.name.startswith("clevr-val-6x4-")

@@ -20,7 +20,7 @@ from featurewise.worlds.clevr.images import load_image
 from featurewise.worlds.clevr.pool import Block, Plan, Progress
 from featurewise.worlds.clevr.vocabulary import ANSWERS
 from featurewise.worlds.clevr.words import VOCABULARY, encode
-from featurewise.worlds.files import as_json, file_sha256
+from featurewise.worlds.files import as_json, cache_folder, file_sha256
 
 #: Pictures read between two points at which an interrupted reading can go on.
 _BLOCK: Final = 250
@@ -40,7 +40,7 @@ class DiskSource(PoolSource):
         width: width of the pictures in a batch.
         height: height of the pictures in a batch.
         questions: another questions file about the split's pictures (CLEVR-Humans).
-        cache: folder for pools; by default ``~/.cache/featurewise``.
+        cache: folder for pools; by default :func:`featurewise.worlds.files.cache_folder`.
         progress: called with the number of pictures read and wanted.
         seed: as in :class:`PoolSource`.
         images_per_batch: as in :class:`PoolSource`.
@@ -67,7 +67,7 @@ class DiskSource(PoolSource):
     ) -> None:
         place = ClevrFolder(Path(folder), split)
         asked = place.questions if questions is None else Path(questions)
-        root = Path.home() / ".cache" / "featurewise" if cache is None else Path(cache)
+        root = cache_folder() if cache is None else Path(cache)
         settings = _fingerprint(place, asked, width, height)
         digest = hashlib.sha256(as_json(settings)).hexdigest()
         target = root / f"clevr-{split}-{width}x{height}-{digest[:16]}"
