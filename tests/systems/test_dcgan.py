@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from featurewise.layers.concat import ConcatLinear
+from featurewise.layers.concat import ConcatConv, ConcatLinear
 from featurewise.systems.generation.dcgan import (
     SYSTEM,
     Player,
@@ -44,18 +44,26 @@ def batch(rows: int = 6) -> Drawn:
     )
 
 
-def test_a_bias_is_a_concatenation_away_from_the_border() -> None:
-    """Weights of concat taken over: equal logits where no kernel reaches into padding."""
-    concat, bias = (players(arm)[1] for arm in ("concat", "bias"))
-    ours, theirs = concat.stages.stages, bias.stages.backbone.stages  # type: ignore[union-attr]
-    one, other = ours[2].layer, theirs[2].layer
-    assert isinstance(one, ConcatLinear)
-    x, label = torch.randn(4, one.in_features), torch.eye(4)
-    with torch.no_grad():
-        other.weight.copy_(one.linear.weight[:, : one.in_features])
-        other.bias.copy_(one.linear.bias)
-        expected = one(x, label)
-        torch.testing.assert_close(other(x) + one.conditional_bias(label), expected)
+@pytest.mark.parametrize("stage", range(4))
+@torch.no_grad()
+def test_a_bias_is_a_concatenation_away_from_the_border(stage: int) -> None:
+    """Weights of concat taken over: equal where no kernel reaches into padding, else not."""
+    concat, bias = (players(arm)[1].stages for arm in ("concat", "bias"))
+    one = concat.get_submodule(f"stages.{stage}.layer")
+    conditioned = bias.get_submodule(f"backbone.stages.{stage}.layer")
+    assert isinstance(one, ConcatLinear | ConcatConv)
+    joined = one.linear if isinstance(one, ConcatLinear) else one.convolve
+    conditioned.weight.copy_(joined.weight[:, : one.in_features])
+    conditioned.bias.copy_(joined.bias)
+    places = (16, 16) if isinstance(one, ConcatConv) else ()
+    x, label = torch.randn(4, one.in_features, *places), torch.eye(4)
+    shift = one.conditional_bias(label)
+    gap = conditioned(x) + shift.view(*shift.shape, *(1 for _ in places)) - one(x, label)
+    if places:
+        assert gap[..., 0, :].abs().max() > 1e-2
+        assert gap[..., :, -1].abs().max() > 1e-2
+        gap = gap[..., 1:-1, 1:-1]
+    torch.testing.assert_close(gap, torch.zeros_like(gap), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("arm", ARMS)
