@@ -26,6 +26,11 @@ SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
 STARTED = Path(__file__).with_name("started.py")
 
 
+def children(pid):
+    """The kernel's list of processes that a process started."""
+    return Path(f"/proc/{pid}/task/{pid}/children")
+
+
 @pytest.fixture
 def sums(tmp_path, monkeypatch):
     """The small system of the lab's tests, found as the library's own are, also by workers."""
@@ -109,6 +114,29 @@ def test_two_jobs_killed_and_gone_on_with(run, sums, tmp_path, monkeypatch):
     assert not study.standing().results.trials
     shown = run(*words).text
     assert "[2/2]" in shown
+    assert measured(out) == measured(tmp_path / "undisturbed")
+    for key in ("seeing-s0", "blind-s0"):
+        logs = [folder / key / "metrics.jsonl" for folder in (out, tmp_path / "undisturbed")]
+        assert logs[0].read_bytes() == logs[1].read_bytes()
+
+
+@pytest.mark.skipif(
+    not children(os.getpid()).is_file(), reason="needs /proc, which tells the workers' numbers"
+)
+def test_a_killed_job_leaves_its_trial_to_the_other(run, sums, tmp_path):
+    run(*line(tmp_path / "undisturbed", arms="seeing,blind", seeds="1"))
+    words, out = line(tmp_path / "out", "--jobs", 2, seeds="1"), tmp_path / "out"
+    slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.2"}
+    whole = subprocess.Popen([*sums, *words], env=slow, stdout=subprocess.PIPE, text=True)
+    try:
+        logs = [out / key / "metrics.jsonl" for key in ("seeing-s0", "blind-s0")]
+        until(lambda: all(log.is_file() and log.stat().st_size for log in logs))
+        os.kill(int(children(whole.pid).read_text().split()[0]), signal.SIGKILL)
+        said, _ = whole.communicate(timeout=200)
+    finally:
+        whole.kill()
+    assert whole.returncode == 0
+    assert "ended (signal 9); see" in said
     assert measured(out) == measured(tmp_path / "undisturbed")
     for key in ("seeing-s0", "blind-s0"):
         logs = [folder / key / "metrics.jsonl" for folder in (out, tmp_path / "undisturbed")]
