@@ -190,5 +190,5 @@ SYSTEM = System(
         "100%": "the same",
         "predicted": "numbers that are predicted for a condition",
     },
-    band="not measured yet",
+    band="97 % by a whole kernel, 95 at rank 8, 90 by FiLM, 88 by a bias, 82 when told nothing",
 )

