@@ -380,6 +380,9 @@ def _section(entry: Entry) -> str:
             ],
         )
     )
+    said = " ".join(claim["sentence"] for claim in facts["claims"])
+    meant = [f"`{k}`: {what}." for k, what in facts["measures"].items() if f"`{k}`" in said]
+    lines += [" ".join(meant)] if meant else []
     lines += [_measured(each) for each in facts["results"]] or ["Never run."]
     return "\n\n".join(lines)
 
