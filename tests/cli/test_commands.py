@@ -19,8 +19,18 @@ from featurewise.worlds.clevr import QUESTION_TYPES
 
 def test_systems_are_listed(run):
     text = run("systems").text
-    for word in ("film", "Perez", "tiny", "small", "paper", "question", "shuffled", "arxiv.org"):
+    assert set(discovery.names()) <= set(text.split())
+    assert "FiLM: visual reasoning" in text
+    assert "arxiv.org" not in text
+
+
+def test_all_of_a_system_is_told(run):
+    text = run("systems", "film").text
+    for word in ("Perez", "tiny", "small", "paper", "question", "shuffled", "arxiv.org"):
         assert word in text
+    assert "film is at least 15 points above question." in text
+    assert "CAVIA" not in text
+    assert "did you mean film" in run("systems", "flim", code=2).error
 
 
 def test_help_names_every_command(run):
@@ -155,7 +165,7 @@ def test_a_systems_name_is_its_shipped_model(run, film, picture, tmp_path, monke
     assert discovery.find("film").shipped
     words = (picture, "How many cubes are there?", "--json", "--out", tmp_path / "a.png")
     assert run("ask", "film", *words).output == run("ask", film, *words).output
-    assert "ships a trained model" in run("systems").text
+    assert "ships a trained model" in run("systems", "film").text
 
 
 def test_drawing_goes_on_and_repeats(run, data):

@@ -121,9 +121,14 @@ def to_markdown(
         f"{card['paper']['citation']} <{card['paper']['url']}>, {card['paper']['where']}.",
         "## Run it",
         table(
-            ("preset", "command", "expected cost", "measured cost"),
+            ("preset", "command", "steps", "cost"),
             [
-                (name, f"`{p['command']}`", p["cost"] or "–", measured.get(name, "never run"))
+                (
+                    name,
+                    f"`{p['command']}`",
+                    f"{p['settings']['steps']:,}",
+                    measured.get(name) or (f"expected: {p['cost']}" if p["cost"] else "never run"),
+                )
                 for name, p in card["presets"].items()
             ],
         ),

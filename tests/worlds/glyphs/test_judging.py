@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from featurewise.worlds.glyphs import (
     DIGITS,
     GlyphError,
     Glyphs,
+    GlyphSource,
     Judge,
     Training,
     as_ink,
@@ -25,6 +30,7 @@ from featurewise.worlds.glyphs import (
     judging,
     split_typefaces,
 )
+from featurewise.worlds.glyphs.attributes import ATTRIBUTES
 
 SPLIT = split_typefaces(find_typefaces("bundled", DIGITS))
 TINY = Training(steps=120, batch_size=32, width=8, rate=1e-2)
@@ -92,6 +98,50 @@ def test_it_learns_from_its_own_typefaces_alone(
     assert known.faces == SPLIT.judge
 
 
+def test_the_split_of_a_place_follows_the_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[Glyphs]
+) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    judge("bundled", DIGITS, 8, seed=1, training=replace(TINY, steps=1))
+    (known,) = trainings
+    assert known.faces == split_typefaces(find_typefaces("bundled", DIGITS), 1).judge
+    assert known.faces != SPLIT.judge
+
+
+def test_training_by_hand() -> None:
+    """Seed, jittered batches, units of the attributes, falling rate: three steps written out."""
+    known, plan = glyphs(SPLIT.judge, DIGITS, 8), replace(TINY, steps=3, jitter=0.5)
+    wanted = torch.zeros(len(known.faces), 4)
+    torch.manual_seed(4)
+    twin = Judge(DIGITS, 8, plan.width)
+    for column, name in enumerate(ATTRIBUTES):
+        values = known.attributes[name].tolist()
+        known_ones = [value for value in values if not math.isnan(value)]
+        mean = sum(known_ones) / len(known_ones)
+        spread = math.sqrt(sum((value - mean) ** 2 for value in known_ones) / len(known_ones))
+        twin.mean[column], twin.spread[column] = mean, spread
+        wanted[:, column] = torch.tensor([(value - mean) / spread for value in values])
+    adam = torch.optim.Adam(twin.parameters())
+    for step in range(3):
+        adam.param_groups[0]["lr"] = plan.rate * (1 + math.cos(math.pi * step / 3)) / 2
+        batch = GlyphSource(known, plan.batch_size, 4, 0.5).batch(step)
+        logits, attributes = twin(batch.images)
+        off = [
+            (attributes[row, column] - wanted[face, column]) ** 2
+            for row, face in enumerate(batch.faces.tolist())
+            for column in range(4)
+            if not wanted[face, column].isnan()
+        ]
+        loss = F.cross_entropy(logits, batch.letters) + 0.1 * sum(off) / (4 * plan.batch_size)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    found = states(judging.trained(known, 4, plan))
+    for name, value in states(twin).items():
+        if name != "held_out":
+            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
+
+
 def test_it_repeats_and_leaves_random_numbers_alone(tiny: Judge) -> None:
     known = glyphs(SPLIT.judge, DIGITS, 12)
     torch.manual_seed(5)
@@ -157,6 +207,53 @@ def test_others_are_kept_apart(
     assert len(list((tmp_path / "glyphs/judges").glob("*.safetensors"))) == 2
 
 
+@pytest.mark.parametrize("version", ["_VERSION", "FORMAT_VERSION"])
+def test_one_of_another_version_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[Glyphs], version: str
+) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    judge(SPLIT, DIGITS, 8, training=replace(TINY, steps=1))
+    monkeypatch.setattr(judging, version, getattr(judging, version) + 1)
+    judge(SPLIT, DIGITS, 8, training=replace(TINY, steps=1))
+    assert len(trainings) == 2
+
+
+def test_what_it_tells_of_held_out_faces_is_of_those_of_its_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that learned from the same faces, but was measured on others, is not taken for it."""
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    short = replace(TINY, steps=20)
+    for split in (SPLIT, replace(SPLIT, held_out=SPLIT.train)):
+        network = judge(split, DIGITS, 8, training=short)
+        told = network.accuracy(glyphs(split.held_out, DIGITS, 8))
+        assert network.held_out.item() == pytest.approx(told)
+
+
+def test_it_is_looked_for_and_trained_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two processes that ask at once, the second waits and finds what the first kept."""
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    train, said = judging.trained, []
+
+    @contextmanager
+    def alone(lock: Path) -> Iterator[None]:
+        said.append("in")
+        yield
+        said.append(f"out, {len(list(lock.parent.glob('*.json')))} kept")
+
+    def watched(*args: Any) -> Judge:
+        said.append("trains")
+        return train(*args)
+
+    monkeypatch.setattr(judging, "alone", alone)
+    monkeypatch.setattr(judging, "trained", watched)
+    for _ in range(2):
+        judge(SPLIT, DIGITS, 8, training=replace(TINY, steps=1))
+    assert said == ["in", "trains", "out, 1 kept", "in", "out, 1 kept"]
+
+
 def test_a_picture_is_judged_alone(tiny: Judge) -> None:
     images = as_ink(glyphs(SPLIT.train, DIGITS, 12).images[0])
     torch.testing.assert_close(tiny.letters(images)[4:5], tiny.letters(images[4:5]))
@@ -182,6 +279,10 @@ def test_faces_without_attributes_teach_letters_only() -> None:
     assert all(
         value.isfinite().all() for name, value in states(network).items() if name != "held_out"
     )
+    torch.manual_seed(0)
+    begun = Judge(DIGITS, 8, TINY.width)
+    assert torch.equal(network.attribute_head.weight, begun.attribute_head.weight)
+    assert not torch.equal(network.letter_head.weight, begun.letter_head.weight)
 
 
 def test_coverage() -> None:
