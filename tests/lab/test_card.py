@@ -118,7 +118,8 @@ def test_card(results):
     for expected in (
         "# A toy",
         "Nobody 2020, Sums <https://example.org>, eq. 1.",
-        "| tiny | `featurewise run toy --preset tiny` | 1 second |",
+        "| small | `featurewise run toy --preset small` | 300 | expected: 2 seconds |",
+        "| tiny | `featurewise run toy --preset tiny` | 30 | ",
         "**Partial**: 2 of 2 arms, 1 of 3 seeds; missing: film with seed 2; blind with seed 1, 2.",
         "| `blind` | sees noise \\| instead |",
         "| At least 20 points above blind. | tiny | held |",
