@@ -141,9 +141,30 @@ def test_rows_are_episodes() -> None:
     assert [len(tensor) for tensor in vars(batch).values()] == [EPISODES] * 6
 
 
+@pytest.mark.parametrize(("pictures", "shot"), [(2, 1), (2, 3), (3, 1), (3, 5), (6, 4)])
+def test_no_query_is_a_picture_of_the_support(pictures: int, shot: int) -> None:
+    """Also where a class has so few pictures that, jittered, they come again."""
+    some = source(coded(pictures=pictures), shot=shot, jitter=1.0)
+    some.jitter = 0.0  # so that the pixels tell
+    for index in range(10):
+        batch = some.batch(index)
+        for e in range(EPISODES):
+            support, query = told(batch.support[e]), told(batch.query[e])
+            assert not set(support) & set(query)
+            # As many different ones as there can be.
+            shown = min(shot, pictures - 1)
+            assert len(set(support)) == WAY * shown
+            assert len(set(query)) == WAY * min(QUERIES, pictures - shown)
+
+
+def test_a_class_of_one_picture_cannot_be_shown_and_asked_about() -> None:
+    with pytest.raises(GlyphError, match="c0: 1 pictures; an episode takes 2 of a class"):
+        source(coded(pictures=1), jitter=1.0)
+
+
 def test_jitter_moves_each_picture_by_itself() -> None:
-    """One picture for a class: with jitter it serves again, each time otherwise."""
-    stack = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    """Few pictures of a class: with jitter they serve again, each time otherwise."""
+    stack = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     stack[:, :, 8:20, 12:16] = 255
     pool = Stacked(("a", "b", "c"), ("g",) * 3, (stack,) * 3)
     batch = source(pool, jitter=1.0).batch(0)
@@ -207,13 +228,18 @@ def test_the_scripts_of_bundled_typefaces() -> None:
     pool = script_pool("bundled", 12, faces=2, letters=8)
     assert len(set(pool.groups)) >= 8
     for label, name in enumerate(pool.names):
-        assert name.startswith(pool.groups[label]) and 1 <= pool.count(label) <= 2
+        assert name.startswith(pool.groups[label]) and pool.count(label) == 2
         assert pool.picture(label, 0).shape == (1, 12, 12) and pool.picture(label, 0).any()
     assert max(pool.groups.count(group) for group in pool.groups) == 8
     assert script_pool("bundled", 12, faces=2, letters=8) is pool
     assert source(pool, jitter=1.0).batch(0).support.shape == (EPISODES, WAY * SHOT, 1, 12, 12)
     with pytest.raises(GlyphError, match="1 face and 1 letter"):
         script_pool(faces=0)
+    with pytest.raises(GlyphError, match="from 1 to 6 faces at least, got fewest=7"):
+        script_pool(fewest=7)
+    many = script_pool("bundled", 12, fewest=6)
+    assert 0 < len(many.names) < len(script_pool("bundled", 12).names)
+    assert all(many.count(label) == 6 for label in range(len(many.names)))
 
 
 def test_from_omniglot_s_own_files(tmp_path: Path) -> None:

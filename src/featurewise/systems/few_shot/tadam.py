@@ -194,7 +194,7 @@ SYSTEM = System(
         "One perceptron of three layers, without skips, for all blocks instead of two for each.",
         "Equal steps for all arms, though the conditioned compute two passes; rate by validation.",
     ),
-    measures=prototypical.MEASURES | LEARNED,
+    measures={**prototypical.SYSTEM.measures, **LEARNED},
     band="small not run yet; its base had 87 % of the validation scripts after 200 steps, 1 run",
     draw=draw,
 )

@@ -68,7 +68,11 @@ class Stacked:
 
 
 def script_pool(
-    where: str | Path = "bundled", size: int = 28, faces: int = 6, letters: int = 30
+    where: str | Path = "bundled",
+    size: int = 28,
+    faces: int = 6,
+    letters: int = 30,
+    fewest: int = 2,
 ) -> Stacked:
     """The letters of the scripts that a place's typefaces draw, each in all of its faces.
 
@@ -77,22 +81,28 @@ def script_pool(
         size: height and width of a picture.
         faces: most of a script; more are thinned out evenly, as are letters.
         letters: most of a script.
+        fewest: faces of a script; those with fewer are left out. Episodes take 2, one to show and
+            one to ask about.
 
     Raises:
         TypefaceError: the place is missing.
-        GlyphError: a number below 1, or no script.
+        GlyphError: a number below 1, more faces at least than at most, or no script.
     """
     if faces < 1 or letters < 1:
         raise GlyphError(f"a script has 1 face and 1 letter at least, got {faces} and {letters}")
-    return _script_pool(where, size, faces, letters)
+    if not 1 <= fewest <= faces:
+        raise GlyphError(f"scripts have from 1 to {faces} faces at least, got fewest={fewest}")
+    return _script_pool(where, size, faces, letters, fewest)
 
 
 @lru_cache(maxsize=4)  # to look through all fonts of a system takes seconds
-def _script_pool(where: str | Path, size: int, faces: int, letters: int) -> Stacked:
+def _script_pool(where: str | Path, size: int, faces: int, letters: int, fewest: int) -> Stacked:
     names: list[str] = []
     groups: list[str] = []
     pictures: list[Tensor] = []
     for script in scripts(where).values():
+        if len(script.typefaces) < fewest:
+            continue
         chosen = "".join(_thinned(script.letters, letters))
         drawn = glyphs(_thinned(script.typefaces, faces), chosen, size).images
         pictures += [drawn[:, i, None] for i in range(len(chosen))]
@@ -168,8 +178,9 @@ class Episodes:
 class EpisodeSource:
     """Batches of episodes, by number.
 
-    A class's pictures of an episode differ from one another as long as it has enough of them;
-    with fewer, they come again, jittered anew.
+    No query picture of an episode is one of its support pictures. Otherwise a class's pictures
+    differ from one another as long as it has enough of them; with fewer, they come again, jittered
+    anew, those of the support and those of the queries each among themselves.
 
     Args:
         pool: the pictures.
@@ -188,8 +199,8 @@ class EpisodeSource:
         classes: as given; an auxiliary label is a position in it.
 
     Raises:
-        GlyphError: a number that is too small, too few classes, or too few pictures of a class
-            without jitter.
+        GlyphError: a number that is too small, too few classes, or too few pictures of a class:
+            two, or without jitter all that an episode takes.
     """
 
     def __init__(
@@ -230,7 +241,7 @@ class EpisodeSource:
             )
         if not self._groups:
             raise GlyphError(f"no group of the {len(self.classes)} classes has {self.way} of them")
-        wanted = 1 if self.jitter else self.shot + self.queries
+        wanted = 2 if self.jitter else self.shot + self.queries
         for label in self.classes:
             if self.pool.count(label) < wanted:
                 name, count = self.pool.names[label], self.pool.count(label)
@@ -265,10 +276,9 @@ class EpisodeSource:
         for label in (group[i] for i in order):
             count = self.pool.count(label)
             lots = torch.randperm(count, generator=chance).tolist()
-            rows = [lots[i % count] for i in range(self.shot + self.queries)]
-            pictures = [self.pool.picture(label, row) for row in rows]
-            support += pictures[: self.shot]
-            query += pictures[self.shot :]
+            shown, asked = lots[: min(self.shot, count - 1)], lots[min(self.shot, count - 1) :]
+            for taken, rows, times in ((support, shown, self.shot), (query, asked, self.queries)):
+                taken += [self.pool.picture(label, rows[i % len(rows)]) for i in range(times)]
         return support + query
 
     def _picture(self, label: int, chance: torch.Generator) -> Tensor:
