@@ -1,14 +1,21 @@
-"""What was found once is kept: read back the same, found anew when damaged or asked differently."""
+"""What was found once is kept, read back the same, found anew when damaged or asked differently.
+
+Files appear whole, and locks keep other processes out.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from featurewise.worlds.files import remembered
+from featurewise.worlds.files import alone, as_json, remembered, write_whole
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +76,107 @@ def test_without_a_cache_it_is_found_each_time(cache: Path) -> None:
     find = Finder([3])
     assert [remembered("things", 1, find) for _ in range(2)] == [[3], [3]]
     assert find.times == 2
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_whole(path, b"one")
+
+    def pieces() -> Iterator[bytes]:
+        yield b"tw"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, pieces())
+    assert path.read_bytes() == b"one"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_content_is_on_the_disk_before_the_file_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "a", []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(path, [b"one", b"two"])
+    assert synced == [(6, False)]
+    assert path.read_bytes() == b"onetwo"
+
+
+def test_of_two_processes_that_write_at_once_the_last_ones_content_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+
+    def pieces() -> Iterator[bytes]:
+        yield b"on"
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            write_whole(path, b"two")
+        assert path.read_bytes() == b"two"
+        yield b"e"
+
+    write_whole(path, pieces())
+    assert path.read_bytes() == b"one"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_json_holds_numbers_alone() -> None:
+    """NaN is not JSON: other programs would refuse the file."""
+    assert as_json({"a": [1, "é"]}).endswith(b"\n")
+    assert json.loads(as_json({"a": [1, "é"]})) == {"a": [1, "é"]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json({"a": float("nan")})
+
+
+# --- locks ----------------------------------------------------------------------------------------
+
+TRIES = """
+import fcntl, sys
+with open(sys.argv[1], "r+") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("waits")
+    else:
+        print("enters")
+"""
+HOLDS = """
+import fcntl, pathlib, sys, time
+with open(sys.argv[1], "w") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("holds", flush=True)
+    time.sleep(0.3)
+    pathlib.Path(sys.argv[2]).touch()
+"""
+
+
+def other(script: str, *words: Path) -> subprocess.Popen[str]:
+    """A process of its own, which knows the system's locks and nothing of this library."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_nobody_else_enters_until_we_leave(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    lock, said = tmp_path / "lock", []
+    with alone(lock):
+        said.append(other(TRIES, lock).communicate()[0].strip())
+    said.append(other(TRIES, lock).communicate()[0].strip())
+    assert said == ["waits", "enters"]
+
+
+def test_we_wait_until_the_other_has_left(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    lock, left = tmp_path / "lock", tmp_path / "left"
+    with other(HOLDS, lock, left) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "holds\n"
+        with alone(lock):
+            assert left.exists()
