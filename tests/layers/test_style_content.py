@@ -109,6 +109,13 @@ def test_blends_by_loops() -> None:
     torch.testing.assert_close(blended(parts, shown, counts, 0.3, towards)[0], expected)
 
 
+def test_without_a_ridge_a_blend_of_nothing_is_what_it_is_drawn_to() -> None:
+    towards = torch.tensor([0.2, 0.5, 0.1])
+    nothing = torch.zeros(2, L, P), torch.zeros(2, L)
+    found = blended(torch.rand(3, L, P), *nothing, 0.0, towards)
+    torch.testing.assert_close(found, towards.expand(2, 3))
+
+
 @pytest.mark.parametrize("kind", ["asymmetric", "symmetric", "additive", "nearest", "mean"])
 def test_of_nothing_shown_all_draw_the_mean_and_rows_stay_apart(kind: str) -> None:
     model: Asymmetric | Symmetric | Plain = Plain(kind, S, L, P)
@@ -176,3 +183,10 @@ def test_leading_vectors_are_those_of_the_largest_eigenvalues() -> None:
     gram = torch.diag(torch.tensor([1.0, 5.0, 3.0]))
     expected = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert torch.equal(leading(gram, torch.zeros(3, 2)), expected)
+
+
+def test_leading_vectors_have_positive_sums() -> None:
+    """Which of two opposite ones is found is no accident of the solver."""
+    root = torch.randn(20, 20)
+    found = leading(root @ root.T, torch.zeros(20, 12))
+    assert (found.sum(0) > 0).all()
