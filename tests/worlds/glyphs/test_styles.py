@@ -21,6 +21,12 @@ def test_a_batch_is_of_different_typefaces_whole() -> None:
     assert batch.shown.all()
     assert torch.equal(source.batch(0).letters, batch.letters)
     assert not torch.equal(source.batch(1).letters, batch.letters)
+    assert not torch.equal(StyleSource(SOME, 4, seed=4).batch(0).letters, batch.letters)
+
+
+def test_all_typefaces_may_be_dealt() -> None:
+    dealt = StyleSource(SOME, 6).batch(0).letters
+    torch.testing.assert_close(dealt.sum(0), styles(SOME).letters.sum(0))
 
 
 def test_every_third_letter_is_hidden() -> None:
@@ -42,6 +48,19 @@ def test_mixed_letters_are_of_typefaces_of_their_own() -> None:
     assert torch.equal(mixed.letters, styles(SOME, mixed=True).letters)
 
 
+def test_letters_are_mixed_each_by_lots_of_its_own() -> None:
+    """Else whole typefaces would change places, each still of one style."""
+    plain, mixed = styles(SOME).letters, styles(SOME, mixed=True).letters
+    dealt = [
+        tuple(
+            next(i for i in range(6) if torch.equal(plain[i, letter], face[letter]))
+            for face in mixed
+        )
+        for letter in (0, 1, 3, 4, 6, 7, 9)
+    ]
+    assert len(set(dealt)) > 3
+
+
 @pytest.mark.parametrize("faces", [0, 7])
 def test_more_typefaces_than_there_are(faces: int) -> None:
     with pytest.raises(GlyphError, match="there are 6 typefaces to deal"):
@@ -51,3 +70,4 @@ def test_more_typefaces_than_there_are(faces: int) -> None:
 def test_too_few_letters() -> None:
     with pytest.raises(GlyphError, match="every third letter is hidden"):
         styles(glyphs(SOME.faces, "01", 12))
+    assert styles(glyphs(SOME.faces, "012", 12)).shown[0].tolist() == [1, 1, 0]
