@@ -114,6 +114,11 @@ def test_what_is_fitted_may_be_the_parameters_themselves(tasks: Tasks) -> None:
         torch.testing.assert_close(net.backbone(tasks.query_x), network(tasks))
 
 
+def test_unless_told_the_loop_is_one_whole_step_through_which_the_outer_gradient_passes() -> None:
+    network = Weights(perceptron())
+    assert (network.steps, network.rate, network.second_order) == (1, 1.0, True)
+
+
 @pytest.mark.parametrize("kind", ["context", "weights"])
 def test_errors_by_name(tasks: Tasks, kind: str) -> None:
     network: Fitted = context() if kind == "context" else Weights(perceptron(), steps=2, rate=0.3)
@@ -152,4 +157,17 @@ def test_explained_is_one_of_a_linear_map_and_none_of_noise() -> None:
     noisy = truth + truth.std() * torch.randn(4000, 2, generator=random)
     assert 0.3 < explained(fitted, noisy) < 0.7
     # A constant context says nothing, and does not stop the fit.
+    assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05
+
+
+def test_explained_is_measured_on_other_tasks_than_it_is_found_on() -> None:
+    """As many numbers as tasks fit any noise, and explain none of it elsewhere."""
+    random = torch.Generator().manual_seed(0)
+    fitted, truth = (torch.randn(40, width, generator=random) for width in (20, 2))
+    assert explained(fitted, truth) < 0
+
+
+def test_explained_counts_no_difference_between_the_means_of_the_truth() -> None:
+    random = torch.Generator().manual_seed(0)
+    truth = torch.randn(4000, 2, generator=random) + torch.tensor([0.0, 100.0])
     assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05
