@@ -10,7 +10,7 @@ from torch import nn
 import featurewise as fw
 from featurewise.lab.diffusion import Denoiser, Noised, alphas
 from featurewise.layers.unet import DiffusionBlock
-from featurewise.systems.generation.diffusion import SYSTEM, UNTOLD
+from featurewise.systems.generation.diffusion import SYSTEM, UNTOLD, drawn
 
 TINY = SYSTEM.preset("tiny")
 
@@ -101,14 +101,25 @@ def test_a_weight_of_1_is_no_guidance_and_of_0_knows_no_digit() -> None:
     made, told = network("scale_shift"), batch()
     other = Noised(told.images, told.times, torch.tensor([9, 8, 7]), told.noise)
 
-    def drawn(asked: Noised, weight: float) -> torch.Tensor:
+    def made_of(asked: Noised, weight: float) -> torch.Tensor:
         with torch.no_grad():
             return made.draw(asked, torch.Generator().manual_seed(0), 3, weight)
 
-    assert torch.equal(drawn(told, 0.0), drawn(other, 0.0))
-    assert not torch.equal(drawn(told, 1.0), drawn(other, 1.0))
+    assert torch.equal(made_of(told, 0.0), made_of(other, 0.0))
+    assert not torch.equal(made_of(told, 1.0), made_of(other, 1.0))
     none = Noised(told.images, told.times, torch.full((3,), UNTOLD), told.noise)
-    torch.testing.assert_close(drawn(told, 0.0), drawn(none, 1.0))
+    torch.testing.assert_close(made_of(told, 0.0), made_of(none, 1.0))
+
+
+def test_who_learned_no_digit_is_asked_for_none() -> None:
+    """Its table of digits is as it was drawn at the start: what it draws must not depend on it."""
+    arm = SYSTEM.arm("unconditional")
+    made = network("unconditional").float()
+    trained = SYSTEM.stepper(made, TINY, arm)
+    before = [drawn(trained, TINY, arm, weight, 1) for weight in (0.0, 1.0, 4.0)]
+    assert all(torch.equal(each, before[0]) for each in before)
+    told = drawn(trained, TINY, SYSTEM.arm("scale_shift"), 1.0, 1)
+    assert not torch.equal(told, before[0])
 
 
 def test_controls_are_told_what_they_should_be() -> None:

@@ -112,7 +112,7 @@ def data(s: Pixelwise, arm: Arm, seed: int) -> Source[Pixels]:
 def drawn(trained: Generative, s: Pixelwise, arm: Arm, told: Tensor) -> Tensor:
     """Pictures, told these numbers below `TOLD`, or nothing."""
     hot, blank = F.one_hot(told, TOLD).float(), torch.zeros(len(told), 1, s.size, s.size)
-    asked = torch.ones_like(hot) if arm.name == "unconditional" else hot
+    asked = torch.full_like(hot, 1 / TOLD) if arm.name == "unconditional" else hot
     return trained.sample(Pixels(blank, asked, told < len(world.DIGITS))).cpu()
 
 
@@ -161,7 +161,7 @@ SYSTEM = System(
         "tiny": Pixelwise(
             steps=30, where="bundled", channels=6, layers=3, map=4, tested=64, asked=1, judging=20
         ),
-        "small": Pixelwise(steps=450),
+        "small": Pixelwise(steps=900),
         "paper": Pixelwise(steps=200_000, size=32, channels=128, layers=20, map=32, rate=1e-3),
     },
     arms=(

@@ -26,7 +26,7 @@ class Pixels:
     Attributes:
         images: (B, 1, S, S), ink 1 on paper 0.
         told: (B, L + 9), what is told of each, one-hot: the letter, or the place. Where nothing
-            is told, it is 1 throughout.
+            is told, an equal share of each.
         what: (B,), whether the letter is (or was to be) told.
     """
 
@@ -68,9 +68,11 @@ class PlacedSource:
         known = torch.where(what, found.letters, letters + place)
         dealt = torch.randperm(count, generator=chance)
         told = F.one_hot(known[dealt] if self.telling == "others" else known, letters + PLACES)
+        rows = told.float()
         if self.telling == "nothing":
-            told = torch.ones_like(told)
-        return Pixels((images > 0.5).float(), told.float(), what)
+            # As large a sum as one-hot rows have: what Adam moves by a step is then alike.
+            rows = torch.full_like(rows, 1 / rows.shape[1])
+        return Pixels((images > 0.5).float(), rows, what)
 
 
 def placed(images: Float[Tensor, "B 1 S S"], place: Int64[Tensor, "B"]) -> Float[Tensor, "B 1 S S"]:
