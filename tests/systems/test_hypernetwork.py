@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featurewise.core import LowRank
+from featurewise.lab.results import Proportion
 from featurewise.systems.mechanisms.hypernetwork import (
     OPERATIONS,
     SHARES,
@@ -16,8 +18,10 @@ from featurewise.systems.mechanisms.hypernetwork import (
     Shares,
     data,
     evaluate,
+    objective,
     stepper,
 )
+from featurewise.worlds.small.permuted import PermutedSource, every
 
 S = SYSTEM.preset("tiny")
 SMALL = SYSTEM.preset("small")
@@ -83,6 +87,48 @@ def test_the_hosts_share_nothing_and_see_their_own_column() -> None:
     logits[:, 1].sum().backward()
     for column, each in enumerate(network.hosts):
         assert all(bool(p.grad.any()) == (column == 1) for p in each.parameters())
+
+
+def test_each_host_learns_as_if_it_were_alone() -> None:
+    """The loss is the sum of theirs, so that the rate of each is that of the settings."""
+    network, batch = Shares(S, SYSTEM.arm("film")), data(S, SYSTEM.arm("film"), 0).batch(0)
+    alone = [
+        F.cross_entropy(each(batch.pixels[:, i], batch.task[:, i]), batch.labels[:, i])
+        for i, each in enumerate(network.hosts)
+    ]
+    torch.testing.assert_close(objective(network, batch)[0], sum(alone))
+
+
+def test_each_column_has_its_share_of_the_digits_and_the_control_another_permutation() -> None:
+    for arm in SYSTEM.arms:
+        wanted = PermutedSource(S.rows, (0.1, 0.3, 1.0), S.tasks, 5, wrong=arm.name == "shuffled")
+        assert data(S, arm, 5) == wanted
+
+
+def test_the_rate_falls_to_nothing_by_the_last_step() -> None:
+    schedule = stepper(host("none"), S, SYSTEM.arm("none")).learner.schedule
+    assert [schedule(step) for step in (0, S.steps // 2, S.steps)] == pytest.approx([1, 0.5, 0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["whole", "shuffled"])
+def test_accuracy_is_counted_on_test_digits_and_the_control_is_told_wrong(name: str) -> None:
+    torch.manual_seed(0)
+    arm = SYSTEM.arm(name)
+    network = Shares(S, arm)
+    for each in network.hosts:
+        each.net.generator.table.normal_(std=0.2)
+    measured = evaluate(stepper(network, S, arm), S, arm)
+    batch = every("test", tasks=S.tasks)
+    told = batch.task[:, 0]
+    if name == "shuffled":
+        told = torch.cat((told[-1:], told[:-1]))
+        assert (told != batch.task[:, 0]).all()
+    for share, each in zip(("10%", "30%", "100%"), network.hosts, strict=True):
+        right = each(batch.pixels[:, 0], told).argmax(1) == batch.labels[:, 0]
+        assert measured.by_type[share] == Proportion(int(right.sum()), 277 * S.tasks)
+    assert measured.accuracy == measured.by_type["100%"]
+    assert len({each.correct for each in measured.by_type.values()}) == 3
 
 
 def test_every_arm_but_one_is_conditioned_and_starts_as_the_plain_host() -> None:
