@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from featurewise.core import film
@@ -13,10 +14,13 @@ from featurewise.systems.mechanisms.bilinear import (
     Pupils,
     data,
     digits,
+    evaluate,
     falls,
     fewest,
     pupil,
+    stepper,
 )
+from featurewise.worlds.small.forms import CELLS, FormSource
 
 TINY: Forms = SYSTEM.preset("tiny")
 
@@ -59,6 +63,36 @@ def test_the_control_gets_the_z_of_another_row() -> None:
     assert torch.equal(plain.x, control.x)
     assert not torch.equal(plain.z, control.z)
     assert torch.equal(plain.z[:-1], control.z[1:])
+
+
+def test_all_settings_reach_the_data() -> None:
+    sizes = {"width": 4, "condition": 4, "few": 16, "batch_size": 16}
+    for arm in SYSTEM.arms:
+        wanted = FormSource(**sizes, noise=0.1, seed=3, shuffled=arm.name == "shuffled")
+        assert data(TINY, arm, 3) == wanted
+
+
+def test_film_starts_away_from_the_identity_as_the_others_do() -> None:
+    weight = pupil(SYSTEM.preset("small"), "film").get_submodule("generator.head").weight
+    assert float(weight.detach().std()) == pytest.approx(0.1, rel=0.15)
+
+
+@torch.no_grad()
+def test_errors_are_shares_of_the_variance_of_fresh_answers_without_noise() -> None:
+    arm = SYSTEM.arm("input")
+    network = Pupils(TINY, "input")
+    found = evaluate(stepper(network, TINY, arm), TINY, arm).values
+    fresh = FormSource(width=4, condition=4, few=1, batch_size=1, noise=0.0, seed=1_000_000)
+    rows = fresh.exact(TINY.rows)
+    for cell, name in enumerate(CELLS):
+        answers, y = network.pupils[name](rows.x[:, cell]), rows.y[:, cell]
+        squares, variances = 0.0, 0.0
+        for feature in range(TINY.width):
+            mean = float(y[:, feature].sum()) / TINY.rows
+            squares += float(((answers - y)[:, feature] ** 2).sum()) / TINY.rows
+            variances += float(((y[:, feature] - mean) ** 2).sum()) / (TINY.rows - 1)
+        assert found[name] == pytest.approx(squares / variances, rel=1e-4)
+    assert found["parameters"] == 4 * (4 * 4 + 4)
 
 
 def results(**measured: dict[str, float]) -> Results:
