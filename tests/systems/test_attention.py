@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from featurewise.systems.mechanisms.attention import SYSTEM, Looking, Network, data
-from featurewise.worlds.small.places import KINDS, Places
+from featurewise.systems.mechanisms.attention import (
+    SYSTEM,
+    Looking,
+    Network,
+    data,
+    evaluate,
+    stepper,
+)
+from featurewise.worlds.small.places import KINDS, Places, PlaceSource, lifts
 
 TINY: Looking = SYSTEM.preset("tiny")
 ARMS = [arm.name for arm in SYSTEM.arms]
@@ -84,6 +91,57 @@ def test_attention_answers_from_where_it_looks() -> None:
         )
         logits = made.answer(seen[None]).unflatten(1, (2, -1))[0, asked.task[row]]
         torch.testing.assert_close(logits, made(asked)[row])
+
+
+@torch.no_grad()
+def test_film_answers_from_the_largest_and_the_mean_of_all_places() -> None:
+    made, asked = network("film"), batch()
+    features = made.map(asked).flatten(2)
+    for row in range(4):
+        largest = [max(values) for values in features[row].tolist()]
+        mean = [sum(values) / len(values) for values in features[row].tolist()]
+        logits = made.answer(torch.tensor([largest + mean])).unflatten(1, (2, -1))
+        torch.testing.assert_close(logits[0, asked.task[row]], made(asked)[row])
+
+
+@torch.no_grad()
+def test_film_looks_where_its_features_are_largest() -> None:
+    made, asked = network("film"), batch()
+    looked, features = made.look(asked), made.map(asked).flatten(2)
+    for row in range(4):
+        counts = [0] * TINY.side**2
+        for values in features[row].tolist():
+            if max(values) > min(values):
+                counts[values.index(max(values))] += 1
+        torch.testing.assert_close(looked[row], torch.tensor(counts) / sum(counts))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["film", "attention", "condition", "shuffled"])
+def test_what_is_measured_is_counted_question_by_question(name: str) -> None:
+    """On questions that no run is trained on; the control's have the cue of another."""
+    made, arm = network(name), SYSTEM.arm(name)
+    measured = evaluate(stepper(made, TINY, arm), TINY, arm)
+    source = PlaceSource(
+        side=3, symbols=4, batch_size=64, seed=1_000_000, shuffled=name == "shuffled"
+    )
+    asked = source.batch(0)
+    right = dict.fromkeys(KINDS, 0)
+    for logits, kind, answer in zip(made(asked), asked.task, asked.answers, strict=True):
+        right[KINDS[kind]] += int(logits.argmax() == answer)
+    assert {kind: each.correct for kind, each in measured.by_type.items()} == right
+    assert measured.accuracy is not None
+    assert (measured.accuracy.correct, measured.accuracy.total) == (sum(right.values()), 64)
+    expected = lifts(made.look(asked), asked) if name != "condition" else {}
+    found = dict(measured.values)
+    exponent = found.pop("exponent", None)
+    assert found == expected
+    if name == "film":
+        assert exponent == pytest.approx(1.0, abs=0.1)
+    elif name == "attention":
+        assert exponent is not None and exponent > 1.5
+    else:
+        assert exponent is None
 
 
 def test_the_control_gets_cues_of_the_same_kind() -> None:
