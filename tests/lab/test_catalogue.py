@@ -31,7 +31,12 @@ def made_up(name="alpha", score="accuracy"):
         stepper=nothing,
         data=nothing,
         evaluate=nothing,
-        claims=(above("one", "other", 20), at_least("one", 0.99), above("other", "none", 1)),
+        claims=(
+            above("one", "other", 20),
+            at_least("one", 0.99),
+            above("other", "none", 1),
+            at_least("one", 0.9),
+        ),
         measures={"accuracy": "of 100 questions", "loss": "in nats"},
         departures=(),
         band="",
@@ -82,13 +87,14 @@ def test_the_page_says_it_all(published):
         "[Nobody 2020: Sums](https://example.org), eq. 1.",
         "\n`accuracy`: of 100 questions.\n",
         "| `one` is at least 20 points above `other`. | ✓ held | 30 [30, 30] |",
+        "| `accuracy` of `one` is at least 0.9. | ✓ held, not clearly | 0.91 [0.8852, 0.9348] |",
         "| `accuracy` of `one` is at least 0.99. | ✗ failed | 0.91 [0.8852, 0.9348] |",
         "| `other` is at least 1 points above `none`. | – not tested | – |",
         "Preset `small`: 2 arms, seeds 0, 1, 2; 6 minutes for 6 trials on A Fine One, 1 of 4 core",
         "**Partial**: 1 of 2 arms, 1 of 3 seeds; missing: one with seed 1, 2; other.",
-        "| [alpha](cards/alpha.md) | sea shells | 1 | 1 | 1 | `small`, 6 minutes |",
-        "| [beta](cards/beta.md) | sea shells |  | 1 | 2 | `small`, partial, 60 seconds |",
-        "| [gamma](cards/gamma.md) | sea shells |  |  | 3 | never run |",
+        "| [alpha](cards/alpha.md) | sea shells | 2 | 1 | 1 | `small`, 6 minutes |",
+        "| [beta](cards/beta.md) | sea shells | 1 | 1 | 2 | `small`, partial, 60 seconds |",
+        "| [gamma](cards/gamma.md) | sea shells |  |  | 4 | never run |",
     ):
         assert expected in page, expected
     alpha, beta, gamma = page.split("\n### ")[1:]

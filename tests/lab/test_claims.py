@@ -60,7 +60,43 @@ def test_nothing_is_decided_without_a_shared_seed():
     found = Results("toy", "small", (*found.trials, apart))
     assert claims.above("a", "b", 1).check(found) is None
     with pytest.raises(LabError, match="different seeds"):
-        claims.paired(found, "a", "b", "accuracy", lambda a, b: a - b)
+        claims.pairs(found, "a", "b", "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("claim", "clear"),
+    [
+        (claims.above("a", "b", 5), True),  # 10 points, 7.5 to 12.5
+        (claims.above("a", "b", 9.9), False),
+        (claims.above("a", "b", 20), True),
+        (claims.within("a", "b", 15), True),
+        (claims.within("a", "b", 10.1), False),
+        (claims.within("a", "b", 5), True),
+        (claims.within("b", "a", 5), True),
+        (claims.at_least("a", 0.7), False),
+        (claims.at_most("a", 0.1), True),
+    ],
+    ids=lambda each: getattr(each, "sentence", None),
+)
+def test_a_claim_is_clear_where_its_interval_does_not_reach_across(claim, clear):
+    found = results(a=[(90, 1), (70, 1), (51, 1)], b=[(80, 1), (61, 1), (40, 1)])
+    verdict = claim.check(found)
+    assert verdict.clear is clear
+    assert claim.check(results(a=[(90, 1)], b=[(80, 1)])).clear is None
+
+
+def test_ratios_are_averaged_as_logarithms():
+    """So that one arm over the other is the inverse of the other over the one."""
+    found = results(a=[(1, 0.02), (1, 0.9), (1, 3.0)], b=[(1, 1.0), (1, 1.0), (1, 2.0)])
+    one, other = (claims.lower(*arms, 1, "loss").check(found) for arms in ("ab", "ba"))
+    mean = (0.02 * 0.9 * 1.5) ** (1 / 3)
+    assert (one.value, other.value) == pytest.approx((mean, 1 / mean))
+    assert (one.interval.low, one.interval.high) == pytest.approx(
+        (1 / other.interval.high, 1 / other.interval.low)
+    )
+    assert one.interval.low > 0
+    none = results(a=[(1, 0.0), (1, 1.0)], b=[(1, 2.0), (1, 2.0)])
+    assert claims.lower("a", "b", 0.3, "loss").check(none).value == pytest.approx(0.25)
 
 
 def test_sentences_say_which_way():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,12 @@ from featurewise.lab.results import Interval, Proportion, Results, Trial, over_s
 
 SEEDS = 3
 """How many a published figure is of, at least."""
+
+UNCLEAR = (
+    "A claim is decided by the mean over training seeds, on one test set; not clearly, where the "
+    "95 % interval over these seeds reaches across the bound."
+)
+"""What a reader of verdicts has to know."""
 
 Sheets: TypeAlias = Mapping[str, Mapping[str, str]]
 """Preset -> arm -> picture of what it does, as an address seen from the card."""
@@ -133,17 +139,23 @@ def to_markdown(
             ],
         ),
         f"Expected: {card['band']}",
+        *(
+            [f"The paper reports, on other data, not comparable: {card['paper']['reports']}"]
+            if card["paper"]["reports"]
+            else []
+        ),
         "## Arms",
         table(("arm", "what it does"), _coded(card["arms"])),
         "## Claims",
         table(
             ("claim", "preset", "verdict", "measured"),
             [
-                (claim["sentence"], v["preset"] or "–", v["verdict"], plain(v))
+                (claim["sentence"], v["preset"] or "–", v["verdict"] + unclear(v), plain(v))
                 for claim in card["claims"]
                 for v in claim["verdicts"]
             ],
         ),
+        UNCLEAR,
         *(
             ["### What is measured", table(("measure", "what it is"), _coded(card["measures"]))]
             if card["measures"]
@@ -165,6 +177,11 @@ def to_markdown(
 def _coded(said: Mapping[str, str]) -> list[tuple[str, str]]:
     """Names as claims write them, and what is said of them."""
     return [(f"`{name}`", what) for name, what in said.items()]
+
+
+def unclear(verdict: Mapping[str, Any]) -> str:
+    """What is added to the word of a verdict whose interval reaches across the bound."""
+    return ", not clearly" if verdict["clear"] is False else ""
 
 
 def takes(results: Mapping[str, Any]) -> str:
@@ -248,7 +265,8 @@ def _verdict(preset: str | None, verdict: Verdict | None) -> dict[str, Any]:
     if verdict is not None:
         interval = verdict.interval or Interval(verdict.value, math.nan, math.nan)
         interval = dataclasses.replace(interval, value=verdict.value)
-    return {"preset": preset, "verdict": word, **_interval(interval)}
+    clear = None if verdict is None else verdict.clear
+    return {"preset": preset, "verdict": word, "clear": clear, **_interval(interval)}
 
 
 def _results(
@@ -292,6 +310,8 @@ def _accuracy(proportions: Sequence[Proportion]) -> dict[str, Any]:
     if len(proportions) == 1:
         return {**_interval(proportions[0].interval), "over": "questions"}
     spread = over_seeds([each.value for each in proportions])
+    if math.isfinite(spread.low):  # Student's t knows no ends
+        spread = Interval(spread.value, max(0.0, spread.low), min(1.0, spread.high))
     return {**_interval(spread), "over": "seeds"}
 
 
@@ -325,8 +345,8 @@ def _results_sections(results: Mapping[str, Any], score: str) -> list[str]:
         "seeds (Student's t) where there are several, else over questions (Wilson).",
         table(("arm", score, "seeds", "parameters", "steps", "seconds"), rows),
         *([] if score == "accuracy" else _accuracies(arms)),
-        *_details("By type", "type", arms, "by_type", _percent),
-        *_details("Other measurements", "measurement", arms, "values", plain),
+        *_details("By type", "type", arms, "by_type", _percent, {score}),
+        *_details("Other measurements", "measure", arms, "values", plain, {score, "parameters"}),
         *(["#### What the arms do"] if results["sheets"] else []),
         *(
             f"**{arm}**\n\n![Picture of what arm {arm} does]({picture})"
@@ -343,9 +363,11 @@ def _accuracies(arms: Mapping[str, Any]) -> list[str]:
     return [table(("", *arms), [("accuracy", *(_percent(a["accuracy"]) for a in arms.values()))])]
 
 
-def _details(title: str, head: str, arms: Mapping[str, Any], part: str, show: Any) -> list[str]:
-    """A table with a row for each name and a column for each arm; nothing without names."""
-    names = dict.fromkeys(name for arm in arms.values() for name in arm[part])
+def _details(
+    title: str, head: str, arms: Mapping[str, Any], part: str, show: Any, shown: Container[str]
+) -> list[str]:
+    """A table of what is not shown yet, a row for each name and a column for each arm."""
+    names = dict.fromkeys(name for arm in arms.values() for name in arm[part] if name not in shown)
     rows = [(name, *(show(arm[part].get(name)) for arm in arms.values())) for name in names]
     return [f"#### {title}", table((head, *arms), rows)] if rows else []
 

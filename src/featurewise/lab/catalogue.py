@@ -30,11 +30,13 @@ LIMIT = 40_000
 PAGE = "catalogue.md"
 _SOURCE = "Source"
 _MARKS = {"held": "✓ held", "failed": "✗ failed", "not tested": "– not tested"}
-_INTRO = """# Catalogue
+_INTRO = (
+    """# Catalogue
 
-Every system, what it claims and what came of it. A claim is decided by code, from all seeds that
-were trained; one that failed stays on the page: it is a finding. Values stand with their 95 %
-intervals over seeds."""
+Every system, what it claims and what came of it. One that failed stays on the page: it is a
+finding. Values stand with their 95 % intervals over seeds. """
+    + card.UNCLEAR
+)
 
 
 @dataclass(frozen=True)
@@ -374,7 +376,11 @@ def _section(entry: Entry) -> str:
         card.table(
             ("claim", "verdict", "measured"),
             [
-                (claim["sentence"], _MARKS[verdict["verdict"]], card.plain(verdict))
+                (
+                    claim["sentence"],
+                    _MARKS[verdict["verdict"]] + card.unclear(verdict),
+                    card.plain(verdict),
+                )
                 for claim in facts["claims"]
                 for verdict in claim["verdicts"]
             ],

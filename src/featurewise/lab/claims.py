@@ -7,7 +7,6 @@ the interval of the difference (or ratio) over the seeds that both were trained 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from featurewise.lab.errors import LabError
 from featurewise.lab.record import Claim, Verdict
@@ -25,8 +24,8 @@ def above(one: str, other: str, points: float | int, name: str = "accuracy") -> 
     """
 
     def judge(results: Results) -> Verdict:
-        gap = paired(results, one, other, name, lambda a, b: 100 * (a - b))
-        return Verdict(gap.value >= points, gap.value, gap)
+        gap = over_seeds([100 * (a - b) for a, b in pairs(results, one, other, name)])
+        return Verdict.between(gap, low=points)
 
     where = "" if name == "accuracy" else f" in `{name}`"
     wanted = f"at least {points:g} points above"
@@ -39,8 +38,8 @@ def within(one: str, other: str, points: float | int, name: str = "accuracy") ->
     """A proportion of one arm is within so many points of that of another; see `above`."""
 
     def judge(results: Results) -> Verdict:
-        gap = paired(results, one, other, name, lambda a, b: 100 * (a - b))
-        return Verdict(abs(gap.value) <= points, gap.value, gap)
+        gap = over_seeds([100 * (a - b) for a, b in pairs(results, one, other, name)])
+        return Verdict.between(gap, low=-points, high=points)
 
     where = "" if name == "accuracy" else f" in `{name}`"
     return Claim(f"`{one}` is within {points:g} points of `{other}`{where}.", judge)
@@ -48,6 +47,9 @@ def within(one: str, other: str, points: float | int, name: str = "accuracy") ->
 
 def lower(one: str, other: str, factor: float | int, name: str) -> Claim:
     """A positive number of one arm is at most so many times that of another.
+
+    Ratios of seeds are averaged as logarithms are, so that it does not matter which arm is below
+    the line; where a number is 0, as they are.
 
     Args:
         one: name of an arm.
@@ -57,8 +59,13 @@ def lower(one: str, other: str, factor: float | int, name: str) -> Claim:
     """
 
     def judge(results: Results) -> Verdict:
-        ratio = paired(results, one, other, name, lambda a, b: a / b if b else math.nan)
-        return Verdict(ratio.value <= factor, ratio.value, ratio)
+        ratios = [a / b if b else math.nan for a, b in pairs(results, one, other, name)]
+        if any(ratio <= 0 for ratio in ratios):
+            return Verdict.between(over_seeds(ratios), high=factor)
+        found = over_seeds([math.log(ratio) for ratio in ratios])
+        ends = found if math.isfinite(found.low) else Interval(found.value, math.nan, math.nan)
+        ratio = Interval(*map(math.exp, (found.value, ends.low, ends.high)))
+        return Verdict.between(ratio, high=factor)
 
     return Claim(f"`{name}` of `{one}` is at most {factor:g} times that of `{other}`.", judge)
 
@@ -68,7 +75,7 @@ def at_least(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
 
     def judge(results: Results) -> Verdict:
         found = results.mean(arm, name)
-        return Verdict(found.value >= bound, found.value, found)
+        return Verdict.between(found, low=bound)
 
     return Claim(f"`{name}` of `{arm}` is at least {bound:g}.", judge)
 
@@ -78,15 +85,13 @@ def at_most(arm: str, bound: float | int, name: str = "accuracy") -> Claim:
 
     def judge(results: Results) -> Verdict:
         found = results.mean(arm, name)
-        return Verdict(found.value <= bound, found.value, found)
+        return Verdict.between(found, high=bound)
 
     return Claim(f"`{name}` of `{arm}` is at most {bound:g}.", judge)
 
 
-def paired(
-    results: Results, one: str, other: str, name: str, compare: Callable[[float, float], float]
-) -> Interval:
-    """Two arms compared seed by seed, over the seeds that both have.
+def pairs(results: Results, one: str, other: str, name: str) -> list[tuple[float, float]]:
+    """A number of two arms, seed by seed, over the seeds that both have.
 
     Raises:
         LabError: an arm was not tried, or they share no seed.
@@ -98,4 +103,4 @@ def paired(
     seeds = found[0].keys() & found[1].keys()
     if not seeds:
         raise LabError(f"{results.system}: {one} and {other} were tried with different seeds")
-    return over_seeds([compare(found[0][seed], found[1][seed]) for seed in sorted(seeds)])
+    return [(found[0][seed], found[1][seed]) for seed in sorted(seeds)]

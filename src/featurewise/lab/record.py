@@ -78,11 +78,13 @@ class Paper:
         citation: authors, year, title, venue.
         url: of the paper.
         where: the equation or figure that the system file reads like.
+        reports: its own figures; they are of other data, and not to be compared with ours.
     """
 
     citation: str
     url: str
     where: str
+    reports: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,23 @@ class Verdict:
         held: whether the measured value bears it out.
         value: the measured value.
         interval: of the value, over seeds; None where it has none.
+        clear: whether all of the interval bears it out, or none of it; None where that is not
+            known. A claim is decided by its value alone, and says whether it is clear.
     """
 
     held: bool
     value: float
     interval: Interval | None = None
+    clear: bool | None = None
+
+    @classmethod
+    def between(cls, found: Interval, low: float = -math.inf, high: float = math.inf) -> Verdict:
+        """Held where the value lies within these bounds, which belong to them."""
+        inside = low <= found.low and found.high <= high
+        outside = found.high < low or found.low > high
+        known = math.isfinite(found.low) and math.isfinite(found.high)
+        held = low <= found.value <= high
+        return cls(held, found.value, found, inside or outside if known else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,8 @@ def train(
             evaluate(stepper)
     networks = stepper.networks.values()
     size = sum(p.numel() for each in networks for p in each.parameters() if p.requires_grad)
+    if not size:  # solved for: all that the solution is written to
+        size = sum(v.numel() for each in networks for v in each.state_dict().values())
     trial = Trial(arm.name, run.seed, fitted.step, fitted.seconds, size, measured[-1])
     if distributed.rank() == 0:
         with storage_errors(folder, REMEDY):

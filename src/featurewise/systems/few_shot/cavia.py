@@ -146,13 +146,14 @@ SYSTEM = System(
         "Meta-Learning. ICML",
         "https://arxiv.org/abs/1810.03642",
         "eq. 3-5, algorithm 1, section 5.1",
+        "miniImageNet, 1 shot: 51.8 % at 512 filters, MAML 48.1 %",
     ),
     world="Sine waves of random amplitude and phase, drawn by this library.",
     licence="made by the library, Apache-2.0",
     presets={
         "tiny": Waves(steps=40, wide=48, tasks=10, held_out=40, learning_rate=1e-2),
         "small": Waves(steps=2500),
-        "paper": Waves(steps=70_000, learning_rate=1e-3),
+        "paper": Waves(steps=50_000, learning_rate=1e-3),
     },
     arms=(
         Arm("cavia", "the system: the inner step is on a context of 5"),
@@ -184,7 +185,7 @@ SYSTEM = System(
         at_least("embedding", 0.9, "plane"),
     ),
     departures=(
-        "2,500 steps of Adam at 0.003 along a cosine instead of 70,000 at 0.001; the gradient is "
+        "2,500 steps of Adam at 0.003 along a cosine instead of 50,000 at 0.001; the gradient is "
         "clipped to a norm of 10 in all arms.",
         "Inner rates were chosen with one seed on waves other than the measured ones, among four "
         "for the context (0.1 to 3, which differ little) and for film, three for maml; embedding, "
@@ -194,6 +195,6 @@ SYSTEM = System(
         "The arm film is not in the paper's section on waves.",
     ),
     measures=ERRORS
-    | {"plane": "R² of the wave's amplitude and phase, read linearly off the context"},
+    | {"plane": "R² of A cos(p) and A sin(p), amplitude and phase, read linearly off φ"},
     band="an error of 0.2 to 0.3 after one step, where without one it is 2.9",
 )

@@ -158,6 +158,7 @@ SYSTEM = System(
         citation="Snell, Swersky, Zemel 2017: Prototypical Networks for Few-shot Learning. NeurIPS",
         url="https://arxiv.org/abs/1703.05175",
         where="equations 1 and 2, figure 1",
+        reports="miniImageNet, 5 shots: 68.2 %",
     ),
     world="Letters of scripts with two typefaces at least; no test script is trained on.",
     licence="typefaces of Debian's font packages, mostly OFL and Apache-2.0; nothing is shipped",

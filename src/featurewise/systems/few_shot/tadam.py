@@ -119,9 +119,9 @@ def stepper(network: nn.Module, s: Adaptive, arm: Arm) -> Episodic:
     groups = parameter_groups(network, s.weight_decay, multiplier_weight_decay=penalty)
     optimizer = torch.optim.SGD(groups, lr=s.learning_rate, momentum=0.9)
     second = Auxiliary(naming, lambda step: 0.9 ** (20 * step // s.steps))
-    options: Any = {"auxiliary": None if arm.name in ALONE else second}
-    options["schedule"] = cosine(s.steps, floor=0.01)
-    return Episodic(network, prototypical.objective, optimizer, **options)
+    how: Any = {"auxiliary": None if arm.name in ALONE else second}
+    how["schedule"] = cosine(s.steps, floor=0.01)
+    return Episodic(network, prototypical.objective, optimizer, **how)
 
 
 def evaluate(stepper: Episodic, s: Adaptive, arm: Arm, part: str = "test") -> Measurement:
@@ -165,6 +165,7 @@ SYSTEM = System(
         citation="Oreshkin, Rodríguez, Lacoste 2018: TADAM: Task dependent adaptive metric",
         url="https://arxiv.org/abs/1805.10123",
         where="section 3 and its figure of the network",
+        reports="miniImageNet, 1 and 5 shots: 58.5 and 76.7 %, its base 56.5 and 74.2 %",
     ),
     world=prototypical.SYSTEM.world,
     licence=prototypical.SYSTEM.licence,
@@ -174,9 +175,10 @@ SYSTEM = System(
         Arm("base", "neither: prototypical networks with a scaled metric"),
         Arm("conditioned", "conditioning alone"),
         Arm("auxiliary", "co-training alone"),
-        Arm("free", "the system without a penalty on γ0 and β0"),
-        Arm("light", "the system with a penalty of 0.001"),
-        Arm("heavy", "the system with a penalty of 0.1"),
+        *(
+            Arm(name, f"the system, a penalty of {p:g} on γ0 and β0")
+            for name, p in PENALTIES.items()
+        ),
         Arm("shuffled", "control: the system, told the task of another episode"),
     ),
     build=build,
@@ -192,7 +194,7 @@ SYSTEM = System(
     departures=(
         "Four blocks of 16 channels and letters of 20 x 20 pixels instead of ResNet-12 and photos.",
         "One perceptron of three layers, without skips, for all blocks instead of two for each.",
-        "Equal steps for all arms, though the conditioned compute two passes; rate by validation.",
+        "Equal steps, though the conditioned have 1.8 times the weights and pass twice.",
     ),
     measures={**prototypical.SYSTEM.measures, **LEARNED},
     band="small not run yet; its base had 87 % of the validation scripts after 200 steps, 1 run",

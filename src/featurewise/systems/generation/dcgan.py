@@ -3,7 +3,7 @@
 A generator draws a letter from noise and the letter's label; a discriminator, told the label too,
 tells its pictures from those of typefaces. Both have the label, one-hot, concatenated to the input
 of every layer. In a linear layer that is a bias that depends on the label (Dumoulin et al. 2018),
-so arm ``bias`` shifts the output of every layer instead, for k² times fewer weights.
+so arm ``bias`` shifts every output instead, in convolutions for k² times fewer weights.
 
     featurewise run dcgan --arms all --seeds 3
 """
@@ -188,6 +188,8 @@ SYSTEM = System(
         "Letters of typefaces, not MNIST; 1,000 steps of 64 pictures, channels 32 and 64, linear "
         "layers of 256 and z of 64 where the paper has 64 and 128, 1,024 and 100.",
         "Transposed convolutions are convolutions to four times the channels, shuffled (kernel 6).",
+        "Shifts of arm bias start at zero and move by one weight, those of concat start at random "
+        "and move by k² taps: the arms differ in how fast Adam moves them, too.",
         "Adam at 5e-4 instead of 2e-4, without weight decay, and torch's own initial weights; "
         "the average of the generator's weights (0.99) is what draws.",
     ),

@@ -142,7 +142,7 @@ def gain(one: str, other: str, points: float) -> Claim:
     def judge(results: Results) -> Verdict:
         trials = [trial.measured.number for trial in results.of("scale_shift")]
         found = over_seeds([100 * (number(one) - number(other)) for number in trials])
-        return Verdict(found.value >= points, found.value, found)
+        return Verdict.between(found, low=points)
 
     return Claim(
         f"`scale_shift` is read {points:g} points better at `{one}` than `{other}`.", judge

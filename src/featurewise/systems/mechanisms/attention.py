@@ -185,14 +185,15 @@ SYSTEM = System(
         "The sources name no experiment; world, sizes and training are the library's.",
         "What is shown of places is about two blocks: in one run FiLM with 4 blocks, 1.7 times the "
         "parameters and 4,000 steps answered all questions of both kinds.",
-        "Cost is counted in operations, so that it repeats; times: benchmarks/length.py.",
+        "Cost is counted in operations, of n queries on n places; here is one query, and both are "
+        "linear in places. Times: benchmarks/length.py.",
     ),
     measures={
         "place": "accuracy: which symbol lies at the place of the cue",
         "feature": "accuracy: how many places show the symbol of the cue",
         "lift_place": "times as often as by chance it looks at the place that is asked about",
         "lift_feature": "times as often as by chance it looks at places that show the symbol",
-        "exponent": "of the growth of operations with the number of places",
+        "exponent": "of operations ~ n ** exponent, where a sequence of n conditions one of n",
     },
     band="attention close to 100 % on places, FiLM on features; both together on both",
 )

@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Operation] = {
     "film": fw.Affine(),
     "bias": fw.Shift(),
     "film_wide": fw.Affine(),
-    "shuffled": DeltaWeight(),
+    "shuffled": fw.Affine(),
 }
 
 
@@ -159,7 +159,7 @@ SYSTEM = System(
         Arm("bias", "β: C numbers"),
         Arm("film_wide", "γ and β in a host of as many weights in all as the arm whole"),
         Arm("none", "reads the digit alone"),
-        Arm("shuffled", "control: a whole kernel, by the permutation of another digit"),
+        Arm("shuffled", "control: γ and β, by the permutation of another digit"),
     ),
     build=Shares,
     stepper=stepper,
@@ -182,7 +182,7 @@ SYSTEM = System(
         "arm starts from the same host.",
         "Learning rate and steps are the same for all arms; the rate and the number of "
         "permutations were chosen by one seed of four arms on validation digits (8, 32 or 128 "
-        "permutations: of 8, an arm that is told nothing reads 95 %); the claims are older.",
+        "permutations: of 8, an arm that is told nothing reads 95 %). The claims are older.",
     ),
     measures={
         "10%": "accuracy of the host taught with this share of the digits",

@@ -185,7 +185,7 @@ SYSTEM = System(
         "its reader is `featurewise.worlds.small.vowels`.",
     ),
     measures={
-        "read": "the judge reads the hidden letters as drawn",
+        "read": "the judge reads hidden letters as drawn (legible, not alike: means read best)",
         "told": "letters of a new typeface told without a label",
         "error": "root mean square of hidden letters, ink in 0 to 1",
     },

@@ -6,7 +6,7 @@ Permuted digits are how conditioning by task is tried in continual learning (von
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -74,7 +74,8 @@ class PermutedSource:
         counts = (torch.tensor(self.shares, dtype=torch.float64) * len(order)).long()
         chosen = order[(torch.rand(size, generator=random, dtype=torch.float64) * counts).long()]
         task = torch.randint(self.tasks, size, generator=random)
-        return _permuted("train", chosen, task, self.tasks, self.wrong)
+        found = _permuted("train", chosen, task, self.tasks)
+        return replace(found, task=task.roll(1, 0)) if self.wrong else found
 
 
 def every(split: str, columns: int = 1, tasks: int = 8, wrong: bool = False) -> Permuted:
@@ -84,12 +85,16 @@ def every(split: str, columns: int = 1, tasks: int = 8, wrong: bool = False) -> 
         split: ``train``, ``validation`` or ``test``.
         columns: how many.
         tasks: how many permutations there are.
-        wrong: tell every digit another permutation than its own.
+        wrong: tell every digit another permutation than its own, by lot.
     """
     count = len(digits(split).labels)
     pairs = torch.cartesian_prod(torch.arange(count), torch.arange(tasks))
     chosen, task = pairs.mT[..., None].expand(-1, -1, columns)
-    return _permuted(split, chosen, task, tasks, wrong)
+    found = _permuted(split, chosen, task, tasks)
+    if not wrong or tasks == 1:
+        return found
+    others = 1 + torch.randint(tasks - 1, (len(task), 1), generator=generator(0))
+    return replace(found, task=(task + others) % tasks)
 
 
 @cache
@@ -98,8 +103,8 @@ def permutations(tasks: int) -> Int64[Tensor, "Z 64"]:
     return torch.stack([torch.randperm(PIXELS, generator=generator(0, z)) for z in range(tasks)])
 
 
-def _permuted(split: str, chosen: Tensor, task: Tensor, tasks: int, wrong: bool) -> Permuted:
+def _permuted(split: str, chosen: Tensor, task: Tensor, tasks: int) -> Permuted:
     """Digits ``chosen (B, H)`` in the order of their ``task (B, H)``."""
     known = digits(split)
     pixels = known.images.flatten(1)[chosen].gather(2, permutations(tasks)[task])
-    return Permuted(pixels, task.roll(1, 0) if wrong else task, known.labels[chosen])
+    return Permuted(pixels, task, known.labels[chosen])

@@ -78,6 +78,7 @@ SYSTEM = System(
         ),
         url="https://arxiv.org/abs/1709.07871",
         where="eq. 2, figures 2 and 3",
+        reports="CLEVR: 97.7 %",
     ),
     world="Scenes, pictures and questions of the built-in CLEVR world, drawn by this library.",
     licence="made by the library, Apache-2.0",
