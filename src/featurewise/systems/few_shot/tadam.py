@@ -148,14 +148,6 @@ def draw(stepper: Episodic, s: Adaptive, arm: Arm) -> Image:
     return prototypical.show(stepper, data(s, arm, 20_000, "test").batch(0))
 
 
-PRESETS = {
-    "tiny": Adaptive(
-        steps=30, fonts="bundled", size=16, faces=2, letters=8, channels=8, test_episodes=8
-    ),
-    "small": Adaptive(steps=2000),
-    "paper": Adaptive(steps=30_000, size=28, letters=100, channels=64, episodes=2),
-}
-
 SYSTEM = System(
     name="tadam",
     title="TADAM: a metric that adapts to its task",
@@ -169,7 +161,13 @@ SYSTEM = System(
     ),
     world=prototypical.SYSTEM.world,
     licence=prototypical.SYSTEM.licence,
-    presets=PRESETS,
+    presets={
+        "tiny": Adaptive(
+            steps=30, fonts="bundled", size=16, faces=2, letters=8, channels=8, test_episodes=8
+        ),
+        "small": Adaptive(steps=2000),
+        "paper": Adaptive(steps=30_000, size=28, letters=100, channels=64, episodes=2),
+    },
     arms=(
         Arm("tadam", "the system: conditioning and co-training"),
         Arm("base", "neither: prototypical networks with a scaled metric"),
