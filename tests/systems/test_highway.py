@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from featurewise.analysis import dependence
 from featurewise.lab.randomness import seed_everything
+from featurewise.lab.results import Proportion
 from featurewise.systems.mechanisms.highway import SYSTEM, Deep, HighwayLayer, lesions
-from featurewise.worlds.small import Digits, DigitSource
+from featurewise.worlds.small import Digits, DigitSource, digits
 
 TINY, SMALL = SYSTEM.preset("tiny"), SYSTEM.preset("small")
 BATCH = DigitSource(0, 12, "test").batch(0)
@@ -151,6 +153,55 @@ def test_what_is_measured_of_a_trained_network() -> None:
     assert measured.values["blind cost"] == 0.0
     assert measured.values["training loss"] == pytest.approx(math.log(10), abs=0.5)
     assert 0 <= measured.values["spared layers"] <= 1
+
+
+@torch.no_grad()
+def test_what_is_measured_of_gates_that_read_their_input() -> None:
+    arm, network = SYSTEM.arm("highway_30"), deep("highway_30").float().eval()
+    measured = SYSTEM.evaluate(SYSTEM.stepper(network, TINY, arm), TINY, arm)
+    seen, test = digits("train"), digits("test")
+
+    def told(**how: int) -> int:
+        return int((network(test, **how).argmax(1) == test.labels).sum())
+
+    points = [100 * (told() - told(lesion=place)) / 277 for place in range(len(network.layers))]
+    chances = network(seen).log_softmax(1)[torch.arange(len(seen.labels)), seen.labels]
+    share = dependence(torch.cat(list(network.gates(test)), 1), test.labels)
+    spared = [cost for cost in points if cost < 1]
+    assert 0 < len(spared) < len(points)
+    assert measured.accuracy == Proportion(told(), 277)
+    assert measured.values == pytest.approx(
+        {
+            "training loss": -float(chances.mean()),
+            "spared layers": len(spared) / len(points),
+            "blind cost": 100 * (told() - told(blind=True)) / 277,
+            "over inputs": share.over_samples,
+            "over classes": share.over_classes,
+        },
+        rel=1e-5,
+    )
+    assert measured.values["blind cost"] != 0
+    assert share.over_samples != pytest.approx(share.over_classes, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arm", "rate"),
+    [
+        ("highway_50", 1.0),
+        ("highway_10", 1.0),
+        ("constant_30", 1.0),
+        ("plain_10", 0.03),
+        ("plain_30", 0.01),
+        ("plain_50", 0.003),
+    ],
+)
+def test_each_arm_has_its_rate_and_digits_to_train_on(arm: str, rate: float) -> None:
+    stepper = SYSTEM.stepper(SYSTEM.build(TINY, SYSTEM.arm(arm)), TINY, SYSTEM.arm(arm))
+    (learner,) = stepper.learners
+    (group,) = learner.optimizer.param_groups
+    assert (group["initial_lr"], group["momentum"]) == (rate, 0.9)
+    assert learner.schedule(TINY.steps) == pytest.approx(0)
+    assert SYSTEM.data(TINY, SYSTEM.arm(arm), 3) == DigitSource(3, TINY.rows, "train")
 
 
 def test_the_picture_has_a_bar_for_each_layer() -> None:
