@@ -9,14 +9,22 @@ import pytest
 import torch
 from torch import nn
 
+from featurewise.lab.results import Proportion
+from featurewise.lab.steppers import Adversarial
 from featurewise.layers.concat import ConcatConv, ConcatLinear
+from featurewise.systems.generation import dcgan
 from featurewise.systems.generation.dcgan import (
     SYSTEM,
     Player,
     discriminator_loss,
+    draw,
+    evaluate,
     generator_loss,
+    stepper,
 )
 from featurewise.worlds.glyphs.drawn import Drawn
+from featurewise.worlds.glyphs.material import material
+from featurewise.worlds.glyphs.sheets import sheet
 
 TINY = SYSTEM.preset("tiny")
 ARMS = [arm.name for arm in SYSTEM.arms]
@@ -111,3 +119,67 @@ def test_film_scales_the_generators_norms_which_have_no_weights_of_their_own() -
     assert {site.name for site in discriminator.stages.layout} == {
         f"stages.{i}.layer" for i in range(4)
     }
+
+
+def untrained() -> Adversarial:
+    torch.manual_seed(0)
+    return stepper(SYSTEM.build(TINY, SYSTEM.arm("concat")), TINY, SYSTEM.arm("concat"))
+
+
+def asked(letters: list[int]) -> Drawn:
+    """Of each letter a drawing; neither pictures nor noise are given."""
+    count = len(letters)
+    return Drawn(torch.zeros(count, 1, 16, 16), torch.tensor(letters), torch.zeros(count, 8))
+
+
+def test_each_player_follows_its_own_gradient_and_the_average_draws() -> None:
+    trained = untrained()
+    for learner in trained.learners:
+        (group,) = learner.optimizer.param_groups
+        own = list(learner.network.parameters())
+        assert [id(weight) for weight in group["params"]] == [id(weight) for weight in own]
+        assert (group["lr"], group["betas"]) == (TINY.rate, (0.5, 0.999))
+    ours, theirs = trained.learners
+    assert ours.average is not None and ours.average.decay == TINY.average
+    assert theirs.average is None
+
+
+@torch.no_grad()
+def test_drawings_of_one_letter_differ_by_their_noise() -> None:
+    trained = untrained()
+    letters = [0, 0, 3]
+    noise = torch.randn(3, 8, generator=torch.Generator().manual_seed(7))
+    with trained.evaluating() as network:
+        expected = network(replace(asked(letters), noise=noise))
+    assert torch.equal(trained.sample(asked(letters), seed=7), expected)
+    assert not torch.equal(expected[0], expected[1])
+
+
+def test_all_letters_are_asked_and_compared_with_those_learned_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained, known = untrained(), material(TINY.where, TINY.letters, 16)
+    s, given = replace(TINY, asked=3, judging=1), []
+
+    def compare(*what: object) -> dict[str, float]:
+        given.extend(what)
+        return {"correct": 7.0, "total": 12.0, "covered": 0.5}
+
+    monkeypatch.setattr(dcgan, "compare", compare)
+    measured = evaluate(trained, s, SYSTEM.arm("concat"))
+    images, letters, _, real = given
+    assert letters.tolist() == [0, 1, 2, 3] * 3
+    assert torch.equal(images, trained.sample(asked([0, 1, 2, 3] * 3)))
+    assert real is known.train
+    weights = [p.numel() for net in trained.networks.values() for p in net.parameters()]
+    assert len(trained.networks) == 2
+    assert measured.accuracy == Proportion(7, 12)
+    assert measured.values == {"covered": 0.5, "parameters": sum(weights)}
+
+
+def test_the_picture_has_a_row_for_each_letter() -> None:
+    trained = untrained()
+    letters = [letter for letter in range(4) for _ in range(12)]
+    images = trained.sample(asked(letters)).view(4, 12, 1, 16, 16)
+    page = draw(trained, TINY, SYSTEM.arm("concat"))
+    assert page.tobytes() == sheet(images, rows=TINY.letters).tobytes()
