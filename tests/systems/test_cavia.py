@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
 from featurewise.lab.inner import Context, Weights
-from featurewise.systems.few_shot.cavia import SYSTEM, Waves, build, data, evaluate, stepper
+from featurewise.systems.few_shot.cavia import (
+    SYSTEM,
+    Waves,
+    build,
+    data,
+    evaluate,
+    held_out,
+    stepper,
+)
+from featurewise.worlds.small.sines import SineSource
 
 S = replace(SYSTEM.preset("tiny"), tasks=6)
 
@@ -56,6 +66,26 @@ def test_what_each_arm_fits() -> None:
     assert torch.equal(made("unadapted").fit(tasks), made("unadapted").start(tasks))
 
 
+def test_each_arm_has_the_rate_of_what_it_fits_and_its_outer_gradient_is_clipped() -> None:
+    assert len({S.rate, S.film_rate, S.maml_rate}) == 3
+    for arm in SYSTEM.arms:
+        kind = arm.name.partition("_")[0]
+        rates = {"film": S.film_rate, "maml": S.maml_rate, "unadapted": S.maml_rate}
+        network = made(arm.name)
+        assert network.rate == rates.get(kind, S.rate)
+        learner = stepper(network, S, arm).learner
+        assert (learner.clip, learner.schedule(S.steps)) == (10.0, pytest.approx(0))
+
+
+def test_waves_are_measured_that_no_run_is_trained_on() -> None:
+    waves = held_out(S)
+    assert waves.query_x.shape == (S.held_out, 100, 1)
+    wanted = SineSource(S.held_out, S.shots, 100, held_out=True).batch(0)
+    assert torch.equal(waves.amplitude, wanted.amplitude)
+    seen = SineSource(S.held_out, S.shots, 100).batch(0)
+    assert not (waves.amplitude[:, None] == seen.amplitude).any()
+
+
 def test_the_control_is_given_the_points_of_another() -> None:
     plain, control = (data(S, SYSTEM.arm(name), 3).batch(1) for name in ("cavia", "shuffled"))
     assert torch.equal(plain.query_y, control.query_y)
@@ -86,3 +116,22 @@ def test_the_embedding_is_drawn() -> None:
     picture = SYSTEM.draw(stepper(made("embedding"), S, arm), S, arm)
     assert picture.mode == "RGB"
     assert len(picture.getcolors(1 << 20)) > 50
+
+
+def test_waves_are_drawn_from_left_to_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = pytest.importorskip("matplotlib.axes").Axes
+    lines, plot = [], axes.plot
+
+    def recorded(self: object, x: Tensor, y: Tensor, look: str) -> object:
+        lines.append((x, y, look))
+        return plot(self, x, y, look)
+
+    monkeypatch.setattr(axes, "plot", recorded)
+    arm, waves = SYSTEM.arm("cavia"), held_out(S)
+    assert SYSTEM.draw is not None
+    SYSTEM.draw(stepper(made("cavia"), S, arm), S, arm)
+    assert [look for *_, look in lines] == ["k:", "-", "k^"] * 3
+    for row in range(3):
+        (x, truth, _), (same, _, _) = lines[3 * row : 3 * row + 2]
+        assert x.tolist() == same.tolist() == sorted(waves.query_x[row, :, 0].tolist())
+        torch.testing.assert_close(truth, waves.amplitude[row] * torch.sin(x - waves.phase[row]))
