@@ -1,6 +1,7 @@
 """Studies: every trial once, whoever dies; in a file and on a database server."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import random
@@ -18,9 +19,10 @@ import pytest
 from featurewise.lab import LabError
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.queue import Queue
+from featurewise.lab.results import Measurement, Results, Trial
 from featurewise.lab.run import describe_run, train
 from featurewise.lab.state import flatten
-from featurewise.lab.study import Key, Study
+from featurewise.lab.study import Key, Study, _joined
 
 # Workers run without shape checks, and so must the run that they are compared with to the bit.
 pytestmark = pytest.mark.traced
@@ -144,6 +146,56 @@ def test_the_value_of_a_trial_in_optuna_is_the_score(system, tmp_path):
     assert sorted(trial.value for trial in kept.trials) == sorted(accuracies)
 
 
+def test_the_less_the_better_is_told_to_optuna(system, tmp_path):
+    wrong = dataclasses.replace(system, better="lower", score="wrong")
+    one = study(wrong, tmp_path, arms=("blind",), seeds=(0,))
+    one.work()
+    kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert kept.direction == optuna.study.StudyDirection.MINIMIZE
+    (trial,) = one.standing().results.trials
+    assert [entry.value for entry in kept.trials] == [trial.measured.number("wrong")]
+
+
+def test_the_sheet_of_an_arm_is_that_of_its_first_seed_that_drew(system, tmp_path):
+    one = study(system, tmp_path, seeds=(0, 1, 2))
+    assert one.sheets() == {}
+    drew = [tmp_path / key / "sheet.png" for key in ("seeing-s2", "seeing-s1", "blind-s2")]
+    for path in drew:
+        path.parent.mkdir()
+        path.touch()
+    assert one.sheets() == {"seeing": drew[1], "blind": drew[2]}
+
+
+def test_results_of_fewer_steps_are_not_taken_for_those_of_the_trial(system, tmp_path, begun):
+    arms, seeds = ("seeing",), (0,)
+    study(system, tmp_path / "out", arms=arms, seeds=seeds).work()
+    path = tmp_path / "out" / "seeing-s0" / "results.json"
+    whole = path.read_text()
+    assert whole.count('"steps": 24') == 1
+    path.write_text(whole.replace('"steps": 24', '"steps": 12'))
+    (tmp_path / "out" / "study.db").unlink()
+    again = study(system, tmp_path / "out", arms=arms, seeds=seeds)
+    again.work()
+    (trial,) = again.standing().results.trials
+    assert trial.steps == 24
+
+
+def test_results_are_in_the_order_of_arms_and_seeds_whoever_came_first(system):
+    found = [
+        Results("sums", "tiny", (Trial(arm, seed, 24, 1.0, 58, Measurement()),), {"cpu": cpu})
+        for arm, seed, cpu in [
+            ("blind", 1, "old"),
+            ("seeing", 2, "new"),
+            ("blind", 0, "new"),
+            ("seeing", 0, "old"),
+        ]
+    ]
+    joined = _joined(system, "tiny", found)
+    order = [("seeing", 0), ("seeing", 2), ("blind", 0), ("blind", 1)]
+    assert [(trial.arm, trial.seed) for trial in joined.trials] == order
+    assert joined.hardware == {"cpu": "old / new"}
+
+
 def test_a_study_may_grow(system, tmp_path, begun):
     study(system, tmp_path / "out", arms=("seeing",), seeds=(0,)).work()
     larger = study(system, tmp_path / "out")
@@ -226,8 +278,6 @@ def test_one_that_fails_does_not_stop_the_others(system, tmp_path, begun):
 
 
 def test_other_settings_are_another_study(system, tmp_path):
-    import dataclasses
-
     study(system, tmp_path)
     presets = {**system.presets, "tiny": dataclasses.replace(system.presets["tiny"], width=9)}
     changed = dataclasses.replace(system, presets=presets)
@@ -266,6 +316,21 @@ def test_only_the_first_of_two_entries_counts(tmp_path):
     with queue.take(["a"]) as taken:
         assert taken is None
     assert queue.items()["a"].text == "first"
+
+
+def test_an_entry_that_appears_while_the_first_is_worked_on_does_not_count(tmp_path):
+    queue = Queue("twice", folder=tmp_path)
+    queue.add(["a"])
+    entry = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
+    )
+    with queue.take(["a"]) as taken:
+        queue._storage.create_new_trial(queue._id, entry)
+        assert queue.items()["a"].state == "running"
+        taken.done(1.0, "first")
+    assert queue.items()["a"].state == "done"
+    with queue.take(["a"]) as taken:
+        assert taken is None
 
 
 # --- a server -------------------------------------------------------------------------------------

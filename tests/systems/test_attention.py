@@ -144,6 +144,15 @@ def test_what_is_measured_is_counted_question_by_question(name: str) -> None:
         assert exponent is None
 
 
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_the_rate_rises_for_a_twentieth_and_falls_to_nothing(preset: str) -> None:
+    s = SYSTEM.preset(preset)
+    schedule = stepper(network("film"), s, SYSTEM.arm("film")).learner.schedule
+    rise = s.steps // 20
+    assert schedule(0) == pytest.approx(1 / (rise + 1))
+    assert [schedule(rise), schedule(s.steps)] == pytest.approx([1, 0])
+
+
 def test_the_control_gets_cues_of_the_same_kind() -> None:
     plain, control = batch(), batch("shuffled")
     assert torch.equal(plain.grids, control.grids)

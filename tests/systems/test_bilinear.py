@@ -95,6 +95,11 @@ def test_errors_are_shares_of_the_variance_of_fresh_answers_without_noise() -> N
     assert found["parameters"] == 4 * (4 * 4 + 4)
 
 
+def test_the_rate_falls_to_a_hundredth() -> None:
+    schedule = stepper(Pupils(TINY, "film"), TINY, SYSTEM.arm("film")).learner.schedule
+    assert [schedule(step) for step in (0, TINY.steps)] == pytest.approx([1, 0.01])
+
+
 def results(**measured: dict[str, float]) -> Results:
     trials = [
         Trial(arm, 0, 1, 0.0, 1, Measurement(values=values)) for arm, values in measured.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from featurewise.lab.steppers import Supervised
 from featurewise.layers.dcgan import generator
-from featurewise.systems.mechanisms.decoder import SIZE, SYSTEM, Decoder, sizes
-from featurewise.worlds.glyphs.textures import TEXTURES, Textured
+from featurewise.systems.mechanisms.decoder import (
+    SIZE,
+    SYSTEM,
+    Decoder,
+    draw,
+    drawn,
+    evaluate,
+    objective,
+    sizes,
+    stepper,
+)
+from featurewise.worlds.glyphs.material import material
+from featurewise.worlds.glyphs.sheets import sheet
+from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource
 
 TINY = SYSTEM.preset("tiny")
 ARMS = [arm.name for arm in SYSTEM.arms]
@@ -77,6 +91,21 @@ def test_separate_networks_are_separate() -> None:
         assert touched == [False, False, True, False], name
 
 
+@torch.no_grad()
+def test_the_network_of_each_letter_is_told_the_code_and_the_texture() -> None:
+    network, asked = decoder("separate"), batch(16)
+    alone = generator(TINY.code + TEXTURES, 9, 2, SIZE).eval()
+    told = torch.cat((network.codes(asked.faces), torch.eye(TEXTURES)[asked.textures]), 1)
+    for letter in range(4):
+        state = {
+            key: (value.chunk(4)[letter] if value.ndim else value).view_as(alone.state_dict()[key])
+            for key, value in network.net.state_dict().items()
+        }
+        alone.load_state_dict(state)
+        rows = asked.letters == letter
+        torch.testing.assert_close(network(asked)[rows], alone(told[rows]))
+
+
 def test_a_copy_draws_what_it_draws_alone() -> None:
     torch.manual_seed(0)
     together = generator(3, 5, 2, 8, copies=3).eval()
@@ -97,3 +126,67 @@ def test_a_copy_draws_what_it_draws_alone() -> None:
 def test_only_the_shuffled_arm_is_told_of_another_row() -> None:
     for arm in SYSTEM.arms:
         assert SYSTEM.data(TINY, arm, 0).shuffled is (arm.name == "shuffled")  # type: ignore[attr-defined]
+
+
+def untrained(arm: str) -> Supervised:
+    torch.manual_seed(0)
+    return stepper(SYSTEM.build(TINY, SYSTEM.arm(arm)), TINY, SYSTEM.arm(arm))
+
+
+def test_the_loss_is_the_mean_square_of_the_ink() -> None:
+    network, asked = decoder("affine"), batch()
+    asked = replace(asked, images=torch.rand_like(asked.images))
+    with torch.no_grad():
+        gaps = (network(asked) - asked.images).flatten().tolist()
+        loss = objective(network, asked)[0].item()
+    assert loss == pytest.approx(sum(gap**2 for gap in gaps) / len(gaps), rel=1e-5)
+
+
+def test_the_rate_rises_for_a_twentieth_and_falls_to_nothing() -> None:
+    schedule = untrained("affine").learner.schedule
+    assert TINY.steps == 40
+    assert [schedule(step) for step in (0, 1, 2, 40)] == pytest.approx([1 / 3, 2 / 3, 1, 0])
+
+
+def test_what_is_measured_is_counted_picture_by_picture() -> None:
+    trained, known = untrained("affine"), material(TINY.where, TINY.letters, SIZE)
+    source, judge = TexturedSource(known.train, 1), known.judge(TINY.judging)
+    asked = source.held_out()
+    images = drawn(trained, asked)
+    measured = evaluate(trained, TINY, SYSTEM.arm("affine"))
+    right = {"letter": 0, "texture": 0, "both": 0, "real": 0}
+    for row, letter in enumerate(asked.letters.tolist()):
+        one = Textured(*(part[row : row + 1] for part in vars(asked).values()))
+        read = int(judge.letters(images[row : row + 1]).argmax()) == letter
+        seen = int(source.read(images[row : row + 1], one)) == int(one.textures)
+        right["letter"] += read
+        right["texture"] += seen
+        right["both"] += read and seen
+        right["real"] += int(judge.letters(one.images).argmax()) == letter
+    assert right["letter"] != right["texture"] and right["letter"] != right["real"]
+    real = right.pop("real") / len(images)
+    assert {name: each.correct for name, each in measured.by_type.items()} == right
+    assert measured.accuracy == measured.by_type["letter"]
+    assert measured.values["judge_on_real"] == pytest.approx(real)
+    gaps = (images - asked.images).flatten().tolist()
+    error = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
+    assert measured.values["error"] == pytest.approx(error, rel=1e-5)
+    codes = len(known.train.faces) * TINY.code
+    spent = sum(weight.numel() for weight in trained.network.parameters()) - codes
+    assert measured.values["parameters"] == spent
+
+
+def test_the_picture_has_each_drawn_letter_before_the_true_one() -> None:
+    trained = untrained("affine")
+    asked = TexturedSource(material(TINY.where, TINY.letters, SIZE).train, 1).held_out()
+    images = drawn(trained, asked)
+    rows: list[list[torch.Tensor]] = [[] for _ in TINY.letters]
+    for letter, made, true in zip(asked.letters, images, asked.images, strict=True):
+        if len(rows[letter]) < 12:
+            rows[letter] += [made, true]
+    blank = [torch.zeros(1, SIZE, SIZE)]
+    most = max(map(len, rows))
+    padded = torch.stack([torch.stack(row + blank * (most - len(row))) for row in rows])
+    expected, page = sheet(padded, TINY.letters), draw(trained, TINY, SYSTEM.arm("affine"))
+    assert page.size == expected.size
+    assert page.tobytes() == expected.tobytes()

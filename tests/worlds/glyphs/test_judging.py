@@ -294,3 +294,7 @@ def test_coverage() -> None:
     assert coverage(torch.tensor([], dtype=torch.long), 4) == 0.0
     with pytest.raises(GlyphError, match=r"from 0 to below 4, got \[1, 4\]"):
         coverage(torch.tensor([4, 1]), 4)
+    with pytest.raises(GlyphError, match=r"from 0 to below 4, got \[-1, 1\]"):
+        coverage(torch.tensor([-1, 1]), 4)
+    with pytest.raises(GlyphError, match=r"from 0 to below 0, got \[\]"):
+        coverage(torch.tensor([], dtype=torch.long), 0)

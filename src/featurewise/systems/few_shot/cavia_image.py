@@ -174,5 +174,5 @@ SYSTEM = System(
     ),
     measures=ERRORS
     | {"of_mean": "error over that of the mean", "of_nearest": "over the nearest pixel's"},
-    band="an error of 0.0056, colours in 0 to 1; the mean colour leaves 0.0145, the nearest pixel 0.0053",
+    band="an error of 0.0056, colours in 0 to 1; the mean colour leaves 0.0145, the nearest 0.0053",
 )
