@@ -129,9 +129,15 @@ def test_waves_are_drawn_from_left_to_right(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(axes, "plot", recorded)
     arm, waves = SYSTEM.arm("cavia"), held_out(S)
     assert SYSTEM.draw is not None
-    SYSTEM.draw(stepper(made("cavia"), S, arm), S, arm)
+    network = made("cavia")
+    SYSTEM.draw(stepper(network, S, arm), S, arm)
+    answers = network(waves).detach()
     assert [look for *_, look in lines] == ["k:", "-", "k^"] * 3
     for row in range(3):
-        (x, truth, _), (same, _, _) = lines[3 * row : 3 * row + 2]
+        (x, truth, _), (same, drawn, _), (given_x, given_y, _) = lines[3 * row : 3 * row + 3]
         assert x.tolist() == same.tolist() == sorted(waves.query_x[row, :, 0].tolist())
         torch.testing.assert_close(truth, waves.amplitude[row] * torch.sin(x - waves.phase[row]))
+        places = [waves.query_x[row, :, 0].tolist().index(place) for place in x.tolist()]
+        torch.testing.assert_close(drawn, answers[row, places, 0])
+        assert torch.equal(given_x, waves.support_x[row])
+        assert torch.equal(given_y, waves.support_y[row])
