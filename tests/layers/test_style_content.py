@@ -80,9 +80,9 @@ def test_the_alternation_of_the_symmetric_model_gains() -> None:
 
 def test_the_plain_ones_by_loops() -> None:
     observed, shown = torch.rand(S, L, P), torch.rand(1, L, P)
-    counts = torch.tensor([[1.0, 2, 0, 0, 1]])
+    counts = torch.tensor([[0.1, 0.2, 0, 0, 0.1]])
     mean = sum(observed) / S
-    offset = sum(counts[0, i] * (shown[0, i] - mean[i]) for i in range(L)) / 4
+    offset = sum(counts[0, i] * (shown[0, i] - mean[i]) for i in range(L)) / 0.4
     far = [
         sum(float(counts[0, i] * (shown[0, i] - face[i]).square().sum()) for i in range(L))
         for face in observed
@@ -190,3 +190,12 @@ def test_leading_vectors_have_positive_sums() -> None:
     root = torch.randn(20, 20)
     found = leading(root @ root.T, torch.zeros(20, 12))
     assert (found.sum(0) > 0).all()
+
+
+def test_leading_vectors_tell_close_eigenvalues_apart() -> None:
+    """As in double precision; in single they would be found to three digits."""
+    turned = torch.linalg.qr(torch.randn(6, 6).double()).Q
+    gram = (turned * torch.tensor([1.0, 0.9999, 0.5, 0.4, 0.3, 0.2])) @ turned.mT
+    exact = torch.linalg.eigh(gram.float().double()).eigenvectors[:, -1]
+    found = leading(gram.float(), torch.zeros(6, 1))[:, 0].double()
+    torch.testing.assert_close(found, exact * (exact @ found).sign(), rtol=0, atol=1e-6)
