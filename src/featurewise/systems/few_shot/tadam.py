@@ -192,7 +192,7 @@ SYSTEM = System(
     departures=(
         "Four blocks of 16 channels and letters of 20 x 20 pixels instead of ResNet-12 and photos.",
         "One perceptron of three layers, without skips, for all blocks instead of two for each.",
-        "Equal steps, though the conditioned have 1.8 times the weights and pass twice; a rate of 0.01.",
+        "Equal steps; the conditioned have 1.8 times the weights and pass twice. The rate is 0.01.",
     ),
     measures={**prototypical.SYSTEM.measures, **LEARNED},
     band="small not run yet; its base had 87 % of the validation scripts after 200 steps, 1 run",
