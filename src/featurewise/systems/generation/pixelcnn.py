@@ -196,5 +196,5 @@ SYSTEM = System(
         "judge_on_real": "share of real digits that the judge reads",
         "parameters": "of the network",
     },
-    band="a few nats of some 25 per picture; a digit is worth 2.3 at most, a place 2.2",
+    band="21 nats of 25 when nothing is told; 67 % of digits read as asked, 89 by place; chance is 10",
 )
