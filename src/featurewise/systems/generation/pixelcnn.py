@@ -196,5 +196,5 @@ SYSTEM = System(
         "judge_on_real": "share of real digits that the judge reads",
         "parameters": "of the network",
     },
-    band="21 nats of 25 when nothing is told; 67 % of digits read as asked, 89 by place; chance is 10",
+    band="21 nats, 25 when told nothing; 67 % of digits read as asked, 89 by place; chance is 10",
 )
