@@ -8,6 +8,7 @@ the reason that `SKIPS` gives.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import random
@@ -586,13 +587,15 @@ def test_the_card_says_all_of_it(name: str, measured: bool) -> None:
 
 @pytest.mark.parametrize(("name", "index"), CLAIMS, ids=str)
 def test_a_claim_can_hold_and_can_fail(name: str, index: int) -> None:
-    claim = SYSTEMS[name].claims[index]
-    verdicts = [
-        claim.check(results) for results, _ in zip(made_up(name), range(2000), strict=False)
-    ]
-    assert None not in verdicts, "all arms were tried, so the claim must be decided"
-    assert {verdict.held for verdict in verdicts if verdict} == {True, False}
-    assert all(math.isfinite(verdict.value) for verdict in verdicts if verdict)
+    claim, seen = SYSTEMS[name].claims[index], set[bool]()
+    for results in itertools.islice(made_up(name), 2000):
+        verdict = claim.check(results)
+        assert verdict, "all arms were tried, so the claim must be decided"
+        assert math.isfinite(verdict.value)
+        seen.add(verdict.held)
+        if len(seen) == 2:
+            return
+    raise AssertionError(f"whatever is measured, it is always {seen}")
 
 
 @pytest.mark.parametrize(("name", "index"), CLAIMS, ids=str)

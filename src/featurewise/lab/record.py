@@ -118,7 +118,9 @@ class Verdict:
     clear: bool | None = None
 
     @classmethod
-    def between(cls, found: Interval, low: float = -math.inf, high: float = math.inf) -> Verdict:
+    def between(
+        cls, found: Interval, low: float | int = -math.inf, high: float | int = math.inf
+    ) -> Verdict:
         """Held where the value lies within these bounds, which belong to them."""
         inside = low <= found.low and found.high <= high
         outside = found.high < low or found.low > high

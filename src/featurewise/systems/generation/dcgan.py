@@ -157,7 +157,7 @@ SYSTEM = System(
     licence="typefaces under the licences of their packages; only pictures of letters are used",
     presets={
         "tiny": Drawing(
-            steps=30, where="bundled", letters="AHLO", batch_size=16, noise=8, hidden=16, channels=4
+            steps=30, where="bundled", letters="AHLO", noise=8, hidden=16, channels=4, judging=40
         ),
         "small": Drawing(steps=1000),
         "paper": Drawing(steps=100_000, size=28, noise=100, hidden=1024, channels=64, rate=2e-4),

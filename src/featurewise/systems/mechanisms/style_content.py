@@ -149,7 +149,14 @@ SYSTEM = System(
     licence="typefaces under the licences of their packages; only pictures of letters are used",
     presets={
         "tiny": Fonts(
-            steps=1, where="bundled", letters="AHLOTE", size=16, faces=5, rank=3, style_rank=4
+            steps=1,
+            where="bundled",
+            letters="AHLOTE",
+            size=16,
+            faces=5,
+            rank=3,
+            style_rank=4,
+            judging=40,
         ),
         "small": Fonts(steps=1),
         "paper": Fonts(steps=1, size=38, rank=52),
