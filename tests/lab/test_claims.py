@@ -79,10 +79,10 @@ def test_nothing_is_decided_without_a_shared_seed():
     ids=lambda each: getattr(each, "sentence", None),
 )
 def test_a_claim_is_clear_where_its_interval_does_not_reach_across(claim, clear):
-    found = results(a=[(90, 1), (70, 1), (51, 1)], b=[(80, 1), (61, 1), (40, 1)])
+    found = results(a=[(90, 1.0), (70, 1.0), (51, 1.0)], b=[(80, 1.0), (61, 1.0), (40, 1.0)])
     verdict = claim.check(found)
     assert verdict.clear is clear
-    assert claim.check(results(a=[(90, 1)], b=[(80, 1)])).clear is None
+    assert claim.check(results(a=[(90, 1.0)], b=[(80, 1.0)])).clear is None
 
 
 def test_ratios_are_averaged_as_logarithms():

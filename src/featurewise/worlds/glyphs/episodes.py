@@ -56,7 +56,7 @@ class Stacked:
 
     names: tuple[str, ...]
     groups: tuple[str, ...]
-    pictures: tuple[UInt8[Tensor, "P C S S"], ...]
+    pictures: tuple[UInt8[Tensor, "_ C S S"], ...]
 
     def count(self, label: int) -> int:
         """How many pictures a class has."""
