@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from featurewise.lab import card
 from featurewise.lab.errors import LabError
+from featurewise.lab.pictures import BAR, as_image, figure
 from featurewise.lab.record import System
 from featurewise.lab.results import Results
 
@@ -311,15 +312,11 @@ def draw(chart: Mapping[str, Any]) -> Image.Image:
     Raises:
         LabError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise LabError("matplotlib is not installed: pip install 'featurewise[report]'") from error
     arms = {name: arm for name, arm in chart["arms"].items() if arm and arm["value"] is not None}
-    figure = Figure(figsize=(4.2, 0.8 + 0.3 * max(1, len(arms))), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    drawn = figure(4.2, 0.8 + 0.3 * max(1, len(arms)))
+    axes = drawn.subplots()
     for row, arm in enumerate(arms.values()):
-        colour = "#c2410c" if row == 0 else "#52606d"
+        colour = BAR if row == 0 else "#52606d"
         if arm["low"] is not None:
             axes.plot([arm["low"], arm["high"]], [row, row], color=colour, lw=2, alpha=0.45)
         axes.plot([arm["value"]], [row], "o", color=colour, ms=6)
@@ -329,9 +326,7 @@ def draw(chart: Mapping[str, Any]) -> Image.Image:
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    return Image.open(drawn)
+    return as_image(drawn)
 
 
 def _overview(entries: Sequence[Entry]) -> str:

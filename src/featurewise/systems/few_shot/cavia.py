@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from featurewise.lab.batch import moved
 from featurewise.lab.claims import at_least, at_most, lower
 from featurewise.lab.inner import ERRORS, Context, Swapped, Weights, errors, explained
 from featurewise.lab.optim import cosine
+from featurewise.lab.pictures import as_image, figure
 from featurewise.lab.record import Arm, Paper, Settings, System
 from featurewise.lab.results import Measurement
 from featurewise.lab.source import Source
@@ -112,26 +112,23 @@ def evaluate(trained: Episodic, s: Waves, arm: Arm) -> Measurement:
 
 def draw(trained: Episodic, s: Waves, arm: Arm) -> Image.Image:
     """Where the φ of two numbers lies, coloured by what its wave is; or three waves as drawn."""
-    from matplotlib.figure import Figure
-
     tasks = moved(held_out(s), trained.learner.device)
-    figure = Figure((7.5, 3.0), layout="constrained")
+    drawing = figure(7.5, 3.0)
     with trained.evaluating() as network:
         if arm.name == "embedding" and isinstance(network, Context):
             first, second = network.fit(tasks).cpu().T
-            for ax, name in zip(figure.subplots(1, 2), ("amplitude", "phase"), strict=True):
+            for ax, name in zip(drawing.subplots(1, 2), ("amplitude", "phase"), strict=True):
                 dots = ax.scatter(first, second, c=getattr(tasks, name).cpu(), s=5)
                 ax.set(xlabel="φ, first number", ylabel="φ, second number")
-                figure.colorbar(dots, label=name)
+                drawing.colorbar(dots, label=name)
         else:
             drawn = network(tasks).cpu()
-            for row, ax in enumerate(figure.subplots(1, 3, sharey=True)):
+            for row, ax in enumerate(drawing.subplots(1, 3, sharey=True)):
                 order = tasks.query_x[row, :, 0].argsort().cpu()
                 for y, look in ((tasks.query_y.cpu(), "k:"), (drawn, "-")):
                     ax.plot(tasks.query_x[row, order, 0].cpu(), y[row, order, 0], look)
                 ax.plot(tasks.support_x[row].cpu(), tasks.support_y[row].cpu(), "k^")
-    figure.savefig(buffer := BytesIO(), format="png")
-    return Image.open(buffer).convert("RGB")
+    return as_image(drawing)
 
 
 SYSTEM = System(

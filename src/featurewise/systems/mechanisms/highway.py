@@ -24,6 +24,7 @@ from featurewise.analysis import dependence
 from featurewise.generators import Learned
 from featurewise.lab.claims import above, at_least, lower, within
 from featurewise.lab.optim import cosine
+from featurewise.lab.pictures import bars
 from featurewise.lab.record import Arm, Paper, Settings, System
 from featurewise.lab.results import Measurement, Proportion
 from featurewise.lab.source import Source
@@ -142,11 +143,10 @@ def evaluate(trained: Supervised, s: Depths, arm: Arm) -> Measurement:
 
 
 def draw(trained: Supervised, s: Depths, arm: Arm) -> Image.Image:
-    """Points of accuracy that leaving out each layer costs: a bar a layer, 100 the whole height."""
+    """Points of accuracy that leaving out each layer costs, a bar a layer; the first stays."""
     with trained.evaluating() as network:
-        cost = torch.tensor(lesions(network, digits("test")))
-    sheet = Image.fromarray((255 * (torch.arange(100, 0, -1).unsqueeze(1) > cost)).byte().numpy())
-    return sheet.resize((12 * len(cost), 200), Image.Resampling.NEAREST)
+        cost = lesions(network, digits("test"))
+    return bars(cost, "layer that is left out", "points lost", first=2)
 
 
 SYSTEM = System(
