@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from featurewise.lab import Every, LabError, Supervised, card, hardware
+from featurewise.lab import ClosedForm, Every, LabError, Supervised, card, hardware
 from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.lab.results import Measurement, Proportion, Results
+from featurewise.lab.results import Measurement, Proportion, Results, Trial
 from featurewise.lab.run import describe_run, train
 
 
@@ -165,6 +165,58 @@ def test_card_json_says_the_same(results):
     assert blind["accuracy"]["low"] == results.of("blind")[0].measured.accuracy.interval.low
     assert content["presets"]["tiny"]["settings"]["width"] == 8
     assert content["results"][0]["hardware"]["torch"] == torch.__version__
+
+
+def test_what_is_shown_once_is_not_shown_again():
+    """The score and the parameters have columns; large numbers are whole, proportions end at 1."""
+    trials = tuple(
+        Trial(
+            "film",
+            seed,
+            1,
+            1.0,
+            8192,
+            Measurement(
+                Proportion(right, 100),
+                {"even": Proportion(right, 100)},
+                {"loss": 0.25, "parameters": 8192.0, "counted": 12345.6},
+            ),
+        )
+        for seed, right in enumerate((100, 90, 100))
+    )
+    scored = dataclasses.replace(TOY, score="loss", better="lower")
+    text = card.to_markdown(scored, Results("toy", "tiny", trials))
+    assert "| film | 0.25 [0.25, 0.25] | 3 | 8,192 |" in text
+    assert "\n| loss |" not in text
+    assert "\n| parameters |" not in text
+    assert "| counted | 12,346 [12,346, 12,346] |" in text
+    assert "| even | 96.7 [82.3, 100.0] |" in text
+
+
+def test_a_system_that_is_solved_has_as_many_parameters_as_its_solution(tmp_path):
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(4))
+
+        def forward(self, batch):
+            return (batch[0] - self.mean).sum(1)
+
+    def solve(network, batch):
+        network.mean.copy_(batch[0].mean(0))
+        return {"loss": torch.zeros(())}
+
+    def evaluate(trained, settings, arm):
+        return Measurement(values={"mean": float(trained.network.mean[0])})
+
+    solved = dataclasses.replace(
+        TOY,
+        build=lambda settings, arm: Mean(),
+        stepper=lambda network, settings, arm: ClosedForm(network, solve),
+        evaluate=evaluate,
+        score="mean",
+    )
+    assert train(tmp_path, solved, describe_run(solved, preset="tiny")).parameters == 4
 
 
 def test_drift_is_found(results, tmp_path):

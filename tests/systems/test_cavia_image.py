@@ -82,6 +82,15 @@ def test_arms_differ_in_what_is_given() -> None:
     assert torch.equal(batches["shuffled"].support_y, plain.support_y.roll(1, 0))
 
 
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_held_out_pieces_are_cut_at_every_size(preset: str) -> None:
+    """They come after the training: a size that no photograph has must not be found only then."""
+    s = replace(SYSTEM.preset(preset), held_out=2)
+    tasks = held_out(s, SYSTEM.arm("cavia"))
+    assert tasks.support_x.shape == (2, s.shots, 2)
+    assert tasks.query_y.shape == (2, s.size**2, 3)
+
+
 def test_it_learns_and_the_control_does_not() -> None:
     s, found = replace(S, steps=120, tasks=8, held_out=60), {}
     for name in ("cavia", "shuffled"):

@@ -313,7 +313,7 @@ def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     """What became of the claims, what is missing, and where it is written."""
     for claim in study.system.claims:
         verdict = claim.check(standing.results)
-        word = "not tested" if verdict is None else "held" if verdict.held else "failed"
+        word = card.word(verdict)
         value = "" if verdict is None else f" ({verdict.value:.4g})"
         colour = {"held": "green", "failed": "red"}.get(word, "yellow")
         console.print(f"[{colour}]{word:>10}[/]{value} ", end="")

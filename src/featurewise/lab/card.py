@@ -179,6 +179,11 @@ def _coded(said: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(f"`{name}`", what) for name, what in said.items()]
 
 
+def word(verdict: Verdict | None) -> str:
+    """What became of a claim, in a word; of None, that it is not decided."""
+    return "not tested" if verdict is None else "held" if verdict.held else "failed"
+
+
 def unclear(verdict: Mapping[str, Any]) -> str:
     """What is added to the word of a verdict whose interval reaches across the bound."""
     return ", not clearly" if verdict["clear"] is False else ""
@@ -260,13 +265,12 @@ def _claim(claim: Claim, results: Sequence[Results]) -> dict[str, Any]:
 
 
 def _verdict(preset: str | None, verdict: Verdict | None) -> dict[str, Any]:
-    word = "not tested" if verdict is None else "held" if verdict.held else "failed"
     interval = Interval(math.nan, math.nan, math.nan)
     if verdict is not None:
         interval = verdict.interval or Interval(verdict.value, math.nan, math.nan)
         interval = dataclasses.replace(interval, value=verdict.value)
     clear = None if verdict is None else verdict.clear
-    return {"preset": preset, "verdict": word, "clear": clear, **_interval(interval)}
+    return {"preset": preset, "verdict": word(verdict), "clear": clear, **_interval(interval)}
 
 
 def _results(

@@ -128,10 +128,10 @@ def scores(stepper: Episodic, s: FewShot, of: Callable[[int], Source[Any]]) -> M
     """Queries named rightly, with as many shots as in training and with five."""
     found = {}
     for shot in sorted({s.shot, 5}):
-        right = []
+        right, source = [], of(shot)
         with stepper.evaluating() as network:
             for index in range(-(-s.test_episodes // s.episodes)):
-                batch = moved(of(shot).batch(index), stepper.learner.device)
+                batch = moved(source.batch(index), stepper.learner.device)
                 right.append(network(batch).argmax(2) == batch.query_labels)
         found[f"{shot}-shot"] = Proportion.of(torch.cat(right))
     return Measurement(found[f"{s.shot}-shot"], found)

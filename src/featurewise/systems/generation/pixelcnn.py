@@ -31,7 +31,7 @@ from featurewise.lab.steppers import Generative, Metrics
 from featurewise.layers.autoregressive import GatedPixelCNN, PlaceMap, draw_pixels
 from featurewise.worlds import glyphs as world
 from featurewise.worlds.glyphs.material import material
-from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource
+from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource, nothing
 from featurewise.worlds.glyphs.sheets import grade, sheet
 
 TOLD = len(world.DIGITS) + PLACES
@@ -112,7 +112,7 @@ def data(s: Pixelwise, arm: Arm, seed: int) -> Source[Pixels]:
 def drawn(trained: Generative, s: Pixelwise, arm: Arm, told: Tensor) -> Tensor:
     """Pictures, told these numbers below `TOLD`, or nothing."""
     hot, blank = F.one_hot(told, TOLD).float(), torch.zeros(len(told), 1, s.size, s.size)
-    asked = torch.full_like(hot, 1 / TOLD) if arm.name == "unconditional" else hot
+    asked = nothing(hot) if arm.name == "unconditional" else hot
     return trained.sample(Pixels(blank, asked, told < len(world.DIGITS))).cpu()
 
 

@@ -108,10 +108,10 @@ def evaluate(trained: ClosedForm, s: Fonts, arm: Arm) -> Measurement:
     with trained.evaluating() as network:
         drawn = network(batch)[:, hidden]
         model: Any = network.get_submodule("model")
-        told = tell(model, batch.letters, count, s.deviation, s.rounds).argmax(2)
         if arm.name == "nearest":  # the picture that is nearest, of all
-            pictures = model.known.flatten(0, 1)
-            told = torch.cdist(batch.letters, pictures).argmin(2) % count
+            told = torch.cdist(batch.letters, model.known.flatten(0, 1)).argmin(2) % count
+        else:
+            told = tell(model, batch.letters, count, s.deviation, s.rounds).argmax(2)
         judge, pictures = known(s).judge(s.judging), drawn.reshape(-1, 1, s.size, s.size)
         read = judge.letters(pictures).argmax(1).view(faces, -1)
     error = (drawn - batch.letters[:, hidden]).square().mean(2).sqrt().mean()

@@ -68,11 +68,16 @@ class PlacedSource:
         known = torch.where(what, found.letters, letters + place)
         dealt = torch.randperm(count, generator=chance)
         told = F.one_hot(known[dealt] if self.telling == "others" else known, letters + PLACES)
-        rows = told.float()
-        if self.telling == "nothing":
-            # As large a sum as one-hot rows have: what Adam moves by a step is then alike.
-            rows = torch.full_like(rows, 1 / rows.shape[1])
+        rows = nothing(told) if self.telling == "nothing" else told.float()
         return Pixels((images > 0.5).float(), rows, what)
+
+
+def nothing(told: Tensor) -> Float[Tensor, "B T"]:
+    """What stands for one-hot rows (B, T) where nothing is told: an equal share of each.
+
+    Their sum is that of a one-hot row, so that what a step of Adam moves is alike.
+    """
+    return torch.full_like(told, 1 / told.shape[1], dtype=torch.float32)
 
 
 def placed(images: Float[Tensor, "B 1 S S"], place: Int64[Tensor, "B"]) -> Float[Tensor, "B 1 S S"]:
