@@ -76,15 +76,15 @@ def test_trap_1_fullgraph_without_recompilation(
 def test_trap_1_first_eager_call_after_compilation_changes_nothing(
     convnet: nn.Module, moved: Move
 ) -> None:
-    """The first eager call checks its sites and notes that it did: no guard may hang on that."""
+    """The first eager call follows rows to the sites and notes it: no guard may hang on that."""
     net = moved(condition(convnet, at="blocks.*.bn", generator=Linear(7))).eval()
     compiled = torch.compile(net, fullgraph=True, backend=BACKEND)
     x, z = images(), torch.randn(4, 7)
     compiled(x, condition=z)
-    assert net._checked is False
+    assert net._unseen == set(net.layout.names)
     with set_stance("force_eager"):
         net(x, condition=z)
-    assert net._checked is True
+    assert not net._unseen
     with set_stance("fail_on_recompile"):
         compiled(x, condition=-z)
 

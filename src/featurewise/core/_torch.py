@@ -12,9 +12,11 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import Node
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -127,6 +129,45 @@ def in_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Whether a module was given to ``torch.compile``, as a whole, in place, or its forward."""
+    whole = type(module).__name__ == "OptimizedModule"
+    in_place = getattr(module, "_compiled_call_impl", None) is not None
+    return whole or in_place or hasattr(module.forward, "_torchdynamo_orig_callable")
+
+
+def has_compiled_code(module: torch.nn.Module) -> bool:
+    """Whether the compiler keeps code made from the forward of a module of this class."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    code = getattr(type(module).forward, "__code__", None)
+    entries = torch._C._dynamo.eval_frame._debug_get_cache_entry_list
+    return code is not None and bool(entries(code))
+
+
+def is_traced() -> bool:
+    """Whether code is being compiled, exported or traced."""
+    tracing: bool = torch._C._get_tracing_state() is not None
+    return tracing or torch.compiler.is_compiling()
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether a tensor is a plain one whose numbers can be read now: not meta, fake or batched."""
+    plain = type(x) in (Tensor, torch.nn.Parameter)
+    return plain and x.device.type != "meta" and not in_transform()
+
+
+def storage_number(x: Tensor) -> int:
+    """The number of the memory that a tensor lies in; unique while it, or a weak one, is held."""
+    number: int = x.untyped_storage()._cdata
+    return number
+
+
+def weak_storage(x: Tensor) -> StorageWeakRef:
+    """A reference that keeps the number of a tensor's memory from being given again."""
+    return StorageWeakRef(x.untyped_storage())  # type: ignore[no-untyped-call]
+
+
 def in_function_forward() -> bool:
     """Whether some caller of this function is the forward of a custom autograd function.
 
@@ -146,9 +187,16 @@ def _backward_now() -> bool:
     return graph_task() != -1
 
 
-# Asked once, when code is traced, and then a constant of it. The public decorator imports all of
-# the compiler for setting this attribute.
-_backward_now._dynamo_marked_constant = True  # type: ignore[attr-defined]
+def constant_when_traced(function: Callable[..., Any]) -> None:
+    """Let a compiler call ``function`` once, when it traces, and keep the result as a constant.
+
+    Its arguments must be constants, too. The public decorator imports all of the compiler for
+    setting this attribute.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+constant_when_traced(_backward_now)
 
 
 def traced_in_backward() -> bool:
@@ -172,6 +220,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if (
+            torch.is_inference_mode_enabled()
+        ):  # where operators arrive whole that autograd takes apart
+            with self:
+                result = func.decompose(*args, **(kwargs or {}))
+            if result is not NotImplemented:
+                return result
         result = func(*args, **(kwargs or {}))
         self.note(func, (args, kwargs or {}), result)
         return result

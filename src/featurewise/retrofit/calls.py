@@ -16,10 +16,13 @@ downstream of itself is a cycle through C++ which is never collected.
 
 from __future__ import annotations
 
+import itertools
+import sys
 import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final, overload
 from weakref import WeakSet
 
@@ -31,15 +34,27 @@ from featurewise.core import TaskRepresentation, _torch
 from featurewise.core.plan import Pair
 from featurewise.generators import LocalGenerator
 from featurewise.retrofit.errors import CallError
+from featurewise.retrofit.rows import RowMap
+from featurewise.retrofit.samples import SampleTracker
 
 Values = Mapping[str, Tensor]
 Pairs = tuple[Pair | None, ...]
 
 _MARK: Final = "featurewise.calls"
+_serials: Final = itertools.count()
 
 
 class Owner:
     """Identity that a conditioned network shares with its hooks; copied and pickled with both."""
+
+    def __init__(self) -> None:
+        self.serial = next(_serials)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Owner:
+        return Owner()  # hooks of the copy are traced on their own
+
+    def __reduce__(self) -> tuple[type[Owner], tuple[()]]:
+        return Owner, ()
 
 
 class Call:
@@ -53,6 +68,7 @@ class Call:
         local: that generator.
         condition: what it is given.
         record: filled with the raw parameters of every site that is passed.
+        rows: which condition each row of the features has, where that is not one to one.
     """
 
     def __init__(
@@ -63,6 +79,7 @@ class Call:
         local: LocalGenerator | None = None,
         condition: Any = None,
         record: dict[str, dict[str, Tensor]] | None = None,
+        rows: RowMap | None = None,
     ) -> None:
         self.owner = owner
         self.parameters = task
@@ -73,6 +90,9 @@ class Call:
         self.local = local
         self.condition = condition
         self.record = record
+        self.rows = rows
+        self.tracker: SampleTracker | None = None  # follows samples to the sites in this run
+        self.followed = False  # whether any run of this call was followed so
         self.memory: Any = None  # of a local generator, from site to site; gone when the call ends
         self.entries: dict[str, Any] = {}  # memory before each site, detached, for recomputation
         self.visited: set[str] = set()
@@ -81,6 +101,8 @@ class Call:
         self.registered = False
         self.unmarked = False  # a site left nothing in the graph that keeps this call alive
         self.thread: _Thread | None = None
+        self.stack: list[Call] = _active.calls  # of the thread in which it began
+        self.task: Callable[[], object] | None = None  # the coroutine's, of a scope begun in one
         self.start = 0  # span of autograd nodes; stop is None while the call is active
         self.stop: int | None = None
 
@@ -118,34 +140,94 @@ _lock: Final = threading.Lock()
 _recomputable: Final[WeakSet[Call]] = WeakSet()
 # A call whose sites left no trace in the graph is kept by these instead: the latest of them.
 _pinned: Final[deque[Call]] = deque(maxlen=64)
+# Marks of the sites that a compiler traced. Their visits are not seen.
+_traced_sites: Final[set[str]] = set()
 # Threads that ran a site outside of any call while gradients were wanted: the first of them, and
 # any thread at all (`_several`) once there were two.
 _plain: _Thread | None = None
 _several: Final = _Thread()
 
 
-def begin(call: Call) -> None:
-    """Make ``call`` the topmost of this thread."""
-    if not torch.compiler.is_compiling():
-        call.backward = _torch.graph_task()
-        call.grad = torch.is_grad_enabled()
-        call.thread = _active.thread
-        call.start = _torch.next_node_number()
-    _active.calls.append(call)
+def prepare(call: Call) -> list[Call]:
+    """Ready ``call`` to run here, and return the stack of this thread, to append it to.
+
+    Whoever runs a call appends it in a ``try`` and removes it *first thing* in the ``finally``, by
+    the list's own methods: an interrupt comes after a method in C has returned or before it is
+    called, never within, so that no call is left on the stack for good.
+    """
+    if torch.compiler.is_compiling():
+        return _active.calls
+    call.stack = _active.calls
+    call.backward = _torch.graph_task()
+    call.grad = torch.is_grad_enabled()
+    call.thread = _active.thread
+    call.start = _torch.next_node_number()
+    return call.stack
 
 
-def end(call: Call) -> None:
-    """Take ``call`` from the stack, wherever it is: suspended scopes may end out of order."""
-    calls = _active.calls
-    if calls and calls[-1] is call:
-        calls.pop()
-    else:
-        calls[:] = [other for other in calls if other is not call]
+def finish(call: Call) -> None:
+    """Close ``call``, which is no longer on the stack."""
     # These may lie downstream of sites, whose nodes hold the call.
     call.memory = None
     call.record = None
+    call.tracker = None
     if not torch.compiler.is_compiling():
         call.stop = _torch.next_node_number()
+
+
+@contextmanager
+def scope(call: Call) -> Iterator[None]:
+    """A block in which ``call`` is the topmost of this thread.
+
+    It may be left in another thread. Scopes that interleave, as those of two generators that are
+    run in turns, cannot be told apart inside; the one that is left too early raises.
+
+    Raises:
+        CallError: if a scope that began later is still open, unless another error is under way.
+    """
+    call.task = _current_task()
+    last: list[Call] = []
+    stack = prepare(call)
+    try:
+        stack.append(call)
+        yield
+    except BaseException:
+        last = [call]  # the error under way says more than the order of scopes
+        raise
+    finally:
+        last = last or call.stack[-1:]
+        with suppress(ValueError):  # a recomputation may have put another stack in place
+            call.stack.remove(call)
+        finish(call)
+    if last != [call] and last[0].owner is call.owner:
+        raise CallError(
+            "a scope of using() was left while one that began later is open: generators or "
+            "coroutines whose scopes interleave get each other's condition; give it to the call, "
+            "net(x, condition=...), or close the scope before the other runs"
+        )
+
+
+def _current_task() -> Callable[[], object] | None:
+    """A reference to the task of asyncio that runs here; None where there is none."""
+    if torch.compiler.is_compiling():
+        return None
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None
+    return None if task is None else weakref.ref(task)
+
+
+def _check_task(call: Call) -> None:
+    here = _current_task()
+    if call.task is not None and (here is None or here() is not call.task()):
+        raise CallError(
+            "a scope of using() that another coroutine opened is open in this thread; give the "
+            "condition to the call, net(x, condition=...), and hold no scope across an await"
+        )
 
 
 def active(owner: Owner) -> Call | None:
@@ -167,6 +249,8 @@ def find(owner: Owner) -> tuple[Call | None, bool]:
     backward = _torch.graph_task()
     for call in reversed(_active.calls):
         if call.owner is owner and call.backward == backward:
+            if call.task is not None:
+                _check_task(call)
             return call, False
     if backward == -1:
         _note_plain()
@@ -182,6 +266,25 @@ def _traced(owner: Owner) -> Call | None:
             "recomputed for; checkpoint with context_fn=featurewise.retrofit.checkpoint_context"
         )
     return call
+
+
+def note_traced(mark: str) -> bool:
+    """Note, while code is traced, that a site is part of it; in the code this is a constant."""
+    _traced_sites.add(mark)
+    return True
+
+
+_torch.constant_when_traced(note_traced)
+
+
+def traced_mark(owner: Owner, place: int) -> str:
+    """By what ``note_traced`` knows a site. Words are constants to a compiler, numbers may vary."""
+    return f"{owner.serial}:{place}"
+
+
+def was_traced(owner: Owner, place: int) -> bool:
+    """Whether a site is part of compiled code, in which its visits are not seen."""
+    return traced_mark(owner, place) in _traced_sites
 
 
 def _note_plain() -> None:

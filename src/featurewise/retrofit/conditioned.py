@@ -31,6 +31,15 @@ from featurewise.retrofit.calls import Call, Owner
 from featurewise.retrofit.errors import CallError, SavingError, SiteWarning
 from featurewise.retrofit.hooks import SiteHook
 from featurewise.retrofit.probe import find_sites
+from featurewise.retrofit.reach import (
+    check_attached,
+    check_not_compiled,
+    has_compiled_code,
+    start_tracking,
+    watch_runs,
+)
+from featurewise.retrofit.rows import RowMap, Rows
+from featurewise.retrofit.samples import SampleTracker
 from featurewise.retrofit.select import Where, count_parameters, resolve
 
 
@@ -101,7 +110,7 @@ def condition(
     layout = _layout(sites, network)
     if identity and not layout.neutral:
         raise OperationError(_no_identity(layout))
-    return Conditioned(network, _bound(generator, layout, network), layout, example is not None)
+    return Conditioned(network, _bound(generator, layout, network), layout)
 
 
 def _layout(sites: tuple[Site, ...], network: nn.Module) -> Layout:
@@ -153,9 +162,7 @@ class Conditioned(nn.Module):
     generator: nn.Module
     _origin: saving.Origin | None = None
 
-    def __init__(
-        self, backbone: nn.Module, generator: nn.Module, layout: Layout, checked: bool = False
-    ) -> None:
+    def __init__(self, backbone: nn.Module, generator: nn.Module, layout: Layout) -> None:
         super().__init__()
         self.backbone = backbone
         self.generator = generator
@@ -163,8 +170,9 @@ class Conditioned(nn.Module):
         self._owner = Owner()
         self._plan = Plan(layout)
         self._conditional = needs_condition(generator)
-        self._checked = checked
+        self._unseen = set(layout.names)  # sites to which no run was followed yet
         self._removed = False
+        check_not_compiled(backbone, layout)
         self._handles: list[RemovableHandle] = [
             SiteHook(self._owner, site, place).attach(backbone.get_submodule(site.name))
             for place, site in enumerate(layout)
@@ -175,6 +183,8 @@ class Conditioned(nn.Module):
         *args: Any,
         condition: Any = None,
         task: TaskRepresentation | Tensor | None = None,
+        repeat: str | None = None,
+        rows: Rows | None = None,
         **kwargs: Any,
     ) -> Any:
         """Run the backbone with the features of every site modulated.
@@ -184,26 +194,49 @@ class Conditioned(nn.Module):
             condition: what the generator takes; one row per sample, or one for all.
             task: parameters in place of a condition: a ``TaskRepresentation`` or a flat tensor,
                 ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
-            **kwargs: keyword arguments of the backbone. One called ``condition`` or ``task``
+            repeat: how B conditions belong to k * B rows of features, decided site by site:
+                "interleave" (the k rows of a condition follow each other: beams, sampled
+                sequences, frames, tokens) or "tile" (all B rows, k times: ``cat([x, x])``).
+            rows: which condition each row of the features has, ``(R,)`` integers: where rows are
+                no samples, as the tokens of an expert or the edges of a graph. One index for all
+                sites, a mapping of patterns of site names to indices, or a function
+                ``(site, features) -> index`` (None: one to one).
+            **kwargs: keyword arguments of the backbone. One called as an argument of this method
                 must go through ``using``.
 
         Returns:
             What the backbone returns.
 
         Raises:
-            CallError: neither condition nor task where one is needed, or both.
-            LayoutError: a task of another layout.
+            CallError: neither condition nor task where one is needed, or both; a site whose
+                module was replaced.
+            LayoutError: a task of another layout; ``repeat`` and ``rows`` that make no sense; a
+                condition per sample at a site whose rows are seen not to be the samples.
             ShapeError: parameters that do not fit a site; the message names it.
+
+        Warns:
+            SiteWarning: a site was not reached, and is no part of compiled code.
         """
         if condition is None and task is None and calls.find(self._owner)[0] is not None:
             return self.backbone(*args, **kwargs)
-        call = self._call(condition, task, None)
-        calls.begin(call)
+        call = self._call(condition, task, None, RowMap.of(repeat, rows, self.layout))
+        traced = torch.compiler.is_compiling()
+        call.tracker = None if traced else self._tracker(call, (args, kwargs))
+        stack = calls.prepare(call)
         try:
-            output = self.backbone(*args, **kwargs)
+            stack.append(call)
+            if call.tracker is None:
+                output = self.backbone(*args, **kwargs)
+            else:
+                with call.tracker:
+                    output = self.backbone(*args, **kwargs)
         finally:
-            calls.end(call)
-        if not torch.compiler.is_compiling():
+            if traced:
+                stack.pop()
+            else:
+                stack.remove(call)
+            calls.finish(call)
+        if not traced:
             self._after(call, output)
         return output
 
@@ -238,25 +271,40 @@ class Conditioned(nn.Module):
         condition: Any = None,
         task: TaskRepresentation | Tensor | None = None,
         record: dict[str, dict[str, Tensor]] | None = None,
+        repeat: str | None = None,
+        rows: Rows | None = None,
     ) -> Iterator[Conditioned]:
         """Let whatever runs the backbone in this block, in this thread, be conditioned.
 
-        Do not hold the block open across an ``await``: coroutines of one thread would mix.
+        Do not hold the block open across an ``await``: another coroutine that runs the network
+        meanwhile raises.
 
         Args:
             condition: as in ``forward``.
             task: as in ``forward``.
             record: filled with the raw parameters of each site that is passed,
                 ``{site: {parameter: tensor}}``; the latest where a site is passed twice.
+            repeat: as in ``forward``; for ``generate`` with beams, "interleave".
+            rows: as in ``forward``.
+
+        Raises:
+            CallError: scopes that interleave; a site whose module was replaced.
+
+        Warns:
+            SiteWarning: a site was not reached in the block, or a run of the network used the
+                module around it and went past it.
         """
-        call = self._call(condition, task, record)
-        calls.begin(call)
-        try:
+        call = self._call(condition, task, record, RowMap.of(repeat, rows, self.layout))
+        with calls.scope(call), watch_runs(self.backbone, self.layout, call, self._tracker):
             yield self
-        finally:
-            calls.end(call)
-            if call.grad and len(call.visited) < len(self.layout):
-                calls.keep_hidden(call)
+        if call.grad and len(call.visited) < len(self.layout):
+            calls.keep_hidden(call)
+        # Where nothing ran under this call, no site was missed, unless what ran is compiled.
+        ran = call.visited or has_compiled_code(self.backbone, self.layout)
+        if ran and not self._removed:
+            missed = self._missed(call)
+            if missed:
+                warnings.warn(_never_reached(missed, "block"), SiteWarning, stacklevel=3)
 
     def replace_generator(self, generator: nn.Module | Callable[[Layout], nn.Module]) -> nn.Module:
         """Let another generator serve the same sites: a bank, a control, one newly trained.
@@ -292,6 +340,7 @@ class Conditioned(nn.Module):
         Raises:
             SavingError: it cannot be written there, or would replace other files.
         """
+        check_attached(self.backbone, self.layout, self._owner)
         saving.save(folder, self.backbone, self.generator, self.layout, statistics=statistics)
 
     @classmethod
@@ -365,6 +414,7 @@ class Conditioned(nn.Module):
         Raises:
             SavingError: ``huggingface_hub`` is not installed, or the hub refuses.
         """
+        check_attached(self.backbone, self.layout, self._owner)
         return saving.push(
             repo,
             self.backbone,
@@ -396,13 +446,39 @@ class Conditioned(nn.Module):
         condition: Any,
         task: TaskRepresentation | Tensor | None,
         record: dict[str, dict[str, Tensor]] | None,
+        rows: RowMap | None = None,
     ) -> Call:
         if self._removed:
             raise CallError("the conditioning was removed; call the backbone itself")
         if task is None and isinstance(self.generator, LocalGenerator):
-            return Call(self._owner, None, None, self.generator, condition, record)
+            return Call(self._owner, None, None, self.generator, condition, record, rows)
         own = self._task(condition, task)
-        return Call(self._owner, own, self._plan.pairs(own.flat), record=record)
+        return Call(self._owner, own, self._plan.pairs(own.flat), record=record, rows=rows)
+
+    def _tracker(self, call: Call, inputs: Any) -> SampleTracker | None:
+        """What follows the samples of this run to the sites; None once all sites were seen."""
+        if not self._unseen or call.parameters is None or call.parameters.flat.ndim < 2:
+            return None
+        tracker = start_tracking(call, inputs, self.layout)
+        call.followed |= tracker is not None
+        return tracker
+
+    def _missed(self, call: Call) -> list[str]:
+        """Sites that ``call`` did not reach, as far as can be seen.
+
+        Raises:
+            CallError: if the module of one was replaced, so that it never will be.
+        """
+        if call.followed:
+            self._unseen -= call.visited
+        if len(call.visited) == len(self.layout):
+            return []
+        check_attached(self.backbone, self.layout, self._owner)
+        return [
+            site.name
+            for place, site in enumerate(self.layout)
+            if site.name not in call.visited and not calls.was_traced(self._owner, place)
+        ]
 
     def _task(self, condition: Any, task: TaskRepresentation | Tensor | None) -> TaskRepresentation:
         """The one task that a condition or a task stands for, checked."""
@@ -429,23 +505,23 @@ class Conditioned(nn.Module):
 
     def _after(self, call: Call, output: Any) -> None:
         """What only a finished call tells: sites that were passed by; who keeps the call alive."""
-        missed = len(call.visited) < len(self.layout)
-        if not self._checked:
-            self._checked = True
+        hidden = len(call.visited) < len(self.layout)
+        if hidden or call.followed:
+            missed = self._missed(call)
             if missed:
-                names = [name for name in self.layout.names if name not in call.visited]
-                warnings.warn(_never_reached(names), SiteWarning, stacklevel=5)
-        if call.unmarked or (missed and call.grad):
+                warnings.warn(_never_reached(missed, "call"), SiteWarning, stacklevel=5)
+        if call.unmarked or (hidden and call.grad):
             for leaf in _torch.tree_flatten(output)[0]:
                 if isinstance(leaf, Tensor) and leaf.requires_grad:
                     calls.keep(call, leaf)
 
 
-def _never_reached(sites: list[str]) -> str:
+def _never_reached(sites: list[str], where: str) -> str:
     return (
-        f"never reached in this call: {', '.join(sites)}; a module whose forward is not called as "
-        "a module (out_proj of MultiheadAttention, x.forward()) cannot be modulated; a site in a "
-        "block compiled by itself is not seen, and all is well"
+        f"never reached in this {where}: {', '.join(sites)}; nothing was modulated there. A module "
+        "whose forward is not called as a module (out_proj of MultiheadAttention, x.forward(), "
+        "weights that other code reads) cannot be modulated, and code compiled before the network "
+        "was conditioned does not see its sites"
     )
 
 

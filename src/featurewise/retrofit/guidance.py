@@ -13,6 +13,7 @@ from featurewise.core.film import cast, compute_dtype
 from featurewise.retrofit import calls
 from featurewise.retrofit.conditioned import Conditioned
 from featurewise.retrofit.errors import CallError
+from featurewise.retrofit.rows import Rows
 
 
 def guide(
@@ -22,6 +23,8 @@ def guide(
     task: TaskRepresentation | Tensor | None = None,
     weight: int | float | Tensor,
     null: Any = None,
+    repeat: str | None = None,
+    rows: Rows | None = None,
     **kwargs: Any,
 ) -> Any:
     """Run a network with and without its condition, and go from one towards the other.
@@ -43,6 +46,8 @@ def guide(
         weight: a number, or one per row ``(B,)`` of outputs whose first axis are the rows.
         null: another condition to start from (a negative prompt), or a ``TaskRepresentation``;
             None is the backbone itself.
+        repeat: as in ``net(...)``.
+        rows: as in ``net(...)``.
         **kwargs: keyword arguments of the network.
 
     Returns:
@@ -70,12 +75,13 @@ def guide(
     if not isinstance(net, Conditioned):
         raise KindError(f"net must be a conditioned network, got {type(net).__name__}")
     _check_weight(weight)
+    mapped: dict[str, Any] = {"repeat": repeat, "rows": rows}
     if not isinstance(weight, Tensor) and weight == 0:
-        return _base(net, null, args, kwargs)
-    conditional = net(*args, condition=condition, task=task, **kwargs)
+        return _base(net, null, args, kwargs, mapped)
+    conditional = net(*args, condition=condition, task=task, **mapped, **kwargs)
     if not isinstance(weight, Tensor) and weight == 1:
         return conditional
-    return _blend(_base(net, null, args, kwargs), conditional, weight)
+    return _blend(_base(net, null, args, kwargs, mapped), conditional, weight)
 
 
 def _check_weight(weight: object) -> None:
@@ -90,11 +96,17 @@ def _check_weight(weight: object) -> None:
         raise ShapeError(f"weight must be finite, got {weight}")
 
 
-def _base(net: Conditioned, null: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _base(
+    net: Conditioned,
+    null: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    mapped: dict[str, Any],
+) -> Any:
     if isinstance(null, TaskRepresentation):
-        return net(*args, task=null, **kwargs)
+        return net(*args, task=null, **mapped, **kwargs)
     if null is not None:
-        return net(*args, condition=null, **kwargs)
+        return net(*args, condition=null, **mapped, **kwargs)
     if calls.active(net._owner) is None:
         return net.backbone(*args, **kwargs)
     # Within `using` the backbone is conditioned, and only a call of its own can say otherwise.

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from featurewise.core import KindError, LayoutError, Site, _torch
+from featurewise.core import KindError, LayoutError, ShapeError, Site, _torch
 from featurewise.core.film import modulate
 from featurewise.core.plan import Pair
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Owner, Values
 from featurewise.retrofit.errors import CallError
+from featurewise.retrofit.known import batched_rank
+from featurewise.retrofit.rows import RowMap, remedy, repeated
 
 
 class SiteHook:
@@ -33,9 +35,17 @@ class SiteHook:
         # Of the site, here again: compiled code guards every attribute on the way to a value.
         self.width, self.axis, self.batch_axis = site.width, site.axis, site.batch_axis
         self._forms: dict[int, _Form | None] = {}  # by the rank of the features
+        self._misfits: dict[str | None, str] = {}  # by `repeat`: why rows are no samples here
+        self._mark = calls.traced_mark(owner, place)
+        self._rank: int | None = None  # of features with a batch axis, where there may be none
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._mark = calls.traced_mark(self.owner, self.place)  # a copy has an owner of its own
 
     def attach(self, module: nn.Module) -> RemovableHandle:
         """Register on the module of the site."""
+        self._rank = batched_rank(module) if (self.axis, self.batch_axis) == (1, 0) else None
         if self.site.when == "input":
             return module.register_forward_pre_hook(self.before, with_kwargs=True)
         return module.register_forward_hook(self.after)
@@ -77,24 +87,115 @@ class SiteHook:
     def _modulate(self, x: Tensor, call: Call, again: bool) -> Tensor:
         if torch.compiler.is_compiling():
             return self._traced(x, call, again)
-        y = None if call.pairs is None else self._prepared(x, call, call.pairs[self.place])
+        if call.tracker is not None or self._misfits:
+            self._check_rows(x, call)
+        pair, batch = None if call.pairs is None else call.pairs[self.place], call.batch
+        if call.rows is not None and pair is not None and batch is not None:
+            pair, batch = self._spread_pair(pair, batch, x, call.rows)
+        y = self._prepared(x, call, pair, batch)
         values = None
         if y is None:  # another form, or something to complain about
             values = self._values(x, call, again)
-            y = self.site.modulate(x, _beside(values, x))
+            y = self._checked(x, self._spread(_beside(values, x), x, call))
         if not again:
             self._note(call, values, y)
         return y
 
+    def _checked(self, x: Tensor, values: Values) -> Tensor:
+        """As the site does it; of rows that do not fit, the error says what to do."""
+        if x.ndim not in self._forms:
+            self._form(x.ndim)
+        try:
+            return self.site.modulate(x, values)
+        except ShapeError as error:
+            rows, given = self._rows(x), self._batch(values)
+            fits = -x.ndim <= self.axis < x.ndim and x.shape[self.axis] == self.width
+            if not fits or rows is None or given is None or rows == given:
+                raise
+            raise ShapeError(f"{error}; {remedy(rows, given)}") from None
+
     def _traced(self, x: Tensor, call: Call, again: bool) -> Tensor:
         """The same for compilers, with as few values to guard as can be."""
+        calls.note_traced(self._mark)
         pair = None if call.pairs is None else call.pairs[self.place]
-        if pair is None or not _fits(x, pair, self.width, self.axis, self.batch_axis):
-            return self.site.modulate(x, _beside(self._values(x, call, again), x))
+        one_to_one = call.rows is None
+        if (
+            pair is None
+            or not one_to_one
+            or not _fits(x, pair, self.width, self.axis, self.batch_axis)
+        ):
+            values = _beside(self._values(x, call, again), x)
+            return self._checked(x, values if one_to_one else self._spread(values, x, call))
         batch = None if self.batch_axis is None else self.batch_axis % x.ndim
         return modulate(x, pair[0], pair[1], self.axis % x.ndim, batch)
 
-    def _prepared(self, x: Tensor, call: Call, pair: Pair | None) -> Tensor | None:
+    # --- rows of the features and conditions -----------------------------------------------------
+
+    def _rows(self, x: Tensor) -> int | None:
+        """How many rows the features have; None where they have no axis of samples."""
+        axis = self.batch_axis
+        return None if axis is None or not -x.ndim <= axis < x.ndim else x.shape[axis]
+
+    def _batch(self, values: Values) -> int | None:
+        """Of how many conditions the values are; None where all share them."""
+        for name, parameter in self.site.parameters.items():
+            value = values.get(name)
+            if value is not None and value.ndim > len(parameter.shape):
+                return value.shape[0]
+        return None
+
+    def _spread(self, values: Values, x: Tensor, call: Call) -> Values:
+        """Values with a row for each row of the features, as the call maps them."""
+        rows = self._rows(x)
+        local = call.parameters is None  # has seen the features, row by row
+        if call.rows is None or rows is None or local or self._batch(values) is None:
+            return values
+        spread = call.rows.spread
+        return {name: spread(value, self.site, x, rows) for name, value in values.items()}
+
+    def _spread_pair(
+        self, pair: Pair, batch: int, x: Tensor, how: RowMap
+    ) -> tuple[Pair | None, int]:
+        rows = self._rows(x)
+        if rows is None:
+            return None, batch
+        scale, shift = pair
+        scale = None if scale is None else how.spread(scale, self.site, x, rows)
+        shift = None if shift is None else how.spread(shift, self.site, x, rows)
+        made = scale if scale is not None else shift
+        return (scale, shift), batch if made is None else made.shape[0]
+
+    def _check_rows(self, x: Tensor, call: Call) -> None:
+        """Refuse a parameter per sample where the rows of the features are no samples.
+
+        Raises:
+            LayoutError: if they are seen not to be.
+        """
+        rows, flat = self._rows(x), None if call.parameters is None else call.parameters.flat
+        repeat = None if call.rows is None else call.rows.repeat
+        if rows is None or flat is None or flat.ndim < 2 or flat.shape[0] < 2:
+            return
+        if (call.rows is not None and repeat is None) or rows % flat.shape[0]:
+            return  # an index says it all; other sizes are refused as such
+        if repeat is None and rows != flat.shape[0]:
+            return
+        if call.tracker is not None and repeat not in self._misfits:
+            samples = torch.arange(flat.shape[0])
+            if repeat is not None:
+                samples = repeated(samples, repeat, rows, self.site.name)
+            why = call.tracker.trouble(x, (self.batch_axis or 0) % x.ndim, samples)
+            if why is not None:
+                self._misfits[repeat] = why
+        if repeat in self._misfits:
+            raise LayoutError(
+                f"site '{self.site.name}' has {rows} rows for {flat.shape[0]} conditions, but "
+                f"{self._misfits[repeat]}; rows=<index of the condition for each row> says which "
+                "condition each row has"
+            )
+
+    def _prepared(
+        self, x: Tensor, call: Call, pair: Pair | None, batch: int | None
+    ) -> Tensor | None:
         """``scale * x + shift`` with what the call has prepared, or None where it does not fit.
 
         This is the hot path: what is asked here is what the checks of ``Site.modulate`` ask,
@@ -108,12 +209,12 @@ class SiteHook:
         if form is None or shape[form.axis] != self.width:
             return None
         size: tuple[int, ...] | None
-        if call.batch is None:
+        if batch is None:
             size = form.shared
-        elif form.samples is None or shape[form.samples] != call.batch:
+        elif form.samples is None or shape[form.samples] != batch:
             return None
         else:
-            size = form.view(call.batch)
+            size = form.view(batch)
         scale, shift = pair
         if scale is not None:
             x = x * (scale if size is None else scale.view(size))
@@ -122,6 +223,11 @@ class SiteHook:
         return x
 
     def _form(self, rank: int) -> _Form | None:
+        if self._rank is not None and rank == self._rank - 1:
+            raise ShapeError(
+                f"site '{self.site.name}': features of {rank} axes are one sample without a batch "
+                "axis, where axis 1 holds no features; run a batch of one, x[None]"
+            )
         made = self._forms[rank] = _form(self.site, rank)
         return made
 
@@ -132,7 +238,10 @@ class SiteHook:
         if call.local is None:
             raise LayoutError(f"site '{self.site.name}': the call has no parameters")
         memory = self._recalled(call) if again else call.memory
-        values, after = call.local(self.site, x, call.condition, memory)
+        condition, rows = call.condition, self._rows(x)
+        if call.rows is not None and rows is not None:
+            condition = call.rows.spread_condition(condition, self.site, x, rows)
+        values, after = call.local(self.site, x, condition, memory)
         if not again:
             self._remember(call, memory)
             call.memory = after

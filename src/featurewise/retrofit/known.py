@@ -105,6 +105,18 @@ def features_of(module: nn.Module, when: str) -> Features | None:
     return None
 
 
+def batched_rank(module: nn.Module) -> int | None:
+    """How many axes features have at a module that takes a sample without its batch axis, too."""
+    if isinstance(module, _CONVOLUTIONS):
+        return 2 + len(module.kernel_size)
+    name, home = type(module).__name__, type(module).__module__
+    if home.startswith("torch.nn.") and any(
+        kind in name for kind in ("InstanceNorm", "Pool", "Pad")
+    ):
+        return next((2 + int(c) for c in name if c in "123"), None)
+    return None
+
+
 def batch_first(network: nn.Module, name: str) -> bool | None:
     """What the nearest enclosing sequence module of ``name`` says of its batch axis, or None."""
     parts = name.split(".") if name else []

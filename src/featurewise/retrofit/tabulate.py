@@ -97,7 +97,7 @@ def tabulate(
         _check_alone(recorded, names, first, example, seen)
         layout = Layout(tuple(_site(name, seen[name]) for name in names))
         rows = _rows(layout, seen)
-        net = Conditioned(_stubbed(network, names, spare, seen), Bank(layout, rows), layout, True)
+        net = Conditioned(_stubbed(network, names, spare, seen), Bank(layout, rows), layout)
         _check_same(net, rows, first, example, expected, spare)
         rest = (_rows(layout, _record(recorded, names, run, example)[1]) for run in todo)
         saved = _bytes(network) - _bytes(net.backbone)

@@ -1,0 +1,256 @@
+"""Never unmodulated in silence: whether sites can be reached, and were."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featurewise.core import Layout, _torch
+from featurewise.retrofit import calls
+from featurewise.retrofit.calls import Call, Owner
+from featurewise.retrofit.errors import CallError, SiteWarning
+from featurewise.retrofit.hooks import SiteHook
+from featurewise.retrofit.rows import repeated
+from featurewise.retrofit.samples import SampleTracker
+
+Track = Callable[[Call, Any], SampleTracker | None]
+
+
+def check_not_compiled(network: nn.Module, layout: Layout) -> None:
+    """Refuse sites inside of what was compiled before: its code knows nothing of new hooks.
+
+    Raises:
+        CallError: if a site lies in a compiled module; the message names it.
+    """
+    for site in layout:
+        parts = site.name.split(".") if site.name else []
+        for i in range(len(parts) + 1):
+            name = ".".join(parts[:i])
+            if _torch.is_compiled(network.get_submodule(name)):
+                where = f"'{name}' of the network" if name else "the network"
+                raise CallError(
+                    f"site '{site.name}': {where} was compiled before it was conditioned, and "
+                    "compiled code does not see new hooks; condition it first, then compile"
+                )
+
+
+def has_compiled_code(network: nn.Module, layout: Layout) -> bool:
+    """Whether there is compiled code of the network or of a module that holds a site."""
+    names = {""} | {_around(network, site.name) for site in layout}
+    return any(_torch.has_compiled_code(network.get_submodule(name)) for name in names)
+
+
+def check_attached(network: nn.Module, layout: Layout, owner: Owner) -> None:
+    """Check that the module at each site is the one that was conditioned.
+
+    Raises:
+        CallError: if a module was replaced or is gone; the message names the sites.
+    """
+    lost = [
+        site.name
+        for place, site in enumerate(layout)
+        if not _attached(network, site.name, owner, place)
+    ]
+    if lost:
+        raise CallError(
+            f"the module at {', '.join(repr(name) for name in lost)} was replaced or taken away "
+            "after the network was conditioned, so that nothing is modulated there; replace "
+            "modules first, then condition"
+        )
+
+
+def _attached(network: nn.Module, name: str, owner: Owner, place: int) -> bool:
+    try:
+        module = network.get_submodule(name)
+    except AttributeError:
+        return False
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    found = (getattr(hook, "__self__", None) for hook in hooks)
+    return any(isinstance(h, SiteHook) and h.owner is owner and h.place == place for h in found)
+
+
+def start_tracking(call: Call, inputs: Any, layout: Layout) -> SampleTracker | None:
+    """A tracker for a run whose inputs have a row per condition, or k as the call maps them.
+
+    None where that is not known: another number of rows, sequences whose first axis could be
+    time or samples, one condition, rows given by an index, code that is traced or transformed.
+    """
+    if call.parameters is None or call.parameters.flat.ndim < 2 or not _eager():
+        return None
+    batch = call.parameters.flat.shape[0]
+    first = None if batch < 2 else _first_tensor(inputs)
+    if first is None or not _torch.has_values(first):
+        return None
+    sizes = first.shape
+    if len(sizes) > 1 and sizes[0] == sizes[1] and any(s.batch_axis for s in layout):
+        return None
+    samples = torch.arange(batch)
+    if call.rows is not None:
+        if call.rows.repeat is None or sizes[0] % batch:
+            return None
+        samples = repeated(samples, call.rows.repeat, sizes[0], "inputs")
+    return SampleTracker(inputs, samples) if sizes[0] == samples.shape[0] else None
+
+
+def _first_tensor(inputs: Any) -> Tensor | None:
+    args, kwargs = inputs
+    for value in (*args, *kwargs.values(), *_torch.tree_flatten(inputs)[0]):  # mostly at hand
+        if isinstance(value, Tensor) and value.ndim:
+            return value
+    return None
+
+
+def _eager() -> bool:
+    return not _torch.is_traced() and not _torch.in_transform() and _torch.graph_task() == -1
+
+
+@contextmanager
+def watch_runs(network: nn.Module, layout: Layout, call: Call, track: Track) -> Iterator[None]:
+    """A block in which each run of ``network`` is checked for sites that it goes past.
+
+    A site is gone past if the module around it runs and it is not reached in that run: weights
+    read by another path, as the convolution of a state-space model that takes a single step. A
+    part of a network that does not run at all (an encoder while its decoder goes on) is none, and
+    neither is one of several modules in a list of which another was reached (experts).
+    """
+    watch = _RunWatch(layout, call, track)
+    handles = [
+        network.register_forward_pre_hook(watch.before, prepend=True, with_kwargs=True),
+        network.register_forward_hook(watch.after, always_call=True),
+        *(
+            network.get_submodule(name).register_forward_pre_hook(_Entered(watch, name))
+            for name in {_around(network, site.name) for site in layout} - {""}
+        ),
+    ]
+    try:
+        yield
+    finally:
+        watch.close()
+        for handle in handles:
+            handle.remove()
+
+
+def _around(network: nn.Module, name: str) -> str:
+    """Name of the module whose forward calls a site: the nearest above that is no container."""
+    while name:
+        name = name.rpartition(".")[0]
+        if not isinstance(network.get_submodule(name), nn.ModuleList | nn.ModuleDict):
+            break
+    return name
+
+
+class _RunWatch:
+    """Follows the runs of one network in one scope.
+
+    It holds the call weakly: a hook that an interrupt leaves behind keeps nothing alive.
+    """
+
+    def __init__(self, layout: Layout, call: Call, track: Track) -> None:
+        self._layout = layout
+        self._call: Callable[[], Call | None] = weakref.ref(call)
+        self._track: Track | None = track
+        self._before: set[str] = set()
+        self._warned: set[str] = set()
+        self._entered: set[str] = set()
+
+    def __reduce__(self) -> tuple[Callable[[], _RunWatch], tuple[()]]:
+        return _closed_watch, ()  # a copy of the network is in no scope
+
+    def close(self) -> None:
+        """End the watch, whatever hooks remain."""
+        self._call, self._track = _nothing, None
+
+    def _running(self) -> Call | None:
+        """The call, if it is the one that holds here."""
+        call = self._call()
+        if torch.compiler.is_compiling() or call is None or calls.active(call.owner) is not call:
+            return None
+        return call
+
+    def enter(self, name: str) -> None:
+        """Note that a module around a site runs, in the scope's own thread."""
+        if self._running() is not None:
+            self._entered.add(name)
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Forward pre-hook of the network."""
+        call = self._running()
+        if call is None:
+            return
+        self._before, call.visited = call.visited, set()
+        self._entered = {""}
+        if self._track is not None and call.tracker is None:
+            call.tracker = self._track(call, (args, kwargs))
+            if call.tracker is not None:
+                call.tracker.__enter__()
+
+    def after(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Forward hook of the network, called after errors too."""
+        call = self._running()
+        if call is None:
+            return
+        if call.tracker is not None:
+            call.tracker.__exit__(None, None, None)
+            call.tracker = None
+        if output is not None and len(call.visited) < len(self._layout):
+            self._warn(module, call)
+        call.visited |= self._before
+
+    def _warn(self, network: nn.Module, call: Call) -> None:
+        past = [
+            site.name
+            for place, site in enumerate(self._layout)
+            if site.name not in call.visited | self._warned
+            and _attached(network, site.name, call.owner, place)
+            and _around(network, site.name) in self._entered
+            and not calls.was_traced(call.owner, place)
+            and not _alternative(network, site.name, call.visited)
+        ]
+        if past:
+            self._warned.update(past)
+            warnings.warn(
+                f"a run of the network went past {', '.join(past)}: the module around it ran, and "
+                "it was not called, so that nothing was modulated there in this run",
+                SiteWarning,
+                stacklevel=4,
+            )
+
+
+class _Entered:
+    """Pre-hook that notes that a module around a site runs."""
+
+    def __init__(self, watch: _RunWatch, name: str) -> None:
+        self._watch, self._name = watch, name
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        self._watch.enter(self._name)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _closed_watch() -> _RunWatch:
+    watch = _RunWatch.__new__(_RunWatch)
+    watch.close()
+    return watch
+
+
+def _alternative(network: nn.Module, name: str, visited: set[str]) -> bool:
+    """Whether a site lies in a list of modules of which another was reached."""
+    parts = name.split(".")
+    for i in range(len(parts) - 1, -1, -1):
+        above = ".".join(parts[:i])
+        if isinstance(network.get_submodule(above), nn.ModuleList | nn.ModuleDict):
+            own = ".".join(parts[: i + 1])
+            prefix = f"{above}." if above else ""
+            return any(v.startswith(prefix) and not f"{v}.".startswith(f"{own}.") for v in visited)
+        if i < len(parts) - 1:
+            return False
+    return False
