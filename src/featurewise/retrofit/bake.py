@@ -20,6 +20,7 @@ from featurewise.retrofit.constant import Constant
 from featurewise.retrofit.errors import CallError
 from featurewise.retrofit.fold import Fold, Modulation, Unfit, fold, modulation
 from featurewise.retrofit.prune import prune_channels
+from featurewise.retrofit.reach import check_attached
 
 FOLDED: Final = "folded"
 
@@ -96,7 +97,8 @@ def bake(
 
     Raises:
         CallError: neither condition nor task where one is needed, or both; a local generator,
-            whose parameters depend on the input; conditioning that was removed.
+            whose parameters depend on the input; conditioning that was removed; a site whose
+            module was replaced.
         ShapeError: parameters of more than one sample.
         LayoutError: a task of other sites.
         KindError: an argument of the wrong kind, or a backbone that cannot be copied: one whose
@@ -117,6 +119,7 @@ def bake(
         raise KindError(f"prune must be True or False, got {prune!r}")
     if net._removed:
         raise CallError("the conditioning was removed; there is nothing to bake")
+    check_attached(net.backbone, net.layout, net._owner)
     with torch.no_grad():
         baking = _Baking.of(net, _single(net, condition, task))
         for site in net.layout:

@@ -103,8 +103,7 @@ class SiteHook:
 
     def _checked(self, x: Tensor, values: Values) -> Tensor:
         """As the site does it; of rows that do not fit, the error says what to do."""
-        if x.ndim not in self._forms:
-            self._form(x.ndim)
+        self._check_rank(x.ndim)
         try:
             return self.site.modulate(x, values)
         except ShapeError as error:
@@ -223,13 +222,16 @@ class SiteHook:
         return x
 
     def _form(self, rank: int) -> _Form | None:
+        self._check_rank(rank)
+        made = self._forms[rank] = _form(self.site, rank)
+        return made
+
+    def _check_rank(self, rank: int) -> None:
         if self._rank is not None and rank == self._rank - 1:
             raise ShapeError(
                 f"site '{self.site.name}': features of {rank} axes are one sample without a batch "
                 "axis, where axis 1 holds no features; run a batch of one, x[None]"
             )
-        made = self._forms[rank] = _form(self.site, rank)
-        return made
 
     def _values(self, x: Tensor, call: Call, again: bool) -> Values:
         own = call.values(self.site.name)

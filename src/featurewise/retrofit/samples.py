@@ -197,7 +197,6 @@ class SampleTracker:
         if source is None:  # a table, looked up with what samples say
             first = next((self._of(t) for t in indices if self._of(t) is not None), None)
             return [first and _embedded(first, outputs[0].shape)]
-        chosen = any(self._key(t) in self._inputs or t.dtype == torch.bool for t in indices)
         if operator.name().startswith("aten::masked_select"):
             return [_Owned(torch.full((), _FREE).expand(outputs[0].shape), True)]
         kept = _kept_axes(operator, args, source.samples)
@@ -209,9 +208,10 @@ class SampleTracker:
         made = operator(small, *_torch.tree_unflatten(moved, structure)).expand(outputs[0].shape)
         if source.gathered and _in_order(made):
             return [_Owned(made)]  # put back
-        moves = not _equal(made, source.samples)
-        across = _selects_samples(operator, args, source.samples)
-        return [_Owned(made, source.gathered or (across and (chosen or moves)))]
+        across = _across_samples(operator, args, source.samples)
+        chosen = any(self._key(t) in self._inputs or t.dtype == torch.bool for t in across)
+        moved_rows = bool(across) and not _in_order(made)
+        return [_Owned(made, source.gathered or chosen or moved_rows)]
 
     def _embed(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
         owned = self._of(args[1])
@@ -235,7 +235,10 @@ class SampleTracker:
                 parts.append(replace(owned, samples=samples.expand(shape)))
         if not parts:
             return [_Owned(torch.full((), _FREE).expand(shape), True) if summed else None]
-        return [_merged(parts, shape)]
+        merged = _merged(parts, shape)
+        if merged is not None and (merged.samples == _MIXED).any():
+            return [parts[0]]  # each row of the left with each column of the right
+        return [merged]
 
     def _reduce(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
         owned = self._of(args[0])
@@ -324,16 +327,17 @@ def _narrow(samples: Tensor) -> Tensor:
     return samples
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((_narrow(a) == _narrow(b)).all())
-
-
 def _in_order(samples: Tensor) -> bool:
-    """Whether the first axis counts the samples and nothing else varies."""
+    """Whether the first axis has the samples in order, as many rows of each, and none else varies.
+
+    So it is where rows that were sorted, by expert or by length, are put back.
+    """
     small = _narrow(samples)
-    return small.numel() == samples.shape[0] and bool(
-        (small.flatten() == torch.arange(samples.shape[0])).all()
-    )
+    rows = small.flatten()
+    count = int(rows.max()) + 1
+    if small.numel() != samples.shape[0] or count == 0 or len(rows) % count:
+        return False
+    return bool((rows == torch.arange(count).repeat_interleave(len(rows) // count)).all())
 
 
 def _reshaped(samples: Tensor, shape: Sequence[int]) -> Tensor:
@@ -402,16 +406,16 @@ def _kept_axes(operator: Any, args: Any, samples: Tensor) -> list[int]:
     return [a for a in axes if not _varies(samples, a)]
 
 
-def _selects_samples(operator: Any, args: Any, samples: Tensor) -> bool:
-    """Whether an index acts on an axis along which samples vary."""
-    if operator.name().startswith("aten::index."):
-        axes: list[int] = []
-        place = 0
-        for index in args[1]:
-            width = index.ndim if index is not None and index.dtype == torch.bool else 1
-            if index is not None:
-                axes += range(place, place + width)
-            place += width
-    else:
-        axes = [args[1] % samples.ndim]
-    return any(_varies(samples, a) for a in axes)
+def _across_samples(operator: Any, args: Any, samples: Tensor) -> list[Tensor]:
+    """The indices that act on an axis along which samples vary."""
+    if not operator.name().startswith("aten::index."):
+        return [args[2]] if _varies(samples, args[1]) else []
+    found = []
+    place = 0
+    for index in args[1]:
+        width = index.ndim if index is not None and index.dtype == torch.bool else 1
+        axes = range(place, place + width)
+        if index is not None and any(_varies(samples, axis) for axis in axes):
+            found.append(index)
+        place += width
+    return found
