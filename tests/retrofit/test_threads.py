@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from featurewise.generators import Linear
-from featurewise.retrofit import Conditioned, condition
+from featurewise.retrofit import CallError, Conditioned, calls, condition
 
 Move = Callable[[Conditioned], Conditioned]
 
@@ -80,3 +82,144 @@ def test_coroutines_that_call_do_not_mix(net: Conditioned) -> None:
         return await asyncio.gather(*(work(k) for k in range(8)))
 
     assert all(asyncio.run(main()))
+
+
+# --- scopes that do not nest ---------------------------------------------------------------------
+
+
+def test_a_scope_left_in_another_thread_ends_in_its_own(net: Conditioned) -> None:
+    x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
+    plain = net.backbone(x)
+    scope = net.using(condition=z)
+    scope.__enter__()
+    assert not torch.equal(net.backbone(x), plain)
+    thread = threading.Thread(target=lambda: scope.__exit__(None, None, None))
+    thread.start()
+    thread.join()
+    assert torch.equal(net.backbone(x), plain)
+    assert calls._active.calls == []
+
+
+def test_generators_whose_scopes_interleave_raise(net: Conditioned) -> None:
+    x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
+    plain = net.backbone(x)
+
+    def run(condition: Tensor) -> Iterator[Tensor]:
+        with net.using(condition=condition):
+            yield net.backbone(x)
+
+    first, second = run(z), run(-z)
+    next(first), next(second)
+    with pytest.raises(CallError, match="left while one that began later is open"):
+        next(first)
+    with pytest.raises(StopIteration):
+        next(second)
+    assert torch.equal(net.backbone(x), plain)
+    with pytest.raises(ValueError, match="the error under way"):  # noqa: SIM117
+        with net.using(condition=z):
+            raise ValueError("the error under way")
+
+
+def test_coroutines_whose_scopes_interleave_raise(net: Conditioned) -> None:
+    x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
+    plain = net.backbone(x)
+
+    async def hold() -> None:
+        with net.using(condition=z):
+            await asyncio.sleep(0)
+            net.backbone(x)
+
+    async def run_plain() -> None:
+        with pytest.raises(CallError, match="another coroutine opened"):
+            net.backbone(x)
+        net(x, condition=z)  # a call of its own is its own
+
+    async def main() -> None:
+        await asyncio.gather(hold(), run_plain())
+
+    asyncio.run(main())
+    assert torch.equal(net.backbone(x), plain)
+
+
+def test_a_scope_around_an_event_loop_holds_in_it(net: Conditioned) -> None:
+    x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
+
+    async def main() -> Tensor:
+        return net.backbone(x)
+
+    with net.using(condition=z):
+        y = asyncio.run(main())
+    assert torch.equal(y, net(x, condition=z))
+
+
+# --- interrupts ----------------------------------------------------------------------------------
+
+
+class _Interrupts:
+    """Raises KeyboardInterrupt at the n-th event of a frame of the library, as Ctrl-C may."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.raised = False
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        name = frame.f_code.co_filename
+        if "featurewise/" not in name and not name.endswith("contextlib.py"):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and self._checks(frame):
+            self.left -= 1
+            if self.left < 0 and not self.raised:
+                self.raised = True
+                raise KeyboardInterrupt
+        return self
+
+    def _checks(self, frame: FrameType) -> bool:
+        """Whether the interpreter looks for signals here: when a function begins or a call ends."""
+        before = frame.f_lasti - 2
+        code = frame.f_code.co_code
+        while before > 0 and _NAMES[code[before]] == "CACHE":
+            before -= 2
+        return _NAMES[code[frame.f_lasti]] == "RESUME" or (
+            before >= 0 and _NAMES[code[before]] in ("CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD")
+        )
+
+
+_NAMES = {number: name for name, number in __import__("opcode").opmap.items()}
+
+
+def _interrupted(run: Callable[[], None], after: int) -> bool:
+    interrupts = _Interrupts(after)
+    sys.settrace(interrupts)
+    try:
+        run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return interrupts.raised
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="reads the byte code of Python 3.11")
+@pytest.mark.parametrize("scoped", [False, True])
+def test_an_interrupt_anywhere_leaves_no_call_behind(net: Conditioned, scoped: bool) -> None:
+    x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
+    with torch.no_grad():
+        plain = net.backbone(x)
+
+    def run() -> None:
+        if scoped:
+            with net.using(condition=z):
+                net.backbone(x)
+        else:
+            net(x, condition=z)
+
+    run()  # once, so that no run is followed any more
+    after = tried = 0
+    while _interrupted(run, after):
+        tried += 1
+        after += 1
+        assert calls._active.calls == [], after
+    with torch.no_grad():
+        assert torch.equal(net.backbone(x), plain)
+    assert tried > 50

@@ -129,6 +129,18 @@ def in_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def remove_hook(module: torch.nn.Module, key: int) -> None:
+    """Take the forward hook or pre-hook that torch keeps under ``key`` from a module."""
+    for hooks in (
+        module._forward_hooks,
+        module._forward_hooks_with_kwargs,
+        module._forward_hooks_always_called,
+        module._forward_pre_hooks,
+        module._forward_pre_hooks_with_kwargs,
+    ):
+        hooks.pop(key, None)
+
+
 def is_compiled(module: torch.nn.Module) -> bool:
     """Whether a module was given to ``torch.compile``, as a whole, in place, or its forward."""
     whole = type(module).__name__ == "OptimizedModule"

@@ -14,13 +14,13 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from featurewise.core import KindError, ShapeError, Shift, Site, TaskRepresentation
+from featurewise.core import KindError, ShapeError, Shift, Site, TaskRepresentation, _torch
 from featurewise.retrofit.conditioned import Conditioned
 from featurewise.retrofit.constant import Constant
 from featurewise.retrofit.errors import CallError
 from featurewise.retrofit.fold import Fold, Modulation, Unfit, fold, modulation
 from featurewise.retrofit.prune import prune_channels
-from featurewise.retrofit.reach import check_attached
+from featurewise.retrofit.reach import check_attached, unwatch_runs
 
 FOLDED: Final = "folded"
 
@@ -158,6 +158,7 @@ class _Baking:
     @classmethod
     def of(cls, net: Conditioned, flat: Tensor) -> _Baking:
         network = _copied(net.backbone)
+        unwatch_runs(network)
         hooks = {handle.id for handle in net._handles}
         values = net.layout.split(flat)
         return cls(network, hooks, values, _shared(network), _read(network), BakeReport(), {})
@@ -195,7 +196,7 @@ class _Baking:
         _flag_affine(module, rounded)
         if folded.left is None:
             self.report[site.name] = FOLDED
-            _remove_hook(module, key)
+            _torch.remove_hook(module, key)
             return
         scaled = "; its scale is folded" if folded.parameters else ""
         self.report[site.name] = f"constant: {folded.why}{scaled}"
@@ -266,21 +267,6 @@ def _flag_affine(module: Any, gained: Mapping[str, nn.Parameter]) -> None:
     for flag in ("affine", "elementwise_affine"):
         if "weight" in gained and hasattr(module, flag):
             setattr(module, flag, True)
-
-
-def _hook_dicts(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    return (
-        module._forward_hooks,
-        module._forward_hooks_with_kwargs,
-        module._forward_hooks_always_called,
-        module._forward_pre_hooks,
-        module._forward_pre_hooks_with_kwargs,
-    )
-
-
-def _remove_hook(module: nn.Module, key: int) -> None:
-    for hooks in _hook_dicts(module):
-        hooks.pop(key, None)
 
 
 def _replace_hook(module: nn.Module, key: int, constant: Constant) -> None:

@@ -22,7 +22,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, overload
 from weakref import WeakSet
 
@@ -92,6 +92,7 @@ class Call:
         self.record = record
         self.rows = rows
         self.tracker: SampleTracker | None = None  # follows samples to the sites in this run
+        self.watched: Any = None  # of a scope: notes of its runs; see ``reach``
         self.followed = False  # whether any run of this call was followed so
         self.memory: Any = None  # of a local generator, from site to site; gone when the call ends
         self.entries: dict[str, Any] = {}  # memory before each site, detached, for recomputation
@@ -171,6 +172,7 @@ def finish(call: Call) -> None:
     call.memory = None
     call.record = None
     call.tracker = None
+    call.watched = None
     if not torch.compiler.is_compiling():
         call.stop = _torch.next_node_number()
 
@@ -196,8 +198,10 @@ def scope(call: Call) -> Iterator[None]:
         raise
     finally:
         last = last or call.stack[-1:]
-        with suppress(ValueError):  # a recomputation may have put another stack in place
+        try:  # noqa: SIM105 (an interrupt may come between a method in Python and this one in C)
             call.stack.remove(call)
+        except ValueError:  # a recomputation has put another stack in place
+            pass
         finish(call)
     if last != [call] and last[0].owner is call.owner:
         raise CallError(

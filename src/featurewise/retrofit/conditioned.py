@@ -32,10 +32,12 @@ from featurewise.retrofit.errors import CallError, SavingError, SiteWarning
 from featurewise.retrofit.hooks import SiteHook
 from featurewise.retrofit.probe import find_sites
 from featurewise.retrofit.reach import (
+    Watched,
     check_attached,
     check_not_compiled,
     has_compiled_code,
     start_tracking,
+    unwatch_runs,
     watch_runs,
 )
 from featurewise.retrofit.rows import RowMap, Rows
@@ -295,7 +297,10 @@ class Conditioned(nn.Module):
                 module around it and went past it.
         """
         call = self._call(condition, task, record, RowMap.of(repeat, rows, self.layout))
-        with calls.scope(call), watch_runs(self.backbone, self.layout, call, self._tracker):
+        if not torch.compiler.is_compiling():
+            watch_runs(self.backbone, self.layout, self._owner)
+            call.watched = Watched(self._tracker)
+        with calls.scope(call):
             yield self
         if call.grad and len(call.visited) < len(self.layout):
             calls.keep_hidden(call)
@@ -434,6 +439,7 @@ class Conditioned(nn.Module):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        unwatch_runs(self.backbone, self._owner)
         self._removed = True
         return self.backbone
 

@@ -182,7 +182,8 @@ class SiteHook:
             samples = torch.arange(flat.shape[0])
             if repeat is not None:
                 samples = repeated(samples, repeat, rows, self.site.name)
-            why = call.tracker.trouble(x, (self.batch_axis or 0) % x.ndim, samples)
+            axis = (self.batch_axis or 0) % x.ndim
+            why = call.tracker.trouble(x, axis, samples, ordered=repeat is not None)
             if why is not None:
                 self._misfits[repeat] = why
         if repeat in self._misfits:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -110,30 +108,56 @@ def _eager() -> bool:
     return not _torch.is_traced() and not _torch.in_transform() and _torch.graph_task() == -1
 
 
-@contextmanager
-def watch_runs(network: nn.Module, layout: Layout, call: Call, track: Track) -> Iterator[None]:
-    """A block in which each run of ``network`` is checked for sites that it goes past.
+class Watched:
+    """What is noted of the runs of a network within one scope of ``using``.
+
+    Args:
+        track: makes a tracker for a run, given the call and the inputs, or None.
+    """
+
+    def __init__(self, track: Track) -> None:
+        self.track = track
+        self.before: set[str] = set()  # sites reached by earlier runs
+        self.entered: set[str] = set()  # modules around sites that this run entered
+        self.reported: set[str] = set()
+
+
+def watch_runs(network: nn.Module, layout: Layout, owner: Owner) -> None:
+    """Let each run of ``network`` in a scope be checked for sites that it goes past.
 
     A site is gone past if the module around it runs and it is not reached in that run: weights
     read by another path, as the convolution of a state-space model that takes a single step. A
     part of a network that does not run at all (an encoder while its decoder goes on) is none, and
     neither is one of several modules in a list of which another was reached (experts).
+
+    The hooks stay until the conditioning is removed, and do nothing outside of scopes. Calling
+    this again adds none.
     """
-    watch = _RunWatch(layout, call, track)
-    handles = [
-        network.register_forward_pre_hook(watch.before, prepend=True, with_kwargs=True),
-        network.register_forward_hook(watch.after, always_call=True),
-        *(
-            network.get_submodule(name).register_forward_pre_hook(_Entered(watch, name))
-            for name in {_around(network, site.name) for site in layout} - {""}
-        ),
-    ]
-    try:
-        yield
-    finally:
-        watch.close()
-        for handle in handles:
-            handle.remove()
+    if not any(isinstance(hook, _RunHook) for hook in _own_hooks(network, owner)):
+        hook = _RunHook(owner, layout)
+        network.register_forward_hook(hook.after, always_call=True)
+        network.register_forward_pre_hook(hook.before, prepend=True, with_kwargs=True)
+    for name in {_around(network, site.name) for site in layout} - {""}:
+        module = network.get_submodule(name)
+        if not any(isinstance(hook, _EnterHook) for hook in _own_hooks(module, owner)):
+            module.register_forward_pre_hook(_EnterHook(owner, name).before)
+
+
+def unwatch_runs(network: nn.Module, owner: Owner | None = None) -> None:
+    """Take the hooks of ``watch_runs`` away, of one owner or, from a copy, of all."""
+    for module in network.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                own = getattr(hook, "__self__", None)
+                if isinstance(own, _RunHook | _EnterHook) and owner in (None, own.owner):
+                    _torch.remove_hook(module, key)
+
+
+def _own_hooks(module: nn.Module, owner: Owner) -> Iterator[Any]:
+    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+        own = getattr(hook, "__self__", None)
+        if getattr(own, "owner", None) is owner:
+            yield own
 
 
 def _around(network: nn.Module, name: str) -> str:
@@ -145,75 +169,49 @@ def _around(network: nn.Module, name: str) -> str:
     return name
 
 
-class _RunWatch:
-    """Follows the runs of one network in one scope.
+class _RunHook:
+    """Begins and ends the notes of each run of a network in a scope."""
 
-    It holds the call weakly: a hook that an interrupt leaves behind keeps nothing alive.
-    """
-
-    def __init__(self, layout: Layout, call: Call, track: Track) -> None:
+    def __init__(self, owner: Owner, layout: Layout) -> None:
+        self.owner = owner
         self._layout = layout
-        self._call: Callable[[], Call | None] = weakref.ref(call)
-        self._track: Track | None = track
-        self._before: set[str] = set()
-        self._warned: set[str] = set()
-        self._entered: set[str] = set()
-
-    def __reduce__(self) -> tuple[Callable[[], _RunWatch], tuple[()]]:
-        return _closed_watch, ()  # a copy of the network is in no scope
-
-    def close(self) -> None:
-        """End the watch, whatever hooks remain."""
-        self._call, self._track = _nothing, None
-
-    def _running(self) -> Call | None:
-        """The call, if it is the one that holds here."""
-        call = self._call()
-        if torch.compiler.is_compiling() or call is None or calls.active(call.owner) is not call:
-            return None
-        return call
-
-    def enter(self, name: str) -> None:
-        """Note that a module around a site runs, in the scope's own thread."""
-        if self._running() is not None:
-            self._entered.add(name)
 
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Forward pre-hook of the network."""
-        call = self._running()
-        if call is None:
+        call = _scoped(self.owner)
+        if call is None or call.watched is None:
             return
-        self._before, call.visited = call.visited, set()
-        self._entered = {""}
-        if self._track is not None and call.tracker is None:
-            call.tracker = self._track(call, (args, kwargs))
-            if call.tracker is not None:
-                call.tracker.__enter__()
+        call.watched.before, call.visited = call.visited, set()
+        call.watched.entered = {""}
+        if call.tracker is None:
+            tracker = call.watched.track(call, (args, kwargs))
+            if tracker is not None:
+                call.tracker = tracker.__enter__()
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         """Forward hook of the network, called after errors too."""
-        call = self._running()
-        if call is None:
+        call = _scoped(self.owner)
+        if call is None or call.watched is None:
             return
         if call.tracker is not None:
             call.tracker.__exit__(None, None, None)
             call.tracker = None
         if output is not None and len(call.visited) < len(self._layout):
-            self._warn(module, call)
-        call.visited |= self._before
+            self._report(module, call, call.watched)
+        call.visited |= call.watched.before
 
-    def _warn(self, network: nn.Module, call: Call) -> None:
+    def _report(self, network: nn.Module, call: Call, watched: Watched) -> None:
         past = [
             site.name
             for place, site in enumerate(self._layout)
-            if site.name not in call.visited | self._warned
+            if site.name not in call.visited | watched.reported
             and _attached(network, site.name, call.owner, place)
-            and _around(network, site.name) in self._entered
+            and _around(network, site.name) in watched.entered
             and not calls.was_traced(call.owner, place)
             and not _alternative(network, site.name, call.visited)
         ]
         if past:
-            self._warned.update(past)
+            watched.reported.update(past)
             warnings.warn(
                 f"a run of the network went past {', '.join(past)}: the module around it ran, and "
                 "it was not called, so that nothing was modulated there in this run",
@@ -222,24 +220,23 @@ class _RunWatch:
             )
 
 
-class _Entered:
-    """Pre-hook that notes that a module around a site runs."""
+class _EnterHook:
+    """Notes that a module around a site runs."""
 
-    def __init__(self, watch: _RunWatch, name: str) -> None:
-        self._watch, self._name = watch, name
+    def __init__(self, owner: Owner, name: str) -> None:
+        self.owner = owner
+        self._name = name
 
-    def __call__(self, module: nn.Module, args: Any) -> None:
-        self._watch.enter(self._name)
+    def before(self, module: nn.Module, args: Any) -> None:
+        """Forward pre-hook."""
+        call = _scoped(self.owner)
+        if call is not None and call.watched is not None:
+            call.watched.entered.add(self._name)
 
 
-def _nothing() -> None:
-    return None
-
-
-def _closed_watch() -> _RunWatch:
-    watch = _RunWatch.__new__(_RunWatch)
-    watch.close()
-    return watch
+def _scoped(owner: Owner) -> Call | None:
+    """The call of a scope that holds here, if one does."""
+    return None if torch.compiler.is_compiling() else calls.active(owner)
 
 
 def _alternative(network: nn.Module, name: str, visited: set[str]) -> bool:

@@ -94,13 +94,16 @@ class SampleTracker:
             self._mode.__exit__(*error)
             self._mode = None
 
-    def trouble(self, x: Tensor, batch_axis: int, expected: Tensor) -> str | None:
+    def trouble(self, x: Tensor, batch_axis: int, expected: Tensor, ordered: bool) -> str | None:
         """Why rows of ``x`` are not the samples that they are taken for; None where they may be.
 
         Args:
             x: features.
             batch_axis: axis of their rows, from the front.
             expected: of which sample each row should be, ``(R,)``.
+            ordered: whether this very order is meant, of rows that are k of each sample; if not,
+                a network that runs samples in another order (in reverse, say) is none of our
+                business.
         """
         owned = self._owned.get(self._key(x))
         if owned is None:
@@ -115,6 +118,8 @@ class SampleTracker:
         known = samples >= 0
         if (samples == _MIXED).any() or not (known & (samples != wanted)).any():
             return None
+        if not ordered and not (known & (samples.amin(batch_axis, keepdim=True) == samples)).all():
+            return None  # the network turned the batch by itself: condition i is for what is row i
         varies = [axis for axis in range(x.ndim) if samples.shape[axis] > 1]
         if batch_axis not in varies and len(varies) == 1:
             return (
