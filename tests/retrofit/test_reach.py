@@ -20,6 +20,13 @@ def chain() -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
 
 
+class Own(nn.Sequential):
+    """A class of its own, with a forward of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self[2](self[1](self[0](x)))
+
+
 def whole(network: nn.Module) -> nn.Module:
     return torch.compile(network, backend="eager")
 
@@ -65,11 +72,13 @@ def test_compiled_parts_without_a_site_are_none_of_our_business() -> None:
 @pytest.mark.traced
 def test_sites_of_compiled_blocks_are_traced_and_said_to_be_well() -> None:
     """What was compiled after it was conditioned runs modulated, and no warning says otherwise."""
-    net = condition(chain(), at=["0", "2"], generator=Linear(3))
+    net = condition(
+        nn.Sequential(nn.Linear(4, 4), Own(*chain())), at=["0", "1.2"], generator=Linear(3)
+    )
     nn.init.normal_(net.generator.head.weight)
     x, z = torch.randn(2, 4), torch.randn(2, 3)
     expected = net(x, condition=z)
-    net.backbone[2].compile(backend="eager")
+    net.backbone[1].compile(fullgraph=True, backend="eager")
     for _ in range(2):
         torch.testing.assert_close(net(x, condition=z), expected)
         with net.using(condition=z):
@@ -78,7 +87,7 @@ def test_sites_of_compiled_blocks_are_traced_and_said_to_be_well() -> None:
 
 @pytest.mark.traced
 def test_code_compiled_before_and_run_within_using_is_reported() -> None:
-    network = chain()
+    network = Own(*chain())
     compiled = torch.compile(network, backend="eager")
     x, task = torch.randn(2, 4), torch.randn(16)
     plain = compiled(x)
