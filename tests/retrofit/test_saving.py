@@ -26,8 +26,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common import files as common_files
 from featurewise.core import Diagonal, KindError
-from featurewise.core import files as core_files
 from featurewise.generators import MLP, Configured, Generator, Linear
 from featurewise.retrofit import BackboneError, Conditioned, FormatError, SavingError, saving
 from featurewise.retrofit.fingerprint import Fingerprint, statistics_of
@@ -1005,5 +1005,5 @@ def test_wrong_arguments(folder: Path) -> None:
 def test_imports_run_one_way() -> None:
     """The conditioned network knows saving, not the other way round."""
     assert "conditioned" not in vars(saving)
-    assert core_files.write_folder is saving.write_folder
+    assert common_files.write_folder is saving.write_folder
     assert issubclass(Linear, Configured)

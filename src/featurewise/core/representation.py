@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from featurewise.common.files import write_bytes
 from featurewise.core._torch import register_pytree
 from featurewise.core.broadcast import shape_of
 from featurewise.core.editing import Edit
 from featurewise.core.errors import FeaturewiseError, KindError, LayoutError, ShapeError
-from featurewise.core.files import write_bytes
 from featurewise.core.site import Layout
 
 #: The one metadata key of a file; its value tells the layout. One key only, since safetensors

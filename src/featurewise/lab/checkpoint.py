@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import warnings
@@ -24,13 +23,15 @@ from typing import Any
 
 import safetensors.torch
 
-from featurewise.core.files import sync_folder
+from featurewise.common.files import write_folder
 from featurewise.lab.errors import CheckpointError, CheckpointWarning, FormatVersionError
-from featurewise.lab.files import storage_errors, write_file
+from featurewise.lab.files import storage_errors
 from featurewise.lab.state import State, flatten, unflatten
 
 FORMAT = 1
 _MANIFEST, _STATE, _TENSORS = "manifest.json", "state.json", "tensors.safetensors"
+# What interrupted saves leave; that of version 0.1 has another name.
+_LEFT = (".step-*.part", ".writing-*", ".removing-*")
 
 
 def save(folder: Path | str, state: State) -> None:
@@ -51,17 +52,8 @@ def save(folder: Path | str, state: State) -> None:
     text, tensors = flatten(state)
     files = {_STATE: text.encode(), _TENSORS: safetensors.torch.save(tensors)}
     files[_MANIFEST] = _sealed({"files": _listing(files), "format": FORMAT})
-    temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
-    try:
-        with storage_errors(folder, "Free some space and resume; older checkpoints are intact."):
-            temporary.mkdir()
-            for name, content in files.items():
-                write_file(temporary / name, content)
-            sync_folder(temporary)
-            temporary.rename(folder)
-            sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with storage_errors(folder, "Free some space and resume; older checkpoints are intact."):
+        write_folder(folder, files, replace=False)
 
 
 def load(folder: Path | str) -> dict[str, Any]:
@@ -173,7 +165,7 @@ class CheckpointStore:
             StorageError: see `save`; nothing was removed.
         """
         path = self.path(step)
-        for leftover in [*self.folder.glob(".writing-*"), *self.folder.glob(".removing-*")]:
+        for leftover in [path for each in _LEFT for path in self.folder.glob(each)]:
             shutil.rmtree(leftover, ignore_errors=True)
         save(path, {"step": step, "state": state})
         for old in self.steps()[: -self.keep]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from featurewise.common.files import write_folder
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, LabError
-from featurewise.lab.files import storage_errors, write_file
+from featurewise.lab.files import storage_errors
 from featurewise.lab.record import SettingsT, System
 from featurewise.lab.results import Measurement
 from featurewise.lab.run import (
@@ -114,16 +114,9 @@ def export_model(
         "measured": {data: each.to_json() for data, each in (measured or {}).items()},
         "departures": list(system.departures),
     }
-    temporary = out.with_name(f".writing-{out.name}")
-    try:
-        with storage_errors(out, REMEDY):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            write_file(temporary / WEIGHTS, content)
-            write_file(temporary / MODEL, facts_text(facts))
-            temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with storage_errors(out, REMEDY):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_folder(out, {WEIGHTS: content, MODEL: facts_text(facts)}, replace=False)
     return out
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
+from featurewise.common.files import write_bytes
 from featurewise.lab.errors import LabError
-from featurewise.lab.files import write_whole
 
 _NORMAL = 1.959963984540054
 # 97.5 % quantiles of Student's t with 1, 2, ... 30 degrees of freedom.
@@ -262,7 +262,7 @@ class Results:
 
     def save(self, path: Path | str) -> None:
         """Writes `to_json` to a file, which appears whole."""
-        write_whole(Path(path), self.to_json().encode())
+        write_bytes(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path | str) -> Results:

@@ -14,11 +14,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
+from featurewise.common.files import write_bytes
 from featurewise.lab import distributed, hardware
 from featurewise.lab.allocator import use_large_allocations
 from featurewise.lab.decode import decoded
 from featurewise.lab.errors import FormatVersionError, LabError
-from featurewise.lab.files import storage_errors, write_whole
+from featurewise.lab.files import storage_errors
 from featurewise.lab.loop import fit
 from featurewise.lab.randomness import isolated, seed_everything
 from featurewise.lab.record import Arm, SettingsT, System
@@ -105,7 +106,7 @@ def write_run(folder: Path | str, run: Run) -> None:
     with storage_errors(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write_whole(path, facts_text({"format": FORMAT, **dataclasses.asdict(run)}))
+            write_bytes(path, facts_text({"format": FORMAT, **dataclasses.asdict(run)}))
             return
     _require_same(folder, read_run(folder), run)
 
@@ -190,7 +191,7 @@ def train(
                 with isolated():
                     sheet = system.draw(stepper, settings, arm)
                 sheet.save(buffer := BytesIO(), "PNG", optimize=True)
-                write_whole(folder / SHEET, buffer.getvalue())
+                write_bytes(folder / SHEET, buffer.getvalue())
     return trial
 
 

@@ -30,8 +30,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from featurewise.common.files import write_folder
 from featurewise.core import FeaturewiseError, KindError, Layout
-from featurewise.core.files import write_folder
 from featurewise.generators import Configured, GeneratorError, from_config
 from featurewise.generators.base import bind_part
 from featurewise.generators.config import difference
