@@ -137,6 +137,24 @@ def write_bytes(path: str | Path, content: bytes | Iterable[bytes]) -> None:
             file.write(piece)
 
 
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of ``content``; one ``os.write`` may take only a part (at most 2 GiB)."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Make a file, and return once its content is on the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_folder(folder: str | Path, files: Mapping[str, bytes], *, replace: bool = True) -> None:
     """Write a folder in one step: a reader sees the whole folder or the old one.
 
@@ -159,10 +177,7 @@ def write_folder(folder: str | Path, files: Mapping[str, bytes], *, replace: boo
     try:
         sibling.mkdir()
         for name, content in files.items():
-            with (sibling / name).open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_new(sibling / name, content)
         sync_folder(sibling)
         if not replace and folder.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))

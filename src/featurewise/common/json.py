@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from featurewise.common.files import open_regular, read_bytes
-from featurewise.common.text import printable
+from featurewise.common.text import printable, short
 
 #: Longest document that ``loads`` and ``read`` take unless another limit is given, in bytes.
 MAX_BYTES: Final = 1 << 26
@@ -159,7 +159,7 @@ class Node:
             if missing := [key for key in required if key not in self.value]:
                 raise self.error(f'key "{missing[0]}" is missing')
             if unknown := self.value.keys() - {*required, *optional}:
-                raise self.error(f"key {_short(min(unknown))} is unknown")
+                raise self.error(f"key {short(min(unknown))} is unknown")
         return self.value
 
     def entries(self) -> dict[str, Node]:
@@ -188,14 +188,14 @@ class Node:
         """A string of printable characters on one line, at least one of them."""
         text = self.text(max_length)
         if not text or printable(text) != text:
-            raise self.error(f"expected a name of printable characters, found {_short(text)}")
+            raise self.error(f"expected a name of printable characters, found {short(text)}")
         return text
 
     def one_of(self, options: Sequence[str]) -> str:
         """A string that is one of ``options``."""
         text = self.text()
         if text not in options:
-            raise self.error(f"{_short(text)} is none of {', '.join(options)}")
+            raise self.error(f"{short(text)} is none of {', '.join(options)}")
         return text
 
     def integer(self, low: int, high: int) -> int:
@@ -203,7 +203,7 @@ class Node:
         if type(self.value) is not int:
             raise self.error(f"expected an integer, found {_kind(self.value)}")
         if not low <= self.value <= high:
-            raise self.error(f"{_short(self.value)} lies outside {low}..{high}")
+            raise self.error(f"{short(self.value)} lies outside {low}..{high}")
         return self.value
 
     def number(self, low: float = -math.inf, high: float = math.inf) -> float:
@@ -263,7 +263,7 @@ def _main_array(scanner: _Scanner, key: str) -> Iterator[Node]:
         if not isinstance(name, str):
             raise scanner.error("expected a key in double quotes", "the file")
         if name in seen:
-            raise scanner.error(f"key {_short(name)} occurs twice", "the file")
+            raise scanner.error(f"key {short(name)} occurs twice", "the file")
         seen.add(name)
         scanner.take(":", name)
         if name == key:
@@ -375,7 +375,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise JsonError(f"key {_short(key)} occurs twice in one object")
+                raise JsonError(f"key {short(key)} occurs twice in one object")
             seen.add(key)
     return mapping
 
@@ -393,7 +393,7 @@ def _integer(text: str) -> int:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise JsonError(f"the number {_short(text)} is too large")
+        raise JsonError(f"the number {short(text)} is too large")
     return number
 
 
@@ -429,9 +429,4 @@ def _check_text(value: Any) -> None:
 
 def _kind(value: object) -> str:
     names = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
-    return names.get(type(value), f"{_short(value)} ({type(value).__name__})")
-
-
-def _short(value: object) -> str:
-    text = ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return names.get(type(value), f"{short(value)} ({type(value).__name__})")

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from featurewise.lab.errors import LabError, StorageError
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Writes all of `content`; one `os.write` may take only a part (at most 2 GiB)."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 @contextmanager

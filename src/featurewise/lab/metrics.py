@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+from featurewise.common.files import write_all
 from featurewise.lab.errors import DivergedError, LabError
-from featurewise.lab.files import storage_errors, write_all
+from featurewise.lab.files import storage_errors
 
 _REMEDY = "Free some space and resume; the checkpoints are intact."
 
