@@ -206,7 +206,7 @@ class Node:
             raise self.error(f"{short(self.value)} lies outside {low}..{high}")
         return self.value
 
-    def number(self, low: float = -math.inf, high: float = math.inf) -> float:
+    def number(self, low: int | float = -math.inf, high: int | float = math.inf) -> float:
         """A finite number from ``low`` to ``high``, both included."""
         if type(self.value) not in (int, float):
             raise self.error(f"expected a number, found {_kind(self.value)}")

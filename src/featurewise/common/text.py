@@ -42,6 +42,13 @@ def markdown(text: object) -> str:
     return _MARKUP.sub(_entity, printable(" ".join(str(text).split("\n"))))
 
 
+def code(text: object) -> str:
+    """A name as Markdown shows code, also in a table; ``markdown`` where that would not hold it."""
+    plain = str(text)
+    simple = plain and printable(plain) == plain and not re.search(r"[`|<>&\\]", plain)
+    return f"`{plain}`" if simple else f"<code>{markdown(text)}</code>"
+
+
 def _entity(found: re.Match[str]) -> str:
     # An entity means the same in text, table cells, link texts and code that is none.
     return f"&#{ord(found[0])};"
