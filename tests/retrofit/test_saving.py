@@ -581,7 +581,7 @@ def test_the_card_may_be_edited(folder: Path, net: Conditioned) -> None:
     [
         (lambda c: c.update(format=2), "has format 2, .* reads 1"),
         (lambda c: c.update(format="1"), "no conditioner"),
-        (lambda c: c.pop("layout"), "config.json: key "layout" is missing"),
+        (lambda c: c.pop("layout"), "layout. is missing"),
         (lambda c: c.update(layout=[{"name": 3}]), "saved"),
         (lambda c: c.update(layout=7), "saved"),
         (lambda c: c.update(generator=None), "no conditioner"),
@@ -589,7 +589,7 @@ def test_the_card_may_be_edited(folder: Path, net: Conditioned) -> None:
         (lambda c: c.update(statistics=False), "do not belong together"),
         (lambda c: c["generator"].update(kind="Nothing"), "no generator 'Nothing'.* import"),
         (lambda c: c["generator"]["arguments"].update(in_features=5), r"\(16, 6\) in the file"),
-        (lambda c: c["generator"].update(arguments={"in_features": 10**13}), "more than the file holds"),
+        (lambda c: c["generator"]["arguments"].update(in_features=10**13), "the file holds"),
         (lambda c: c["generator"].update(arguments={"in_features": "6"}), "in_features"),
         (lambda c: c["generator"].update(kind="Learned", arguments={}), "missing"),
     ],
@@ -644,7 +644,7 @@ def test_names_that_lead_elsewhere(folder: Path, net: Conditioned, name: str) ->
     [
         (lambda f: f.pop("model.safetensors"), "does not list model.safetensors"),
         (lambda f: f.update({"config.json": 3}), "expected an object, found 3"),
-        (lambda f: f["config.json"].update(bytes="many"), "bytes: expected an integer, found a text"),
+        (lambda f: f["config.json"].update(bytes="many"), "bytes: expected an integer"),
         (lambda f: f["config.json"].update(bytes=10**12), "bytes: 1000000000000 lies outside"),
     ],
 )
