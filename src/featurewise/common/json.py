@@ -66,13 +66,13 @@ def failing(error: Callable[[str], Exception], path: Path | str) -> Fail:
     return fail
 
 
-def dumps(content: Any, *, indent: int | None = 1) -> bytes:
-    """``content`` as JSON that ends in a new line; the same bytes for the same content.
+def dumps(content: Any, *, indent: int | None = 1, end: str = "\n") -> bytes:
+    """``content`` as JSON, then ``end``; the same bytes for the same content.
 
     Raises:
         ValueError: a number is infinite or NaN.
     """
-    return (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode()
+    return (json.dumps(content, indent=indent, allow_nan=False) + end).encode()
 
 
 def loads(content: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:

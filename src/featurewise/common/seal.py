@@ -18,22 +18,26 @@ class SealError(ValueError):
     """A digest is missing, or is not that of what it seals."""
 
 
-def sealed(content: Mapping[str, Any], *, indent: int | None = 1) -> bytes:
+def sealed(content: Mapping[str, Any], *, end: str = "\n") -> bytes:
     """An object as JSON, its last key the SHA-256 of the text without it.
+
+    Args:
+        content: JSON values.
+        end: what follows it, also where the digest is taken.
 
     Raises:
         ValueError: a number is infinite or NaN.
     """
-    return dumps({**content, SEAL: sha256(dumps(content, indent=indent))}, indent=indent)
+    return dumps({**content, SEAL: sha256(dumps(content, end=end))}, end=end)
 
 
-def unsealed(raw: bytes, content: Mapping[str, Any], *, indent: int | None = 1) -> dict[str, Any]:
+def unsealed(raw: bytes, content: Mapping[str, Any], *, end: str = "\n") -> dict[str, Any]:
     """What a sealed object says beside its seal, proved equal to what was written.
 
     Args:
         raw: the file, byte for byte.
         content: what JSON made of it.
-        indent: as it was written.
+        end: as it was written.
 
     Raises:
         SealError: it has no seal, or a byte of it is another.
@@ -41,7 +45,7 @@ def unsealed(raw: bytes, content: Mapping[str, Any], *, indent: int | None = 1) 
     if SEAL not in content:
         raise SealError("its seal is missing")
     said = {key: value for key, value in content.items() if key != SEAL}
-    if sealed(said, indent=indent) != raw:
+    if sealed(said, end=end) != raw:
         raise SealError("its seal is not that of its content; it was damaged or changed by hand")
     return said
 

@@ -8,7 +8,7 @@ from typing import Final
 
 #: Controls, formats (which turn the direction of what follows), surrogates, line separators.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>|~#!&]")
+_MARKUP: Final = re.compile(r"[\\`*{}\[\]<>|~&]")
 
 
 def printable(text: object, *, lines: bool = False) -> str:
