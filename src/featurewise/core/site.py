@@ -18,6 +18,8 @@ from featurewise.core.operation import Operation, Parameter, check_values
 
 #: Most sites that ``Layout.from_json`` takes: a file must not decide how long we work.
 MAX_SITES: Final = 10_000
+#: Most numbers of all its sites.
+MAX_SIZE: Final = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,8 @@ class Layout:
         """Restore a layout from ``to_json``, or from a bare list of sites, as it once wrote.
 
         Raises:
-            FeaturewiseError: if it holds no list of sites, or more than ``MAX_SITES``; see
+            FeaturewiseError: if it holds no list of sites, more than ``MAX_SITES``, or a
+                layout of more than ``MAX_SIZE`` numbers; see
                 ``Site.from_json``.
         """
         if isinstance(data, list):
@@ -330,7 +333,10 @@ class Layout:
             raise LayoutError(f"not a layout, expected sites and backbone: {short(data)}")
         if len(sites) > MAX_SITES:
             raise LayoutError(f"a layout has at most {MAX_SITES:,} sites, this one {len(sites):,}")
-        return cls(tuple(Site.from_json(site) for site in sites), data.get("backbone"))
+        made = cls(tuple(Site.from_json(site) for site in sites), data.get("backbone"))
+        if made.size > MAX_SIZE:
+            raise LayoutError(f"a layout has at most {MAX_SIZE:,} numbers, this one {made.size:,}")
+        return made
 
     def __str__(self) -> str:
         """A table of the sites, their parameters, and the share these are of the backbone."""

@@ -16,6 +16,7 @@ import importlib
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,10 +29,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from featurewise.common.files import read_bytes, recovered, sha256, write_folder
-from featurewise.common.gate import refusing
+from featurewise.common.gate import refusing, said
 from featurewise.common.json import Node, dumps, failing, loads
 from featurewise.common.seal import sealed, unsealed
-from featurewise.common.text import code, short
+from featurewise.common.text import code, printable, short
 from featurewise.core import FeaturewiseError, KindError, Layout
 from featurewise.core.numbers import is_float, stored
 from featurewise.generators import Configured, GeneratorError, from_config
@@ -405,6 +406,11 @@ class _Saved:
             saved._check_statistics(data["statistics"].value)
         return saved
 
+    def limit(self) -> AbstractContextManager[None]:
+        """Within, no more can be made than the file holds."""
+        most = sum(tensor.numel() for tensor in self.tensors.values())
+        return building_at_most(len(self.tensors), most)
+
     def _check_statistics(self, promised: object) -> None:
         if promised is not bool(self.statistics):
             raise SavingError(f"{self.place}: {_WEIGHTS} and {_CONFIG} do not belong together")
@@ -429,7 +435,9 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
     if given is not None:
         if not isinstance(given, nn.Module):
             raise KindError(f"generator must be a module or None, got {type(given).__name__}")
-        made = _bound(given, saved.layout)
+        what = "does not fit the generator given"
+        with refusing(place, SavingError, FeaturewiseError, what=what), saved.limit():
+            made = _bound(given, saved.layout)
     else:
         made = _made(saved)
     own = made.state_dict()
@@ -451,12 +459,11 @@ def _made(saved: _Saved) -> nn.Module:
     config = saved.generator
     if "reason" in config:
         raise SavingError(
-            f"{saved.place}: its generator cannot be made from JSON ({config['reason']}): "
+            f"{saved.place}: its generator cannot be made from JSON ({printable(config['reason'])}): "
             "make it yourself and pass generator=..."
         )
-    most = sum(tensor.numel() for tensor in saved.tensors.values())
     try:
-        with building_at_most(len(saved.tensors), most):
+        with saved.limit():
             sketch = _sketch(config, saved.layout)
         _check_tensors(saved.place, type(sketch).__name__, sketch.state_dict(), saved.tensors)
         return _fresh(config, saved.layout)
@@ -469,6 +476,9 @@ def _made(saved: _Saved) -> nn.Module:
         ) from error
     except FeaturewiseError as error:
         raise SavingError(f"{saved.place}: its generator cannot be made: {error}") from error
+    except Exception as error:  # of a constructor that was given what it does not know
+        reason = said(error)
+        raise SavingError(f"{saved.place}: its generator cannot be made: {reason}") from error
 
 
 def _check_tensors(
