@@ -42,7 +42,7 @@ def refusing(
 
 def said(found: Exception) -> str:
     """What a foreign exception says, on one line, not too long; with its type unless it is ours."""
-    text = printable(str(found))
-    text = text if len(text) <= 300 else f"{text[:297]}..."
+    text = str(found)
+    text = printable(text if len(text) <= 300 else f"{text[:297]}...")
     plain = type(found) is ValueError or type(found).__module__.startswith("featurewise.")
     return text if plain and text else f"{type(found).__name__}: {text}"

@@ -407,8 +407,8 @@ _DECODER: Final = json.JSONDecoder(
 
 def _check_depth(value: Any, max_depth: int) -> None:
     level: list[Any] = [value]
-    for _ in range(max_depth + 1):
-        level = [child for each in level for child in _children(each) if child]
+    for _ in range(max_depth):
+        level = [child for each in level for child in _children(each)]
         if not level:
             return
     raise JsonError(f"is nested more than {max_depth} deep")

@@ -57,7 +57,7 @@ def _entity(found: re.Match[str]) -> str:
 def short(value: object) -> str:
     """A value as Python writes it, on one line, all of it or the beginning of what is long."""
     try:
-        text = printable(repr(value))
+        text = repr(value)
     except ValueError:  # Python writes out no integer of more than 4300 digits
         return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else "a value"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return printable(text if len(text) <= 80 else f"{text[:77]}...")

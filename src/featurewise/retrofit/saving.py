@@ -458,8 +458,9 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
 def _made(saved: _Saved) -> nn.Module:
     config = saved.generator
     if "reason" in config:
+        reason = printable(config["reason"])
         raise SavingError(
-            f"{saved.place}: its generator cannot be made from JSON ({printable(config['reason'])}): "
+            f"{saved.place}: its generator cannot be made from JSON ({reason}): "
             "make it yourself and pass generator=..."
         )
     try:
