@@ -7,6 +7,7 @@ import pytest
 
 from featurewise.cli import app
 from featurewise.cli.errors import UserError
+from featurewise.common.seal import sealed
 
 QUESTION = "How many cubes are there?"
 
@@ -41,7 +42,8 @@ def test_what_is_no_run(fails, tmp_path, film):
     folder = tmp_path / "run"
     shutil.copytree(film, folder)
     facts = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**facts, "system": "old"}))
+    del facts["seal"]
+    (folder / "run.json").write_bytes(sealed({**facts, "system": "old"}))
     assert "is of system 'old', which this version does not have" in fails("evaluate", folder)
     (folder / "run.json").write_text("{")
     assert "run.json: is damaged" in fails("evaluate", folder)

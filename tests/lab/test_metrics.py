@@ -50,12 +50,13 @@ def test_reading_names_the_line(tmp_path):
     with pytest.raises(LabError, match=r"metrics\.jsonl: cannot be read"):
         read_metrics(path)
     for text, complaint in [
-        ("{}\n{\n", "line 2 is not JSON"),
-        ("[]\n", "line 1 is not a"),
+        ('{"step": 1, "kind": "train"}\n{\n', "line 2: is not JSON"),
+        ("[]\n", "line 1: expected an object"),
+        ("{}\n", 'line 1: key "step" is missing'),
     ]:
         path.write_text(text)
         with pytest.raises(LabError, match=complaint):
             read_metrics(path)
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(LabError, match="cannot be read"):
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(LabError, match="line 1: is not JSON: is not UTF-8"):
         read_metrics(path)

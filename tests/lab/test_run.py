@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from featurewise.common.seal import sealed
 from featurewise.lab import Every, LabError, Supervised
 from featurewise.lab.errors import CheckpointError, FormatVersionError, StorageError
 from featurewise.lab.model import export_model, load_network, read_model
@@ -214,13 +215,15 @@ def test_a_flipped_bit_is_noticed(model, position):
 
 
 def edited(folder, name, **change):
+    """As a forger would: with the seal that belongs to it."""
     content = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**content, **change}))
+    content.pop("seal")
+    (folder / name).write_bytes(sealed({**content, **change}))
 
 
 def test_damaged_facts(model, tmp_path):
-    edited(model, "model.json", format=2)
-    with pytest.raises(FormatVersionError, match="has format 2"):
+    edited(model, "model.json", format=3)
+    with pytest.raises(FormatVersionError, match="has format 3"):
         load_network(model, TOY)
     for content in ("", "{", "[1]", "{}", '{"format": 1}', "[" * 9999, "\xff"):
         (model / "model.json").write_text(content, encoding="latin-1")

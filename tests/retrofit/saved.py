@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.files import write_bytes
 from featurewise.core import LowRank, RowColumn
-from featurewise.core.files import write_bytes
 from featurewise.generators import (
     MLP,
     AdaIN,

@@ -1,21 +1,19 @@
 """What was found once is kept, read back the same, found anew when damaged or asked differently.
 
-Files appear whole, and locks keep other processes out.
+Locks keep other processes out.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from featurewise.worlds.files import alone, as_json, remembered, write_whole
+from featurewise.worlds.files import alone, as_json, remembered
 
 
 @pytest.fixture(autouse=True)
@@ -78,53 +76,7 @@ def test_without_a_cache_it_is_found_each_time(cache: Path) -> None:
     assert find.times == 2
 
 
-# --- writing --------------------------------------------------------------------------------------
-
-
-def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    write_whole(path, b"one")
-
-    def pieces() -> Iterator[bytes]:
-        yield b"tw"
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, pieces())
-    assert path.read_bytes() == b"one"
-    assert [each.name for each in tmp_path.iterdir()] == ["a"]
-
-
-def test_content_is_on_the_disk_before_the_file_appears(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, synced = tmp_path / "a", []
-
-    def fsync(descriptor: int) -> None:
-        synced.append((os.fstat(descriptor).st_size, path.exists()))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    write_whole(path, [b"one", b"two"])
-    assert synced == [(6, False)]
-    assert path.read_bytes() == b"onetwo"
-
-
-def test_of_two_processes_that_write_at_once_the_last_ones_content_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a"
-
-    def pieces() -> Iterator[bytes]:
-        yield b"on"
-        with monkeypatch.context() as other:
-            other.setattr(os, "getpid", lambda: 1)
-            write_whole(path, b"two")
-        assert path.read_bytes() == b"two"
-        yield b"e"
-
-    write_whole(path, pieces())
-    assert path.read_bytes() == b"one"
-    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+# --- what is kept is JSON -------------------------------------------------------------------------
 
 
 def test_json_holds_numbers_alone() -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
+from featurewise.cli.terminal import Terminal
 from featurewise.explorer.overlay import heat
 from featurewise.lab.model import load_network
 from featurewise.worlds.clevr.images import read_picture
@@ -50,7 +51,7 @@ def ask(
     if as_json:
         typer.echo(json.dumps(_facts(answer, top, place), indent=1))
         return
-    _show(Console(highlight=False, soft_wrap=True), answer, top, place)
+    _show(Terminal(highlight=False, soft_wrap=True), answer, top, place)
 
 
 def _save(overlay: Image.Image, image: Path, out: Path | None) -> Path:

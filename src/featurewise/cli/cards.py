@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
+from featurewise.cli.terminal import Terminal
 from featurewise.lab import card, catalogue
 from featurewise.lab.results import Results
 from featurewise.lab.run import RESULTS, SHEET
@@ -28,7 +28,7 @@ def cards(
     ] = None,
 ) -> None:
     """Write the card of every system and the catalogue anew from published results."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     for folder in add or []:
         console.print(_add(folder, results), markup=False)
     written = catalogue.save(discovery.published(results), out)
@@ -44,6 +44,7 @@ def _add(folder: Path, published: Path) -> str:
     record = discovery.load(found.system)
     if not found.trials:
         raise UserError(f"{folder}: nothing is measured yet")
+    record.require(found)  # whose names are parts of paths from here on
     sheets: dict[str, Path] = {}
     for trial in found.trials:
         path = folder / f"{trial.arm}-s{trial.seed}" / SHEET

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from featurewise.cli import accuracy, discovery
+from featurewise.cli.terminal import Terminal
 from featurewise.explorer import report as reports
 from featurewise.explorer.overlay import heat
 from featurewise.explorer.tables import AccuracyTable, Asked, Claim, Curve, Picture, Report
@@ -44,7 +45,7 @@ def demo(
 
 def show(out: Path, preset: str, seconds: float) -> Path:
     """The demonstration at a preset; returns the report's path."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     record = discovery.load(_SYSTEM)
     answering = discovery.part(discovery.module(_SYSTEM), "answering")
     out = _unfinished(out)

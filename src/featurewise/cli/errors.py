@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
+
+from featurewise.cli.terminal import Terminal
+from featurewise.common.text import printable
+
+#: What typer raises at words that it cannot take: of click, or of the click that typer brings.
+_USAGE: Final[Any] = typer.BadParameter.__bases__[0]
 
 
 class UserError(ValueError):
@@ -20,6 +25,9 @@ class Commands(TyperGroup):
         """Runs the command."""
         try:
             return super().invoke(ctx)
+        except _USAGE as error:  # typer shows it; file names stand in it
+            error.message = error.message and printable(error.message)
+            raise
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -41,7 +49,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
 
 
 def _fail(message: str, error: Exception) -> NoReturn:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=True, highlight=False, soft_wrap=True)
     console.print("[bold red]error:[/]", end=" ")
     console.print(message, markup=False)
     raise typer.Exit(2) from error

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.cli import accuracy, discovery
 from featurewise.cli.errors import UserError
+from featurewise.cli.terminal import Terminal
 from featurewise.lab.model import load_network
 from featurewise.lab.results import Measurement, Trial
 from featurewise.lab.run import read_run
@@ -64,7 +64,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(accuracy.as_json(shown), indent=1, allow_nan=False))
     else:
-        Console().print(accuracy.on_screen(shown))
+        Terminal().print(accuracy.on_screen(shown))
 
 
 def _data(
@@ -78,7 +78,7 @@ def _data(
 
     def from_folder(settings: Any) -> Iterator[Any]:
         columns = TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn()
-        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        with Progress(*columns, TimeRemainingColumn(), console=Terminal(stderr=True)) as bar:
             task = bar.add_task("", visible=False)
             batches: Iterator[Any] = answering.from_folder(
                 settings,

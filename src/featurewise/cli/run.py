@@ -21,6 +21,7 @@ from rich.text import Text
 
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
+from featurewise.cli.terminal import Terminal
 from featurewise.lab import card, catalogue
 from featurewise.lab.crew import Crew, leave_with_parent
 from featurewise.lab.errors import LabError
@@ -152,7 +153,7 @@ def _stoppable() -> Iterator[None]:
 
 def _whole(line: _Line, study: Study, storage: str | None) -> None:
     """All of the command but what its workers do."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     console.print(f"[bold]{study.system.title}[/]")
     study.begin()
     standing = study.standing()
@@ -285,9 +286,16 @@ class _Board:
             with log.open("rb") as file:
                 file.seek(max(0, log.stat().st_size - 4096))
                 last = json.loads(file.read().splitlines()[-1])
-        except (OSError, ValueError, IndexError):  # not begun, or just being written
+            step = int(last["step"])
+        except (
+            OSError,
+            ValueError,
+            IndexError,
+            KeyError,
+            TypeError,
+        ):  # not begun, or being written
             return "begins"
-        return f"step {last['step']} of {self._study.system.preset(self._study.preset).steps}"
+        return f"step {step} of {self._study.system.preset(self._study.preset).steps}"
 
 
 def _publish(study: Study) -> Standing:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from featurewise.cli import discovery
+from featurewise.cli.terminal import Terminal
 from featurewise.lab.record import System
 
 
@@ -24,7 +25,7 @@ def systems(
     ] = None,
 ) -> None:
     """List the systems: published methods that can be trained, measured and asked."""
-    console = Console()
+    console = Terminal()
     if not names:
         titles = {name: discovery.load(name).title for name in discovery.names()}
         console.print(_table(("system", "what it is"), titles.items()))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from featurewise.cli import discovery
+from featurewise.cli.terminal import Terminal
 from featurewise.lab import distributed
 from featurewise.lab import run as runs
 
@@ -67,7 +67,7 @@ def train(
         settings = replace(settings, steps=steps)
     run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, settings=settings)
     folder = out or Path("runs", f"{system}-{run.arm}-{preset}-s{seed}")
-    console = Console(highlight=False, soft_wrap=True, quiet=distributed.rank() > 0)
+    console = Terminal(highlight=False, soft_wrap=True, quiet=distributed.rank() > 0)
     console.print(f"[bold]{record.title}[/]")
     console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
     cost = record.cost.get(preset)

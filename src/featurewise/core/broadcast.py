@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from featurewise.core.errors import KindError, ShapeError
+from featurewise.core.numbers import FLOATS, WANTED
 
 
 def feature_axis(x: object, axis: int, batch_axis: int | None, where: str) -> int:
@@ -33,8 +34,8 @@ def feature_axis(x: object, axis: int, batch_axis: int | None, where: str) -> in
     """
     if not isinstance(x, Tensor):
         raise KindError(f"{where}: x must be a tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise KindError(f"{where}: x must be floating point, got {x.dtype}")
+    if x.dtype not in FLOATS:
+        raise KindError(f"{where}: x must be {WANTED}, got {x.dtype}")
     front = position_of(axis, x.ndim, "axis", where)
     if batch_axis is not None and position_of(batch_axis, x.ndim, "batch_axis", where) == front:
         raise ShapeError(f"{where}: axis and batch_axis are both axis {front} of x{shape_of(x)}")
@@ -82,8 +83,8 @@ def check_parameter(
     """
     if not isinstance(value, Tensor):
         raise KindError(f"{where}: {name} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise KindError(f"{where}: {name} must be floating point, got {value.dtype}")
+    if value.dtype not in FLOATS:
+        raise KindError(f"{where}: {name} must be {WANTED}, got {value.dtype}")
     if value.device != x.device:
         raise KindError(f"{where}: {name} is on {value.device}, x is on {x.device}")
     if value.ndim == len(shape) and value.shape == shape:  # sizes of other ranks may be symbols

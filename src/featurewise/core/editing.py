@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from featurewise.common.text import short
 from featurewise.core.broadcast import shape_of
 from featurewise.core.errors import KindError, LayoutError, ShapeError
+from featurewise.core.numbers import WANTED, is_finite, is_float, is_number, readable
 from featurewise.core.patterns import matching
 from featurewise.core.site import Layout, Site
 
@@ -93,16 +93,16 @@ class Edit(Generic[T]):
                 becomes a batch.
 
         Raises:
-            ShapeError: a tensor of another shape.
+            ShapeError: a tensor of another shape, or a number that is not finite.
             KindError: neither a number nor a floating-point tensor.
         """
         flat = self.task.flat
         if not isinstance(value, Tensor):
-            if not _is_number(value):
-                raise KindError(f"value must be a number or a tensor, got {type(value).__name__}")
-            return self._put(torch.full_like(flat, float(value)))
-        if not value.is_floating_point():
-            raise KindError(f"value must be floating point, got {value.dtype}")
+            return self._put(torch.full_like(flat, _finite(value, "value")))
+        if not is_float(value):
+            raise KindError(f"value must be {WANTED}, got {value.dtype}")
+        if readable(value) and not bool(value.isfinite().all()):
+            raise ShapeError("value must be finite, it holds NaN or an infinity")
         if value.ndim == 0:
             return self._put(value.to(flat).expand_as(flat))
         count, rows = len(self), flat.shape[:1] if flat.ndim > 1 else value.shape[:-1]
@@ -146,9 +146,7 @@ class Edit(Generic[T]):
             KindError: if it is no number.
         """
         flat = self.task.flat
-        if not _is_number(std):
-            raise KindError(f"std must be a number, got {type(std).__name__}")
-        if not (math.isfinite(std) and std >= 0):
+        if _finite(std, "std") < 0:
             raise ShapeError(f"std must be finite and not negative, got {std}")
         if generator is None:  # also what vmap can follow
             return self._put(flat + std * torch.randn_like(flat))
@@ -164,9 +162,11 @@ class Edit(Generic[T]):
         or away from it.
 
         Raises:
-            ShapeError: a tensor that is not one number per row.
+            ShapeError: a tensor that is not one number per row, or a number that is not finite.
             KindError: neither a number nor a tensor.
         """
+        if not isinstance(weight, Tensor):
+            _finite(weight, "weight")
         scaled: T = self.task * weight
         return self._put(scaled.flat)
 
@@ -226,8 +226,13 @@ def _feature_axis(site: Site, name: str) -> int | None:
     return grown[0] if len(grown) == 1 else None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _finite(value: Any, name: str) -> float:
+    """``value`` as a float, which is finite."""
+    if not is_number(value):
+        raise KindError(f"{name} must be a number, got {type(value).__name__}")
+    if not is_finite(value):
+        raise ShapeError(f"{name} must be finite, got {short(value)}")
+    return float(value)
 
 
 def _numbers(features: Any, site: Site) -> Tensor:

@@ -21,9 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from featurewise.common.text import short
 from featurewise.core.broadcast import align, check_parameter, feature_axis, positions
-from featurewise.core.errors import KindError, OperationError, ShapeError
+from featurewise.core.errors import FeaturewiseError, KindError, OperationError, ShapeError
 from featurewise.core.film import cast, compute_dtype, modulate
+from featurewise.core.numbers import is_finite, is_number
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,14 @@ class Operation(ABC):
                 ambiguous, or if the operation cannot have these values.
         """
         if not isinstance(data, Mapping):
-            raise OperationError(f"not an operation: {data!r}")
+            raise OperationError(f"not an operation: {short(data)}")
         fields = {name: _frozen(value) for name, value in data.items()}
         cls = _find(fields.pop("kind", None))
         try:
             return cls(**fields)
-        except TypeError as error:
+        except FeaturewiseError:
+            raise
+        except Exception as error:  # of the constructor of somebody's operation, too
             raise OperationError(f"operation '{cls.__name__}': {error}") from error
 
     def __str__(self) -> str:
@@ -275,9 +279,8 @@ class Gate(Diagonal):
     ceiling: int | float = 2.0
 
     def __post_init__(self) -> None:
-        number = isinstance(self.ceiling, int | float) and not isinstance(self.ceiling, bool)
-        if not (number and 0 < self.ceiling < math.inf):
-            raise OperationError(f"ceiling must be a positive number, got {self.ceiling!r}")
+        if not (is_number(self.ceiling) and is_finite(self.ceiling) and self.ceiling > 0):
+            raise OperationError(f"ceiling must be a positive number, got {short(self.ceiling)}")
 
     def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
         """``gamma`` of shape (C,)."""

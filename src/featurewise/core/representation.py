@@ -6,23 +6,31 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from featurewise.common.files import read_bytes, write_bytes
+from featurewise.common.gate import refusing
+from featurewise.common.json import loads
+from featurewise.common.seal import PLACE, check_tensors, seal_tensors
+from featurewise.common.text import short
 from featurewise.core._torch import register_pytree
 from featurewise.core.broadcast import shape_of
 from featurewise.core.editing import Edit
-from featurewise.core.errors import FeaturewiseError, KindError, LayoutError, ShapeError
-from featurewise.core.files import write_bytes
+from featurewise.core.errors import KindError, LayoutError, ShapeError
+from featurewise.core.numbers import WANTED, is_float, readable, stored
 from featurewise.core.site import Layout
 
 #: The one metadata key of a file; its value tells the layout. One key only, since safetensors
 #: writes several in random order and the same task should be the same bytes.
-_METADATA = "featurewise.TaskRepresentation.1"
+_METADATA: Final = "featurewise.TaskRepresentation.2"
+#: That of version 0.1, whose value is the layout alone, without a digest.
+_UNSEALED: Final = "featurewise.TaskRepresentation.1"
+_OTHER: Final = "not a task representation"
 
 
 class TaskRepresentation:
@@ -50,9 +58,9 @@ class TaskRepresentation:
     __array_ufunc__ = None  # `numpy_number * task` is ours to answer, not numpy's
 
     def __init__(self, layout: Layout, flat: Tensor) -> None:
-        if not isinstance(flat, Tensor) or not flat.is_floating_point():
+        if not is_float(flat):
             kind = flat.dtype if isinstance(flat, Tensor) else type(flat).__name__
-            raise KindError(f"flat must be a floating-point tensor, got {kind}")
+            raise KindError(f"flat must be a tensor, {WANTED}, got {kind}")
         layout.check(flat)
         self.layout = layout
         self.flat = flat
@@ -192,10 +200,12 @@ class TaskRepresentation:
     def lerp(self, other: TaskRepresentation, weight: int | float | Tensor) -> TaskRepresentation:
         """``(1 - weight) * self + weight * other``; ``weight`` a number or one per row ``(B,)``.
 
-        Exactly ``self`` at 0 and ``other`` at 1.
+        Exactly ``self`` at 0 and ``other`` at 1, whatever stands in the one without weight.
         """
         start, end = self._pair(other)
         factor = _weight(weight, start if start.ndim > end.ndim else end)
+        # Zero times infinity is NaN: what has no weight must not enter.
+        start, end = _unless(start, factor, 1), _unless(end, factor, 0)
         return self._with((1 - factor) * start + factor * end)
 
     def mix(self, weights: Tensor) -> TaskRepresentation:
@@ -212,9 +222,9 @@ class TaskRepresentation:
                 meet tasks with positions (give ``(1, K)``, which keeps a batch).
             KindError: if the weights are no floating-point tensor.
         """
-        if not isinstance(weights, Tensor) or not weights.is_floating_point():
+        if not is_float(weights):
             kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
-            raise KindError(f"weights must be a floating-point tensor, got {kind}")
+            raise KindError(f"weights must be a tensor, {WANTED}, got {kind}")
         rows = len(self)
         if weights.ndim not in (1, 2) or weights.shape[-1] != rows:
             raise ShapeError(
@@ -223,7 +233,7 @@ class TaskRepresentation:
         if weights.ndim == 1 and self.flat.ndim > 2:
             raise ShapeError(f"{self} has positions: give weights (1, {rows}), which keep a batch")
         with torch.autocast(self.flat.device.type, enabled=False):  # half precision is not exact
-            return self._with(torch.tensordot(weights.to(self.flat), self.flat, dims=1))
+            return self._with(_weighted(weights.to(self.flat), self.flat))
 
     def mean(self) -> TaskRepresentation:
         """The mean over rows and positions, one task ``(N,)``; a single task is its own."""
@@ -291,16 +301,16 @@ class TaskRepresentation:
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file: the flat tensor, and the layout as its metadata.
+        """Write one safetensors file: the flat tensor; layout and SHA-256 as its metadata.
 
         The same task makes the same bytes, and the file appears whole or not at all.
 
         Raises:
             OSError: if it cannot be written there.
         """
-        layout = json.dumps(self.layout.to_json())
-        flat = self.flat.detach().contiguous()
-        write_bytes(path, to_bytes({"flat": flat}, metadata={_METADATA: layout}))
+        said = json.dumps({"layout": self.layout.to_json(), "sha256": PLACE})
+        raw = to_bytes({"flat": stored(self.flat)}, metadata={_METADATA: said})
+        write_bytes(path, seal_tensors(raw))
 
     @classmethod
     def load(cls, path: str | Path, layout: Layout | None = None) -> TaskRepresentation:
@@ -315,19 +325,26 @@ class TaskRepresentation:
                 is not defined or imported, or belongs to another layout.
             OSError: if there is no such file, or it cannot be read.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if _METADATA not in metadata:
-                    raise LayoutError("its metadata is of another kind")
-                flat = file.get_tensor("flat")
-            stored = Layout.from_json(json.loads(metadata[_METADATA]))
-            task = cls(stored, flat)
-        except (SafetensorError, FeaturewiseError, ValueError, RecursionError) as error:
-            raise LayoutError(f"{path}: not a task representation ({error})") from error
+        raw = read_bytes(path)
+        with refusing(path, LayoutError, what=_OTHER):
+            task = cls(*_read(raw))
         if layout is not None:
-            _check_same(layout, stored, f"{path}: ")
+            _check_same(layout, task.layout, f"{path}: ")
         return task
+
+
+def _read(raw: bytes) -> tuple[Layout, Tensor]:
+    """Layout and flat tensor of a file, whose digest agrees; version 0.1 wrote none."""
+    tensors = from_bytes(raw)
+    header = loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")], max_bytes=len(raw))
+    metadata = header.get("__metadata__", {})
+    if tensors.keys() != {"flat"} or metadata.keys() not in ({_METADATA}, {_UNSEALED}):
+        raise LayoutError("its metadata or its tensors are of another kind")
+    if _UNSEALED in metadata:
+        return Layout.from_json(loads(metadata[_UNSEALED])), tensors["flat"]
+    said = loads(metadata[_METADATA])
+    check_tensors(raw, said["sha256"])
+    return Layout.from_json(said["layout"]), tensors["flat"]
 
 
 def _weight(weight: object, flat: Tensor) -> Any:
@@ -343,7 +360,29 @@ def _weight(weight: object, flat: Tensor) -> Any:
         return weight
     if not isinstance(weight, Real):
         raise KindError(f"weight must be a number or a tensor, got {type(weight).__name__}")
-    return float(weight)
+    try:
+        return float(weight)
+    except OverflowError as error:
+        raise ShapeError(
+            f"weight must be a number that a float holds, got {short(weight)}"
+        ) from error
+
+
+def _unless(values: Tensor, factor: Any, limit: int) -> Tensor:
+    """``values``, without those that are not finite where ``factor`` is ``limit``."""
+    if not isinstance(factor, Tensor):
+        return values.where(values.isfinite(), 0.0) if factor == limit else values
+    return values.where(values.isfinite() | (factor.to(values.device) != limit), 0.0)
+
+
+def _weighted(weights: Tensor, rows: Tensor) -> Tensor:
+    """Sums of rows ``(K, ...)`` with weights ``(K,)`` or ``(B, K)``; zero leaves its row out."""
+    if readable(rows) and bool(rows.isfinite().all()):
+        mixed: Tensor = torch.tensordot(weights, rows, dims=1)
+        return mixed
+    column = weights.reshape(*weights.shape, *(1,) * (rows.ndim - 1))
+    kept = rows.where(rows.isfinite() | (column != 0), 0.0)
+    return (column * kept).sum(weights.ndim - 1)
 
 
 def _check_same(mine: Layout, theirs: Layout, where: str = "") -> None:

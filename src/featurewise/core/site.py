@@ -11,9 +11,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from featurewise.common.text import short
 from featurewise.core.broadcast import check_features, shape_of
 from featurewise.core.errors import KindError, LayoutError, ShapeError
 from featurewise.core.operation import Operation, Parameter, check_values
+
+#: Most sites that ``Layout.from_json`` takes: a file must not decide how long we work.
+MAX_SITES: Final = 10_000
+#: Most numbers of all its sites.
+MAX_SIZE: Final = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Site:
             OperationError: if its operation cannot be restored.
         """
         if not isinstance(data, Mapping):
-            raise LayoutError(f"not a site: {data!r}")
+            raise LayoutError(f"not a site: {short(data)}")
         fields = dict(data)
         try:
             fields["operation"] = Operation.from_json(fields["operation"])
@@ -114,9 +120,9 @@ class Site:
                 fields["extent"] = tuple(fields["extent"])
             return cls(**fields)
         except KeyError as error:
-            raise LayoutError(f"not a site, {error} is missing: {data!r}") from error
+            raise LayoutError(f"not a site, {error} is missing: {short(data)}") from error
         except TypeError as error:
-            raise LayoutError(f"not a site, {error}: {data!r}") from error
+            raise LayoutError(f"not a site, {error}: {short(data)}") from error
 
 
 _KINDS: Final = (("name", str), ("operation", Operation), ("when", str), ("module", str))
@@ -316,14 +322,21 @@ class Layout:
         """Restore a layout from ``to_json``, or from a bare list of sites, as it once wrote.
 
         Raises:
-            FeaturewiseError: if it holds no list of sites; see ``Site.from_json``.
+            FeaturewiseError: if it holds no list of sites, more than ``MAX_SITES``, or a
+                layout of more than ``MAX_SIZE`` numbers; see
+                ``Site.from_json``.
         """
         if isinstance(data, list):
             data = {"sites": data}
         sites = data.get("sites") if isinstance(data, Mapping) else None
         if not isinstance(sites, list) or not set(data) <= {"sites", "backbone"}:
-            raise LayoutError(f"not a layout, expected sites and backbone: {data!r}")
-        return cls(tuple(Site.from_json(site) for site in sites), data.get("backbone"))
+            raise LayoutError(f"not a layout, expected sites and backbone: {short(data)}")
+        if len(sites) > MAX_SITES:
+            raise LayoutError(f"a layout has at most {MAX_SITES:,} sites, this one {len(sites):,}")
+        made = cls(tuple(Site.from_json(site) for site in sites), data.get("backbone"))
+        if made.size > MAX_SIZE:
+            raise LayoutError(f"a layout has at most {MAX_SIZE:,} numbers, this one {made.size:,}")
+        return made
 
     def __str__(self) -> str:
         """A table of the sites, their parameters, and the share these are of the backbone."""

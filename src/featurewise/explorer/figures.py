@@ -123,6 +123,7 @@ def _look() -> AbstractContextManager[None]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "svg.fonttype": "none",
+        "text.parse_math": False,
         "svg.hashsalt": "featurewise",
     }
     return rc_context(look)

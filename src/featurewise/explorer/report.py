@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
 from featurewise.analysis import ParameterTable
+from featurewise.common.files import write_bytes
 from featurewise.explorer import figures
 from featurewise.explorer.tables import Report, ReportError, Score
 
@@ -53,12 +53,7 @@ def write(report: Report, path: Path | str) -> Path:
     path = Path(path)
     text = render(report)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, text.encode())
     return path
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from featurewise.common.text import short
 from featurewise.core import Affine, KindError, Layout, OperationError, ShapeError, Site
+from featurewise.core.numbers import is_finite
 from featurewise.generators.base import LocalGenerator
 from featurewise.generators.errors import ConditionError, GeneratorError
 from featurewise.generators.statistics import position_statistics
@@ -36,8 +38,8 @@ class AdaIN(LocalGenerator):
         super().__init__()
         if not isinstance(eps, int | float) or isinstance(eps, bool):
             raise KindError(f"eps must be a number, got {type(eps).__name__}")
-        if not eps > 0:
-            raise GeneratorError(f"eps must be positive, got {eps}")
+        if not (is_finite(eps) and eps > 0):
+            raise GeneratorError(f"eps must be positive and finite, got {short(eps)}")
         self.eps = eps
 
     def _build(self, layout: Layout) -> None:

@@ -20,6 +20,7 @@ from featurewise.core import (
     TaskRepresentation,
     _torch,
 )
+from featurewise.core.numbers import WANTED, is_float
 from featurewise.generators.config import Configured
 from featurewise.generators.errors import ConditionError, GeneratorError
 
@@ -286,8 +287,8 @@ def check_condition(x: object, weight: Tensor, name: str) -> None:
     width = weight.shape[1]
     if not isinstance(x, Tensor):
         raise KindError(f"{name} must be a tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise KindError(f"{name} must be floating point, got {x.dtype}")
+    if not is_float(x):
+        raise KindError(f"{name} must be {WANTED}, got {x.dtype}")
     if x.device != weight.device:
         raise KindError(f"{name} is on {x.device}, the generator is on {weight.device}")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.common.text import short
 from featurewise.core import KindError, Layout, Site
+from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
 
@@ -108,10 +110,10 @@ def _range(bounds: object, name: str) -> Range:
             raise KindError(f"{name} must be two numbers, got {bounds!r}")
     low, high = bounds
     identity = _IDENTITY[name]
-    if not (math.isfinite(low) and math.isfinite(high) and low < identity < high):
+    if not (is_finite(low) and is_finite(high) and low < identity < high):
         raise GeneratorError(
             f"{name} must be finite bounds with the identity, {identity:g}, between them, "
-            f"got {bounds!r}"
+            f"got {short(bounds)}"
         )
     return float(low), float(high)
 

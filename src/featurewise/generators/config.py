@@ -15,17 +15,28 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from featurewise.common.gate import said
+from featurewise.common.text import short
 from featurewise.core import FeaturewiseError, Layout, Operation, Site
-from featurewise.generators.errors import GeneratorError
+from featurewise.generators.errors import GeneratorError, LimitError
 
 #: Arguments that say where a module lives, not what it is.
 _PLACES: Final = ("device", "dtype")
+
+
+#: Most elements of one list or mapping of arguments, and most layers that a number asks for.
+MAX_ITEMS: Final = 1000
 
 
 class _Unknown(str):
@@ -70,10 +81,10 @@ def from_config(config: Mapping[str, Any]) -> nn.Module:
             or imported, the name is ambiguous, or the arguments do not suit it.
     """
     if not isinstance(config, Mapping):
-        raise GeneratorError(f"not a generator: {config!r}")
+        raise GeneratorError(f"not a generator: {short(config)}")
     kind, arguments = config.get("kind"), config.get("arguments")
     if not isinstance(kind, str) or not isinstance(arguments, Mapping):
-        raise GeneratorError(f"not a generator: {config!r}")
+        raise GeneratorError(f"not a generator: {short(config)}")
     return _make(_find(kind), arguments)
 
 
@@ -247,6 +258,8 @@ def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     for name, parameter in list(signature.parameters.items())[1:]:
         if name in arguments:
             value = _restore(arguments[name])
+            if name.endswith("layers") and isinstance(value, int) and value > MAX_ITEMS:
+                raise LimitError(f"{name} may be at most {MAX_ITEMS:,}, got {short(value)}")
             if parameter.kind is parameter.VAR_POSITIONAL:
                 value = tuple(value) if isinstance(value, list | tuple) else (value,)
             bound.arguments[name] = value
@@ -257,26 +270,66 @@ def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
         return cls(*bound.args[1:], **bound.kwargs)
     except FeaturewiseError:
         raise
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise GeneratorError(f"{cls.__name__}: {error}") from error
+    except Exception as error:  # whatever the constructor makes of arguments from a file
+        raise GeneratorError(f"{cls.__name__}: {said(error)}") from error
 
 
 def _restore(data: Any) -> Any:
+    _check_count(data)
     if isinstance(data, list):
         return [_restore(item) for item in data]
     if not isinstance(data, Mapping):
         return data
     if len(data) != 1:
-        raise GeneratorError(f"not an argument of a generator: {data!r}")
+        raise GeneratorError(f"not an argument of a generator: {short(data)}")
     ((tag, value),) = data.items()
     if tag not in _RESTORE:
-        raise GeneratorError(f"not an argument of a generator: {data!r}")
+        raise GeneratorError(f"not an argument of a generator: {short(data)}")
     try:
         return _RESTORE[tag](value)
     except FeaturewiseError:
         raise
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-        raise GeneratorError(f"not an argument of a generator: {data!r} ({error})") from error
+    except Exception as error:
+        reason = f"{short(data)} ({said(error)})"
+        raise GeneratorError(f"not an argument of a generator: {reason}") from error
+
+
+def _check_count(data: Any) -> None:
+    """Raise where a list or mapping is longer than any that describes layers; names are free."""
+    items = data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ()
+    if len(items) > MAX_ITEMS and not all(isinstance(item, str) for item in items):
+        raise LimitError(f"an argument has at most {MAX_ITEMS:,} parts, got {len(items):,}")
+
+
+@contextmanager
+def building_at_most(tensors: int, numbers: int) -> Iterator[None]:
+    """Stop making modules whose tensors are more than a file holds, while they are made.
+
+    Args:
+        tensors: how many parameters and buffers the file has.
+        numbers: how many numbers all of them.
+
+    Raises:
+        LimitError: there are several times as many; some that are made may be replaced.
+    """
+    room = [4 * tensors + 1000, 4 * numbers + (1 << 20)]
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        if tensor is not None:
+            room[0] -= 1
+            room[1] -= tensor.numel()
+        if min(room) < 0:
+            raise LimitError(
+                f"it asks for more than the file holds, {tensors:,} tensors of {numbers:,} numbers"
+            )
+
+    with ExitStack() as stack:
+        for register in (
+            register_module_parameter_registration_hook,
+            register_module_buffer_registration_hook,
+        ):
+            stack.callback(register(count).remove)
+        yield
 
 
 def _dtype(name: Any) -> torch.dtype:

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.common.text import short
 from featurewise.core import KindError, Layout
+from featurewise.core.numbers import is_finite
 from featurewise.generators.base import Head
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
@@ -53,8 +55,8 @@ class Damped(Wrapper):
         super().__init__(generator)
         if not isinstance(start, int | float) or isinstance(start, bool):
             raise KindError(f"start must be a number, got {type(start).__name__}")
-        if not math.isfinite(start):
-            raise GeneratorError(f"start must be finite, got {start}")
+        if not is_finite(start):
+            raise GeneratorError(f"start must be finite, got {short(start)}")
         if any(isinstance(module, Damped) for module in generator.modules()):
             raise GeneratorError("the generator is damped already; damp it once")
         self.start = float(start)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from featurewise.common.text import short
 from featurewise.core import (
     Diagonal,
     KindError,
@@ -19,6 +19,7 @@ from featurewise.core import (
 )
 from featurewise.core.broadcast import shape_of
 from featurewise.core.film import cast, compute_dtype
+from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 
 
@@ -142,8 +143,10 @@ def _weights(weights: object, layout: Layout) -> dict[str, float]:
     for name, weight in weights.items():
         if not isinstance(weight, int | float) or isinstance(weight, bool):
             raise KindError(f"weights[{name!r}] must be a number, got {type(weight).__name__}")
-        if not (math.isfinite(weight) and weight >= 0):
-            raise GeneratorError(f"weights[{name!r}] must be finite and not negative, got {weight}")
+        if not (is_finite(weight) and weight >= 0):
+            raise GeneratorError(
+                f"weights[{name!r}] must be finite and not negative, got {short(weight)}"
+            )
         if name not in known:
             raise GeneratorError(
                 f"weights names {name!r}, which no site has; there are {', '.join(sorted(known))}"

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.common.text import short
 from featurewise.core import KindError, Layout, Site
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
@@ -47,7 +48,7 @@ class ParameterDropout(Wrapper):
         if not isinstance(p, int | float) or isinstance(p, bool):
             raise KindError(f"p must be a number, got {type(p).__name__}")
         if not 0 <= p < 1:
-            raise GeneratorError(f"p must lie in [0, 1), got {p}")
+            raise GeneratorError(f"p must lie in [0, 1), got {short(p)}")
         if per not in _PER:
             raise GeneratorError(f"per must be one of {', '.join(_PER)}, got {per!r}")
         if not isinstance(rescale, bool):

@@ -11,3 +11,7 @@ class GeneratorError(FeaturewiseError, ValueError):
 
 class ConditionError(FeaturewiseError, ValueError):
     """A condition is missing, superfluous, or holds values that its generator cannot take."""
+
+
+class LimitError(GeneratorError):
+    """A description asks for more parts, layers or numbers than are made from a file."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import nn
 
+from featurewise.common.text import short
 from featurewise.core import KindError
+from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 
 
@@ -81,6 +82,6 @@ def _group(owner: nn.Module, name: str, parameter: nn.Parameter) -> str:
 def _decay(value: object, name: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise KindError(f"{name} must be a number, got {type(value).__name__}")
-    if not (math.isfinite(value) and value >= 0):
-        raise GeneratorError(f"{name} must be finite and not negative, got {value}")
+    if not (is_finite(value) and value >= 0):
+        raise GeneratorError(f"{name} must be finite and not negative, got {short(value)}")
     return float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.common.text import short
 from featurewise.core import KindError, Layout, ShapeError, _torch
+from featurewise.core.numbers import is_finite
 from featurewise.generators.base import (
     _Bound,
     bind_part,
@@ -115,8 +116,8 @@ class Optional(Starting):
         self.generator = of_all_sites(generator, "generator", type(self).__name__)
         if not isinstance(drop, int | float) or isinstance(drop, bool):
             raise KindError(f"drop must be a number, got {type(drop).__name__}")
-        if not (math.isfinite(drop) and 0 <= drop <= 1):
-            raise GeneratorError(f"drop must lie in [0, 1], got {drop}")
+        if not (is_finite(drop) and 0 <= drop <= 1):
+            raise GeneratorError(f"drop must lie in [0, 1], got {short(drop)}")
         self.drop = float(drop)
 
     def _build(self, layout: Layout) -> None:

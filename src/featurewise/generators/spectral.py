@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import torch
@@ -10,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.common.text import short
 from featurewise.core import KindError, Layout, _torch
+from featurewise.core.numbers import is_finite
 from featurewise.generators.base import Head
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper
@@ -108,8 +109,8 @@ class Spectral(Wrapper):
         super().__init__(generator)
         if not isinstance(limit, int | float) or isinstance(limit, bool):
             raise KindError(f"limit must be a number, got {type(limit).__name__}")
-        if not (math.isfinite(limit) and limit > 0):
-            raise GeneratorError(f"limit must be positive and finite, got {limit}")
+        if not (is_finite(limit) and limit > 0):
+            raise GeneratorError(f"limit must be positive and finite, got {short(limit)}")
         self.limit = float(limit)
 
     def _build(self, layout: Layout) -> None:

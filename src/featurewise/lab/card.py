@@ -13,6 +13,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from featurewise.common.files import write_bytes
+from featurewise.common.text import markdown as markdown
 from featurewise.lab.record import Claim, Settings, System, Verdict
 from featurewise.lab.results import Interval, Proportion, Results, Trial, over_seeds
 
@@ -215,7 +217,7 @@ def save(
     """Writes ``<name>.md`` and ``<name>.json`` into a folder; returns their paths."""
     texts = _texts(system, results, Path(folder), sheets or {}, tuple(seeds))
     for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+        write_bytes(path, text.encode())
     return list(texts)
 
 
@@ -340,7 +342,8 @@ def _results_sections(results: Mapping[str, Any], score: str) -> list[str]:
         )
         for name, a in arms.items()
     ]
-    hardware = "; ".join(f"{_TITLES.get(k, k)} {v}" for k, v in results["hardware"].items())
+    named = {_TITLES.get(name, name): each for name, each in results["hardware"].items()}
+    hardware = "; ".join(f"{markdown(name)} {markdown(each)}" for name, each in named.items())
     partial = [f"**Partial**: {results['partial']}."] if results["partial"] else []
     return [
         f"### Preset `{results['preset']}`",
@@ -372,7 +375,9 @@ def _details(
 ) -> list[str]:
     """A table of what is not shown yet, a row for each name and a column for each arm."""
     names = dict.fromkeys(name for arm in arms.values() for name in arm[part] if name not in shown)
-    rows = [(name, *(show(arm[part].get(name)) for arm in arms.values())) for name in names]
+    rows = [
+        (markdown(name), *(show(arm[part].get(name)) for arm in arms.values())) for name in names
+    ]
     return [f"#### {title}", table((head, *arms), rows)] if rows else []
 
 

@@ -19,6 +19,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from featurewise.common.files import write_bytes
+from featurewise.common.gate import refusing
 from featurewise.lab import card
 from featurewise.lab.errors import LabError
 from featurewise.lab.pictures import BAR, as_image, figure
@@ -30,6 +32,7 @@ LIMIT = 40_000
 
 PAGE = "catalogue.md"
 _SOURCE = "Source"
+_FORMATS = ("PNG",)
 _MARKS = {"held": "✓ held", "failed": "✗ failed", "not tested": "– not tested"}
 _INTRO = (
     """# Catalogue
@@ -75,6 +78,8 @@ def read(folder: Path | str, family: str, system: System[Any]) -> Entry:
         found = Results.load(path)
         if (found.system, found.preset) != (system.name, path.stem) or found.preset not in order:
             raise LabError(f"{path}: holds results of {found.system} at preset {found.preset}")
+        with refusing(path, LabError, LabError):
+            system.require(found)
         results.append(found)
     results.sort(key=lambda each: order.index(each.preset))
     sheets = {each.preset: _sheets(own / each.preset, system) for each in results}
@@ -96,10 +101,11 @@ def publish(
         The files.
 
     Raises:
-        LabError: the results are of another system.
+        LabError: the results are of another system, or of a preset or an arm that it has not.
     """
-    if results.system != system.name:
-        raise LabError(f"these are results of {results.system}, not of {system.name}")
+    system.require(results)
+    for arm in sheets:
+        system.arm(arm)
     own = Path(folder) / system.name
     pictures = own / results.preset
     own.mkdir(parents=True, exist_ok=True)
@@ -117,8 +123,8 @@ def shrink(source: Path, path: Path) -> None:
     """Makes a picture small enough to be published, unless it was before."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if _digest_in(path) != digest:
-        with Image.open(source) as image:
-            path.write_bytes(small(image, source=digest))
+        with Image.open(source, formats=_FORMATS) as image:
+            write_bytes(path, small(image, source=digest))
 
 
 def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
@@ -135,18 +141,18 @@ def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
     written = []
     for entry in entries:
         for path, source in _copies(entry, cards).items():
-            shutil.copyfile(source, path)
+            write_bytes(path, source.read_bytes())
             written.append(path)
         picture = _picture(entry, cards)
         if picture is not None:
             if _digest_in(picture) != _digest(entry):
-                picture.write_bytes(small(_drawn(entry), source=_digest(entry)))
+                write_bytes(picture, small(_drawn(entry), source=_digest(entry)))
             written.append(picture)
         written += card.save(entry.system, entry.results, cards, sheets=_addresses(entry))
     for path in _strangers(entries, cards):
         path.unlink()
     page = docs / PAGE
-    page.write_text(to_markdown(entries), encoding="utf-8")
+    write_bytes(page, to_markdown(entries).encode())
     return [*written, page]
 
 
@@ -277,7 +283,7 @@ def _digest(entry: Entry) -> str:
 def _digest_in(picture: Path) -> str | None:
     if not picture.is_file():
         return None
-    with Image.open(picture) as image:
+    with Image.open(picture, formats=_FORMATS) as image:
         image.load()
         found: str | None = image.info.get(_SOURCE)
         return found
@@ -287,7 +293,7 @@ def _drawn(entry: Entry) -> Image.Image:
     sheet = _main_sheet(entry)
     if sheet is None:
         return draw(_chart(entry))
-    with Image.open(sheet) as image:
+    with Image.open(sheet, formats=_FORMATS) as image:
         picture = image.convert("RGB")
     picture.thumbnail((480, 320), Image.Resampling.LANCZOS)
     return picture
@@ -394,7 +400,7 @@ def _plain(text: str) -> str:
 
 def _measured(results: Mapping[str, Any]) -> str:
     """Arms, seeds, hardware and cost, in a line; what is missing, if anything, in another."""
-    hardware = results["hardware"]
+    hardware = {name: card.markdown(value) for name, value in results["hardware"].items()}
     accelerator = hardware.get("accelerator", "none")
     cores = f"{hardware.get('threads', '?')} of {hardware.get('cores', '?')} cores"
     machine = accelerator if accelerator != "none" else hardware.get("processor", "not recorded")

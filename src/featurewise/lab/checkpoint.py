@@ -12,9 +12,7 @@ safetensors file has no checksum of its own, and a flipped bit in it loads silen
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import errno
 import re
 import shutil
 import warnings
@@ -24,13 +22,21 @@ from typing import Any
 
 import safetensors.torch
 
-from featurewise.core.files import sync_folder
+from featurewise.common.files import read_bytes, sha256, write_folder
+from featurewise.common.gate import refusing
+from featurewise.common.json import MAX_BYTES, Node, failing, loads
+from featurewise.common.seal import sealed, unsealed
+from featurewise.common.text import short
 from featurewise.lab.errors import CheckpointError, CheckpointWarning, FormatVersionError
-from featurewise.lab.files import storage_errors, write_file
+from featurewise.lab.facts import check_format
+from featurewise.lab.files import storage_errors
 from featurewise.lab.state import State, flatten, unflatten
 
 FORMAT = 1
 _MANIFEST, _STATE, _TENSORS = "manifest.json", "state.json", "tensors.safetensors"
+_MOST = 1 << 62  # bytes that a manifest may tell
+# What interrupted saves leave; that of version 0.1 has another name.
+_LEFT = (".step-*.part", ".writing-*", ".removing-*")
 
 
 def save(folder: Path | str, state: State) -> None:
@@ -50,18 +56,9 @@ def save(folder: Path | str, state: State) -> None:
         raise CheckpointError(f"{folder}: exists already; a checkpoint is never overwritten")
     text, tensors = flatten(state)
     files = {_STATE: text.encode(), _TENSORS: safetensors.torch.save(tensors)}
-    files[_MANIFEST] = _sealed({"files": _listing(files), "format": FORMAT})
-    temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
-    try:
-        with storage_errors(folder, "Free some space and resume; older checkpoints are intact."):
-            temporary.mkdir()
-            for name, content in files.items():
-                write_file(temporary / name, content)
-            sync_folder(temporary)
-            temporary.rename(folder)
-            sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    files[_MANIFEST] = sealed({"files": _listing(files), "format": FORMAT}, end="")
+    with storage_errors(folder, "Free some space and resume; older checkpoints are intact."):
+        write_folder(folder, files, replace=False)
 
 
 def load(folder: Path | str) -> dict[str, Any]:
@@ -77,59 +74,53 @@ def load(folder: Path | str) -> dict[str, Any]:
     """
     folder = Path(folder)
     files = _verified(folder)
-    tensors = safetensors.torch.load(files[_TENSORS])
-    return unflatten(files[_STATE].decode(), tensors)
+    with refusing(folder, CheckpointError, CheckpointError, what="is not a checkpoint"):
+        tensors = safetensors.torch.load(files[_TENSORS])
+        return unflatten(files[_STATE].decode(), tensors)
 
 
 def _listing(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     """What the manifest says of each file."""
     return {
-        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        name: {"bytes": len(content), "sha256": sha256(content)}
         for name, content in sorted(files.items())
     }
-
-
-def _sealed(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as it is on disk, with its own hash. This much never changes with a format."""
-    seal = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
-    return json.dumps({**manifest, "seal": seal}, indent=1).encode()
 
 
 def _verified(folder: Path) -> dict[str, bytes]:
     """The files of a checkpoint, proved equal to what was written."""
     try:
-        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        names = sorted(path.name for path in folder.iterdir())
+        if _MANIFEST not in names:
+            raise CheckpointError(f"{folder}: is not a checkpoint: it has no {_MANIFEST}")
+        listed = _read_manifest(folder, read_bytes(folder / _MANIFEST, limit=MAX_BYTES))
+        files = {}
+        for name in sorted(listed.keys() | {*names} - {_MANIFEST}):
+            if name not in names:
+                raise CheckpointError(f"{folder}: {name} is missing")
+            if name not in listed:
+                raise CheckpointError(f"{folder}: {name} does not belong there")
+            files[name] = read_bytes(folder / name, limit=listed[name]["bytes"].integer(0, _MOST))
+            if _listing({name: files[name]})[name] != listed[name].value:
+                raise CheckpointError(f"{folder}: {name} is damaged")
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CheckpointError(f"{folder}: {name} is damaged: it {error.strerror}") from error
         raise CheckpointError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    if _MANIFEST not in files:
-        raise CheckpointError(f"{folder}: is not a checkpoint: it has no {_MANIFEST}")
-    listed = _read_manifest(folder, files.pop(_MANIFEST))
-    found = _listing(files)
-    for name in sorted(listed.keys() | found.keys()):
-        if name not in found:
-            raise CheckpointError(f"{folder}: {name} is missing")
-        if name not in listed:
-            raise CheckpointError(f"{folder}: {name} does not belong there")
-        if listed[name] != found[name]:
-            raise CheckpointError(f"{folder}: {name} is damaged")
+    if files.keys() != {_STATE, _TENSORS}:
+        raise CheckpointError(f"{folder}: is not a checkpoint: it has no {_STATE} or {_TENSORS}")
     return files
 
 
-def _read_manifest(folder: Path, content: bytes) -> dict[str, Any]:
+def _read_manifest(folder: Path, content: bytes) -> dict[str, Node]:
     """What the manifest says of the files, once it is proved whole and of this format."""
     try:
-        manifest = json.loads(content)
-        manifest.pop("seal")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{folder}: {_MANIFEST} is damaged") from None
-    if _sealed(manifest) != content:
-        raise CheckpointError(f"{folder}: {_MANIFEST} is damaged")
-    if manifest["format"] != FORMAT:
-        raise FormatVersionError(
-            f"{folder}: has format {manifest['format']}, this version of featurewise reads {FORMAT}"
-        )
-    files: dict[str, Any] = manifest["files"]
-    return files
+        said = unsealed(content, Node(loads(content)).mapping(), end="")
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {_MANIFEST} is damaged") from error
+    manifest = Node(said, _MANIFEST, failing(CheckpointError, folder))
+    check_format(manifest["format"], FORMAT, folder)
+    return manifest["files"].entries()
 
 
 class CheckpointStore:
@@ -158,8 +149,9 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, sound or not, in ascending order."""
-        names = (re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.iterdir())
-        return sorted(int(name[1]) for name in names if name)
+        names = (re.fullmatch(r"step-([0-9]{8,18})", path.name) for path in self.folder.iterdir())
+        steps = {int(name[1]): name[0] for name in names if name}
+        return sorted(step for step, name in steps.items() if self.path(step).name == name)
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` is or would be."""
@@ -173,7 +165,7 @@ class CheckpointStore:
             StorageError: see `save`; nothing was removed.
         """
         path = self.path(step)
-        for leftover in [*self.folder.glob(".writing-*"), *self.folder.glob(".removing-*")]:
+        for leftover in [path for each in _LEFT for path in self.folder.glob(each)]:
             shutil.rmtree(leftover, ignore_errors=True)
         save(path, {"step": step, "state": state})
         for old in self.steps()[: -self.keep]:
@@ -186,11 +178,11 @@ class CheckpointStore:
         Raises:
             CheckpointError: see `load`; also when the folder holds another step.
         """
-        content = load(self.path(step))
-        if content.get("step") != step:
-            raise CheckpointError(f"{self.path(step)}: holds step {content.get('step')!r}")
-        state: dict[str, Any] = content["state"]
-        return state
+        content = Node(load(self.path(step)), "", failing(CheckpointError, self.path(step)))
+        content.mapping(("step", "state"))
+        if content["step"].value != step:
+            raise CheckpointError(f"{self.path(step)}: holds step {short(content['step'].value)}")
+        return content["state"].mapping()
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """The newest sound checkpoint and its step; None when there is none.

@@ -8,7 +8,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from featurewise.common.text import short
 from featurewise.lab.errors import LabError
+
+_MOST = 1 << 62
+_LONGEST = 10_000
 
 
 def decoded(kind: Any, value: Any, where: str) -> Any:
@@ -29,16 +33,23 @@ def decoded(kind: Any, value: Any, where: str) -> Any:
         return _union(arguments, value, where)
     if origin is typing.Literal and value in arguments:
         return value
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list) and len(value) <= _LONGEST:
         kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         if len(kinds) == len(value):
             pairs = zip(kinds, value, strict=True)
             return tuple(decoded(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(pairs))
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= _MOST:
         return float(value)
-    if isinstance(kind, type) and type(value) is kind:
+    if isinstance(kind, type) and type(value) is kind and _within(value):
         return value
-    raise LabError(f"{where} must be {getattr(kind, '__name__', kind)}, not {value!r}")
+    raise LabError(f"{where} must be {getattr(kind, '__name__', kind)}, not {short(value)}")
+
+
+def _within(value: Any) -> bool:
+    """Whether a plain value lies in the range that settings have."""
+    if isinstance(value, int | float):
+        return -_MOST <= value <= _MOST  # which NaN and infinities do not
+    return not isinstance(value, str | list | dict) or len(value) <= _LONGEST
 
 
 def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -52,11 +63,11 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise LabError(f"{where} must be an object, not {value!r}")
+        raise LabError(f"{where} must be an object, not {short(value)}")
     hints = typing.get_type_hints(kind)
     names = {each.name for each in dataclasses.fields(kind)}
     if unknown := value.keys() - names:
-        raise LabError(f"{where}: {sorted(unknown)[0]!r} is unknown to this version of featurewise")
+        raise LabError(f"{where}: {short(min(unknown))} is unknown to this version of featurewise")
     known = {name: decoded(hints[name], each, f"{where}.{name}") for name, each in value.items()}
     try:
         return kind(**known)

@@ -1,45 +1,13 @@
-"""Writing that survives a power cut, and a folder that one process at a time writes to."""
+"""What hinders writing, said in words, and a folder that one process at a time writes to."""
 
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from featurewise.lab.errors import LabError, StorageError
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Creates a new file and returns once its content is on the disk (mode obeys umask)."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        write_all(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears at once with all its content, in place of what was there.
-
-    Of several processes that write it, the last one's stays.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)  # of a process of this number that was killed
-    try:
-        write_file(temporary, content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Writes all of `content`; one `os.write` may take only a part (at most 2 GiB)."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 @contextmanager

@@ -21,9 +21,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias, TypeVar
 
+from featurewise.common.gate import refusing
+from featurewise.common.json import Node, failing
 from featurewise.lab import distributed, randomness
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, Interrupted, LabError
+from featurewise.lab.facts import MOST
 from featurewise.lab.files import locked
 from featurewise.lab.metrics import Meter, MetricsLog, check_finite
 from featurewise.lab.progress import Reporter, Screen, TensorBoard
@@ -235,20 +238,26 @@ class _Run:
         return found
 
     def _load(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        path = self.store.path(self.step)
         if state.keys() != _CONTENT:
-            raise CheckpointError(f"{self.store.path(self.step)}: is not the checkpoint of a run")
-        processes = state["processes"]
+            raise CheckpointError(f"{path}: is not the checkpoint of a run")
+        said = Node(dict(state), "", failing(CheckpointError, path))
+        processes = said["processes"].items()
         if len(processes) != self.group.size:
             raise LabError(
-                f"{self.store.path(self.step)}: was trained by {len(processes)} processes and "
+                f"{path}: was trained by {len(processes)} processes and "
                 f"cannot go on exactly with {self.group.size}"
             )
-        self.stepper.load_state(state["stepper"])
-        self.evaluated = dict(state["evaluated"])
-        self._earlier = state["seconds"]
         mine = processes[self.group.rank]
-        self.meter.load_state(mine["meter"])
-        random_state: Mapping[str, Any] = mine["random"]
+        mine.mapping(("random", "meter"))
+        self.evaluated = _numbers(said["evaluated"])
+        self._earlier = said["seconds"].number(0)
+        said["log_bytes"].integer(0, MOST)
+        random_state = mine["random"].mapping()
+        with refusing(path, CheckpointError, LabError, what="is not the checkpoint of a run"):
+            self.stepper.load_state(state["stepper"])
+            self.meter.load_state([_numbers(each) for each in mine["meter"].items()])
+            randomness.check(random_state)
         return random_state
 
     def train(
@@ -323,6 +332,11 @@ class _Run:
                 "seconds": self.spent(),
             },
         )
+
+
+def _numbers(said: Node) -> dict[str, float]:
+    """Metrics that a checkpoint holds."""
+    return {name: each.number() for name, each in said.entries().items()}
 
 
 def _due(step: int, every: int | None) -> bool:

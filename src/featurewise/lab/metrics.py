@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -11,9 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
+from featurewise.common.files import read_bytes, sha256, write_all, write_bytes
+from featurewise.common.gate import refusing
+from featurewise.common.json import MAX_BYTES, Fail, JsonError, Node, dumps, failing, loads
+from featurewise.common.seal import SEAL, sealed, unsealed
 from featurewise.lab.errors import DivergedError, LabError
-from featurewise.lab.files import storage_errors, write_all
+from featurewise.lab.facts import MOST
+from featurewise.lab.files import storage_errors
 
+_DIGITS = 16  # of a SHA-256, hexadecimal, in each line
 _REMEDY = "Free some space and resume; the checkpoints are intact."
 
 
@@ -67,40 +73,73 @@ def check_finite(metrics: Mapping[str, float], step: int) -> None:
 
 
 class MetricsLog:
-    """Appends metrics as JSON lines: ``{"step": 20, "kind": "train", "loss": 1.5}``.
+    """Appends metrics as JSON lines: ``{"step": 20, "kind": "train", "loss": 1.5, "seal": ...}``.
 
     Only what the seed determines goes in, no times: the log of a resumed run equals the log
     of an uninterrupted one byte for byte.
+
+    A line is sealed by the first digits of the SHA-256 of the file up to and with it, so that no
+    byte of a log can change unseen. Beside it, ``metrics.jsonl.seal`` tells how long the log was
+    when it was last put on the disk: what is cut off behind a line would not show otherwise.
 
     Args:
         path: the file, created when missing.
         length: bytes that belong to the run so far; what is beyond is cut off.
 
     Raises:
-        LabError: the file is shorter than `length`.
+        LabError: the file is shorter than `length`, or damaged within it.
         StorageError: it cannot be written.
     """
 
     def __init__(self, path: Path, length: int) -> None:
         self.path = path
         with storage_errors(path, _REMEDY):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        if os.fstat(self._file).st_size < length:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            self._file = os.open(path, flags, 0o666)
+        try:
+            self._digest = self._verified(length)
+            with storage_errors(path, _REMEDY):
+                self._seal(length)  # first, for it must never tell of more than there is
+                os.ftruncate(self._file, length)
+        except BaseException:
             self.close()
-            raise LabError(f"{path}: is shorter than the {length} bytes the checkpoint knows of")
-        os.ftruncate(self._file, length)
+            raise
+
+    def _verified(self, length: int) -> Any:
+        """The digest of what belongs to the run, each line of which agrees with its seal."""
+        if os.fstat(self._file).st_size < length:
+            raise LabError(
+                f"{self.path}: is shorter than the {length} bytes the checkpoint knows of"
+            )
+        with open(self._file, "rb", closefd=False) as file:
+            content = file.read(length)
+        return _checked(self.path, content)[1]
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
-        """Appends one line."""
-        line = json.dumps({"step": step, "kind": kind, **metrics}, allow_nan=False) + "\n"
+        """Appends one line.
+
+        Raises:
+            LabError: a metric is called like another part of a line.
+            StorageError: it cannot be written.
+        """
+        if taken := {"step", "kind", SEAL} & metrics.keys():
+            raise LabError(f"a metric cannot be called {min(taken)!r}")
+        line = _line(self._digest, {"step": step, "kind": kind, **metrics})
         with storage_errors(self.path, _REMEDY):
-            write_all(self._file, line.encode())
+            write_all(self._file, line)
+        self._digest.update(line)
 
     def sync(self) -> int:
         """Puts all lines on the disk and returns their length in bytes."""
         with storage_errors(self.path, _REMEDY):
             os.fsync(self._file)
-        return os.fstat(self._file).st_size
+            length = os.fstat(self._file).st_size
+            self._seal(length)
+        return length
+
+    def _seal(self, length: int) -> None:
+        content = {"bytes": length, "sha256": self._digest.hexdigest()}
+        write_bytes(_seal_of(self.path), sealed(content))
 
     def close(self) -> None:
         """Closes the file."""
@@ -108,24 +147,69 @@ class MetricsLog:
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
-    """The records of a metrics log, in order.
+    """The records of a metrics log, in order, without their seals.
 
     Raises:
-        LabError: the file is missing or a line is no JSON object; the message begins with
-            the path and names the line.
+        LabError: the file is missing, a line is no record or is damaged, or lines are missing;
+            the message begins with the path and names the line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"{path}: cannot be read: {error}") from error
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise LabError(f"{path}: line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise LabError(f"{path}: line {number} is not a JSON object")
-        records.append(record)
+    with refusing(path, LabError, LabError):
+        content = read_bytes(path)
+    records, _ = _checked(path, content)
+    seal = _seal_of(path)
+    if seal.is_file():
+        with refusing(seal, LabError, LabError):
+            raw = read_bytes(seal, limit=MAX_BYTES)
+            told = Node(unsealed(raw, Node(loads(raw)).mapping()))
+            length = told["bytes"].integer(0, MOST)
+            digest = told["sha256"].text()
+        if len(content) < length or sha256(content[:length]) != digest:
+            raise LabError(f"{path}: is damaged: {seal.name} tells of {length} other bytes")
     return records
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{SEAL}")
+
+
+def _line(before: Any, record: Mapping[str, Any]) -> bytes:
+    """A record as its line, sealed together with all lines before."""
+    digest = before.copy()
+    digest.update(dumps(record, indent=None))
+    return dumps({**record, SEAL: digest.hexdigest()[:_DIGITS]}, indent=None)
+
+
+def _checked(path: Path, content: bytes) -> tuple[list[dict[str, Any]], Any]:
+    """The records in a log, and the digest of all of it; logs of version 0.1 have no seals."""
+    records: list[dict[str, Any]] = []
+    digest, sealed_before = hashlib.sha256(), False
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        said = _record(line, failing(LabError, f"{path}: line {number}"))
+        record = {key: value for key, value in said.items() if key != SEAL}
+        if SEAL in said or sealed_before:
+            if _line(digest, record) != line:
+                raise LabError(f"{path}: line {number} is damaged, or one before it")
+            sealed_before = True
+        digest.update(line)
+        records.append(record)
+    return records, digest
+
+
+def _record(line: bytes, fail: Fail) -> dict[str, Any]:
+    """What a line says; anything but numbers under other names than ours is refused."""
+    if not line.endswith(b"\n"):
+        raise fail("is not whole: its writer was stopped; resume the run", "")
+    try:
+        said = Node(loads(line), "", fail)
+    except JsonError as error:
+        raise fail(f"is not JSON: {error}", "") from error
+    for name, value in said.entries().items():
+        if name == "step":
+            value.integer(0, MOST)
+        elif name in ("kind", SEAL):
+            value.name()
+        else:
+            value.number()
+    _ = said["step"], said["kind"]
+    return said.mapping()

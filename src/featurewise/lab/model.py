@@ -9,34 +9,38 @@ A model folder is what others are given of a run::
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from featurewise.common.files import read_bytes, sha256, write_folder
+from featurewise.common.gate import refusing
+from featurewise.common.gate import said as said_by
+from featurewise.common.json import Node
+from featurewise.core import FeaturewiseError
+from featurewise.core.numbers import stored
+from featurewise.generators.config import building_at_most
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, LabError
-from featurewise.lab.files import storage_errors, write_file
+from featurewise.lab.facts import MOST, facts_text, read_names
+from featurewise.lab.files import storage_errors
 from featurewise.lab.record import SettingsT, System
 from featurewise.lab.results import Measurement
 from featurewise.lab.run import (
-    FORMAT,
     MODEL,
     REMEDY,
     RUN,
     Run,
-    facts_text,
-    read_facts,
+    read_file,
     read_run,
     run_from_json,
 )
 from featurewise.lab.steppers import Learns, Stepper
+from featurewise.lab.steppers.base import check_dtypes
 
 WEIGHTS = "weights.safetensors"
 
@@ -70,7 +74,7 @@ def read_model(folder: Path | str) -> Model:
     Raises:
         LabError: there is no ``model.json`` or it is damaged; the message begins with the path.
     """
-    return read_facts(Path(folder) / MODEL, _model)
+    return read_file(Path(folder) / MODEL, _model)
 
 
 def export_model(
@@ -98,14 +102,13 @@ def export_model(
     run_folder, out = Path(run_folder), Path(out)
     if out.exists():
         raise LabError(f"{out}: exists already; a model is never overwritten")
-    run = read_facts(run_folder / RUN, run_from_json)
+    run = read_file(run_folder / RUN, run_from_json)
     network, _ = load_network(run_folder, system)
     step, state = _newest(run_folder)
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: stored(tensor) for name, tensor in network.state_dict().items()}
     content = safetensors.torch.save(tensors)
     facts = {
-        "format": FORMAT,
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "weights_sha256": sha256(content),
         "run": dataclasses.asdict(run),
         "steps": step,
         "seconds": state["seconds"],
@@ -114,16 +117,9 @@ def export_model(
         "measured": {data: each.to_json() for data, each in (measured or {}).items()},
         "departures": list(system.departures),
     }
-    temporary = out.with_name(f".writing-{out.name}")
-    try:
-        with storage_errors(out, REMEDY):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            write_file(temporary / WEIGHTS, content)
-            write_file(temporary / MODEL, facts_text(facts))
-            temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with storage_errors(out, REMEDY):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_folder(out, {WEIGHTS: content, MODEL: facts_text(facts)}, replace=False)
     return out
 
 
@@ -145,19 +141,34 @@ def load_network(folder: Path | str, system: System[SettingsT]) -> tuple[nn.Modu
     run = read_run(folder)
     published = _published(folder) if (folder / MODEL).is_file() else None
     state = _newest(folder)[1] if published is None else {}
+    held = list(_tensors(published or state))
     try:
         settings, arm = run.typed(system)
-        network = system.build(settings, arm)
+        with building_at_most(len(held), sum(tensor.numel() for tensor in held)):
+            network = system.build(settings, arm)
         if published is None:
             _settle(system.stepper(network, settings, arm), state)
         else:
+            check_dtypes(network, published)
             network.load_state_dict(published)
-    except LabError as error:
+    except (LabError, FeaturewiseError) as error:
         raise LabError(f"{folder}: {error}") from error
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise LabError(f"{folder}: its weights do not fit the network: {reason}") from error
+    except Exception as error:  # of a state that is sealed and says something else
+        raise LabError(f"{folder}: is no state of this system: {said_by(error)}") from error
     return network.eval(), settings
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    """All tensors in a nested state."""
+    if isinstance(state, Tensor):
+        yield state
+    inner = state.values() if isinstance(state, Mapping) else state
+    if isinstance(inner, Iterable) and not isinstance(inner, str | Tensor):
+        for each in inner:
+            yield from _tensors(each)
 
 
 def _newest(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -183,26 +194,27 @@ def _settle(stepper: Stepper, state: Mapping[str, Any]) -> None:
 def _published(folder: Path) -> dict[str, Tensor]:
     """The weights of a model folder, proved equal to those that were published."""
     path = folder / WEIGHTS
-    told = read_facts(folder / MODEL, lambda content: str(content["weights_sha256"]))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if hashlib.sha256(content).hexdigest() != told:
+    told = read_file(folder / MODEL, lambda said: said["weights_sha256"].text())
+    with refusing(path, CheckpointError):
+        content = read_bytes(path)
+    if sha256(content) != told:
         raise CheckpointError(f"{path}: is damaged: its SHA-256 is not the one in {MODEL}")
-    try:
+    with refusing(path, CheckpointError, what="is no safetensors file"):
         return safetensors.torch.load(content)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: is no safetensors file: {error}") from error
 
 
-def _model(content: Mapping[str, Any]) -> Model:
+def _model(said: Node) -> Model:
+    facts = ("run", "steps", "seconds", "world", "licence", "measured", "departures")
+    said.mapping((*facts, "weights_sha256"))
+    measured = read_names(said["measured"])
+    for each in measured.values():
+        each.mapping(("accuracy", "by_type", "values"))
     return Model(
-        run=run_from_json(content["run"]),
-        steps=int(content["steps"]),
-        seconds=float(content["seconds"]),
-        world=str(content["world"]),
-        licence=str(content["licence"]),
-        measured={data: Measurement.from_json(each) for data, each in content["measured"].items()},
-        departures=tuple(map(str, content["departures"])),
+        run=run_from_json(said["run"]),
+        steps=said["steps"].integer(0, MOST),
+        seconds=said["seconds"].number(0),
+        world=said["world"].text(),
+        licence=said["licence"].text(),
+        measured={data: Measurement.from_json(each) for data, each in measured.items()},
+        departures=tuple(each.text() for each in said["departures"].items()),
     )

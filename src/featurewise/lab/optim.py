@@ -113,5 +113,8 @@ class WeightAverage:
         """
         if state["average"].keys() != self._average.keys():
             raise LabError("the weight average belongs to a network with other parameters")
+        for name, own in self._average.items():
+            if state["average"][name].dtype != own.dtype:
+                raise LabError(f"the weight average of {name} is of another dtype")
         self.updates = state["updates"]
         self._copy(state["average"], self._average)

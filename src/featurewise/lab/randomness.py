@@ -54,6 +54,15 @@ def restore(state: State) -> None:
         torch.cuda.set_rng_state(cuda, device)
 
 
+def check(state: State) -> None:
+    """Raise whatever `restore` would, at a state that is none; no generator is changed."""
+    before = capture()
+    try:
+        restore(state)
+    finally:
+        restore(before)
+
+
 @contextmanager
 def isolated() -> Iterator[None]:
     """What happens inside leaves every generator as it was: evaluation never steers training."""

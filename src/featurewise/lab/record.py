@@ -15,7 +15,9 @@ from typing import Any, Generic, Literal, TypeVar
 from PIL.Image import Image
 from torch import nn
 
+from featurewise.common.text import short
 from featurewise.lab.errors import LabError
+from featurewise.lab.facts import is_path_name
 from featurewise.lab.loop import Every
 from featurewise.lab.results import Interval, Measurement, Results
 from featurewise.lab.source import Source
@@ -41,7 +43,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise LabError(f"a preset trains for at least 1 step, not {self.steps}")
+            raise LabError(f"a preset trains for at least 1 step, not {short(self.steps)}")
+        if not 0 <= self.workers <= 1024:
+            raise LabError(f"0 to 1024 processes prepare batches, not {short(self.workers)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +98,17 @@ class Arm:
     Attributes:
         name: short, as in ``shuffled``.
         what: one sentence that says what it does differently.
+
+    Raises:
+        LabError: the name cannot be that of a file.
     """
 
     name: str
     what: str
+
+    def __post_init__(self) -> None:
+        if not is_path_name(self.name):
+            raise LabError(f"an arm is called like a file, not {short(self.name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +237,8 @@ class System(Generic[SettingsT]):
             raise LabError(f"{self.name!r}: a system is called like its file: lower_case")
         if not set(PRESETS) <= self.presets.keys() or not self.cost.keys() <= self.presets.keys():
             raise LabError(f"{self.name}: needs presets {PRESETS}, and costs of presets alone")
+        if odd := [preset for preset in self.presets if not is_path_name(preset)]:
+            raise LabError(f"{self.name}: a preset is called like a file, not {short(odd[0])}")
         if not names or len(set(names)) < len(names):
             raise LabError(f"{self.name}: arms must have different names, at least one: {names}")
         if not self.claims:
@@ -247,11 +260,27 @@ class System(Generic[SettingsT]):
         """
         return _named(self.presets, name, f"{self.name}: preset")
 
+    def require(self, results: Results) -> None:
+        """Raise unless results are of this system, a preset and arms that it has.
+
+        Raises:
+            LabError: the message names what is unknown, or what is there twice.
+        """
+        if results.system != self.name:
+            raise LabError(f"these are results of {results.system}, not of {self.name}")
+        self.preset(results.preset)
+        seen = set()
+        for trial in results.trials:
+            self.arm(trial.arm)
+            if (trial.arm, trial.seed) in seen:
+                raise LabError(f"{self.name}: two trials of {trial.arm} with seed {trial.seed}")
+            seen.add((trial.arm, trial.seed))
+
 
 ThingT = TypeVar("ThingT")
 
 
 def _named(things: Mapping[str, ThingT], name: str, kind: str) -> ThingT:
     if name not in things:
-        raise LabError(f"{kind} {name!r} is unknown; there is {', '.join(things)}")
+        raise LabError(f"{kind} {short(name)} is unknown; there is {', '.join(things)}")
     return things[name]

@@ -6,7 +6,6 @@ asked (Wilson interval), and that of a method, from the number of seeds trained 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,20 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
+from featurewise.common.files import read_bytes, write_bytes
+from featurewise.common.gate import refusing
+from featurewise.common.json import MAX_BYTES, Node
 from featurewise.lab.errors import LabError
-from featurewise.lab.files import write_whole
+from featurewise.lab.facts import (
+    MOST,
+    facts_text,
+    read_facts,
+    read_hardware,
+    read_names,
+    read_path_name,
+)
 
+_TRIAL = ("arm", "seed", "steps", "seconds", "parameters", "accuracy", "by_type", "values")
 _NORMAL = 1.959963984540054
 # 97.5 % quantiles of Student's t with 1, 2, ... 30 degrees of freedom.
 _STUDENT = (
@@ -114,11 +124,19 @@ class Measurement:
         accuracy: over everything asked; None where right and wrong make no sense.
         by_type: the same, split by kind of question.
         values: other numbers by name (losses, errors, distances).
+
+    Raises:
+        LabError: a value is infinite or NaN.
     """
 
     accuracy: Proportion | None = None
     by_type: Mapping[str, Proportion] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.values.items():
+            if not math.isfinite(value):
+                raise LabError(f"{name} is {value}: only finite numbers are results")
 
     def number(self, name: str = "accuracy") -> float:
         """The accuracy (``accuracy``), that of one type, or one of the values, by name.
@@ -143,14 +161,22 @@ class Measurement:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Measurement:
-        """Reads what `to_json` made; raises KeyError, TypeError or ValueError at anything else."""
-        accuracy = content["accuracy"]
+    def from_json(cls, said: Node) -> Measurement:
+        """Reads what `to_json` made; raises what the node makes at anything else."""
+        accuracy = said["accuracy"]
         return cls(
-            None if accuracy is None else Proportion(*map(int, accuracy)),
-            {name: Proportion(*map(int, pair)) for name, pair in content["by_type"].items()},
-            {name: float(value) for name, value in content["values"].items()},
+            None if accuracy.value is None else _proportion(accuracy),
+            {name: _proportion(pair) for name, pair in read_names(said["by_type"]).items()},
+            {name: value.number() for name, value in read_names(said["values"]).items()},
         )
+
+
+def _proportion(pair: Node) -> Proportion:
+    correct, total = (each.integer(0, MOST) for each in pair.items(2))
+    try:
+        return Proportion(correct, total)
+    except LabError as error:
+        raise pair.error(str(error)) from error
 
 
 def _pair(proportion: Proportion) -> list[int]:
@@ -189,15 +215,16 @@ class Trial:
         return {**facts, **self.measured.to_json()}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Trial:
-        """Reads what `to_json` made; raises KeyError, TypeError or ValueError at anything else."""
+    def from_json(cls, said: Node) -> Trial:
+        """Reads what `to_json` made; raises what the node makes at anything else."""
+        said.mapping(_TRIAL)
         return cls(
-            str(content["arm"]),
-            int(content["seed"]),
-            int(content["steps"]),
-            float(content["seconds"]),
-            int(content["parameters"]),
-            Measurement.from_json(content),
+            read_path_name(said["arm"]),
+            said["seed"].integer(0, MOST),
+            said["steps"].integer(0, MOST),
+            said["seconds"].number(0),
+            said["parameters"].integer(0, MOST),
+            Measurement.from_json(said),
         )
 
 
@@ -244,7 +271,7 @@ class Results:
             "hardware": dict(self.hardware),
             "trials": [trial.to_json() for trial in self.trials],
         }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        return facts_text(content).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Results:
@@ -253,16 +280,12 @@ class Results:
         Raises:
             LabError: the text is not JSON, or not of this form.
         """
-        try:
-            content = json.loads(text)
-            trials = tuple(Trial.from_json(trial) for trial in content["trials"])
-            return cls(content["system"], content["preset"], trials, content["hardware"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise LabError(f"these are no results: {type(error).__name__}: {error}") from error
+        with refusing("these are no results", LabError, LabError, what="they are damaged"):
+            return _results(text.encode(), "these are no results")
 
     def save(self, path: Path | str) -> None:
         """Writes `to_json` to a file, which appears whole."""
-        write_whole(Path(path), self.to_json().encode())
+        write_bytes(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path | str) -> Results:
@@ -271,7 +294,16 @@ class Results:
         Raises:
             LabError: it cannot be read; the message begins with the path.
         """
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, LabError, UnicodeDecodeError) as error:
-            raise LabError(f"{path}: {error}") from error
+        with refusing(path, LabError, LabError, what="these are no results"):
+            return _results(read_bytes(path, limit=MAX_BYTES), path)
+
+
+def _results(raw: bytes, path: Path | str) -> Results:
+    said = read_facts(raw, path, first=None)
+    said.mapping(("system", "preset", "hardware", "trials"))
+    return Results(
+        read_path_name(said["system"]),
+        read_path_name(said["preset"]),
+        tuple(Trial.from_json(trial) for trial in said["trials"].items()),
+        read_hardware(said["hardware"]),
+    )

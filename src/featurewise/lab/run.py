@@ -14,18 +14,22 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
+from featurewise.common.files import read_bytes, write_bytes
+from featurewise.common.gate import refusing
+from featurewise.common.json import MAX_BYTES, Node
+from featurewise.common.text import short
 from featurewise.lab import distributed, hardware
 from featurewise.lab.allocator import use_large_allocations
 from featurewise.lab.decode import decoded
-from featurewise.lab.errors import FormatVersionError, LabError
-from featurewise.lab.files import storage_errors, write_whole
+from featurewise.lab.errors import LabError
+from featurewise.lab.facts import MOST, facts_text, read_facts, read_hardware, read_path_name
+from featurewise.lab.files import storage_errors
 from featurewise.lab.loop import fit
 from featurewise.lab.randomness import isolated, seed_everything
 from featurewise.lab.record import Arm, SettingsT, System
 from featurewise.lab.results import Measurement, Results, Trial
 from featurewise.lab.steppers import Stepper
 
-FORMAT = 1
 RUN, MODEL, RESULTS, SHEET = "run.json", "model.json", "results.json", "sheet.png"
 REMEDY = "Choose a folder that can be written."
 
@@ -80,8 +84,10 @@ def describe_run(
         settings: in place of the preset's.
 
     Raises:
-        LabError: there is no such preset or arm.
+        LabError: there is no such preset or arm, or the seed is negative or too large.
     """
+    if not 0 <= seed <= MOST:
+        raise LabError(f"a seed lies in 0..{MOST}, got {short(seed)}")
     chosen = system.preset(preset) if settings is None else settings
     return Run(
         system=system.name,
@@ -105,7 +111,7 @@ def write_run(folder: Path | str, run: Run) -> None:
     with storage_errors(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write_whole(path, facts_text({"format": FORMAT, **dataclasses.asdict(run)}))
+            write_bytes(path, facts_text(dataclasses.asdict(run)))
             return
     _require_same(folder, read_run(folder), run)
 
@@ -118,10 +124,10 @@ def read_run(folder: Path | str) -> Run:
     """
     folder = Path(folder)
     if (folder / MODEL).is_file():
-        return read_facts(folder / MODEL, lambda content: run_from_json(content["run"]))
+        return read_file(folder / MODEL, lambda said: run_from_json(said["run"]))
     if not (folder / RUN).is_file():
         raise LabError(f"{folder}: is neither a run ({RUN}) nor a model ({MODEL})")
-    return read_facts(folder / RUN, run_from_json)
+    return read_file(folder / RUN, run_from_json)
 
 
 def train(
@@ -190,53 +196,39 @@ def train(
                 with isolated():
                     sheet = system.draw(stepper, settings, arm)
                 sheet.save(buffer := BytesIO(), "PNG", optimize=True)
-                write_whole(folder / SHEET, buffer.getvalue())
+                write_bytes(folder / SHEET, buffer.getvalue())
     return trial
-
-
-def facts_text(content: Mapping[str, Any]) -> bytes:
-    """JSON, as it stands in a file."""
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 _ParsedT = TypeVar("_ParsedT")
 
 
-def read_facts(path: Path, parse: Callable[[dict[str, Any]], _ParsedT]) -> _ParsedT:
-    """What a JSON file of this format says.
+def read_file(path: Path, parse: Callable[[Node], _ParsedT]) -> _ParsedT:
+    """What ``run.json`` or ``model.json`` says.
 
     Args:
         path: of the file.
-        parse: its content -> what is wanted; may raise ValueError, KeyError, TypeError.
+        parse: its content -> what is wanted.
 
     Raises:
         LabError: it cannot be read or is damaged; the message begins with the path.
         FormatVersionError: another version of the library wrote it.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-        parsed = parse(content) if version == FORMAT else None
-    except OSError as error:
-        raise LabError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LabError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
-    if parsed is None:
-        raise FormatVersionError(
-            f"{path}: has format {version}, this version of featurewise reads {FORMAT}"
-        )
-    return parsed
+    with refusing(path, LabError, LabError):
+        return parse(read_facts(read_bytes(path, limit=MAX_BYTES), path, first=1))
 
 
-def run_from_json(content: Mapping[str, Any]) -> Run:
-    """A run from what JSON says of it; raises what `read_facts` expects of a parser."""
-    if not isinstance(content["settings"], dict) or not isinstance(content["hardware"], dict):
-        raise TypeError("settings and hardware must be objects")
-    names = [each.name for each in dataclasses.fields(Run)]
-    run = Run(**{name: content[name] for name in names})
-    if not all(isinstance(each, str) for each in (run.system, run.preset, run.arm)):
-        raise TypeError("system, preset and arm must be names")
-    return dataclasses.replace(run, seed=int(run.seed))
+def run_from_json(said: Node) -> Run:
+    """A run from what JSON says of it; raises what the node makes of anything else."""
+    said.mapping([each.name for each in dataclasses.fields(Run)])
+    return Run(
+        system=read_path_name(said["system"]),
+        preset=read_path_name(said["preset"]),
+        arm=read_path_name(said["arm"]),
+        seed=said["seed"].integer(0, MOST),
+        settings=said["settings"].mapping(),
+        hardware=read_hardware(said["hardware"]),
+    )
 
 
 def _require_same(folder: Path, begun: Run, wanted: Run) -> None:

@@ -16,6 +16,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from featurewise.common.json import loads
+from featurewise.common.text import short
+from featurewise.core.numbers import stored
 from featurewise.lab.errors import CheckpointError
 
 State: TypeAlias = Mapping[str, Any]
@@ -35,8 +38,12 @@ def flatten(state: State) -> tuple[str, dict[str, Tensor]]:
 
 
 def unflatten(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Puts together again what `flatten` took apart: same types, bits and strides."""
-    state = _decode(json.loads(text), tensors)
+    """Puts together again what `flatten` took apart: same types, bits and strides.
+
+    Raises:
+        CheckpointError: the text is no state.
+    """
+    state = _decode(loads(text, max_bytes=len(text)), tensors)
     if not isinstance(state, dict):
         raise CheckpointError(f"a state is a dict, this one is a {type(state).__name__}")
     return state
@@ -72,12 +79,13 @@ def _encode_tensor(tensor: Tensor, where: str, tensors: dict[str, Tensor]) -> An
     # order, so channels-last moments must come back channels-last.
     strides = tensor.stride()
     order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])
-    permuted = tensor.detach().permute(order)
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    permuted = tensor.permute(order)
     plain = order == list(range(tensor.ndim)) or not permuted.is_contiguous()
     name = where.lstrip(".")
     while name in tensors:  # {"a.b": t, "a": {"b": t}} would meet here
         name += "'"
-    tensors[name] = (tensor.detach() if plain else permuted).cpu().contiguous()
+    tensors[name] = stored(tensor if plain else permuted)
     return {"$tensor": name} if plain else {"$tensor": name, "order": order}
 
 
@@ -87,6 +95,8 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     tag = next(iter(value), "")
+    if tag.startswith("$") and tag not in _DECODERS:
+        raise CheckpointError(f"a state has no {short(tag)}")
     if tag in _DECODERS:
         return _DECODERS[tag](value, tensors)
     return {key: _decode(item, tensors) for key, item in value.items()}
@@ -98,11 +108,12 @@ def _decode_tensor(value: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tens
     return tensor if order is None else tensor.permute(torch.tensor(order).argsort().tolist())
 
 
+_FLOATS = {str(value): value for value in (math.inf, -math.inf, math.nan)}
 _DECODERS: dict[str, Callable[[dict[str, Any], Mapping[str, Tensor]], Any]] = {
     "$tensor": _decode_tensor,
     "$tuple": lambda value, tensors: tuple(_decode(value["$tuple"], tensors)),
     "$items": lambda value, tensors: {
         _decode(key, tensors): _decode(item, tensors) for key, item in value["$items"]
     },
-    "$float": lambda value, tensors: float(value["$float"]),
+    "$float": lambda value, tensors: _FLOATS[value["$float"]],
 }

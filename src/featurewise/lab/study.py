@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
+from featurewise.common.files import write_bytes
+from featurewise.common.gate import refusing
 from featurewise.lab.errors import LabError
 from featurewise.lab.files import storage_errors
 from featurewise.lab.queue import Queue, Taken
@@ -128,7 +131,11 @@ class Study:
             item = items.get(str(key))
             if item is None or item.state in of:
                 of["waiting" if item is None else item.state].append(key)
-        found = [Results.from_json(item.text) for item in items.values() if item.state == "done"]
+        found = [
+            _trial(self.system, self.preset, key, item.text)
+            for key, item in items.items()
+            if item.state == "done"
+        ]
         return Standing(
             _joined(self.system, self.preset, found),
             tuple(of["running"]),
@@ -161,7 +168,7 @@ class Study:
         except Exception as error:  # of one trial: the others go on
             with storage_errors(folder, "Free some space."):
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+                write_bytes(folder / TRACEBACK, traceback.format_exc().encode(errors="replace"))
             reason = (
                 str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
             )
@@ -182,11 +189,24 @@ class Study:
         )
         if complete:
             write_run(folder, run)  # raises unless it is the same run
-            found = Results.load(folder / RESULTS)
-            if [trial.steps for trial in found.trials] == [run.settings["steps"]]:
-                return found
+            with suppress(LabError):  # damaged results are measured again
+                found = Results.load(folder / RESULTS)
+                self.system.require(found)
+                expected = [(self.preset, key.arm, key.seed, run.settings["steps"])]
+                told = [(found.preset, t.arm, t.seed, t.steps) for t in found.trials]
+                if told == expected:
+                    return found
         trial = train(folder, self.system, run)
         return Results(self.system.name, self.preset, (trial,), run.hardware)
+
+
+def _trial(system: System[Any], preset: str, key: str, text: str) -> Results:
+    """What the queue keeps of a trial that is done."""
+    with refusing(f"trial {key} of the study", LabError, LabError):
+        found = Results.from_json(text)
+        if (found.system, found.preset, len(found.trials)) != (system.name, preset, 1):
+            raise LabError("holds results of something else")
+        return found
 
 
 def _joined(system: System[Any], preset: str, found: Sequence[Results]) -> Results:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from featurewise.core import KindError, ShapeError
 from featurewise.core.broadcast import check_features
+from featurewise.core.numbers import WANTED, is_float
 from featurewise.generators import GeneratorError
 from featurewise.generators.base import positive
 
@@ -156,9 +157,9 @@ def _check_padding(padding: object, mode: object, stride: object) -> None:
 
 
 def _check_condition(condition: object, x: Tensor, width: int) -> None:
-    if not isinstance(condition, Tensor) or not condition.is_floating_point():
+    if not is_float(condition):
         kind = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
-        raise KindError(f"condition must be a floating-point tensor, got {kind}")
+        raise KindError(f"condition must be a tensor, {WANTED}, got {kind}")
     if condition.device != x.device:
         raise KindError(f"condition is on {condition.device}, x is on {x.device}")
     if condition.shape != (len(x), width):

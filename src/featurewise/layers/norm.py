@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from featurewise.common.text import short
 from featurewise.core import Affine, KindError, Operation, ShapeError
 from featurewise.core.broadcast import check_features
 from featurewise.core.film import compute_dtype
+from featurewise.core.numbers import is_finite
 from featurewise.generators import ConditionError, GeneratorError
 from featurewise.generators.base import check_ids, check_range, positive
 from featurewise.layers.film import FiLM
@@ -40,8 +42,8 @@ class _ConditionalNorm(nn.Module, ABC):
         super().__init__()
         if not isinstance(eps, int | float) or isinstance(eps, bool):
             raise KindError(f"eps must be a number, got {type(eps).__name__}")
-        if not 0 < eps < math.inf:
-            raise GeneratorError(f"eps must be positive, got {eps}")
+        if not (is_finite(eps) and eps > 0):
+            raise GeneratorError(f"eps must be positive and finite, got {short(eps)}")
         self.film = FiLM(
             features, condition_features, operation=operation, axis=axis, generator=generator
         )
@@ -126,7 +128,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
         if not isinstance(momentum, int | float) or isinstance(momentum, bool):
             raise KindError(f"momentum must be a number, got {type(momentum).__name__}")
         if not 0 < momentum <= 1:
-            raise GeneratorError(f"momentum must lie in (0, 1], got {momentum}")
+            raise GeneratorError(f"momentum must lie in (0, 1], got {short(momentum)}")
         self.statistics, self.momentum = statistics, momentum
         self.conditions = None if conditions is None else positive(conditions, "conditions")
         shape = (features,) if self.conditions is None else (self.conditions, features)

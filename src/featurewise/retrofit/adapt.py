@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from featurewise.common.text import short
 from featurewise.core import KindError, ShapeError, TaskRepresentation, _torch
+from featurewise.core.numbers import WANTED, is_finite, is_float
 from featurewise.retrofit.errors import CallError
 
 T = TypeVar("T", TaskRepresentation, Tensor)
@@ -110,8 +112,8 @@ def _check(loss: object, start: object, steps: object, second_order: object) -> 
         raise KindError(
             f"start must be a TaskRepresentation or a tensor, got {type(start).__name__}"
         )
-    if isinstance(start, Tensor) and not start.is_floating_point():
-        raise KindError(f"start must be floating point, got {start.dtype}")
+    if isinstance(start, Tensor) and not is_float(start):
+        raise KindError(f"start must be {WANTED}, got {start.dtype}")
     if not isinstance(steps, int) or isinstance(steps, bool):
         raise KindError(f"steps must be an integer, got {type(steps).__name__}")
     if steps < 0:
@@ -137,8 +139,8 @@ def _parts(
 
 def _rate(lr: Any, flat: Tensor) -> Any:
     if isinstance(lr, Tensor):
-        if not lr.is_floating_point():
-            raise KindError(f"lr must be floating point, got {lr.dtype}")
+        if not is_float(lr):
+            raise KindError(f"lr must be {WANTED}, got {lr.dtype}")
         try:
             lr.expand(flat.shape)
         except RuntimeError as error:
@@ -148,6 +150,8 @@ def _rate(lr: Any, flat: Tensor) -> Any:
         return lr.to(flat)
     if not isinstance(lr, int | float) or isinstance(lr, bool):
         raise KindError(f"lr must be a number or a tensor, got {type(lr).__name__}")
+    if not is_finite(lr):
+        raise ShapeError(f"lr must be finite, got {short(lr)}")
     return lr
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from featurewise.core import KindError, Layout, LayoutError, ShapeError, _torch
 from featurewise.core.broadcast import shape_of
+from featurewise.core.numbers import WANTED, is_float
 from featurewise.generators import ConditionError, Configured
 from featurewise.generators.base import check_ids, check_range, positive
 from featurewise.retrofit.bankfile import Header, MappedRows, Writer, dtype_name, read, spans
@@ -40,8 +41,8 @@ class Mixture:
 
     def __post_init__(self) -> None:
         check_ids(self.ids, "ids of a mixture")
-        if not isinstance(self.weights, Tensor) or not self.weights.is_floating_point():
-            raise KindError(f"weights must be a floating-point tensor, got {self.weights!r}")
+        if not is_float(self.weights):
+            raise KindError(f"weights must be a tensor, {WANTED}, got {self.weights!r}")
         if self.ids.ndim not in (1, 2) or self.ids.shape != self.weights.shape:
             raise ShapeError(
                 "ids and weights of a mixture must both be (B, K) or (K,), got "
@@ -219,7 +220,9 @@ class Bank(Configured, nn.Module):
         )
         weights = mixture.weights.to(rows.device, compute)
         # No matrix product: autocast would round it, and one weight of one give another row.
-        return (weights.unsqueeze(-1) * rows.to(compute)).sum(-2)
+        column, rows = weights.unsqueeze(-1), rows.to(compute)
+        # Zero times infinity is NaN: a row without weight must not enter.
+        return (column * rows.where(rows.isfinite() | (column != 0), 0.0)).sum(-2)
 
     def _take(self, ids: Tensor) -> Tensor:
         """Rows ``(*ids.shape, N)``."""

@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from featurewise.common.files import open_regular, writing
+from featurewise.common.gate import refusing
+from featurewise.common.json import Node, loads
 from featurewise.core import FeaturewiseError, KindError, Layout, LayoutError
+from featurewise.core.numbers import stored
 from featurewise.retrofit.errors import BankError
 
 #: The one metadata key of a file; safetensors would write several in random order.
@@ -37,6 +40,9 @@ _DTYPES: Final = {name: dtype for dtype, name in _NAMES.items()}
 
 #: Longest header that safetensors reads.
 _LONGEST: Final = 100_000_000
+
+#: Greatest number that a file may say of rows or bytes.
+_MOST: Final = 1 << 62
 
 #: Rows are hashed and copied in blocks of about so many bytes.
 _BLOCK: Final = 1 << 24
@@ -86,19 +92,29 @@ class Header:
         """The inverse of ``text``.
 
         Raises:
-            BankError: if it is no header.
+            BankError: if rows and layout do not belong together.
             LayoutError: if its layout cannot be restored.
+            JsonError: if it is no header.
         """
+        said = Node(loads(text, max_bytes=_LONGEST), "header")
+        said.mapping(("layout", "shape", "dtype", "names", "replaces", "error"))
         try:
-            data = json.loads(text)
-            layout = Layout.from_json(data["layout"])
-            names = None if data["names"] is None else tuple(data["names"])
-            count, dtype = data["shape"][0], _DTYPES[data["dtype"]]
-            return cls(layout, count, dtype, names, data["replaces"], data["error"])
-        except FeaturewiseError as error:
-            raise LayoutError(f"its layout cannot be restored: {error}") from error
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise BankError(f"its header is damaged: {error!r}") from error
+            layout = Layout.from_json(said["layout"].value)
+        except FeaturewiseError as found:
+            raise LayoutError(f"its layout cannot be restored: {found}") from found
+        count, size = (each.integer(1, _MOST) for each in said["shape"].items(2))
+        if size != layout.size:
+            raise BankError(f"rows of {size} numbers do not fit a layout of {layout.size}")
+        names = said["names"]
+        replaces, error = said["replaces"], said["error"]
+        return cls(
+            layout,
+            count,
+            _DTYPES[said["dtype"].one_of(tuple(_DTYPES))],
+            None if names.value is None else tuple(n.text() for n in names.items(count)),
+            None if replaces.value is None else replaces.integer(0, _MOST),
+            None if error.value is None else error.number(0),
+        )
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -136,14 +152,13 @@ class Writer:
         self.digest = hashlib.sha256()
 
     def __enter__(self) -> Writer:
-        self.sibling = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.part")
-        self.file = self.sibling.open("xb")
+        self.stack = ExitStack()
+        self.file = self.stack.enter_context(writing(self.path))
         self.file.seek(8 + self.room)
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.file.close()
-        self.sibling.unlink(missing_ok=True)
+    def __exit__(self, *exception: Any) -> None:
+        self.stack.__exit__(*exception)
 
     def add(self, rows: Tensor) -> None:
         """Append rows ``(b, N)``."""
@@ -152,18 +167,16 @@ class Writer:
         self.file.write(data)
 
     def finish(self, header: Header) -> None:
-        """Write the header, and let the file take its name."""
+        """Write the header; the file takes its name when the writer is left."""
         self.digest.update(header.text().encode())
         text = _file_header(header, self.digest.hexdigest())
         self.file.seek(0)
         self.file.write(self.room.to_bytes(8, "little") + text.ljust(self.room))
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.sibling.replace(self.path)
 
 
-def _file_header(header: Header, digest: str) -> bytes:
-    said = json.dumps({"header": header.text(), "sha256": digest})
+def _file_header(header: Header, digest: str, text: str | None = None) -> bytes:
+    """The header of a file; ``text`` is what stands there of ``header``, if it was read."""
+    said = json.dumps({"header": header.text() if text is None else text, "sha256": digest})
     tensor = {
         "dtype": dtype_name(header.dtype),
         "shape": [header.count, header.layout.size],
@@ -179,7 +192,7 @@ def _aligned(size: int) -> int:
 
 def _bytes(rows: Tensor) -> Any:
     """The memory of ``rows``, as it lies in a file."""
-    return rows.detach().cpu().contiguous().view(torch.uint8).numpy().reshape(-1).data
+    return stored(rows).view(torch.uint8).numpy().reshape(-1).data
 
 
 class MappedRows:
@@ -199,14 +212,14 @@ class MappedRows:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
         self._stored = _open(self.path)
-        self.header = _checked(self.path, self._stored)
-        with self.path.open("rb") as file:
-            offset = 8 + int.from_bytes(file.read(8), "little")
+        self.header = self._stored.header
         # numpy has no bfloat16: the bits are fetched as integers. A map that is only read is
         # not counted against the memory of the machine, unlike the private one that torch makes.
         bits = np.dtype(f"<i{self.header.dtype.itemsize}")
         shape = (self.header.count, self.header.layout.size)
-        self._bits: np.ndarray[Any, Any] = np.memmap(self.path, bits, "r", offset, shape)
+        self._bits: np.ndarray[Any, Any] = np.memmap(
+            self.path, bits, "r", self._stored.offset, shape
+        )
 
     def take(self, ids: Tensor) -> Tensor:
         """Rows ``(*ids.shape, N)`` in the memory of the processor."""
@@ -256,61 +269,59 @@ def read(path: str | Path) -> tuple[Header, Tensor]:
         OSError: if there is no such file.
     """
     path = Path(path)
-    stored = _open(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            rows: Tensor = file.get_tensor("rows").clone()  # the reader gives a map of the file
-    except SafetensorError as error:
-        raise BankError(f"{path}: not a bank ({error})") from error
-    cuts = spans(rows.shape[0], rows.numel() * rows.itemsize)
-    _verify(path, stored, (rows[start:stop] for start, stop in cuts))
-    return _checked(path, stored), rows
+    found = _open(path)
+    header = found.header
+    with open_regular(path) as file:
+        file.seek(found.offset)
+        content = bytearray(file.read(header.size))
+    if len(content) != header.size:
+        raise BankError(f"{path}: not a bank (it is cut off)")
+    rows = torch.frombuffer(content, dtype=header.dtype).view(header.count, header.layout.size)
+    cuts = spans(header.count, header.size)
+    _verify(path, found, (rows[start:stop] for start, stop in cuts))
+    return header, rows
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """What a file states of itself, not yet understood."""
+    """What a file states of itself.
 
+    Attributes:
+        header: understood.
+        text: as it stands there.
+        digest: SHA-256 of the rows and of ``text``.
+        offset: where the rows begin, in bytes.
+    """
+
+    header: Header
     text: str
     digest: str
-    shape: tuple[int, ...]
-    dtype: str
+    offset: int
 
 
 def _open(path: Path) -> _Stored:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if _METADATA not in metadata or list(file.keys()) != ["rows"]:
-                raise BankError("its metadata or its tensors are those of another kind")
-            said = json.loads(metadata[_METADATA])
-            tensor = file.get_slice("rows")
-            shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
-            stored = _Stored(said["header"], said["sha256"], shape, dtype)
-        if not isinstance(stored.text, str) or len(shape) != 2 or 0 in shape:
-            raise BankError(f"its rows have the shape {shape}")
-    except (SafetensorError, BankError, KeyError, TypeError, ValueError) as error:
-        raise BankError(f"{path}: not a bank ({error})") from error
-    return stored
+    with open_regular(path) as file, refusing(path, BankError, LayoutError, what="not a bank"):
+        room = int.from_bytes(file.read(8), "little")
+        if room > _LONGEST:
+            raise BankError(f"a header has at most {_LONGEST} bytes, this one {room}")
+        raw = file.read(room)
+        said = Node(loads(raw, max_bytes=_LONGEST))
+        if set(said.mapping()) != {"__metadata__", "rows"} or _METADATA not in said["__metadata__"]:
+            raise BankError("its metadata or its tensors are those of another kind")
+        facts = Node(loads(said["__metadata__"][_METADATA].text(), max_bytes=_LONGEST))
+        text, digest = (facts[name].text() for name in ("header", "sha256"))
+        header = Header.parse(text)
+        if raw.rstrip(b" ") != _file_header(header, digest, text):
+            raise BankError("its header is damaged, or rows and header disagree")
+        if os.fstat(file.fileno()).st_size != 8 + room + header.size:
+            raise BankError("it is cut off, or something follows its rows")
+        return _Stored(header, text, digest, 8 + room)
 
 
-def _checked(path: Path, stored: _Stored) -> Header:
-    """The header, which must agree with the rows."""
-    try:
-        header = Header.parse(stored.text)
-        found = (stored.shape, stored.dtype)
-        expected = ((header.count, header.layout.size), dtype_name(header.dtype))
-        if found != expected:
-            raise BankError(f"rows and header disagree: {found} and {expected}")
-    except (BankError, LayoutError) as error:
-        raise type(error)(f"{path}: {error}") from error
-    return header
-
-
-def _verify(path: Path, stored: _Stored, blocks: Iterator[Tensor]) -> None:
+def _verify(path: Path, said: _Stored, blocks: Iterator[Tensor]) -> None:
     found = hashlib.sha256()
     for rows in blocks:
         found.update(_bytes(rows))
-    found.update(stored.text.encode())
-    if found.hexdigest() != stored.digest:
+    found.update(said.text.encode())
+    if found.hexdigest() != said.digest:
         raise BankError(f"{path}: damaged: its SHA-256 is not the one it states; copy it again")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from featurewise.common.json import Node, loads
 from featurewise.retrofit.errors import BackboneError
 
 #: How many differences a message names.
@@ -50,7 +51,8 @@ class Imprint:
             ValueError: it is another text.
         """
         dtype, shape, digest = text.split(" ")
-        return cls(dtype, tuple(map(int, json.loads(shape))), None if digest == "-" else digest)
+        sizes = tuple(size.integer(0, 1 << 62) for size in Node(loads(shape)).items())
+        return cls(dtype, sizes, None if digest == "-" else digest)
 
 
 @dataclass(frozen=True)

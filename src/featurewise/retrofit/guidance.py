@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from featurewise.common.text import short
 from featurewise.core import KindError, ShapeError, TaskRepresentation, _torch
 from featurewise.core.film import cast, compute_dtype
+from featurewise.core.numbers import WANTED, is_finite, is_float
 from featurewise.retrofit import calls
 from featurewise.retrofit.conditioned import Conditioned
 from featurewise.retrofit.errors import CallError
@@ -86,14 +87,14 @@ def guide(
 
 def _check_weight(weight: object) -> None:
     if isinstance(weight, Tensor):
-        if not weight.is_floating_point():
-            raise KindError(f"weight must be floating point, got {weight.dtype}")
+        if not is_float(weight):
+            raise KindError(f"weight must be {WANTED}, got {weight.dtype}")
         if weight.ndim > 1:
             raise ShapeError(f"weight must be a number or (B,), got {tuple(weight.shape)}")
     elif not isinstance(weight, int | float) or isinstance(weight, bool):
         raise KindError(f"weight must be a number or a tensor, got {type(weight).__name__}")
-    elif not math.isfinite(weight):
-        raise ShapeError(f"weight must be finite, got {weight}")
+    elif not is_finite(weight):
+        raise ShapeError(f"weight must be finite, got {short(weight)}")
 
 
 def _base(
@@ -143,7 +144,7 @@ def _leaf(base: Any, conditional: Any, weight: int | float | Tensor, place: int)
             f"leaf {place} of the output is a {type(conditional).__name__}, which cannot be "
             "guided; only floating-point tensors and equal constants can"
         )
-    if not conditional.is_floating_point():
+    if not is_float(conditional):
         raise KindError(f"leaf {place} of the output is {conditional.dtype}; it cannot be guided")
     if base.shape != conditional.shape:
         raise ShapeError(
@@ -160,8 +161,13 @@ def _leaf(base: Any, conditional: Any, weight: int | float | Tensor, place: int)
     compute = compute_dtype(conditional)
     if isinstance(weight, Tensor):
         weight = weight.to(conditional.device, compute)
-    # `lerp` is exact at both ends, which the formula as it is written is not.
-    blended = torch.lerp(cast(base, compute), cast(conditional, compute), weight)
+    # `lerp` is exact at both ends, which the formula as it is written is not; unless an infinity
+    # stands at an end, and then the other end is taken as it is.
+    ends = cast(base, compute), cast(conditional, compute)
+    blended = torch.lerp(*ends, weight)
+    if isinstance(weight, Tensor):
+        for end, at in zip(ends, (0, 1), strict=True):
+            blended = blended.where(blended.isfinite() | (weight != at), end)
     return cast(blended, conditional.dtype)
 
 

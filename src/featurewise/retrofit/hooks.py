@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from featurewise.core import KindError, LayoutError, ShapeError, Site, _torch
 from featurewise.core.film import modulate
+from featurewise.core.numbers import FLOATS
 from featurewise.core.plan import Pair
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Owner, Values
@@ -303,7 +304,7 @@ class SiteHook:
 def _fits(x: Tensor, pair: Pair, width: int, axis: int, batch_axis: int | None) -> bool:
     """Whether a pair can modulate ``x`` at a site of these axes; what is left asks the site."""
     rank = x.ndim
-    if not x.is_floating_point() or not -rank <= axis < rank or x.shape[axis] != width:
+    if x.dtype not in FLOATS or not -rank <= axis < rank or x.shape[axis] != width:
         return False
     some = pair[0] if pair[0] is not None else pair[1]
     if some is None or some.device != x.device:

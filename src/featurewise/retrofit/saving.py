@@ -12,29 +12,33 @@ nothing, imports nothing, and allocates nothing before shapes agree.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from featurewise.common.files import read_bytes, recovered, sha256, write_folder
+from featurewise.common.gate import refusing, said
+from featurewise.common.json import Node, dumps, failing, loads
+from featurewise.common.seal import sealed, unsealed
+from featurewise.common.text import code, printable, short
 from featurewise.core import FeaturewiseError, KindError, Layout
-from featurewise.core.files import write_folder
+from featurewise.core.numbers import is_float, stored
 from featurewise.generators import Configured, GeneratorError, from_config
 from featurewise.generators.base import bind_part
-from featurewise.generators.config import difference
+from featurewise.generators.config import building_at_most, difference
+from featurewise.generators.errors import LimitError
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Owner
 from featurewise.retrofit.errors import BackboneError, FormatError, SavingError
@@ -49,6 +53,9 @@ _GENERATOR, _STATISTICS = "generator.", "statistics."
 
 #: Longest JSON file that is read, in bytes.
 _LONGEST: Final = 1 << 26
+
+#: Greatest number that a file may say of a format, or of bytes.
+_MOST: Final = 1 << 62
 
 _CHECKS: Final = ("weights", "architecture", "later")
 
@@ -120,11 +127,11 @@ def contents(
         "backbone": Fingerprint.of(backbone).to_json(),
     }
     files = {
-        _CONFIG: _text(config),
+        _CONFIG: dumps(config),
         _WEIGHTS: to_bytes({name: _plain(tensor) for name, tensor in tensors.items()}),
         _CARD: _card(type(backbone).__name__, generator, layout, bool(owned)).encode(),
     }
-    return files | {_MANIFEST: _sealed({"format": FORMAT, "files": _listing(files)})}
+    return files | {_MANIFEST: sealed({"format": FORMAT, "files": _listing(files)})}
 
 
 def _check_free(folder: Path) -> None:
@@ -151,7 +158,7 @@ def _state(generator: nn.Module) -> dict[str, Tensor]:
 
 def _plain(tensor: Tensor) -> Tensor:
     """A copy that shares no memory: the file may then hold tied tensors, each by itself."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return stored(tensor).clone(memory_format=torch.contiguous_format)
 
 
 def _generator_config(generator: nn.Module, layout: Layout) -> dict[str, Any]:
@@ -195,20 +202,10 @@ def _outside(generator: nn.Module) -> str | None:
     return None
 
 
-def _text(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
-
-
 def _listing(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
     return {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in sorted(files.items())
+        name: {"bytes": len(data), "sha256": sha256(data)} for name, data in sorted(files.items())
     }
-
-
-def _sealed(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest with a hash of its own. This much never changes with a format."""
-    return _text({**manifest, "seal": hashlib.sha256(_text(manifest)).hexdigest()})
 
 
 # --- the card ------------------------------------------------------------------------------------
@@ -216,7 +213,7 @@ def _sealed(manifest: Mapping[str, Any]) -> bytes:
 
 def _card(network: str, generator: nn.Module, layout: Layout, statistics: bool) -> str:
     rows = [
-        f"| `{site.name}` | {site.operation} | {site.axis} | {site.width} | {site.size} |"
+        f"| {code(site.name)} | {site.operation} | {site.axis} | {site.width} | {site.size} |"
         for site in layout
     ]
     numbers = sum(p.numel() for p in generator.parameters())
@@ -394,36 +391,32 @@ class _Saved:
 
     @classmethod
     def read(cls, place: str, config: bytes, weights: bytes) -> _Saved:
-        try:
-            data = json.loads(config)
-            if data["format"] > FORMAT:
-                raise FormatError(_newer(place, data["format"]))
-            layout = Layout.from_json(data["layout"])
-            generator = dict(data["generator"])
-            fingerprint = Fingerprint.from_json(data["backbone"])
+        with refusing(place, SavingError, SavingError, what="is no conditioner"):
+            data = Node(loads(config), _CONFIG)
+            _check_format(place, data["format"])
+            layout = Layout.from_json(data["layout"].value)
+            generator = data["generator"].mapping()
+            fingerprint = Fingerprint.from_json(data["backbone"].value)
             tensors = from_bytes(weights)
             parts: dict[str, dict[str, Tensor]] = {_GENERATOR: {}, _STATISTICS: {}}
             for name, tensor in tensors.items():
                 prefix = name.partition(".")[0] + "."
                 parts[prefix][name.removeprefix(prefix)] = tensor
             saved = cls(place, layout, generator, fingerprint, *parts.values())
-            saved._check_statistics(data["statistics"])
-        except (SavingError, RecursionError) as error:
-            if isinstance(error, SavingError):
-                raise
-            raise SavingError(f"{place}: {_CONFIG} is nested too deeply") from error
-        except (FeaturewiseError, SafetensorError) as error:
-            raise SavingError(f"{place}: is damaged: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SavingError(f"{place}: is no conditioner: {error!r}") from error
+            saved._check_statistics(data["statistics"].value)
         return saved
+
+    def limit(self) -> AbstractContextManager[None]:
+        """Within, no more can be made than the file holds."""
+        most = sum(tensor.numel() for tensor in self.tensors.values())
+        return building_at_most(len(self.tensors), most)
 
     def _check_statistics(self, promised: object) -> None:
         if promised is not bool(self.statistics):
             raise SavingError(f"{self.place}: {_WEIGHTS} and {_CONFIG} do not belong together")
         for name, tensor in self.statistics.items():
             own = self.fingerprint.tensors.get(name)
-            if own is None or own.shape != tuple(tensor.shape):
+            if own is None or (own.dtype, own.shape) != (_dtype(tensor), tuple(tensor.shape)):
                 raise SavingError(f"{self.place}: statistics of '{name}' do not fit the backbone")
 
 
@@ -442,11 +435,14 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
     if given is not None:
         if not isinstance(given, nn.Module):
             raise KindError(f"generator must be a module or None, got {type(given).__name__}")
-        made = _bound(given, saved.layout)
+        what = "does not fit the generator given"
+        with refusing(place, SavingError, FeaturewiseError, what=what), saved.limit():
+            made = _bound(given, saved.layout)
     else:
         made = _made(saved)
     own = made.state_dict()
     _check_tensors(place, type(made).__name__, own, saved.tensors)
+    _check_dtypes(place, own, saved.tensors)
     other = [name for name, t in saved.tensors.items() if own[name].dtype != t.dtype]
     if other and given is not None:
         raise KindError(
@@ -462,14 +458,18 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
 def _made(saved: _Saved) -> nn.Module:
     config = saved.generator
     if "reason" in config:
+        reason = printable(config["reason"])
         raise SavingError(
-            f"{saved.place}: its generator cannot be made from JSON ({config['reason']}): "
+            f"{saved.place}: its generator cannot be made from JSON ({reason}): "
             "make it yourself and pass generator=..."
         )
     try:
-        sketch = _sketch(config, saved.layout)
+        with saved.limit():
+            sketch = _sketch(config, saved.layout)
         _check_tensors(saved.place, type(sketch).__name__, sketch.state_dict(), saved.tensors)
         return _fresh(config, saved.layout)
+    except LimitError as error:
+        raise SavingError(f"{saved.place}: its generator cannot be made: {error}") from error
     except GeneratorError as error:
         raise SavingError(
             f"{saved.place}: its generator cannot be made: {error}; import the module that "
@@ -477,6 +477,9 @@ def _made(saved: _Saved) -> nn.Module:
         ) from error
     except FeaturewiseError as error:
         raise SavingError(f"{saved.place}: its generator cannot be made: {error}") from error
+    except Exception as error:  # of a constructor that was given what it does not know
+        reason = said(error)
+        raise SavingError(f"{saved.place}: its generator cannot be made: {reason}") from error
 
 
 def _check_tensors(
@@ -491,6 +494,21 @@ def _check_tensors(
             )
 
 
+def _check_dtypes(place: str, own: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise where the values in the file are of another kind than those of the generator."""
+    for name, tensor in tensors.items():
+        expected = own[name].dtype
+        if tensor.dtype != expected and not (is_float(tensor) and expected.is_floating_point):
+            raise SavingError(
+                f"{place}: tensor '{name}' of the generator is {_dtype(tensor)}, which "
+                f"{str(expected).removeprefix('torch.')} cannot take"
+            )
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _cast(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Give the tensors of ``module`` the dtypes of ``tensors``, in place: ties stay tied."""
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
@@ -502,7 +520,7 @@ def _cast(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def _local(source: str | Path) -> Path:
     """The folder that is meant; a repository of the hub is fetched when there is no folder."""
-    folder = Path(source)
+    folder = recovered(source)
     if folder.exists():
         return folder
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", str(source)):
@@ -535,11 +553,9 @@ def _verified(folder: Path) -> dict[str, bytes]:
     for name in (_CONFIG, _WEIGHTS):
         if name not in listed:
             raise SavingError(f"{folder}: {_MANIFEST} does not list {name}")
-        size, digest = listed[name].get("bytes"), listed[name].get("sha256")
-        if not isinstance(size, int) or (name == _CONFIG and size > _LONGEST):
-            raise SavingError(f"{folder}: {name} has the size {size!r}")
+        size = listed[name]["bytes"].integer(0, _LONGEST if name == _CONFIG else _MOST)
         data = _content(folder, name, size)
-        if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+        if len(data) != size or sha256(data) != listed[name]["sha256"].value:
             raise SavingError(f"{folder}: {name} is damaged: copy it again")
         files[name] = data
     return files
@@ -553,38 +569,36 @@ def _content(folder: Path, name: str, longest: int) -> bytes:
         home = folder.resolve(strict=True)
         if real.parent != home and real.parent != home.parent.parent / "blobs":
             raise SavingError(f"{folder}: {name} is a link out of the folder; copy the file")
-        if not real.is_file():
-            raise SavingError(f"{folder}: {name} is no file")
-        if real.stat().st_size > longest:
-            raise SavingError(f"{folder}: {name} is damaged: it is longer than {longest} bytes")
-        return real.read_bytes()
+        return read_bytes(real, limit=longest)
     except FileNotFoundError as error:
         raise SavingError(f"{folder}: is no conditioner: {name} is missing") from error
     except (OSError, RuntimeError) as error:
-        raise SavingError(f"{folder}: {name} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SavingError(f"{folder}: {name} cannot be read: {reason}") from error
 
 
-def _manifest(folder: Path, content: bytes) -> dict[str, dict[str, Any]]:
+def _manifest(folder: Path, content: bytes) -> dict[str, Node]:
     """What the manifest says of the files, once it is proved whole and of a format known here."""
-    damaged = SavingError(f"{folder}: {_MANIFEST} is damaged: copy it again")
+    damaged = f"{folder}: {_MANIFEST} is damaged: copy it again"
     try:
-        manifest = json.loads(content)
-        manifest.pop("seal")
-        if _sealed(manifest) != content:
-            raise damaged
-        number, files = manifest["format"], manifest["files"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged from error
-    if not isinstance(number, int) or number < 1:
-        raise damaged
-    if number > FORMAT:
-        raise FormatError(_newer(str(folder), number))
-    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise damaged
+        said = unsealed(content, Node(loads(content, max_bytes=_LONGEST)).mapping())
+    except ValueError as error:
+        raise SavingError(damaged) from error
+    manifest = Node(said, _MANIFEST, failing(SavingError, folder))
+    _check_format(str(folder), manifest["format"])
+    files = manifest["files"].entries()
     odd = [name for name in files if not re.fullmatch(r"[\w-][\w.-]*", name)]
     if odd:
-        raise SavingError(f"{folder}: {_MANIFEST} lists {odd[0]!r}, which is no name of a file")
+        raise SavingError(
+            f"{folder}: {_MANIFEST} lists {short(odd[0])}, which is no name of a file"
+        )
     return files
+
+
+def _check_format(place: str, number: Node) -> None:
+    """Raise unless the format is one that is read here."""
+    if number.integer(1, _MOST) > FORMAT:
+        raise FormatError(_newer(place, number.value))
 
 
 def _newer(place: str, number: int) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from featurewise.core import KindError, Layout, Shift, Site, _torch
 from featurewise.core.broadcast import shape_of
+from featurewise.core.numbers import is_float
 from featurewise.retrofit.bank import Bank, collect
 from featurewise.retrofit.bankfile import dtype_name
 from featurewise.retrofit.conditioned import Conditioned
@@ -200,7 +201,7 @@ def _record(
 
 def _watch(module: nn.Module, name: str, seen: dict[str, _Seen]) -> Any:
     def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if not isinstance(output, Tensor) or not output.is_floating_point():
+        if not is_float(output):
             raise TabulationError(
                 f"'{name}' gives {type(output).__name__}, not one floating-point tensor; name "
                 "modules within it"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from featurewise.common import json as strict_json
 from featurewise.worlds.clevr import (
     ClevrFolder,
     FormatError,
@@ -21,7 +22,6 @@ from featurewise.worlds.clevr import (
     question_type,
     read_questions,
     read_scenes,
-    strict_json,
     unknown_words,
     write_questions,
     write_scenes,

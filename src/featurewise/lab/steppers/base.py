@@ -183,6 +183,7 @@ class Learner:
         """
         if (state["average"] is None) != (self.average is None):
             raise LabError("one has a weight average and the other has not: state and stepper")
+        check_dtypes(self.network, state["network"])
         try:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -226,6 +227,18 @@ class Single:
     def load_state(self, state: State, /) -> None:
         """Goes on where `state` was taken; raises as `Learner.load_state`."""
         self.learner.load_state(state)
+
+
+def check_dtypes(network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Raise where a state has another dtype than the network, which would cast it in silence.
+
+    Raises:
+        LabError: the message names the tensor.
+    """
+    for name, own in network.state_dict().items():
+        given = state.get(name)
+        if isinstance(given, Tensor) and given.dtype != own.dtype:
+            raise LabError(f"{name} is {given.dtype} in the state and {own.dtype} in the network")
 
 
 @contextmanager

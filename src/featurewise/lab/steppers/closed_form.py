@@ -12,7 +12,7 @@ from torch import nn
 from featurewise.lab.batch import moved
 from featurewise.lab.errors import LabError
 from featurewise.lab.state import State
-from featurewise.lab.steppers.base import Learner, Metrics, evaluation
+from featurewise.lab.steppers.base import Learner, Metrics, check_dtypes, evaluation
 
 Solve: TypeAlias = Callable[[nn.Module, Any], Metrics]
 """(network, batch) -> metrics; writes the solution for this batch into the network."""
@@ -65,6 +65,7 @@ class ClosedForm:
         Raises:
             LabError: the state belongs to another network.
         """
+        check_dtypes(self.network, state["network"])
         try:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from featurewise.common.json import Node, failing, stream_array
 from featurewise.worlds.clevr.errors import FormatError, SceneError
 from featurewise.worlds.clevr.images import SUFFIXES
 from featurewise.worlds.clevr.programs import (
@@ -35,7 +36,6 @@ from featurewise.worlds.clevr.programs import (
 )
 from featurewise.worlds.clevr.questions import Question
 from featurewise.worlds.clevr.scene import DIRECTIONS, Object, Scene
-from featurewise.worlds.clevr.strict_json import Node, stream_array
 from featurewise.worlds.clevr.vocabulary import (
     ANSWERS,
     ATTRIBUTES,
@@ -197,7 +197,7 @@ def iter_scenes(path: Path | str) -> Iterator[SceneRecord]:
     Raises:
         FormatError: at the first thing wrong in the file.
     """
-    for node in stream_array(Path(path), "scenes"):
+    for node in stream_array(Path(path), "scenes", failing(FormatError, path)):
         yield _scene(node)
 
 
@@ -215,7 +215,7 @@ def iter_questions(path: Path | str) -> Iterator[QuestionRecord]:
         FormatError: at the first thing wrong in the file.
     """
     answered: bool | None = None
-    for node in stream_array(Path(path), "questions"):
+    for node in stream_array(Path(path), "questions", failing(FormatError, path)):
         record = _question(node)
         if answered is None:
             answered = record.answer is not None
@@ -439,7 +439,7 @@ def _family(node: Node) -> int | None:
     if "template_filename" not in node:
         return None
     first = FIRST_FAMILY[node["template_filename"].one_of(tuple(FIRST_FAMILY))]
-    return Node(first + index, node.path, node.where).integer(0, _FAMILIES - 1)
+    return Node(first + index, node.where, node.fail).integer(0, _FAMILIES - 1)
 
 
 def _is_generator_output(node: Node) -> bool:
