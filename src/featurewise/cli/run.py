@@ -21,6 +21,7 @@ from rich.text import Text
 
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
+from featurewise.common.opening import open_regular, read_bytes
 from featurewise.lab import card, catalogue
 from featurewise.lab.crew import Crew, leave_with_parent
 from featurewise.lab.errors import LabError
@@ -225,7 +226,7 @@ def _together(console: Console, line: _Line, study: Study, storage: str | None) 
 def _last(crew: Crew) -> str:
     """The last line that a fallen worker wrote, and where there is more."""
     for number in crew.fallen():
-        written = crew.log(number).read_text(encoding="utf-8", errors="replace").split("\n")
+        written = read_bytes(crew.log(number)).decode("utf-8", errors="replace").split("\n")
         lines = [line.strip() for line in written if line.strip()]
         return f"{lines[-1] if lines else 'it wrote nothing'} (see {crew.log(number)})"
     return "they stopped"
@@ -282,7 +283,7 @@ class _Board:
         """Where a trial is that is trained in this folder."""
         log = self._study.folder / str(key) / "metrics.jsonl"
         try:
-            with log.open("rb") as file:
+            with open_regular(log) as file:
                 file.seek(max(0, log.stat().st_size - 4096))
                 last = json.loads(file.read().splitlines()[-1])
         except (OSError, ValueError, IndexError):  # not begun, or just being written

@@ -19,6 +19,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from featurewise.common.images import ImageFileError, read_image
+from featurewise.common.opening import read_bytes
 from featurewise.lab import card
 from featurewise.lab.errors import LabError
 from featurewise.lab.pictures import BAR, as_image, figure
@@ -115,10 +117,9 @@ def publish(
 
 def shrink(source: Path, path: Path) -> None:
     """Makes a picture small enough to be published, unless it was before."""
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    digest = hashlib.sha256(read_bytes(source)).hexdigest()
     if _digest_in(path) != digest:
-        with Image.open(source) as image:
-            path.write_bytes(small(image, source=digest))
+        path.write_bytes(small(_sheet(source), source=digest))
 
 
 def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
@@ -270,25 +271,30 @@ def _main_sheet(entry: Entry) -> Path | None:
 def _digest(entry: Entry) -> str:
     """Of what the small picture is drawn from."""
     sheet = _main_sheet(entry)
-    source = sheet.read_bytes() if sheet else json.dumps(_chart(entry)).encode()
+    source = read_bytes(sheet) if sheet else json.dumps(_chart(entry)).encode()
     return hashlib.sha256(source).hexdigest()
+
+
+def _sheet(path: Path) -> Image.Image:
+    """A PNG file of results, which may be somebody else's."""
+    try:
+        return read_image(path, formats=("PNG",))
+    except ImageFileError as error:
+        raise LabError(str(error)) from error
 
 
 def _digest_in(picture: Path) -> str | None:
     if not picture.is_file():
         return None
-    with Image.open(picture) as image:
-        image.load()
-        found: str | None = image.info.get(_SOURCE)
-        return found
+    found: str | None = _sheet(picture).info.get(_SOURCE)
+    return found
 
 
 def _drawn(entry: Entry) -> Image.Image:
     sheet = _main_sheet(entry)
     if sheet is None:
         return draw(_chart(entry))
-    with Image.open(sheet) as image:
-        picture = image.convert("RGB")
+    picture = _sheet(sheet).convert("RGB")
     picture.thumbnail((480, 320), Image.Resampling.LANCZOS)
     return picture
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from featurewise.common.opening import open_for_writing, read_bytes
 from featurewise.lab.errors import DivergedError, LabError
 from featurewise.lab.files import storage_errors, write_all
 
@@ -84,7 +85,7 @@ class MetricsLog:
     def __init__(self, path: Path, length: int) -> None:
         self.path = path
         with storage_errors(path, _REMEDY):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._file = open_for_writing(path, os.O_APPEND)
         if os.fstat(self._file).st_size < length:
             self.close()
             raise LabError(f"{path}: is shorter than the {length} bytes the checkpoint knows of")
@@ -116,7 +117,7 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """
     path = Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = read_bytes(path).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"{path}: cannot be read: {error}") from error
     records = []

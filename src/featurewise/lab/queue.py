@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from featurewise.lab.errors import LabError
+from featurewise.lab.errors import LabError, OccupiedError
 from featurewise.lab.files import locked, storage_errors
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Queue:
         folder.mkdir(exist_ok=True)
         try:
             stack.enter_context(locked(folder))
-        except LabError:
+        except OccupiedError:
             return False
         # Whoever worked on it is dead, or we would not have got the lock.
         state = self._storage.get_trial(number).state
@@ -278,12 +278,7 @@ class Queue:
         if not self._local:
             yield
             return
-        with ExitStack() as stack:
-            while True:
-                with suppress(LabError):
-                    stack.enter_context(locked(self.folder / _LOCKS))
-                    break
-                time.sleep(0.02)
+        with locked(self.folder / _LOCKS, wait=True):
             yield
 
     def _agree(self, facts: Mapping[str, Any]) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
+from featurewise.common.opening import open_emptied
+from featurewise.common.processes import leave_unguarded_script
 from featurewise.lab.errors import LabError
 from featurewise.lab.files import storage_errors
 from featurewise.lab.queue import Queue, Taken
@@ -110,6 +112,7 @@ class Study:
         Args:
             told: is given a sentence when a trial begins and when it ends.
         """
+        leave_unguarded_script()
         self._queue.add(self._names)
         while True:
             with self._queue.take(self._names) as taken:
@@ -161,7 +164,8 @@ class Study:
         except Exception as error:  # of one trial: the others go on
             with storage_errors(folder, "Free some space."):
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+                with open_emptied(folder / TRACEBACK) as file:
+                    file.write(traceback.format_exc().encode())
             reason = (
                 str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
             )

@@ -1,14 +1,17 @@
-"""Files that appear whole or not at all, and the folder where what was made once is kept."""
+"""Files that appear whole or not at all, and what was found once and is kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from featurewise.common.cache import cache_folder
+from featurewise.common.opening import open_regular, read_bytes
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -27,7 +30,7 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -50,7 +53,7 @@ def remembered(kind: str, of: Any, find: Callable[[], Any]) -> Any:
     asked = json.dumps(of)
     place = cache_folder() / kind / f"{_sha256(asked)[:32]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(place.read_bytes())
+        kept = json.loads(read_bytes(place))
         if kept["of"] == asked and kept["sha256"] == _sha256(json.dumps(kept["found"])):
             return kept["found"]
     found = find()
@@ -63,27 +66,3 @@ def remembered(kind: str, of: Any, find: Callable[[], Any]) -> Any:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def cache_folder() -> Path:
-    """``$FEATUREWISE_CACHE``, else ``featurewise`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    if chosen := os.environ.get("FEATUREWISE_CACHE"):
-        return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "featurewise"
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Waits until no other process is in here; the system lets go of the lock when one dies.
-
-    Where the system has no such locks (Windows), nobody waits.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with lock.open("w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        yield

@@ -19,7 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from featurewise.worlds.files import alone, as_json, cache_folder, remembered, write_whole
+from featurewise.common.cache import cache_folder
+from featurewise.common.locks import file_lock
+from featurewise.common.opening import read_bytes
+from featurewise.worlds.files import as_json, remembered, write_whole
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES, attributes
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
@@ -93,7 +96,7 @@ def glyphs(faces: Sequence[Typeface], letters: str, size: int) -> Glyphs:
     tensors = _kept(place, identity)
     if tensors is None:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(place.with_suffix(".lock")):
+        with file_lock(place.with_suffix(".lock")):
             tensors = _kept(place, identity)
             if tensors is None:  # another process may have drawn them meanwhile
                 tensors = _drawn(faces, letters, size)
@@ -112,8 +115,8 @@ def _manifest(place: Path) -> Path:
 def _kept(place: Path, identity: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """What the cache holds, or None if it is missing, damaged or of something else."""
     try:
-        manifest = json.loads(_manifest(place).read_bytes())
-        content = place.read_bytes()
+        manifest = json.loads(read_bytes(_manifest(place)))
+        content = read_bytes(place)
         sha256 = hashlib.sha256(content).hexdigest()
         return load(content) if manifest == {**identity, "sha256": sha256} else None
     except (OSError, ValueError, SafetensorError):
