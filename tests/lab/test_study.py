@@ -303,6 +303,29 @@ def test_what_is_wrong_is_said(system, tmp_path, monkeypatch):
         study(system, tmp_path)
 
 
+@pytest.mark.parametrize("lock", [".workers/.lock", ".workers/a/.lock"])
+def test_a_lock_that_is_a_link_is_refused_at_once(tmp_path, lock):
+    (tmp_path / "mine").write_text("precious")
+    path = tmp_path / "out" / lock
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "mine")
+    with pytest.raises(LabError, match=r"\.lock: cannot be locked: .* a symbolic link"):
+        queue = Queue("links", folder=tmp_path / "out")
+        queue.add(["a"])
+        with queue.take(["a"]):
+            pass
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_an_error_text_does_not_follow_a_link(system, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "out/broken-s0").mkdir(parents=True)
+    (tmp_path / "out/broken-s0/error.txt").symlink_to(tmp_path / "mine")
+    with pytest.raises(LabError, match="a symbolic link"):
+        study(system, tmp_path / "out", arms=("broken",), seeds=(0,)).work()
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_only_the_first_of_two_entries_counts(tmp_path):
     """Two workers that add the same at once, as may happen over a server."""
     queue = Queue("twice", folder=tmp_path)
