@@ -187,7 +187,7 @@ def scripts(where: str | Path = "bundled") -> dict[str, Script]:
 
 
 @lru_cache(maxsize=4)
-def _scripts(stamps: tuple[tuple[str, int, int], ...], where: str | Path) -> dict[str, Script]:
+def _scripts(stamps: tuple[tuple[str, str], ...], where: str | Path) -> dict[str, Script]:
     def find() -> dict[str, Any]:
         faces = find_all(where)
         found = {name: _script(name, pts, faces) for name, pts in _points_of_scripts().items()}
