@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from featurewise.cli.errors import UserError
 from featurewise.common.opening import open_regular, read_bytes
 from featurewise.lab import card, catalogue
 from featurewise.lab.crew import Crew, leave_with_parent
+from featurewise.lab.database import shown
 from featurewise.lab.errors import LabError
 from featurewise.lab.files import storage_errors
 from featurewise.lab.record import System
@@ -46,9 +48,15 @@ class _Line:
     seeds: str
     out: Path
     jobs: int
+    storage: str | None
+
+    def text(self) -> str:
+        """The same line again, to be typed; a password is hidden."""
+        storage = [] if self.storage is None else ["--storage", shown(self.storage)]
+        return shlex.join(["featurewise", *self.words(), *storage])
 
     def words(self) -> list[str]:
-        """The same line again."""
+        """The same line again, for a worker: the address of a database is no word of it."""
         options = {"preset": self.preset, "arms": self.arms, "seeds": self.seeds, "out": self.out}
         told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         return ["run", self.system, *told, "--jobs", str(self.jobs)]
@@ -97,7 +105,8 @@ def run(
     """
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
-    line = _Line(system, preset, arms, seeds, out or Path("runs", f"{system}-{preset}"), jobs)
+    folder = out or Path("runs", f"{system}-{preset}")
+    line = _Line(system, preset, arms, seeds, folder, jobs, storage)
     study = Study(
         record,
         preset=preset,
@@ -166,8 +175,7 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
     except (KeyboardInterrupt, SystemExit) as stopped:
         standing = _publish(study)
         console.print(
-            f"Stopped; {standing.left} trials are left. The same line goes on:\n"
-            f"  featurewise {' '.join(line.words())}",
+            f"Stopped; {standing.left} trials are left. The same line goes on:\n  {line.text()}",
             markup=False,
         )
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
@@ -323,4 +331,5 @@ def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     if partial:
         console.print(f"partial: {partial}", markup=False)
     path = study.folder / f"{study.system.name}.md"
-    console.print(f"card: {path}; publish it: featurewise cards --add {study.folder}", markup=False)
+    publish = shlex.join(["featurewise", "cards", "--add", str(study.folder)])
+    console.print(f"card: {path}; publish it: {publish}", markup=False)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from featurewise.common.opening import open_emptied
 from featurewise.common.processes import leave_unguarded_script
-from featurewise.lab.errors import LabError
+from featurewise.lab.errors import LabError, OccupiedError
 from featurewise.lab.files import storage_errors
 from featurewise.lab.queue import Queue, Taken
 from featurewise.lab.record import System
@@ -116,8 +116,7 @@ class Study:
         self._queue.add(self._names)
         while True:
             with self._queue.take(self._names) as taken:
-                if taken is not None:
-                    self._perform(taken, told)
+                if taken is not None and self._perform(taken, told):
                     continue
             if not self.standing().left:
                 return
@@ -152,7 +151,8 @@ class Study:
                 found.setdefault(key.arm, path)
         return found
 
-    def _perform(self, taken: Taken, told: Callable[[str], None]) -> None:
+    def _perform(self, taken: Taken, told: Callable[[str], None]) -> bool:
+        """Whether a trial was settled: not, while another process still works in its folder."""
         key = next(key for key in self.keys if str(key) == taken.key)
         folder = self.folder / taken.key
         told(f"{key.arm}, seed {key.seed}: begins")
@@ -161,6 +161,8 @@ class Study:
             (trial,) = results.trials
             score = trial.measured.number(self.system.score)
             text = results.to_json()
+        except OccupiedError:  # a worker that was taken for dead still trains it
+            return False
         except Exception as error:  # of one trial: the others go on
             with storage_errors(folder, "Free some space."):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -171,12 +173,13 @@ class Study:
             )
             taken.failed(reason)
             told(f"{key.arm}, seed {key.seed}: failed: {reason}")
-            return
+            return True
         taken.done(score, text)
         told(
             f"{key.arm}, seed {key.seed}: {self.system.score} {score:.4g} "
             f"after {trial.steps} steps, {trial.seconds:.0f} s"
         )
+        return True
 
     def _trained(self, folder: Path, key: Key) -> Results:
         """What a trial measured: just now, or before somebody died who had it measured."""
