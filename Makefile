@@ -8,10 +8,10 @@ export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow matrix check format bench docs serve figures clean
+.PHONY: help demo test slow matrix check format bench docs serve figures clean locked lock lowest newest
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## see it work: one picture, questions, the network's answers
 	env -u OMP_NUM_THREADS $(BIN)/featurewise demo
@@ -57,6 +57,39 @@ figures: $(STAMP)
 
 clean: ## remove what was built, but not .venv
 	rm -rf site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# For continuous integration: complete, hence without dependencies, and without building anything
+# but the library itself, by the setuptools of the lock.
+LOCKED := $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes \
+  --only-binary :all:
+NEEDS_ACCELERATORS := import sys; from importlib.metadata import requires; \
+  sys.exit(not any(each.startswith("nvidia") for each in requires("torch")))
+
+locked: ## make .venv from requirements/ alone, each file checked by its hash
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(LOCKED) -r requirements/locked.txt
+	! $(BIN)/python -c '$(NEEDS_ACCELERATORS)' || $(LOCKED) -r requirements/accelerators.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
+	touch $(STAMP)
+
+UV := build/uv/bin/uv
+
+$(UV):
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip install --disable-pip-version-check uv==0.13.9
+
+lock: $(UV) ## renew requirements/ from pyproject.toml and constraints.txt
+	build/uv/bin/python .ci/lock.py
+
+lowest: RESOLUTION := lowest-direct
+newest: RESOLUTION := highest
+lowest newest: $(UV) ## the fast tests with the lowest allowed versions, or the newest there are
+	$(UV) venv --quiet --clear --python $(PYTHON) build/$@
+	$(UV) pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION) -e '.[test]'
+	build/$@/bin/python -m pytest -n 2 -q --jaxtyping-packages=featurewise,beartype.beartype \
+	  -m "not traced and not slow" --ignore tests/retrofit/matrix \
+	  tests/core tests/generators tests/layers tests/retrofit
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

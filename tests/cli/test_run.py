@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -144,12 +145,13 @@ def test_a_killed_job_leaves_its_trial_to_the_other(run, sums, tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on(sums, tmp_path):
-    words = line(tmp_path / "out", seeds="1,", arms="seeing")
+    out, storage = tmp_path / "my $out", f"sqlite:///{tmp_path}/s.db?timeout=60"
+    words = line(out, "--storage", storage, seeds="1,", arms="seeing")
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.3"}
     stopped = subprocess.Popen(
         [*sums, *words], env=slow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    log = tmp_path / "out" / "seeing-s1" / "metrics.jsonl"
+    log = out / "seeing-s1" / "metrics.jsonl"
     try:
         until(lambda: log.is_file() and log.stat().st_size)
         stopped.send_signal(signal.SIGINT)
@@ -158,7 +160,18 @@ def test_ctrl_c_says_how_to_go_on(sums, tmp_path):
         stopped.kill()
     assert stopped.returncode == 130
     assert "Stopped; 1 trials are left. The same line goes on:" in said
-    assert f"featurewise run sums --preset tiny --arms seeing --seeds 1, --out {tmp_path}" in said
+    again = shlex.split(
+        next(each for each in said.splitlines() if each.startswith("  featurewise"))
+    )
+    assert again[:3] == ["featurewise", "run", "sums"]
+    told = dict(zip(again[3::2], again[4::2], strict=True))
+    assert {
+        "--seeds": "1,",
+        "--out": str(out),
+        "--arms": "seeing",
+        "--jobs": "1",
+    }.items() <= told.items()
+    assert told["--storage"] == storage.replace("timeout=60", "***")
     assert "Traceback" not in said
 
 

@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from featurewise.lab.crew import Crew
+from featurewise.lab.errors import StorageError
 
 WORKER = """
 import os, signal, sys, time
@@ -45,6 +48,15 @@ def test_on_leaving_all_are_told_to_stop_and_waited_for(tmp_path: Path) -> None:
     assert [two.log(number).read_text() for number in (1, 2)] == ["ready\nsaved\n"] * 2
     assert two.pids() == {}
     assert two.fallen() == {1: "exit code 3", 2: "exit code 3"}
+
+
+def test_a_log_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/worker-1.log").symlink_to("../mine")
+    with pytest.raises(StorageError, match=r"worker-1\.log.*a symbolic link|a symbolic link"):
+        Crew([sys.executable, "-c", "pass"], 1, tmp_path / "logs")
+    assert (tmp_path / "mine").read_text() == "precious"
 
 
 def test_one_that_was_killed_is_named_and_the_other_goes_on(tmp_path: Path) -> None:

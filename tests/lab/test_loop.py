@@ -242,6 +242,49 @@ def test_one_process_at_a_time(tmp_path):
     train(tmp_path)
 
 
+def test_one_thread_at_a_time(tmp_path):
+    """And the one that trains keeps the folder, whatever opens and closes the lock's file."""
+    refused = []
+
+    def other():
+        with pytest.raises(LabError, match="or another thread of this one") as caught:
+            train(tmp_path)
+        refused.append(caught.value)
+
+    def disturb():
+        with (tmp_path / ".lock").open("a"):
+            pass
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    train(tmp_path, Breaking(8, disturb))
+    assert len(refused) == 1
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [
+        4,
+        8,
+        12,
+        16,
+        20,
+    ]
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_lock_or_log_that_is_no_file_is_refused(tmp_path, name, kind):
+    (tmp_path / "mine").write_text("precious")
+    run = tmp_path / "run"
+    run.mkdir()
+    if kind == "link":
+        (run / name).symlink_to("../mine")
+    else:
+        os.mkfifo(run / name)
+    with pytest.raises(LabError, match=f"{name}: c.*is no regular file but a") as caught:
+        train(run, resume=True)
+    assert str(caught.value).startswith(str(run))
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_another_network_is_refused(tmp_path):
     train(tmp_path)
     other = nn.Linear(3, 1)

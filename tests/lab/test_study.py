@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -294,13 +295,36 @@ def test_what_is_wrong_is_said(system, tmp_path, monkeypatch):
         study(system, tmp_path, storage="nonsense")
     with pytest.raises(LabError, match="its driver is not installed"):
         study(system, tmp_path, storage="postgresql+pg8000://me@here/x")
-    monkeypatch.setattr("featurewise.lab.queue._ATTEMPTS", 1)
+    monkeypatch.setattr("featurewise.lab.database._AT_FIRST", 0.0)
     with pytest.raises(LabError, match=r"me:\*\*\*@127.0.0.1:1/x: this database cannot be") as told:
         study(system, tmp_path, storage="postgresql+psycopg://me:secret@127.0.0.1:1/x")
     assert "secret" not in str(told.value)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(LabError, match=r"pip install 'featurewise\[study\]'"):
         study(system, tmp_path)
+
+
+@pytest.mark.parametrize("lock", [".workers/.lock", ".workers/a/.lock"])
+def test_a_lock_that_is_a_link_is_refused_at_once(tmp_path, lock):
+    (tmp_path / "mine").write_text("precious")
+    path = tmp_path / "out" / lock
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "mine")
+    with pytest.raises(LabError, match=r"\.lock: cannot be locked: .* a symbolic link"):
+        queue = Queue("links", folder=tmp_path / "out")
+        queue.add(["a"])
+        with queue.take(["a"]):
+            pass
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_an_error_text_does_not_follow_a_link(system, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "out/broken-s0").mkdir(parents=True)
+    (tmp_path / "out/broken-s0/error.txt").symlink_to(tmp_path / "mine")
+    with pytest.raises(LabError, match="a symbolic link"):
+        study(system, tmp_path / "out", arms=("broken",), seeds=(0,)).work()
+    assert (tmp_path / "mine").read_text() == "precious"
 
 
 def test_only_the_first_of_two_entries_counts(tmp_path):
@@ -336,14 +360,47 @@ def test_an_entry_that_appears_while_the_first_is_worked_on_does_not_count(tmp_p
 # --- a server -------------------------------------------------------------------------------------
 
 
+class Server:
+    """A database server of our own, which may be stopped and started again."""
+
+    def __init__(self, programs, folder, port, user):
+        self.programs, self.folder, self.port, self.user = programs, folder, port, user
+        self.process = None
+
+    def run(self, *words):
+        subprocess.run(
+            list(map(str, words)), check=True, capture_output=True, cwd=self.folder, **self.user
+        )
+
+    def start(self):
+        with (self.folder / "log").open("ab") as log:
+            options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", self.folder]
+            command = [self.programs / "postgres", "-D", self.folder / "data", "-p", self.port]
+            self.process = subprocess.Popen(
+                list(map(str, [*command, *options])),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **self.user,
+            )
+        wait_for(lambda: connects(self.port), 60)
+
+    def stop(self):
+        """Every connection is cut off."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+    def address(self, database):
+        return f"postgresql+psycopg://tester@127.0.0.1:{self.port}/{database}"
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Address of a database server of our own."""
+    """A database server of our own."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (extra: study)")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("no PostgreSQL server in /usr/lib/postgresql (Debian: postgresql)")
-    programs = found[-1].parent
     # Not below pytest's own folder, which is closed to the user that the server needs under root.
     folder = Path(tmp_path_factory.mktemp("server").anchor, "tmp", f"fw-pg-{os.getpid()}")
     folder.mkdir()
@@ -352,31 +409,20 @@ def server(tmp_path_factory):
         name = next(n for n in ("postgres", "nobody") if known_user(n))
         shutil.chown(folder, name)
         user = {"user": name}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    one = Server(found[-1].parent, folder, port, user)
     try:
-        data = folder / "data"
-        run = lambda *words: subprocess.run(  # noqa: E731
-            list(map(str, words)), check=True, capture_output=True, cwd=folder, **user
-        )
-        run(programs / "initdb", "-D", data, "-U", "tester", "--auth", "trust", "--no-sync")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        with (folder / "log").open("wb") as log:
-            options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(folder)]
-            process = subprocess.Popen(
-                [str(programs / "postgres"), "-D", str(data), "-p", str(port), *options],
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                **user,
-            )
-        try:
-            wait_for(lambda: connects(port), 60)
-            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/"
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+        one.run(
+            one.programs / "initdb", "-D", folder / "data", "-U", "tester",
+            "--auth", "trust", "--no-sync",
+        )  # fmt: skip
+        one.start()
+        yield one
     finally:
+        if one.process is not None:
+            one.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -403,10 +449,10 @@ def database(server, request):
     import psycopg
 
     name = f"d{abs(hash(request.node.name)) % 10**8}"
-    plain = server.replace("+psycopg", "")
-    with psycopg.connect(f"{plain}postgres", autocommit=True) as connection:
+    plain = server.address("postgres").replace("+psycopg", "")
+    with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(f"create database {name}")
-    return f"{server}{name}"
+    return server.address(name)
 
 
 def test_two_workers_on_a_server(system, tmp_path, undisturbed, begun, database):
@@ -428,6 +474,74 @@ def test_a_dead_workers_trial_is_taken_over(system, tmp_path, undisturbed, begun
     rest.work()
     assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
     assert outcome(rest) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_loses_nothing_and_kills_nobody(
+    system, tmp_path, undisturbed, begun, server, database
+):
+    """For 10 s, more than the six after which a worker that shows no sign of life is dead."""
+    with workers(3, tmp_path / "out", storage=database, pause=0.3) as three:
+        wait_for(lambda: len(begun()) >= 3)
+        server.stop()
+        try:
+            time.sleep(10)
+            assert [worker.poll() for worker in three] == [None] * 3
+        finally:
+            server.start()
+        assert [worker.wait(250) for worker in three] == [0] * 3
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert outcome(study(system, tmp_path / "out", storage=database)) == undisturbed
+
+
+@pytest.mark.parametrize("call", ["open", "add", "items", "take", "done", "failed", "put back"])
+def test_every_call_waits_for_a_server_that_is_away(tmp_path, server, database, call):
+    def opened():
+        return Queue("away", folder=tmp_path, storage=database, heartbeat=1)
+
+    queue = opened()
+    queue.add(["a"])
+    back = threading.Timer(1.5, server.start)
+
+    @contextlib.contextmanager
+    def away():
+        server.stop()
+        back.start()
+        begun = time.monotonic()
+        yield
+        assert time.monotonic() - begun > 1
+        back.join()
+
+    if call in ("open", "add", "items"):
+        with away():
+            {"open": opened, "add": lambda: queue.add(["b"]), "items": queue.items}[call]()
+    elif call == "take":
+        with away(), queue.take(["a"]) as taken:
+            assert taken.key == "a"
+    else:
+        with queue.take(["a"]) as taken:
+            server.stop()
+            back.start()
+            if call == "done":
+                taken.done(1.0, "result")
+            elif call == "failed":
+                taken.failed("reason")
+        back.join()
+    state = {"done": "done", "failed": "failed"}.get(call, "waiting")
+    assert queue.items()["a"].state == state
+
+
+def test_a_server_that_stays_away_is_an_error(tmp_path, server, database, monkeypatch):
+    monkeypatch.setattr("featurewise.lab.database.AWAY", 0.5)
+    address = database.replace("tester@", "tester:quite/secret@").replace("quite/", "quite%2F")
+    queue = Queue("away", folder=tmp_path, storage=address, heartbeat=1)
+    server.stop()
+    try:
+        with pytest.raises(LabError, match=r"tester:\*\*\*@.*cannot be used \(tried for") as told:
+            queue.items()
+    finally:
+        server.start()
+    assert "secret" not in str(told.value) and told.value.__cause__ is None
 
 
 @pytest.mark.slow

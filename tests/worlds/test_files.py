@@ -1,19 +1,12 @@
-"""What was found once is kept, read back the same, found anew when damaged or asked differently.
-
-Locks keep other processes out.
-"""
-
-from __future__ import annotations
+"""What was found once is kept, read back the same, found again when damaged or asked differently."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from featurewise.worlds.files import alone, as_json, remembered
+from featurewise.worlds.files import as_json, remembered
 
 
 @pytest.fixture(autouse=True)
@@ -85,50 +78,3 @@ def test_json_holds_numbers_alone() -> None:
     assert json.loads(as_json({"a": [1, "é"]})) == {"a": [1, "é"]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         as_json({"a": float("nan")})
-
-
-# --- locks ----------------------------------------------------------------------------------------
-
-TRIES = """
-import fcntl, sys
-with open(sys.argv[1], "r+") as file:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        print("waits")
-    else:
-        print("enters")
-"""
-HOLDS = """
-import fcntl, pathlib, sys, time
-with open(sys.argv[1], "w") as file:
-    fcntl.lockf(file, fcntl.LOCK_EX)
-    print("holds", flush=True)
-    time.sleep(0.3)
-    pathlib.Path(sys.argv[2]).touch()
-"""
-
-
-def other(script: str, *words: Path) -> subprocess.Popen[str]:
-    """A process of its own, which knows the system's locks and nothing of this library."""
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, text=True
-    )
-
-
-def test_nobody_else_enters_until_we_leave(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl", reason="this system has no such locks")
-    lock, said = tmp_path / "lock", []
-    with alone(lock):
-        said.append(other(TRIES, lock).communicate()[0].strip())
-    said.append(other(TRIES, lock).communicate()[0].strip())
-    assert said == ["waits", "enters"]
-
-
-def test_we_wait_until_the_other_has_left(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl", reason="this system has no such locks")
-    lock, left = tmp_path / "lock", tmp_path / "left"
-    with other(HOLDS, lock, left) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "holds\n"
-        with alone(lock):
-            assert left.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 import time
@@ -22,8 +23,10 @@ from rich.text import Text
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
 from featurewise.cli.terminal import Terminal
+from featurewise.common.opening import open_regular, read_bytes
 from featurewise.lab import card, catalogue
 from featurewise.lab.crew import Crew, leave_with_parent
+from featurewise.lab.database import shown
 from featurewise.lab.errors import LabError
 from featurewise.lab.files import storage_errors
 from featurewise.lab.record import System
@@ -46,9 +49,15 @@ class _Line:
     seeds: str
     out: Path
     jobs: int
+    storage: str | None
+
+    def text(self) -> str:
+        """The same line again, to be typed; a password is hidden."""
+        storage = [] if self.storage is None else ["--storage", shown(self.storage)]
+        return shlex.join(["featurewise", *self.words(), *storage])
 
     def words(self) -> list[str]:
-        """The same line again."""
+        """The same line again, for a worker: the address of a database is no word of it."""
         options = {"preset": self.preset, "arms": self.arms, "seeds": self.seeds, "out": self.out}
         told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         return ["run", self.system, *told, "--jobs", str(self.jobs)]
@@ -97,7 +106,8 @@ def run(
     """
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
-    line = _Line(system, preset, arms, seeds, out or Path("runs", f"{system}-{preset}"), jobs)
+    folder = out or Path("runs", f"{system}-{preset}")
+    line = _Line(system, preset, arms, seeds, folder, jobs, storage)
     study = Study(
         record,
         preset=preset,
@@ -166,8 +176,7 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
     except (KeyboardInterrupt, SystemExit) as stopped:
         standing = _publish(study)
         console.print(
-            f"Stopped; {standing.left} trials are left. The same line goes on:\n"
-            f"  featurewise {' '.join(line.words())}",
+            f"Stopped; {standing.left} trials are left. The same line goes on:\n  {line.text()}",
             markup=False,
         )
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
@@ -226,7 +235,7 @@ def _together(console: Console, line: _Line, study: Study, storage: str | None) 
 def _last(crew: Crew) -> str:
     """The last line that a fallen worker wrote, and where there is more."""
     for number in crew.fallen():
-        written = crew.log(number).read_text(encoding="utf-8", errors="replace").split("\n")
+        written = read_bytes(crew.log(number)).decode("utf-8", errors="replace").split("\n")
         lines = [line.strip() for line in written if line.strip()]
         return f"{lines[-1] if lines else 'it wrote nothing'} (see {crew.log(number)})"
     return "they stopped"
@@ -283,7 +292,7 @@ class _Board:
         """Where a trial is that is trained in this folder."""
         log = self._study.folder / str(key) / "metrics.jsonl"
         try:
-            with log.open("rb") as file:
+            with open_regular(log) as file:
                 file.seek(max(0, log.stat().st_size - 4096))
                 last = json.loads(file.read().splitlines()[-1])
             step = int(last["step"])
@@ -330,4 +339,5 @@ def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     if partial:
         console.print(f"partial: {partial}", markup=False)
     path = study.folder / f"{study.system.name}.md"
-    console.print(f"card: {path}; publish it: featurewise cards --add {study.folder}", markup=False)
+    publish = shlex.join(["featurewise", "cards", "--add", str(study.folder)])
+    console.print(f"card: {path}; publish it: {publish}", markup=False)

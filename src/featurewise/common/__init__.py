@@ -1,1 +1,1 @@
-"""The ground that every room stands on: strict JSON, whole files, seals. It imports no room."""
+"""The ground that every room stands on: files, strict JSON, seals, locks, caches."""

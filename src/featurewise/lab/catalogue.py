@@ -21,6 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
+from featurewise.common.images import ImageFileError, read_image
+from featurewise.common.opening import read_bytes
 from featurewise.lab import card
 from featurewise.lab.errors import LabError
 from featurewise.lab.pictures import BAR, as_image, figure
@@ -121,10 +123,9 @@ def publish(
 
 def shrink(source: Path, path: Path) -> None:
     """Makes a picture small enough to be published, unless it was before."""
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    digest = hashlib.sha256(read_bytes(source)).hexdigest()
     if _digest_in(path) != digest:
-        with Image.open(source, formats=_FORMATS) as image:
-            write_bytes(path, small(image, source=digest))
+        write_bytes(path, small(_sheet(source), source=digest))
 
 
 def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
@@ -276,25 +277,30 @@ def _main_sheet(entry: Entry) -> Path | None:
 def _digest(entry: Entry) -> str:
     """Of what the small picture is drawn from."""
     sheet = _main_sheet(entry)
-    source = sheet.read_bytes() if sheet else json.dumps(_chart(entry)).encode()
+    source = read_bytes(sheet) if sheet else json.dumps(_chart(entry)).encode()
     return hashlib.sha256(source).hexdigest()
+
+
+def _sheet(path: Path) -> Image.Image:
+    """A PNG file of results, which may be somebody else's."""
+    try:
+        return read_image(path, formats=("PNG",))
+    except ImageFileError as error:
+        raise LabError(str(error)) from error
 
 
 def _digest_in(picture: Path) -> str | None:
     if not picture.is_file():
         return None
-    with Image.open(picture, formats=_FORMATS) as image:
-        image.load()
-        found: str | None = image.info.get(_SOURCE)
-        return found
+    found: str | None = _sheet(picture).info.get(_SOURCE)
+    return found
 
 
 def _drawn(entry: Entry) -> Image.Image:
     sheet = _main_sheet(entry)
     if sheet is None:
         return draw(_chart(entry))
-    with Image.open(sheet, formats=_FORMATS) as image:
-        picture = image.convert("RGB")
+    picture = _sheet(sheet).convert("RGB")
     picture.thumbnail((480, 320), Image.Resampling.LANCZOS)
     return picture
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from featurewise.common.opening import open_emptied
 from featurewise.lab.files import storage_errors
 
 
@@ -41,7 +42,7 @@ class Crew:
         with storage_errors(folder, "Choose a folder that can be written."):
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(1, size + 1):
-                with self.log(number).open("wb") as log:
+                with open_emptied(self.log(number)) as log:
                     self._workers[number] = subprocess.Popen(
                         command,
                         stdin=subprocess.PIPE,

@@ -35,6 +35,10 @@ class WorkerError(LabError):
     """A process that prepares batches died or failed."""
 
 
+class OccupiedError(LabError):
+    """Another process or thread works in the folder."""
+
+
 class CheckpointWarning(UserWarning):
     """A damaged checkpoint was passed over for an older one."""
 

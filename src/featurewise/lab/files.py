@@ -1,13 +1,14 @@
-"""What hinders writing, said in words, and a folder that one process at a time writes to."""
+"""What hinders writing, said in words, and a folder that one thread at a time writes to."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from featurewise.lab.errors import LabError, StorageError
+from featurewise.common.locks import LockedError, file_lock
+from featurewise.lab.errors import LabError, OccupiedError, StorageError
 
 
 @contextmanager
@@ -22,24 +23,25 @@ def storage_errors(path: Path, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of `folder` until left; the system unlocks when we die.
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keeps other processes and threads out of `folder` until left; the lock dies with us.
 
-    Where the system has no such locks (Windows), nothing is kept out.
+    Args:
+        folder: exists; its file ``.lock`` is what is locked.
+        wait: waits for whoever is in there to leave, instead of raising.
 
     Raises:
-        LabError: another process is in there.
+        OccupiedError: another process or thread is in there, and `wait` is false.
+        LabError: ``.lock`` is a link or no file, or cannot be made.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with (folder / ".lock").open("w") as file:
-        # A record lock: worker processes forked from here do not inherit it and so cannot
-        # keep it when we are killed.
+    with ExitStack() as stack:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(file_lock(folder / ".lock", wait=wait))
+        except LockedError as error:
+            raise OccupiedError(
+                f"{folder}: another process is training here, or another thread of this one"
+            ) from error
         except OSError as error:
-            raise LabError(f"{folder}: another process is training here") from error
+            reason = error.strerror or error
+            raise LabError(f"{folder / '.lock'}: cannot be locked: {reason}") from error
         yield

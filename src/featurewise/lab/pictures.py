@@ -37,7 +37,7 @@ def figure(width: float, height: float) -> Figure:
 def as_image(drawn: Figure) -> Image.Image:
     """The picture of a figure, in RGB."""
     drawn.savefig(buffer := BytesIO(), format="png")
-    return Image.open(buffer).convert("RGB")
+    return Image.open(buffer, formats=("PNG",)).convert("RGB")
 
 
 def bars(heights: Sequence[float], across: str, up: str, first: int = 1) -> Image.Image:

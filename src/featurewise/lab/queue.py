@@ -2,7 +2,8 @@
 
 It is an Optuna study in a database: an SQLite file for the workers of one machine, or a server
 for those of many. How a dead worker is told from a slow one: on one machine by a lock that the
-system releases when its holder dies; over a server by a heartbeat that stops.
+system releases when its holder dies; over a server by a heartbeat that stops. While a server is
+away, all wait for it to come back.
 
 An item may stand in the study more than once, when two workers added it at the same moment or
 its worker died. The first entry that has not failed counts and the others are never taken; as
@@ -14,23 +15,21 @@ from __future__ import annotations
 import json
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal
 
-from featurewise.lab.errors import LabError
+from featurewise.lab.database import Database, quiet
+from featurewise.lab.errors import LabError, OccupiedError
 from featurewise.lab.files import locked, storage_errors
-
-if TYPE_CHECKING:
-    import optuna
 
 DATABASE = "study.db"
 _LOCKS = ".workers"
-_ATTEMPTS = 5
 _MISSED = 6  # signs of life, until a worker counts as dead
+_LEAVING = 10.0  # seconds to put an item back
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,8 @@ class Queue:
             counts as dead.
 
     Raises:
-        LabError: Optuna is missing, the database cannot be used, or it holds other facts.
+        LabError: Optuna is missing, the database cannot be used, or it holds other facts. Any
+            method raises it when a database that was open is away for 300 s (see `Database`).
     """
 
     def __init__(
@@ -103,17 +103,20 @@ class Queue:
         with storage_errors(folder, "Choose a folder that can be written."):
             (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
         url = storage or f"sqlite:///{(folder / DATABASE).resolve()}"
-        with _quiet(), self._alone():
-            self._storage = _open(url, None if self._local else heartbeat)
+        with quiet(), self._alone():
+            self._database = Database(url, None if self._local else heartbeat, _MISSED)
+            self._storage, self._opened = self._database.storage, time.monotonic()
             import optuna
 
-            self._study = optuna.create_study(
-                storage=self._storage,
-                study_name=name,
-                direction="maximize" if higher else "minimize",
-                load_if_exists=True,
+            self._study = self._database.call(
+                lambda: optuna.create_study(
+                    storage=self._storage,
+                    study_name=name,
+                    direction="maximize" if higher else "minimize",
+                    load_if_exists=True,
+                )
             )
-            self._id = self._storage.get_study_id_from_name(name)
+            self._id = self._database.call(lambda: self._storage.get_study_id_from_name(name))
             self._agree(facts or {})
 
     @property
@@ -131,23 +134,23 @@ class Queue:
         import optuna
 
         waiting = optuna.trial.TrialState.WAITING
-        with _quiet(), self._alone():
+        with quiet(), self._alone():
             known = self._current()
             for key in keys:
                 if key not in known or (again and known[key][1].state == "failed"):
                     entry = optuna.trial.create_trial(state=waiting, user_attrs={"key": key})
-                    self._storage.create_new_trial(self._id, entry)
+                    self._database.call(partial(self._storage.create_new_trial, self._id, entry))
 
     def items(self) -> dict[str, Item]:
         """All that stands in the queue, by key."""
-        with _quiet():
+        with quiet():
             return {key: item for key, (_, item) in self._current().items()}
 
     @contextmanager
     def take(self, keys: Sequence[str]) -> Iterator[Taken | None]:
         """The first of these items that is free, ours until left; None when none is."""
         with ExitStack() as stack:
-            with _quiet():
+            with quiet():
                 if not self._local:
                     self._bury(keys)
                 found = self._claim(keys, stack)
@@ -183,7 +186,7 @@ class Queue:
         if not self._local:
             # The sign of life comes first: whoever dies right after must be seen to be dead. That
             # is why this is not `Study.ask`.
-            self._storage.record_heartbeat(number)
+            self._database.call(lambda: self._storage.record_heartbeat(number))
             if not self._set(number, TrialState.RUNNING):
                 return False
             stack.enter_context(self._living(number))
@@ -192,10 +195,10 @@ class Queue:
         folder.mkdir(exist_ok=True)
         try:
             stack.enter_context(locked(folder))
-        except LabError:
+        except OccupiedError:
             return False
         # Whoever worked on it is dead, or we would not have got the lock.
-        state = self._storage.get_trial(number).state
+        state = self._database.call(lambda: self._storage.get_trial(number).state)
         return state == TrialState.RUNNING or self._set(number, TrialState.RUNNING)
 
     def _set(self, number: int, state: Any, values: Sequence[float] | None = None) -> bool:
@@ -203,7 +206,9 @@ class Queue:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
-            return self._storage.set_trial_state_values(number, state, values)
+            return self._database.call(
+                lambda: self._storage.set_trial_state_values(number, state, values)
+            )
         except UpdateFinishedTrialError:
             return False
 
@@ -211,31 +216,31 @@ class Queue:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        done = score is not None
-
-        def settle() -> None:
-            # Finished already: we were taken for dead, and somebody else does it again.
-            with suppress(UpdateFinishedTrialError):
-                name = "result" if done else "error"
-                self._storage.set_trial_user_attr(number, name, text)
-                state = TrialState.COMPLETE if done else TrialState.FAIL
-                self._set(number, state, None if score is None else [score])
-
-        with _quiet():
-            _stubborn(settle)
+        name = "error" if score is None else "result"
+        state = TrialState.FAIL if score is None else TrialState.COMPLETE
+        # Finished already: we were taken for dead, and somebody else does it again.
+        with quiet(), suppress(UpdateFinishedTrialError):
+            self._database.call(lambda: self._storage.set_trial_user_attr(number, name, text))
+            self._set(number, state, None if score is None else [score])
 
     def _put_back(self, number: int) -> None:
-        from optuna.exceptions import StorageInternalError
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        with _quiet(), suppress(StorageInternalError):
-            self._set(number, TrialState.WAITING)
+        # Briefly: we are leaving, and it is put back when no sign of life comes any more.
+        with quiet(), suppress(LabError, UpdateFinishedTrialError):
+            self._database.call(
+                lambda: self._storage.set_trial_state_values(number, TrialState.WAITING),
+                deadline=_LEAVING,
+            )
 
     def _current(self) -> dict[str, tuple[int, Item]]:
         """Key -> the entry that counts, by its number in the database, and what it says."""
         found: dict[str, tuple[int, Item]] = {}
         states = {0: "running", 1: "done", 3: "failed", 4: "waiting"}
-        for entry in self._storage.get_all_trials(self._id, deepcopy=False):
+        for entry in self._database.call(
+            lambda: self._storage.get_all_trials(self._id, deepcopy=False)
+        ):
             key, state = str(entry.user_attrs.get("key")), states.get(entry.state.value)
             buried = state == "failed" and "error" not in entry.user_attrs
             settled = key in found and found[key][1].state != "failed"
@@ -249,20 +254,23 @@ class Queue:
         """Gives up the entries of workers that show no sign of life, and puts in new ones."""
         import optuna
 
-        optuna.storages.fail_stale_trials(self._study)
+        # Nobody could show one while the server was away, and it may have come back just now.
+        if time.monotonic() < max(self._opened, self._database.away) + 2 * self._beat:
+            return
+        self._database.call(lambda: optuna.storages.fail_stale_trials(self._study))
         self.add(keys)
 
     @contextmanager
     def _living(self, number: int) -> Iterator[None]:
         """Gives signs of life until left."""
-        from optuna.exceptions import StorageInternalError
-
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(self._beat):
-                with suppress(StorageInternalError):  # the server may come back
-                    self._storage.record_heartbeat(number)
+                with suppress(LabError):  # the server may come back
+                    self._database.call(
+                        lambda: self._storage.record_heartbeat(number), deadline=0.0
+                    )
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -278,20 +286,15 @@ class Queue:
         if not self._local:
             yield
             return
-        with ExitStack() as stack:
-            while True:
-                with suppress(LabError):
-                    stack.enter_context(locked(self.folder / _LOCKS))
-                    break
-                time.sleep(0.02)
+        with locked(self.folder / _LOCKS, wait=True):
             yield
 
     def _agree(self, facts: Mapping[str, Any]) -> None:
         """Leaves the facts where there are none."""
-        known = self._study.user_attrs.get("facts")
+        known = self._database.call(lambda: self._study.user_attrs.get("facts"))
         mine = json.loads(json.dumps(facts))
         if known is None:
-            self._study.set_user_attr("facts", mine)
+            self._database.call(lambda: self._study.set_user_attr("facts", mine))
             return
         for name in {**known, **mine}:
             if known.get(name) != mine.get(name):
@@ -299,71 +302,3 @@ class Queue:
                     f"{self.folder}: the study {self.name} was begun with {name} "
                     f"{known.get(name)}, not {mine.get(name)}; choose another folder or database"
                 )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's log, and its warnings of what may change: its version is pinned."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise LabError("Optuna is not installed: pip install 'featurewise[study]'") from error
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-def _open(url: str, heartbeat: int | None) -> optuna.storages.RDBStorage:
-    """The database; its tables are made when missing."""
-    import optuna
-    import sqlalchemy
-
-    try:
-        address = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise LabError(
-            f"{url!r} is no address of a database; one looks like "
-            "postgresql+psycopg://user@host/name"
-        ) from error
-    patient = {"connect_args": {"timeout": 60}} if address.drivername == "sqlite" else {}
-    shown = address.render_as_string(hide_password=True)
-
-    def opened() -> optuna.storages.RDBStorage:
-        return optuna.storages.RDBStorage(
-            url,
-            # No connection is kept: a server may be restarted, and processes that are forked
-            # here must not share one.
-            engine_kwargs={"poolclass": sqlalchemy.pool.NullPool, **patient},
-            heartbeat_interval=heartbeat,
-            grace_period=None if heartbeat is None else _MISSED * heartbeat,
-        )
-
-    try:
-        return _stubborn(opened)
-    except ImportError as error:
-        raise LabError(
-            f"{shown}: its driver is not installed: pip install 'featurewise[study]'"
-        ) from error
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise LabError(f"{shown}: this database cannot be used: {reason}") from error
-
-
-_DoneT = TypeVar("_DoneT")
-
-
-def _stubborn(action: Callable[[], _DoneT]) -> _DoneT:
-    """Tries again: two workers may make the same tables at once, a server may be restarted."""
-    import sqlalchemy
-    from optuna.exceptions import StorageInternalError
-
-    for attempt in range(_ATTEMPTS - 1):
-        with suppress(sqlalchemy.exc.DBAPIError, StorageInternalError):
-            return action()
-        time.sleep(0.3 * 2**attempt)
-    return action()

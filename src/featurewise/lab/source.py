@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from featurewise.common.processes import HINT, is_dead_loader, leave_unguarded_script
 from featurewise.lab.errors import WorkerError
 
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -65,6 +65,8 @@ def prefetched(source: Source[BatchT_co], indices: range, workers: int) -> Itera
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
+    if workers:
+        leave_unguarded_script()
     with _worker_errors():
         batches = iter(loader)
         try:
@@ -92,7 +94,7 @@ def _worker_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not re.match(r"DataLoader worker .*(killed|exited|exits)", str(error)):
+        if not is_dead_loader(error):
             raise
         raise _dead(error) from error
 
@@ -102,7 +104,7 @@ def _received(batches: Iterator[BatchT_co]) -> Iterator[BatchT_co]:
     try:
         yield from batches
     except (OSError, EOFError) as error:
-        if "in DataLoader worker process" in str(error):  # the source's own, passed on
+        if not is_dead_loader(error):
             raise
         raise _dead(error) from error
 
@@ -111,5 +113,5 @@ def _dead(error: Exception) -> WorkerError:
     return WorkerError(
         f"a process that prepares batches died ({error}). Most often it ran out of memory: "
         "use fewer workers or smaller batches, then resume; with workers=0 an error in the "
-        "source itself shows its traceback"
+        f"source itself shows its traceback. {HINT}"
     )

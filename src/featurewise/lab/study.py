@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
-from featurewise.lab.errors import LabError
+from featurewise.common.processes import leave_unguarded_script
+from featurewise.lab.errors import LabError, OccupiedError
 from featurewise.lab.files import storage_errors
 from featurewise.lab.queue import Queue, Taken
 from featurewise.lab.record import System
@@ -113,11 +114,11 @@ class Study:
         Args:
             told: is given a sentence when a trial begins and when it ends.
         """
+        leave_unguarded_script()
         self._queue.add(self._names)
         while True:
             with self._queue.take(self._names) as taken:
-                if taken is not None:
-                    self._perform(taken, told)
+                if taken is not None and self._perform(taken, told):
                     continue
             if not self.standing().left:
                 return
@@ -156,7 +157,8 @@ class Study:
                 found.setdefault(key.arm, path)
         return found
 
-    def _perform(self, taken: Taken, told: Callable[[str], None]) -> None:
+    def _perform(self, taken: Taken, told: Callable[[str], None]) -> bool:
+        """Whether a trial was settled: not, while another process still works in its folder."""
         key = next(key for key in self.keys if str(key) == taken.key)
         folder = self.folder / taken.key
         told(f"{key.arm}, seed {key.seed}: begins")
@@ -165,6 +167,8 @@ class Study:
             (trial,) = results.trials
             score = trial.measured.number(self.system.score)
             text = results.to_json()
+        except OccupiedError:  # a worker that was taken for dead still trains it
+            return False
         except Exception as error:  # of one trial: the others go on
             with storage_errors(folder, "Free some space."):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -174,12 +178,13 @@ class Study:
             )
             taken.failed(reason)
             told(f"{key.arm}, seed {key.seed}: failed: {reason}")
-            return
+            return True
         taken.done(score, text)
         told(
             f"{key.arm}, seed {key.seed}: {self.system.score} {score:.4g} "
             f"after {trial.steps} steps, {trial.seconds:.0f} s"
         )
+        return True
 
     def _trained(self, folder: Path, key: Key) -> Results:
         """What a trial measured: just now, or before somebody died who had it measured."""

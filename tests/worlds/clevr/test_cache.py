@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from featurewise.common.cache import cache_folder
 from featurewise.worlds.clevr import PoolSource, Recipe, WorldError, cache
 from featurewise.worlds.clevr.cache import cached_pool
-from featurewise.worlds.files import cache_folder
 
 TINY = Recipe(seed=5, width=12, height=8, samples=1, questions_per_image=2, max_objects=3)
 
@@ -132,3 +134,48 @@ def test_progress_is_shown(
     assert "3/3" in printed
     cached_pool(TINY, 3, workers=0)
     assert capsys.readouterr().out == ""
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+POOL = """
+from featurewise.worlds.clevr import PoolSource, Recipe
+from featurewise.worlds.clevr.cache import cached_pool
+recipe = Recipe(seed=5, width=12, height=8, samples=1, questions_per_image=2, max_objects=3)
+print(len(PoolSource(cached_pool(recipe, {images}, workers=2)).pool))
+"""
+STREAM = """
+from featurewise.worlds.clevr import OnlineSource
+from featurewise.worlds.clevr.data import stream
+list(stream(OnlineSource(seed=5, width=12, height=8, images_per_batch=2), 0, 3, workers=1))
+"""
+
+
+def ran(*words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    """A program of its own, which must end in time."""
+    return subprocess.run(
+        [sys.executable, *words], input=given, capture_output=True, text=True, timeout=100
+    )
+
+
+def test_a_program_that_no_other_process_can_import_just_works(folder: Path) -> None:
+    found = ran("-", given=POOL.format(images=251))
+    assert found.stdout == "251\n", found.stderr
+
+
+def test_a_script_without_a_guard_makes_a_small_pool(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(POOL.format(images=16))
+    found = ran(str(script))
+    assert found.stdout == "16\n", found.stderr
+
+
+@pytest.mark.parametrize("text", [POOL.format(images=251), STREAM], ids=["pool", "stream"])
+def test_a_script_without_a_guard_is_told_of_it(folder: Path, tmp_path: Path, text: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    found = ran(str(script))
+    assert found.returncode == 1 and found.stdout == ""
+    last = found.stderr.strip().splitlines()[-1]
+    assert "WorldError" in last and 'under if __name__ == "__main__"' in last
+    assert found.stderr.count("featurewise: worker ended.") >= 1

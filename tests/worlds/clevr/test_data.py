@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -336,6 +336,66 @@ def test_a_block_whose_pictures_were_lost_is_made_again(folder: Path, tmp_path: 
     assert digest(tmp_path) == digest(folder)
 
 
+@pytest.mark.parametrize("where", ["header", "picture", "part", "no part", "cut", "longer"])
+def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
+    folder: Path, tmp_path: Path, where: str
+) -> None:
+    def stop(made: int, total: int) -> None:
+        if made >= 2 * BLOCK:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+    part, images = tmp_path / "parts/000001.part", tmp_path / "images.npy"
+    if where == "no part":
+        part.unlink()
+    elif where == "cut":
+        os.truncate(images, images.stat().st_size - 10)
+    elif where == "longer":
+        os.truncate(images, images.stat().st_size + 10)
+    else:
+        path, at = {
+            "header": (images, 60),
+            "picture": (images, 500),
+            "part": (part, part.stat().st_size // 2),
+        }[where]
+        content = bytearray(path.read_bytes())
+        content[at] ^= 4
+        path.write_bytes(content)
+    build_pool(tmp_path, TINY, images=IMAGES)
+    assert digest(tmp_path) == digest(folder)
+
+
+def test_every_bit_of_a_part_is_sealed(tmp_path: Path) -> None:
+    def stop(made: int, total: int) -> None:
+        raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+    part = tmp_path / "parts/000000.part"
+    whole = part.read_bytes()
+    rng = np.random.default_rng(0)
+    assert pool._read_part(part) is not None
+    for _ in range(300):
+        content = bytearray(whole)
+        content[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        part.write_bytes(content)
+        assert pool._read_part(part) is None
+
+
+def test_a_block_that_is_damaged_while_others_are_made_is_not_sealed(
+    folder: Path, tmp_path: Path
+) -> None:
+    def damage(made: int, total: int) -> None:
+        if made == 2 * BLOCK:
+            (tmp_path / "parts/000000.part").write_bytes(b"")
+
+    with pytest.raises(WorldError, match="block 0 was damaged while others were made"):
+        build_pool(tmp_path, TINY, images=IMAGES, progress=damage)
+    build_pool(tmp_path, TINY, images=IMAGES)
+    assert digest(tmp_path) == digest(folder)
+
+
 KILLED = """
 from featurewise.worlds.clevr import Recipe, build_pool, data
 if __name__ == "__main__":
@@ -371,6 +431,24 @@ def test_a_killed_worker_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(WorldError, match="worker process died"):
         pool.build(tmp_path, plan, workers=1)
     assert time.monotonic() - start < 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed(OnlineSource):
+    """Its worker dies in step 2."""
+
+    def batch(self, step: int) -> Batch:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(step)
+
+
+def test_a_killed_worker_of_a_stream_is_a_clear_error() -> None:
+    source = Killed(seed=5, width=12, height=8, samples=1, images_per_batch=2)
+    begun = time.monotonic()
+    with pytest.raises(WorldError, match="a process that makes batches died"):
+        list(stream(source, 0, 4, workers=1))
+    assert time.monotonic() - begun < 60
 
 
 def test_a_folder_of_another_pool_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -452,6 +530,38 @@ def test_a_manifest_without_its_hashes_is_refused(
         PoolSource(target)
 
 
+def test_every_bit_of_a_manifest_is_sealed(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "pool"
+    shutil.copytree(folder, target)
+    whole = (target / "pool.json").read_bytes()
+    told = json.loads(whole)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        content = bytearray(whole)
+        content[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        (target / "pool.json").write_bytes(content)
+        try:
+            pool.Pool(target)
+        except FormatError as error:
+            assert str(error).startswith(str(target))
+        else:  # a blank became another one
+            assert json.loads(content) == told
+
+
+def test_a_pool_of_version_0_1_has_no_seal_and_is_read(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "pool"
+    shutil.copytree(folder, target)
+    manifest = json.loads((target / "pool.json").read_text())
+    del manifest["seal"]
+    (target / "pool.json").write_text(json.dumps(manifest))
+    assert len(pool.Pool(target)) == IMAGES
+    for name in ("pictures", "questions"):
+        other = {**manifest, name: manifest[name] + 1}
+        (target / "pool.json").write_text(json.dumps(other))
+        with pytest.raises(FormatError, match=f"{name}, there are"):
+            pool.Pool(target)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 30_000, "{}", '{"format": 1}'])
 def test_a_broken_manifest_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
     target = tmp_path / "pool"
@@ -492,7 +602,13 @@ def test_a_disk_source_reads_a_data_set_once(
     shutil.copytree(SMALL, tmp_path / "data")
     first = open_small()
     assert open_small(width=7) != first
-    os.utime(tmp_path / "data/images/val/CLEVR_val_000000.png", ns=(0, 1))
+    picture = tmp_path / "data/images/val/CLEVR_val_000000.png"
+    os.utime(picture, ns=(0, 1))
+    assert open_small() == first  # the picture is the same
+    before = picture.stat()
+    picture.write_bytes((tmp_path / "data/images/val/CLEVR_val_000001.png").read_bytes())
+    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (picture.stat().st_size, picture.stat().st_mtime_ns) == (before.st_size, 1)
     second = open_small()
     assert second != first
     questions = tmp_path / "data/questions/CLEVR_val_questions.json"
@@ -545,5 +661,5 @@ def test_pools_of_files_lie_in_the_cache_that_was_chosen(
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path / "chosen"))
     DiskSource(SMALL, "val", width=6, height=4, images_per_batch=2)
-    (pool,) = (tmp_path / "chosen").iterdir()
+    (pool,) = (tmp_path / "chosen").glob("clevr-*")
     assert pool.name.startswith("clevr-val-6x4-")

@@ -250,7 +250,7 @@ def test_it_is_looked_for_and_trained_alone(
         said.append("trains")
         return train(*args)
 
-    monkeypatch.setattr(judging, "alone", alone)
+    monkeypatch.setattr(judging, "file_lock", alone)
     monkeypatch.setattr(judging, "trained", watched)
     for _ in range(2):
         judge(SPLIT, DIGITS, 8, training=replace(TINY, steps=1))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +161,76 @@ def test_broken_files_are_refused_and_named(tmp_path: Path) -> None:
     found = survey(tmp_path)
     assert [face.path.name for face in found.faces] == ["DejaVuSerif.ttf"]
     assert len(found.refused) == len(cuts) + 1
+
+
+def test_damage_anywhere_never_stops_a_survey(tmp_path: Path) -> None:
+    """FreeType finds much of it only while it draws."""
+    small = SANS.with_name("cmr10.ttf").read_bytes()
+    chance = random.Random(1)
+    for number in range(150):
+        content = bytearray(small)
+        for _ in range(chance.choice([1, 5, 50, 500])):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        (tmp_path / f"{number:03}.ttf").write_bytes(content)
+    shutil.copy(SERIF, tmp_path / "whole.ttf")
+    found = typefaces._surveyed(font_files(tmp_path), "ABCabc012")
+    assert "whole.ttf" in [face.path.name for face in found.faces]
+    assert len(found.faces) + len(found.refused) == 151
+    assert sum("cannot be drawn" in why for why in found.refused.values()) > 5
+    typefaces.find_all(tmp_path)
+
+
+@pytest.mark.parametrize("count", [257, 10**6, 2**32 - 1])
+def test_a_collection_of_too_many_faces_is_not_read(tmp_path: Path, count: int) -> None:
+    head = struct.pack(">4sHHI", b"ttcf", 1, 0, count)
+    (tmp_path / "many.ttc").write_bytes(head + bytes(4000))
+    begun = time.monotonic()
+    assert reason(tmp_path) == f"{tmp_path}/many.ttc: claims {count} faces; at most 256 are read"
+    assert time.monotonic() - begun < 5
+
+
+def format_4(path: Path, segments: list[tuple[int, int]]) -> Path:
+    """A file that is nothing but a table of letters, of 16 bits."""
+    firsts, lasts = zip(*segments, strict=True)
+    count = len(segments)
+    arrays = [*lasts, 0, *firsts, *[1] * count, *[0] * count]
+    table = struct.pack(">HHHHI", 0, 1, 3, 1, 12)
+    table += struct.pack(">HHHHHHH", 4, 0, 0, 2 * count, 0, 0, 0)
+    table += struct.pack(f">{len(arrays)}H", *arrays)
+    head = struct.pack(">IHHHH4sIII", 0x10000, 1, 16, 0, 0, b"cmap", 0, 28, len(table))
+    path.write_bytes(head + table)
+    return path
+
+
+def test_segments_that_overlap(tmp_path: Path) -> None:
+    """A few do in fonts that are in use; a thousand that each name all letters never end."""
+    path = format_4(tmp_path / "a.ttf", [(65, 70), (68, 72), (0xFFFF, 0xFFFF)])
+    assert covered(path) == set(range(65, 73))
+    begun = time.monotonic()
+    with pytest.raises(TypefaceError, match=r"lists \d+ of 65536 code points"):
+        covered(format_4(tmp_path / "b.ttf", [(0, 0xFFFE)] * 1000))
+    assert time.monotonic() - begun < 1
+
+
+def test_a_name_of_blanks_is_no_family(tmp_path: Path) -> None:
+    tools = pytest.importorskip("fontTools.ttLib")
+    with tools.TTFont(SANS) as font:
+        for record in font["name"].names:
+            record.string = "  "
+        font.save(tmp_path / "blank.ttf")
+    (face,) = find_typefaces(tmp_path, DIGITS)
+    assert (face.family, face.style, face.superfamily) == ("blank", "Regular", "blank")
+
+
+def test_another_font_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
+    place = tmp_path / "font.ttf"
+    size = max(SANS.stat().st_size, SERIF.stat().st_size)
+    families = []
+    for source in (SANS, SERIF):
+        place.write_bytes(source.read_bytes().ljust(size, b"\0"))
+        os.utime(place, ns=(1, 1))
+        families += [face.family for face in find_typefaces(tmp_path, DIGITS)]
+    assert families == ["DejaVu Sans", "DejaVu Serif"]
 
 
 def test_damaged_tables_raise_what_they_should(tmp_path: Path) -> None:

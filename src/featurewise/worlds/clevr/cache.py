@@ -11,11 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from featurewise.common.cache import cache_folder
+from featurewise.common.locks import file_lock
+from featurewise.common.processes import leave_unguarded_script
 from featurewise.worlds.clevr.data import build_pool
 from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.pool import FORMAT_VERSION
 from featurewise.worlds.clevr.words import VOCABULARY
-from featurewise.worlds.files import alone, cache_folder
 
 
 def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> Path:
@@ -24,7 +26,8 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     Args:
         recipe: what to draw and ask.
         images: number of pictures.
-        workers: processes to draw in; all processors when not given.
+        workers: processes to draw in, at most; all processors when not given. A small pool, of
+            one block, is drawn in this process.
 
     Returns:
         The pool's folder, for ``PoolSource``.
@@ -37,8 +40,9 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     folder = cache_folder() / "clevr" / digest[:16]
     if (folder / "pool.json").exists():
         return folder
+    leave_unguarded_script()  # it would wait here for its parent, which waits for it
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder.with_suffix(".lock")):
+    with file_lock(folder.with_suffix(".lock")):
         return _drawn(folder, recipe, images, workers)
 
 

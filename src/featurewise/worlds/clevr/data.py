@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from featurewise.common.processes import HINT, can_spawn, is_dead_loader, leave_unguarded_script
 from featurewise.worlds.clevr import pool
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe, derive_seed
@@ -131,7 +132,13 @@ def stream(source: Source, start: int, stop: int, *, workers: int = 0) -> Iterat
         start: first step.
         stop: the step after the last.
         workers: processes to make batches in; 0 makes them in this one. The order is the same.
+
+    Raises:
+        WorldError: a worker process died; noticed within seconds.
     """
+    if workers:
+        leave_unguarded_script()
+    workers = workers if can_spawn() else 0
     context = "spawn" if workers else None
     loader: DataLoader[Batch] = DataLoader(
         _Steps(source),
@@ -140,7 +147,16 @@ def stream(source: Source, start: int, stop: int, *, workers: int = 0) -> Iterat
         num_workers=workers,
         multiprocessing_context=context,
     )
-    return iter(loader)
+    batches = iter(loader)
+    try:
+        yield from batches
+    except (RuntimeError, OSError, EOFError) as error:
+        if not is_dead_loader(error) or not workers:
+            raise
+        raise WorldError(
+            f"a process that makes batches died ({error}). Most often it ran out of memory: use "
+            f"fewer workers or smaller batches. {HINT}"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featurewise.common.cache import cache_folder
+from featurewise.common.files import file_sha256
 from featurewise.worlds.clevr import pool
 from featurewise.worlds.clevr.data import PoolSource, type_index
 from featurewise.worlds.clevr.errors import FormatError
@@ -20,7 +22,8 @@ from featurewise.worlds.clevr.images import load_image
 from featurewise.worlds.clevr.pool import Block, Plan, Progress
 from featurewise.worlds.clevr.vocabulary import ANSWERS
 from featurewise.worlds.clevr.words import VOCABULARY, encode
-from featurewise.worlds.files import as_json, cache_folder, file_sha256
+from featurewise.worlds.digests import content_digests
+from featurewise.worlds.files import as_json
 
 #: Pictures read between two points at which an interrupted reading can go on.
 _BLOCK: Final = 250
@@ -31,7 +34,7 @@ class DiskSource(PoolSource):
 
     The first use reads and checks every question and picture and keeps them as a pool in
     ``cache``; later uses open that. The pool's name holds a hash of the questions file, of the
-    names, sizes and times of the pictures and of the wanted size, so a changed data set is read
+    names and contents of the pictures and of the wanted size, so a changed data set is read
     anew. Pictures without questions are left out; questions keep their order within a picture.
 
     Args:
@@ -68,7 +71,7 @@ class DiskSource(PoolSource):
         place = ClevrFolder(Path(folder), split)
         asked = place.questions if questions is None else Path(questions)
         root = cache_folder() if cache is None else Path(cache)
-        settings = _fingerprint(place, asked, width, height)
+        settings = _fingerprint(place, asked, width, height, root)
         digest = hashlib.sha256(as_json(settings)).hexdigest()
         target = root / f"clevr-{split}-{width}x{height}-{digest[:16]}"
         if not (target / pool.MANIFEST).exists():
@@ -82,21 +85,24 @@ class DiskSource(PoolSource):
 
 
 def _fingerprint(
-    place: ClevrFolder, questions: Path, width: int, height: int
+    place: ClevrFolder, questions: Path, width: int, height: int, cache: Path
 ) -> dict[str, int | str]:
     """What decides the content of the pool made from a data set's files."""
     for path, kind in ((place.images, Path.is_dir), (questions, Path.is_file)):
         if not kind(path):
             raise FormatError.at(path, "not found")
+    folder = place.images.resolve()
+    pictures = sorted(path for path in folder.iterdir() if path.is_file())
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    digests = content_digests(pictures, cache / "digests" / f"{name}.json")
     listing = hashlib.sha256()
-    for entry in sorted(os.scandir(place.images), key=lambda entry: entry.name):
-        status = entry.stat(follow_symlinks=False)
-        listing.update(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for path, digest in zip(pictures, digests, strict=True):
+        listing.update(f"{path.name}\0{digest}\n".encode(errors="surrogateescape"))
     return {
         "width": width,
         "height": height,
         "questions_sha256": file_sha256(questions),
-        "pictures_listing_sha256": listing.hexdigest(),
+        "pictures_sha256": listing.hexdigest(),
         "vocabulary_sha256": hashlib.sha256("\n".join(VOCABULARY).encode()).hexdigest(),
     }
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from featurewise.common.files import write_bytes
 from featurewise.common.json import Node, failing, stream_array
 from featurewise.worlds.clevr.errors import FormatError, SceneError
 from featurewise.worlds.clevr.images import SUFFIXES
@@ -45,7 +46,6 @@ from featurewise.worlds.clevr.vocabulary import (
     SIZES,
 )
 from featurewise.worlds.clevr.words import tokenize
-from featurewise.worlds.files import write_whole
 
 #: Longest question that is accepted, in words; the longest of CLEVR has 44.
 MAX_WORDS: Final = 256
@@ -258,7 +258,7 @@ def write_array(
     path: Path, key: str, entries: Iterable[Mapping[str, Any]], info: Mapping[str, str]
 ) -> None:
     """Write a JSON file of an ``info`` object and an array, entry by entry."""
-    write_whole(path, _array_pieces(key, entries, info))
+    write_bytes(path, _array_pieces(key, entries, info))
 
 
 def _array_pieces(

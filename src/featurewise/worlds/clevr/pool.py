@@ -7,41 +7,50 @@ A finished pool is a folder with three files:
   (where each question begins in them, and the end), ``first`` (the first question of each picture,
   and the end), ``answers`` and ``types`` (-1 where unknown), and ``objects`` (what each picture
   shows and where, see ``Block``);
-* ``pool.json``: settings, vocabulary, and the SHA-256 of the two others. It is written last, so a
-  pool without it is unfinished.
+* ``pool.json``: settings, vocabulary, the SHA-256 of the two others and its own. It is written
+  last, so a pool without it is unfinished.
 
-Pools are made block by block. A block counts as made when its part file lies in the folder with
-the right hash of its pictures, so making a pool can be interrupted at any moment and taken up
-again, by any number of processes, and ends with the same bytes.
+Pools are made block by block. A block counts as made when its part file lies in the folder, with
+the right hash of itself and of the block's pictures; what was damaged meanwhile is made again. So
+making a pool can be interrupted at any moment and taken up again, by any number of processes, and
+ends with the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from featurewise.common.files import file_sha256, write_bytes
+from featurewise.common.opening import open_regular, read_bytes
+from featurewise.common.processes import leave_unguarded_script
 from featurewise.worlds.clevr.errors import FormatError, WorldError
+from featurewise.worlds.clevr.processes import completed
 from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
 from featurewise.worlds.clevr.words import VOCABULARY
-from featurewise.worlds.files import as_json, file_sha256, write_whole
+from featurewise.worlds.files import as_json
 
 FORMAT_VERSION: Final = 2
 IMAGES, QUESTIONS, MANIFEST = "images.npy", "questions.safetensors", "pool.json"
 _PARTS, _SETTINGS, _UNFINISHED = "parts", "settings.json", "unfinished.npy"
+#: Bytes of a SHA-256.
+_DIGEST: Final = 32
+_KEYS: Final = frozenset(
+    {"format", "settings", "pictures", "questions", "vocabulary", "answers", "types", "sha256"}
+)
 
 #: Called with the number of pictures made so far and the number wanted.
 Progress = Callable[[int, int], None]
@@ -105,23 +114,27 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
     Args:
         folder: made if it is missing.
         plan: what to make.
-        workers: processes to make blocks in; 0 makes them in this one.
+        workers: processes to make blocks in, at most; 0 makes them in this one. So does a single
+            block that is left to be made, and a program that other processes cannot import (one
+            that comes from a pipe).
         progress: called after each block.
 
     Returns:
         The folder, now a finished pool.
 
     Raises:
-        WorldError: if the folder holds a pool of other settings, or a worker process died.
+        WorldError: if the folder holds a pool of other settings, a worker process died, or a block
+            was damaged while others were made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
         _require_same(folder / MANIFEST, plan)
         _clear(folder)
         return folder
+    leave_unguarded_script()
     _begin(folder, plan)
     total = plan.shape[0]
-    pending = [block for block in range(plan.blocks) if not _is_made(folder, plan, block)]
+    pending = [block for block, part in enumerate(_parts(folder, plan)) if part is None]
     made = total - sum(_length(plan, block) for block in pending)
     if progress and made:
         progress(made, total)
@@ -129,7 +142,7 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
         made += _length(plan, block)
         if progress:
             progress(made, total)
-    _finish(folder, plan)
+    _finish(folder, plan, _parts(folder, plan))
     _clear(folder)
     return folder
 
@@ -144,13 +157,27 @@ def _begin(folder: Path, plan: Plan) -> None:
     if (folder / _SETTINGS).exists():
         _require_same(folder / _SETTINGS, plan)
     else:
-        write_whole(folder / _SETTINGS, as_json({"settings": dict(plan.settings)}))
+        write_bytes(folder / _SETTINGS, as_json({"settings": dict(plan.settings)}))
     images = folder / IMAGES
-    if not images.exists():
+    if not _has_right_header(images, plan):
         # Renamed when it has its full size: a kill must not leave a file cut short.
         unfinished = folder / _UNFINISHED
         np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=plan.shape).flush()
         unfinished.replace(images)
+
+
+def _has_right_header(images: Path, plan: Plan) -> bool:
+    """Whether the file of pictures is there, of the right type, shape and size."""
+    header = BytesIO()
+    described = {"descr": "|u1", "fortran_order": False, "shape": plan.shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    size = len(header.getvalue()) + math.prod(plan.shape)
+    try:
+        with open_regular(images) as file:
+            begins = file.read(len(header.getvalue()))
+        return begins == header.getvalue() and images.stat().st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def _require_same(path: Path, plan: Plan) -> None:
@@ -165,36 +192,18 @@ def _require_same(path: Path, plan: Plan) -> None:
 
 def _made_in(folder: Path, plan: Plan, pending: Sequence[int], workers: int) -> Iterator[int]:
     """Make the ``pending`` blocks; yields each when it is on disk."""
-    if workers == 0:
-        for block in pending:
-            yield _make(folder, plan, block)
-        return
-    # spawn: forking a process in which torch has started its threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as executor:
-        futures = [executor.submit(_make, folder, plan, block) for block in pending]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise WorldError(
-                f"{folder}: a worker process died (killed, or out of memory); "
-                "run the same call again to go on from the last finished block"
-            ) from error
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)
+    yield from completed(partial(_make, folder, plan), pending, workers, folder)
 
 
 def _part(folder: Path, block: int) -> Path:
-    return folder / _PARTS / f"{block:06d}.safetensors"
+    return folder / _PARTS / f"{block:06d}.part"
 
 
 def _make(folder: Path, plan: Plan, block: int) -> int:
-    """Make one block: pictures first, then the part file that vouches for them."""
+    """Make one block: pictures first, then the part file that vouches for them.
+
+    A part file is the SHA-256 of what follows: a safetensors file.
+    """
     rows = plan.rows(block)
     made = plan.make(block, _length(plan, block))
     images = np.lib.format.open_memmap(folder / IMAGES, mode="r+")
@@ -210,7 +219,8 @@ def _make(folder: Path, plan: Plan, block: int) -> int:
         "types": np.asarray(made.types, dtype=np.int8),
         "objects": made.objects,
     }
-    write_whole(_part(folder, block), save(arrays))
+    content = save(arrays)
+    write_bytes(_part(folder, block), hashlib.sha256(content).digest() + content)
     return block
 
 
@@ -219,19 +229,36 @@ def _flat(tokens: Sequence[Sequence[int] | NDArray[np.uint16]]) -> NDArray[np.ui
     return np.concatenate(rows) if rows else np.zeros(0, np.uint16)
 
 
-def _is_made(folder: Path, plan: Plan, block: int) -> bool:
-    path = _part(folder, block)
-    if not path.exists():
-        return False
+def _parts(folder: Path, plan: Plan) -> list[Mapping[str, NDArray[Any]] | None]:
+    """The arrays of every block but its pictures; None where block or pictures are not whole."""
     images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
-    digest = hashlib.sha256(images[plan.rows(block)].tobytes()).digest()
-    return _read_arrays(path)["images_sha256"].tobytes() == digest
+    found: list[Mapping[str, NDArray[Any]] | None] = []
+    for block in range(plan.blocks):
+        part = _read_part(_part(folder, block))
+        digest = hashlib.sha256(images[plan.rows(block)].tobytes()).digest()
+        whole = part is not None and part["images_sha256"].tobytes() == digest
+        found.append(part if whole else None)
+    return found
 
 
-def _finish(folder: Path, plan: Plan) -> None:
+def _read_part(path: Path) -> Mapping[str, NDArray[Any]] | None:
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
+        return None
+    digest, arrays = content[:_DIGEST], content[_DIGEST:]
+    return load(arrays) if hashlib.sha256(arrays).digest() == digest else None
+
+
+def _finish(folder: Path, plan: Plan, parts: Sequence[Mapping[str, NDArray[Any]] | None]) -> None:
     """Join the parts and write the manifest, which makes the pool a finished one."""
-    parts = [_read_arrays(_part(folder, block)) for block in range(plan.blocks)]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        raise WorldError(
+            f"{folder}: block {parts.index(None)} was damaged while others were made; if no other "
+            "program writes there, the disk fails; run the same call to make the block again"
+        )
+    joined = {name: np.concatenate([part[name] for part in whole]) for name in whole[0]}
     questions = {
         "tokens": joined["tokens"],
         "starts": _running_total(joined["lengths"]),
@@ -240,7 +267,7 @@ def _finish(folder: Path, plan: Plan) -> None:
         "types": joined["types"],
         "objects": joined["objects"],
     }
-    write_whole(folder / QUESTIONS, save(questions))
+    write_bytes(folder / QUESTIONS, save(questions))
     manifest = {
         "format": FORMAT_VERSION,
         "settings": dict(plan.settings),
@@ -251,7 +278,11 @@ def _finish(folder: Path, plan: Plan) -> None:
         "types": list(QUESTION_TYPES),
         "sha256": {name: file_sha256(folder / name) for name in (IMAGES, QUESTIONS)},
     }
-    write_whole(folder / MANIFEST, as_json(manifest))
+    write_bytes(folder / MANIFEST, as_json({**manifest, "seal": _seal(manifest)}))
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(as_json(manifest)).hexdigest()
 
 
 def _clear(folder: Path) -> None:
@@ -300,6 +331,9 @@ class Pool:
         self._tokens, self._starts = arrays["tokens"], arrays["starts"]
         self.first, self.answers, self.types = arrays["first"], arrays["answers"], arrays["types"]
         self.objects = arrays["objects"]
+        for name, found in (("pictures", len(self.images)), ("questions", len(self.answers))):
+            if manifest[name] != found:
+                raise FormatError.at(path, f"says {manifest[name]!r} {name}, there are {found}")
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -321,6 +355,14 @@ def _reopen(folder: Path) -> Pool:
 def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     if manifest.get("format") != FORMAT_VERSION:
         raise FormatError.at(path, f"format {manifest.get('format')!r} instead of {FORMAT_VERSION}")
+    said = {name: value for name, value in manifest.items() if name != "seal"}
+    try:
+        seal = _seal(said)
+    except ValueError as error:  # a number that is none
+        raise FormatError.at(path, str(error)) from error
+    # Version 0.1 wrote no seal.
+    if said.keys() != _KEYS or manifest.get("seal", seal) != seal:
+        raise FormatError.at(path, "altered: its seal is not that of its content")
     for name in ("settings", "sha256"):
         if not isinstance(manifest.get(name), dict):
             raise FormatError.at(path, f'"{name}" is missing or no object')
@@ -342,14 +384,14 @@ def _check_hashes(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        return load(path.read_bytes())
+        return load(read_bytes(path))
     except (OSError, SafetensorError) as error:
         raise FormatError.at(path, str(error)) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError.at(path, str(error)) from error
     if not isinstance(content, dict):

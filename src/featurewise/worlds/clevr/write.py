@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from featurewise.common.files import file_sha256, write_bytes
 from featurewise.worlds.clevr.camera import HEIGHT, WIDTH
 from featurewise.worlds.clevr.errors import FormatError, WorldError
 from featurewise.worlds.clevr.formats import (
@@ -34,7 +35,7 @@ from featurewise.worlds.clevr.formats import (
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
 from featurewise.worlds.clevr.questions import Question
 from featurewise.worlds.clevr.scene import Scene
-from featurewise.worlds.files import as_json, file_sha256, write_whole
+from featurewise.worlds.files import as_json
 
 #: Pictures drawn between two looks at what is finished already.
 _DRAWN_AT_ONCE: Final = 10
@@ -136,7 +137,7 @@ class _Writer:
         elif any(self.place.images.iterdir()):
             raise WorldError(f"{self.place.images}: holds pictures already; name another folder")
         else:
-            write_whole(settings, as_json({"settings": self.settings}))
+            write_bytes(settings, as_json({"settings": self.settings}))
 
     def _require_same(self, path: Path) -> None:
         try:
@@ -156,7 +157,7 @@ class _Writer:
         if not part.exists() or self._missing(start, stop):
             scenes = self.recipe.scenes(block, stop - start)
             self._draw(start, scenes, progress)
-            write_whole(part, as_json(self._entries(block, start, scenes)))
+            write_bytes(part, as_json(self._entries(block, start, scenes)))
         if progress:
             progress(stop, self.count)
 
@@ -181,7 +182,7 @@ class _Writer:
             some = missing[first : first + _DRAWN_AT_ONCE]
             pictures = self.recipe.pictures([scenes[index - start] for index in some])
             for index, picture in zip(some, pictures, strict=True):
-                write_whole(self._path(index), as_png(picture))
+                write_bytes(self._path(index), as_png(picture))
             done += len(some)
             if progress:
                 progress(done, self.count)
@@ -248,7 +249,7 @@ class _Writer:
             [self.place.questions] if self.is_test else [self.place.scenes, self.place.questions]
         )
         hashes = {path.relative_to(root).as_posix(): file_sha256(path) for path in paths}
-        write_whole(self.manifest, as_json({"settings": self.settings, "sha256": hashes}))
+        write_bytes(self.manifest, as_json({"settings": self.settings, "sha256": hashes}))
 
     def _clear(self) -> None:
         for path in self.begun.iterdir():

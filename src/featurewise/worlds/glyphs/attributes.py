@@ -47,7 +47,7 @@ def attributes(path: Path, index: int) -> dict[str, float]:
 
 
 @lru_cache(maxsize=4096)
-def _attributes(path: Path, _: tuple[int, int], index: int) -> dict[str, float]:
+def _attributes(path: Path, _: tuple[int, ...], index: int) -> dict[str, float]:
     if not set(map(ord, _PROBES)) <= covered(path, index):
         return dict.fromkeys(ATTRIBUTES, float("nan"))
     drawn = draw(path, index, _PROBES, _EDGE) / 255.0

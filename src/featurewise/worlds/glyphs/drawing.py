@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from featurewise.worlds.glyphs.errors import GlyphError
-from featurewise.worlds.glyphs.fontfiles import font
+from featurewise.worlds.glyphs.fontfiles import drawing, font
 
 #: Letters are drawn this many times larger, then averaged: hinting and rounding stay small.
 _FINER: Final = 8
@@ -35,19 +35,20 @@ def draw(path: Path, index: int, letters: Sequence[str], size: int) -> NDArray[n
 
     Raises:
         GlyphError: the size is below 8, or all letters are blank.
-        TypefaceError: the file cannot be read.
+        TypefaceError: the file cannot be read, or FreeType cannot draw a letter.
     """
     if size < SMALLEST:
         raise GlyphError(f"letters need {SMALLEST} pixels or more, got a size of {size}")
-    *_, widest, tallest = _extent(path, index, letters, _MEASURED_AT)
-    if not widest or not tallest:
-        raise GlyphError(f"{path}, face {index}: draws nothing for {''.join(letters)!r}")
-    inner = size - 2 * max(1, size // 16)
-    em = _MEASURED_AT * _FINER * inner / max(widest, tallest)
-    fine = size * _FINER
-    top, _, _, tallest = _extent(path, index, letters, em)
-    baseline = (fine - tallest) // 2 - top
-    return np.stack([_one(path, index, letter, em, fine, baseline) for letter in letters])
+    with drawing(path, index):
+        *_, widest, tallest = _extent(path, index, letters, _MEASURED_AT)
+        if not widest or not tallest:
+            raise GlyphError(f"{path}, face {index}: draws nothing for {''.join(letters)!r}")
+        inner = size - 2 * max(1, size // 16)
+        em = _MEASURED_AT * _FINER * inner / max(widest, tallest)
+        fine = size * _FINER
+        top, _, _, tallest = _extent(path, index, letters, em)
+        baseline = (fine - tallest) // 2 - top
+        return np.stack([_one(path, index, letter, em, fine, baseline) for letter in letters])
 
 
 def _extent(path: Path, index: int, letters: Sequence[str], em: float) -> tuple[int, int, int, int]:

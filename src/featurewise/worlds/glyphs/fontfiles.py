@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
-from featurewise.worlds.glyphs.errors import TypefaceError
+from featurewise.common.opening import open_regular, read_bytes, require_regular
+from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
 
 #: Debian's packages of typefaces, Latin and those of the other scripts.
 DEBIAN_PACKAGES: Final = (
@@ -53,6 +55,15 @@ DEBIAN_PACKAGES: Final = (
 SUFFIXES: Final = (".otf", ".ttc", ".ttf")
 _DPKG: Final = Path("/var/lib/dpkg/info")
 _FONTS: Final = Path("/usr/share/fonts")
+
+#: Bytes of a font file, at most; the largest collections of Chinese typefaces have 120 MB.
+_LARGEST: Final = 1 << 28
+#: Faces of a collection, at most; the largest known has 45.
+_MOST_FACES: Final = 256
+#: Tables of a face, and of letters in a file, at most.
+_MOST_TABLES: Final = 256
+#: Code points that a table of letters of 16 bits may list; overlapping segments list some again.
+_MOST_POINTS: Final = 1 << 17
 
 #: Tables of letters that are read, the larger last: (platform, encoding).
 _UNICODE: Final = ((0, 3), (3, 1), (0, 4), (0, 6), (3, 10))
@@ -114,8 +125,8 @@ def _listing(package: str) -> Path | None:
     return plain if plain.is_file() else next(iter(sorted(_DPKG.glob(f"{package}:*.list"))), None)
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file: what was read from it holds as long as these do.
+def stamp(path: Path) -> tuple[int, ...]:
+    """Size, number and times of a file: within a process, what was read holds as long as these do.
 
     Raises:
         TypefaceError: the file is gone.
@@ -124,7 +135,7 @@ def stamp(path: Path) -> tuple[int, int]:
         status = path.stat()
     except OSError as error:
         raise TypefaceError(f"{path}: {error}") from error
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def font(path: Path, index: int, size: float) -> ImageFont.FreeTypeFont:
@@ -136,11 +147,23 @@ def font(path: Path, index: int, size: float) -> ImageFont.FreeTypeFont:
     return _opened(path, stamp(path), index, size)
 
 
-@lru_cache(maxsize=1024)
-def _opened(path: Path, _: tuple[int, int], index: int, size: float) -> ImageFont.FreeTypeFont:
+@contextmanager
+def drawing(path: Path, index: int) -> Iterator[None]:
+    """What FreeType raises while it draws a face becomes a `TypefaceError` that names it."""
     try:
+        yield
+    except GlyphError:
+        raise
+    except (OSError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+        raise TypefaceError(f"{path}, face {index}: cannot be drawn: {error}") from error
+
+
+@lru_cache(maxsize=1024)
+def _opened(path: Path, _: tuple[int, ...], index: int, size: float) -> ImageFont.FreeTypeFont:
+    try:
+        require_regular(path)  # FreeType opens it itself, and waits
         return ImageFont.truetype(path, size, index, layout_engine=ImageFont.Layout.BASIC)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         raise TypefaceError(f"{path}, face {index}: not a readable font: {error}") from error
 
 
@@ -148,10 +171,13 @@ def face_count(path: Path) -> int:
     """How many faces a file holds: one, or those of a collection.
 
     Raises:
-        TypefaceError: the file cannot be read or is no font.
+        TypefaceError: the file cannot be read, is no font, or claims more than 256 faces.
     """
-    head = _read(path, 0, 12)
-    return int(struct.unpack(">I", head[8:12])[0]) if head[:4] == b"ttcf" else 1
+    head = _head(path, 12)
+    count = int(struct.unpack(">I", head[8:12])[0]) if head[:4] == b"ttcf" else 1
+    if count > _MOST_FACES:
+        raise TypefaceError(f"{path}: claims {count} faces; at most {_MOST_FACES} are read")
+    return count
 
 
 def covered(path: Path, index: int = 0) -> frozenset[int]:
@@ -164,9 +190,9 @@ def covered(path: Path, index: int = 0) -> frozenset[int]:
 
 
 @lru_cache(maxsize=4096)
-def _covered(path: Path, _: tuple[int, int], index: int) -> frozenset[int]:
+def _covered(path: Path, _: tuple[int, ...], index: int) -> frozenset[int]:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, limit=_LARGEST)
         return frozenset(_pairs(content, _cmap(content, index)))
     except (OSError, struct.error, IndexError) as error:
         raise TypefaceError(f"{path}, face {index}: broken font file: {error}") from error
@@ -174,27 +200,27 @@ def _covered(path: Path, _: tuple[int, int], index: int) -> frozenset[int]:
         raise TypefaceError(f"{path}, face {index}: {error}") from None
 
 
-def _read(path: Path, start: int, size: int) -> bytes:
+def _head(path: Path, size: int) -> bytes:
+    """The first bytes of a file."""
     try:
-        with path.open("rb") as file:
-            file.seek(start)
+        with open_regular(path) as file:
             content = file.read(size)
     except OSError as error:
         raise TypefaceError(f"{path}: {error}") from error
     if len(content) < size:
-        raise TypefaceError(f"{path}: {size} bytes expected at {start}, got {len(content)}")
+        raise TypefaceError(f"{path}: {size} bytes expected, got {len(content)}")
     return content
 
 
 def _cmap(content: bytes, index: int) -> int:
     """Where the largest table of Unicode begins."""
     start = struct.unpack_from(">I", content, 12 + 4 * index)[0] if content[:4] == b"ttcf" else 0
-    (tables,) = struct.unpack_from(">H", content, start + 4)
+    tables = _few(struct.unpack_from(">H", content, start + 4)[0])
     records = (struct.unpack_from(">4sIII", content, start + 12 + 16 * i) for i in range(tables))
     offset = next((record[2] for record in records if record[0] == b"cmap"), None)
     if offset is None:
         raise TypefaceError("no table of letters (cmap)")
-    (count,) = struct.unpack_from(">H", content, offset + 2)
+    count = _few(struct.unpack_from(">H", content, offset + 2)[0])
     subtables = {}
     for i in range(count):
         platform, encoding, place = struct.unpack_from(">HHI", content, offset + 4 + 8 * i)
@@ -203,6 +229,12 @@ def _cmap(content: bytes, index: int) -> int:
     if not known:
         raise TypefaceError("its table of letters is not one of Unicode")
     return int(known[-1])
+
+
+def _few(tables: int) -> int:
+    if tables > _MOST_TABLES:
+        raise TypefaceError(f"claims {tables} tables; at most {_MOST_TABLES} are read")
+    return tables
 
 
 def _pairs(content: bytes, start: int) -> Iterator[int]:
@@ -229,6 +261,11 @@ def _format_4(content: bytes, start: int) -> Iterator[int]:
     lasts, rest = arrays[:count], arrays[count + 1 :]
     firsts, deltas, offsets = rest[:count], rest[count : 2 * count], rest[2 * count :]
     base = start + 16 + 6 * count
+    listed = sum(
+        last - first + 1 for first, last in zip(firsts, lasts, strict=True) if first <= last
+    )
+    if listed > _MOST_POINTS:
+        raise TypefaceError(f"its table of letters lists {listed} of 65536 code points")
     for i, (first, last, delta, offset) in enumerate(
         zip(firsts, lasts, deltas, offsets, strict=True)
     ):

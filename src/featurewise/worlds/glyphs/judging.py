@@ -17,7 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from featurewise.worlds.files import alone, as_json, cache_folder, write_whole
+from featurewise.common.cache import cache_folder
+from featurewise.common.files import write_bytes
+from featurewise.common.locks import file_lock
+from featurewise.common.opening import read_bytes
+from featurewise.worlds.files import as_json
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import FORMAT_VERSION, Glyphs, glyphs
@@ -162,22 +166,22 @@ def judge(
     folder = cache_folder() / "glyphs" / "judges"
     place = folder / f"{digest[:16]}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(place.with_suffix(".lock")):
+    with file_lock(place.with_suffix(".lock")):
         network = _kept(place, identity, Judge(letters, size, training.width))
         if network is None:
             network = trained(known, seed, training)
             network.held_out.fill_(network.accuracy(unknown))
             content = save(network.state_dict())
-            write_whole(place, content)
+            write_bytes(place, content)
             sha256 = hashlib.sha256(content).hexdigest()
-            write_whole(place.with_suffix(".json"), as_json({**identity, "sha256": sha256}))
+            write_bytes(place.with_suffix(".json"), as_json({**identity, "sha256": sha256}))
     return network
 
 
 def _kept(place: Path, identity: Mapping[str, Any], network: Judge) -> Judge | None:
     try:
-        manifest = json.loads(place.with_suffix(".json").read_bytes())
-        content = place.read_bytes()
+        manifest = json.loads(read_bytes(place.with_suffix(".json")))
+        content = read_bytes(place)
         if manifest != {**identity, "sha256": hashlib.sha256(content).hexdigest()}:
             return None
         network.load_state_dict(load(content))

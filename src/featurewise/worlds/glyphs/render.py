@@ -19,7 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from featurewise.worlds.files import alone, as_json, cache_folder, remembered, write_whole
+from featurewise.common.cache import cache_folder
+from featurewise.common.files import write_bytes
+from featurewise.common.locks import file_lock
+from featurewise.common.opening import read_bytes
+from featurewise.worlds.files import as_json, remembered
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES, attributes
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
@@ -93,14 +97,14 @@ def glyphs(faces: Sequence[Typeface], letters: str, size: int) -> Glyphs:
     tensors = _kept(place, identity)
     if tensors is None:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(place.with_suffix(".lock")):
+        with file_lock(place.with_suffix(".lock")):
             tensors = _kept(place, identity)
             if tensors is None:  # another process may have drawn them meanwhile
                 tensors = _drawn(faces, letters, size)
                 content = save(tensors)
-                write_whole(place, content)
+                write_bytes(place, content)
                 sha256 = hashlib.sha256(content).hexdigest()
-                write_whole(_manifest(place), as_json({**identity, "sha256": sha256}))
+                write_bytes(_manifest(place), as_json({**identity, "sha256": sha256}))
     measured = {name: tensors[name] for name in ATTRIBUTES}
     return Glyphs(tensors["images"], tuple(faces), letters, measured)
 
@@ -112,8 +116,8 @@ def _manifest(place: Path) -> Path:
 def _kept(place: Path, identity: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """What the cache holds, or None if it is missing, damaged or of something else."""
     try:
-        manifest = json.loads(_manifest(place).read_bytes())
-        content = place.read_bytes()
+        manifest = json.loads(read_bytes(_manifest(place)))
+        content = read_bytes(place)
         sha256 = hashlib.sha256(content).hexdigest()
         return load(content) if manifest == {**identity, "sha256": sha256} else None
     except (OSError, ValueError, SafetensorError):
@@ -184,7 +188,7 @@ def scripts(where: str | Path = "bundled") -> dict[str, Script]:
 
 
 @lru_cache(maxsize=4)
-def _scripts(stamps: tuple[tuple[str, int, int], ...], where: str | Path) -> dict[str, Script]:
+def _scripts(stamps: tuple[tuple[str, str], ...], where: str | Path) -> dict[str, Script]:
     def find() -> dict[str, Any]:
         faces = find_all(where)
         found = {name: _script(name, pts, faces) for name, pts in _points_of_scripts().items()}

@@ -22,10 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import features
 
-from featurewise.worlds.files import file_sha256, remembered
+from featurewise.common.files import file_sha256
+from featurewise.worlds.files import remembered
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
-from featurewise.worlds.glyphs.fontfiles import covered, face_count, font, font_files, stamp
+from featurewise.worlds.glyphs.fontfiles import (
+    covered,
+    drawing,
+    face_count,
+    font,
+    font_files,
+    stamp,
+)
 
 DIGITS: Final = "0123456789"
 UPPERCASE: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -163,17 +171,17 @@ def check_letters(letters: Sequence[str]) -> None:
         )
 
 
-def stamped(files: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
-    """Path, size and time of files; what was found in them holds as long as these do.
+def stamped(files: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+    """Path and SHA-256 of files; what was found in them holds as long as these do.
 
     Raises:
         TypefaceError: a file is gone.
     """
-    return tuple((str(path), *stamp(path)) for path in files)
+    return tuple((str(path), _content(path, stamp(path))) for path in files)
 
 
 @lru_cache(maxsize=16)
-def _survey(stamps: tuple[tuple[str, int, int], ...], letters: str) -> Survey:
+def _survey(stamps: tuple[tuple[str, str], ...], letters: str) -> Survey:
     def find() -> dict[str, Any]:
         found = _surveyed([Path(path) for path, *_ in stamps], letters)
         return {"faces": [face.to_json() for face in found.faces], "refused": found.refused}
@@ -222,13 +230,27 @@ def _examined(path: Path, index: int, letters: str) -> tuple[Typeface, NDArray[n
 
 
 def _typeface(path: Path, index: int) -> Typeface:
-    family, style = font(path, index, 16.0).getname()
-    return Typeface(path, index, family or path.stem, style or "Regular", digest(path, index))
+    with drawing(path, index):
+        family, style = ((name or "").strip() for name in font(path, index, 16.0).getname())
+    family = family or path.stem.strip() or "nameless"
+    return Typeface(path, index, family, style or "Regular", digest(path, index))
 
 
 def digest(path: Path, index: int) -> str:
-    """SHA-256 of a font file and the index of a face, in hexadecimal."""
-    return hashlib.sha256(f"{file_sha256(path)}/{index}".encode()).hexdigest()
+    """SHA-256 of a font file and the index of a face, in hexadecimal.
+
+    Raises:
+        TypefaceError: the file is gone.
+    """
+    return hashlib.sha256(f"{_content(path, stamp(path))}/{index}".encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _content(path: Path, _: tuple[int, ...]) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise TypefaceError(f"{path}: {error}") from error
 
 
 def find_all(where: str | Path) -> tuple[Typeface, ...]:
@@ -249,12 +271,12 @@ def find_all(where: str | Path) -> tuple[Typeface, ...]:
 def faulty(path: Path, index: int, letters: str, drawn: NDArray[np.uint8]) -> dict[str, str]:
     """Letters that are drawn blank, as a missing one, or as another that must differ; and why."""
     faults: dict[str, str] = {}
-    box = bytes(font(path, index, float(_COMPARED_AT)).getmask(_UNASSIGNED))
+    box = _mask(path, index, _UNASSIGNED)
     alike: dict[bytes, list[str]] = {}
     for letter, picture in zip(letters, drawn, strict=True):
         if not picture.any():
             faults[letter] = f"{letter!r} is blank"
-        elif box and bytes(font(path, index, float(_COMPARED_AT)).getmask(letter)) == box:
+        elif box and _mask(path, index, letter) == box:
             faults[letter] = f"{letter!r} is drawn as a missing letter"
         alike.setdefault(picture.tobytes(), []).append(letter)
     for same in alike.values():
@@ -262,6 +284,11 @@ def faulty(path: Path, index: int, letters: str, drawn: NDArray[np.uint8]) -> di
             if one not in faults and _must_differ(one, other):
                 faults[other] = f"{other!r} is drawn as {one!r}"
     return faults
+
+
+def _mask(path: Path, index: int, letter: str) -> bytes:
+    with drawing(path, index):
+        return bytes(font(path, index, float(_COMPARED_AT)).getmask(letter))
 
 
 def _must_differ(one: str, other: str) -> bool:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from featurewise.common.opening import read_bytes
 from featurewise.worlds.small.errors import SmallWorldError
 
 VOWELS = ("hid", "hId", "hEd", "hAd", "hYd", "had", "hOd", "hod", "hUd", "hud", "hed")
@@ -21,6 +22,7 @@ VOWELS = ("hid", "hId", "hEd", "hAd", "hYd", "had", "hOd", "hod", "hUd", "hud", 
 
 FEATURES = 10
 _FIELDS = 3 + FEATURES + 1
+_LONGEST = 1 << 24  # bytes of a file; the published one has 0.1 MB
 
 
 class VowelError(SmallWorldError):
@@ -56,7 +58,7 @@ def read_vowels(path: Path | str) -> Vowels:
         VowelError: a line of another form, or none at all.
         OSError: the file cannot be read.
     """
-    text = Path(path).read_text(encoding="ascii", errors="replace")
+    text = read_bytes(path, limit=_LONGEST).decode("ascii", errors="replace")
     lines = [(n, line.split()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise VowelError(f"{path}: there are no lines")

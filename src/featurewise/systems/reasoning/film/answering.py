@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from featurewise.analysis import ParameterTable, parameter_table, pooled_places
+from featurewise.common.cache import cache_folder
 from featurewise.lab.results import Measurement, Proportion
 from featurewise.layers.trunks import PooledClassifier
 from featurewise.retrofit import Conditioned
@@ -31,7 +32,6 @@ from featurewise.worlds.clevr import (
 )
 from featurewise.worlds.clevr.metrics import GROUPS
 from featurewise.worlds.clevr.pool import Progress
-from featurewise.worlds.files import cache_folder
 
 __all__ = [
     "Answer",

@@ -19,10 +19,13 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featurewise.common.opening import open_regular, read_bytes
 from featurewise.worlds.glyphs.formats.errors import FormatError
 from featurewise.worlds.glyphs.formats.pictures import Pictures
 
 _PIXELS: Final = 3 * 32 * 32
+_LONGEST: Final = 1 << 20
+"""Bytes of a file of names, at most."""
 _PICKLED: Final = (
     "is pickled, from the python version, and reading a pickle runs what it says; take the binary "
     "version (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz)"
@@ -182,7 +185,7 @@ def _names(path: Path, count: int) -> tuple[str, ...]:
         if twin.is_file():
             raise FormatError.at(twin, _PICKLED)
     try:
-        names = path.read_text(encoding="utf-8").split()
+        names = read_bytes(path, limit=_LONGEST).decode("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError.at(path, f"cannot be read: {error}") from error
     if len(names) != count or len(set(names)) != count:
@@ -193,7 +196,7 @@ def _names(path: Path, count: int) -> tuple[str, ...]:
 def _open(path: Path) -> int:
     """The size of a batch, once it is known to be there and no pickle (which begins with 0x80)."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             first = file.read(1)
         size = path.stat().st_size
     except OSError as error:

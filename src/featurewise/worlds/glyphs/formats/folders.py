@@ -11,6 +11,7 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,6 +21,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from featurewise.common.images import ImageFileError, read_image, to_rgb
+from featurewise.common.opening import open_regular
 from featurewise.worlds.glyphs.formats.errors import FormatError
 
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".JPEG")
@@ -57,16 +60,17 @@ class PictureFiles:
         """One picture of a class.
 
         Raises:
-            FormatError: the file is missing, cut off, no picture, or not of its exact size.
+            FormatError: the file is missing, cut off, too large, no PNG or JPEG, or not of its
+                exact size (see `featurewise.common.images.read_image`).
         """
         path = self.files[label][index]
         try:
-            with Image.open(path) as opened:
-                if self.exact is not None and opened.size != self.exact:
-                    raise FormatError.at(path, f"must be {self.exact} pixels, not {opened.size}")
-                picture = opened.convert("RGB" if self.colour else "L")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise FormatError.at(path, f"is no readable picture: {error}") from error
+            opened = read_image(path)
+        except ImageFileError as error:
+            raise FormatError.at(path, f"is no readable picture: {error.problem}") from error
+        if self.exact is not None and opened.size != self.exact:
+            raise FormatError.at(path, f"must be {self.exact} pixels, not {opened.size}")
+        picture = to_rgb(opened).convert("RGB" if self.colour else "L")
         scaled = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
         values = np.array(scaled, dtype=np.uint8).reshape(self.size, self.size, -1)
         return torch.from_numpy(255 - values if self.ink else values).permute(2, 0, 1).contiguous()
@@ -163,7 +167,7 @@ def mini_imagenet(
 def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:
     """Line number, file name and label of each row."""
     try:
-        with table.open(encoding="utf-8", newline="") as file:
+        with TextIOWrapper(open_regular(table), encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError.at(table, f"cannot be read: {error}") from error

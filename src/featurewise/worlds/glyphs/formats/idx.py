@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from featurewise.common.opening import open_regular
 from featurewise.worlds.glyphs.formats.errors import FormatError
 from featurewise.worlds.glyphs.formats.pictures import Pictures
 
@@ -35,7 +36,7 @@ def read_idx(path: Path | str) -> NDArray[Any]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             packed = file.read(2) == _GZIP
         return _unpacked(path) if packed else _mapped(path)
     except (OSError, EOFError, zlib.error) as error:
@@ -98,7 +99,7 @@ def _check_length(path: Path, shape: tuple[int, ...], expected: int, found: str 
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         kind, shape, start = _header(path, file.read(4 + 4 * 255))
     expected = math.prod(shape) * kind.itemsize
     _check_length(path, shape, expected, path.stat().st_size - start)
@@ -108,7 +109,7 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 
 def _unpacked(path: Path) -> NDArray[Any]:
-    with gzip.open(path, "rb") as file:
+    with open_regular(path) as packed, gzip.open(packed, "rb") as file:
         content = file.read(4)
         if len(content) == 4:
             content += file.read(4 * content[3])

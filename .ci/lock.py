@@ -1,0 +1,60 @@
+"""Writes requirements/*.txt: every package that `make` installs, one version, all its hashes.
+
+The versions are those of constraints.txt; uv finds the hashes of every file of each, for every
+system. What torch brings for accelerators has a file of its own: not every build of torch needs
+it, and what a file lists is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "requirements"
+#: The build for processors alone bears the version of the other builds and lies elsewhere.
+MORE_HASHES = {
+    "torch==2.13.0": ("sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",),
+}
+ACCELERATORS = re.compile(r"(nvidia|cuda|triton)\b")
+#: Lowest Python of all the pins.
+PYTHON = "3.11.5"
+
+
+def compiled() -> str:
+    """The packages with their hashes, as uv writes them."""
+    command = [
+        *(Path(sys.executable).with_name("uv"), "pip", "compile", ROOT / "pyproject.toml"),
+        *("--all-extras", "--constraint", ROOT / "constraints.txt"),
+        *("--universal", "--python-version", PYTHON, "--generate-hashes"),
+        *("--no-annotate", "--no-header", "--quiet"),
+    ]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def entries(text: str) -> Iterator[str]:
+    """One package each, with the lines of its hashes."""
+    for entry in re.split(r"^(?=\S)", text, flags=re.M)[1:]:
+        pin = re.split(r"[ \\;]", entry, maxsplit=1)[0]
+        yield entry.rstrip() + "".join(
+            f" \\\n    --hash={more}" for more in MORE_HASHES.get(pin, ()) if more not in entry
+        )
+
+
+def main() -> None:
+    """Writes both files."""
+    found = list(entries(compiled()))
+    stale = [pin for pin in MORE_HASHES if not any(each.startswith(pin) for each in found)]
+    if stale:
+        raise SystemExit(f"{stale}: the version changed; name the hashes of its other builds")
+    for name, wanted in (("locked", False), ("accelerators", True)):
+        some = [entry for entry in found if bool(ACCELERATORS.match(entry)) is wanted]
+        head = "# Written by `make lock`.\n"
+        (FOLDER / f"{name}.txt").write_text(head + "\n".join(some) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Which content files have, without reading again those that nobody touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from featurewise.common.files import file_sha256, write_bytes
+from featurewise.common.opening import read_bytes
+
+#: A file is believed to be unchanged only when it was at rest for so long before it was read:
+#: the clocks of file systems tick coarsely.
+_AT_REST: Final = 2_000_000_000
+
+
+def content_digests(files: Sequence[Path], kept: Path) -> list[str]:
+    """The SHA-256 of each file, in hexadecimal.
+
+    A file is read unless it is known from the last call and has the same size, number (inode) and
+    both times: that of its content can be put back by any program, that of its last change cannot.
+
+    Args:
+        files: regular files, or links to some.
+        kept: a JSON file that holds what is known, written when it changes; where it cannot be
+            written, all files are read each time.
+
+    Raises:
+        OSError: a file is missing or no regular file.
+    """
+    known = _read(kept)
+    found = {str(path): _entry(path, known.get(str(path))) for path in files}
+    lasting = {name: entry for name, (entry, lasts) in found.items() if lasts}
+    if lasting != known:
+        with suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(lasting)
+            write_bytes(kept, json.dumps({"sha256": _sha256(text), "files": lasting}).encode())
+    return [found[str(path)][0][-1] for path in files]
+
+
+def _entry(path: Path, known: list[Any] | None) -> tuple[list[Any], bool]:
+    """What identifies a file and its SHA-256; and whether that will hold as long as the former."""
+    status = path.stat()
+    facts = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+    if known is not None and known[:-1] == facts:
+        return known, True
+    lasts = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _AT_REST
+    return [*facts, file_sha256(path)], lasts
+
+
+def _read(kept: Path) -> dict[str, list[Any]]:
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        content = json.loads(read_bytes(kept))
+        files: dict[str, list[Any]] = content["files"]
+        if content["sha256"] == _sha256(json.dumps(files)):
+            return files
+    return {}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

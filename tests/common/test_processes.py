@@ -1,0 +1,36 @@
+"""A worker that imports its parent's script leaves; deaths are told from errors."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from featurewise.common.processes import (
+    UnguardedScriptError,
+    is_dead_loader,
+    leave_unguarded_script,
+)
+
+
+def test_only_a_worker_that_still_imports_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_unguarded_script()
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(UnguardedScriptError, match=r'if __name__ == "__main__":'):
+        leave_unguarded_script()
+
+
+@pytest.mark.parametrize(
+    ("error", "dead"),
+    [
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed."), True),
+        (RuntimeError("DataLoader worker (pid(s) 3) exited unexpectedly"), True),
+        (RuntimeError("size mismatch"), False),
+        (EOFError(), True),
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (OSError("Caught OSError in DataLoader worker process 0.\n..."), False),
+        (ValueError("DataLoader worker (pid 3) is killed by signal"), False),
+    ],
+)
+def test_a_dead_loader_is_told_from_other_errors(error: Exception, dead: bool) -> None:
+    assert is_dead_loader(error) is dead
