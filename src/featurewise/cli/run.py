@@ -313,10 +313,10 @@ def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     """What became of the claims, what is missing, and where it is written."""
     for claim in study.system.claims:
         verdict = claim.check(standing.results)
-        word = card.word(verdict)
+        word = card.outcome(verdict)
         value = "" if verdict is None else f" ({verdict.value:.4g})"
-        colour = {"held": "green", "failed": "red"}.get(word, "yellow")
-        console.print(f"[{colour}]{word:>10}[/]{value} ", end="")
+        colour = {"supported": "green", "refuted": "red"}.get(word, "yellow")
+        console.print(f"[{colour}]{word:>12}[/]{value} ", end="")
         console.print(claim.plain, markup=False)
     partial = card.missing(study.system, standing.results, [key.seed for key in study.keys])
     if partial:

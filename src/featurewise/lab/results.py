@@ -210,12 +210,14 @@ class Results:
         preset: which settings.
         trials: in the order they were run.
         hardware: what they ran on (see `featurewise.lab.hardware.describe`).
+        data_versions: name and version of what rendered the data; empty where not recorded.
     """
 
     system: str
     preset: str
     trials: tuple[Trial, ...]
     hardware: Mapping[str, str] = field(default_factory=dict)
+    data_versions: Mapping[str, str] = field(default_factory=dict)
 
     def arms(self) -> list[str]:
         """Names of the arms that were tried, in order."""
@@ -242,6 +244,7 @@ class Results:
             "system": self.system,
             "preset": self.preset,
             "hardware": dict(self.hardware),
+            **({"data_versions": dict(self.data_versions)} if self.data_versions else {}),
             "trials": [trial.to_json() for trial in self.trials],
         }
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -256,7 +259,8 @@ class Results:
         try:
             content = json.loads(text)
             trials = tuple(Trial.from_json(trial) for trial in content["trials"])
-            return cls(content["system"], content["preset"], trials, content["hardware"])
+            versions = content.get("data_versions", {})  # not in files of version 0.1
+            return cls(content["system"], content["preset"], trials, content["hardware"], versions)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise LabError(f"these are no results: {type(error).__name__}: {error}") from error
 
