@@ -72,7 +72,7 @@ TOY = System(
     stepper=stepper,
     data=lambda settings, arm, seed: Sums(),
     evaluate=evaluate,
-    claims=(Claim("Above 50 %.", lambda results: Verdict(True, 1.0)),),
+    claims=(Claim("Above 50 %.", lambda results: Verdict(1.0, low=0.5)),),
     departures=("It is a toy.",),
     band="",
     cost={"tiny": "", "small": "", "paper": ""},

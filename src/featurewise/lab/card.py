@@ -325,7 +325,11 @@ def _results(
         "partial": missing(system, results, seeds),
         "seconds": round(sum(trial.seconds for trial in results.trials), 1),
         "sheets": dict(sheets.get(results.preset, {})),
-        "captions": {arm: system.captions.get(arm, system.caption) for arm in results.arms()},
+        "captions": {
+            arm: system.captions.get(arm, system.caption)
+            for arm in results.arms()
+            if system.draw is not None
+        },
         "hardware": dict(results.hardware),
         "data_versions": dict(results.data_versions),
         "seeds": sorted({trial.seed for trial in results.trials}),
@@ -406,9 +410,8 @@ def _results_sections(results: Mapping[str, Any], score: str, needs: str) -> lis
         *_details("Other measurements", "measure", arms, "values", plain, {score, "parameters"}),
         *(["#### What the arms do"] if results["sheets"] else []),
         *(
-            f"**{arm}**\n\n![Arm {arm}: {_alt(results['captions'][arm])}]({picture})\n\n"
-            f"*Arm {arm}, seed {results['seeds'][0]}. {results['captions'][arm]}*"
-            for arm, picture in results["sheets"].items()
+            _figure(arm, address, results["captions"].get(arm, ""))
+            for arm, address in results["sheets"].items()
         ),
         f"All together {takes(results)}. Measured on: {hardware or 'not recorded'}.",
         *([_rendered_by(results["data_versions"])] if needs else []),
@@ -420,9 +423,11 @@ def _rendered_by(versions: Mapping[str, str]) -> str:
     return f"The data were rendered by: {listed or 'versions not recorded'}."
 
 
-def _alt(caption: str) -> str:
-    """A caption as the text that stands for an image, where brackets would end it."""
-    return caption.replace("[", "(").replace("]", ")")
+def _figure(arm: str, address: str, caption: str) -> str:
+    """What an arm does, with its caption, which also stands for the image."""
+    words = f"What arm {arm} does{': ' if caption else ''}{caption}"
+    alt = words.replace("[", "(").replace("]", ")")
+    return f"**{arm}**\n\n![{alt}]({address})" + (f"\n\n*{caption}*" if caption else "")
 
 
 def _time(seconds: Mapping[str, float]) -> str:

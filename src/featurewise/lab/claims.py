@@ -108,7 +108,7 @@ def above(
     def judge(results: Results) -> Verdict:
         both = pairs(results, one, other, name)
         control = 100 * math.fsum(b for _, b in both) / len(both)
-        return decide([100 * (a - b) for a, b in both], points, ends=(-control, 100 - control))
+        return decide([100 * a - 100 * b for a, b in both], points, ends=(-control, 100 - control))
 
     where = "" if name == "accuracy" else f" in `{name}`"
     wanted = f"at least {points:g} points above"
@@ -123,7 +123,7 @@ def within(
     """A proportion of one arm is within so many points of that of another; see `above`."""
 
     def judge(results: Results) -> Verdict:
-        gaps = [100 * (a - b) for a, b in pairs(results, one, other, name)]
+        gaps = [100 * a - 100 * b for a, b in pairs(results, one, other, name)]
         return decide(gaps, -points, points)
 
     where = "" if name == "accuracy" else f" in `{name}`"

@@ -130,8 +130,8 @@ class Verdict:
 
     value: float
     interval: Interval | None = None
-    low: float = -math.inf
-    high: float = math.inf
+    low: float | int = -math.inf
+    high: float | int = math.inf
     ends: tuple[float, float] = (-math.inf, math.inf)
     seeds_needed: int | None = None
 

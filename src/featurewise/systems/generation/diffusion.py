@@ -1,4 +1,4 @@
-"""FiLM in a diffusion model. Dhariwal & Nichol 2021, eq. 3; Ho & Salimans 2022, eq. 6.
+"""FiLM in a diffusion model. Dhariwal & Nichol 2021, section 3; Ho & Salimans 2022, eq. 6.
 
 A U-Net tells the noise in a noised picture of a digit. Time and digit, embedded and summed, scale
 and shift the features after the second norm of each residual block: ``(1 + s) GroupNorm(h) + b``.
@@ -155,8 +155,9 @@ SYSTEM = System(
     paper=Paper(
         citation="Dhariwal, Nichol 2021: Diffusion Models Beat GANs on Image Synthesis. NeurIPS",
         url="https://arxiv.org/abs/2105.05233",
-        where="section 3, eq. 3; guidance: Ho & Salimans 2022, eq. 6",
-        reports="ImageNet, FID (table 3): adaptive group norm 13.06, addition and group norm 15.08",
+        where="section 3; guidance: Ho & Salimans 2022, eq. 6",
+        reports="ImageNet, FID (table 3 of the preprint): adaptive group norm 13.06, addition and "
+        "group norm 15.08",
     ),
     world="Digits of Debian's typefaces in 16 x 16 pixels; other families are held out and judge.",
     licence="typefaces under the licences of their packages; only pictures of letters are used",
