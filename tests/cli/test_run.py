@@ -70,10 +70,8 @@ def test_one_after_another(run, sums, tmp_path):
     assert set(measured(out)) == {(a, s) for a in ("seeing", "blind") for s in (0, 1)}
     card = (out / "sums.md").read_text()
     assert f"**Partial**: {lacks}." in card
-    assert (
-        "![What arm seeing does: A sheet of one colour; red for the sum of the weights.](sums"
-        in card
-    )
+    assert "A sheet of one colour; red for the sum of the weights.\n\n**seeing**" in card
+    assert "![Figure of what arm seeing does](sums.tiny.seeing.png)" in card
     with Image.open(out / "sums.tiny.seeing.png") as sheet:
         assert sheet.size == (60, 40)
     assert json.loads((out / "sums.json").read_text())["results"][0]["partial"] == lacks

@@ -273,13 +273,19 @@ def test_seconds_are_a_median_with_its_range():
 
 def test_a_figure_has_its_caption():
     drawn = dataclasses.replace(
-        TOY, draw=lambda *_: None, caption="Loss over steps.", captions={"blind": "Noise [0, 1]."}
+        TOY,
+        draw=lambda *_: None,
+        caption="Loss over steps.",
+        captions={"blind": "Noise in 0 to 1."},
     )
     trials = [Trial(arm, 0, 1, 1.0, 1, Measurement(Proportion(1, 2))) for arm in ("film", "blind")]
     sheets = {"tiny": {"film": "film.png", "blind": "blind.png"}}
     text = card.to_markdown(drawn, Results("toy", "tiny", tuple(trials)), sheets=sheets)
-    assert "![What arm film does: Loss over steps.](film.png)\n\n*Loss over steps.*" in text
-    assert "![What arm blind does: Noise (0, 1).](blind.png)\n\n*Noise [0, 1].*" in text
+    assert (
+        "#### What the arms do\n\nLoss over steps.\n\n"
+        "**film**\n\n![Figure of what arm film does](film.png)\n\n"
+        "**blind**: Noise in 0 to 1.\n\n![Figure of what arm blind does](blind.png)"
+    ) in text
 
 
 def test_what_renders_the_data_is_said():

@@ -80,6 +80,12 @@ TOY = System(
 RUN = describe_run(TOY, preset="tiny", seed=3)
 
 
+def test_versions_of_the_data_are_recorded_with_the_results(tmp_path):
+    rendered = dataclasses.replace(TOY, versions=lambda settings: {"pen": f"of {settings.steps}"})
+    train(tmp_path, rendered, RUN)
+    assert Results.load(tmp_path / "results.json").data_versions == {"pen": "of 6"}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "toy"

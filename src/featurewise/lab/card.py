@@ -24,7 +24,8 @@ VERDICTS = (
     "A claim is decided by the 95 % interval (Student's t) over training seeds, on one test set: "
     "supported where all of it meets the bar, refuted where none of it does, inconclusive "
     "otherwise. One seed gives no interval, and no verdict. Where no result could meet the bar, "
-    "nothing is decided either."
+    "nothing is decided either. Seeds that would decide a claim are counted all together, for a "
+    "chance of 80 %, if the mean and the spread measured here are the true ones."
 )
 """What a reader of verdicts has to know."""
 
@@ -325,11 +326,8 @@ def _results(
         "partial": missing(system, results, seeds),
         "seconds": round(sum(trial.seconds for trial in results.trials), 1),
         "sheets": dict(sheets.get(results.preset, {})),
-        "captions": {
-            arm: system.captions.get(arm, system.caption)
-            for arm in results.arms()
-            if system.draw is not None
-        },
+        "caption": system.caption,
+        "captions": dict(system.captions),
         "hardware": dict(results.hardware),
         "data_versions": dict(results.data_versions),
         "seeds": sorted({trial.seed for trial in results.trials}),
@@ -408,11 +406,7 @@ def _results_sections(results: Mapping[str, Any], score: str, needs: str) -> lis
         *([] if score == "accuracy" else _accuracies(arms)),
         *_details("By type", "type", arms, "by_type", _percent, {score}),
         *_details("Other measurements", "measure", arms, "values", plain, {score, "parameters"}),
-        *(["#### What the arms do"] if results["sheets"] else []),
-        *(
-            _figure(arm, address, results["captions"].get(arm, ""))
-            for arm, address in results["sheets"].items()
-        ),
+        *_figures(results),
         f"All together {takes(results)}. Measured on: {hardware or 'not recorded'}.",
         *([_rendered_by(results["data_versions"])] if needs else []),
     ]
@@ -423,11 +417,19 @@ def _rendered_by(versions: Mapping[str, str]) -> str:
     return f"The data were rendered by: {listed or 'versions not recorded'}."
 
 
-def _figure(arm: str, address: str, caption: str) -> str:
-    """What an arm does, with its caption, which also stands for the image."""
-    words = f"What arm {arm} does{': ' if caption else ''}{caption}"
-    alt = words.replace("[", "(").replace("]", ")")
-    return f"**{arm}**\n\n![{alt}]({address})" + (f"\n\n*{caption}*" if caption else "")
+def _figures(results: Mapping[str, Any]) -> list[str]:
+    """What the arms do: the caption of all, and a figure for each, with a caption of its own."""
+    sheets, own = results["sheets"], results["captions"]
+    shared = [results["caption"]] if sheets.keys() - own.keys() and results["caption"] else []
+    return [
+        *(["#### What the arms do"] if sheets else []),
+        *shared,
+        *(
+            f"**{arm}**{': ' + own[arm] if arm in own else ''}\n\n"
+            f"![Figure of what arm {arm} does]({address})"
+            for arm, address in sheets.items()
+        ),
+    ]
 
 
 def _time(seconds: Mapping[str, float]) -> str:

@@ -41,6 +41,7 @@ UNCONDITIONED = ("base", "auxiliary")
 ALONE = ("base", "conditioned")
 LEARNED = {f"{p}_{k}": f"size of {p}0, block {k}" for p in ("gamma", "beta") for k in range(1, 5)}
 LEARNED |= {"scale": "of the metric", "top_to_bottom": "γ0 and β0 of block 4 over those of block 1"}
+SILENT = "Letters of one script give the condition little to say that tells tasks apart."
 COSTS = "Co-training takes two steps in five from the episodes; alone it costs as many points."
 PENALTIES = {"free": 0.0, "light": 0.001, "heavy": 0.1}
 
@@ -195,7 +196,7 @@ SYSTEM = System(
         above("base", "conditioned", 0.0, why="Seeds differ by more than these two arms do."),
         *(above("tadam", other, 0.0, why=COSTS) for other in ("conditioned", "base")),
         *(above("tadam", other, 0.0) for other in ("auxiliary", "free")),
-        above("tadam", "shuffled", 2.0, why="See what the card cannot show.", added=True),
+        above("tadam", "shuffled", 2.0, why=SILENT, added=True),
         within("shuffled", "auxiliary", 2.0),
         at_least("tadam", 1.0, "top_to_bottom"),
     ),
