@@ -41,7 +41,7 @@ UNCONDITIONED = ("base", "auxiliary")
 ALONE = ("base", "conditioned")
 LEARNED = {f"{p}_{k}": f"size of {p}0, block {k}" for p in ("gamma", "beta") for k in range(1, 5)}
 LEARNED |= {"scale": "of the metric", "top_to_bottom": "γ0 and β0 of block 4 over those of block 1"}
-SILENT = "Letters of one script give the condition little to say that tells tasks apart."
+SILENT = "Letters of one script leave the condition little that distinguishes tasks."
 COSTS = "Co-training takes two steps in five from the episodes; alone it costs as many points."
 PENALTIES = {"free": 0.0, "light": 0.001, "heavy": 0.1}
 
@@ -210,8 +210,8 @@ SYSTEM = System(
         "ResNet-12, and letters of 28 x 28.",
     ),
     limits=(
-        "Episodes are letters of one script, so that the mean of the classes says little that "
-        "tells one task from another: shuffled reads as much as tadam.",
+        "Episodes are letters of one script, so that the mean of the classes holds little that "
+        "distinguishes one task from another: shuffled is as accurate as tadam.",
         "The paper's effects in its table of co-training and conditioning are 0.5 to 1.7 points: "
         "at the spread between seeds found here they would need 11 to 70 seeds, not three.",
     ),

@@ -191,7 +191,7 @@ SYSTEM = System(
             "scale_shift",
             "add",
             2.0,
-            why="Both are read near 98 % at a guidance of 2, which leaves hardly 2 points.",
+            why="Both are near 98 % at a guidance of 2, which leaves hardly 2 points.",
         ),
         gain("weight 2", "weight 1", 5.0),
         at_least("scale_shift", 0.85),
@@ -209,13 +209,13 @@ SYSTEM = System(
         "three, batches of 32, no attention, and digits.",
     ),
     limits=(
-        "At a guidance of 2 both arms are read near 98 %, close to all that can be read: the "
-        "classifier cannot tell them apart.",
+        "At a guidance of 2 the accuracy of both arms is near 98 %: the classifier cannot "
+        "distinguish them.",
     ),
     needs=NEEDS,
     versions=lambda s: render_versions(s.where),
     tested_on="loss: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 200, "
-    "20 of each digit, read by a classifier of 83 typefaces from 15 other groups",
+    "20 of each digit; the classifier is trained on 83 typefaces from 15 other groups",
     caption="A row for each digit: ten samples at a guidance weight of 1, a gap, and samples from "
     "the same ten noises at 4.",
     measures={

@@ -147,7 +147,7 @@ def draw(trained: Generative, s: Pixelwise, arm: Arm) -> Image.Image:
     return sheet(images, [*world.DIGITS, *(f"place {place}" for place in range(PLACES))])
 
 
-PLACED = "A bias by place helps here too: it can say where the ink of a digit lies."
+PLACED = "A bias by place helps here too: it knows where the ink of a digit lies."
 
 
 def informed(name: str, values: int) -> Claim:
@@ -155,7 +155,7 @@ def informed(name: str, values: int) -> Claim:
 
     def judge(results: Results) -> Verdict:
         both = pairs(results, "unconditional", "feature", name)
-        return decide([blank - told for blank, told in both], high=math.log(values))
+        return decide([without - given for without, given in both], high=math.log(values))
 
     sentence = f"`{name}` of `unconditional` is at most ln {values} = {math.log(values):.2f} nats"
     sentence += " above that of `feature`, as the condition carries no more."
@@ -226,7 +226,7 @@ SYSTEM = System(
     needs=NEEDS,
     versions=lambda s: render_versions(s.where),
     tested_on="nats: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 200, "
-    "20 of each digit, read by a classifier of 83 typefaces from 15 other groups",
+    "20 of each digit; the classifier is trained on 83 typefaces from 15 other groups",
     caption="Twelve samples a row: of the digit at the left; below, of one of nine places.",
     measures={
         "nats": "of a picture of a held-out typeface",

@@ -193,7 +193,7 @@ SYSTEM = System(
             "affine",
             "separate",
             10.0,
-            why="A small network for each letter makes the mean letter, which the classifier reads "
+            why="A small network for each letter makes the mean letter, which is classified "
             "best; its error is the largest, 0.13 against 0.08.",
         ),
         within("shuffled", "nothing", 3.0),
@@ -205,8 +205,8 @@ SYSTEM = System(
         "Preset paper is larger only, as the essay names no sizes.",
     ),
     limits=(
-        "Every arm that gets the label is near what the classifier reads of true images (95.5 %), "
-        "and near the end of the scale in textures: accuracies cannot tell them apart. Their "
+        "Every arm that gets the label is near the classifier's accuracy on true images (95.5 %), "
+        "and near the end of the scale in textures: accuracies cannot distinguish them. Their "
         "errors do.",
     ),
     needs=NEEDS,

@@ -207,7 +207,7 @@ SYSTEM = System(
         "Preset paper trains longer and no more: the paper's networks have up to 100 layers.",
     ),
     limits=(
-        "Plain networks of 50 layers read 96.8 % once their learning rate is tuned: accuracy on "
+        "Plain networks of 50 layers have 96.8 % once their learning rate is tuned: accuracy on "
         "these digits leaves highway layers no 10 points to gain. The training loss does.",
     ),
     tuned_on="a grid of learning rates with a further seed; on which digits is not recorded",

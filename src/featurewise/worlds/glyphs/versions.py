@@ -33,12 +33,12 @@ def render_versions(where: str | Path) -> dict[str, str]:
     Raises:
         TypefaceError: the place is missing.
     """
-    drawn_by = {"FreeType": features.version("freetype2") or "unknown", "Pillow": PIL.__version__}
+    renderer = {"FreeType": features.version("freetype2") or "unknown", "Pillow": PIL.__version__}
     files = font_files(where)
     if where == "debian":
-        return {**drawn_by, **_packages()}
+        return {**renderer, **_packages()}
     digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
-    return {**drawn_by, "fonts": f"{len(files)} files, SHA-256 {digest}"}
+    return {**renderer, "fonts": f"{len(files)} files, SHA-256 {digest}"}
 
 
 def _packages() -> dict[str, str]:
