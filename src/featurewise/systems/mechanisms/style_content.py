@@ -193,12 +193,12 @@ SYSTEM = System(
         "families left out of the training faces, as rank and deviation were.",
         "Letters are told in place of the paper's vowels, whose recordings are not free to ship; "
         "its reader is `featurewise.worlds.small.vowels`.",
-        "Preset paper has images of the paper's size; its five typefaces and its rank it has not.",
+        "Preset paper has the paper's image size, with 120 typefaces instead of five.",
     ),
     needs=NEEDS,
     versions=lambda s: render_versions(s.where),
     tuned_on="families left out of the training typefaces",
-    tested_on="57 typefaces from 7 groups of related families, 17 or 18 hidden letters each; "
+    tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; "
     "groups are the independent units",
     caption="Hidden letters of four held-out typefaces: the true letters, and below them what the "
     "arm makes of the letters that are shown.",

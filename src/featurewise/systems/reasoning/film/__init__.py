@@ -120,8 +120,6 @@ SYSTEM = System(
         "The head starts at zero, so that training starts from the plain network.",
         "Cosine schedule, gradient clipping, weight average of 0.999; 2.6 million questions at "
         "hour, where the paper asks up to 56 million.",
-        "Preset paper has the paper's sizes from pixels, but for 512 hidden units of the "
-        "classifier instead of 1,024; it has never been run.",
     ),
     limits=(
         "Preset demo has few objects and no relations; hour has relations, and one seed of two of "
@@ -138,6 +136,7 @@ SYSTEM = System(
         "demo": "3 minutes on 1 CPU core",
         "small": "about 10 minutes on 2 CPU cores, reckoned from rates; not run yet",
         "hour": "an hour on 1 CPU core, and 10 minutes of 2 to draw the pictures",
-        "paper": "one GPU; never run",
+        "paper": "one GPU; never run. The paper's sizes from pixels, but for 512 hidden units of "
+        "the classifier instead of 1,024",
     },
 )
