@@ -5,8 +5,10 @@ it imports are written in), and the share of its lines that also stand in a sibl
 half of the systems import is common ground, read once for all, and told apart. For the library:
 import cycles, lazy imports counted.
 
-The bars are those of the house: 200 lines a file, 8 files or 1,500 lines to read beside the common
-ground, 10 % duplicated. A long file, duplicates and cycles fail the check; a long reading is told.
+The bars are those of the house: 240 lines a file, method and experiment together, so that no line
+is joined to fit and the record has room for what a card must say; 8 files or 1,500 lines to read
+beside the common ground, 10 % duplicated. A long file, duplicates and cycles fail the check; a long
+reading is told.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 SYSTEMS = SOURCE / "featurewise" / "systems"
-LONGEST, FILES, LINES, SHARE, RUN = 200, 8, 1_500, 0.10, 6
+LONGEST, FILES, LINES, SHARE, RUN = 240, 8, 1_500, 0.10, 6
 """Lines of a file; files, or lines, to read; share of duplicated lines, in runs so long."""
 
 

@@ -63,7 +63,7 @@ def test_a_run_is_published(run, sums, finished, tmp_path):
         "catalogue.md",
     ]
     assert (
-        "![Picture of what arm seeing does](sums.small.seeing.png)"
+        "![Figure of what arm seeing does](sums.small.seeing.png)"
         in (docs / "cards" / "sums.md").read_text()
     )
     assert "All together 2 minutes for 4 trials." in (docs / "cards" / "sums.md").read_text()

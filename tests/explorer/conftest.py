@@ -71,9 +71,9 @@ def report():
         title="FiLM answers questions about pictures",
         summary=("A residual network looks; FiLM decides what it looks for.", "A & B <i>2018</i>."),
         claims=(
-            Claim("FiLM is at least 15 points above question.", True, 39.0),
-            Claim("FiLM is at least 15 points above attention.", False, 3.25),
-            Claim("FiLM is at least 15 points above shuffled.", None, None),
+            Claim("FiLM is at least 15 points above question.", "supported", 39.0),
+            Claim("FiLM is at least 15 points above attention.", "refuted", 3.25),
+            Claim("FiLM is at least 15 points above shuffled.", "not tested", None),
         ),
         accuracy=(table(),),
         pictures=(Picture(picture, "Picture 1: a small red metal cube.", asked),),

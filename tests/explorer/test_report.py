@@ -100,7 +100,7 @@ def test_text_is_escaped(html, page):
     shown = Report(
         title=hostile,
         summary=(hostile,),
-        claims=(Claim(hostile, True, 1.0),),
+        claims=(Claim(hostile, hostile, 1.0),),
         accuracy=(AccuracyTable(hostile, hostile, (hostile,), rows),),
         losses=(Curve(hostile, (1,), (1.0,)),),
         facts={hostile: hostile},
@@ -113,8 +113,8 @@ def test_numbers_are_there(page):
     words = " ".join(page.text.split())
     for expected in (
         "91.0 [88.0, 94.0]",
-        "held FiLM is at least 15 points above question. Measured: 39.",
-        "failed FiLM is at least 15 points above attention. Measured: 3.25.",
+        "supported FiLM is at least 15 points above question. Measured: 39.",
+        "refuted FiLM is at least 15 points above attention. Measured: 3.25.",
         "not tested FiLM is at least 15 points above shuffled.",
         "yes ✓ 83.0 %",
         "Wrong: the answer is no.",

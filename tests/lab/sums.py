@@ -98,12 +98,13 @@ SYSTEM = System(
     evaluate=evaluate,
     claims=(
         above("seeing", "blind", 20),
-        Claim("100 % right.", lambda r: Verdict(r.mean("seeing").value == 1, 0.5)),
+        Claim("100 % right.", lambda r: Verdict(r.mean("seeing").value, low=1.01)),
         above("seeing", "broken", 1),
     ),
     departures=("It is a toy.",),
     band="about 90 %",
     draw=draw,
+    caption="A sheet of one colour; red for the sum of the weights.",
 )
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from featurewise.lab import ClosedForm, Every, LabError, Supervised, card, hardware
+from featurewise.lab.claims import above, at_least
 from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
 from featurewise.lab.results import Measurement, Proportion, Results, Trial
 from featurewise.lab.run import describe_run, train
@@ -60,7 +60,7 @@ def evaluate(stepper, settings, arm):
 
 def beats(results):
     gap = results.mean("film").value - results.mean("blind").value
-    return Verdict(gap > 0.2, gap)
+    return Verdict(gap, low=0.2)
 
 
 TOY = System(
@@ -82,8 +82,8 @@ TOY = System(
     evaluate=evaluate,
     claims=(
         Claim("At least 20 points above blind.", beats),
-        Claim("More than 100 %.", lambda r: Verdict(r.mean("film").value > 1, 0.5)),
-        Claim("Above 50 % of shuffled.", lambda r: Verdict(r.mean("shuffled").value > 0.5, 1.0)),
+        at_least("film", 0.99, why="It is small."),
+        above("film", "shuffled", 50, added=True),
     ),
     departures=("It is a toy.",),
     band="about 95 %",
@@ -122,11 +122,16 @@ def test_card(results):
         "| tiny | `featurewise run toy --preset tiny` | 30 | ",
         "**Partial**: 2 of 2 arms, 1 of 3 seeds; missing: film with seed 2; blind with seed 1, 2.",
         "| `blind` | sees noise \\| instead |",
-        "| At least 20 points above blind. | tiny | held |",
-        "| More than 100 %. | tiny | failed | 0.5 |",
-        "| Above 50 % of shuffled. | tiny | not tested | – |",
+        "| At least 20 points above blind. | tiny | no interval |",
+        "| `accuracy` of `film` is at least 0.99. | tiny | refuted |",
+        " | It is small. |",
+        "above `shuffled`. | tiny | not tested | – | Stated after the results were known. |",
+        "refuted where none of it does, inconclusive otherwise. One seed gives no interval",
+        "The paper gives no number for this experiment.",
         "### Preset `tiny`",
         "Seeds 0, 1.",
+        "Test set: size not recorded.",
+        "Settings were chosen on: not recorded.",
         "### By type",
         "| wrong | 1.5 [1.5, 1.5] | 1.5 |",
         "- It is a toy.",
@@ -147,18 +152,20 @@ def test_card_without_results():
 def test_a_card_of_two_presets_judges_each(results):
     other = dataclasses.replace(results, preset="small", trials=results.trials[:1])
     markdown = card.to_markdown(TOY, results, other)
-    assert "| At least 20 points above blind. | tiny | held |" in markdown
+    assert "| At least 20 points above blind. | tiny | no interval |" in markdown
     assert "| At least 20 points above blind. | small | not tested | – |" in markdown
+    assert "is at least 0.99. | small | one seed | " in markdown
     assert markdown.index("### Preset `tiny`") < markdown.index("### Preset `small`")
 
 
 def test_card_json_says_the_same(results):
     content = json.loads(card.to_json(TOY, results), parse_constant=pytest.fail)
     assert [claim["verdicts"][0]["verdict"] for claim in content["claims"]] == [
-        "held",
-        "failed",
+        "no interval",
+        "refuted",
         "not tested",
     ]
+    assert [claim["added"] for claim in content["claims"]] == [False, False, True]
     film, blind = (content["results"][0]["arms"][arm] for arm in ("film", "blind"))
     assert film["accuracy"]["value"] == pytest.approx(results.mean("film").value)
     assert (film["accuracy"]["over"], blind["accuracy"]["over"]) == ("seeds", "questions")
@@ -227,9 +234,84 @@ def test_drift_is_found(results, tmp_path):
     assert len(card.stale(changed, [results], tmp_path)) == 2
 
 
-def test_a_nan_never_holds():
-    claim = Claim("Below 1.", lambda results: Verdict(not math.nan > 1, math.nan))
-    assert claim.check(Results("toy", "tiny", ())).held is False
+def verdict_of(values, claim):
+    """The row of a claim in the card of a toy whose arms measured these accuracies of 100."""
+    trials = tuple(
+        Trial(arm, seed, 1, 1.0, 1, Measurement(Proportion(right, 100)))
+        for arm, numbers in values.items()
+        for seed, right in enumerate(numbers)
+    )
+    system = dataclasses.replace(TOY, claims=(claim,))
+    (row,) = [
+        line
+        for line in card.to_markdown(system, Results("toy", "tiny", trials)).splitlines()
+        if line.startswith(f"| {claim.sentence} |")
+    ]
+    return row
+
+
+def test_a_refuted_claim_says_why_and_a_supported_one_does_not():
+    arms = {"film": (70, 71, 72), "blind": (60, 61, 62)}
+    refuted = verdict_of(arms, above("film", "blind", 20, why="Sums are easy."))
+    assert refuted.endswith("| refuted | 10 [10, 10] | Sums are easy. |")
+    supported = verdict_of(arms, above("film", "blind", 5, why="Sums are easy."))
+    assert supported.endswith("| supported | 10 [10, 10] |  |")
+    beyond = verdict_of(arms, above("film", "blind", 40, why="Sums are easy."))
+    assert "| bar beyond the scale | 10 [10, 10] | No result could meet the bar. Sums" in beyond
+
+
+def test_seconds_are_a_median_with_its_range():
+    """A mean of 22, 409 and 18 is of no trial."""
+    trials = tuple(
+        Trial("film", seed, 1, seconds, 1, Measurement(Proportion(1, 2)))
+        for seed, seconds in enumerate((22.0, 409.2, 18.3))
+    )
+    text = card.to_markdown(TOY, Results("toy", "tiny", trials))
+    assert "| 22.0 (18.3 to 409.2) |" in text and "149" not in text
+    assert "| 22.0 |" in card.to_markdown(TOY, Results("toy", "tiny", trials[:1]))
+
+
+def test_a_figure_has_its_caption():
+    drawn = dataclasses.replace(
+        TOY,
+        draw=lambda *_: None,
+        caption="Loss over steps.",
+        captions={"blind": "Noise in 0 to 1."},
+    )
+    trials = [Trial(arm, 0, 1, 1.0, 1, Measurement(Proportion(1, 2))) for arm in ("film", "blind")]
+    sheets = {"tiny": {"film": "film.png", "blind": "blind.png"}}
+    text = card.to_markdown(drawn, Results("toy", "tiny", tuple(trials)), sheets=sheets)
+    assert (
+        "#### What the arms do\n\nLoss over steps.\n\n"
+        "**film**\n\n![Figure of what arm film does](film.png)\n\n"
+        "**blind**: Noise in 0 to 1.\n\n![Figure of what arm blind does](blind.png)"
+    ) in text
+
+
+def test_what_renders_the_data_is_said():
+    system = dataclasses.replace(
+        TOY,
+        needs="a font, `apt-get install fonts-x`",
+        tested_on="3 families",
+        tuned_on="validation families",
+        limits=("It is easy.",),
+    )
+    trial = Trial("film", 0, 1, 1.0, 1, Measurement(Proportion(1, 2)))
+    found = Results("toy", "tiny", (trial,), {}, {"fonts-x": "1.2-3", "FreeType": "2.13"})
+    text = card.to_markdown(system, found)
+    for expected in (
+        "To install: a font, `apt-get install fonts-x`",
+        "The data were rendered by: fonts-x 1.2-3, FreeType 2.13.",
+        "Test set: 3 families.",
+        "Settings were chosen on: validation families.",
+        "## What it cannot show\n\n- It is easy.",
+    ):
+        assert expected in text
+    older = dataclasses.replace(found, data_versions={})
+    assert "rendered by: versions not recorded." in card.to_markdown(system, older)
+
+
+CONTROL = Arm("blind", "control: sees noise", control_of="wide")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +326,25 @@ def test_a_nan_never_holds():
         ({"arms": ()}, "toy: arms must have different names"),
         ({"arms": (Arm("a", "x"), Arm("a", "y"))}, "toy: arms must have different names"),
         ({"claims": ()}, "toy: a system claims something"),
+        ({"draw": lambda *_: None}, "toy: what draw draws needs a caption"),
+        (
+            {"arms": (Arm("film", "the system"), Arm("blind", "control: sees noise"))},
+            "toy: a claim must compare blind with film: blind is a control",
+        ),
+        (
+            {
+                "arms": (Arm("film", "the system"), Arm("wide", "wider"), CONTROL),
+                "claims": (above("film", "blind", 5),),
+            },
+            "toy: a claim must compare blind with wide",
+        ),
+        (
+            {
+                "arms": (Arm("film", "the system"), CONTROL),
+                "claims": (above("film", "blind", 5),),
+            },
+            "toy: arm 'wide' is unknown",
+        ),
     ],
 )
 def test_incomplete_records_are_refused(change, complaint):

@@ -86,15 +86,18 @@ def test_the_page_says_it_all(published):
         "### [Alpha: to be or not](cards/alpha.md)",
         "[Nobody 2020: Sums](https://example.org), eq. 1.",
         "\n`accuracy`: of 100 questions.\n",
-        "| `one` is at least 20 points above `other`. | ✓ held | 30 [30, 30] |",
-        "| `accuracy` of `one` is at least 0.9. | ✓ held, not clearly | 0.91 [0.8852, 0.9348] |",
-        "| `accuracy` of `one` is at least 0.99. | ✗ failed | 0.91 [0.8852, 0.9348] |",
-        "| `other` is at least 1 points above `none`. | – not tested | – |",
+        "| `one` is at least 20 points above `other`. | ✓ supported | 30 [30, 30] |  |",
+        "| `accuracy` of `one` is at least 0.9. | ? inconclusive | 0.91 [0.8852, 0.9348] | About",
+        "| `accuracy` of `one` is at least 0.99. | ✗ refuted | 0.91 [0.8852, 0.9348] |  |",
+        "| `accuracy` of `one` is at least 0.9. | – one seed | 0.9 |  |",
+        "| `other` is at least 1 points above `none`. | – not tested | – |  |",
         "Preset `small`: 2 arms, seeds 0, 1, 2; 6 minutes for 6 trials on A Fine One, 1 of 4 core",
         "**Partial**: 1 of 2 arms, 1 of 3 seeds; missing: one with seed 1, 2; other.",
-        "| [alpha](cards/alpha.md) | sea shells | 2 | 1 | 1 | `small`, 6 minutes |",
-        "| [beta](cards/beta.md) | sea shells | 1 | 1 | 2 | `small`, partial, 60 seconds |",
-        "| [gamma](cards/gamma.md) | sea shells |  |  | 4 | never run |",
+        "| system | family | supported | refuted | inconclusive | one seed | not tested | measured",
+        "| [alpha](cards/alpha.md) | sea shells | 1 | 1 | 1 |  | 1 | `small`, 6 minutes |",
+        "| [beta](cards/beta.md) | sea shells |  |  |  | 2 | 2 | `small`, partial, 60 seconds |",
+        "| [gamma](cards/gamma.md) | sea shells |  |  |  |  | 4 | never run |",
+        "| all |  | 1 | 1 | 1 | 2 | 7 |  |",
     ):
         assert expected in page, expected
     alpha, beta, gamma = page.split("\n### ")[1:]
@@ -143,7 +146,7 @@ def test_what_drifted_is_found(published, tmp_path):
     assert catalogue.stale(entries(published), docs) == []
 
     page = docs / "catalogue.md"
-    page.write_text(page.read_text().replace("failed", "held"))
+    page.write_text(page.read_text().replace("refuted", "supported"))
     assert names(catalogue.stale(entries(published), docs)) == ["catalogue.md"]
     catalogue.save(entries(published), docs)
 

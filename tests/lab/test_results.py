@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -116,6 +117,12 @@ def test_json_round_trip(tmp_path):
     assert Results.from_json(results().to_json()) == results()
     results().save(tmp_path / "results.json")
     assert Results.load(tmp_path / "results.json") == results()
+
+
+def test_versions_of_the_data_are_kept_and_older_files_are_read():
+    rendered = replace(results(), data_versions={"FreeType": "2.13"})
+    assert Results.from_json(rendered.to_json()) == rendered
+    assert "data_versions" not in results().to_json()
 
 
 IMPOSSIBLE = results().to_json().replace("[\n    90", "[\n    900")

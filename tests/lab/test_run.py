@@ -73,12 +73,18 @@ TOY = System(
     stepper=stepper,
     data=lambda settings, arm, seed: Sums(),
     evaluate=evaluate,
-    claims=(Claim("Above 50 %.", lambda results: Verdict(True, 1.0)),),
+    claims=(Claim("Above 50 %.", lambda results: Verdict(1.0, low=0.5)),),
     departures=("It is a toy.",),
     band="",
     cost={"tiny": "", "small": "", "paper": ""},
 )
 RUN = describe_run(TOY, preset="tiny", seed=3)
+
+
+def test_versions_of_the_data_are_recorded_with_the_results(tmp_path):
+    rendered = dataclasses.replace(TOY, versions=lambda settings: {"pen": f"of {settings.steps}"})
+    train(tmp_path, rendered, RUN)
+    assert Results.load(tmp_path / "results.json").data_versions == {"pen": "of 6"}
 
 
 @pytest.fixture(scope="module")

@@ -101,10 +101,13 @@ def test_the_rate_falls_to_a_hundredth() -> None:
 
 
 def results(**measured: dict[str, float]) -> Results:
-    trials = [
-        Trial(arm, 0, 1, 0.0, 1, Measurement(values=values)) for arm, values in measured.items()
+    return Results("bilinear", "tiny", tuple(trials(0, measured)))
+
+
+def trials(seed: int, measured: dict[str, dict[str, float]]) -> list[Trial]:
+    return [
+        Trial(arm, seed, 1, 0.0, 1, Measurement(values=values)) for arm, values in measured.items()
     ]
-    return Results("bilinear", "tiny", tuple(trials))
 
 
 def sized(parameters: float, error: float) -> dict[str, float]:
@@ -114,18 +117,35 @@ def sized(parameters: float, error: float) -> dict[str, float]:
 def test_fewest_weights() -> None:
     others = {"additive": sized(5.0, 0.5), "bilinear": sized(30.0, 0.05)}
     verdict = fewest(results(film=sized(10.0, 0.05), factors1=sized(5.0, 0.06), **others))
-    assert (verdict.held, verdict.value) == (True, 3.0)
+    assert (verdict.within, verdict.value) == (True, 3.0)
     verdict = fewest(results(film=sized(10.0, 0.05), factors1=sized(5.0, 0.05), **others))
-    assert (verdict.held, verdict.value) == (False, 0.5)
+    assert (verdict.within, verdict.value) == (False, 0.5)
     assert fewest(results(film=sized(10.0, 0.06), **others)).value == 0.0
     others["bilinear"] = sized(30.0, 0.06)
     verdict = fewest(results(film=sized(10.0, 0.05), **others))
-    assert (verdict.held, verdict.value) == (False, 0.0)
+    assert (verdict.within, verdict.value) == (False, 0.0)
 
 
 def test_more_factors_take_of_the_error() -> None:
     errors = {f"factors{r}": {"bilinear_many": 0.8**i} for i, r in enumerate(FACTORS)}
-    assert falls(results(**errors)).held
+    assert falls(results(**errors)).within
     errors["factors16"]["bilinear_many"] = errors["factors4"]["bilinear_many"]
     verdict = falls(results(**errors))
-    assert (verdict.held, verdict.value) == (False, 1.0)
+    assert (verdict.within, verdict.value) == (False, 1.0)
+
+
+def test_both_have_an_interval_over_seeds() -> None:
+    """A verdict without one would say nothing of how sure it is."""
+    errors = {
+        f"factors{r}": {"bilinear_many": 0.5**i, **sized(5.0, 0.5)} for i, r in enumerate(FACTORS)
+    }
+    sizes = {"additive": sized(5.0, 0.5), "bilinear": sized(30.0, 0.01), "film": sized(10.0, 0.01)}
+    found = Results(
+        "bilinear",
+        "tiny",
+        tuple(trial for seed in range(3) for trial in trials(seed, errors | sizes)),
+    )
+    for claim, value in ((falls, 0.5), (fewest, 3.0)):
+        verdict = claim(found)
+        assert verdict.value == pytest.approx(value)
+        assert verdict.outcome == "supported"

@@ -1,5 +1,6 @@
 """The cards and the catalogue say what the records and the published results say."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,31 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_cards_and_catalogue_have_not_drifted() -> None:
     stale = catalogue.stale(discovery.published(), DOCS)
     assert not stale, f"run `featurewise cards`, which writes them anew: {stale}"
+
+
+@pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
+def test_what_did_not_come_out_says_why(entry: catalogue.Entry) -> None:
+    """At whichever preset: refuted, or stated with a bar that nothing could meet."""
+    silent = [
+        claim.sentence
+        for claim in entry.system.claims
+        for results in entry.results
+        if card.outcome(claim.check(results)) in ("refuted", "bar beyond the scale")
+        and not claim.why
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
+def test_a_record_says_what_it_was_tested_on(entry: catalogue.Entry) -> None:
+    system = entry.system
+    assert re.search(r"\d", system.tested_on), "the size of the test set in independent units"
+    said = " ".join((*system.departures, system.cost.get("paper", "")))
+    assert "reset paper" in said or "paper's sizes" in said or system.name == "cavia"
+    text = card.to_markdown(system, *entry.results)
+    uses_fonts = "typeface" in system.world
+    assert bool(system.needs) == bool(system.versions) == uses_fonts
+    assert ("The data were rendered by: " in text) is uses_fonts
 
 
 @pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)

@@ -10,11 +10,21 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.lab.record import Claim
+from featurewise.lab.results import Measurement, Results, Trial
 from featurewise.layers.autoregressive import GatedUnit
-from featurewise.systems.generation.pixelcnn import SYSTEM, TOLD, PixelCNN, nats, objective
+from featurewise.systems.generation.pixelcnn import (
+    SYSTEM,
+    TOLD,
+    PixelCNN,
+    informed,
+    nats,
+    objective,
+)
 from featurewise.worlds.glyphs.placed import Pixels
 
 TINY = SYSTEM.preset("tiny")
+NATS = ("nats_what", "nats_where")
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +161,27 @@ def test_it_is_the_hosts_own_condition() -> None:
     assert isinstance(made.net, fw.Conditioned)
     assert {str(site.operation) for site in made.net.layout} == {"Shift()"}
     assert len(made.net.layout) == 2 * TINY.layers - 1
+
+
+@pytest.mark.parametrize(
+    ("claim", "bound"),
+    [(informed("nats_what", 20), math.log(20)), (SYSTEM.claims[-1], math.log(18))],
+)
+def test_a_gain_is_measured_against_what_the_condition_can_carry(
+    claim: Claim, bound: float
+) -> None:
+    """Halves of the images are conditioned on one of 10 digits, or on one of 9 places."""
+
+    def outcome(gain: float) -> str:
+        trials = [
+            Trial(arm, seed, 1, 1.0, 1, Measurement(values=dict.fromkeys(NATS, nats)))
+            for arm, nats in (("unconditional", 30.0 + gain), ("feature", 30.0))
+            for seed in range(3)
+        ]
+        verdict = claim.check(Results("pixelcnn", "small", tuple(trials)))
+        assert verdict is not None
+        return verdict.outcome
+
+    assert outcome(bound - 0.01) == "supported"
+    assert outcome(bound + 0.01) == "refuted"
+    assert f"{bound:.2f} nats" in claim.sentence

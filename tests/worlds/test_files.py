@@ -1,4 +1,6 @@
-"""What was found once is kept, read back the same, found again when damaged or asked differently."""
+"""What was found once is kept, read back the same, and found again when damaged."""
+
+from __future__ import annotations
 
 import json
 from pathlib import Path

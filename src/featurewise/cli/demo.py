@@ -17,6 +17,7 @@ from featurewise.cli.terminal import Terminal
 from featurewise.explorer import report as reports
 from featurewise.explorer.overlay import heat
 from featurewise.explorer.tables import AccuracyTable, Asked, Claim, Curve, Picture, Report
+from featurewise.lab import card
 from featurewise.lab import model as models
 from featurewise.lab import run as runs
 from featurewise.lab.metrics import read_metrics
@@ -189,18 +190,21 @@ def _described(scene: Any) -> str:
 
 
 def _claims(console: Console, record: Any, results: Results) -> tuple[Claim, ...]:
-    """Every claim of the system: held, failed, or not tested by a demonstration."""
+    """What became of every claim of the system; one seed gives no verdict."""
     console.rule("5  Claims", align="left")
     found = []
     for claim in record.claims:
         verdict = claim.check(results)
         if verdict is None:
-            found.append(Claim(claim.plain, None, None))
+            found.append(Claim(claim.plain, card.outcome(None), None))
             continue
         value = verdict.value if math.isfinite(verdict.value) else None
-        found.append(Claim(claim.plain, verdict.held, value))
-        word = "[bold green]HELD[/]" if verdict.held else "[bold white on red] FAILED [/]"
-        console.print(f"{word}  {claim.plain}  (measured: {verdict.value:.4g})")
+        found.append(Claim(claim.plain, verdict.outcome, value))
+        met = "the bar is met" if verdict.within else "the bar is not met"
+        console.print(
+            f"{verdict.outcome}: {claim.plain}  (measured: {verdict.value:.4g}; {met})",
+            markup=False,
+        )
     return tuple(found)
 
 

@@ -328,13 +328,16 @@ def _publish(study: Study) -> Standing:
 
 def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     """What became of the claims, what is missing, and where it is written."""
-    for claim in study.system.claims:
-        verdict = claim.check(standing.results)
-        word = card.word(verdict)
-        value = "" if verdict is None else f" ({verdict.value:.4g})"
-        colour = {"held": "green", "failed": "red"}.get(word, "yellow")
-        console.print(f"[{colour}]{word:>10}[/]{value} ", end="")
-        console.print(claim.plain, markup=False)
+    found = [standing.results] if standing.results.trials else []
+    for claim in card.content(study.system, *found)["claims"]:
+        (verdict,) = claim["verdicts"]
+        word, remark = verdict["verdict"], card.remark(claim, verdict)
+        colour = {"supported": "green", "refuted": "red"}.get(word, "yellow")
+        value = "" if verdict["value"] is None else f" ({card.plain(verdict)})"
+        console.print(f"[{colour}]{word:>12}[/]", end="")
+        console.print(f"{value} {claim['sentence'].replace('`', '')}", markup=False)
+        if remark:
+            console.print(f"{'':13}{remark}", markup=False)
     partial = card.missing(study.system, standing.results, [key.seed for key in study.keys])
     if partial:
         console.print(f"partial: {partial}", markup=False)

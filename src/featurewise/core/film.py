@@ -1,4 +1,4 @@
-"""FiLM itself: γ ⊙ x + β (Perez et al. 2018, eq. 1), on any axis of any tensor."""
+"""FiLM itself: γ ⊙ x + β (Perez et al. 2018, eq. 2), on any axis of any tensor."""
 
 from __future__ import annotations
 

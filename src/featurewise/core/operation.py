@@ -250,7 +250,7 @@ class Scale(Diagonal):
 
 @dataclass(frozen=True)
 class Affine(Scale):
-    """FiLM: ``γ * x + β`` (Perez et al. 2018, eq. 1), γ predicted as its offset from one.
+    """FiLM: ``γ * x + β`` (Perez et al. 2018, eq. 2), γ predicted as its offset from one.
 
     Attributes:
         activation: as in ``Scale``.

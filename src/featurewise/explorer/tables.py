@@ -80,18 +80,13 @@ class Claim:
 
     Attributes:
         sentence: what must come out.
-        held: whether it did; None when that was not tested.
-        value: what was measured.
+        verdict: in a word or two, as in "supported" or "one seed".
+        value: what was measured; None when it was not tested.
     """
 
     sentence: str
-    held: bool | None
+    verdict: str
     value: float | None
-
-    @property
-    def verdict(self) -> str:
-        """In a word or two."""
-        return "not tested" if self.held is None else "held" if self.held else "failed"
 
 
 @dataclass(frozen=True, slots=True)

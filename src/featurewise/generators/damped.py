@@ -43,7 +43,7 @@ class Damped(Wrapper):
         KindError: ``start`` is no number, or ``generator`` no module or a local one.
 
     Source:
-        Oreshkin et al. 2018, *TADAM*, section 2.4.
+        Oreshkin et al. 2018, *TADAM*, section 2.2.
     """
 
     multiplier_weights: ClassVar[tuple[str, ...]] = ("multipliers",)

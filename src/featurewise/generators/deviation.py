@@ -57,7 +57,7 @@ def deviation(
         GeneratorError: a weight that is negative or not finite, or of no parameter.
 
     Source:
-        Oreshkin et al. 2018, *TADAM*, section 2.4 (penalised γ and β); Requeima et al. 2019,
+        Oreshkin et al. 2018, *TADAM*, section 2.2 (penalised γ and β); Requeima et al. 2019,
         *CNAPs*, where the same term is added to the loss.
     """
     flat, layout = _flat(task, layout)

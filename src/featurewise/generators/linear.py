@@ -6,7 +6,7 @@ from featurewise.generators.base import Generator, positive
 
 
 class Linear(Generator):
-    """Condition vector -> parameters, by one linear map (Perez et al. 2018, section 3.1).
+    """Condition vector -> parameters, by one linear map (Perez et al. 2018, section 2.2).
 
     Conditions are ``(F,)``, ``(B, F)`` or ``(B, F, *positions)``.
 

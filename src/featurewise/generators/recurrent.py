@@ -102,7 +102,7 @@ def _check_lengths(lengths: Any, tokens: Tensor) -> None:
 
 
 class Recurrent(Generator):
-    """Token sequences -> GRU or LSTM -> parameters (Perez et al. 2018, section 4.1).
+    """Token sequences -> GRU or LSTM -> parameters (Perez et al. 2018, section 2.2).
 
     Args:
         vocabulary: number of tokens; token 0 is the padding.

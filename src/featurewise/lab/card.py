@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,11 +22,25 @@ from featurewise.lab.results import Interval, Proportion, Results, Trial, over_s
 SEEDS = 3
 """How many a published figure is of, at least."""
 
-UNCLEAR = (
-    "A claim is decided by the mean over training seeds, on one test set; not clearly, where the "
-    "95 % interval over these seeds reaches across the bound."
+VERDICTS = (
+    "A claim is decided by the 95 % interval (Student's t) over training seeds, on one test set: "
+    "supported where all of it meets the bar, refuted where none of it does, inconclusive "
+    "otherwise. One seed gives no interval, and no verdict. Where no result could meet the bar, "
+    "nothing is decided either. Seeds that would decide a claim are counted all together, for a "
+    "chance of 80 %, if the mean and the spread measured here are the true ones."
 )
 """What a reader of verdicts has to know."""
+
+OUTCOMES = (
+    "supported",
+    "refuted",
+    "inconclusive",
+    "one seed",
+    "no interval",
+    "bar beyond the scale",
+    "not tested",
+)
+"""All that can become of a claim."""
 
 Sheets: TypeAlias = Mapping[str, Mapping[str, str]]
 """Preset -> arm -> picture of what it does, as an address seen from the card."""
@@ -90,8 +105,12 @@ def content(
         "paper": dataclasses.asdict(system.paper),
         "world": system.world,
         "data_licence": system.licence,
+        "needs": system.needs,
+        "tested_on": system.tested_on,
+        "tuned_on": system.tuned_on,
         "band": system.band,
         "departures": list(system.departures),
+        "limits": list(system.limits),
         "arms": {arm.name: arm.what for arm in system.arms},
         "measures": dict(system.measures),
         "presets": {
@@ -141,23 +160,21 @@ def to_markdown(
             ],
         ),
         f"Expected: {card['band']}",
-        *(
-            [f"The paper reports, on other data, not comparable: {card['paper']['reports']}"]
-            if card["paper"]["reports"]
-            else []
-        ),
+        f"The paper reports, on other data, not comparable: {card['paper']['reports']}"
+        if card["paper"]["reports"]
+        else "The paper gives no number for this experiment.",
         "## Arms",
         table(("arm", "what it does"), _coded(card["arms"])),
         "## Claims",
         table(
-            ("claim", "preset", "verdict", "measured"),
+            ("claim", "preset", "verdict", "measured", "remark"),
             [
-                (claim["sentence"], v["preset"] or "–", v["verdict"] + unclear(v), plain(v))
+                (claim["sentence"], v["preset"] or "–", v["verdict"], plain(v), remark(claim, v))
                 for claim in card["claims"]
                 for v in claim["verdicts"]
             ],
         ),
-        UNCLEAR,
+        VERDICTS,
         *(
             ["### What is measured", table(("measure", "what it is"), _coded(card["measures"]))]
             if card["measures"]
@@ -165,15 +182,27 @@ def to_markdown(
         ),
         "## Results",
         *(
-            [part for each in card["results"] for part in _results_sections(each, system.score)]
+            [
+                part
+                for each in card["results"]
+                for part in _results_sections(each, system.score, system.needs)
+            ]
             or ["None yet."]
         ),
         "## Departures from the paper",
-        "\n".join(f"- {departure}" for departure in card["departures"]) or "None known.",
+        _list(card["departures"]) or "None known.",
+        *(["## What it cannot show", _list(card["limits"])] if card["limits"] else []),
         "## Data",
         f"{card['world']} Licence: {card['data_licence']}.",
+        *([f"To install: {card['needs']}"] if card["needs"] else []),
+        f"Test set: {card['tested_on'] or 'size not recorded'}.",
+        f"Settings were chosen on: {card['tuned_on'] or 'not recorded'}.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _coded(said: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -181,14 +210,28 @@ def _coded(said: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(f"`{name}`", what) for name, what in said.items()]
 
 
-def word(verdict: Verdict | None) -> str:
-    """What became of a claim, in a word; of None, that it is not decided."""
-    return "not tested" if verdict is None else "held" if verdict.held else "failed"
+def outcome(verdict: Verdict | None) -> str:
+    """What became of a claim, one of `OUTCOMES`; of None, that it was not tested."""
+    return "not tested" if verdict is None else verdict.outcome
 
 
-def unclear(verdict: Mapping[str, Any]) -> str:
-    """What is added to the word of a verdict whose interval reaches across the bound."""
-    return ", not clearly" if verdict["clear"] is False else ""
+def remark(claim: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
+    """What is to be said of a claim's verdict: how many seeds it needs, why, and since when.
+
+    Args:
+        claim: as in a card.
+        verdict: one of its verdicts.
+    """
+    parts = []
+    if verdict["seeds_needed"]:
+        parts.append(f"About {verdict['seeds_needed']:,} seeds would decide it.")
+    if verdict["verdict"] == "bar beyond the scale":
+        parts.append("No result could meet the bar.")
+    if claim["why"] and verdict["verdict"] not in ("supported", "not tested"):
+        parts.append(claim["why"])
+    if claim["added"]:
+        parts.append("Stated after the results were known.")
+    return " ".join(parts)
 
 
 def takes(results: Mapping[str, Any]) -> str:
@@ -263,16 +306,18 @@ def _fields(settings: Settings) -> dict[str, Any]:
 def _claim(claim: Claim, results: Sequence[Results]) -> dict[str, Any]:
     """What became of a claim at each preset that was run; one open verdict if none was."""
     verdicts = [_verdict(each.preset, claim.check(each)) for each in results]
-    return {"sentence": claim.sentence, "verdicts": verdicts or [_verdict(None, None)]}
+    facts = {"sentence": claim.sentence, "why": claim.why, "added": claim.added}
+    return {**facts, "verdicts": verdicts or [_verdict(None, None)]}
 
 
 def _verdict(preset: str | None, verdict: Verdict | None) -> dict[str, Any]:
-    interval = Interval(math.nan, math.nan, math.nan)
+    interval, needed = Interval(math.nan, math.nan, math.nan), None
     if verdict is not None:
         interval = verdict.interval or Interval(verdict.value, math.nan, math.nan)
         interval = dataclasses.replace(interval, value=verdict.value)
-    clear = None if verdict is None else verdict.clear
-    return {"preset": preset, "verdict": word(verdict), "clear": clear, **_interval(interval)}
+        needed = verdict.seeds_needed
+    facts = {"preset": preset, "verdict": outcome(verdict), "seeds_needed": needed}
+    return {**facts, **_interval(interval)}
 
 
 def _results(
@@ -283,7 +328,10 @@ def _results(
         "partial": missing(system, results, seeds),
         "seconds": round(sum(trial.seconds for trial in results.trials), 1),
         "sheets": dict(sheets.get(results.preset, {})),
+        "caption": system.caption,
+        "captions": dict(system.captions),
         "hardware": dict(results.hardware),
+        "data_versions": dict(results.data_versions),
         "seeds": sorted({trial.seed for trial in results.trials}),
         "arms": {arm: _arm(results.of(arm)) for arm in results.arms()},
     }
@@ -298,7 +346,7 @@ def _arm(trials: Sequence[Trial]) -> dict[str, Any]:
         "seeds": len(trials),
         "parameters": trials[0].parameters,
         "steps": trials[0].steps,
-        "seconds": round(sum(trial.seconds for trial in trials) / len(trials), 1),
+        "seconds": _seconds([trial.seconds for trial in trials]),
         "accuracy": _accuracy(accuracies) if accuracies else None,
         "by_type": {
             name: _accuracy([each.by_type[name] for each in measured if name in each.by_type])
@@ -309,6 +357,12 @@ def _arm(trials: Sequence[Trial]) -> dict[str, Any]:
             for name in values
         },
     }
+
+
+def _seconds(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, least and most: a mean is that of the trial which something else disturbed."""
+    found = {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
+    return {name: round(value, 1) for name, value in found.items()}
 
 
 def _accuracy(proportions: Sequence[Proportion]) -> dict[str, Any]:
@@ -328,7 +382,7 @@ def _interval(interval: Interval) -> dict[str, float | None]:
     }
 
 
-def _results_sections(results: Mapping[str, Any], score: str) -> list[str]:
+def _results_sections(results: Mapping[str, Any], score: str, needs: str) -> list[str]:
     arms = results["arms"]
     seeds = ", ".join(map(str, results["seeds"]))
     rows = [
@@ -338,7 +392,7 @@ def _results_sections(results: Mapping[str, Any], score: str) -> list[str]:
             a["seeds"],
             f"{a['parameters']:,}",
             a["steps"],
-            a["seconds"],
+            _time(a["seconds"]),
         )
         for name, a in arms.items()
     ]
@@ -349,18 +403,42 @@ def _results_sections(results: Mapping[str, Any], score: str) -> list[str]:
         f"### Preset `{results['preset']}`",
         *partial,
         f"Seeds {seeds}. Proportions in %, with 95 % intervals: over "
-        "seeds (Student's t) where there are several, else over questions (Wilson).",
-        table(("arm", score, "seeds", "parameters", "steps", "seconds"), rows),
+        "seeds (Student's t) where there are several, else over questions (Wilson). Seconds: the "
+        "median, and the least and the most, on a machine that did other things too.",
+        table(("arm", score, "seeds", "parameters", "steps", "seconds a trial"), rows),
         *([] if score == "accuracy" else _accuracies(arms)),
         *_details("By type", "type", arms, "by_type", _percent, {score}),
         *_details("Other measurements", "measure", arms, "values", plain, {score, "parameters"}),
-        *(["#### What the arms do"] if results["sheets"] else []),
-        *(
-            f"**{arm}**\n\n![Picture of what arm {arm} does]({picture})"
-            for arm, picture in results["sheets"].items()
-        ),
+        *_figures(results),
         f"All together {takes(results)}. Measured on: {hardware or 'not recorded'}.",
+        *([_rendered_by(results["data_versions"])] if needs else []),
     ]
+
+
+def _rendered_by(versions: Mapping[str, str]) -> str:
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"The data were rendered by: {listed or 'versions not recorded'}."
+
+
+def _figures(results: Mapping[str, Any]) -> list[str]:
+    """What the arms do: the caption of all, and a figure for each, with a caption of its own."""
+    sheets, own = results["sheets"], results["captions"]
+    shared = [results["caption"]] if sheets.keys() - own.keys() and results["caption"] else []
+    return [
+        *(["#### What the arms do"] if sheets else []),
+        *shared,
+        *(
+            f"**{arm}**{': ' + own[arm] if arm in own else ''}\n\n"
+            f"![Figure of what arm {arm} does]({address})"
+            for arm, address in sheets.items()
+        ),
+    ]
+
+
+def _time(seconds: Mapping[str, float]) -> str:
+    if seconds["least"] == seconds["most"]:
+        return f"{seconds['median']:,}"
+    return f"{seconds['median']:,} ({seconds['least']:,} to {seconds['most']:,})"
 
 
 def _accuracies(arms: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,13 @@ LIMIT = 40_000
 
 PAGE = "catalogue.md"
 _SOURCE = "Source"
-_FORMATS = ("PNG",)
-_MARKS = {"held": "✓ held", "failed": "✗ failed", "not tested": "– not tested"}
+_MARKS = {"supported": "✓ ", "refuted": "✗ ", "inconclusive": "? "}
 _INTRO = (
     """# Catalogue
 
-Every system, what it claims and what came of it. One that failed stays on the page: it is a
-finding. Values stand with their 95 % intervals over seeds. """
-    + card.UNCLEAR
+Every system, what it claims and what came of it. A claim that is refuted stays on the page: it is
+a finding. Values stand with their 95 % intervals over seeds. """
+    + card.VERDICTS
 )
 
 
@@ -342,14 +342,18 @@ def draw(chart: Mapping[str, Any]) -> Image.Image:
 
 
 def _overview(entries: Sequence[Entry]) -> str:
-    rows = []
+    rows, total = [], dict.fromkeys(card.OUTCOMES, 0)
     for entry in entries:
         facts, name = _facts(entry), entry.system.name
         counts = _counts(facts["claims"])
-        cells = (counts[word] or "" for word in _MARKS)
+        total = {word: total[word] + counts[word] for word in total}
+        cells = (counts[word] or "" for word in card.OUTCOMES)
         family = entry.family.replace("_", " ")
         rows.append((f"[{name}](cards/{name}.md)", family, *cells, _briefly(facts["results"])))
-    return card.table(("system", "family", *_MARKS, "measured at"), rows)
+    rows.append(("all", "", *(total[word] or "" for word in card.OUTCOMES), ""))
+    shown = [True, True, *(bool(total[word]) for word in card.OUTCOMES), True]
+    head = ("system", "family", *card.OUTCOMES, "measured at")
+    return card.table(list(compress(head, shown)), (list(compress(row, shown)) for row in rows))
 
 
 def _briefly(results: Sequence[Mapping[str, Any]]) -> str:
@@ -362,7 +366,7 @@ def _briefly(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _counts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     words = [claim["verdicts"][0]["verdict"] for claim in claims]
-    return {word: words.count(word) for word in _MARKS}
+    return {word: words.count(word) for word in card.OUTCOMES}
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
@@ -381,12 +385,13 @@ def _section(entry: Entry) -> str:
     lines.append(f"[{paper['citation']}]({paper['url']}), {paper['where']}.")
     lines.append(
         card.table(
-            ("claim", "verdict", "measured"),
+            ("claim", "verdict", "measured", "remark"),
             [
                 (
                     claim["sentence"],
-                    _MARKS[verdict["verdict"]] + card.unclear(verdict),
+                    _MARKS.get(verdict["verdict"], "– ") + verdict["verdict"],
                     card.plain(verdict),
+                    card.remark(claim, verdict),
                 )
                 for claim in facts["claims"]
                 for verdict in claim["verdicts"]

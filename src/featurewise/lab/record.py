@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from PIL.Image import Image
 from torch import nn
@@ -25,6 +25,9 @@ from featurewise.lab.steppers import Stepper
 
 PRESETS = ("tiny", "small", "paper")
 """Seconds, for the tests; at most 15 minutes on two CPU cores; one GPU."""
+
+_ROUNDING = 1e-9
+"""By so much a bar may pass the end of its scale: 90 % and 10 points are 100 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,9 @@ class Paper:
         citation: authors, year, title, venue.
         url: of the paper.
         where: the equation or figure that the system file reads like.
-        reports: its own figures; they are of other data, and not to be compared with ours.
+        reports: numbers of the experiment that the system repeats, and the table or figure they
+            stand in; they are of other data, and not to be compared with ours. Where it gives
+            none, that.
     """
 
     citation: str
@@ -97,7 +102,9 @@ class Arm:
 
     Attributes:
         name: short, as in ``shuffled``.
-        what: one sentence that says what it does differently.
+        what: one sentence that says what it does differently; it begins with "control" where the
+            arm is one.
+        control_of: the arm that a control is to be compared with; the system unless given.
 
     Raises:
         LabError: the name cannot be that of a file.
@@ -105,39 +112,59 @@ class Arm:
 
     name: str
     what: str
+    control_of: str = ""
 
     def __post_init__(self) -> None:
         if not is_path_name(self.name):
             raise LabError(f"an arm is called like a file, not {short(self.name)}")
 
 
+Outcome: TypeAlias = Literal[
+    "supported", "refuted", "inconclusive", "one seed", "no interval", "bar beyond the scale"
+]
+"""What a claim came to; "one seed" and "no interval" are no verdicts, as nothing says how sure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a claim.
+    """What was measured of a claim, and its bar; `outcome` is what that comes to.
 
     Attributes:
-        held: whether the measured value bears it out.
-        value: the measured value.
-        interval: of the value, over seeds; None where it has none.
-        clear: whether all of the interval bears it out, or none of it; None where that is not
-            known. A claim is decided by its value alone, and says whether it is clear.
+        value: the measured value, the mean over seeds.
+        interval: of the value, 95 % over seeds, without ends for one seed; None where it has none.
+        low: the least value that bears the claim out.
+        high: the largest one.
+        ends: the least and the largest value that any result could have.
+        seeds_needed: so many would decide it with 80 % chance, were the value the true one; None
+            where it is decided, or where that is not known.
     """
 
-    held: bool
     value: float
     interval: Interval | None = None
-    clear: bool | None = None
+    low: float | int = -math.inf
+    high: float | int = math.inf
+    ends: tuple[float, float] = (-math.inf, math.inf)
+    seeds_needed: int | None = None
 
-    @classmethod
-    def between(
-        cls, found: Interval, low: float | int = -math.inf, high: float | int = math.inf
-    ) -> Verdict:
-        """Held where the value lies within these bounds, which belong to them."""
-        inside = low <= found.low and found.high <= high
-        outside = found.high < low or found.low > high
-        known = math.isfinite(found.low) and math.isfinite(found.high)
-        held = low <= found.value <= high
-        return cls(held, found.value, found, inside or outside if known else None)
+    @property
+    def within(self) -> bool:
+        """Whether the value alone bears the claim out; a NaN never does."""
+        return self.low <= self.value <= self.high
+
+    @property
+    def outcome(self) -> Outcome:
+        """Decided by the interval: all of it within the bar, none of it, or a part."""
+        if self.low > self.ends[1] + _ROUNDING or self.high < self.ends[0] - _ROUNDING:
+            return "bar beyond the scale"
+        if self.interval is None:
+            return "no interval"
+        if math.isinf(self.interval.low) or math.isinf(self.interval.high):
+            return "one seed"
+        if self.low <= self.interval.low and self.interval.high <= self.high:
+            return "supported"
+        if self.interval.high < self.low or self.interval.low > self.high:
+            return "refuted"
+        return "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +175,9 @@ class Claim:
         sentence: as in "The system is at least 20 points above the shuffled control."; names as
             Markdown's code.
         judge: results -> verdict; may raise `LabError` when an arm was not tried.
+        arms: names of those that it compares.
+        why: why it came out as it did, in a sentence, where it was not supported.
+        added: it was stated when the results that decide it were known.
 
     Raises:
         LabError: the sentence has no number.
@@ -155,6 +185,9 @@ class Claim:
 
     sentence: str
     judge: Callable[[Results], Verdict]
+    arms: tuple[str, ...] = ()
+    why: str = ""
+    added: bool = False
 
     def __post_init__(self) -> None:
         if not re.search(r"\d", self.sentence):
@@ -166,13 +199,11 @@ class Claim:
         return self.sentence.replace("`", "")
 
     def check(self, results: Results) -> Verdict | None:
-        """Held or failed, with the value; None when the results do not decide it."""
+        """The verdict; None when the results do not decide it."""
         try:
-            verdict = self.judge(results)
+            return self.judge(results)
         except LabError:
             return None
-        # A NaN compares false both ways, so it must never count as held.
-        return replace(verdict, held=verdict.held and math.isfinite(verdict.value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +234,19 @@ class System(Generic[SettingsT]):
             is in the results.
         draw: (stepper, settings, arm) -> a picture of what a trained arm does (a sheet of samples,
             a figure), shown in the card; None for none.
+        caption: of what ``draw`` draws: what is seen, and its axes.
+        captions: arm -> caption, where its figure is another.
         score: the number that stands for the system where there is room for one.
         better: whether a higher or a lower score is better.
+        tuned_on: the data that learning rates and other settings were chosen on.
+        tested_on: the test set, counted in units that are independent of each other.
+        limits: what the experiment cannot show, a sentence each.
+        needs: what must be installed for the data, and the line that does it.
+        versions: settings -> name and version of all that renders the data.
 
     Raises:
-        LabError: a part is missing or contradicts another; the message begins with the name.
+        LabError: a part is missing or contradicts another, a figure has no caption, or a control
+            is compared with no other arm; the message begins with the name.
     """
 
     name: str
@@ -228,8 +267,15 @@ class System(Generic[SettingsT]):
     measures: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, str] = field(default_factory=dict)
     draw: Callable[[Any, SettingsT, Arm], Image] | None = None
+    caption: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict)
     score: str = "accuracy"
     better: Literal["higher", "lower"] = "higher"
+    tuned_on: str = ""
+    tested_on: str = ""
+    limits: tuple[str, ...] = ()
+    needs: str = ""
+    versions: Callable[[SettingsT], Mapping[str, str]] | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -243,6 +289,21 @@ class System(Generic[SettingsT]):
             raise LabError(f"{self.name}: arms must have different names, at least one: {names}")
         if not self.claims:
             raise LabError(f"{self.name}: a system claims something")
+        if self.draw is not None and not self.caption:
+            raise LabError(f"{self.name}: what draw draws needs a caption")
+        self._check_controls()
+
+    def _check_controls(self) -> None:
+        """A control that no claim compares with what it controls would control nothing."""
+        for arm in self.arms:
+            if not arm.what.startswith("control"):
+                continue
+            pair = {arm.name, self.arm(arm.control_of or self.arms[0].name).name}
+            if not any(pair <= set(claim.arms) for claim in self.claims):
+                raise LabError(
+                    f"{self.name}: a claim must compare {' with '.join(sorted(pair))}: "
+                    f"{arm.name} is a control"
+                )
 
     def arm(self, name: str) -> Arm:
         """The arm of this name.

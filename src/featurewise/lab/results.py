@@ -238,12 +238,14 @@ class Results:
         preset: which settings.
         trials: in the order they were run.
         hardware: what they ran on (see `featurewise.lab.hardware.describe`).
+        data_versions: name and version of what rendered the data; empty where not recorded.
     """
 
     system: str
     preset: str
     trials: tuple[Trial, ...]
     hardware: Mapping[str, str] = field(default_factory=dict)
+    data_versions: Mapping[str, str] = field(default_factory=dict)
 
     def arms(self) -> list[str]:
         """Names of the arms that were tried, in order."""
@@ -270,6 +272,7 @@ class Results:
             "system": self.system,
             "preset": self.preset,
             "hardware": dict(self.hardware),
+            **({"data_versions": dict(self.data_versions)} if self.data_versions else {}),
             "trials": [trial.to_json() for trial in self.trials],
         }
         return facts_text(content).decode()
@@ -301,10 +304,12 @@ class Results:
 
 def _results(raw: bytes, path: Path | str) -> Results:
     said = read_facts(raw, path, first=None)
-    said.mapping(("system", "preset", "hardware", "trials"))
+    said.mapping(("system", "preset", "hardware", "trials"), ("data_versions",))
+    versions = said.entries().get("data_versions")  # not in files of version 0.1
     return Results(
         read_path_name(said["system"]),
         read_path_name(said["preset"]),
         tuple(Trial.from_json(trial) for trial in said["trials"].items()),
         read_hardware(said["hardware"]),
+        {} if versions is None else read_hardware(versions),
     )

@@ -192,7 +192,9 @@ def train(
     trial = Trial(arm.name, run.seed, fitted.step, fitted.seconds, size, measured[-1])
     if distributed.rank() == 0:
         with storage_errors(folder, REMEDY):
-            Results(system.name, run.preset, (trial,), run.hardware).save(folder / RESULTS)
+            versions = system.versions(settings) if system.versions else {}
+            found = Results(system.name, run.preset, (trial,), run.hardware, versions)
+            found.save(folder / RESULTS)
             if system.draw is not None:
                 with isolated():
                     sheet = system.draw(stepper, settings, arm)

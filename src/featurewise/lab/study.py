@@ -201,8 +201,8 @@ class Study:
                 told = [(found.preset, t.arm, t.seed, t.steps) for t in found.trials]
                 if told == expected:
                     return found
-        trial = train(folder, self.system, run)
-        return Results(self.system.name, self.preset, (trial,), run.hardware)
+        train(folder, self.system, run)
+        return Results.load(folder / RESULTS)
 
 
 def _trial(system: System[Any], preset: str, key: str, text: str) -> Results:
@@ -219,13 +219,19 @@ def _joined(system: System[Any], preset: str, found: Sequence[Results]) -> Resul
     order = {arm.name: index for index, arm in enumerate(system.arms)}
     known = [each for each in found if each.trials[0].arm in order]
     known.sort(key=lambda each: (order[each.trials[0].arm], each.trials[0].seed))
-    hardware: dict[str, list[str]] = {}
-    for name, value in (fact for each in known for fact in each.hardware.items()):
-        if value not in hardware.setdefault(name, []):
-            hardware[name].append(value)
     return Results(
         system.name,
         preset,
         tuple(each.trials[0] for each in known),
-        {name: " / ".join(values) for name, values in hardware.items()},
+        _facts(each.hardware for each in known),
+        _facts(each.data_versions for each in known),
     )
+
+
+def _facts(each: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Facts of several trials as one: of every name each value that there was."""
+    found: dict[str, list[str]] = {}
+    for name, value in (fact for facts in each for fact in facts.items()):
+        if value not in found.setdefault(name, []):
+            found[name].append(value)
+    return {name: " / ".join(values) for name, values in found.items()}

@@ -246,7 +246,7 @@ class ConditionalInstanceNorm(_ConditionalNorm):
 class ConditionalGroupNorm(_ConditionalNorm):
     """Conditional group normalisation of ``(B, C, *positions)``.
 
-    The scale-shift norm of diffusion U-Nets (Dhariwal & Nichol 2021, eq. 3).
+    The scale-shift norm of diffusion U-Nets (Dhariwal & Nichol 2021, section 3).
 
     Args:
         groups: into how many groups the features are divided.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class PixelStem(nn.Module):
     """Pictures to a map of features: strided convolutions, each with batch norm and ReLU.
 
-    Perez et al. 2018, section 4.4 ("from raw pixels"), use four 4×4 convolutions of 128 channels
+    Perez et al. 2018, section 2.2 (trained from scratch), use four 4×4 convolutions of 128 channels
     and stride 2; the widths here are free. Every convolution halves height and width.
 
     Args:
@@ -99,7 +99,7 @@ class ResidualTrunk(nn.Module):
 
 
 class PooledClassifier(nn.Module):
-    """1×1 convolution with coordinates, global max-pool, two-layer perceptron (same section).
+    """1×1 convolution with coordinates, global max-pool, two-layer perceptron (section 2.2 there).
 
     Args:
         channels: width of the incoming features.

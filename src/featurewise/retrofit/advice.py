@@ -17,7 +17,7 @@ from featurewise.retrofit.conditioned import Conditioned
 
 #: A generator with this share of the backbone's parameters is called large.
 LARGE: Final = 0.1
-#: Weight decay of the paper, for weights and for heads (Perez et al. 2018, section 3.3).
+#: Weight decay of the paper, for weights and for heads (Perez et al. 2018, section 2.2).
 DECAY: Final = 1e-5
 
 

@@ -17,7 +17,7 @@ from featurewise.lab.steppers.supervised import Supervised
 
 @dataclass(frozen=True, slots=True)
 class Auxiliary:
-    """A second task that some steps are given to instead (Oreshkin et al. 2018, section 3.4).
+    """A second task that some steps are given to instead (Oreshkin et al. 2018, section 2.4).
 
     Attributes:
         objective: on the same batch, whose auxiliary part it reads.

@@ -31,6 +31,11 @@ from featurewise.lab.source import Source
 from featurewise.lab.steppers import Episodic, Metrics
 from featurewise.worlds.small.sines import SineSource, SineTasks
 
+EMBEDDED = (
+    "A dot for each held-out wave, where the inner loop puts its two numbers of φ (first across, "
+    "second up); coloured by its amplitude (left) and its phase (right)."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waves(Settings):
@@ -143,7 +148,7 @@ SYSTEM = System(
         "Meta-Learning. ICML",
         "https://arxiv.org/abs/1810.03642",
         "eq. 3-5, algorithm 1, section 5.1",
-        "miniImageNet, 1 shot: 51.8 % at 512 filters, MAML 48.1 %",
+        "of another experiment, miniImageNet with 1 shot: CAVIA 51.8 % at 512 filters, MAML 48.1 %",
     ),
     world="Sine waves of random amplitude and phase, drawn by this library.",
     licence="made by the library, Apache-2.0",
@@ -173,6 +178,7 @@ SYSTEM = System(
     claims=(
         at_most("cavia", 0.2, "left"),
         lower("cavia", "unadapted", 0.2, "error"),
+        lower("cavia", "shuffled", 0.2, "error", added=True),
         lower("film", "unadapted", 0.2, "error"),
         lower("cavia", "maml", 1.0, "error"),
         lower("cavia_wide", "maml_wide", 1.0, "error"),
@@ -181,6 +187,9 @@ SYSTEM = System(
         lower("unadapted", "shuffled", 1.05, "error"),
         at_least("embedding", 0.9, "plane"),
     ),
+    caption="Three held-out waves, y over x: given points (triangles), the wave (dotted), and what "
+    "the network answers after the inner loop (line).",
+    captions={"embedding": EMBEDDED},
     departures=(
         "2,500 steps of Adam at 0.003 along a cosine instead of 50,000 at 0.001; the gradient is "
         "clipped to a norm of 10 in all arms.",
@@ -191,6 +200,8 @@ SYSTEM = System(
         "The concatenated context is written as what it is, a shift after the first layer.",
         "The arm film is not in the paper's section on waves.",
     ),
+    tuned_on="waves other than the measured ones, with one seed; see the departures",
+    tested_on="1,000 waves that no run is trained on, 100 query points each; waves are independent",
     measures=ERRORS
     | {"plane": "R² of A cos(p) and A sin(p), amplitude and phase, read linearly off φ"},
     band="an error of 0.2 to 0.3 after one step, where without one it is 2.9",

@@ -1,4 +1,4 @@
-"""CAVIA on pictures. Zintgraf et al. 2019, section 5.2 (image completion), figure 5.
+"""CAVIA on pictures. Zintgraf et al. 2019, eq. 3 and the experiment on image completion.
 
 A picture is a function from places to colours, and a task: a tenth of its pixels are given, all are
 asked for. The inner loop fits a context φ to the given pixels; one linear map turns φ into γ and β
@@ -84,15 +84,20 @@ def data(s: Pictures, arm: Arm, seed: int) -> Source[Any]:
 def held_out(s: Pictures, arm: Arm) -> Pieces:
     """Pieces of the right of the photographs, which no run is trained on."""
     ordered = arm.name == "ordered"
-    tasks = PieceSource(s.held_out, s.shots, s.size, ordered, held_out=True).batch(0)
+    return PieceSource(s.held_out, s.shots, s.size, ordered, held_out=True).batch(0)
+
+
+def given(s: Pictures, arm: Arm) -> Pieces:
+    """What the network gets of them: the control gets the pixels of another piece."""
+    tasks = held_out(s, arm)
     return tasks.swapped() if arm.name == "shuffled" else tasks
 
 
 def evaluate(trained: Episodic, s: Pictures, arm: Arm) -> Measurement:
-    """Errors as in `errors`, and over those of what needs no network at all."""
+    """Errors as in `errors`, and over those of what needs no network: a piece's own pixels."""
     tasks = held_out(s, arm)
     with trained.evaluating() as network:
-        values = errors(network, moved(tasks, trained.learner.device))
+        values = errors(network, moved(given(s, arm), trained.learner.device))
     for name, guess in (("of_mean", tasks.mean()), ("of_nearest", tasks.nearest())):
         values[name] = values["error"] / (guess - tasks.query_y).square().mean().item()
     return Measurement(values=values)
@@ -100,7 +105,7 @@ def evaluate(trained: Episodic, s: Pictures, arm: Arm) -> Measurement:
 
 def draw(trained: Episodic, s: Pictures, arm: Arm) -> Image.Image:
     """Twelve pictures: given pixels, the nearest given ones, what was made of them, the truth."""
-    tasks = held_out(s, arm)
+    tasks = given(s, arm)
     with trained.evaluating() as network:
         made = network(moved(tasks, trained.learner.device)).float().cpu()
     seen = torch.zeros_like(tasks.query_y)
@@ -126,7 +131,12 @@ SYSTEM = System(
         "A perceptron maps places to colours. Three gradient steps on the given pixels fit a "
         "context, which one linear map turns into FiLM after every hidden layer."
     ),
-    paper=replace(cavia.SYSTEM.paper, where="section 5.2, image completion, figure 5"),
+    paper=replace(
+        cavia.SYSTEM.paper,
+        where="eq. 3 and the experiment on image completion",
+        reports="CelebA, mean squared error from 100 of 1,024 pixels at random (table 2): CAVIA "
+        "0.014, MAML 0.017",
+    ),
     world="Pieces of 16 by 16 pixels of two photographs; held-out pieces from another part.",
     licence="china.jpg and flower.jpg of scikit-learn, by danielbuechele and vultilion, CC BY 2.0",
     presets={
@@ -155,8 +165,15 @@ SYSTEM = System(
     better="lower",
     claims=(
         lower("cavia", "unadapted", 0.1, "error"),
+        lower("cavia", "shuffled", 0.1, "error", added=True),
         at_most("cavia", 0.5, "of_mean"),
-        at_most("cavia", 1.0, "of_nearest"),
+        at_most(
+            "cavia",
+            1.0,
+            "of_nearest",
+            why="Neighbouring pixels of photographs are so alike that the nearest one is a strong "
+            "guess; see what the card cannot show.",
+        ),
         lower("cavia", "concat", 1.0, "error"),
         lower("cavia", "film", 1.0, "error"),
         lower("cavia", "ordered", 0.7, "error"),
@@ -171,7 +188,19 @@ SYSTEM = System(
         "The paper gives FiLM to convolutions for images to be classified, and concatenates for "
         "images to be completed; here FiLM completes, and concatenation is an arm. Their γ is "
         "Wφ + b, here it is 1 + Wφ. Arm cavia has 2.7 times the weights of concat, 3.5 of film.",
+        "Preset paper has the paper's network and inner steps, but pieces of 24 by 24: larger ones "
+        "do not fit into the held-out part of the photographs.",
     ),
+    limits=(
+        "Half of the test pieces are nearly uniform, and neighbouring pixels predict each other: "
+        "kriging, which learns nothing from other images, leaves 0.66 of the nearest pixel's "
+        "error, CAVIA 1.05. No arm is kriging.",
+    ),
+    tuned_on="other pieces of the same held-out part than the measured ones, with one seed",
+    tested_on="300 pieces of the right 30 % of two photographs; they overlap, and only 42 that do "
+    "not could be cut there",
+    caption="Twelve held-out pieces, one a column. From the top: the given pixels, every pixel as "
+    "the nearest given one, what the network answers, the truth.",
     measures=ERRORS
     | {"of_mean": "error over that of the mean", "of_nearest": "over the nearest pixel's"},
     band="an error of 0.0056, colours in 0 to 1; the mean colour leaves 0.0145, the nearest 0.0053",

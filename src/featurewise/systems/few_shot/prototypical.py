@@ -29,6 +29,12 @@ from featurewise.lab.steppers import Episodic, Metrics
 from featurewise.layers.trunks import PoolingTrunk
 from featurewise.worlds.glyphs import episodes as world
 from featurewise.worlds.glyphs.episodes import Episodes, EpisodeSource
+from featurewise.worlds.glyphs.versions import NEEDS, render_versions
+
+EPISODES = (
+    "Two test episodes, a class a row: its support image, a gap, its queries. Wrongly classified "
+    "queries are white on black; the fraction at the left counts the right ones."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +164,7 @@ SYSTEM = System(
         citation="Snell, Swersky, Zemel 2017: Prototypical Networks for Few-shot Learning. NeurIPS",
         url="https://arxiv.org/abs/1703.05175",
         where="equations 1 and 2, figure 1",
-        reports="miniImageNet, 5 shots: 68.2 %",
+        reports="Omniglot, 5 classes (table 1): 98.8 % from 1 shot, 99.7 % from 5",
     ),
     world="Letters of scripts with two typefaces at least; no test script is trained on.",
     licence="typefaces of Debian's font packages, mostly OFL and Apache-2.0; nothing is shipped",
@@ -185,6 +191,7 @@ SYSTEM = System(
     evaluate=evaluate,
     claims=(
         above("prototypical", "pixels", 20.0),
+        above("prototypical", "shuffled", 50.0, added=True),
         above("prototypical", "cosine", 0.0),
         above("prototypical", "cosine_scaled", 0.0),
         at_least("shuffled", 0.17),
@@ -193,7 +200,15 @@ SYSTEM = System(
     departures=(
         "Trained on five classes, not 60. No query is in a typeface that its class is shown in.",
         "20 x 20 pixels, 16 channels, not 28 x 28, 64; five shots, jittered where there are fewer.",
+        "Letters of Unicode scripts in typefaces, not Omniglot's 1,623 characters drawn by hand; "
+        "none is rotated to make new classes.",
+        "Preset paper has the paper's trunk and image size; its episodes are of 5 classes, not 60.",
     ),
+    needs=NEEDS,
+    versions=lambda s: render_versions(s.fonts),
+    tested_on="504 episodes of 25 queries from 14 scripts (420 letters, 1,380 images) that share "
+    "no letter with the 38 training scripts; scripts are the independent units",
+    caption=EPISODES,
     measures={f"{k}-shot": f"queries of five classes, {k} shown of each" for k in (1, 5)},
     band="84 % from one shot, 90 % from five; chance is 20 %",
     draw=draw,

@@ -28,6 +28,7 @@ from featurewise.worlds.glyphs import UPPERCASE
 from featurewise.worlds.glyphs.drawn import Drawn, DrawnSource
 from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.sheets import COMPARED, compare, sheet
+from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +153,8 @@ SYSTEM = System(
         citation="Radford, Metz, Chintala 2016: Unsupervised Representation Learning [...]. ICLR",
         url="https://arxiv.org/abs/1511.06434",
         where="section 4; told the label as Mirza and Osindero 2014 do, eq. 2",
+        reports="MNIST, Parzen-window log-likelihood (Mirza and Osindero, table 1): conditional "
+        "132 ± 1.8, unconditional 225 ± 2",
     ),
     world="Capital letters of Debian's typefaces in 16 x 16 pixels; other families for the judge.",
     licence="typefaces under the licences of their packages; only pictures of letters are used",
@@ -160,7 +163,15 @@ SYSTEM = System(
             steps=30, where="bundled", letters="AHLO", noise=8, hidden=16, channels=4, judging=40
         ),
         "small": Drawing(steps=1000),
-        "paper": Drawing(steps=100_000, size=28, noise=100, hidden=1024, channels=64, rate=2e-4),
+        "paper": Drawing(
+            steps=100_000,
+            batch_size=128,
+            size=28,
+            noise=100,
+            hidden=1024,
+            channels=64,
+            rate=2e-4,
+        ),
     },
     arms=(
         Arm("concat", "the paper's: the label concatenated to the input of every layer"),
@@ -176,12 +187,25 @@ SYSTEM = System(
     draw=draw,
     claims=(
         at_least("concat", 0.9),
-        within("bias", "concat", 3.0),
+        above("concat", "shuffled", 50.0, added=True),
+        within(
+            "bias",
+            "concat",
+            3.0,
+            why="The arms differ in their weights, by a ninth, and in how fast Adam moves them "
+            "(see the departures); which of both it is was not tried.",
+        ),
         lower("bias", "concat", 0.9, "parameters"),
         at_most("shuffled", 0.1),
         within("shuffled", "unconditional", 3.0),
         at_least("concat", 0.99, "covered"),
-        above("concat", "unconditional", 5.0, "covered"),
+        above(
+            "concat",
+            "unconditional",
+            5.0,
+            "covered",
+            why="The unconditional GAN misses one letter of 26 at most.",
+        ),
         at_least("concat", 0.6, "spread"),
     ),
     departures=(
@@ -192,7 +216,18 @@ SYSTEM = System(
         "and move by k² taps: the arms differ in how fast Adam moves them, too.",
         "Adam at 5e-4 instead of 2e-4, without weight decay, and torch's own initial weights; "
         "the average of the generator's weights (0.99) is what draws.",
+        "Preset paper has the paper's widths, noise, batch and rate; letters, kernel and weight "
+        "decay depart from it as above.",
     ),
+    limits=(
+        "The classifier's accuracy on real letters is 98.3 %, and on those of concat 96.9 %: there "
+        "is hardly room above it, nor for mode coverage above an unconditional GAN's 97 %.",
+    ),
+    needs=NEEDS,
+    versions=lambda s: render_versions(s.where),
+    tested_on="1,300 samples, 50 of each letter; the classifier is trained on 72 typefaces from 7 "
+    "groups of related families, the system on 159 from 12 other groups",
+    caption="A row for each capital letter: twelve samples of it, each from its own noise.",
     measures=COMPARED | {"parameters": "of both networks"},
     band="above 90 % on the letter asked for; chance is 3.8 %",
 )

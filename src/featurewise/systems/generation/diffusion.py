@@ -1,4 +1,4 @@
-"""FiLM in a diffusion model. Dhariwal & Nichol 2021, eq. 3; Ho & Salimans 2022, eq. 6.
+"""FiLM in a diffusion model. Dhariwal & Nichol 2021, section 3; Ho & Salimans 2022, eq. 6.
 
 A U-Net tells the noise in a noised picture of a digit. Time and digit, embedded and summed, scale
 and shift the features after the second norm of each residual block: ``(1 + s) GroupNorm(h) + b``.
@@ -19,17 +19,18 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.generators import Generator
 from featurewise.lab.batch import moved
-from featurewise.lab.claims import above, at_least, lower, within
+from featurewise.lab.claims import above, at_least, decide, lower, within
 from featurewise.lab.diffusion import Denoiser, Noised, Noising, noise_error
 from featurewise.lab.optim import cosine
 from featurewise.lab.record import Arm, Claim, Judged, Paper, System, Verdict
-from featurewise.lab.results import Measurement, Proportion, Results, over_seeds
+from featurewise.lab.results import Measurement, Proportion, Results
 from featurewise.lab.source import Source
 from featurewise.lab.steppers import Generative, Sampler
 from featurewise.layers.unet import TimeAndClass, UNet
 from featurewise.worlds import glyphs as world
 from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.sheets import grade, sheet, spread
+from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 UNTOLD = len(world.DIGITS)  # stands for a digit that is not told
 WEIGHTS = (0.0, 1.0, 2.0, 4.0)  # of guidance; 0 tells no digit, 1 is without guidance
@@ -141,12 +142,10 @@ def gain(one: str, other: str, points: float) -> Claim:
 
     def judge(results: Results) -> Verdict:
         trials = [trial.measured.number for trial in results.of("scale_shift")]
-        found = over_seeds([100 * (number(one) - number(other)) for number in trials])
-        return Verdict.between(found, low=points)
+        return decide([100 * (number(one) - number(other)) for number in trials], low=points)
 
-    return Claim(
-        f"`scale_shift` is read {points:g} points better at `{one}` than `{other}`.", judge
-    )
+    sentence = f"`scale_shift` is read {points:g} points better at `{one}` than `{other}`."
+    return Claim(sentence, judge, ("scale_shift",))
 
 
 SYSTEM = System(
@@ -156,7 +155,9 @@ SYSTEM = System(
     paper=Paper(
         citation="Dhariwal, Nichol 2021: Diffusion Models Beat GANs on Image Synthesis. NeurIPS",
         url="https://arxiv.org/abs/2105.05233",
-        where="section 3, eq. 3; guidance: Ho & Salimans 2022, eq. 6",
+        where="section 3; guidance: Ho & Salimans 2022, eq. 6",
+        reports="ImageNet, FID (table 3 of the preprint): adaptive group norm 13.06, addition and "
+        "group norm 15.08",
     ),
     world="Digits of Debian's typefaces in 16 x 16 pixels; other families are held out and judge.",
     licence="typefaces under the licences of their packages; only pictures of letters are used",
@@ -179,17 +180,44 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     claims=(
-        lower("scale_shift", "add", 0.98, "loss"),
-        above("scale_shift", "add", 2.0),
+        lower(
+            "scale_shift",
+            "add",
+            0.98,
+            "loss",
+            why="The loss is 1.9 % lower, and the bar lies at 2 %.",
+        ),
+        above(
+            "scale_shift",
+            "add",
+            2.0,
+            why="Both are near 98 % at a guidance of 2, which leaves hardly 2 points.",
+        ),
         gain("weight 2", "weight 1", 5.0),
         at_least("scale_shift", 0.85),
+        above("scale_shift", "unconditional", 50.0, added=True),
+        above("scale_shift", "shuffled", 50.0, added=True),
         within("shuffled", "unconditional", 5.0),
     ),
     departures=(
         "Digits of 16 x 16 pixels, 0.3 million weights, 900 steps of 32; no attention, no dropout.",
         "The noise alone is predicted, on a cosine schedule; drawn by DDIM in 25 steps.",
         "Arm add, at equal time, has fewer weights: one number for each feature instead of two.",
+        "The weight of guidance is that of the conditional prediction in ε0 + w (ε1 - ε0): it is "
+        "the w of Ho & Salimans plus 1, so that 1 is no guidance.",
+        "Preset paper has the paper's widths at 64 x 64 pixels; one block a level instead of "
+        "three, batches of 32, no attention, and digits.",
     ),
+    limits=(
+        "At a guidance of 2 the accuracy of both arms is near 98 %: the classifier cannot "
+        "distinguish them.",
+    ),
+    needs=NEEDS,
+    versions=lambda s: render_versions(s.where),
+    tested_on="loss: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 200, "
+    "20 of each digit; the classifier is trained on 83 typefaces from 15 other groups",
+    caption="A row for each digit: ten samples at a guidance weight of 1, a gap, and samples from "
+    "the same ten noises at 4.",
     measures={
         "loss": "squared error of the noise, held-out faces",
         "judge_on_real": "share of real digits that the judge reads",

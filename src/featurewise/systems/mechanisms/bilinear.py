@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.lab.batch import moved
-from featurewise.lab.claims import at_least, at_most, lower
+from featurewise.lab.claims import at_least, at_most, decide, decide_ratio, lower, pairs
 from featurewise.lab.loop import Every
 from featurewise.lab.optim import cosine
 from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
@@ -31,6 +31,7 @@ from featurewise.layers.concat import ConcatLinear
 from featurewise.worlds.small.forms import CELLS, FormSource, Pairs
 
 FACTORS = (1, 4, 16, 64)
+STEPS = tuple(pairwise(FACTORS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,19 +119,24 @@ def digits(s: Forms) -> float:
 
 def falls(results: Results) -> Verdict:
     """The largest ratio of errors on the bilinear teacher, from fewer factors to more."""
-    errors = [results.mean(f"factors{r}", "bilinear_many").value for r in FACTORS]
-    worst = max(after / before for before, after in pairwise(errors))
-    return Verdict(worst <= 0.9, worst)
+    steps = [pairs(results, f"factors{r}", f"factors{q}", "bilinear_many") for q, r in STEPS]
+    worst = [max(more / fewer for more, fewer in seed) for seed in zip(*steps, strict=True)]
+    return decide_ratio(worst, 0.9)
 
 
 def fewest(results: Results) -> Verdict:
     """How many times FiLM's weights the next arm needs that learns its teacher; 0 for no arm."""
-    bound = 0.1 * results.mean("additive", "film_many").value
-    able = [arm for arm in results.arms() if results.mean(arm, "film_many").value <= bound]
-    sizes = {arm: results.mean(arm, "parameters").value for arm in able}
-    film = sizes.pop("film", math.inf)
-    ratio = min(sizes.values(), default=0.0) / film
-    return Verdict(ratio >= 2, ratio)
+    ratios = []
+    for seed in sorted({trial.seed for trial in results.of("film")}):
+        found = {trial.arm: trial.measured.number for trial in results.trials if trial.seed == seed}
+        if "additive" not in found:
+            continue
+        bound = 0.1 * found["additive"]("film_many")
+        able = [arm for arm, number in found.items() if number("film_many") <= bound]
+        sizes = {arm: found[arm]("parameters") for arm in able}
+        film = sizes.pop("film", math.inf)
+        ratios.append(min(sizes.values(), default=0.0) / film)
+    return decide(ratios, low=2)
 
 
 SMALL = Forms(steps=2_000, every=Every(log=100, save=1_000))
@@ -173,18 +179,31 @@ SYSTEM = System(
         at_least("bilinear", 12, "digits"),
         at_most("film", 0.02, "film_many"),
         lower("film", "bilinear", 0.2, "film_few"),
+        lower("film", "shuffled", 0.1, "film_many", added=True),
         Claim(
             "Of the arms with at most 0.1 of the sum's error on the FiLM teacher, FiLM has the "
             "fewest weights; the next has at least 2 times as many.",
             fewest,
+            ("film", "additive"),
         ),
         at_least("film", 0.5, "bilinear_many"),
         at_most("bilinear", 0.05, "bilinear_many"),
-        Claim("Each step from 1 to 4, 16, 64 factors takes at least 10 % of the error.", falls),
+        Claim(
+            "Each step from 1 to 4, 16, 64 factors takes at least 10 % of the error.",
+            falls,
+            tuple(f"factors{r}" for r in FACTORS),
+            "The best 4 factors leave 0.913 of the error of the best one, found by alternating "
+            "least squares: with this teacher training cannot bring the first step to 10 %.",
+        ),
         at_least("additive", 0.4, "film_many"),
         at_least("shuffled", 0.95, "film_many"),
     ),
-    departures=("Trained by gradient; system style_content solves by singular values.",),
+    departures=(
+        "Trained by gradient; system style_content solves by singular values.",
+        "Preset paper is larger only, as no paper's experiment is repeated.",
+    ),
+    tested_on="2,000 rows, independent of each other and of all that is trained on; both teachers "
+    "are the same for all seeds",
     measures={
         "film_few": "error on a FiLM teacher, 128 examples, over its answers' variance",
         "film_many": "the same, ever new examples",

@@ -33,6 +33,7 @@ from featurewise.worlds.glyphs import UPPERCASE
 from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.textures import GRADED, TEXTURES, Textured, TexturedSource
+from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 OPERATIONS: dict[str, Operation] = {"affine": fw.Affine(), "shuffled": fw.Affine()}
 OPERATIONS |= {"bias": fw.Shift(), "scale": fw.Scale(), "gate": fw.Gate()}
@@ -153,6 +154,8 @@ SYSTEM = System(
         citation="Dumoulin, Perez, Schucher et al. 2018: Feature-wise transformations. Distill",
         url="https://distill.pub/2018/feature-wise-transformations/",
         where="the introduction's decoder of noise and class",
+        reports="nothing of a decoder. Of visual reasoning on CLEVR (Perez et al. 2018, table 2): "
+        "FiLM 97.4 %, scale alone 96.9 %, bias alone 95.9 %, sigmoid gate 95.9 %",
     ),
     world="Capital letters of Debian's typefaces, 16 x 16, with stripes drawn by this library.",
     licence="typefaces under the licences of their packages; only pictures of letters are used",
@@ -179,17 +182,39 @@ SYSTEM = System(
     draw=draw,
     claims=(
         at_least("affine", 0.85),
-        above("affine", "input", 5.0, "texture"),
-        above("affine", "bias", 2.0, "texture"),
+        above("affine", "nothing", 50.0, added=True),
+        above("affine", "shuffled", 50.0, added=True),
+        above(
+            "affine", "input", 5.0, "texture", why="Concatenation to the code has 96.1 % already."
+        ),
+        above("affine", "bias", 2.0, "texture", why="A bias has 95.5 %: it can make stripes, too."),
         within("bias", "everywhere", 3.0, "texture"),
-        above("affine", "separate", 10.0),
+        above(
+            "affine",
+            "separate",
+            10.0,
+            why="A small network for each letter makes the mean letter, which is classified "
+            "best; its error is the largest, 0.13 against 0.08.",
+        ),
         within("shuffled", "nothing", 3.0),
         within("shuffled", "nothing", 5.0, "texture"),
     ),
     departures=(
         "The essay gives no experiment; codes learned with the decoder stand for its noise.",
         "Each arm has what 60,000 parameters pay for: a separate network, 2 channels.",
+        "Preset paper is larger only, as the essay names no sizes.",
     ),
+    limits=(
+        "Every arm that gets the label is near the classifier's accuracy on true images (95.5 %), "
+        "and near the end of the scale in textures: accuracies cannot distinguish them. Their "
+        "errors do.",
+    ),
+    needs=NEEDS,
+    versions=lambda s: render_versions(s.where),
+    tested_on="a fifth of all pairs of 159 typefaces and 26 letters. Their typefaces, from 12 "
+    "groups of related families, are trained on with other letters; the classifier's 72 are not",
+    caption="A row for each letter, pairs of typeface and letter that were held out: on the left "
+    "of each two what the decoder makes, on the right the true image.",
     measures={
         **GRADED,
         "error": "root mean square, of ink in 0 to 1",

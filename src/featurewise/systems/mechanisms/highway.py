@@ -157,6 +157,8 @@ SYSTEM = System(
         "Srivastava, Greff, Schmidhuber 2015: Highway Networks. ICML deep learning workshop",
         "https://arxiv.org/abs/1505.00387",
         "eq. 3 and figure 1; lesions as in their Training Very Deep Networks, 2015",
+        "figure 1 as curves. Convolutional highway networks (Training Very Deep Networks): MNIST "
+        "99.55 %, CIFAR-10 92.4 %",
     ),
     world="The 1797 digits of 8 by 8 pixels of scikit-learn, split by their pixels.",
     licence="CC BY 4.0 (Alpaydin and Kaynak 1998)",
@@ -168,7 +170,11 @@ SYSTEM = System(
     arms=(
         *(Arm(f"highway_{n}", f"{n} layers; gates start at -3 (of 10, -1)") for n in (50, 30, 10)),
         *(Arm(f"plain_{n}", f"{n} plain layers of as many parameters") for n in (50, 30, 10)),
-        Arm("constant_30", "control: 30 layers, learned gates see no input; half the parameters"),
+        Arm(
+            "constant_30",
+            "control: 30 layers, learned gates see no input; half the parameters",
+            "highway_30",
+        ),
     ),
     build=Deep,
     stepper=stepper,
@@ -178,17 +184,36 @@ SYSTEM = System(
     claims=(
         within("highway_50", "highway_10", 2.0),
         lower("highway_50", "highway_10", 2.0, "training loss"),
-        above("highway_50", "plain_50", 10.0),
+        above(
+            "highway_50",
+            "plain_50",
+            10.0,
+            why="Plain networks train at this depth, too, once their learning rate is tuned.",
+        ),
         lower("highway_50", "plain_50", 0.1, "training loss"),
         lower("highway_30", "constant_30", 0.5, "training loss"),
         at_least("highway_50", 0.5, "spared layers"),
         at_least("highway_50", 0.1, "over inputs"),
-        at_least("highway_50", 5.0, "blind cost"),
+        at_least(
+            "highway_50",
+            5.0,
+            "blind cost",
+            why="Gates differ between inputs, but on these digits accuracy hardly depends on it.",
+        ),
     ),
     departures=(
         "1255 digits of 8 by 8 pixels, not 60,000 of 28 by 28; tanh, gain √2, the gates' W is 0.",
         "Rates by a grid, a further seed: plain nets one for each depth, highway nets one for all.",
+        "Preset paper trains longer and no more: the paper's networks have up to 100 layers.",
     ),
+    limits=(
+        "Plain networks of 50 layers have 96.8 % once their learning rate is tuned: accuracy on "
+        "these digits leaves highway layers no 10 points to gain. The training loss does.",
+    ),
+    tuned_on="a grid of learning rates with a further seed; on which digits is not recorded",
+    tested_on="277 digits; which of them were written by one writer is not known",
+    caption="A bar for each layer (across): points of test accuracy lost when that layer alone is "
+    "left out of the trained network (up).",
     measures={
         "training loss": "cross-entropy on the training digits, after training",
         "spared layers": "share of layers, any one of which can be left out for less than a point",

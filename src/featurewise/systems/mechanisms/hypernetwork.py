@@ -141,6 +141,8 @@ SYSTEM = System(
         "Ha, Dai, Le 2017: HyperNetworks. ICLR",
         "https://arxiv.org/abs/1609.09106",
         "section 3, static hypernetworks",
+        "CIFAR-10, wide residual network 40-2, test error (table 2): 5.66 % with 2.2 million "
+        "weights of its own, 7.23 % with 0.15 million through a hypernetwork",
     ),
     world="Handwritten digits of scikit-learn, 8 by 8 pixels, in 32 orders of the pixels.",
     licence="CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
@@ -159,7 +161,7 @@ SYSTEM = System(
         Arm("bias", "β: C numbers"),
         Arm("film_wide", "γ and β in a host of as many weights in all as the arm whole"),
         Arm("none", "reads the digit alone"),
-        Arm("shuffled", "control: γ and β, by the permutation of another digit"),
+        Arm("shuffled", "control: γ and β, by the permutation of another digit", control_of="film"),
     ),
     build=Shares,
     stepper=stepper,
@@ -167,11 +169,24 @@ SYSTEM = System(
     evaluate=evaluate,
     claims=(
         above("whole", "film", 5.0),
-        above("whole", "film_wide", 2.0),
-        above("film", "bias", 2.0),
+        above(
+            "whole",
+            "film_wide",
+            2.0,
+            why="FiLM in a host of as many weights in all is nearly as good: most of the gain over "
+            "film is that of more weights.",
+        ),
+        above("film", "bias", 2.0, why="FiLM is better, by 1.7 points: less than the bar."),
         above("rank8", "rank1", 3.0),
-        above("rank8", "whole", 0.0, "10%"),
+        above(
+            "rank8",
+            "whole",
+            0.0,
+            "10%",
+            why="The whole kernel does not overfit a tenth of the digits more than a part of it.",
+        ),
         above("film", "none", 5.0, "10%"),
+        above("film", "shuffled", 5.0, added=True),
         within("shuffled", "none", 5.0),
     ),
     departures=(
@@ -183,7 +198,12 @@ SYSTEM = System(
         "Learning rate and steps are the same for all arms; the rate and the number of "
         "permutations were chosen by one seed of four arms on validation digits (8, 32 or 128 "
         "permutations: of 8, an arm that is told nothing reads 95 %). The claims are older.",
+        "Preset paper trains longer and no more, as the paper's static hypernetworks make "
+        "convolutional kernels.",
     ),
+    tuned_on="validation digits, with one seed of four arms; see the departures",
+    tested_on="277 digits under each of 32 permutations; digits are the independent units, and "
+    "which were written by one writer is not known",
     measures={
         "10%": "accuracy of the host taught with this share of the digits",
         "30%": "the same",

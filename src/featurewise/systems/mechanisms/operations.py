@@ -146,6 +146,8 @@ SYSTEM = System(
         "transformations. Distill",
         "https://distill.pub/2018/feature-wise-transformations/",
         "section Feature-wise transformations, on additive and multiplicative interactions",
+        "nothing for these tasks. For visual reasoning on CLEVR (Perez et al. 2018, table 2): FiLM "
+        "97.4 %, scale alone 96.9 %, bias alone 95.9 %, sigmoid gate 95.9 %",
     ),
     world="Questions about the signs of x and z, drawn by this library.",
     licence="made by the library, Apache-2.0",
@@ -176,7 +178,14 @@ SYSTEM = System(
         above("scale", "bias", 10.0, "match"),
         above("affine_0", "bias_0", 40.0, "match"),
         within("bias_wide", "scale", 2.0, "match"),
-        within("affine", "scale", 3.0, "match"),
+        above("affine", "shuffled", 20.0, "match", added=True),
+        within(
+            "affine",
+            "scale",
+            3.0,
+            "match",
+            why="In two seeds of three FiLM leaves one of the eight features at chance.",
+        ),
         within("bias", "scale", 2.0, "detect"),
         within("affine", "scale", 2.0, "detect"),
         at_most("affine_0", 0.55, "parity"),
@@ -189,7 +198,17 @@ SYSTEM = System(
         "every seed tried; the learning rate is the one of 0.005, 0.01, 0.02 and 0.04 with the "
         "lowest loss summed over bias, scale, gate and affine.",
         "Hosts are equally wide; FiLM's generator has twice the parameters of the others'.",
+        "Preset paper is larger only, as the essay names no sizes.",
     ),
+    limits=(
+        "The width was chosen so that scale solves the match task, so that its 100 % there says "
+        "nothing; and no task here can be solved by adding and not by scaling.",
+    ),
+    tuned_on="trials with the width and the learning rates of the departures; on which questions "
+    "is not recorded",
+    tested_on="4,096 questions a task that no run is trained on, independent of each other",
+    caption="Mean answer over x (across) and z (up), each from -1.5 to 1.5, white for yes: tasks "
+    "match, detect and parity; for parity over the two features of x that z points at.",
     measures={
         "match": "do the signs of x and z agree, feature by feature",
         "detect": "is either positive, feature by feature",

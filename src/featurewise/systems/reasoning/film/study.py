@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from featurewise.lab.claims import decide
 from featurewise.lab.record import Verdict
 from featurewise.lab.results import Measurement, Proportion, Results
 from featurewise.lab.source import Source
@@ -100,6 +101,6 @@ def measure(
 
 
 def turns(results: Results) -> Verdict:
-    """Whether another question about the same picture gets its own answer."""
-    share = results.mean("film", "turned").value
-    return Verdict(share >= results.mean("film").value - 0.05, share)
+    """Whether another question about the same picture gets its own answer, in points."""
+    measured = [trial.measured for trial in results.of("film")]
+    return decide([100 * (m.number("turned") - m.number()) for m in measured], low=-5)
