@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
-from torch.func import functional_call
 from torch.nn.parameter import UninitializedParameter
 
 from featurewise.core import KindError, LayoutError, Operation, ShapeError, Site, _torch
 from featurewise.retrofit.known import Features, batch_first, features_of
+from featurewise.retrofit.untouched import check_gone, untouched
 
 
 @dataclass(frozen=True)
@@ -236,39 +236,18 @@ def dry_run(
 ) -> dict[str, Seen]:
     """Shapes of the features at the named modules, computing nothing and changing nothing.
 
-    Parameters and buffers are replaced by fakes for the run: batch norms count nothing, random
-    generators stay where they were. Attributes that modules set on themselves are put back, such
-    as the flat weights of recurrent modules and whatever else is cached for the next run.
-
     Raises:
-        LayoutError: if the network does not run on the example, or does not run a named module.
+        LayoutError: as ``run_on_fakes``, or if the network does not run a named module.
         KindError: if a module takes or gives no floating-point tensor.
     """
     seen: dict[str, Seen] = {}
-    before = [(store, dict(store)) for module in network.modules() for store in _stores(module)]
-    handles = [_watch(network.get_submodule(name), name, when, seen) for name in names]
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _torch.fake_mode() as mode:
-            tensors: dict[str, Tensor] = {
-                name: mode.from_tensor(tensor)
-                for name, tensor in (*network.named_parameters(), *network.named_buffers())
-            }
-            leaves, structure = _torch.tree_flatten((args, kwargs))
-            devices = {tensor.device for tensor in tensors.values()}
-            fakes = [_fake(mode, leaf, devices) for leaf in leaves]
-            fake_args, fake_kwargs = _torch.tree_unflatten(fakes, structure)
-            functional_call(network, tensors, fake_args, fake_kwargs)
-    except (KindError, ShapeError):
-        raise
-    except Exception as error:
-        raise LayoutError(
-            f"the network does not run on the example: {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        for store, content in before:
-            _put_back(store, content)
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for name in names:
+            _watch(network.get_submodule(name), name, when, seen)
+        network(*args, **kwargs)
+
+    run_on_fakes(network, run, args, kwargs)
     missed = [name for name in names if name not in seen]
     if missed:
         raise LayoutError(
@@ -277,37 +256,87 @@ def dry_run(
     return seen
 
 
-def _stores(module: nn.Module) -> tuple[dict[str, Any], ...]:
-    """Where a module keeps its attributes and its buffers."""
-    return vars(module), module._buffers
+def run_on_fakes(
+    network: nn.Module,
+    run: Callable[[tuple[Any, ...], dict[str, Any]], None],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """Run a network on fakes of its inputs: nothing is computed, and nothing of it is changed.
+
+    All that the run changes is put back, the hooks that ``run`` registers among it.
+
+    Args:
+        network: the network.
+        run: runs it on the arguments that it is given; keeps none of their tensors.
+        args: positional arguments, real or fake tensors in them.
+        kwargs: keyword arguments, likewise.
+
+    Raises:
+        LayoutError: if the network does not run on the example, or keeps tensors of it where they
+            cannot be found.
+        KindError, ShapeError: of ``run``.
+    """
+    if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+        raise KindError("the network is lazy and not yet initialised; run it once before")
+    fakes = _torch.FakeRun()
+    failure = None
+    with untouched(network):
+        try:
+            _run(network, run, args, kwargs, fakes)
+        except Exception as error:
+            failure = _without_frames(error)
+    check_gone(fakes.left)
+    if failure is not None:
+        raise failure
 
 
-def _put_back(store: dict[str, Any], content: dict[str, Any]) -> None:
-    for name in [name for name in store if name not in content]:
-        del store[name]
-    for name, value in content.items():
-        if name not in store or store[name] is not value:
-            store[name] = value
+def _run(
+    network: nn.Module,
+    run: Callable[[tuple[Any, ...], dict[str, Any]], None],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    fakes: _torch.FakeRun,
+) -> None:
+    devices = {tensor.device for tensor in (*network.parameters(), *network.buffers())}
+    device = next(iter(devices)) if len(devices) == 1 else None
+    leaves, structure = _torch.tree_flatten((args, kwargs))
+    with torch.no_grad(), fakes:
+        made = [_fake(fakes, leaf, device) for leaf in leaves]
+        fake_args, fake_kwargs = _torch.tree_unflatten(made, structure)
+        run(fake_args, fake_kwargs)
 
 
-def _fake(mode: FakeTensorMode, leaf: Any, devices: set[torch.device]) -> Any:
+def _fake(fakes: _torch.FakeRun, leaf: Any, device: torch.device | None) -> Any:
     """A fake of an input, on the device of the network if it has one: examples may lie anywhere."""
     if not isinstance(leaf, Tensor):
         return leaf
-    fake = mode.from_tensor(leaf)
-    return torch.empty_like(fake, device=next(iter(devices))) if len(devices) == 1 else fake
+    fake = fakes.fake(leaf)
+    return fake if device is None else torch.empty_like(fake, device=device)
 
 
-def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen]) -> Any:
+def _without_frames(error: Exception) -> Exception:
+    """The error to raise, with the stack as text: frames would keep the tensors of the run alive."""
+    if isinstance(error, (KindError, ShapeError)):
+        return type(error)(*error.args)
+    failure = LayoutError(
+        f"the network does not run on the example: {type(error).__name__}: {error}"
+    )
+    failure.add_note("".join(traceback.format_exception(error)))
+    return failure
+
+
+def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen]) -> None:
     def note(tree: Any) -> None:
         if name not in seen:
             seen[name] = _first_features(name, tree)
 
     if when == "input":
-        return module.register_forward_pre_hook(
+        module.register_forward_pre_hook(
             lambda module, args, kwargs: note((args, kwargs)), with_kwargs=True
         )
-    return module.register_forward_hook(lambda module, args, output: note(output), prepend=True)
+    else:
+        module.register_forward_hook(lambda module, args, output: note(output), prepend=True)
 
 
 def _first_features(name: str, tree: Any) -> Seen:
