@@ -316,7 +316,7 @@ def _fake(fakes: _torch.FakeRun, leaf: Any, device: torch.device | None) -> Any:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """The error to raise, with the stack as text: frames would keep the tensors of the run alive."""
+    """The error to raise, with its stack as text: frames would keep the tensors of the run."""
     if isinstance(error, (KindError, ShapeError)):
         return type(error)(*error.args)
     failure = LayoutError(

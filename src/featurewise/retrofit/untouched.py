@@ -72,7 +72,7 @@ def _settings() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
             functools.partial(torch.is_autocast_enabled, kind),
             functools.partial(torch.set_autocast_enabled, kind),
         )
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for i in range(torch.cuda.device_count()):
             yield (
                 functools.partial(torch.cuda.get_rng_state, i),

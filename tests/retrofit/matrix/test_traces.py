@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.retrofit.state import changed, state
 
 from featurewise.core import LayoutError
 from featurewise.generators import Linear
 from featurewise.retrofit import condition, select
 
-from ..state import changed, state
 from .cells import BATCH, CONDITION
 from .networks import NETWORKS, Network
 
