@@ -13,16 +13,24 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from featurewise.core import KindError, LayoutError, Operation, ShapeError, Site, _torch
-from featurewise.retrofit.known import Features, batch_first, features_of
-from featurewise.retrofit.untouched import check_gone, untouched
+from featurewise.retrofit.flow import Axes, Flow
+from featurewise.retrofit.known import Features, batch_first, features_of, runs_as
+from featurewise.retrofit.untouched import Untouched, check_gone
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a dry run saw at a site: which leaf carries features, and their shape."""
+    """What a dry run saw at a site.
+
+    Attributes:
+        leaf: which leaf carries features.
+        shape: their shape.
+        axes: the axes that hold features, as followed through the run; None where not known.
+    """
 
     leaf: int
     shape: tuple[int, ...]
+    axes: Axes | None = None
 
 
 def find_sites(
@@ -51,22 +59,29 @@ def find_sites(
     """
     for name in chosen:
         _check_module(name, network.get_submodule(name))
-    args, kwargs = arguments(example)
-    seen = doubled = None
-    if example is not None:
-        seen, doubled = _dry_runs(network, list(chosen), when, args, kwargs)
-    sites = []
-    for name, operation in chosen.items():
-        module = network.get_submodule(name)
-        at, again = (None, None) if seen is None else (seen[name], (doubled or {}).get(name))
-        features = _features(name, module, when, axis, at)
-        batch = (
-            batch_axis
-            if batch_axis is not None
-            else _batch_axis(network, name, features, at, again)
+    with Untouched(network) as state:
+        runs = None if example is None else _dry_runs(network, list(chosen), when, example, state)
+        return tuple(
+            _site_of(network, name, operation, when, axis, batch_axis, runs)
+            for name, operation in chosen.items()
         )
-        sites.append(_site(name, operation, features, batch, when, at))
-    return tuple(sites)
+
+
+def _site_of(
+    network: nn.Module,
+    name: str,
+    operation: Operation,
+    when: str,
+    axis: int | None,
+    batch_axis: int | None,
+    runs: _Runs | None,
+) -> Site:
+    module = network.get_submodule(name)
+    seen, doubled = (None, None) if runs is None else (runs.seen[name], runs.doubled.get(name))
+    features = _features(name, module, when, axis, seen)
+    if batch_axis is None:
+        batch_axis = _batch_axis(network, name, features, seen, doubled)
+    return _site(name, operation, features, batch_axis, when, seen)
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -95,7 +110,9 @@ def _check_module(name: str, module: nn.Module) -> None:
 def _features(
     name: str, module: nn.Module, when: str, axis: int | None, seen: Seen | None
 ) -> Features:
-    told = features_of(module, when)
+    told = features_of(module, when, None if seen is None else seen.shape)
+    if told is not None and axis is not None and told.sure:
+        _check_axis(name, module, told, axis, seen)
     if seen is None:
         if told is None:
             raise LayoutError(
@@ -104,7 +121,7 @@ def _features(
             )
         return told if axis is None else dataclasses.replace(told, axis=axis)
     if axis is None:
-        axis = told.axis if told is not None else _guess(name, module, seen)
+        axis = told.axis if told is not None else _found(name, module, seen)
     if not -len(seen.shape) <= axis < len(seen.shape):
         raise ShapeError(f"site '{name}': axis={axis} is no axis of its features {seen.shape}")
     width = seen.shape[axis]
@@ -116,19 +133,37 @@ def _features(
     return Features(width, axis, None if told is None else told.batch_axis)
 
 
-def _guess(name: str, module: nn.Module, seen: Seen) -> int:
-    """Feature axis of a module whose type tells nothing, from what is in it and its rank."""
-    rank = len(seen.shape)
-    for inner in reversed(list(module.modules())):
-        told = features_of(inner, "output")
-        if told is not None and -rank <= told.axis < rank and seen.shape[told.axis] == told.width:
-            return told.axis
-    if rank == 3 or rank < 2:
+def _check_axis(name: str, module: nn.Module, told: Features, axis: int, seen: Seen | None) -> None:
+    """That a given axis is that on which the module itself has its features."""
+    same = axis == told.axis
+    if seen is not None and -len(seen.shape) <= axis < len(seen.shape):
+        same = axis % len(seen.shape) == told.axis % len(seen.shape)
+    elif isinstance(module, nn.BatchNorm1d):
+        same = axis in (1, -1)  # of (B, C) both are the same
+    if not same:
+        shape = "" if seen is None else f" of {seen.shape}"
         raise LayoutError(
-            f"site '{name}' is a {type(module).__name__} with features {seen.shape}; "
-            "which axis holds the features cannot be told: pass axis="
+            f"site '{name}': axis={axis} contradicts its {type(module).__name__}, which has its "
+            f"{told.width} features on axis {told.axis}{shape}; leave axis out, then each site "
+            "finds its own"
         )
-    return 1
+
+
+def _found(name: str, module: nn.Module, seen: Seen) -> int:
+    """Feature axis of a module that does not tell it, from where its features come."""
+    rank = len(seen.shape)
+    if seen.axes is not None and len(seen.axes) == 1:
+        (axis,) = seen.axes
+        return axis - rank if 1 < axis == rank - 1 else axis
+    if runs_as(module, nn.LayerNorm) or runs_as(module, nn.RMSNorm):
+        normalised: Any = module.normalized_shape
+        return -len(normalised)  # over several axes, of which torch has the features first
+    if rank == 2:
+        return 1
+    raise LayoutError(
+        f"site '{name}' is a {type(module).__name__} with features {seen.shape}; "
+        "which axis holds the features cannot be told: pass axis="
+    )
 
 
 def _batch_axis(
@@ -183,18 +218,26 @@ def _site(
 # --- the dry run ---------------------------------------------------------------------------------
 
 
-def _dry_runs(
-    network: nn.Module, names: list[str], when: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[dict[str, Seen], dict[str, Seen] | None]:
+@dataclass(frozen=True)
+class _Runs:
     """What the sites see with the example, and with twice as many samples where that runs."""
-    seen = dry_run(network, names, when, args, kwargs)
+
+    seen: dict[str, Seen]
+    doubled: dict[str, Seen]
+
+
+def _dry_runs(
+    network: nn.Module, names: list[str], when: str, example: Any, state: Untouched
+) -> _Runs:
+    args, kwargs = arguments(example)
+    seen = dry_run(network, names, when, args, kwargs, state)
     first = 1 if _sequence_first(network) else 0
     for axis in (first, 0) if first else (0,):
         try:
-            return seen, dry_run(network, names, when, *_doubled(args, kwargs, axis))
+            return _Runs(seen, dry_run(network, names, when, *_doubled(args, kwargs, axis), state))
         except (LayoutError, IndexError):
             continue
-    return seen, None
+    return _Runs(seen, {})
 
 
 def _sequence_first(network: nn.Module) -> bool:
@@ -233,6 +276,7 @@ def dry_run(
     when: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    state: Untouched,
 ) -> dict[str, Seen]:
     """Shapes of the features at the named modules, computing nothing and changing nothing.
 
@@ -241,13 +285,19 @@ def dry_run(
         KindError: if a module takes or gives no floating-point tensor.
     """
     seen: dict[str, Seen] = {}
+    flow = Flow()
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for name in names:
-            _watch(network.get_submodule(name), name, when, seen)
-        network(*args, **kwargs)
+            _watch(network.get_submodule(name), name, when, seen, flow)
+        flow.start((args, kwargs))
+        try:
+            with _torch.watching(flow.note):
+                network(*args, **kwargs)
+        finally:
+            flow.forget()
 
-    run_on_fakes(network, run, args, kwargs)
+    run_on_fakes(network, run, args, kwargs, state)
     missed = [name for name in names if name not in seen]
     if missed:
         raise LayoutError(
@@ -261,6 +311,7 @@ def run_on_fakes(
     run: Callable[[tuple[Any, ...], dict[str, Any]], None],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    state: Untouched,
 ) -> None:
     """Run a network on fakes of its inputs: nothing is computed, and nothing of it is changed.
 
@@ -271,6 +322,7 @@ def run_on_fakes(
         run: runs it on the arguments that it is given; keeps none of their tensors.
         args: positional arguments, real or fake tensors in them.
         kwargs: keyword arguments, likewise.
+        state: what the network was before.
 
     Raises:
         LayoutError: if the network does not run on the example, or keeps tensors of it where they
@@ -281,11 +333,12 @@ def run_on_fakes(
         raise KindError("the network is lazy and not yet initialised; run it once before")
     fakes = _torch.FakeRun()
     failure = None
-    with untouched(network):
-        try:
-            _run(network, run, args, kwargs, fakes)
-        except Exception as error:
-            failure = _without_frames(error)
+    try:
+        _run(network, run, args, kwargs, fakes)
+    except Exception as error:
+        failure = _without_frames(error)
+    finally:
+        state.put_back()
     check_gone(fakes.left)
     if failure is not None:
         raise failure
@@ -326,10 +379,10 @@ def _without_frames(error: Exception) -> Exception:
     return failure
 
 
-def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen]) -> None:
+def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen], flow: Flow) -> None:
     def note(tree: Any) -> None:
         if name not in seen:
-            seen[name] = _first_features(name, tree)
+            seen[name] = _first_features(name, tree, flow)
 
     if when == "input":
         module.register_forward_pre_hook(
@@ -339,10 +392,10 @@ def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen]) -> No
         module.register_forward_hook(lambda module, args, output: note(output), prepend=True)
 
 
-def _first_features(name: str, tree: Any) -> Seen:
+def _first_features(name: str, tree: Any, flow: Flow) -> Seen:
     leaves, _ = _torch.tree_flatten(tree)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim:
-            return Seen(i, tuple(leaf.shape))
+            return Seen(i, tuple(leaf.shape), flow.axes(leaf))
     found = ", ".join(type(leaf).__name__ for leaf in leaves) or "nothing"
     raise KindError(f"site '{name}' passes no floating-point tensor; its leaves are: {found}")

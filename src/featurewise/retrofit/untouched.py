@@ -9,8 +9,8 @@ import sys
 import types
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -44,9 +44,8 @@ _SETTINGS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...]] = (
 )
 
 
-@contextmanager
-def untouched(network: nn.Module) -> Iterator[None]:
-    """Put back all that a run of ``network`` in this block changes, also where it raises.
+class Untouched:
+    """A block that puts back all that runs of ``network`` in it change, also where they raise.
 
     Put back in place are the attributes of modules and of all objects that they hold; the content
     of their dicts, lists, sets, deques and arrays, hooks among them; the attributes of their
@@ -56,13 +55,21 @@ def untouched(network: nn.Module) -> Iterator[None]:
     Args:
         network: the network, with what it holds and does not register.
     """
-    settings = [_setting(read, put) for read, put in _settings()]
-    held = _Held(network)
-    try:
-        yield
-    finally:
-        for undo in (*held.undo, *settings):
+
+    def __init__(self, network: nn.Module) -> None:
+        self._settings = [_setting(read, put) for read, put in _settings()]
+        self._held = _Held(network)
+
+    def put_back(self) -> None:
+        """Put everything back now; what has not changed is not written to."""
+        for undo in (*self._held.undo, *self._settings):
             undo()
+
+    def __enter__(self) -> Untouched:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.put_back()
 
 
 def _settings() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
@@ -114,6 +121,8 @@ class _Held:
     def __init__(self, root: Any) -> None:
         self.undo: list[_Undo] = []
         self._seen: dict[int, Any] = {}  # by identity; holds them, so that no id is given twice
+        self._kinds: dict[type, _Kind] = {}
+        self._modules = frozenset(sys.modules)
         self._to_do = [root]
         while self._to_do:
             value = self._to_do.pop()
@@ -166,30 +175,26 @@ class _Held:
     def _attributes(self, value: Any) -> None:
         """Attributes of an object and of its class, unless these belong to torch or to Python."""
         kind = type(value)
-        mine = isinstance(value, (nn.Module, Tensor, types.FunctionType)) or _is_foreign(kind)
-        if not mine and _home(kind) not in _CONTAINERS:
-            return
-        attributes = getattr(value, "__dict__", None)
-        if isinstance(attributes, dict):
-            self._dict(attributes)
-        for base in filter(_is_foreign, kind.__mro__):
-            self._slots(value, base)
-            if self._is_new(base):
-                self._names(base)
-                self._globals(sys.modules.get(base.__module__))
-
-    def _slots(self, value: Any, base: type) -> None:
-        for slot in vars(base).values():
-            if isinstance(slot, types.MemberDescriptorType):
-                before = getattr(value, slot.__name__, _ABSENT)
-                self._to_do.append(before)
-                self.undo.append(functools.partial(_put_slot, value, slot.__name__, before))
+        if kind not in self._kinds:
+            self._kinds[kind] = _Kind.of(kind)
+            for base in self._kinds[kind].foreign:
+                if self._is_new(base):
+                    self._names(base)
+                    self._globals(sys.modules.get(base.__module__))
+        known = self._kinds[kind]
+        if known.holds:
+            attributes = getattr(value, "__dict__", None)
+            if isinstance(attributes, dict):
+                self._dict(attributes)
+        for slot in known.slots:
+            before = getattr(value, slot, _ABSENT)
+            self._to_do.append(before)
+            self.undo.append(functools.partial(_put_slot, value, slot, before))
 
     def _names(self, place: Any) -> dict[str, Any]:
         """Names in a class or a Python module."""
         before = {n: v for n, v in vars(place).items() if not n.startswith("__")}
-        known = set(sys.modules)
-        self.undo.append(functools.partial(_put_names, place, before, known))
+        self.undo.append(functools.partial(_put_names, place, before, self._modules))
         if isinstance(place, type):
             self._to_do.extend(before.values())
         return before
@@ -208,6 +213,35 @@ class _Held:
                     self._to_do.append(value)
                 elif home.partition(".")[0] == package:
                     self._globals(sys.modules.get(home))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What matters of a class.
+
+    Attributes:
+        holds: whether attributes of its objects are looked at.
+        foreign: itself and its bases, as far as they are neither of torch nor of Python.
+        slots: names of their slots.
+    """
+
+    holds: bool
+    foreign: tuple[type, ...]
+    slots: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kind: type) -> _Kind:
+        mine = issubclass(kind, (nn.Module, Tensor, types.FunctionType)) or _is_foreign(kind)
+        if not mine:
+            return cls(_home(kind) in _CONTAINERS, (), ())
+        foreign = tuple(filter(_is_foreign, kind.__mro__))
+        slots = [
+            slot.__name__
+            for base in foreign
+            for slot in vars(base).values()
+            if isinstance(slot, types.MemberDescriptorType)
+        ]
+        return cls(True, foreign, tuple(slots))
 
 
 def _home(kind: type) -> str:
@@ -288,7 +322,7 @@ def _put_slot(value: Any, name: str, before: Any) -> None:
             object.__setattr__(value, name, before)
 
 
-def _put_names(place: Any, before: Mapping[str, Any], known: set[str]) -> None:
+def _put_names(place: Any, before: Mapping[str, Any], known: Set[str]) -> None:
     """Names of a class or module; what a first import has added stays: it happens only once."""
     for name, now in list(vars(place).items()):
         if name.startswith("__") or name in before:
