@@ -357,7 +357,17 @@ def _run(
     with torch.no_grad(), fakes:
         made = [_fake(fakes, leaf, device) for leaf in leaves]
         fake_args, fake_kwargs = _torch.tree_unflatten(made, structure)
+        _fake_subclasses(network, fakes)
         run(fake_args, fake_kwargs)
+
+
+def _fake_subclasses(network: nn.Module, fakes: _torch.FakeRun) -> None:
+    """Put fakes in the place of weights whose class makes its own kind of every result."""
+    for module in network.modules():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None and type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+                    store[name] = fakes.fake(tensor)  # type: ignore[assignment]
 
 
 def _fake(fakes: _torch.FakeRun, leaf: Any, device: torch.device | None) -> Any:
