@@ -111,13 +111,13 @@ def vector_features(
         Width and axis: 1 or -1, with ``seen`` any axis of that shape. None where that is not told.
     """
     named: dict[str, Tensor] = dict(module.named_parameters())
-    if not all(_is_vector(parameter) for parameter in named.values()):
+    if not all(is_vector(parameter) for parameter in named.values()):
         return None
     named |= {n: b for n, b in module.named_buffers() if b.is_floating_point()}
-    widths = {t.numel() for t in named.values() if _is_vector(t) and t.numel() > 1}
+    widths = {t.numel() for t in named.values() if is_vector(t) and t.numel() > 1}
     found = set()
     for each in widths if width is None else widths & {width}:
-        names = [n for n, t in named.items() if _is_vector(t) and t.numel() == each]
+        names = [n for n, t in named.items() if is_vector(t) and t.numel() == each]
         axis = _vector_axis(module, names, each, seen)
         if axis is not None:
             found.add((each, axis))
@@ -155,7 +155,8 @@ def mixed_axis(module: nn.Module, width: int) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _is_vector(tensor: Tensor) -> bool:
+def is_vector(tensor: Tensor) -> bool:
+    """Whether at most one axis of a tensor is not of size 1."""
     return max(tensor.shape, default=1) == tensor.numel() > 0
 
 
@@ -189,16 +190,31 @@ def _places(
         alone = Alone(module)
     except CannotRun:
         return found
-    for rank, first in itertools.product(ranks, (True, False)):
-        axis = 1 if first else rank - 1
-        sizes = _free(width, least)
-        shape = tuple(width if i == axis else next(sizes) for i in range(rank))
+    for shape, axis in shapes(width, ranks, least):
         try:
-            if math.prod(shape) <= _MOST and holds(alone, shape, axis):
-                found.add(1 if first else -1)
+            if holds(alone, shape, axis):
+                found.add(1 if axis == 1 else -1)
         except CannotRun:
             continue
     return found
+
+
+def shapes(
+    width: int, ranks: Sequence[int], least: int = 3
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Shapes of small inputs with the features on axis 1 and on the last, and that axis.
+
+    Args:
+        width: number of features.
+        ranks: of the inputs.
+        least: smallest size of the other axes; no two have the same size.
+    """
+    for rank in ranks:
+        for axis in sorted({1, rank - 1}):
+            sizes = _free(width, least)
+            shape = tuple(width if i == axis else next(sizes) for i in range(rank))
+            if math.prod(shape) <= _MOST:
+                yield shape, axis
 
 
 def _free(taken: int, least: int = 3) -> Iterator[int]:

@@ -18,8 +18,10 @@ from featurewise.core import KindError, ShapeError, Shift, Site, TaskRepresentat
 from featurewise.retrofit.conditioned import Conditioned
 from featurewise.retrofit.constant import Constant
 from featurewise.retrofit.errors import CallError
-from featurewise.retrofit.fold import Fold, Modulation, Unfit, fold, modulation
+from featurewise.retrofit.fold import fold, modulation
+from featurewise.retrofit.folding import Fold, Modulation, Unfit
 from featurewise.retrofit.prune import prune_channels
+from featurewise.retrofit.untouched import Untouched
 
 FOLDED: Final = "folded"
 
@@ -119,8 +121,9 @@ def bake(
         raise CallError("the conditioning was removed; there is nothing to bake")
     with torch.no_grad():
         baking = _Baking.of(net, _single(net, condition, task))
-        for site in net.layout:
-            baking.bake(site)
+        with Untouched(net.backbone):  # copies of its modules are run
+            for site in net.layout:
+                baking.bake(site)
         if prune:
             baking.report.pruned = prune_channels(baking.network, baking.dead, set(baking.read))
     baking.report.gained = tuple(

@@ -134,6 +134,14 @@ def runs_as(module: nn.Module, kind: type[nn.Module]) -> bool:
     )
 
 
+def least_size(module: Any) -> int:
+    """Smallest size of positions that a module takes: of a convolution, what its kernel spans."""
+    if not isinstance(module, _CONVOLUTIONS):
+        return 3
+    spans = zip(module.kernel_size, module.dilation, strict=True)
+    return max(3, *((size - 1) * step + 1 for size, step in spans))
+
+
 def _run(module: Any, told: Features | None, seen: tuple[int, ...] | None) -> Features | None:
     """What a class with a ``forward`` of its own does to what torch's class would tell."""
     if isinstance(module, (*_BATCH_NORMS, nn.GroupNorm)):
@@ -144,9 +152,8 @@ def _run(module: Any, told: Features | None, seen: tuple[int, ...] | None) -> Fe
     if told is not None and isinstance(module, _LINEAR):
         axis = taken_axis(module, module.in_features, (3, 4))
     elif told is not None and isinstance(module, _CONVOLUTIONS):
-        spans = zip(module.kernel_size, module.dilation, strict=True)
-        least = max(3, *((size - 1) * step + 1 for size, step in spans))
-        axis = taken_axis(module, module.in_channels, (2 + len(module.kernel_size),), least)
+        ranks = (2 + len(module.kernel_size),)
+        axis = taken_axis(module, module.in_channels, ranks, least_size(module))
     return told if told is None or axis is None else _on(axis, told.width, sure=False)
 
 
