@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,28 +32,58 @@ def tried(
     Raises:
         Unfit: with the reason.
     """
+    own: Iterable[Rule] = ()
+    inputs = _inputs(place.module, site)
+    if site.when == "output":
+        own = _vector_rules(place.module, site, change, inputs)
     reasons = []
-    own = _vector_rules(place.module, site, change) if site.when == "output" else ()
     for rule in (*own, *rules):
         try:
             made: Fold = rule(place, change)
-            _check(place.module, site, change, rule, otherwise)
+            _check(place.module, site, change, rule, inputs, otherwise)
             return made
         except Unfit as reason:
             reasons.append(reason)
     raise reasons[-1] if reasons else Unfit(otherwise)
 
 
+def _inputs(module: Any, site: Site) -> list[Tensor]:
+    """Small random inputs that the module takes, with its features on axis 1 and on the last.
+
+    What was stretched to another number of axes is nothing that the module is made for.
+    """
+    told = features_of(module, "input")
+    width = site.width if told is None else told.width
+    try:
+        alone = Alone(module)
+    except CannotRun:
+        return []
+    indices = isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+    found = []
+    for shape, _ in shapes(width, (2, 3, 4, 5), least_size(module)):
+        x = alone.random(*shape)
+        if indices:
+            x = (x.abs() * module.num_embeddings).long() % module.num_embeddings
+        try:
+            if indices or alone.run(x).ndim == x.ndim:
+                found.append(x)
+        except CannotRun:
+            continue
+    return found
+
+
 # --- modules whose parameters are vectors --------------------------------------------------------
 
 
-def _vector_rules(module: nn.Module, site: Site, change: Modulation) -> Iterator[Rule]:
+def _vector_rules(
+    module: nn.Module, site: Site, change: Modulation, inputs: Sequence[Tensor]
+) -> Iterator[Rule]:
     """Ways in which the output may be scaled and shifted by vectors of parameters."""
     own = dict(module.named_parameters(recurse=False))
     names = [n for n, p in own.items() if is_vector(p) and p.numel() == site.width]
-    if not names or len(names) < len(list(module.parameters())):
+    if not names or not inputs or not all(is_vector(p) for p in module.parameters()):
         return
-    shifts = _shifts(module, names, site)
+    shifts = [name for name in names if _adds(Alone(module), name, inputs[0])]
     if change.scale is None:
         yield _vector_rule(None, False, shifts)
         return
@@ -61,27 +92,16 @@ def _vector_rules(module: nn.Module, site: Site, change: Modulation) -> Iterator
             yield _vector_rule(name, plus_one, shifts)
 
 
-def _shifts(module: nn.Module, names: Sequence[str], site: Site) -> list[str]:
-    """Those vectors which are added: what a change of them changes does not depend on the input."""
-    try:
-        alone = Alone(module)
-    except CannotRun as error:
-        raise Unfit(f"a {type(module).__name__} does not run by itself: {error}") from error
-    found = []
-    for name in names:
-        flat, differences = alone.tensor(name).view(-1), []
-        for shape, _ in shapes(site.width, (2, 3, 4, 5)):
-            x = alone.random(*shape)
-            try:
-                before, other = alone.run(x), alone.run(2 * x + 1)
-                flat += 1
-                differences.append((alone.run(x) - before, alone.run(2 * x + 1) - other))
-                flat -= 1
-            except CannotRun:
-                continue
-        if differences and all(torch.allclose(a, b, atol=1e-4) for a, b in differences):
-            found.append(name)
-    return found
+def _adds(alone: Alone, name: str, x: Tensor) -> bool:
+    """Whether a vector is added to the output: what it changes there does not depend on the input.
+
+    A guess for a rule, which is tried afterwards.
+    """
+    both = (x, x * alone.random(*x.shape))  # a norm takes no notice of one factor for all
+    before = [alone.run(each) for each in both]
+    alone.tensor(name).add_(1)
+    one, other = (alone.run(each) - was for each, was in zip(both, before, strict=True))
+    return torch.allclose(one, other, atol=1e-4)
 
 
 def _vector_rule(scale: str | None, plus_one: bool, shifts: Sequence[str]) -> Rule:
@@ -110,59 +130,50 @@ def _vector_rule(scale: str | None, plus_one: bool, shifts: Sequence[str]) -> Ru
 # --- the trial -----------------------------------------------------------------------------------
 
 
-def _check(module: nn.Module, site: Site, change: Modulation, rule: Rule, otherwise: str) -> None:
+def _check(
+    module: nn.Module,
+    site: Site,
+    change: Modulation,
+    rule: Rule,
+    inputs: Sequence[Tensor],
+    otherwise: str,
+) -> None:
     """That a rule is exact for a modulation of this kind, in both modes of the module.
 
     Raises:
         Unfit: if it is not, or the module does not run by itself.
     """
-    errors = [
-        error
-        for training in (False, True)
-        for shape in _inputs(module, site)
-        for error in _error(module, site, change, rule, shape, training)
-    ]
-    if not errors or max(errors) > 1e-5:
-        raise Unfit(otherwise)
     double = any(p.dtype == torch.float64 for p in module.parameters())
-    if double and max(errors) > 1e-12:
-        raise Unfit(f"a {type(module).__name__} computes in lower precision than it is held in")
-
-
-def _inputs(module: nn.Module, site: Site) -> list[tuple[int, ...]]:
-    """Shapes that the module may take, with its features on axis 1 and on the last."""
-    told = features_of(module, "input")
-    width = site.width if told is None else told.width
-    return [shape for shape, _ in shapes(width, (2, 3, 4, 5), least_size(module))]
+    try:
+        for training, x in itertools.product((False, True), inputs):
+            error = _error(module, site, change, rule, x, training)
+            if error > 1e-5:
+                raise Unfit(otherwise)
+            if double and error > 1e-12:
+                name = type(module).__name__
+                raise Unfit(f"a {name} computes in lower precision than it is held in")
+    except CannotRun as error:
+        raise Unfit(otherwise) from error
+    if not inputs:
+        raise Unfit(otherwise)
 
 
 def _error(
-    module: Any,
-    site: Site,
-    change: Modulation,
-    rule: Rule,
-    shape: tuple[int, ...],
-    training: bool,
-) -> Iterator[float]:
-    """How far a folded copy is off, relative to the largest value; nothing if it does not run."""
-    try:
-        plain, folded = Alone(module, training), Alone(module, training)
-        some = _some(plain, change, site.width)
-        x = plain.random(*shape)
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-            x = (x.abs() * module.num_embeddings).long() % module.num_embeddings
-        made = rule(Place(folded.module, site, frozenset()), some)
-        for name, value in made.parameters.items():
-            setattr(folded.module, name, nn.Parameter(value, requires_grad=False))
-        found = folded.run(x)
-        if site.when == "input":
-            expected = plain.run(_modulated(some, x, site))
-        else:
-            shift = None if made.left is not None else some.shift
-            expected = _modulated(Modulation(some.scale, shift, some.matrix), plain.run(x), site)
-    except CannotRun:
-        return
-    yield float((found - expected).abs().max() / expected.abs().max())
+    module: nn.Module, site: Site, change: Modulation, rule: Rule, x: Tensor, training: bool
+) -> float:
+    """How far a folded copy is off, relative to the largest value."""
+    plain, folded = Alone(module, training), Alone(module, training)
+    some = _some(plain, change, site.width)
+    made = rule(Place(folded.module, site, frozenset()), some)
+    for name, value in made.parameters.items():
+        setattr(folded.module, name, nn.Parameter(value, requires_grad=False))
+    found = folded.run(x)
+    if site.when == "input":
+        expected = plain.run(_modulated(some, x, site))
+    else:
+        shift = None if made.left is not None else some.shift
+        expected = _modulated(Modulation(some.scale, shift, some.matrix), plain.run(x), site)
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def _some(alone: Alone, change: Modulation, width: int) -> Modulation:
