@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from featurewise.core import (
 from featurewise.generators import Learned, Linear, SqueezeExcite
 from featurewise.layers.film import FiLM
 from featurewise.retrofit import Baked, CallError, Conditioned, bake, condition
+
+from .test_axes import FIRST, LAST, RMSNorm2d, SamePadding
 
 KIND = (KindError, TypeCheckError)  # whichever checks first
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -541,9 +544,7 @@ def test_a_constant_layer(name: str) -> None:
     x = given()
     with torch.enable_grad():
         network = nn.Sequential(make()).eval()
-    # The dry run leaves a fake of a masked weight behind, until the next call computes it.
-    example = None if why == "computed" else x
-    net = condition(network, at="0", generator=Linear(4), example=example, **options)
+    net = condition(network, at="0", generator=Linear(4), example=x, **options)
     before = copy.deepcopy(network.state_dict())
     task = some_task(net)
     plain, report = bake(net, task=task)
@@ -638,6 +639,89 @@ def test_no_move_across_a_nonlinearity() -> None:
     assert report["1"].startswith("constant")
     assert torch.equal(plain[0].weight, network[0].weight)
     assert torch.equal(plain[2].weight, network[2].weight)
+
+
+# --- classes of no known kind: tried on a copy ---------------------------------------------------
+
+#: What each folds to, with a shift and a scale; empty where all of it folds.
+TRIED = {
+    "LayerNorm2d of timm": "",
+    "LayerNorm2d of timm without weights": "",
+    "LayerNorm of ConvNeXt, first": "",
+    "LayerNorm of ConvNeXt, last": "",
+    "RMSNorm": "a RMSNorm has no bias that a shift could enter; its scale is folded",
+    "RMSNorm, 1 + weight": "a RMSNorm has no bias that a shift could enter; its scale is folded",
+    "RMSNorm2d": "a RMSNorm2d has no bias that a shift could enter; its scale is folded",
+    "BatchNormLast": "",
+    "BatchNormAct": "this BatchNormAct has a forward of its own",
+    "GroupNorm1": "",
+    "SwitchNorm": "",
+    "ResponseNorm": "a ResponseNorm has no weights that its output goes through alone",
+    "FrozenBatchNorm": "a FrozenBatchNorm has no weights that its output goes through alone",
+    "LayerScale, first": "a LayerScale has no bias that a shift could enter; its scale is folded",
+    "Linear2d": "",
+    "Linear2d without bias": "",
+    "SamePadding": "",
+    "ConvLast": "",
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", TRIED)
+def test_a_class_of_no_known_kind(name: str, dtype: torch.dtype) -> None:
+    network = random_norms(nn.Sequential({**FIRST, **LAST}[name](6))).to(dtype)
+    given = 4 if any(word in name for word in ("Linear2d", "ConvLast", "SamePadding")) else 6
+    x = torch.randn((3, given, 7, 7) if name in FIRST else (3, 5, given), dtype=dtype)
+    if name == "ResponseNorm":
+        x = torch.randn(3, 5, 5, 6, dtype=dtype)
+    before = copy.deepcopy(network.state_dict())
+    for operation, training in itertools.product((Affine(), Scale()), (False, True)):
+        net = condition(network.train(training), at="0", operation=operation, generator=Linear(4))
+        net.train(training)
+        task, left = some_task(net, dtype), TRIED[name]
+        if name == "RMSNorm, 1 + weight" and dtype == torch.float64:
+            left = "a RMSNorm computes in lower precision than it is held in"
+        elif operation == Scale() and "its scale is folded" in left:
+            left = ""
+        plain, report = bake(net, task=task)
+        assert report["0"] == (f"constant: {left}" if left else "folded")
+        assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+        assert error(plain(x), copy.deepcopy(net)(x, task=task)) <= LIMIT[dtype]
+        net.remove()
+
+
+@pytest.mark.parametrize("when", ["output", "input"])
+def test_a_padding_of_its_own_is_seen(when: str) -> None:
+    """A shift before zeros that the forward itself pads with is not folded; a scale is."""
+    x = torch.randn(3, 6, 7, 7)
+    for operation, folds in ((Affine(), when == "output"), (Scale(), True)):
+        net = condition(
+            nn.Sequential(SamePadding(6, 4, 7)),
+            at="0",
+            when=when,
+            operation=operation,
+            generator=Linear(4),
+        )
+        task = some_task(net)
+        plain, report = bake(net, task=task)
+        assert (report["0"] == "folded") == folds
+        assert error(plain(x), net(x, task=task)) <= 1e-5
+
+
+class ClampedWeight(RMSNorm2d):
+    """What looks like a norm whose weight scales, and is none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.gain.sigmoid()
+
+
+def test_a_weight_that_does_not_scale_is_left_alone() -> None:
+    net = condition(nn.Sequential(ClampedWeight(6)), at="0", generator=Linear(4))
+    task, x = some_task(net), images()
+    plain, report = bake(net, task=task)
+    assert report["0"].startswith("constant: a ClampedWeight has no weights")
+    assert torch.equal(plain[0].gain, net.backbone[0].gain)
+    assert torch.equal(plain(x), net(x, task=task))
 
 
 # --- shared weights and modules ------------------------------------------------------------------

@@ -5,20 +5,22 @@ Checked on torch 2.13; what moves in another release is mended here.
 
 from __future__ import annotations
 
+import logging
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import Node
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 # --- pytrees -------------------------------------------------------------------------------------
 
@@ -219,9 +221,65 @@ def traced_in_backward() -> bool:
 # --- shapes without arithmetic -------------------------------------------------------------------
 
 
-def fake_mode() -> FakeTensorMode:
-    """A mode in which tensors have shapes and no values; real ones met on the way are faked."""
-    return FakeTensorMode(allow_non_fake_inputs=True)
+#: Logs each operator that fails, with its frames, which keep the tensors in them alive.
+_FAKE_LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
+
+
+class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A block in which tensors have shapes and no values, and no real tensor is computed with.
+
+    Every real tensor that an operator meets, wherever the network keeps it, is replaced by its
+    fake before the operator runs: nothing is computed and no real tensor is written to. Questions
+    for the values of real tensors alone (``item`` of a constant) are answered.
+
+    Attributes:
+        mode: the mode that the fakes belong to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._made: list[weakref.ref[Tensor]] = []
+
+    def __enter__(self) -> FakeRun:
+        self._quiet, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
+        self.mode.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.mode.__exit__(*error)
+        _FAKE_LOG.disabled = self._quiet
+
+    def fake(self, tensor: Tensor) -> Tensor:
+        """The fake of a tensor: the same one each time."""
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        made = self.mode.from_tensor(tensor)
+        self._made.append(weakref.ref(made))
+        return made
+
+    def left(self) -> list[Tensor]:
+        """The fakes of this run that are still alive: something holds them."""
+        return [made for made in (ref() for ref in self._made) if made is not None]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        leaves, structure = tree_flatten((args, kwargs or {}))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        asks = torch.Tag.data_dependent_output in func.tags
+        if asks and tensors and not any(isinstance(t, FakeTensor) for t in tensors):
+            with _disable_current_modes():
+                return func(*args, **(kwargs or {}))
+        faked = [self.fake(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        args, kwargs = tree_unflatten(faked, structure)
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_flatten(result)[0]:
+            if isinstance(leaf, FakeTensor):
+                self._made.append(weakref.ref(leaf))
+        return result
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -18,9 +18,11 @@ from featurewise.core import KindError, ShapeError, Shift, Site, TaskRepresentat
 from featurewise.retrofit.conditioned import Conditioned
 from featurewise.retrofit.constant import Constant
 from featurewise.retrofit.errors import CallError
-from featurewise.retrofit.fold import Fold, Modulation, Unfit, fold, modulation
+from featurewise.retrofit.fold import fold, modulation
+from featurewise.retrofit.folding import Fold, Modulation, Unfit
 from featurewise.retrofit.prune import prune_channels
 from featurewise.retrofit.reach import check_attached, unwatch_runs
+from featurewise.retrofit.untouched import Untouched
 
 FOLDED: Final = "folded"
 
@@ -122,8 +124,9 @@ def bake(
     check_attached(net.backbone, net.layout, net._owner)
     with torch.no_grad():
         baking = _Baking.of(net, _single(net, condition, task))
-        for site in net.layout:
-            baking.bake(site)
+        with Untouched(net.backbone):  # copies of its modules are run
+            for site in net.layout:
+                baking.bake(site)
         if prune:
             baking.report.pruned = prune_channels(baking.network, baking.dead, set(baking.read))
     baking.report.gained = tuple(

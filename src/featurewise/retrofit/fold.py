@@ -8,54 +8,18 @@ modulation never moves across a nonlinearity or a normalisation.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from featurewise.core import Diagonal, LowRank, Site
-
-
-class Unfit(Exception):  # noqa: N818 (a reason, not an error: it never leaves the library)
-    """Why a modulation cannot be folded."""
-
-
-@dataclass(frozen=True)
-class Modulation:
-    """What one condition does to the C features of a site, in float64: ``M x + t``.
-
-    Attributes:
-        scale: the diagonal of M, ``(C,)``; None where nothing is scaled.
-        shift: t, ``(C,)``; None where nothing is added.
-        matrix: M as a whole, ``(C, C)``, where it is not diagonal.
-    """
-
-    scale: Tensor | None = None
-    shift: Tensor | None = None
-    matrix: Tensor | None = None
-
-    @property
-    def multiplies(self) -> bool:
-        """Whether the features are multiplied by anything."""
-        return self.scale is not None or self.matrix is not None
-
-    @property
-    def nothing(self) -> bool:
-        """Whether the features stay as they are."""
-        return not self.multiplies and self.shift is None
-
-    def rows(self, weight: Tensor, dim: int, transposed: bool = False) -> Tensor:
-        """``M`` times ``weight`` along axis ``dim``, of size C; or its transpose."""
-        at = weight.movedim(dim, 0)
-        if self.matrix is not None:
-            at = torch.tensordot(self.matrix.T if transposed else self.matrix, at, dims=1)
-        if self.scale is not None:
-            at = at * self.scale.reshape(-1, *(1,) * (at.ndim - 1))
-        return at.movedim(0, dim)
+from featurewise.retrofit.folding import Fold, Modulation, Place, Rule, Unfit
+from featurewise.retrofit.known import runs_as
+from featurewise.retrofit.tried import tried
 
 
 def modulation(site: Site, values: Mapping[str, Tensor]) -> Modulation:
@@ -84,67 +48,6 @@ def modulation(site: Site, values: Mapping[str, Tensor]) -> Modulation:
     return Modulation(scale, None if shift is None or not shift.any() else shift)
 
 
-@dataclass(frozen=True)
-class Fold:
-    """What folding changes.
-
-    Attributes:
-        parameters: new values of parameters of the module, float64.
-        left: a shift that has no place in the module and stays behind it.
-        why: the reason for that.
-    """
-
-    parameters: dict[str, Tensor] = field(default_factory=dict)
-    left: Tensor | None = None
-    why: str = ""
-
-
-class Place:
-    """The module of a site; called with a name, it reads a parameter that folding may change.
-
-    Args:
-        module: the module.
-        site: where the modulation is.
-        shared: identities of parameters that other modules hold as well.
-    """
-
-    def __init__(self, module: Any, site: Site, shared: Set[int]) -> None:
-        self.module = module
-        self.axis = site.axis
-        self.width = site.width
-        self.shared = shared
-
-    def __call__(self, name: str) -> Tensor | None:
-        """The parameter in float64, or None where the module has none.
-
-        Raises:
-            Unfit: if it may not be changed.
-        """
-        if parametrize.is_parametrized(self.module, name):
-            raise Unfit(f"its {name} is parametrised")
-        if name not in self.module._parameters:
-            raise Unfit(f"its {name} is computed, not a parameter")
-        parameter = self.module._parameters[name]
-        if parameter is None:
-            return None
-        if type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor:
-            raise Unfit(f"its {name} is a {type(parameter.data).__name__}, not a plain tensor")
-        if not parameter.is_floating_point() or parameter.element_size() < 2:
-            raise Unfit(f"its {name} is {parameter.dtype}")
-        if parameter.is_meta:
-            raise Unfit(f"its {name} is on the meta device")
-        if id(parameter) in self.shared:
-            raise Unfit(f"its {name} is shared with another module")
-        return parameter.detach().to("cpu", torch.float64)
-
-    def required(self, name: str) -> Tensor:
-        """The parameter, where there is sure to be one."""
-        value = self(name)
-        if value is None:
-            raise Unfit(f"it has no {name}")
-        return value
-
-
 def fold(module: nn.Module, site: Site, change: Modulation, shared: Set[int]) -> Fold:
     """The new parameters of ``module``, with a modulation at ``site`` folded into them.
 
@@ -159,37 +62,51 @@ def fold(module: nn.Module, site: Site, change: Modulation, shared: Set[int]) ->
     """
     if change.nothing:
         return Fold()
+    place = Place(module, site, shared)
+    rule = rule_of(module, site)
+    if rule is not None:
+        return rule(place, change)
+    return tried(place, site, change, rules_like(module, site.when), no_rule(module, site))
+
+
+def rule_of(module: nn.Module, site: Site) -> Rule | None:
+    """How a module of a known kind is folded; None for other kinds, and those that do more.
+
+    Raises:
+        Unfit: if the features of the site are not those of the module.
+    """
     if site.leaf:
         raise Unfit(f"the features are leaf {site.leaf} of several")
     for kinds, on_axis, rule in _RULES[site.when]:
         if any(_runs_as(module, kind) for kind in kinds):
             if not on_axis(module, site):
                 raise Unfit(f"axis {site.axis} is not known to be the features of the module")
-            return rule(Place(module, site, shared), change)
-    raise Unfit(_no_rule(module, site))
+            return rule
+    return None
 
 
-def _no_rule(module: nn.Module, site: Site) -> str:
+def rules_like(module: nn.Module, when: str) -> list[Rule]:
+    """How modules are folded whose class this one derives from, with a ``forward`` of its own."""
+    return [
+        rule
+        for kinds, _, rule in _RULES[when]
+        if any(kind is not _hf_conv1d and isinstance(module, kind) for kind in kinds)
+    ]
+
+
+def no_rule(module: nn.Module, site: Site) -> str:
+    """Why a module of no known kind cannot be folded."""
     name = type(module).__name__
-    for kinds, _, _ in (*_RULES["output"], *_RULES["input"]):
-        if any(isinstance(module, kind) for kind in kinds if kind is not _hf_conv1d):
-            if any(_runs_as(module, kind) for kind in kinds):
-                return f"nothing can move into the {site.when} of a {name}"
-            return f"this {name} has a forward of its own"
+    if any(rule_of(module, dataclasses.replace(site, when=w)) for w in _RULES if w != site.when):
+        return f"nothing can move into the {site.when} of a {name}"
+    if any(rules_like(module, when) for when in _RULES):
+        return f"this {name} has a forward of its own"
     return f"a {name} has no weights that its {site.when} goes through alone"
 
 
 def _runs_as(module: nn.Module, kind: Any) -> bool:
     """Whether a module computes what torch's own class ``kind`` computes."""
-    if kind is _hf_conv1d:
-        return bool(_hf_conv1d(module))
-    own = type(module)
-    if not isinstance(module, kind) or "forward" in vars(module):
-        return False
-    return all(
-        getattr(own, method, None) is getattr(kind, method, None)
-        for method in ("forward", "_conv_forward")
-    )
+    return bool(_hf_conv1d(module)) if kind is _hf_conv1d else runs_as(module, kind)
 
 
 def _hf_conv1d(module: nn.Module) -> bool:
@@ -412,8 +329,8 @@ _BATCH_NORMS: Final = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
-_Rule = tuple[tuple[Any, ...], Callable[[Any, Site], bool], Callable[[Place, Modulation], Fold]]
-_RULES: Final[Mapping[str, tuple[_Rule, ...]]] = {
+_Row = tuple[tuple[Any, ...], Callable[[Any, Site], bool], Rule]
+_RULES: Final[Mapping[str, tuple[_Row, ...]]] = {
     "output": (
         ((nn.Linear,), _last, _out_of(0)),
         ((_hf_conv1d,), _last, _out_of(1)),

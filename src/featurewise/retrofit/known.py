@@ -1,14 +1,15 @@
-"""What torch's own modules tell of their features without being run: width and axes."""
+"""What a module tells of its own features: by its type, or by what it does when run by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from torch import nn
 
 from featurewise.layers.film import FiLM
+from featurewise.retrofit.alone import mixed_axis, taken_axis, vector_features
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,14 @@ class Features:
         width: number of features C.
         axis: their axis.
         batch_axis: axis of the samples; None where the module does not know it.
+        sure: whether the module itself computes feature by feature along that axis, as a
+            normalisation does, so that any other axis is a mistake.
     """
 
     width: int
     axis: int
     batch_axis: int | None = None
+    sure: bool = field(default=False, compare=False)
 
 
 Rule = Callable[[Any, str], Features | None]
@@ -35,10 +39,10 @@ def _last(output: str, taken: str | None = None) -> Rule:
     return lambda module, when: Features(getattr(module, names[when]), -1)
 
 
-def _second(output: str, taken: str | None = None) -> Rule:
+def _second(output: str, taken: str | None = None, sure: bool = False) -> Rule:
     """Features on axis 1 of (B, C, *positions)."""
     names = {"output": output, "input": taken or output}
-    return lambda module, when: Features(getattr(module, names[when]), 1, 0)
+    return lambda module, when: Features(getattr(module, names[when]), 1, 0, sure)
 
 
 def _recurrent(module: Any, when: str) -> Features:
@@ -53,7 +57,8 @@ def _attention(module: Any, when: str) -> Features:
 
 
 def _normalized(module: Any, when: str) -> Features | None:
-    return Features(module.normalized_shape[0], -1) if len(module.normalized_shape) == 1 else None
+    shape = module.normalized_shape
+    return Features(shape[0], -1, None, sure=True) if len(shape) == 1 else None
 
 
 def _layer(module: Any, when: str) -> Features:
@@ -74,12 +79,15 @@ _BATCH_NORMS: Final = (
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
 
+_LINEAR: Final = (nn.Linear,)
+_NORMS: Final = (nn.LayerNorm, nn.RMSNorm)
+
 _RULES: Final[tuple[tuple[tuple[type[nn.Module], ...], Rule], ...]] = (
     (_CONVOLUTIONS, _second("out_channels", "in_channels")),
-    (_BATCH_NORMS, _second("num_features")),
-    ((nn.GroupNorm,), _second("num_channels")),
-    ((nn.LayerNorm, nn.RMSNorm), _normalized),
-    ((nn.Linear,), _last("out_features", "in_features")),
+    (_BATCH_NORMS, _second("num_features", sure=True)),
+    ((nn.GroupNorm,), _second("num_channels", sure=True)),
+    (_NORMS, _normalized),
+    (_LINEAR, _last("out_features", "in_features")),
     ((nn.RNN, nn.LSTM, nn.GRU), _recurrent),
     ((nn.RNNCell, nn.LSTMCell, nn.GRUCell), _last("hidden_size", "input_size")),
     ((nn.MultiheadAttention,), _attention),
@@ -88,12 +96,19 @@ _RULES: Final[tuple[tuple[tuple[type[nn.Module], ...], Rule], ...]] = (
 )
 
 
-def features_of(module: nn.Module, when: str) -> Features | None:
-    """Features of a module whose type tells them, or None.
+def features_of(
+    module: nn.Module, when: str, seen: tuple[int, ...] | None = None
+) -> Features | None:
+    """Features of a module that tells them itself, or None.
+
+    The types of torch are known. A class that derives from one of them and has a ``forward`` of
+    its own, and any other whose parameters are vectors, is run by itself on next to nothing; call
+    this within ``Untouched``.
 
     Args:
         module: any module.
         when: "output" for what it gives, "input" for what it takes.
+        seen: shape of its features, where it is known; decides for a module that takes either axis.
     """
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and when == "output":
         return Features(module.embedding_dim, -1)
@@ -101,8 +116,59 @@ def features_of(module: nn.Module, when: str) -> Features | None:
         return _last("nf", "nx")(module, when)
     for types, rule in _RULES:
         if isinstance(module, types):
-            return rule(module, when)
-    return None
+            told = rule(module, when)
+            return (
+                told if any(runs_as(module, kind) for kind in types) else _run(module, told, seen)
+            )
+    return _vectors(module, None, seen)
+
+
+def runs_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module computes what torch's own class ``kind`` computes."""
+    own = type(module)
+    if not isinstance(module, kind) or "forward" in vars(module):
+        return False
+    return all(
+        getattr(own, method, None) is getattr(kind, method, None)
+        for method in ("forward", "_conv_forward")
+    )
+
+
+def least_size(module: Any) -> int:
+    """Smallest size of positions that a module takes: of a convolution, what its kernel spans."""
+    if not isinstance(module, _CONVOLUTIONS):
+        return 3
+    spans = zip(module.kernel_size, module.dilation, strict=True)
+    return max(3, *((size - 1) * step + 1 for size, step in spans))
+
+
+def _run(module: Any, told: Features | None, seen: tuple[int, ...] | None) -> Features | None:
+    """What a class with a ``forward`` of its own does to what torch's class would tell."""
+    if isinstance(module, (*_BATCH_NORMS, nn.GroupNorm)):
+        return _vectors(module, None, seen) or told
+    if isinstance(module, _NORMS):
+        return _vectors(module, told, seen)
+    axis = None
+    if told is not None and isinstance(module, _LINEAR):
+        axis = taken_axis(module, module.in_features, (3, 4))
+    elif told is not None and isinstance(module, _CONVOLUTIONS):
+        ranks = (2 + len(module.kernel_size),)
+        axis = taken_axis(module, module.in_channels, ranks, least_size(module))
+    return told if told is None or axis is None else _on(axis, told.width, sure=False)
+
+
+def _vectors(module: Any, told: Features | None, seen: tuple[int, ...] | None) -> Features | None:
+    """Features of a module whose parameters are vectors; of norms of torch's kind without any."""
+    found = vector_features(module, None if told is None else told.width, seen)
+    if found is not None:
+        return _on(found[1], found[0], sure=True)
+    bare = told is not None and next(module.parameters(), None) is None
+    axis = mixed_axis(module, told.width) if told is not None and bare else None
+    return None if told is None or axis is None else _on(axis, told.width, sure=True)
+
+
+def _on(axis: int, width: int, sure: bool) -> Features:
+    return Features(width, axis, 0 if axis == 1 else None, sure)
 
 
 def batched_rank(module: nn.Module) -> int | None:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
-from torch.func import functional_call
 from torch.nn.parameter import UninitializedParameter
 
 from featurewise.core import KindError, LayoutError, Operation, ShapeError, Site, _torch
-from featurewise.retrofit.known import Features, batch_first, features_of
+from featurewise.retrofit.flow import Axes, Flow
+from featurewise.retrofit.known import Features, batch_first, features_of, runs_as
+from featurewise.retrofit.untouched import Untouched, check_gone
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a dry run saw at a site: which leaf carries features, and their shape."""
+    """What a dry run saw at a site.
+
+    Attributes:
+        leaf: which leaf carries features.
+        shape: their shape.
+        axes: the axes that hold features, as followed through the run; None where not known.
+    """
 
     leaf: int
     shape: tuple[int, ...]
+    axes: Axes | None = None
 
 
 def find_sites(
@@ -51,22 +59,29 @@ def find_sites(
     """
     for name in chosen:
         _check_module(name, network.get_submodule(name))
-    args, kwargs = arguments(example)
-    seen = doubled = None
-    if example is not None:
-        seen, doubled = _dry_runs(network, list(chosen), when, args, kwargs)
-    sites = []
-    for name, operation in chosen.items():
-        module = network.get_submodule(name)
-        at, again = (None, None) if seen is None else (seen[name], (doubled or {}).get(name))
-        features = _features(name, module, when, axis, at)
-        batch = (
-            batch_axis
-            if batch_axis is not None
-            else _batch_axis(network, name, features, at, again)
+    with Untouched(network) as state:
+        runs = None if example is None else _dry_runs(network, list(chosen), when, example, state)
+        return tuple(
+            _site_of(network, name, operation, when, axis, batch_axis, runs)
+            for name, operation in chosen.items()
         )
-        sites.append(_site(name, operation, features, batch, when, at))
-    return tuple(sites)
+
+
+def _site_of(
+    network: nn.Module,
+    name: str,
+    operation: Operation,
+    when: str,
+    axis: int | None,
+    batch_axis: int | None,
+    runs: _Runs | None,
+) -> Site:
+    module = network.get_submodule(name)
+    seen, doubled = (None, None) if runs is None else (runs.seen[name], runs.doubled.get(name))
+    features = _features(name, module, when, axis, seen)
+    if batch_axis is None:
+        batch_axis = _batch_axis(network, name, features, seen, doubled)
+    return _site(name, operation, features, batch_axis, when, seen)
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -95,7 +110,9 @@ def _check_module(name: str, module: nn.Module) -> None:
 def _features(
     name: str, module: nn.Module, when: str, axis: int | None, seen: Seen | None
 ) -> Features:
-    told = features_of(module, when)
+    told = features_of(module, when, None if seen is None else seen.shape)
+    if told is not None and axis is not None and told.sure:
+        _check_axis(name, module, told, axis, seen)
     if seen is None:
         if told is None:
             raise LayoutError(
@@ -104,7 +121,7 @@ def _features(
             )
         return told if axis is None else dataclasses.replace(told, axis=axis)
     if axis is None:
-        axis = told.axis if told is not None else _guess(name, module, seen)
+        axis = told.axis if told is not None else _found(name, module, seen)
     if not -len(seen.shape) <= axis < len(seen.shape):
         raise ShapeError(f"site '{name}': axis={axis} is no axis of its features {seen.shape}")
     width = seen.shape[axis]
@@ -116,19 +133,37 @@ def _features(
     return Features(width, axis, None if told is None else told.batch_axis)
 
 
-def _guess(name: str, module: nn.Module, seen: Seen) -> int:
-    """Feature axis of a module whose type tells nothing, from what is in it and its rank."""
-    rank = len(seen.shape)
-    for inner in reversed(list(module.modules())):
-        told = features_of(inner, "output")
-        if told is not None and -rank <= told.axis < rank and seen.shape[told.axis] == told.width:
-            return told.axis
-    if rank == 3 or rank < 2:
+def _check_axis(name: str, module: nn.Module, told: Features, axis: int, seen: Seen | None) -> None:
+    """That a given axis is that on which the module itself has its features."""
+    same = axis == told.axis
+    if seen is not None and -len(seen.shape) <= axis < len(seen.shape):
+        same = axis % len(seen.shape) == told.axis % len(seen.shape)
+    elif isinstance(module, nn.BatchNorm1d):
+        same = axis in (1, -1)  # of (B, C) both are the same
+    if not same:
+        shape = "" if seen is None else f" of {seen.shape}"
         raise LayoutError(
-            f"site '{name}' is a {type(module).__name__} with features {seen.shape}; "
-            "which axis holds the features cannot be told: pass axis="
+            f"site '{name}': axis={axis} contradicts its {type(module).__name__}, which has its "
+            f"{told.width} features on axis {told.axis}{shape}; leave axis out, then each site "
+            "finds its own"
         )
-    return 1
+
+
+def _found(name: str, module: nn.Module, seen: Seen) -> int:
+    """Feature axis of a module that does not tell it, from where its features come."""
+    rank = len(seen.shape)
+    if seen.axes is not None and len(seen.axes) == 1:
+        (axis,) = seen.axes
+        return axis - rank if 1 < axis == rank - 1 else axis
+    if runs_as(module, nn.LayerNorm) or runs_as(module, nn.RMSNorm):
+        normalised: Any = module.normalized_shape
+        return -len(normalised)  # over several axes, of which torch has the features first
+    if rank == 2:
+        return 1
+    raise LayoutError(
+        f"site '{name}' is a {type(module).__name__} with features {seen.shape}; "
+        "which axis holds the features cannot be told: pass axis="
+    )
 
 
 def _batch_axis(
@@ -183,18 +218,26 @@ def _site(
 # --- the dry run ---------------------------------------------------------------------------------
 
 
-def _dry_runs(
-    network: nn.Module, names: list[str], when: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[dict[str, Seen], dict[str, Seen] | None]:
+@dataclass(frozen=True)
+class _Runs:
     """What the sites see with the example, and with twice as many samples where that runs."""
-    seen = dry_run(network, names, when, args, kwargs)
+
+    seen: dict[str, Seen]
+    doubled: dict[str, Seen]
+
+
+def _dry_runs(
+    network: nn.Module, names: list[str], when: str, example: Any, state: Untouched
+) -> _Runs:
+    args, kwargs = arguments(example)
+    seen = dry_run(network, names, when, args, kwargs, state)
     first = 1 if _sequence_first(network) else 0
     for axis in (first, 0) if first else (0,):
         try:
-            return seen, dry_run(network, names, when, *_doubled(args, kwargs, axis))
+            return _Runs(seen, dry_run(network, names, when, *_doubled(args, kwargs, axis), state))
         except (LayoutError, IndexError):
             continue
-    return seen, None
+    return _Runs(seen, {})
 
 
 def _sequence_first(network: nn.Module) -> bool:
@@ -233,42 +276,28 @@ def dry_run(
     when: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    state: Untouched,
 ) -> dict[str, Seen]:
     """Shapes of the features at the named modules, computing nothing and changing nothing.
 
-    Parameters and buffers are replaced by fakes for the run: batch norms count nothing, random
-    generators stay where they were. Attributes that modules set on themselves are put back, such
-    as the flat weights of recurrent modules and whatever else is cached for the next run.
-
     Raises:
-        LayoutError: if the network does not run on the example, or does not run a named module.
+        LayoutError: as ``run_on_fakes``, or if the network does not run a named module.
         KindError: if a module takes or gives no floating-point tensor.
     """
     seen: dict[str, Seen] = {}
-    before = [(store, dict(store)) for module in network.modules() for store in _stores(module)]
-    handles = [_watch(network.get_submodule(name), name, when, seen) for name in names]
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _torch.fake_mode() as mode:
-            tensors: dict[str, Tensor] = {
-                name: mode.from_tensor(tensor)
-                for name, tensor in (*network.named_parameters(), *network.named_buffers())
-            }
-            leaves, structure = _torch.tree_flatten((args, kwargs))
-            devices = {tensor.device for tensor in tensors.values()}
-            fakes = [_fake(mode, leaf, devices) for leaf in leaves]
-            fake_args, fake_kwargs = _torch.tree_unflatten(fakes, structure)
-            functional_call(network, tensors, fake_args, fake_kwargs)
-    except (KindError, ShapeError):
-        raise
-    except Exception as error:
-        raise LayoutError(
-            f"the network does not run on the example: {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        for store, content in before:
-            _put_back(store, content)
+    flow = Flow()
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for name in names:
+            _watch(network.get_submodule(name), name, when, seen, flow)
+        flow.start((args, kwargs))
+        try:
+            with _torch.watching(flow.note):
+                network(*args, **kwargs)
+        finally:
+            flow.forget()
+
+    run_on_fakes(network, run, args, kwargs, state)
     missed = [name for name in names if name not in seen]
     if missed:
         raise LayoutError(
@@ -277,43 +306,106 @@ def dry_run(
     return seen
 
 
-def _stores(module: nn.Module) -> tuple[dict[str, Any], ...]:
-    """Where a module keeps its attributes and its buffers."""
-    return vars(module), module._buffers
+def run_on_fakes(
+    network: nn.Module,
+    run: Callable[[tuple[Any, ...], dict[str, Any]], None],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    state: Untouched,
+) -> None:
+    """Run a network on fakes of its inputs: nothing is computed, and nothing of it is changed.
+
+    All that the run changes is put back, the hooks that ``run`` registers among it.
+
+    Args:
+        network: the network.
+        run: runs it on the arguments that it is given; keeps none of their tensors.
+        args: positional arguments, real or fake tensors in them.
+        kwargs: keyword arguments, likewise.
+        state: what the network was before.
+
+    Raises:
+        LayoutError: if the network does not run on the example, or keeps tensors of it where they
+            cannot be found.
+        KindError, ShapeError: of ``run``.
+    """
+    if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+        raise KindError("the network is lazy and not yet initialised; run it once before")
+    fakes = _torch.FakeRun()
+    failure = None
+    try:
+        _run(network, run, args, kwargs, fakes)
+    except Exception as error:
+        failure = _without_frames(error)
+    finally:
+        state.put_back()
+    check_gone(fakes.left)
+    if failure is not None:
+        raise failure
 
 
-def _put_back(store: dict[str, Any], content: dict[str, Any]) -> None:
-    for name in [name for name in store if name not in content]:
-        del store[name]
-    for name, value in content.items():
-        if name not in store or store[name] is not value:
-            store[name] = value
+def _run(
+    network: nn.Module,
+    run: Callable[[tuple[Any, ...], dict[str, Any]], None],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    fakes: _torch.FakeRun,
+) -> None:
+    devices = {tensor.device for tensor in (*network.parameters(), *network.buffers())}
+    device = next(iter(devices)) if len(devices) == 1 else None
+    leaves, structure = _torch.tree_flatten((args, kwargs))
+    with torch.no_grad(), fakes:
+        made = [_fake(fakes, leaf, device) for leaf in leaves]
+        fake_args, fake_kwargs = _torch.tree_unflatten(made, structure)
+        _fake_subclasses(network, fakes)
+        run(fake_args, fake_kwargs)
 
 
-def _fake(mode: FakeTensorMode, leaf: Any, devices: set[torch.device]) -> Any:
+def _fake_subclasses(network: nn.Module, fakes: _torch.FakeRun) -> None:
+    """Put fakes in the place of weights whose class makes its own kind of every result."""
+    for module in network.modules():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None and type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+                    store[name] = fakes.fake(tensor)  # type: ignore[assignment]
+
+
+def _fake(fakes: _torch.FakeRun, leaf: Any, device: torch.device | None) -> Any:
     """A fake of an input, on the device of the network if it has one: examples may lie anywhere."""
     if not isinstance(leaf, Tensor):
         return leaf
-    fake = mode.from_tensor(leaf)
-    return torch.empty_like(fake, device=next(iter(devices))) if len(devices) == 1 else fake
+    fake = fakes.fake(leaf)
+    return fake if device is None else torch.empty_like(fake, device=device)
 
 
-def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen]) -> Any:
+def _without_frames(error: Exception) -> Exception:
+    """The error to raise, with its stack as text: frames would keep the tensors of the run."""
+    if isinstance(error, (KindError, ShapeError)):
+        return type(error)(*error.args)
+    failure = LayoutError(
+        f"the network does not run on the example: {type(error).__name__}: {error}"
+    )
+    failure.add_note("".join(traceback.format_exception(error)))
+    return failure
+
+
+def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen], flow: Flow) -> None:
     def note(tree: Any) -> None:
         if name not in seen:
-            seen[name] = _first_features(name, tree)
+            seen[name] = _first_features(name, tree, flow)
 
     if when == "input":
-        return module.register_forward_pre_hook(
+        module.register_forward_pre_hook(
             lambda module, args, kwargs: note((args, kwargs)), with_kwargs=True
         )
-    return module.register_forward_hook(lambda module, args, output: note(output), prepend=True)
+    else:
+        module.register_forward_hook(lambda module, args, output: note(output), prepend=True)
 
 
-def _first_features(name: str, tree: Any) -> Seen:
+def _first_features(name: str, tree: Any, flow: Flow) -> Seen:
     leaves, _ = _torch.tree_flatten(tree)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim:
-            return Seen(i, tuple(leaf.shape))
+            return Seen(i, tuple(leaf.shape), flow.axes(leaf))
     found = ", ".join(type(leaf).__name__ for leaf in leaves) or "nothing"
     raise KindError(f"site '{name}' passes no floating-point tensor; its leaves are: {found}")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from featurewise.retrofit.fold import Unfit
+from featurewise.retrofit.folding import Unfit
 
 #: Modules that map zero to zero, feature by feature, at every rank.
 _ELEMENTWISE: Final = (

@@ -20,6 +20,7 @@ from featurewise.core.site import table
 from featurewise.layers.film import FiLM
 from featurewise.retrofit.known import features_of
 from featurewise.retrofit.trace import Trace
+from featurewise.retrofit.untouched import Untouched
 
 #: One way to name modules: a pattern of names, a type, a test of (name, module), or a selection.
 Selector: TypeAlias = "str | type[nn.Module] | Callable[[str, nn.Module], bool] | Selection"
@@ -300,12 +301,13 @@ class Selection:
     def __str__(self) -> str:
         """A table; axis and width are empty where only a dry run tells them."""
         rows = [("site", "module", "operation", "axis", "width")]
-        for name, operation in self.sites:
-            module = self.network.get_submodule(name)
-            told = features_of(module, "output")
-            axis, width = ("", "") if told is None else (str(told.axis), str(told.width))
-            given = "" if operation is None else str(operation)
-            rows.append((name, type(module).__name__, given, axis, width))
+        with Untouched(self.network):
+            for name, operation in self.sites:
+                module = self.network.get_submodule(name)
+                told = features_of(module, "output")
+                axis, width = ("", "") if told is None else (str(told.axis), str(told.width))
+                given = "" if operation is None else str(operation)
+                rows.append((name, type(module).__name__, given, axis, width))
         return table([*rows, (f"{len(self)} sites", "", "", "", "")], left=3)
 
     # --- inside ----------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.core import _torch
-from featurewise.retrofit.probe import arguments, dry_run
+from featurewise.retrofit.probe import arguments, run_on_fakes
+from featurewise.retrofit.untouched import Untouched
 
 #: Operators that move, cast or drop features and are tagged neither as views nor as pointwise.
 _CARRIERS: Final = (
@@ -90,15 +91,25 @@ class Trace:
         self._open: list[int] = []
         self._numbers: dict[int, int] = {}  # id of a tensor -> value
         self._alive: list[Tensor] = []  # so that no id is given twice
-        args, kwargs = arguments(example)
-        handles = [h for name, module in network.named_modules() for h in self._hook(name, module)]
+        self._network = network
         try:
-            dry_run(_Watched(network, self), [], "output", args, kwargs)
+            run_on_fakes(network, self._run, *arguments(example), Untouched(network))
         finally:
-            for handle in handles:
-                handle.remove()
-            self._alive.clear()
-            self._numbers.clear()
+            self._forget()
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for name, module in self._network.named_modules():
+            self._hook(name, module)
+        self._enter((args, kwargs))
+        try:
+            with _torch.watching(self._note):
+                self._network(*args, **kwargs)
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._alive.clear()
+        self._numbers.clear()
 
     # --- what is asked ---------------------------------------------------------------------------
 
@@ -244,7 +255,7 @@ class Trace:
 
     # --- noting ----------------------------------------------------------------------------------
 
-    def _hook(self, name: str, module: nn.Module) -> Iterator[Any]:
+    def _hook(self, name: str, module: nn.Module) -> None:
         weighted = next(module.parameters(), None) is not None
 
         def begin(module: nn.Module, args: Any) -> None:
@@ -259,20 +270,20 @@ class Trace:
                 if number is not None and number >= self._calls[call].first:
                     self._return(number, call)
 
-        yield module.register_forward_pre_hook(begin, prepend=True)
-        yield module.register_forward_hook(end)
+        module.register_forward_pre_hook(begin, prepend=True)
+        module.register_forward_hook(end)
 
     def _return(self, number: int, call: int) -> None:
         if self._calls[call].solid:
             self._returned.setdefault(number, []).append(call)
 
-    def enter(self, inputs: Any) -> None:
+    def _enter(self, inputs: Any) -> None:
         """Note the inputs of the network."""
         for leaf in _torch.tree_flatten(inputs)[0]:
             if isinstance(leaf, Tensor):
                 self._add(leaf, "", 0, (), (), True)
 
-    def note(self, operator: Any, inputs: Any, result: Any) -> None:
+    def _note(self, operator: Any, inputs: Any, result: Any) -> None:
         """Note one operator."""
         before = [t for t in _torch.tree_flatten(inputs)[0] if isinstance(t, Tensor)]
         parents = [(t, self._numbers[id(t)]) for t in before if id(t) in self._numbers]
@@ -311,21 +322,6 @@ class Trace:
         while computed and call >= 0:
             self._calls[call].solid = True
             call = self._calls[call].parent
-
-
-class _Watched(nn.Module):
-    """A network whose run is noted, from inside the dry run."""
-
-    def __init__(self, network: nn.Module, trace: Trace) -> None:
-        super().__init__()
-        self.network = network
-        self.trace = trace
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the network and note what runs."""
-        self.trace.enter((args, kwargs))
-        with _torch.watching(self.trace.note):
-            return self.network(*args, **kwargs)
 
 
 def _adds(value: _Value) -> bool:
