@@ -32,7 +32,7 @@ class _ConditionalNorm(nn.Module, ABC):
         self,
         features: int,
         condition_features: int | None,
-        operation: Operation,
+        operation: Operation | str,
         axis: int,
         generator: nn.Module | None,
         eps: float,
@@ -109,7 +109,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         generator: nn.Module | None = None,
         statistics: str = "batch",
         conditions: int | None = None,
@@ -223,7 +223,7 @@ class ConditionalInstanceNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         generator: nn.Module | None = None,
         eps: float = 1e-5,
     ) -> None:
@@ -264,7 +264,7 @@ class ConditionalGroupNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         generator: nn.Module | None = None,
         eps: float = 1e-5,
     ) -> None:
@@ -303,7 +303,7 @@ class ConditionalLayerNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         axis: int = -1,
         generator: nn.Module | None = None,
         eps: float = 1e-5,
@@ -333,7 +333,7 @@ class ConditionalRMSNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         axis: int = -1,
         generator: nn.Module | None = None,
         eps: float = 1e-6,
