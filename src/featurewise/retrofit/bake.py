@@ -20,6 +20,7 @@ from featurewise.retrofit.constant import Constant
 from featurewise.retrofit.errors import CallError
 from featurewise.retrofit.fold import Fold, Modulation, Unfit, fold, modulation
 from featurewise.retrofit.prune import prune_channels
+from featurewise.retrofit.training import thaw_parameters
 
 FOLDED: Final = "folded"
 
@@ -155,6 +156,10 @@ class _Baking:
     @classmethod
     def of(cls, net: Conditioned, flat: Tensor) -> _Baking:
         network = _copied(net.backbone)
+        for handle in net._kept_still:  # a policy of training, which the baked network is past
+            for module in network.modules():
+                _remove_hook(module, handle.id)
+        thaw_parameters(network, net._frozen)
         hooks = {handle.id for handle in net._handles}
         values = net.layout.split(flat)
         return cls(network, hooks, values, _shared(network), _read(network), BakeReport(), {})

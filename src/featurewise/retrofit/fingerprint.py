@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -192,9 +192,19 @@ def _few(items: list[str]) -> str:
     return ", ".join(items[:_FEW]) + (f" and {more} more" if more > 0 else "")
 
 
+def readable(tensor: object) -> TypeGuard[Tensor]:
+    """Whether it is a plain tensor with bytes of its own to read."""
+    return (
+        type(tensor) in (Tensor, nn.Parameter)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type != "meta"
+        and not tensor.is_quantized
+    )
+
+
 def _digest(tensor: Tensor) -> str | None:
-    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
-    if not plain or tensor.device.type == "meta" or tensor.is_quantized:
+    if not readable(tensor):
         return None
     data = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     size = data.numel() * data.itemsize

@@ -38,7 +38,7 @@ from featurewise.generators.config import difference
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Owner
 from featurewise.retrofit.errors import BackboneError, FormatError, SavingError
-from featurewise.retrofit.fingerprint import Fingerprint, statistics_of
+from featurewise.retrofit.fingerprint import Fingerprint, readable, statistics_of
 
 #: Version of the files. A reader takes its own and all before.
 FORMAT: Final = 1
@@ -147,6 +147,28 @@ def _state(generator: nn.Module) -> dict[str, Tensor]:
         if value.device.type == "meta":
             raise SavingError(f"{name} is on the meta device and has no values to save")
     return state
+
+
+def untie(state: dict[str, Any], prefix: str) -> None:
+    """Copy, in place, every tensor of a state dict whose memory one before it has.
+
+    Args:
+        state: a state dict.
+        prefix: begins the names that are looked at.
+    """
+    spans: dict[int, list[tuple[int, int]]] = {}  # storage -> the bytes that names have in it
+    for name, tensor in state.items():
+        if name.startswith(prefix) and readable(tensor) and tensor.numel():
+            taken = spans.setdefault(tensor.untyped_storage().data_ptr(), [])
+            start = tensor.data_ptr()
+            last = sum(
+                (n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True)
+            )
+            stop = start + (last + 1) * tensor.itemsize
+            if any(start < other[1] and other[0] < stop for other in taken):
+                state[name] = tensor.clone()
+            else:
+                taken.append((start, stop))
 
 
 def _plain(tensor: Tensor) -> Tensor:
