@@ -127,6 +127,10 @@ def in_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+#: Whether ``torch.jit.trace`` records what runs now.
+in_jit_trace: Callable[[], bool] = torch._C._is_tracing  # type: ignore[attr-defined]
+
+
 def in_function_forward() -> bool:
     """Whether some caller of this function is the forward of a custom autograd function.
 

@@ -82,7 +82,7 @@ class Plan:
     def _offset_like(self, flat: Tensor) -> Tensor:
         key = (flat.dtype, flat.device)
         kept = self._kept.get(key)
-        tracing = torch.jit.is_tracing()  # which compares two runs, and each must say the same
+        tracing = _torch.in_jit_trace()  # which compares two runs, and each must say the same
         if kept is not None and not tracing:
             return kept
         with torch.inference_mode(False):
