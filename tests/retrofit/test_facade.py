@@ -141,7 +141,12 @@ def test_a_hidden_signature_stays_hidden() -> None:
             return super().forward(*args)
 
     net = condition(nn.Sequential(Hidden(2, 2)), at="0", generator=Linear(2))
-    assert list(inspect.signature(net.forward).parameters) == ["input", "condition", "task"]
+    assert list(inspect.signature(net.forward).parameters) == [
+        "args",
+        "condition",
+        "task",
+        "kwargs",
+    ]
     net = condition(Hidden(2, 2), at="", generator=Linear(2))
     assert list(inspect.signature(net.forward).parameters) == ["args", "condition", "task"]
 

@@ -128,7 +128,7 @@ def in_transform() -> bool:
 
 
 #: Whether ``torch.jit.trace`` records what runs now.
-in_jit_trace: Callable[[], bool] = torch._C._is_tracing  # type: ignore[attr-defined]
+in_jit_trace: Callable[[], bool] = torch._C._is_tracing
 
 
 def in_function_forward() -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import Parameter, Signature
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from torch import nn
@@ -23,9 +23,6 @@ from featurewise.generators import LocalGenerator
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Values
 from featurewise.retrofit.errors import CallError
-
-if TYPE_CHECKING:
-    from featurewise.retrofit.conditioned import Conditioned
 
 #: What every call of a conditioned network takes besides the arguments of the backbone.
 _OWN: Final = ("condition", "task")
@@ -36,23 +33,29 @@ REMOVED: Final = "the conditioning was removed; call the backbone itself"
 #: Attribute of a class that was made here: the class that it was made from.
 _MADE_FROM: Final = "_made_from"
 
-_classes: Final[WeakValueDictionary[tuple[type, type, str], type]] = WeakValueDictionary()
+#: A conditioned network.
+Net = TypeVar("Net", bound=nn.Module)
+
+_classes: Final[WeakValueDictionary[tuple[type, type, str], Any]] = WeakValueDictionary()
 
 
 # --- the signature -------------------------------------------------------------------------------
 
 
-def shown_class(cls: type[Conditioned], backbone: nn.Module) -> type[Conditioned]:
+def shown_class(cls: type[Net], backbone: nn.Module) -> type[Net]:
     """The subclass of ``cls`` whose ``forward`` has the signature of the backbone's.
 
     Its parameters are those of the backbone, then ``condition`` and ``task`` by keyword. Networks
-    of equal backbones share one class. Where the backbone tells no signature it is ``cls`` itself.
+    of equal backbones share one class. Where the backbone tells nothing it is ``cls`` itself: a
+    signature that is hidden, or ``nn.Sequential``, whose "input" is that of its first module.
     """
     base = plain_class(cls)
     function = inspect.getattr_static(base, "forward")
     parameters = _parameters(backbone)
-    if parameters is None or not (isinstance(function, FunctionType) and _passes_on(function)):
+    if parameters is None or type(backbone) is nn.Sequential:
         return base
+    if not isinstance(function, FunctionType) or not _passes_on(function):
+        return base  # a subclass with a signature of its own
     signature = Signature([Parameter("self", Parameter.POSITIONAL_ONLY), *parameters])
     key = (base, type(backbone), str(signature))
     made = _classes.get(key)
@@ -68,13 +71,13 @@ def shown_class(cls: type[Conditioned], backbone: nn.Module) -> type[Conditioned
     return made
 
 
-def plain_class(cls: type[Conditioned]) -> type[Conditioned]:
+def plain_class(cls: type[Net]) -> type[Net]:
     """The class that a class of ``shown_class`` was made from; another one is itself."""
-    made_from: type[Conditioned] = vars(cls).get(_MADE_FROM, cls)
+    made_from: type[Net] = vars(cls).get(_MADE_FROM, cls)
     return made_from
 
 
-def remake(cls: type[Conditioned]) -> Conditioned:
+def remake(cls: type[Net]) -> Net:
     """An empty network, for copies and pickles; its state says the rest."""
     return cls.__new__(cls)
 
@@ -130,7 +133,7 @@ def _showing(function: FunctionType, signature: Signature) -> FunctionType:
 # --- attributes ----------------------------------------------------------------------------------
 
 
-def attribute(net: Conditioned, name: str) -> Any:
+def attribute(net: Any, name: str) -> Any:
     """An attribute of the backbone, which the conditioned network lacks.
 
     Methods run conditioned; see ``Conditioned.using``.
@@ -167,7 +170,7 @@ def _private(backbone: nn.Module, name: str) -> bool:
     return name.startswith("__") or declared is None or callable(declared)
 
 
-def _conditioned(net: Conditioned, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+def _conditioned(net: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of the backbone that takes ``condition`` and the other arguments of ``using``."""
 
     @functools.wraps(method)
@@ -183,7 +186,7 @@ def _conditioned(net: Conditioned, name: str, method: Callable[..., Any]) -> Cal
     return run
 
 
-def _offered(net: Conditioned, method: Callable[..., Any]) -> list[str]:
+def _offered(net: Any, method: Callable[..., Any]) -> list[str]:
     """Arguments of ``using`` that are not the method's own."""
     own = inspect.signature(method).parameters
     return [key for key in inspect.signature(net.using).parameters if key not in own]
@@ -198,7 +201,7 @@ def _suspends(method: Callable[..., Any]) -> bool:
 
 
 @contextmanager
-def _without(net: Conditioned, name: str) -> Iterator[None]:
+def _without(net: Any, name: str) -> Iterator[None]:
     """Run a method that was given no condition: in the block of ``using`` where there is one."""
     if net._removed:
         raise CallError(REMOVED)
@@ -217,10 +220,10 @@ def _without(net: Conditioned, name: str) -> Iterator[None]:
 class _OnDemand(Call):
     """A call without a condition: most methods run no site, and then none is needed."""
 
-    def __init__(self, net: Conditioned, name: str) -> None:
+    def __init__(self, net: Any, name: str) -> None:
         local = net.generator if isinstance(net.generator, LocalGenerator) else None
         super().__init__(net._owner, None, local=local)
-        self.net: Conditioned | None = net
+        self.net: Any = net
         self.name = name
 
     def values(self, site: str) -> Values | None:

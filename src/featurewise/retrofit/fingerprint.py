@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from featurewise.retrofit.errors import BackboneError
+from featurewise.retrofit.facade import plain_class
 
 #: How many differences a message names.
 _FEW: Final = 5
@@ -82,7 +83,7 @@ class Fingerprint:
             for name, tensor in network.state_dict().items()
             if isinstance(tensor, Tensor)
         }
-        return cls(type(network).__name__, tensors)
+        return cls(plain_class(type(network)).__name__, tensors)
 
     @property
     def architecture(self) -> str:
