@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from jaxtyping import TypeCheckError
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from featurewise.core import KindError
-from featurewise.generators import Linear, ParameterDropout
+from featurewise.generators import MLP, Damped, Learned, Linear, ParameterDropout
 from featurewise.retrofit import CallError, Conditioned, bake, condition
 
 
@@ -305,3 +307,88 @@ def test_untied_tensors_and_kept_variables_are_the_networks_own() -> None:
     assert state["backbone.head.weight"].data_ptr() != kept["backbone.head.weight"].data_ptr()
     with torch.device("meta"):
         assert condition(Tied(), at="body", generator=Linear(2)).state_dict()
+
+
+# --- materialised and removed --------------------------------------------------------------------
+
+
+GENERATORS: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: Linear(2),
+    "encoder": lambda: MLP(2, [5]),
+    "damped": lambda: Damped(Linear(2)),
+    "module": lambda: OfLayout(),
+}
+
+
+class OfLayout(nn.Module):
+    """One that JSON cannot make again, with the usual way to start anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(8))
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.vector)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.vector.expand(len(condition), -1)
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+@pytest.mark.parametrize("where", ["all on meta", "the backbone on meta"])
+def test_to_empty_keeps_the_identity(kind: str, where: str) -> None:
+    network = convolutional().eval()
+    x, z = torch.randn(3, 3, 8, 8), torch.randn(3, 2)
+    expected, state = network(x), network.state_dict()
+    with torch.device("meta"):
+        empty = convolutional().eval()
+    net = condition(empty, at="0", generator=GENERATORS[kind]())
+    if where == "all on meta":
+        net.to("meta")
+    assert net.to_empty(device="cpu") is net
+    assert not net.generator.training
+    net.backbone.load_state_dict(state)
+    assert torch.equal(net(x, condition=z), expected)
+
+
+def test_to_empty_keeps_what_a_generator_has_learned() -> None:
+    net = make().eval()
+    nn.init.normal_(net.generator.head.weight)
+    weight, state = net.generator.head.weight.clone(), copy.deepcopy(net.backbone.state_dict())
+    x, z = torch.randn(3, 3, 8, 8), torch.randn(3, 2)
+    expected = net(x, condition=z)
+    net.to_empty(device="cpu").backbone.load_state_dict(state)
+    assert torch.equal(net.generator.head.weight, weight)
+    assert torch.equal(net(x, condition=z), expected)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_removing_the_inner_one_leaves_the_outer_one(checkpointed: bool) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner: nn.Module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+            self.last = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = checkpoint(self.inner, x, use_reentrant=False) if checkpointed else self.inner(x)
+            y: Tensor = self.last(x)
+            return y
+
+    block = Block()
+    twin = condition(copy.deepcopy(block), at=["last", "inner.1"], generator=Linear(2))
+    block.inner = inner = condition(block.inner, at="0", generator=Learned())
+    outer = condition(block, at=["last", "inner.backbone.1"], generator=Linear(2))
+    nn.init.normal_(inner.generator.vector)
+    nn.init.normal_(outer.generator.head.weight)
+    twin.generator.load_state_dict(outer.generator.state_dict())
+    x, z = torch.randn(3, 4), torch.randn(3, 2)
+    assert not torch.equal(outer(x, condition=z), twin(x, condition=z))
+    inner.remove()
+    gradients = []
+    for net in (outer, twin):
+        output = net(x, condition=z)
+        gradients.append([output, *torch.autograd.grad(output.sum(), net.generator.head.weight)])
+    assert all(map(torch.equal, *gradients))
+    with pytest.raises(CallError, match="removed"):
+        inner(x)

@@ -248,7 +248,7 @@ class Conditioned(nn.Module):
             LayoutError: a task of another layout.
             ShapeError: parameters that do not fit a site; the message names it.
         """
-        if condition is None and task is None and calls.find(self._owner)[0] is not None:
+        if condition is None and task is None and facade.plain_run(self):
             return self.backbone(*args, **kwargs)
         call = self._call(condition, task, None)
         calls.begin(call)
@@ -475,6 +475,17 @@ class Conditioned(nn.Module):
         if self._batch_norm == "frozen":
             for norm in training.running_norms(self.backbone):
                 norm.eval()
+        return self
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Conditioned:
+        """Move to ``device`` without copying the backbone's values, which are lost.
+
+        The generator keeps its values, and with them the identity. On the meta device it has none
+        and is made again, as it was at birth; one that cannot be made from JSON (see
+        ``save_pretrained``) is left to its modules' ``reset_parameters``.
+        """
+        self.backbone.to_empty(device=device, recurse=recurse)
+        self.generator = saving.materialized(self.generator, self.layout, device)
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:

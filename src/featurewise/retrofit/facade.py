@@ -130,6 +130,20 @@ def _showing(function: FunctionType, signature: Signature) -> FunctionType:
     return shown
 
 
+# --- calls without a condition of their own ------------------------------------------------------
+
+
+def plain_run(net: Any) -> bool:
+    """Whether a run without a condition is one of the backbone, as things stand.
+
+    It is within the block of a call that has one; and, after ``remove``, within the call of
+    another conditioned network that this one is a part of.
+    """
+    if net._removed:
+        return calls.under_way()
+    return calls.find(net._owner)[0] is not None
+
+
 # --- attributes ----------------------------------------------------------------------------------
 
 

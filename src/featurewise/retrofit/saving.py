@@ -12,6 +12,7 @@ nothing, imports nothing, and allocates nothing before shapes agree.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -201,6 +202,23 @@ def _sketch(config: Mapping[str, Any], layout: Layout) -> nn.Module:
 def _fresh(config: Mapping[str, Any], layout: Layout) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         return _bound(from_config(config), layout)
+
+
+def materialized(generator: nn.Module, layout: Layout, device: Any) -> nn.Module:
+    """The generator on ``device``; one that is on the meta device begins anew there."""
+    tensors = [*generator.parameters(), *generator.buffers()]
+    if not any(tensor.is_meta for tensor in tensors):
+        return generator.to(device)
+    if isinstance(generator, Configured):
+        with contextlib.suppress(FeaturewiseError):
+            made = _fresh(generator.config(), layout).train(generator.training)
+            _cast(made, generator.state_dict())
+            return made.to(device)
+    generator.to_empty(device=device)
+    for module in generator.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    return generator
 
 
 def _bound(generator: nn.Module, layout: Layout) -> nn.Module:
