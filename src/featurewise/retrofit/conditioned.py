@@ -369,10 +369,12 @@ class Conditioned(nn.Module):
                 statistics that were saved.
             generator: the generator, unbound or bound to an equal layout, where its class cannot
                 be made from JSON. Its weights are overwritten.
-            check: "weights" refuses a network whose class, tensors or values differ;
-                "architecture" compares class, names and shapes; "later" compares these now, and
-                the values at the first eager call or by ``verify``, for a backbone whose own
-                checkpoint is loaded afterwards.
+            check: "weights" refuses a network whose class, settings, tensors or values differ;
+                "architecture" compares class, settings, names and shapes; "later" compares these
+                now, and the values at the first eager call or by ``verify``, for a backbone whose
+                own checkpoint is loaded afterwards; "sites" compares the names and shapes of the
+                tensors in the modules at the sites, and nothing else (a vocabulary that was
+                resized, another head).
             freeze: as in ``condition``.
             batch_norm: as in ``condition``.
 

@@ -51,7 +51,7 @@ _GENERATOR, _STATISTICS = "generator.", "statistics."
 #: Longest JSON file that is read, in bytes.
 _LONGEST: Final = 1 << 26
 
-_CHECKS: Final = ("weights", "architecture", "later")
+_CHECKS: Final = ("weights", "architecture", "later", "sites")
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -318,6 +318,7 @@ class Origin:
         fingerprint: of the backbone that it was saved with.
         values: whether the backbone's values must agree too.
         statistics: running statistics by name.
+        only: names of the modules that are compared, their names and shapes; None means all.
         settled: whether the backbone was found to be right and has the statistics.
     """
 
@@ -325,6 +326,7 @@ class Origin:
     fingerprint: Fingerprint
     values: bool
     statistics: dict[str, Tensor]
+    only: tuple[str, ...] | None = None
     settled: bool = False
 
     def compare(self, backbone: nn.Module, *, values: bool) -> None:
@@ -335,7 +337,9 @@ class Origin:
             values: whether its values must agree too.
         """
         where = f"{self.place}: "
-        self.fingerprint.check(backbone, values=values, ignore=self.statistics, where=where)
+        self.fingerprint.check(
+            backbone, values=values, ignore=self.statistics, only=self.only, where=where
+        )
         own = statistics_of(backbone)
         if missing := [name for name in self.statistics if name not in own]:
             raise BackboneError(f"{where}this network has no running statistics {missing[0]}")
@@ -404,8 +408,9 @@ def load(
     place = str(source)
     files = _verified(_local(source))
     saved = _Saved.read(place, files[_CONFIG], files[_WEIGHTS])
-    values = check != "architecture"
-    origin = Origin(place, saved.fingerprint, values, saved.statistics)
+    values = check in ("weights", "later")
+    only = saved.layout.names if check == "sites" else None
+    origin = Origin(place, saved.fingerprint, values, saved.statistics, only)
     origin.compare(network, values=check == "weights")
     _check_sites(place, saved.layout, network)
     made = _filled(saved, generator)
