@@ -45,6 +45,7 @@ def condition(
     example: Any = None,
     when: str = "output",
     identity: bool = True,
+    resize: str | None = None,
     freeze: bool = False,
     batch_norm: str | None = None,
 ) -> Conditioned:
@@ -74,6 +75,9 @@ def condition(
             nothing of their features, and for operations with position terms.
         when: "output" modulates what the modules return, "input" what they receive.
         identity: refuse operations that have no identity.
+        resize: how a condition that varies over positions (a map, a sequence) is brought to the
+            positions of each site, where they are others: "nearest", "linear" or "area" resize
+            the raw parameters; see ``Site``. Without, sites with other positions refuse it.
         freeze: let the generator alone be trained: no parameter of the network wants a gradient,
             until ``Conditioned.remove``.
         batch_norm: what becomes of running statistics in training: "train" moves them, as ever;
@@ -84,7 +88,7 @@ def condition(
         The conditioned network.
 
     Raises:
-        LayoutError: a selector without a match, or a site that is never run.
+        LayoutError: a selector without a match, a site that is never run, or an unknown ``resize``.
         OperationError: ``identity`` is wanted and an operation has none, or a name that no
             operation has.
         ShapeError: features that do not fit the site or the operation.
@@ -109,7 +113,7 @@ def condition(
     sites = find_sites(
         network, chosen, when=when, axis=axis, batch_axis=batch_axis, example=example
     )
-    layout = _layout(sites, network)
+    layout = _layout(sites, network, resize)
     if identity and not layout.neutral:
         raise OperationError(_no_identity(layout))
     return Conditioned(
@@ -122,15 +126,14 @@ def condition(
     )
 
 
-def _layout(sites: tuple[Site, ...], network: nn.Module) -> Layout:
+def _layout(sites: tuple[Site, ...], network: nn.Module, resize: str | None) -> Layout:
     """The sites with what is for people to read: class names, and the size of the network."""
-    return Layout(
-        tuple(
-            dataclasses.replace(site, module=type(network.get_submodule(site.name)).__name__)
-            for site in sites
-        ),
-        count_parameters(network),
-    )
+    kinds = [type(network.get_submodule(site.name)).__name__ for site in sites]
+    named = [
+        dataclasses.replace(site, module=kind, resize=resize)
+        for site, kind in zip(sites, kinds, strict=True)
+    ]
+    return Layout(tuple(named), count_parameters(network))
 
 
 def _no_identity(layout: Layout) -> str:
