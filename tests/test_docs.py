@@ -23,6 +23,8 @@ MODULES = sorted(
     for path in SOURCE.glob("featurewise/**/*.py")
     if "__" not in path.name and ">>>" in path.read_text()
 )
+#: What a page may import without the project asking for it to be installed.
+OPTIONAL = ("accelerate", "lightning", "transformers")
 REFERENCE = sorted(set((ROOT / "docs/api").glob("*.md")) - {ROOT / "docs/api/index.md"})
 
 
@@ -38,12 +40,16 @@ RUNNABLE = [page for page in PAGES if any(blocks(page.read_text()))]
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore:::lightning.*")
 def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     # A name that modules know, for code that looks itself up there (dataclasses do).
     namespace = {"__name__": "__main__"}
     for line, code in blocks(page.read_text()):
+        for package in OPTIONAL:
+            if re.search(rf"^(?:import|from) {package}\b", code, re.M):
+                pytest.importorskip(package, reason=f"from line {line} on: no {package}")
         # Empty lines in front put the page's own line numbers into a traceback.
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
 

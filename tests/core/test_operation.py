@@ -11,10 +11,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from featurewise.core import Affine, Gate, LowRank, Operation, RowColumn, Scale, Shift, film
+from featurewise.core import (
+    Affine,
+    Gate,
+    KindError,
+    LowRank,
+    Operation,
+    OperationError,
+    RowColumn,
+    Scale,
+    Shift,
+    film,
+    operation_of,
+)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FORMS = ("shared", "sample", "position", "repeated")
@@ -468,3 +481,67 @@ def test_printing_shows_what_differs_from_the_default() -> None:
     assert str(Affine()) == "Affine()"
     assert str(Affine("exp")) == "Affine(activation='exp')"
     assert str(LowRank(3)) == "LowRank(rank=3)"
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("affine", Affine()),
+        ("film", Affine()),
+        ("FiLM", Affine()),
+        ("shift", Shift()),
+        ("bias", Shift()),
+        ("scale", Scale()),
+        ("gate", Gate()),
+        ("Gate", Gate()),
+        ("row_column", RowColumn()),
+        ("RowColumn", RowColumn()),
+        ("low-rank", LowRank()),
+    ],
+)
+def test_operations_by_name(name: str, expected: Operation) -> None:
+    assert operation_of(name) == expected
+    assert operation_of(expected) is expected
+
+
+def test_operations_of_users_have_names_too() -> None:
+    @dataclass(frozen=True)
+    class TwiceTheShift(Shift):
+        factor: float = 2.0
+
+    @dataclass(frozen=True)
+    class ShiftBy(Shift):
+        factor: float
+
+    assert operation_of("twice_the_shift") == TwiceTheShift()
+    with pytest.raises(OperationError, match=r"'shift_by' needs arguments: pass ShiftBy\(\.\.\.\)"):
+        operation_of("shift_by")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("gat", "'gate'"), ("afine", "'affine'"), ("lowrank2", "'low_rank'")]
+)
+def test_an_unknown_name_lists_the_names_and_a_near_one(name: str, near: str) -> None:
+    with pytest.raises(OperationError) as caught:
+        operation_of(name, "operation of 'head'")
+    words = str(caught.value)
+    assert words.startswith(f"operation of 'head': no operation is called '{name}'")
+    assert f"did you mean {near}?" in words
+    for known in ("affine", "bias", "film", "gate", "low_rank", "row_column", "scale", "shift"):
+        assert known in words
+    assert "diagonal" not in words  # which is abstract
+
+
+@pytest.mark.parametrize("name", ["", "diagonal", "operation", "xyzzy"])
+def test_names_of_nothing(name: str) -> None:
+    with pytest.raises(OperationError, match="the names are"):
+        operation_of(name)
+
+
+@pytest.mark.parametrize("value", [3, None, Affine, ["film"]])
+def test_what_names_no_operation(value: Any) -> None:
+    with pytest.raises((KindError, TypeCheckError)):
+        operation_of(value)

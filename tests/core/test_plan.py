@@ -170,3 +170,20 @@ def test_nothing_of_a_transform_is_kept() -> None:
     with torch.inference_mode():
         total(flat)
     torch.autograd.grad(total(flat), flat)
+
+
+@pytest.mark.traced
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_every_run_of_a_trace_says_the_same() -> None:
+    """``torch.jit.trace`` compares two; offsets kept from the first would differ."""
+    layout = Layout((Site("a", 3, Affine()), Site("b", 4, Gate()), Site("c", 2, Shift())))
+    plan = Plan(layout)
+    flat = torch.randn(2, layout.size)
+
+    def pairs(flat: Tensor) -> list[Tensor]:
+        return [t for pair in plan.pairs(flat) or () for t in pair or () if t is not None]
+
+    traced = torch.jit.trace(pairs, (flat,))
+    other = torch.randn(5, layout.size)
+    for one, two in zip(traced(other), pairs(other), strict=True):
+        assert torch.equal(one, two)

@@ -351,3 +351,99 @@ def test_splitting_compiles_without_graph_breaks() -> None:
     x, given = torch.randn(2, 3), torch.randn(2, layout.size)
     compiled = torch.compile(run, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x, given), run(x, given))
+
+
+# --- positions of other sizes --------------------------------------------------------------------
+
+
+def nearest_by_hand(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Each wanted cell takes the given one in which its middle lies."""
+    for axis, size in enumerate(sizes, 2):
+        given = value.shape[axis]
+        middles = (torch.arange(size, dtype=torch.float64) + 0.5) * given / size
+        value = value.index_select(axis, middles.floor().long().clamp(max=given - 1))
+    return value
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("given_sizes", [(6,), (3, 5), (8, 8), (2, 1), (1, 9), (2, 3, 4)], ids=str)
+def test_nearest_positions_equal_the_loop(given_sizes: tuple[int, ...], axis: int) -> None:
+    sizes = (4, 7, 5)[: len(given_sizes)]
+    x = torch.randn(2, 3, *sizes)
+    if axis == -1:
+        x = x.movedim(1, -1)
+    values = {name: torch.randn(2, 3, *given_sizes) for name in ("gamma", "beta")}
+    found = Site("a", 3, Affine(), axis=axis, resize="nearest").modulate(x, values)
+    by_hand = {
+        name: nearest_by_hand(
+            value, tuple(g if g == 1 else s for g, s in zip(given_sizes, sizes, strict=True))
+        )
+        for name, value in values.items()
+    }
+    assert torch.equal(found, Site("a", 3, Affine(), axis=axis).modulate(x, by_hand))
+
+
+def test_linear_and_area_say_what_they_do() -> None:
+    beta = torch.tensor([[[0.0, 4.0, 8.0, 12.0]]])
+    x = torch.zeros(1, 1, 2)
+    for rule in ("linear", "area"):  # the middle of two cells is their mean
+        site = Site("a", 1, Shift(), resize=rule)
+        assert site.modulate(x, {"beta": beta}).flatten().tolist() == [2.0, 10.0]
+    longer = Site("a", 1, Shift(), resize="linear").modulate(torch.zeros(1, 1, 8), {"beta": beta})
+    assert longer.flatten().tolist() == [0.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 12.0]
+    row = Site("a", 1, Shift(), resize="area").modulate(torch.zeros(1, 1, 1), {"beta": beta})
+    assert row.item() == 6.0
+
+
+@pytest.mark.parametrize("rule", ["nearest", "linear", "area"])
+def test_what_fits_already_is_left_as_it_is(rule: str) -> None:
+    x = torch.randn(2, 3, 4, 5)
+    plain, resizing = Site("a", 3, Affine()), Site("a", 3, Affine(), resize=rule)
+    for tail in ((), (4, 5), (1, 5), (1, 1)):
+        values = {name: torch.randn(2, 3, *tail) for name in ("gamma", "beta")}
+        assert torch.equal(resizing.modulate(x, values), plain.modulate(x, values))
+    shared = {name: torch.randn(3) for name in ("gamma", "beta")}
+    assert torch.equal(resizing.modulate(x, shared), plain.modulate(x, shared))
+
+
+@pytest.mark.parametrize("rule", ["nearest", "linear", "area"])
+def test_resized_parameters_have_gradients_and_any_dtype(rule: str) -> None:
+    site = Site("a", 3, Affine(), resize=rule)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    values = {
+        name: torch.randn(2, 3, 2, 9, dtype=torch.float64, requires_grad=True)
+        for name in ("gamma", "beta")
+    }
+    assert torch.autograd.gradcheck(
+        lambda gamma, beta: site.modulate(x, {"gamma": gamma, "beta": beta}),
+        (values["gamma"], values["beta"]),
+    )
+    for dtype in (torch.float16, torch.bfloat16):
+        half = {name: value.detach().to(dtype) for name, value in values.items()}
+        assert site.modulate(x.to(dtype), half).dtype == dtype
+
+
+def test_other_positions_are_refused_unless_a_rule_is_given() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    with pytest.raises(ShapeError, match=r"gamma\(2, 3, 2, 5\) fits none .*resize='nearest'"):
+        Site("a", 3, Affine()).modulate(x, {n: torch.ones(2, 3, 2, 5) for n in ("gamma", "beta")})
+    site = Site("a", 3, Affine(), resize="nearest")
+    for tail in ((20,), (2, 5, 1)):  # another number of position axes
+        with pytest.raises(ShapeError, match="fits none"):
+            site.modulate(x, {n: torch.ones(2, 3, *tail) for n in ("gamma", "beta")})
+    with pytest.raises(ShapeError, match="fits none"):  # rows and features are never resized
+        site.modulate(x, {n: torch.ones(4, 3, 2, 5) for n in ("gamma", "beta")})
+    row_column = Site("a", 3, RowColumn(), extent=(4, 5), resize="nearest")
+    wrong = {n: torch.ones(2, 3, 2, 5) for n in ("gamma", "beta")}
+    wrong |= {"row": torch.ones(2, 4, 2, 5), "column": torch.ones(2, 5, 2, 5)}
+    with pytest.raises(ShapeError, match="fits none"):
+        row_column.modulate(x, wrong)
+
+
+def test_resize_in_json_and_its_mistakes() -> None:
+    site = Site("a", 3, Affine(), resize="area")
+    assert Site.from_json(json.loads(json.dumps(site.to_json()))) == site
+    assert site != Site("a", 3, Affine())
+    assert "resize" not in Site("a", 3, Affine()).to_json()
+    with pytest.raises(LayoutError, match="resize must be one of nearest, linear, area"):
+        Site("a", 3, Affine(), resize="bicubic")

@@ -368,7 +368,7 @@ def _bound_elsewhere() -> Linear:
         (lambda: FiLM(6, 2.5), KIND, "condition_features"),
         (lambda: FiLM(6, True), KIND, "condition_features"),
         (lambda: FiLM(6, 4, generator=Linear(4)), GeneratorError, "not both"),
-        (lambda: FiLM(6, operation="affine"), KIND, "operation"),
+        (lambda: FiLM(6, operation=Affine), KIND, "operation"),
         (lambda: FiLM(6, operation=Affine), KIND, "operation"),
         (lambda: FiLM(6, operation=None), KIND, "operation"),
         (lambda: FiLM(6, operation=RowColumn()), ShapeError, "two position axes"),

@@ -178,7 +178,7 @@ class TestEveryNorm:
             ({"eps": None}, KIND, "eps"),
             ({"condition_features": 0}, GeneratorError, "condition_features"),
             ({"condition_features": 1.5}, KIND, "condition_features"),
-            ({"operation": "affine"}, KIND, "operation"),
+            ({"operation": 3}, KIND, "operation"),
             ({"generator": "linear"}, KIND, "generator"),
             ({"condition_features": 2, "generator": Learned()}, GeneratorError, "not both"),
         ],

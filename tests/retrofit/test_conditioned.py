@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
@@ -685,3 +686,58 @@ def test_repr_and_layout(convnet: nn.Module) -> None:
     net = condition(convnet, at="blocks.*.bn", operation=Shift(), generator=Linear(7))
     assert "3 sites, 24 parameters per condition" in repr(net)
     assert net.layout.names == ("blocks.0.bn", "blocks.1.bn", "blocks.2.bn")
+
+
+# --- conditions over positions -------------------------------------------------------------------
+
+
+class Pyramid(nn.Module):
+    """A small U-Net: features of three resolutions, and a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 4, 3, padding=1)
+        self.down = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+        self.deep = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, stride=2)
+        self.last = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.down(self.inner(x))
+        y: Tensor = self.last(self.up(self.deep(half)) + half)
+        return y
+
+
+@pytest.mark.parametrize("rule", ["nearest", "linear", "area"])
+def test_a_map_conditions_every_resolution(moved: Move, rule: str) -> None:
+    network, x, z = Pyramid(), torch.randn(2, 3, 16, 16), torch.randn(2, 7, 16, 16)
+    sites = ["inner", "down", "deep", "up", "last"]
+    refused = condition(network, at=sites, generator=Linear(7))
+    with pytest.raises(ShapeError, match=r"site 'down'.*resize="):
+        refused(x, condition=z)
+    refused.remove()
+    net = condition(network, at=sites, generator=Linear(7), resize=rule)
+    assert torch.equal(net(x, condition=z), network(x))
+    moved(net)
+    task = net.represent(z)
+
+    def at(name: str, features: Tensor) -> Tensor:
+        own = {
+            key: value
+            if value.shape[2:] == features.shape[2:]
+            else F.interpolate(
+                value,
+                size=features.shape[2:],
+                mode={"nearest": "nearest-exact", "linear": "bilinear", "area": "area"}[rule],
+            )
+            for key, value in task[name].items()
+        }
+        return film(features, 1 + own["gamma"], own["beta"])
+
+    half = at("down", network.down(at("inner", network.inner(x))))
+    up = at("up", network.up(at("deep", network.deep(half))))
+    torch.testing.assert_close(net(x, condition=z), at("last", network.last(up + half)))
+    again = copy.deepcopy(net)
+    assert again.layout == net.layout and again.layout["deep"].resize == rule
+    with pytest.raises(LayoutError, match="resize must be one of"):
+        condition(Pyramid(), at="inner", generator=Linear(7), resize="cubic")

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -435,6 +436,257 @@ def test_fingerprint_there_and_back(net: Conditioned) -> None:
     for bad in ({}, data | {"architecture": "0"}, data | {"tensors": {"a": "b"}}, []):
         with pytest.raises(BackboneError, match="not a fingerprint"):
             Fingerprint.from_json(bad)
+
+
+# --- what no tensor of the state dict shows ------------------------------------------------------
+
+
+class Buffered(nn.Module):
+    """Computes with a buffer that is not persistent, with extra state, and with its settings."""
+
+    frequencies: Tensor
+
+    def __init__(self, heads: int = 2, causal: bool = False) -> None:
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.flag = False  # switched by whoever runs it
+        self.register_buffer("frequencies", torch.arange(4.0), persistent=False)
+        self.extra: Any = {"table": torch.arange(3), "names": ["a", "b"], "scale": 2.0}
+        self.inner = nn.Linear(4, 4)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(self.drop(x * self.frequencies))
+        return y
+
+    def get_extra_state(self) -> Any:
+        return self.extra
+
+    def set_extra_state(self, state: Any) -> None:
+        self.extra = state
+
+
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return make().eval()
+
+
+def buffered() -> Buffered:
+    made = seeded(Buffered)
+    assert isinstance(made, Buffered)
+    return made
+
+
+def _other_buffer(net: Buffered) -> None:
+    net.frequencies[2] += 1
+
+
+def _wider_buffer(net: Buffered) -> None:
+    net.frequencies = torch.arange(5.0)
+
+
+def _other_tensor_of_state(net: Buffered) -> None:
+    net.extra["table"] = torch.tensor([0, 1, 3])
+
+
+def _other_number_of_state(net: Buffered) -> None:
+    net.extra["scale"] = 3.0
+
+
+def _other_name_of_state(net: Buffered) -> None:
+    net.extra["names"][1] = "c"
+
+
+def _heads(net: Buffered) -> None:
+    net.heads = 4
+
+
+def _causal(net: Buffered) -> None:
+    net.causal = True
+
+
+HIDDEN = {
+    _other_buffer: "other buffers or extra state: frequencies",
+    _wider_buffer: "other buffers or extra state: frequencies",
+    _other_tensor_of_state: "other buffers or extra state: _extra_state",
+    _other_number_of_state: "other buffers or extra state: _extra_state",
+    _other_name_of_state: "other buffers or extra state: _extra_state",
+}
+
+
+@pytest.mark.parametrize("change", HIDDEN, ids=lambda change: change.__name__)
+def test_other_hidden_state_is_another_value(
+    change: Callable[[Buffered], None], tmp_path: Path
+) -> None:
+    fw.condition(buffered(), at="inner", generator=Linear(2)).save_pretrained(tmp_path / "it")
+    Conditioned.from_pretrained(tmp_path / "it", buffered())
+    other = buffered()
+    change(other)
+    with pytest.raises(BackboneError, match=HIDDEN[change]):
+        Conditioned.from_pretrained(tmp_path / "it", other)
+    late = Conditioned.from_pretrained(tmp_path / "it", other, check="later")
+    with pytest.raises(BackboneError, match=HIDDEN[change]):
+        late.verify()
+    Conditioned.from_pretrained(tmp_path / "it", other, check="architecture")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(_heads, "heads 4 instead of 2"), (_causal, "causal True instead of False")],
+)
+@pytest.mark.parametrize("check", ["weights", "architecture", "later"])
+def test_other_settings_are_another_architecture(
+    change: Callable[[Buffered], None], message: str, check: str, tmp_path: Path
+) -> None:
+    fw.condition(buffered(), at="inner", generator=Linear(2)).save_pretrained(tmp_path / "it")
+    other = buffered()
+    change(other)
+    with pytest.raises(BackboneError, match=f"other settings: {message}; .*check='sites'"):
+        Conditioned.from_pretrained(tmp_path / "it", other, check=check)
+    Conditioned.from_pretrained(tmp_path / "it", other, check="sites")
+
+
+def test_flags_and_what_acts_in_training_alone_may_differ(tmp_path: Path) -> None:
+    net = fw.condition(buffered(), at="inner", generator=Linear(2))
+    net.save_pretrained(tmp_path / "it")
+    other = buffered()
+    other.flag, other.drop.p = True, 0.0
+    other.train()
+    Conditioned.from_pretrained(tmp_path / "it", other)
+
+
+@pytest.mark.parametrize(
+    ("make", "other", "message"),
+    [
+        (
+            lambda: nn.TransformerEncoderLayer(8, 2, 16),
+            lambda: nn.TransformerEncoderLayer(8, 4, 16),
+            "self_attn.num_heads 4 instead of 2",
+        ),
+        (
+            lambda: nn.TransformerEncoderLayer(8, 2, 16),
+            lambda: nn.TransformerEncoderLayer(8, 2, 16, norm_first=True),
+            "norm_first True instead of False",
+        ),
+        (
+            lambda: nn.TransformerEncoderLayer(8, 2, 16),
+            lambda: nn.TransformerEncoderLayer(8, 2, 16, activation=F.gelu),
+            "activation gelu instead of relu",
+        ),
+        (
+            lambda: nn.Sequential(nn.LayerNorm(4)),
+            lambda: nn.Sequential(nn.LayerNorm(4, eps=1e-3)),
+            "0.eps 0.001 instead of 1e-05",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)),
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")),
+            "padding_mode 'reflect' instead of 'zeros'",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3)),
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3, stride=2)),
+            r"0.stride \(2, 2\) instead of \(1, 1\)",
+        ),
+    ],
+)
+def test_settings_of_modules_of_torch(
+    make: Callable[[], nn.Module], other: Callable[[], nn.Module], message: str, tmp_path: Path
+) -> None:
+    at = (nn.LayerNorm, nn.Conv2d)
+    net = fw.condition(
+        seeded(make), at=lambda _, m: isinstance(m, at), operation="scale", generator=Linear(2)
+    )
+    net.save_pretrained(tmp_path / "it")
+    Conditioned.from_pretrained(tmp_path / "it", seeded(make))
+    with pytest.raises(BackboneError, match=message):
+        Conditioned.from_pretrained(tmp_path / "it", seeded(other))
+
+
+def test_state_that_cannot_be_read_is_not_believed(tmp_path: Path) -> None:
+    def strange() -> Buffered:
+        made = buffered()
+        made.extra = {"thing": object()}
+        return made
+
+    fw.condition(strange(), at="inner", generator=Linear(2)).save_pretrained(tmp_path / "it")
+    with pytest.raises(BackboneError, match="state that cannot be read: _extra_state"):
+        Conditioned.from_pretrained(tmp_path / "it", strange())
+    Conditioned.from_pretrained(tmp_path / "it", strange(), check="architecture")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.float16], ids=str)
+def test_a_dynamically_quantised_network(dtype: torch.dtype, tmp_path: Path) -> None:
+    def quantised(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        plain = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4))
+        made = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear}, dtype=dtype)
+        assert isinstance(made, nn.Module)
+        return made
+
+    fw.condition(quantised(0), at="1", generator=Linear(2)).save_pretrained(tmp_path / "it")
+    Conditioned.from_pretrained(tmp_path / "it", quantised(0))
+    with pytest.raises(BackboneError, match=r"extra state: .*0\._packed_params\._packed_params"):
+        Conditioned.from_pretrained(tmp_path / "it", quantised(1))
+
+
+def test_digests_of_quantised_tensors() -> None:
+    def of(tensor: Tensor) -> str | None:
+        module = nn.Module()
+        module.register_buffer("it", tensor)
+        return Fingerprint.of(module).tensors["it"].digest
+
+    x = torch.arange(6.0).reshape(2, 3)
+    one = torch.quantize_per_tensor(x, 0.5, 1, torch.qint8)
+    scales = torch.tensor([0.5, 0.25])
+    by_row = torch.quantize_per_channel(x, scales, torch.zeros(2), 0, torch.qint8)
+    other_scale = torch.quantize_per_channel(x, scales * 2, torch.zeros(2), 0, torch.qint8)
+    digests = [
+        of(one),
+        of(torch.quantize_per_tensor(x, 0.25, 1, torch.qint8)),
+        of(torch.quantize_per_tensor(x + 1, 0.5, 1, torch.qint8)),
+        of(by_row),
+        of(other_scale),
+    ]
+    assert None not in digests and len(set(digests)) == 5
+    assert of(one) == of(torch.quantize_per_tensor(x, 0.5, 1, torch.qint8))
+
+
+def test_sites_alone(tmp_path: Path) -> None:
+    """A vocabulary that was resized, and another head, lie far from the sites."""
+
+    def language(vocabulary: int = 7, answers: int = 3, width: int = 4) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Embedding(vocabulary, width), nn.LayerNorm(width), nn.Linear(width, answers)
+        )
+
+    net = fw.condition(language(), at="1", generator=Linear(2))
+    nn.init.normal_(net.generator.head.weight)
+    net.save_pretrained(tmp_path / "it")
+    other = language(9, 5)
+    for check in ("weights", "architecture", "later"):
+        with pytest.raises(BackboneError, match="check='sites' compares the modules at the sites"):
+            Conditioned.from_pretrained(tmp_path / "it", other, check=check)
+    again = Conditioned.from_pretrained(tmp_path / "it", other, check="sites")
+    assert again(torch.arange(9), condition=torch.zeros(9, 2)).shape == (9, 5)
+    again.verify()
+    with pytest.raises(BackboneError, match=r"other shapes: 1\.weight \(6,\) instead of \(4,\)"):
+        Conditioned.from_pretrained(tmp_path / "it", language(width=6), check="sites")
+    with pytest.raises(BackboneError, match="missing tensors 1.weight"):
+        Conditioned.from_pretrained(tmp_path / "it", nn.Sequential(nn.Identity()), check="sites")
+
+
+def test_files_of_version_0_1_know_nothing_of_it(tmp_path: Path) -> None:
+    fw.condition(buffered(), at="inner", generator=Linear(2)).save_pretrained(tmp_path / "it")
+    forge(
+        tmp_path / "it", lambda config: [config["backbone"].pop(k) for k in ("hidden", "settings")]
+    )
+    other = buffered()
+    for change in (*HIDDEN, _heads, _causal):
+        change(other)
+    Conditioned.from_pretrained(tmp_path / "it", other)
 
 
 # --- before the backbone's own checkpoint --------------------------------------------------------

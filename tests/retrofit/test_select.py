@@ -10,7 +10,15 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, Gate, KindError, LayoutError, Shift
+from featurewise.core import (
+    Affine,
+    Gate,
+    KindError,
+    LayoutError,
+    OperationError,
+    Scale,
+    Shift,
+)
 from featurewise.generators import Linear
 from featurewise.layers import FiLM
 from featurewise.retrofit import condition
@@ -102,7 +110,7 @@ def test_two_operations_for_one_site() -> None:
         resolve(Tree(), {"head": Shift(), nn.Linear: Gate()}, Affine())
 
 
-@pytest.mark.parametrize("at", [3, int, {"head": "film"}])
+@pytest.mark.parametrize("at", [3, int, {"head": Affine}])
 def test_wrong_kinds(at: object) -> None:
     with pytest.raises((KindError, TypeCheckError)):
         names(at)
@@ -184,6 +192,22 @@ def test_operations_of_a_selection() -> None:
     for clash in (lambda: norms | norms.using(Shift()), lambda: norms & norms.using(Shift())):
         with pytest.raises(LayoutError, match=r"'layer1.0.bn1' with different .*Gate.*Shift"):
             clash()
+
+
+def test_operations_by_name() -> None:
+    tree = Tree()
+    assert resolve(tree, {"head": "gate", "layer1.*.conv": Shift()})["head"] == Gate()
+    assert set(resolve(tree, "layer1.*.conv", "bias").values()) == {Shift()}
+    assert select(tree).named("head").using("scale").sites == (("head", Scale()),)
+    for wrong in (
+        lambda: resolve(tree, {"head": "gat"}),
+        lambda: resolve(tree, "head", "gat"),
+        lambda: select(tree).named("head").using("gat"),
+    ):
+        with pytest.raises(OperationError, match="did you mean 'gate'"):
+            wrong()
+    with pytest.raises(OperationError, match="operation of 'head'"):
+        resolve(tree, {"head": "gat"})
 
 
 def test_selections_in_lists_and_mappings() -> None:
@@ -295,7 +319,7 @@ WRONG: dict[str, Any] = {
     "predicate a type": lambda s: s.where(nn.Linear),
     "selector": lambda s: s.but(3),
     "outer": lambda s: s.inside(3),
-    "operation": lambda s: s.using("film"),
+    "operation": lambda s: s.using(3),
     "operation class": lambda s: s.using(Affine),
     "union": lambda s: s | "head",
     "intersection": lambda s: s & "head",
@@ -303,7 +327,7 @@ WRONG: dict[str, Any] = {
     "index": lambda s: s["head"],
     "count": lambda s: s.first(0),
     "count true": lambda s: s.last(True),
-    "default operation": lambda s: resolve(s.network, "head", "film"),  # type: ignore[arg-type]
+    "default operation": lambda s: resolve(s.network, "head", 3),  # type: ignore[arg-type]
     "operation of a mapping": lambda s: resolve(s.network, {s: None}),  # type: ignore[dict-item]
 }
 

@@ -221,7 +221,7 @@ def test_trap_16_export_takes_task_representations(convnet: nn.Module, moved: Mo
 def test_export_with_free_batch(convnet: nn.Module, moved: Move) -> None:
     net = moved(condition(convnet.eval(), at="blocks.*.bn", generator=Linear(7)))
     batch = torch.export.Dim("batch", min=2, max=64)
-    shapes: Any = {"args": ({0: batch},), "condition": {0: batch}}
+    shapes: Any = {"x": {0: batch}, "condition": {0: batch}}  # named as the backbone names them
     exported = torch.export.export(
         net, (images(),), {"condition": torch.randn(4, 7)}, dynamic_shapes=shapes
     ).module()

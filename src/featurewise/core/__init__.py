@@ -20,6 +20,7 @@ from featurewise.core.operation import (
     RowColumn,
     Scale,
     Shift,
+    operation_of,
 )
 from featurewise.core.representation import TaskRepresentation
 from featurewise.core.site import Layout, Site
@@ -45,4 +46,5 @@ __all__ = [
     "Site",
     "TaskRepresentation",
     "film",
+    "operation_of",
 ]

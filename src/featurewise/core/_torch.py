@@ -159,10 +159,13 @@ def has_compiled_code(module: torch.nn.Module) -> bool:
     return code is not None and bool(entries(code))
 
 
+#: Whether ``torch.jit.trace`` records what runs now.
+in_jit_trace: Callable[[], bool] = torch._C._is_tracing
+
+
 def is_traced() -> bool:
     """Whether code is being compiled, exported or traced."""
-    tracing: bool = torch._C._get_tracing_state() is not None
-    return tracing or torch.compiler.is_compiling()
+    return in_jit_trace() or torch.compiler.is_compiling()
 
 
 def has_values(x: Tensor) -> bool:

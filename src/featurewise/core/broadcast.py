@@ -7,12 +7,17 @@ A parameter of a site declares its own shape S (mostly ``(C,)``, the width). It 
 * ``(B, *S, *positions)``: one per time step, token or pixel; a position of size 1 is repeated.
   Positions are the remaining axes of the features, in their order.
 
-The ranks differ, so the three are never confused, and nothing else is ever broadcast.
+The ranks differ, so the three are never confused, and nothing else is ever broadcast. A site may
+say how positions of other sizes are brought to its own (``resample``); unless it does they are
+refused.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from featurewise.core.errors import KindError, ShapeError
@@ -87,15 +92,19 @@ def check_parameter(
         raise KindError(f"{where}: {name} must be {WANTED}, got {value.dtype}")
     if value.device != x.device:
         raise KindError(f"{where}: {name} is on {value.device}, x is on {x.device}")
+    hint = ""
     if value.ndim == len(shape) and value.shape == shape:  # sizes of other ranks may be symbols
         return
     if batch_axis is not None and value.shape[: 1 + len(shape)] == (x.shape[batch_axis], *shape):
         rest = value.shape[1 + len(shape) :]
-        if not rest or (positional and _repeats(rest, positions(x, axis, batch_axis))):
+        full = positions(x, axis, batch_axis)
+        if not rest or (positional and _repeats(rest, full)):
             return
+        if positional and len(rest) == len(full):
+            hint = "; a site with resize='nearest' (or another rule) brings positions to its own"
     raise ShapeError(
         f"{where}: {name}{shape_of(value)} fits none of "
-        f"{_allowed(x, shape, positional, axis, batch_axis)} for x{shape_of(x)}"
+        f"{_allowed(x, shape, positional, axis, batch_axis)} for x{shape_of(x)}{hint}"
     )
 
 
@@ -114,6 +123,36 @@ def align(value: Tensor, x: Tensor, axis: int, batch_axis: int | None) -> Tensor
         value = value.reshape(tuple(value.shape) + (1,) * (x.ndim - 2))
     batch = 0 if batch_axis is None else batch_axis
     return value if (batch, axis) == (0, 1) else torch.movedim(value, (0, 1), (batch, axis))
+
+
+#: Rules of ``resample``, and what torch calls them for one, two and three axes of positions.
+RESAMPLING: Final = {
+    "nearest": ("nearest-exact",) * 3,
+    "linear": ("linear", "bilinear", "trilinear"),
+    "area": ("area",) * 3,
+}
+
+
+def resample(value: Tensor, own: int, sizes: tuple[int, ...], rule: str) -> Tensor:
+    """Bring a parameter to other positions.
+
+    Args:
+        value: ``(B, *S, *positions)``; a position of size 1 stays, since it is repeated anyway.
+        own: number of axes of S.
+        sizes: of the wanted positions, one to three, as many as ``value`` has.
+        rule: "nearest" takes the nearest position, "linear" interpolates between the two on each
+            axis (positions are the middles of equal cells), "area" averages over a cell.
+
+    Returns:
+        ``(B, *S, *sizes)``, or ``value`` itself where it fits already.
+    """
+    given = value.shape[1 + own :]
+    wanted = [1 if g == 1 else size for g, size in zip(given, sizes, strict=True)]
+    if list(given) == wanted:
+        return value
+    flat = value.reshape(value.shape[0], -1, *given)
+    mode = RESAMPLING[rule][len(sizes) - 1]
+    return F.interpolate(flat, size=wanted, mode=mode).reshape(*value.shape[: 1 + own], *wanted)
 
 
 def positions(x: Tensor, axis: int, batch_axis: int | None) -> tuple[int, ...]:

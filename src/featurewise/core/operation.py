@@ -9,7 +9,10 @@ network as it was, and task representations form a vector space around the untou
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import inspect
 import math
+import re
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -449,6 +452,67 @@ def _find(kind: object) -> type[Operation]:
     if len(homes) > 1:
         raise OperationError(f"several operations are named '{kind}': {', '.join(sorted(homes))}")
     return found[-1]  # the newest, where a class was defined again in place
+
+
+def operation_of(value: Operation | str, where: str = "operation") -> Operation:
+    """The operation itself, or the one of that name with its default attributes.
+
+    A name is that of a class, in any case, with or without underscores ("affine", "low_rank",
+    "Gate", one of your own), or one that the literature uses: "film" for ``Affine()`` and "bias"
+    for ``Shift()``.
+
+    Args:
+        value: an operation, or the name of one.
+        where: what to call this argument in an error.
+
+    Raises:
+        OperationError: no operation has that name, or it needs arguments.
+        KindError: neither an operation nor text.
+
+    Example:
+        >>> operation_of("film")
+        Affine(activation='identity', raw=False)
+    """
+    if isinstance(value, Operation):
+        return value
+    if not isinstance(value, str):
+        raise KindError(f"{where} must be an Operation or the name of one, got {value!r}")
+    kinds = {_key(cls.__name__): cls for cls in _subclasses(Operation) if not _abstract(cls)}
+    wanted = _key(value)
+    wanted = _key(_SYNONYMS.get(wanted, wanted))
+    if wanted not in kinds:
+        raise OperationError(f"{where}: {_no_such_operation(value, kinds)}")
+    cls = _find(kinds[wanted].__name__)  # which refuses a name of two classes
+    try:
+        return cls()
+    except TypeError as error:
+        raise OperationError(
+            f"{where}: {value!r} needs arguments: pass {cls.__name__}(...) itself ({error})"
+        ) from error
+
+
+#: Names of the literature for classes that are called otherwise here.
+_SYNONYMS: Final = {"film": "Affine", "bias": "Shift"}
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def _abstract(cls: type) -> bool:
+    return inspect.isabstract(cls) or cls.__name__.startswith("_")
+
+
+def _no_such_operation(name: str, kinds: Mapping[str, type[Operation]]) -> str:
+    names = sorted({_spoken(cls.__name__) for cls in kinds.values()} | set(_SYNONYMS))
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"no operation is called {name!r}; {hint}the names are {', '.join(names)}"
+
+
+def _spoken(name: str) -> str:
+    """The name of a class as it is written in text: ``LowRank`` -> "low_rank"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _subclasses(cls: type[Operation]) -> list[type[Operation]]:

@@ -82,12 +82,13 @@ class Plan:
     def _offset_like(self, flat: Tensor) -> Tensor:
         key = (flat.dtype, flat.device)
         kept = self._kept.get(key)
-        if kept is not None:
+        tracing = _torch.in_jit_trace()  # which compares two runs, and each must say the same
+        if kept is not None and not tracing:
             return kept
         with torch.inference_mode(False):
             made = torch.tensor(self._offsets, dtype=flat.dtype, device=flat.device)
         # A tensor made inside a transform or a fake mode must not outlive it.
-        if type(made) is Tensor and not _torch.in_transform():
+        if type(made) is Tensor and not tracing and not _torch.in_transform():
             self._kept[key] = made
         return made
 

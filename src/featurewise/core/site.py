@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from featurewise.common.text import short
-from featurewise.core.broadcast import check_features, shape_of
+from featurewise.core.broadcast import RESAMPLING, check_features, positions, resample, shape_of
 from featurewise.core.errors import KindError, LayoutError, ShapeError
 from featurewise.core.operation import Operation, Parameter, check_values
 
@@ -36,11 +36,14 @@ class Site:
         leaf: which tensor, when the module takes or returns several (order of the pytree).
         extent: sizes of the position axes seen in the dry run; needed by row and column terms.
         module: class name of the module, for people to read; sites are equal without it.
+        resize: how parameters that are given per position are brought to the positions of the
+            features: "nearest", "linear" or "area" (see ``featurewise.core.broadcast.resample``);
+            None refuses positions of other sizes.
 
     Raises:
         KindError: an attribute of the wrong type.
         ShapeError: a width that is not positive, or one axis for features and samples.
-        LayoutError: another value of ``when``, or a negative ``leaf``.
+        LayoutError: another value of ``when`` or ``resize``, or a negative ``leaf``.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Site:
     leaf: int = 0
     extent: tuple[int, ...] | None = None
     module: str = field(default="", compare=False)
+    resize: str | None = None
 
     def __post_init__(self) -> None:
         where = f"site '{self.name}'"
@@ -64,6 +68,9 @@ class Site:
             raise LayoutError(f"{where}: leaf must not be negative, got {self.leaf}")
         if self.when not in ("input", "output"):
             raise LayoutError(f"{where}: when must be 'input' or 'output', got {self.when!r}")
+        if self.resize is not None and self.resize not in RESAMPLING:
+            rules = ", ".join(RESAMPLING)
+            raise LayoutError(f"{where}: resize must be one of {rules}, got {self.resize!r}")
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -85,8 +92,22 @@ class Site:
         where = f"site '{self.name}'"
         axis = check_features(x, self.width, self.axis, self.batch_axis, where)
         batch_axis = None if self.batch_axis is None else self.batch_axis % x.ndim
+        if self.resize is not None:
+            values = self._resized(values, positions(x, axis, batch_axis), self.resize)
         check_values(values, self.parameters, x, axis, batch_axis, where)
         return self.operation.apply(x, values, axis, batch_axis)
+
+    def _resized(
+        self, values: Mapping[str, Tensor], sizes: tuple[int, ...], rule: str
+    ) -> Mapping[str, Tensor]:
+        """``values`` at positions of these ``sizes``; what is not per position stays."""
+        found = dict(values)
+        for name, parameter in self.parameters.items():
+            value, own = values.get(name), len(parameter.shape)
+            per_position = isinstance(value, Tensor) and value.ndim == 1 + own + len(sizes)
+            if per_position and parameter.positional and 0 < len(sizes) <= 3:
+                found[name] = resample(values[name], own, sizes, rule)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able description; ``from_json`` restores it."""
@@ -100,6 +121,8 @@ class Site:
             "leaf": self.leaf,
             "extent": None if self.extent is None else list(self.extent),
             "module": self.module,
+            # Left out where there is none, so that earlier versions read what they can serve.
+            **({} if self.resize is None else {"resize": self.resize}),
         }
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import Affine, KindError, Layout, Operation, Site
+from featurewise.core import Affine, KindError, Layout, Operation, Site, operation_of
 from featurewise.generators import (
     ConditionError,
     Generator,
@@ -30,7 +30,7 @@ class FiLM(nn.Module):
     Args:
         features: width C of the features.
         condition_features: width F of the condition.
-        operation: what is done to the features.
+        operation: what is done to the features, or its name.
         axis: feature axis of x.
         batch_axis: axis of the samples, or None where there is none.
         generator: condition -> parameters of this site; in place of ``condition_features``.
@@ -42,6 +42,7 @@ class FiLM(nn.Module):
     Raises:
         GeneratorError: if both ``condition_features`` and ``generator`` are given.
         ShapeError: if the width is not positive, or the operation needs sizes of positions.
+        OperationError: a name that no operation has.
         LayoutError: if the generator is bound to another layout.
         KindError: an argument of the wrong kind.
 
@@ -59,18 +60,19 @@ class FiLM(nn.Module):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         axis: int = 1,
         batch_axis: int | None = 0,
         generator: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        _check(features, axis, operation, generator)
+        _check(features, axis, generator)
         if condition_features is not None:
             if generator is not None:
                 raise GeneratorError("give condition_features or a generator, not both")
             generator = Linear(positive(condition_features, "condition_features"))
-        self.layout = Layout((Site("film", features, operation, axis, batch_axis),))
+        site = Site("film", features, operation_of(operation), axis, batch_axis)
+        self.layout = Layout((site,))
         if isinstance(generator, Generator | LocalGenerator):
             generator.bind(self.layout)
         self.register_module("generator", generator)
@@ -111,11 +113,9 @@ class FiLM(nn.Module):
         return f"{site.width}, {site.operation}, axis={site.axis}"
 
 
-def _check(features: object, axis: object, operation: object, generator: object) -> None:
+def _check(features: object, axis: object, generator: object) -> None:
     for name, value in (("features", features), ("axis", axis)):
         if not isinstance(value, int) or isinstance(value, bool):
             raise KindError(f"{name} must be an integer, got {type(value).__name__}")
-    if not isinstance(operation, Operation):
-        raise KindError(f"operation must be an Operation, got {type(operation).__name__}")
     if generator is not None and not isinstance(generator, nn.Module):
         raise KindError(f"generator must be a module or None, got {type(generator).__name__}")

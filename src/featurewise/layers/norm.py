@@ -34,7 +34,7 @@ class _ConditionalNorm(nn.Module, ABC):
         self,
         features: int,
         condition_features: int | None,
-        operation: Operation,
+        operation: Operation | str,
         axis: int,
         generator: nn.Module | None,
         eps: float,
@@ -111,7 +111,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         generator: nn.Module | None = None,
         statistics: str = "batch",
         conditions: int | None = None,
@@ -225,7 +225,7 @@ class ConditionalInstanceNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         generator: nn.Module | None = None,
         eps: float = 1e-5,
     ) -> None:
@@ -266,7 +266,7 @@ class ConditionalGroupNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         generator: nn.Module | None = None,
         eps: float = 1e-5,
     ) -> None:
@@ -305,7 +305,7 @@ class ConditionalLayerNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         axis: int = -1,
         generator: nn.Module | None = None,
         eps: float = 1e-5,
@@ -335,7 +335,7 @@ class ConditionalRMSNorm(_ConditionalNorm):
         features: int,
         condition_features: int | None = None,
         *,
-        operation: Operation = Affine(),  # noqa: B008 (frozen)
+        operation: Operation | str = Affine(),  # noqa: B008 (frozen)
         axis: int = -1,
         generator: nn.Module | None = None,
         eps: float = 1e-6,

@@ -22,6 +22,7 @@ from featurewise.retrofit.fold import fold, modulation
 from featurewise.retrofit.folding import Fold, Modulation, Unfit
 from featurewise.retrofit.prune import prune_channels
 from featurewise.retrofit.reach import check_attached, unwatch_runs
+from featurewise.retrofit.training import thaw_parameters
 from featurewise.retrofit.untouched import Untouched
 
 FOLDED: Final = "folded"
@@ -162,6 +163,10 @@ class _Baking:
     def of(cls, net: Conditioned, flat: Tensor) -> _Baking:
         network = _copied(net.backbone)
         unwatch_runs(network)
+        for handle in net._kept_still:  # a policy of training, which the baked network is past
+            for module in network.modules():
+                _torch.remove_hook(module, handle.id)
+        thaw_parameters(network, net._frozen)
         hooks = {handle.id for handle in net._handles}
         values = net.layout.split(flat)
         return cls(network, hooks, values, _shared(network), _read(network), BakeReport(), {})

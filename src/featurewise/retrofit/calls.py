@@ -242,6 +242,11 @@ def active(owner: Owner) -> Call | None:
     return None
 
 
+def under_way() -> bool:
+    """Whether some call is active in this thread, or a backward pass, which may repeat one."""
+    return bool(_active.calls) or _torch.graph_task() != -1
+
+
 def find(owner: Owner) -> tuple[Call | None, bool]:
     """The call that a site of ``owner`` serves now, and whether it is being recomputed.
 

@@ -26,7 +26,7 @@ from featurewise.core import (
 from featurewise.core.plan import Plan
 from featurewise.generators import LocalGenerator
 from featurewise.generators.base import needs_condition
-from featurewise.retrofit import calls, saving
+from featurewise.retrofit import calls, facade, saving, training
 from featurewise.retrofit.calls import Call, Owner
 from featurewise.retrofit.errors import CallError, SavingError, SiteWarning
 from featurewise.retrofit.hooks import SiteHook
@@ -49,19 +49,23 @@ def condition(
     network: nn.Module,
     *,
     at: Where,
-    operation: Operation | None = None,
+    operation: Operation | str | None = None,
     generator: nn.Module | Callable[[Layout], nn.Module],
     axis: int | None = None,
     batch_axis: int | None = None,
     example: Any = None,
     when: str = "output",
     identity: bool = True,
+    resize: str | None = None,
+    freeze: bool = False,
+    batch_norm: str | None = None,
 ) -> Conditioned:
     """Condition a network at its sites, with an operation, by a generator.
 
     The network keeps its modules, its code and the keys of its state dict; hooks are added at the
     sites. Right after this call the output equals the network's, bit for bit. Condition after
-    other surgery (PEFT, wrappers), which renames modules.
+    other surgery (PEFT, wrappers), which renames modules. A network in evaluation mode stays in
+    it, and the generator follows.
 
     Args:
         network: any network; it is changed only by hooks, which ``Conditioned.remove`` takes away.
@@ -69,8 +73,9 @@ def condition(
             of components), a module type, a function ``(name, module) -> bool``, a
             ``Selection`` of this network, a sequence of these, or a mapping of these to the
             operation of each. Operations that a selection brings stand.
-        operation: what is done to the features; when not given, FiLM (``Affine()``), and at a
-            declared site (a ``FiLM`` layer without a generator) the operation of that.
+        operation: what is done to the features, or its name ("film", "shift", "gate", ...; see
+            ``operation_of``); when not given, FiLM (``Affine()``), and at a declared site (a
+            ``FiLM`` layer without a generator) the operation of that.
         generator: condition -> parameters: a ``Generator``, a ``LocalGenerator``, any module that
             gives a flat tensor or a ``TaskRepresentation``, or a function layout -> module. It is
             bound to the layout, and a newly bound one is moved to the device of the network.
@@ -81,13 +86,22 @@ def condition(
             nothing of their features, and for operations with position terms.
         when: "output" modulates what the modules return, "input" what they receive.
         identity: refuse operations that have no identity.
+        resize: how a condition that varies over positions (a map, a sequence) is brought to the
+            positions of each site, where they are others: "nearest", "linear" or "area" resize
+            the raw parameters; see ``Site``. Without, sites with other positions refuse it.
+        freeze: let the generator alone be trained: no parameter of the network wants a gradient,
+            until ``Conditioned.remove``.
+        batch_norm: what becomes of running statistics in training: "train" moves them, as ever;
+            "frozen" uses them as they are and never moves them, whoever calls ``train()``.
+            Default: "frozen" with ``freeze``, else "train".
 
     Returns:
         The conditioned network.
 
     Raises:
-        LayoutError: a selector without a match, or a site that is never run.
-        OperationError: ``identity`` is wanted and an operation has none.
+        LayoutError: a selector without a match, a site that is never run, or an unknown ``resize``.
+        OperationError: ``identity`` is wanted and an operation has none, or a name that no
+            operation has.
         ShapeError: features that do not fit the site or the operation.
         KindError: an argument of the wrong kind.
 
@@ -105,25 +119,31 @@ def condition(
         raise KindError(f"network must be a module, got {type(network).__name__}")
     if when not in ("input", "output"):
         raise LayoutError(f"when must be 'input' or 'output', got {when!r}")
+    training.policy(batch_norm, freeze)
     chosen = resolve(network, at, operation)
     sites = find_sites(
         network, chosen, when=when, axis=axis, batch_axis=batch_axis, example=example
     )
-    layout = _layout(sites, network)
+    layout = _layout(sites, network, resize)
     if identity and not layout.neutral:
         raise OperationError(_no_identity(layout))
-    return Conditioned(network, _bound(generator, layout, network), layout)
-
-
-def _layout(sites: tuple[Site, ...], network: nn.Module) -> Layout:
-    """The sites with what is for people to read: class names, and the size of the network."""
-    return Layout(
-        tuple(
-            dataclasses.replace(site, module=type(network.get_submodule(site.name)).__name__)
-            for site in sites
-        ),
-        count_parameters(network),
+    return Conditioned(
+        network,
+        _bound(generator, layout, network),
+        layout,
+        freeze=freeze,
+        batch_norm=batch_norm,
     )
+
+
+def _layout(sites: tuple[Site, ...], network: nn.Module, resize: str | None) -> Layout:
+    """The sites with what is for people to read: class names, and the size of the network."""
+    kinds = [type(network.get_submodule(site.name)).__name__ for site in sites]
+    named = [
+        dataclasses.replace(site, module=kind, resize=resize)
+        for site, kind in zip(sites, kinds, strict=True)
+    ]
+    return Layout(tuple(named), count_parameters(network))
 
 
 def _no_identity(layout: Layout) -> str:
@@ -154,6 +174,11 @@ def _bound(
 class Conditioned(nn.Module):
     """A FiLM-ed network: backbone, generator and layout. Made by ``condition``.
 
+    Attributes that it lacks are those of the backbone (``config``, ``device``, ``generate``, ...).
+    Methods of the backbone take ``condition`` and the other arguments of ``using`` besides their
+    own: ``net.generate(tokens, condition=z)``. The signature of ``forward`` is the backbone's,
+    with ``condition`` and ``task``.
+
     Attributes:
         backbone: the network, whose modules and state-dict keys are untouched.
         generator: condition -> parameters.
@@ -163,8 +188,21 @@ class Conditioned(nn.Module):
     backbone: nn.Module
     generator: nn.Module
     _origin: saving.Origin | None = None
+    _frozen: tuple[str, ...] = ()
+    _batch_norm: str = "train"
+    _kept_still: tuple[RemovableHandle, ...] = ()  # hooks of the policy
+    #: Trainers ask for it after a checkpoint that lacks tensors: none are left out on purpose.
+    _keys_to_ignore_on_save: None = None
 
-    def __init__(self, backbone: nn.Module, generator: nn.Module, layout: Layout) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        generator: nn.Module,
+        layout: Layout,
+        *,
+        freeze: bool = False,
+        batch_norm: str | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.generator = generator
@@ -179,6 +217,24 @@ class Conditioned(nn.Module):
             SiteHook(self._owner, site, place).attach(backbone.get_submodule(site.name))
             for place, site in enumerate(layout)
         ]
+        self._set_policy(freeze, batch_norm)
+        self._follow_mode()
+        self.__class__ = facade.shown_class(type(self), backbone)
+
+    def _set_policy(self, freeze: bool, batch_norm: str | None) -> None:
+        self._batch_norm = training.policy(batch_norm, freeze)
+        if freeze:
+            self._frozen = training.freeze_parameters(self.backbone, self.generator)
+        if self._batch_norm == "frozen":
+            frozen = training.FrozenStatistics()
+            norms = training.running_norms(self.backbone)
+            self._kept_still = tuple(frozen.attach(norm) for norm in norms)
+
+    def _follow_mode(self) -> None:
+        """Take the mode of the backbone: what runs in evaluation mode must be deterministic."""
+        self.training = self.backbone.training
+        if not self.training:
+            self.generator.eval()
 
     def forward(
         self,
@@ -219,7 +275,7 @@ class Conditioned(nn.Module):
         Warns:
             SiteWarning: a site was not reached, and is no part of compiled code.
         """
-        if condition is None and task is None and calls.find(self._owner)[0] is not None:
+        if condition is None and task is None and facade.plain_run(self):
             return self.backbone(*args, **kwargs)
         call = self._call(condition, task, None, RowMap.of(repeat, rows, self.layout))
         traced = torch.compiler.is_compiling()
@@ -326,6 +382,8 @@ class Conditioned(nn.Module):
         """
         before = self.generator
         self.generator = _bound(generator, self.layout, self.backbone)
+        if not self.training:
+            self.generator.eval()
         self._conditional = needs_condition(self.generator)
         return before
 
@@ -356,6 +414,8 @@ class Conditioned(nn.Module):
         *,
         generator: nn.Module | None = None,
         check: str = "weights",
+        freeze: bool = False,
+        batch_norm: str | None = None,
     ) -> Conditioned:
         """Condition ``network`` by what ``save_pretrained`` wrote.
 
@@ -366,10 +426,14 @@ class Conditioned(nn.Module):
                 statistics that were saved.
             generator: the generator, unbound or bound to an equal layout, where its class cannot
                 be made from JSON. Its weights are overwritten.
-            check: "weights" refuses a network whose class, tensors or values differ;
-                "architecture" compares class, names and shapes; "later" compares these now, and
-                the values at the first eager call or by ``verify``, for a backbone whose own
-                checkpoint is loaded afterwards.
+            check: "weights" refuses a network whose class, settings, tensors or values differ;
+                "architecture" compares class, settings, names and shapes; "later" compares these
+                now, and the values at the first eager call or by ``verify``, for a backbone whose
+                own checkpoint is loaded afterwards; "sites" compares the names and shapes of the
+                tensors in the modules at the sites, and nothing else (a vocabulary that was
+                resized, another head).
+            freeze: as in ``condition``.
+            batch_norm: as in ``condition``.
 
         Raises:
             SavingError: no such folder, damaged, no conditioner, or a generator that cannot be
@@ -378,8 +442,11 @@ class Conditioned(nn.Module):
             BackboneError: another network; the message names the difference.
             KindError: an argument of the wrong kind.
         """
+        training.policy(batch_norm, freeze)
         loaded = saving.load(folder_or_repo, network, generator=generator, check=check)
-        net = cls(network, loaded.generator, loaded.layout)
+        net = facade.plain_class(cls)(
+            network, loaded.generator, loaded.layout, freeze=freeze, batch_norm=batch_norm
+        )
         net._origin = loaded.origin
         net._handles += loaded.watch(network, net._owner)
         return net
@@ -434,18 +501,92 @@ class Conditioned(nn.Module):
     def remove(self) -> nn.Module:
         """Take the hooks away and give the backbone back, bit for bit as it was.
 
-        What training did to it stays: weights that were not frozen, running statistics.
+        What training did to it stays: weights that were not frozen, running statistics. What
+        ``freeze`` and ``batch_norm`` held still is free again.
         """
-        for handle in self._handles:
+        for handle in (*self._handles, *self._kept_still):
             handle.remove()
         self._handles.clear()
         unwatch_runs(self.backbone, self._owner)
+        self._kept_still = ()
         self._removed = True
+        training.thaw_parameters(self.backbone, self._frozen)
+        self._frozen = ()
+        if self._batch_norm == "frozen":
+            self._batch_norm = "train"
+            for norm in training.running_norms(self.backbone):
+                norm.train(self.backbone.training)
         return self.backbone
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many numbers are trained, of how many: backbone and generator together.
+
+        Raises:
+            CallError: a parameter that has no shape before the first run.
+        """
+        trainable, total = training.count_trainable(self)
+        share = 100 * trainable / max(total, 1)
+        print(
+            f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {share:.4f}"
+        )
+
+    def train(self, mode: bool = True) -> Conditioned:
+        """Set the mode of generator and backbone; frozen running statistics stay frozen."""
+        super().train(mode)
+        if self._batch_norm == "frozen":
+            for norm in training.running_norms(self.backbone):
+                norm.eval()
+        return self
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Conditioned:
+        """Move to ``device`` without copying the backbone's values, which are lost.
+
+        The generator keeps its values, and with them the identity. On the meta device it has none
+        and is made again, as it was at birth; one that cannot be made from JSON (see
+        ``save_pretrained``) is left to its modules' ``reset_parameters``.
+        """
+        self.backbone.to_empty(device=device, recurse=recurse)
+        self.generator = saving.materialized(self.generator, self.layout, device)
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """State of backbone and generator, as of any module.
+
+        A tensor that has several names (tied embeddings) is copied for all but the first, since
+        safetensors, and with it the trainers, refuse names that share memory.
+        """
+        state = super().state_dict(*args, **kwargs)
+        prefix, keep_vars = (*args[1:], *("", False)[len(args[1:]) :])[:2]
+        if not kwargs.get("keep_vars", keep_vars):
+            saving.untie(state, kwargs.get("prefix", prefix))
+        return state
 
     def extra_repr(self) -> str:
         """Sites and size, for ``repr``."""
         return f"{len(self.layout)} sites, {self.layout.size} parameters per condition"
+
+    def __repr__(self) -> str:
+        kind = facade.plain_class(type(self)).__name__
+        return kind + super().__repr__().removeprefix(self._get_name())
+
+    def _get_name(self) -> str:
+        # Trainers know by it how a loss is made: causal language models shift their labels.
+        backbone = self._modules.get("backbone")
+        return type(backbone or self).__name__
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return facade.attribute(self, name)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class that shows the backbone's signature is made again where the state is set.
+        return facade.remake, (facade.plain_class(type(self)),), vars(self)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.__class__ = facade.shown_class(type(self), self.backbone)
 
     def _call(
         self,
@@ -455,7 +596,7 @@ class Conditioned(nn.Module):
         rows: RowMap | None = None,
     ) -> Call:
         if self._removed:
-            raise CallError("the conditioning was removed; call the backbone itself")
+            raise CallError(facade.REMOVED)
         if task is None and isinstance(self.generator, LocalGenerator):
             return Call(self._owner, None, None, self.generator, condition, record, rows)
         own = self._task(condition, task)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import inspect
+import io
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from featurewise.common.json import Node, loads
 from featurewise.retrofit.errors import BackboneError
+from featurewise.retrofit.facade import plain_class
 
 #: How many differences a message names.
 _FEW: Final = 5
@@ -33,7 +36,7 @@ class Imprint:
         dtype: its dtype, without "torch.".
         shape: its shape.
         digest: first digits of the SHA-256 of its bytes; None where it has none to read (meta
-            device, sharded, quantised).
+            device, sharded).
     """
 
     dtype: str
@@ -57,15 +60,21 @@ class Imprint:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Identity of a network: the class, and the tensors of its state dict.
+    """Identity of a network: the class, and all that can change what it computes.
 
     Attributes:
         kind: name of the class.
         tensors: name in the state dict -> what is kept of the tensor.
+        hidden: the same of what is in no tensor of the state dict: buffers that are not
+            persistent, extra state, packed weights. None in files of version 0.1.
+        settings: module -> setting -> its value as text, of numbers and options that modules are
+            built with (heads, strides, eps). None in files of version 0.1.
     """
 
     kind: str
     tensors: Mapping[str, Imprint]
+    hidden: Mapping[str, Imprint] | None = None
+    settings: Mapping[str, Mapping[str, str]] | None = None
 
     @classmethod
     def of(cls, network: nn.Module, values: bool = True) -> Fingerprint:
@@ -75,16 +84,16 @@ class Fingerprint:
             network: any network.
             values: whether to read the tensors; without, no digest is kept.
         """
-        tensors = {
-            name: Imprint(
-                str(tensor.dtype).removeprefix("torch."),
-                tuple(tensor.shape),
-                _digest(tensor) if values else None,
-            )
-            for name, tensor in network.state_dict().items()
-            if isinstance(tensor, Tensor)
-        }
-        return cls(type(network).__name__, tensors)
+        state = network.state_dict()
+        held = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        loose = {name: value for name, value in network.named_buffers() if name not in state}
+        packed = {name: value for name, value in state.items() if name not in held}
+        return cls(
+            plain_class(type(network)).__name__,
+            {name: _imprint(tensor, values) for name, tensor in held.items()},
+            {name: _imprint(value, values) for name, value in (loose | packed).items()},
+            settings_of(network),
+        )
 
     @property
     def architecture(self) -> str:
@@ -93,23 +102,36 @@ class Fingerprint:
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
     def check(
-        self, network: nn.Module, *, values: bool, ignore: Collection[str] = (), where: str = ""
+        self,
+        network: nn.Module,
+        *,
+        values: bool,
+        ignore: Collection[str] = (),
+        only: Collection[str] | None = None,
+        where: str = "",
     ) -> None:
         """Raise unless ``network`` is the one that was fingerprinted.
 
         Args:
             network: the network to compare.
-            values: whether dtypes and values must agree too, not only class, names and shapes.
+            values: whether dtypes and values must agree too, not only class, names, shapes and
+                settings.
             ignore: names of tensors whose values may differ.
+            only: names of modules; nothing but the names and shapes of their tensors is compared.
             where: opens the message.
 
         Raises:
             BackboneError: it is another one; the message names the difference.
         """
         other = Fingerprint.of(network, values=values)
-        found = list(self._other_architecture(other))
+        if only is not None:
+            found = list(_of_modules(self, only)._other_architecture(_of_modules(other, only)))
+        else:
+            found = list(self._other_architecture(other))
+            if found:
+                found.append("check='sites' compares the modules at the sites alone")
         if not found and values:
-            found = list(self._other_values(other, set(ignore)))
+            found = [*self._other_values(other, set(ignore)), *self._other_hidden(other)]
         if found:
             raise BackboneError(f"{where}made for another network than this: {'; '.join(found)}")
 
@@ -128,6 +150,29 @@ class Fingerprint:
         ]
         if shapes:
             yield f"other shapes: {_few(shapes)}"
+        if settings := list(self._other_settings(other)):
+            yield f"other settings: {_few(settings)}"
+
+    def _other_settings(self, other: Fingerprint) -> Iterator[str]:
+        """Those that both know and have otherwise; what else there is depends on versions."""
+        for module, own in (self.settings or {}).items():
+            theirs = (other.settings or {}).get(module, {})
+            for name, value in own.items():
+                if theirs.get(name, value) != value:
+                    where = f"{module}.{name}" if module else name
+                    yield f"{where} {theirs[name]} instead of {value}"
+
+    def _other_hidden(self, other: Fingerprint) -> Iterator[str]:
+        """The same of buffers and extra state; a buffer may come with the first run, and wait."""
+        mine, theirs = self.hidden or {}, other.hidden or {}
+        names = [name for name in mine if name in theirs]
+        if missing := [n for n, i in mine.items() if i.dtype == _OBJECT and n not in theirs]:
+            yield f"missing state {_few(missing)}"
+        if changed := [name for name in names if mine[name] != theirs[name]]:
+            yield f"other buffers or extra state: {_few(changed)}"
+        unread = [n for n in names if n not in changed and mine[n].digest is None]
+        if unread:
+            yield f"state that cannot be read: {_few(unread)}; pass check='architecture'"
 
     def _other_values(self, other: Fingerprint, ignore: set[str]) -> Iterator[str]:
         mine, theirs = self.tensors, other.tensors
@@ -144,7 +189,7 @@ class Fingerprint:
         if unread:
             side = "this network" if theirs[unread[0]].digest is None else "the saved one"
             yield (
-                f"values of {side} cannot be read (meta device, sharded, quantised): "
+                f"values of {side} cannot be read (meta device, sharded): "
                 f"{_few(unread)}; pass check='later' to compare at the first call, or "
                 "check='architecture' to leave it at that"
             )
@@ -158,6 +203,8 @@ class Fingerprint:
             "class": self.kind,
             "architecture": self.architecture,
             "tensors": {name: str(imprint) for name, imprint in self.tensors.items()},
+            "hidden": {name: str(imprint) for name, imprint in (self.hidden or {}).items()},
+            "settings": {name: dict(own) for name, own in (self.settings or {}).items()},
         }
 
     @classmethod
@@ -169,7 +216,15 @@ class Fingerprint:
         """
         try:
             tensors = {str(name): Imprint.parse(text) for name, text in data["tensors"].items()}
-            made = cls(str(data["class"]), tensors)
+            hidden, settings = data.get("hidden"), data.get("settings")
+            if hidden is not None:
+                hidden = {str(name): Imprint.parse(text) for name, text in hidden.items()}
+            if settings is not None:
+                settings = {
+                    str(name): {str(key): str(value) for key, value in own.items()}
+                    for name, own in settings.items()
+                }
+            made = cls(str(data["class"]), tensors, hidden, settings)
             sound = made.architecture == data["architecture"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BackboneError(f"not a fingerprint: {error!r}") from error
@@ -194,11 +249,128 @@ def _few(items: list[str]) -> str:
     return ", ".join(items[:_FEW]) + (f" and {more} more" if more > 0 else "")
 
 
+def settings_of(network: nn.Module) -> dict[str, dict[str, str]]:
+    """The settings of each module, as text: what it was built with that no tensor shows.
+
+    Of modules of torch these are all numbers, options and functions that they hold; of others the
+    numbers, and options that are named like an argument of the constructor, since what else they
+    hold may be a flag that running or training switches.
+    """
+    found = {name: _settings(module) for name, module in network.named_modules()}
+    return {name: own for name, own in found.items() if own}
+
+
+#: What modules hold that changes nothing in evaluation, or is no setting.
+_WITHOUT_EFFECT: Final = ("training", "inplace", "momentum", "layer_idx", "forward")
+
+
+def _settings(module: nn.Module) -> dict[str, str]:
+    kind = type(module)
+    if "Drop" in kind.__name__:
+        return {}
+    try:
+        arguments: Collection[str] = inspect.signature(kind.__init__).parameters
+    except (TypeError, ValueError):  # a constructor that is not written in Python
+        arguments = ()
+    trusted = kind.__module__.startswith("torch.nn")
+    return {
+        name: text
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name not in _WITHOUT_EFFECT and "drop" not in name
+        if (text := _setting(value, trusted or name in arguments)) is not None
+    }
+
+
+def _setting(value: object, option: bool) -> str | None:
+    if isinstance(value, tuple):
+        items = [_setting(item, option) for item in value]
+        return None if None in items else f"({', '.join(map(str, items))})"
+    if isinstance(value, bool | str):
+        return repr(value) if option else None
+    if isinstance(value, int | float):
+        return repr(value)
+    return value.__name__ if inspect.isroutine(value) and option else None
+
+
+def _of_modules(mark: Fingerprint, modules: Collection[str]) -> Fingerprint:
+    """What a fingerprint says of the tensors in some modules."""
+    kept = {
+        name: imprint
+        for name, imprint in mark.tensors.items()
+        if any(not module or name.startswith(f"{module}.") for module in modules)
+    }
+    return Fingerprint("", kept)
+
+
+# --- digests -------------------------------------------------------------------------------------
+
+
+#: In the place of a dtype: no tensor.
+_OBJECT: Final = "object"
+
+
+def _imprint(value: object, read: bool) -> Imprint:
+    if isinstance(value, Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return Imprint(dtype, tuple(value.shape), _digest(value) if read else None)
+    return Imprint(_OBJECT, (), _digest_of(value) if read else None)
+
+
+def readable(tensor: object) -> TypeGuard[Tensor]:
+    """Whether it is a plain tensor with bytes of its own to read."""
+    return (
+        type(tensor) in (Tensor, nn.Parameter)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type != "meta"
+        and not tensor.is_quantized
+    )
+
+
 def _digest(tensor: Tensor) -> str | None:
-    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
-    if not plain or tensor.device.type == "meta" or tensor.is_quantized:
+    if tensor.is_quantized and tensor.device.type != "meta":
+        return _digest_of(_quantized(tensor))
+    if not readable(tensor):
         return None
     data = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     size = data.numel() * data.itemsize
     memory = (ctypes.c_char * size).from_address(data.data_ptr()) if size else b""
     return hashlib.sha256(memory).hexdigest()[:_DIGITS]
+
+
+def _quantized(tensor: Tensor) -> list[object]:
+    """The integers of a quantised tensor and what they stand for."""
+    integers = tensor.int_repr()
+    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return [integers, tensor.q_scale(), tensor.q_zero_point()]
+    scales, zeros = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
+    return [integers, scales, zeros, tensor.q_per_channel_axis()]
+
+
+def _digest_of(value: object) -> str | None:
+    """Digest of a nest of containers; None where something in it cannot be read."""
+    text = _canonical(value)
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _canonical(value: object) -> str | None:
+    """A text that is the same for equal values, in every process."""
+    if isinstance(value, Tensor):
+        imprint = _imprint(value, True)
+        return None if imprint.digest is None else f"tensor {imprint}"
+    if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype):
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, bytes | bytearray):
+        return f"bytes {bytes(value).hex()}"
+    if isinstance(value, io.BytesIO):
+        return _canonical(value.getvalue())
+    if isinstance(value, Mapping):
+        value, kind = [[key, value[key]] for key in sorted(value, key=repr)], "mapping"
+    elif isinstance(value, set | frozenset):
+        value, kind = sorted(value, key=repr), "set"
+    else:
+        kind = "sequence"
+    if not isinstance(value, list | tuple):
+        return None
+    items = [_canonical(item) for item in value]
+    return None if None in items else f"{kind} [{', '.join(map(str, items))}]"

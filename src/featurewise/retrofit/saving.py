@@ -12,6 +12,7 @@ nothing, imports nothing, and allocates nothing before shapes agree.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import tempfile
@@ -43,7 +44,7 @@ from featurewise.generators.errors import LimitError
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Owner
 from featurewise.retrofit.errors import BackboneError, FormatError, SavingError
-from featurewise.retrofit.fingerprint import Fingerprint, statistics_of
+from featurewise.retrofit.fingerprint import Fingerprint, readable, statistics_of
 
 #: Version of the files. A reader takes its own and all before.
 FORMAT: Final = 1
@@ -58,7 +59,7 @@ _LONGEST: Final = 1 << 26
 #: Greatest number that a file may say of a format, or of bytes.
 _MOST: Final = 1 << 62
 
-_CHECKS: Final = ("weights", "architecture", "later")
+_CHECKS: Final = ("weights", "architecture", "later", "sites")
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -157,6 +158,28 @@ def _state(generator: nn.Module) -> dict[str, Tensor]:
     return state
 
 
+def untie(state: dict[str, Any], prefix: str) -> None:
+    """Copy, in place, every tensor of a state dict whose memory one before it has.
+
+    Args:
+        state: a state dict.
+        prefix: begins the names that are looked at.
+    """
+    spans: dict[int, list[tuple[int, int]]] = {}  # storage -> the bytes that names have in it
+    for name, tensor in state.items():
+        if name.startswith(prefix) and readable(tensor) and tensor.numel():
+            taken = spans.setdefault(tensor.untyped_storage().data_ptr(), [])
+            start = tensor.data_ptr()
+            last = sum(
+                (n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True)
+            )
+            stop = start + (last + 1) * tensor.itemsize
+            if any(start < other[1] and other[0] < stop for other in taken):
+                state[name] = tensor.clone()
+            else:
+                taken.append((start, stop))
+
+
 def _plain(tensor: Tensor) -> Tensor:
     """A copy that shares no memory: the file may then hold tied tensors, each by itself."""
     return stored(tensor).clone(memory_format=torch.contiguous_format)
@@ -187,6 +210,23 @@ def _sketch(config: Mapping[str, Any], layout: Layout) -> nn.Module:
 def _fresh(config: Mapping[str, Any], layout: Layout) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         return _bound(from_config(config), layout)
+
+
+def materialized(generator: nn.Module, layout: Layout, device: Any) -> nn.Module:
+    """The generator on ``device``; one that is on the meta device begins anew there."""
+    tensors = [*generator.parameters(), *generator.buffers()]
+    if not any(tensor.is_meta for tensor in tensors):
+        return generator.to(device)
+    if isinstance(generator, Configured):
+        with contextlib.suppress(FeaturewiseError):
+            made = _fresh(generator.config(), layout).train(generator.training)
+            _cast(made, generator.state_dict())
+            return made.to(device)
+    generator.to_empty(device=device)
+    for module in generator.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    return generator
 
 
 def _bound(generator: nn.Module, layout: Layout) -> nn.Module:
@@ -276,6 +316,7 @@ class Origin:
         fingerprint: of the backbone that it was saved with.
         values: whether the backbone's values must agree too.
         statistics: running statistics by name.
+        only: names of the modules that are compared, their names and shapes; None means all.
         settled: whether the backbone was found to be right and has the statistics.
     """
 
@@ -283,6 +324,7 @@ class Origin:
     fingerprint: Fingerprint
     values: bool
     statistics: dict[str, Tensor]
+    only: tuple[str, ...] | None = None
     settled: bool = False
 
     def compare(self, backbone: nn.Module, *, values: bool) -> None:
@@ -293,7 +335,9 @@ class Origin:
             values: whether its values must agree too.
         """
         where = f"{self.place}: "
-        self.fingerprint.check(backbone, values=values, ignore=self.statistics, where=where)
+        self.fingerprint.check(
+            backbone, values=values, ignore=self.statistics, only=self.only, where=where
+        )
         own = statistics_of(backbone)
         if missing := [name for name in self.statistics if name not in own]:
             raise BackboneError(f"{where}this network has no running statistics {missing[0]}")
@@ -362,8 +406,9 @@ def load(
     place = str(source)
     files = _verified(_local(source))
     saved = _Saved.read(place, files[_CONFIG], files[_WEIGHTS])
-    values = check != "architecture"
-    origin = Origin(place, saved.fingerprint, values, saved.statistics)
+    values = check in ("weights", "later")
+    only = saved.layout.names if check == "sites" else None
+    origin = Origin(place, saved.fingerprint, values, saved.statistics, only)
     origin.compare(network, values=check == "weights")
     _check_sites(place, saved.layout, network)
     made = _filled(saved, generator)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
-from featurewise.core import Affine, KindError, LayoutError, Operation
+from featurewise.core import Affine, KindError, LayoutError, Operation, operation_of
 from featurewise.core.patterns import expression
 from featurewise.core.site import table
 from featurewise.layers.film import FiLM
@@ -26,7 +26,7 @@ from featurewise.retrofit.untouched import Untouched
 Selector: TypeAlias = "str | type[nn.Module] | Callable[[str, nn.Module], bool] | Selection"
 
 #: What ``at`` takes: selectors, or selectors with the operation of each.
-Where: TypeAlias = "Selector | Sequence[Selector] | Mapping[Selector, Operation]"
+Where: TypeAlias = "Selector | Sequence[Selector] | Mapping[Selector, Operation | str]"
 
 
 def select(network: nn.Module) -> Selection:
@@ -209,15 +209,15 @@ class Selection:
 
     # --- composing -------------------------------------------------------------------------------
 
-    def using(self, operation: Operation) -> Selection:
-        """The same modules, with this operation for all of them.
+    def using(self, operation: Operation | str) -> Selection:
+        """The same modules, with this operation, or the one of that name, for all of them.
 
         Raises:
-            KindError: if it is no operation.
+            KindError: if it is neither an operation nor text.
+            OperationError: a name that no operation has.
         """
-        if not isinstance(operation, Operation):
-            raise KindError(f"operation must be an Operation, got {operation!r}")
-        return Selection(self.network, tuple((name, operation) for name in self))
+        made = operation_of(operation)
+        return Selection(self.network, tuple((name, made) for name in self))
 
     def __or__(self, other: Selection) -> Selection:
         """Modules of either.
@@ -349,23 +349,23 @@ class Selection:
 
 
 def resolve(
-    network: nn.Module, at: Where, operation: Operation | None = None
+    network: nn.Module, at: Where, operation: Operation | str | None = None
 ) -> dict[str, Operation]:
     """Names of the modules that ``at`` means, in the order of the network, with their operations.
 
     Args:
         network: whose ``named_modules`` are searched.
         at: a selector, a sequence of selectors, or a mapping selector -> operation.
-        operation: for the modules whose selector brings none; when not given, that of a declared
-            site (a ``FiLM`` layer without a generator), or ``Affine()``.
+        operation: or its name, for the modules whose selector brings none; when not given, that
+            of a declared site (a ``FiLM`` layer without a generator), or ``Affine()``.
 
     Raises:
         LayoutError: a selector that matches nothing, one of another network, or two that give one
             module different operations.
+        OperationError: a name that no operation has.
         KindError: a selector or an operation of the wrong kind.
     """
-    if operation is not None and not isinstance(operation, Operation):
-        raise KindError(f"operation must be an Operation, got {operation!r}")
+    default = None if operation is None else operation_of(operation)
     chosen: dict[str, Operation | None] = {}
     for selector, given in _pairs(at):
         for name, own in _selected(network, selector).sites:
@@ -376,17 +376,14 @@ def resolve(
     resolved = {}
     for name, module in network.named_modules():
         if name in chosen:
-            given = operation if chosen[name] is None else chosen[name]
+            given = default if chosen[name] is None else chosen[name]
             resolved[name] = _default(module) if given is None else given
     return resolved
 
 
 def _pairs(at: Where) -> list[tuple[Selector, Operation | None]]:
     if isinstance(at, Mapping):
-        for selector, operation in at.items():
-            if not isinstance(operation, Operation):
-                raise KindError(f"{_said(selector)}: expected an Operation, got {operation!r}")
-        return list(at.items())
+        return [(key, operation_of(own, f"operation of {_said(key)}")) for key, own in at.items()]
     if isinstance(at, Sequence) and not isinstance(at, str):
         return [(selector, None) for selector in at]
     return [(at, None)]
