@@ -195,6 +195,8 @@ def test_results_are_in_the_order_of_arms_and_seeds_whoever_came_first(system):
     order = [("seeing", 0), ("seeing", 2), ("blind", 0), ("blind", 1)]
     assert [(trial.arm, trial.seed) for trial in joined.trials] == order
     assert joined.hardware == {"cpu": "old / new"}
+    rendered = [dataclasses.replace(each, data_versions={"pen": "2"}) for each in found]
+    assert _joined(system, "tiny", rendered).data_versions == {"pen": "2"}
 
 
 def test_a_study_may_grow(system, tmp_path, begun):
