@@ -19,9 +19,11 @@ from featurewise.core import (
 )
 from featurewise.generators import Linear
 from featurewise.layers.film import FiLM
-from featurewise.retrofit import condition
+from featurewise.retrofit import condition, select
 from featurewise.retrofit.known import Features, features_of
 from featurewise.retrofit.probe import find_sites
+
+from .state import changed, state
 
 FILM = Affine()
 
@@ -286,3 +288,75 @@ def test_the_linear_map_of_gpt2_tells_its_features() -> None:
     block = transformers.pytorch_utils.Conv1D(12, 4)  # 4 in, 12 out
     assert features_of(block, "output") == Features(12, -1)
     assert features_of(block, "input") == Features(4, -1)
+
+
+# --- networks whose course depends on values -----------------------------------------------------
+
+
+class Experts(nn.Module):
+    """A mixture of experts, written in one of the ways that there are."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.gate = way, nn.Linear(8, 3)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(0, 1)
+        weights, chosen = self.gate(rows).softmax(-1).topk(2)
+        out = torch.zeros_like(rows)
+        for i, expert in enumerate(self.experts):
+            mask = (chosen == i).any(-1)
+            if self.way == "where":
+                row, place = torch.where(chosen == i)
+                out.index_add_(0, row, expert(rows[row]) * weights[row, place, None])
+            elif self.way == "mask" and mask.any():
+                out[mask] += expert(rows[mask])
+            elif self.way == "scatter":
+                out = out.masked_scatter(mask[:, None], expert(rows[mask]))
+        return x + out.view_as(x)
+
+
+@pytest.mark.parametrize("way", ["where", "mask", "scatter"])
+def test_mixtures_of_experts_run_without_values(way: str) -> None:
+    network, x = Experts(way), torch.randn(2, 3, 8)
+    before = state(network)
+    net = condition(network, at="experts.*", generator=Linear(2), example=x)
+    assert [(site.axis, site.width) for site in net.layout] == [(-1, 8)] * 3
+    net.remove()
+    assert changed(before, state(network)) == []
+
+
+def test_what_is_never_known_is_still_refused() -> None:
+    class Counts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[: int(x.sum())]
+
+    with pytest.raises(LayoutError, match="does not run on the example: DataDependent"):
+        site_of(Counts(), torch.randn(2, 5))
+
+
+@pytest.mark.parametrize("implementation", ["grouped_mm", "eager"])
+def test_mixtral_in_single_precision(implementation: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.MixtralConfig(
+        vocab_size=31,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_local_experts=4,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    network, ids = transformers.MixtralModel(config), torch.randint(31, (2, 5))
+    network.set_experts_implementation(implementation)
+    branches = select(network).residual_branches(ids)
+    assert list(branches) == ["layers.0.self_attn.o_proj", "layers.0.mlp.experts"]
+    net = condition(
+        network, at=select(network).norms() | branches, generator=Linear(2), example=ids
+    )
+    assert {site.width for site in net.layout} == {16}
+    assert all(site.axis == -1 for site in net.layout if site.name != "layers.0.mlp.experts")

@@ -233,7 +233,8 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Every real tensor that an operator meets, wherever the network keeps it, is replaced by its
     fake before the operator runs: nothing is computed and no real tensor is written to. Questions
-    for the values of real tensors alone (``item`` of a constant) are answered.
+    for the values of real tensors alone (``item`` of a constant) are answered. Of fakes, ``any`` is
+    true, other conditions are false; as many places are selected as there are, the first at 0.
 
     Attributes:
         mode: the mode that the fakes belong to.
@@ -243,6 +244,7 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._made: list[weakref.ref[Tensor]] = []
+        self._answers: dict[int, tuple[int | bool, Tensor]] = {}
 
     def __enter__(self) -> FakeRun:
         self._quiet, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
@@ -254,6 +256,7 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         self.mode.__exit__(*error)
         _FAKE_LOG.disabled = self._quiet
+        self._answers.clear()
 
     def fake(self, tensor: Tensor) -> Tensor:
         """The fake of a tensor: the same one each time."""
@@ -278,11 +281,56 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func(*args, **(kwargs or {}))
         faked = [self.fake(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         args, kwargs = tree_unflatten(faked, structure)
-        result = func(*args, **(kwargs or {}))
+        result = self._result(func, args, kwargs or {})
         for leaf in tree_flatten(result)[0]:
             if isinstance(leaf, FakeTensor):
                 self._made.append(weakref.ref(leaf))
         return result
+
+    def _result(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """What an operator gives: for those that ask for values, what they may give at most."""
+        name = func.name().partition("::")[2].partition(".")[0]
+        if name == "_local_scalar_dense" and id(args[0]) in self._answers:
+            return self._answers[id(args[0])][0]
+        if name == "_local_scalar_dense" and args[0].dtype is torch.bool:
+            return False
+        if name == "nonzero":
+            places = args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.long)
+            return self._answer(places, 0)
+        if name == "_grouped_mm":  # torch knows only the shapes of bfloat16
+            return args[0].new_empty(_grouped_shape(*args[:2]), dtype=kwargs.get("out_dtype"))
+        if name in ("index", "index_put", "index_put_", "_unsafe_index"):
+            args = (args[0], _whole_numbers(args[1]), *args[2:])
+        result = func(*args, **kwargs)
+        if name == "any":
+            return self._answer(result, True)
+        if func.is_view and id(args[0]) in self._answers:
+            for part in tree_flatten(result)[0]:
+                self._answer(part, self._answers[id(args[0])][0])
+        return result
+
+    def _answer(self, tensor: Tensor, value: int | bool) -> Tensor:
+        """Note what to answer where the value of a tensor is asked for."""
+        self._answers[id(tensor)] = value, tensor  # held, so that no id is given twice
+        return tensor
+
+
+def _grouped_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
+    """Of a product of groups: rows of ``a``, columns of ``b``, and groups unless one is split."""
+    groups = () if a.ndim != b.ndim else (len(b) if b.ndim == 3 else 1,)
+    return *groups, a.shape[-2], b.shape[-1]
+
+
+def _whole_numbers(indices: list[Tensor | None]) -> list[Tensor | None]:
+    """Indices without masks: as many places as a mask has, at most."""
+    made: list[Tensor | None] = []
+    for index in indices:
+        if index is not None and index.dtype in (torch.bool, torch.uint8):
+            size = index.numel()
+            made += [index.new_empty((size,), dtype=torch.long) for _ in range(index.ndim)]
+        else:
+            made.append(index)
+    return made
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -245,6 +245,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "unbind": _unbound,
     **dict.fromkeys(("unsqueeze", "stack"), _inserted),
     **dict.fromkeys(("transpose", "t"), _transposed),
+    "_grouped_mm": lambda flow, args, result: _product(flow, args[:2], result),
     "permute": _permuted,
     "expand": _expanded,
     "cat": _joined,
