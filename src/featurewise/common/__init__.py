@@ -1,1 +1,1 @@
-"""The ground that every room stands on: strict JSON, whole files, seals. It imports no room."""
+"""What stands on nothing of ours: files, locks, cache."""

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, are read within limits, and have digests."""
+"""Files and folders that appear whole or not at all, and their digests."""
 
 from __future__ import annotations
 
@@ -9,69 +9,17 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BufferedReader, BufferedWriter
+from io import BufferedWriter
 from pathlib import Path
 from typing import Final
 
+from featurewise.common.opening import open_regular
+
 _EXCHANGE: Final = 2  # RENAME_EXCHANGE of Linux
 _HERE: Final = -100  # AT_FDCWD: names are seen from the current folder
-
-
-# --- reading -------------------------------------------------------------------------------------
-
-
-def open_regular(path: str | Path, *, follow: bool = True) -> BufferedReader:
-    """Open a regular file to be read; a device, a pipe or a folder is refused without waiting.
-
-    Args:
-        path: the file.
-        follow: whether it may be a symbolic link (to a regular file).
-
-    Raises:
-        OSError: if there is no such file, or it is none.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    if not follow:
-        flags |= getattr(os, "O_NOFOLLOW", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP and not follow:
-            raise OSError(errno.ELOOP, "is a link", str(path)) from error
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is no regular file", str(path))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def read_bytes(path: str | Path, *, limit: int | None = None, follow: bool = True) -> bytes:
-    """The content of a regular file.
-
-    Args:
-        path: the file.
-        limit: longest content, in bytes; its size is looked at first.
-        follow: whether it may be a symbolic link.
-
-    Raises:
-        OSError: if it cannot be read, is no regular file, or is longer.
-    """
-    with open_regular(path, follow=follow) as file:
-        if limit is None:
-            return file.read()
-        if (
-            os.fstat(file.fileno()).st_size <= limit
-            and len(content := file.read(limit + 1)) <= limit
-        ):
-            return content
-    raise OSError(errno.EFBIG, f"is longer than {limit:,} bytes", str(path))
 
 
 def sha256(*parts: bytes | bytearray | memoryview) -> str:
@@ -90,9 +38,6 @@ def file_sha256(path: str | Path) -> str:
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# --- writing -------------------------------------------------------------------------------------
 
 
 @contextmanager

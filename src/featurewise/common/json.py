@@ -17,7 +17,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from featurewise.common.files import open_regular, read_bytes
+from featurewise.common.opening import open_regular, read_bytes
 from featurewise.common.text import printable, short
 
 #: Longest document that ``loads`` and ``read`` take unless another limit is given, in bytes.

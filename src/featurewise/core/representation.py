@@ -13,9 +13,10 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from featurewise.common.files import read_bytes, write_bytes
+from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
 from featurewise.common.json import loads
+from featurewise.common.opening import read_bytes
 from featurewise.common.seal import PLACE, check_tensors, seal_tensors
 from featurewise.common.text import short
 from featurewise.core._torch import register_pytree

@@ -22,9 +22,10 @@ from typing import Any
 
 import safetensors.torch
 
-from featurewise.common.files import read_bytes, sha256, write_folder
+from featurewise.common.files import sha256, write_folder
 from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node, failing, loads
+from featurewise.common.opening import read_bytes
 from featurewise.common.seal import sealed, unsealed
 from featurewise.common.text import short
 from featurewise.lab.errors import CheckpointError, CheckpointWarning, FormatVersionError

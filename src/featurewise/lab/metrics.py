@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from featurewise.common.files import read_bytes, sha256, write_all, write_bytes
+from featurewise.common.files import sha256, write_all, write_bytes
 from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Fail, JsonError, Node, dumps, failing, loads
+from featurewise.common.opening import open_for_writing, read_bytes
 from featurewise.common.seal import SEAL, sealed, unsealed
 from featurewise.lab.errors import DivergedError, LabError
 from featurewise.lab.facts import MOST
@@ -94,8 +95,7 @@ class MetricsLog:
     def __init__(self, path: Path, length: int) -> None:
         self.path = path
         with storage_errors(path, _REMEDY):
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            self._file = os.open(path, flags, 0o666)
+            self._file = open_for_writing(path, os.O_APPEND)
         try:
             self._digest = self._verified(length)
             with storage_errors(path, _REMEDY):
@@ -111,9 +111,7 @@ class MetricsLog:
             raise LabError(
                 f"{self.path}: is shorter than the {length} bytes the checkpoint knows of"
             )
-        with open(self._file, "rb", closefd=False) as file:
-            content = file.read(length)
-        return _checked(self.path, content)[1]
+        return _checked(self.path, read_bytes(self.path)[:length])[1]
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line.

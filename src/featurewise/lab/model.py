@@ -17,10 +17,11 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from featurewise.common.files import read_bytes, sha256, write_folder
+from featurewise.common.files import sha256, write_folder
 from featurewise.common.gate import refusing
 from featurewise.common.gate import said as said_by
 from featurewise.common.json import Node
+from featurewise.common.opening import read_bytes
 from featurewise.core import FeaturewiseError
 from featurewise.core.numbers import stored
 from featurewise.generators.config import building_at_most

@@ -15,9 +15,10 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from featurewise.common.files import read_bytes, write_bytes
+from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node
+from featurewise.common.opening import read_bytes
 from featurewise.lab.errors import LabError
 from featurewise.lab.facts import (
     MOST,

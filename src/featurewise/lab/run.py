@@ -14,9 +14,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
-from featurewise.common.files import read_bytes, write_bytes
+from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node
+from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
 from featurewise.lab import distributed, hardware
 from featurewise.lab.allocator import use_large_allocations

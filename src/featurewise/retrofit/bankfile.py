@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featurewise.common.files import open_regular, writing
+from featurewise.common.files import writing
 from featurewise.common.gate import refusing
 from featurewise.common.json import Node, loads
+from featurewise.common.opening import open_regular
 from featurewise.core import FeaturewiseError, KindError, Layout, LayoutError
 from featurewise.core.numbers import stored
 from featurewise.retrofit.errors import BankError

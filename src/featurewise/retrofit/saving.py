@@ -28,9 +28,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from featurewise.common.files import read_bytes, recovered, sha256, write_folder
+from featurewise.common.files import recovered, sha256, write_folder
 from featurewise.common.gate import refusing, said
 from featurewise.common.json import Node, dumps, failing, loads
+from featurewise.common.opening import read_bytes
 from featurewise.common.seal import sealed, unsealed
 from featurewise.common.text import code, printable, short
 from featurewise.core import FeaturewiseError, KindError, Layout
