@@ -15,6 +15,7 @@ from featurewise.core import _torch
 FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 #: What errors call them.
 WANTED: Final = "floating point of 16, 32 or 64 bits"
+FLOAT_TENSOR: Final = "a floating-point tensor of 16, 32 or 64 bits"
 
 
 def is_float(x: object) -> TypeGuard[Tensor]:
