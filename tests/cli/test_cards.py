@@ -9,6 +9,7 @@ import pytest
 
 import featurewise.systems
 from featurewise.cli import discovery
+from featurewise.common.seal import sealed
 from featurewise.lab import catalogue
 from featurewise.lab.results import Measurement, Proportion, Results, Trial
 
@@ -96,3 +97,78 @@ def test_published_results_of_a_system(sums, finished, tmp_path, run):
     found = discovery.published_results("sums", tmp_path / "results")
     assert list(found) == ["small"] and len(found["small"].trials) == 4
     assert discovery.published_results("sums", tmp_path / "nowhere") == {}
+
+
+NAMES = (
+    *("../../outside", "..", "/outside", "a/b", "a\\b", "a\0b", "\x1b[2J", ".hidden", ""),
+    *("small\n", "x" * 200, "<script>", "con|aux", "sm\u202eall", "absent"),
+)
+
+
+@pytest.mark.parametrize("place", ["system", "preset", "arm"])
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_no_name_in_results_leads_elsewhere(fails, sums, finished, tmp_path, place, name):
+    """Sealed by hand, as a forger would; nothing is written anywhere."""
+    content = json.loads((finished / "results.json").read_text())
+    del content["seal"]
+    if place == "arm":
+        content["trials"][0]["arm"] = name
+    else:
+        content[place] = name
+    (finished / "results.json").write_bytes(sealed(content))
+    before = sorted(tmp_path.rglob("*"))
+    shown = fails("cards", "--add", finished, "--results", tmp_path / "r", "--out", tmp_path / "d")
+    assert "\x1b" not in shown and "\u202e" not in shown
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+ODD = {
+    "seed": [-3, 0.5, True, None, 2**63, "0"],
+    "steps": [-5, 1.5, None, 10**90],
+    "seconds": [-1, None, "1"],
+    "parameters": [-1, 0.5],
+    "accuracy": [[5, 4], [0, 0], [-1, 4], [1], [1.0, 2], 0.5],
+    "by_type": [{"\x1b": [1, 2]}, {"a": [3, 2]}, []],
+    "values": [{"a": None}, {"": 1}, {"a": "1"}, {"a\nb": 1}],
+    "note": [1],
+}
+
+
+@pytest.mark.parametrize(("part", "value"), [(p, v) for p, vs in ODD.items() for v in vs], ids=str)
+def test_no_result_beyond_its_range_is_published(fails, sums, finished, tmp_path, part, value):
+    content = json.loads((finished / "results.json").read_text())
+    del content["seal"]
+    content["trials"][1][part] = value
+    (finished / "results.json").write_bytes(sealed(content))
+    shown = fails("cards", "--add", finished, "--results", tmp_path / "r", "--out", tmp_path / "d")
+    assert "results.json: " in shown and not (tmp_path / "r").exists()
+
+
+def test_no_trial_is_published_twice(fails, sums, finished, tmp_path):
+    content = json.loads((finished / "results.json").read_text())
+    del content["seal"]
+    content["trials"].append(content["trials"][0])
+    (finished / "results.json").write_bytes(sealed(content))
+    assert "two trials of seeing with seed 0" in fails("cards", "--add", finished)
+
+
+def test_markup_in_results_stays_text(run, sums, finished, tmp_path):
+    found = Results.load(finished / "results.json")
+    script = "<script>alert(1)</script>"
+    trials = [
+        Trial(
+            t.arm,
+            t.seed,
+            t.steps,
+            t.seconds,
+            t.parameters,
+            Measurement(t.measured.accuracy, {script: Proportion(1, 2)}, {f"a|b`{script}": 1.0}),
+        )
+        for t in found.trials
+    ]
+    hardware = {"processor": script, script: "x"}
+    Results("sums", "small", tuple(trials), hardware).save(finished / "results.json")
+    run("cards", "--add", finished, "--results", tmp_path / "r", "--out", tmp_path / "d")
+    for path in (tmp_path / "d").rglob("*.md"):
+        assert "<script" not in path.read_text() and "a|b" not in path.read_text()
+    assert "&#60;script&#62;" in (tmp_path / "d" / "cards" / "sums.md").read_text()

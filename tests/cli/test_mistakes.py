@@ -133,3 +133,16 @@ def test_mistakes_of_ours_are_not_hidden(run, monkeypatch):
         run("systems")
     assert not isinstance(caught.value, UserError)
     assert app.pretty_exceptions_show_locals is False
+
+
+def test_no_file_name_steers_the_terminal(run, fails, tmp_path):
+    """Neither one that we name, nor one that the reader of the command line names."""
+    odd = tmp_path / "\x1b[2J\u202e"
+    odd.mkdir()
+    (odd / "run.json").write_text("{")
+    for words in (("evaluate", odd), ("cards", "--add", odd)):
+        shown = fails(*words)
+        assert "\x1b" not in shown and "\u202e" not in shown
+    for words in (("train", "film", f"--\x1b[2J={odd}"), ("evaluate", "film", odd), (odd,)):
+        assert "\x1b" not in run(*words, code=2).error
+    assert "\\x1b[2J\\u202e" in fails("evaluate", odd)

@@ -24,7 +24,7 @@ from featurewise.core import LayoutError, ShapeError
         ZeroDivisionError("0"),
         RecursionError("deep"),
         RuntimeError("torch"),
-        NotImplementedError("float8"),
+        ArithmeticError("float8"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
         json.JSONDecodeError("x", "y", 0),
         SafetensorError("header"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from featurewise.common.text import code, markdown, printable, short
+from featurewise.core import FeaturewiseError, ShapeError
+from featurewise.lab import LabError
+from featurewise.lab.errors import CheckpointError
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,8 @@ def test_values_are_shown_in_short() -> None:
     assert short("a\x1b") == r"'a\x1b'"
     assert short([1, 2]) == "[1, 2]" and len(short("x" * 10**6)) == 80
     assert short(10**5000) == "an integer of 16610 bits"
+
+
+@pytest.mark.parametrize("error", [FeaturewiseError, ShapeError, LabError, CheckpointError])
+def test_what_an_error_quotes_cannot_steer_a_terminal(error: type[Exception]) -> None:
+    assert str(error("a\x1b[2J\u202e: bad\nline")) == "a\\x1b[2J\\u202e: bad\nline"

@@ -1,12 +1,16 @@
 import errno
+import json
 import os
 import pickle
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from featurewise.common.seal import sealed
 from featurewise.lab import checkpoint
 from featurewise.lab.checkpoint import CheckpointStore, load, save
 from featurewise.lab.errors import (
@@ -331,3 +335,69 @@ def test_no_pickle(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path)
     store.save(1, sample(1))
     assert equal(store.latest()[1], sample(1))
+
+
+def test_what_is_no_plain_memory_is_written_as_what_it_means(tmp_path):
+    """Lazy conjugates and negatives, tied and overlapping tensors, views of other orders."""
+    plain = torch.randn(6)
+    pair = torch.complex(plain, -plain)
+    state = {
+        "conjugate": pair.conj(),
+        "negative": pair.conj().imag,
+        "tied": [plain, plain, plain[:4], plain[2:]],
+        "expanded": plain[:1].expand(3),
+        "transposed": torch.randn(3, 4).T,
+        "parameter": nn.Parameter(plain),
+    }
+    assert state["negative"].is_neg() and state["conjugate"].is_conj()
+    save(tmp_path / "a", state)
+    found = load(tmp_path / "a")
+    for name, value in state.items():
+        for one, other in zip(as_list(value), as_list(found[name]), strict=True):
+            assert torch.equal(one, other) and not (other.is_neg() or other.is_conj())
+    assert len({t.untyped_storage().data_ptr() for t in found["tied"]}) == 4
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def forged(folder, **change):
+    """A forger's manifest, under a seal that agrees."""
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["seal"]
+    (folder / "manifest.json").write_bytes(sealed({**content, **change}, end=""))
+
+
+@pytest.mark.parametrize("version", [True, 0, -3, 0.5, None, "1", 10**90])
+def test_a_format_is_an_integer_in_its_range(tmp_path, version):
+    save(tmp_path / "a", sample())
+    forged(tmp_path / "a", format=version)
+    with pytest.raises(CheckpointError, match="format: "):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["step-" + "9" * 5000, "step-" + "1" * 19, "step-000000001"])
+def test_names_that_are_no_steps_are_passed_over(tmp_path, monkeypatch, name):
+    store = CheckpointStore(tmp_path)
+    store.save(1, sample(1))
+    if len(name) < 200:
+        (tmp_path / name).mkdir()
+    else:  # as another system may have it
+        odd = tmp_path / name
+        monkeypatch.setattr(Path, "iterdir", lambda folder, own=Path.iterdir: [*own(folder), odd])
+    assert store.steps() == [1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "tensors.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, name, kind):
+    save(tmp_path / "a", sample())
+    (tmp_path / "a" / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "a" / name)
+    else:
+        (tmp_path / "a" / name).symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match="no regular file"):
+        load(tmp_path / "a")

@@ -1,17 +1,20 @@
 """Runs on disk, and models published from them."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from featurewise.common.seal import sealed
 from featurewise.lab import Every, LabError, Supervised
+from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, FormatVersionError, StorageError
 from featurewise.lab.model import export_model, load_network, read_model
 from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
@@ -275,3 +278,169 @@ def test_another_system_or_size_is_refused(trained, model):
 
 def test_a_run_is_a_record():
     assert Run(system="a", preset="b", arm="c", seed=0, settings={}).hardware == {}
+
+
+# --- what a file may say --------------------------------------------------------------------------
+
+
+def reweighed(folder, change):
+    """A forger's weights, under a digest that agrees."""
+    path = folder / "weights.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    content = safetensors.torch.save(tensors)
+    path.write_bytes(content)
+    edited(folder, "model.json", weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float8_e5m2, torch.float64])
+def test_weights_of_another_kind_are_refused_and_not_cast(model, dtype):
+    reweighed(model, lambda tensors: tensors.update({"0.weight": tensors["0.weight"].to(dtype)}))
+    with pytest.raises(LabError, match=f"0.weight is {dtype} in the state"):
+        load_network(model, TOY)
+
+
+def test_settings_that_ask_for_more_than_the_weights_are_not_built(model):
+    run = json.loads((model / "model.json").read_text())["run"]
+    built = []
+
+    def deep(settings, arm):
+        for _ in range(settings.width):
+            built.append(nn.Linear(3, 3))
+        return nn.Sequential(*built)
+
+    for system in (TOY, dataclasses.replace(TOY, build=deep)):
+        settings = {**run["settings"], "width": 10**9}
+        edited(model, "model.json", run={**run, "settings": settings})
+        with pytest.raises(LabError, match="than the file holds|not fit|memory"):
+            load_network(model, system)
+        assert len(built) < 2000
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("format", True),
+        ("format", 0.5),
+        ("format", 0),
+        ("format", -3),
+        ("format", "2"),
+        ("format", None),
+        ("steps", -5),
+        ("steps", 1.0),
+        ("steps", 10**90),
+        ("seconds", -1),
+        ("seconds", True),
+        ("measured", {"\x1b": {"accuracy": None, "by_type": {}, "values": {}}}),
+        ("measured", {"a": {"accuracy": [2, 1], "by_type": {}, "values": {}}}),
+        ("departures", [1]),
+        ("weights_sha256", 3),
+        ("note", 1),
+    ],
+)
+def test_facts_of_a_model_stay_within_their_ranges(model, place, value):
+    edited(model, "model.json", **{place: value})
+    with pytest.raises(LabError) as caught:
+        read_model(model)
+        load_network(model, TOY)
+    assert str(caught.value).startswith(str(model)) and "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(("seed", seed) for seed in (-3, 0.5, True, None, 2**63, 10**90)),
+        *(
+            (p, name)
+            for p in ("system", "preset", "arm")
+            for name in ("../x", "", "a/b", "\x1b", 3)
+        ),
+        ("settings", []),
+        ("hardware", {"cores": 2}),
+        ("note", 1),
+    ],
+)
+def test_facts_of_a_run_stay_within_their_ranges(tmp_path, place, value):
+    write_run(tmp_path, RUN)
+    edited(tmp_path, "run.json", **{place: value})
+    with pytest.raises(LabError) as caught:
+        read_run(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'run.json'}: ")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
+@pytest.mark.parametrize("name", ["run.json", "model.json", "results.json"])
+def test_numbers_that_json_has_not_are_refused(trained, model, tmp_path, name, number):
+    folder = shutil.copytree(trained[0] if name != "model.json" else model, tmp_path / "copy")
+    path = folder / name
+    text = path.read_text()
+    for place in ('"seed": 3', '"seconds": '):
+        if place in text:
+            path.write_text(text.replace(place, f'"new": {number}, {place}', 1))
+            with pytest.raises(LabError, match=f"{name}: "):
+                read = {"run.json": read_run, "model.json": read_model}.get(name)
+                Results.load(path) if read is None else read(folder)
+
+
+def test_files_of_version_0_1_have_no_seals_and_are_read(trained, model):
+    """As they were written then: the same facts, of format 1 or of none, without a digest."""
+    folder = trained[0]
+    for path, first in ((folder / "run.json", 1), (model / "model.json", 1)):
+        content = json.loads(path.read_text())
+        content["format"] = first
+        del content["seal"]
+        whole = path.read_bytes()
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        assert read_run(path.parent) == RUN
+        content["format"] = 2
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        with pytest.raises(LabError, match="seal is missing"):
+            read_run(path.parent)
+        path.write_bytes(whole)
+    new = Results.load(folder / "results.json")
+    content = json.loads((folder / "results.json").read_text())
+    del content["seal"], content["format"]
+    (model / "old.json").write_text(json.dumps(content, indent=1) + "\n")
+    assert Results.load(model / "old.json") == new
+    for version in (1, 2, None):
+        (model / "old.json").write_text(json.dumps({**content, "format": version}))
+        with pytest.raises(LabError):
+            Results.load(model / "old.json")
+
+
+def test_what_cannot_be_written_is_refused_in_words():
+    for seed in (-3, 2**63):
+        with pytest.raises(LabError, match="a seed lies in"):
+            describe_run(TOY, preset="tiny", seed=seed)
+    with pytest.raises(LabError, match="settings cannot be written"):
+        describe_run(TOY, preset="tiny", settings=Toy(steps=1, rate=float("nan")))
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(LabError, match="only finite numbers are results"):
+            Measurement(None, {}, {"loss": value})
+    for name in ("../a", "", "a b", "a/b", "\x1b"):
+        with pytest.raises(LabError, match="called like a file"):
+            Arm(name, "leads elsewhere")
+        with pytest.raises(LabError, match="called like a file"):
+            dataclasses.replace(TOY, presets={**TOY.presets, name: TOY.presets["tiny"]})
+    for change in ({"steps": 0}, {"steps": -5}, {"workers": -1}, {"workers": 10**6}):
+        with pytest.raises(LabError):
+            Toy(**{"steps": 1, **change})
+
+
+@pytest.mark.parametrize("part", ["stepper", "processes", "evaluated", "log_bytes", "seconds"])
+@pytest.mark.parametrize("value", [None, -1, float("nan"), {}, [], "x", [{}], {"a": [1]}], ids=str)
+def test_a_checkpoint_that_says_something_else_is_refused_in_words(trained, tmp_path, part, value):
+    """Sealed by hand: whole, and of no state that a run has."""
+    if (part, value) in (("evaluated", {}),):
+        return  # which is one
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "step-00000006", ignore_errors=True)
+    store = CheckpointStore(trained[0] / "checkpoints")
+    state = {**store.load(6), part: value}
+    CheckpointStore(folder / "checkpoints").save(6, state)
+    with pytest.raises(LabError) as caught:
+        train(folder, TOY, RUN)
+    assert str(folder) in str(caught.value)
+    if part == "stepper":
+        with pytest.raises(LabError, match=str(folder)):
+            load_network(folder, TOY)

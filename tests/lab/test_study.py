@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from featurewise.common.seal import sealed
 from featurewise.lab import LabError
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.queue import Queue
@@ -167,18 +169,26 @@ def test_the_sheet_of_an_arm_is_that_of_its_first_seed_that_drew(system, tmp_pat
     assert one.sheets() == {"seeing": drew[1], "blind": drew[2]}
 
 
-def test_results_of_fewer_steps_are_not_taken_for_those_of_the_trial(system, tmp_path, begun):
+@pytest.mark.parametrize("forged", [True, False])
+def test_results_of_fewer_steps_are_not_taken_for_those_of_the_trial(
+    system, tmp_path, begun, forged
+):
+    """Nor are damaged ones: what a trial measured is measured again."""
     arms, seeds = ("seeing",), (0,)
     study(system, tmp_path / "out", arms=arms, seeds=seeds).work()
     path = tmp_path / "out" / "seeing-s0" / "results.json"
     whole = path.read_text()
     assert whole.count('"steps": 24') == 1
     path.write_text(whole.replace('"steps": 24', '"steps": 12'))
+    if forged:
+        content = json.loads(path.read_text())
+        del content["seal"]
+        path.write_bytes(sealed(content))
     (tmp_path / "out" / "study.db").unlink()
     again = study(system, tmp_path / "out", arms=arms, seeds=seeds)
     again.work()
     (trial,) = again.standing().results.trials
-    assert trial.steps == 24
+    assert trial.steps == 24 and Results.load(path).trials == (trial,)
 
 
 def test_results_are_in_the_order_of_arms_and_seeds_whoever_came_first(system):

@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jaxtyping import TypeCheckError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -810,7 +812,7 @@ def test_truncated_grown_missing_or_a_folder(folder: Path, net: Conditioned, nam
     with pytest.raises(SavingError, match=f"{name} is missing"):
         Conditioned.from_pretrained(folder, backbone)
     path.mkdir()
-    with pytest.raises(SavingError, match=f"{name} cannot be read: is no regular file"):
+    with pytest.raises(SavingError, match=f"{name} cannot be read: Is a directory"):
         Conditioned.from_pretrained(folder, backbone)
 
 
@@ -1261,3 +1263,117 @@ def test_imports_run_one_way() -> None:
     assert "conditioned" not in vars(saving)
     assert common_files.write_folder is saving.write_folder
     assert issubclass(Linear, Configured)
+
+
+# --- killed while replacing, and what a file may ask for ------------------------------------------
+
+
+def test_a_folder_whose_writer_was_killed_is_never_asked_of_the_hub(
+    folder: Path, net: Conditioned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between its two renames: the new folder is complete, and takes the name."""
+    monkeypatch.chdir(folder.parent.parent)
+    name = folder.relative_to(Path.cwd()).as_posix()
+    assert name.count("/") == 1  # as a repository is called
+    shutil.copytree(folder, folder.parent / f".{folder.name}.0123456789abcdef.part")
+    folder.rename(folder.parent / f".{folder.name}.0123456789abcdef.old")
+    monkeypatch.setattr(saving, "_hub", lambda: pytest.fail("the hub was asked"))
+    Conditioned.from_pretrained(name, twin(net))
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float8_e5m2, torch.bool])
+@pytest.mark.parametrize("given", [True, False])
+def test_weights_of_another_kind_are_refused_and_not_cast(
+    folder: Path, net: Conditioned, dtype: torch.dtype, given: bool
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.startswith("generator."))
+    tensors[name] = tensors[name].to(dtype)
+    save_file(tensors, folder / "model.safetensors")
+    reseal(folder)
+    generator = {"generator": type(net.generator)(6)} if given else {}
+    with pytest.raises((SavingError, KindError), match=str(dtype).removeprefix("torch.")):
+        Conditioned.from_pretrained(folder, twin(net), **generator)
+
+
+def statistics_as(folder: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("running_mean")]:
+        tensors[name] = tensors[name].to(dtype)
+    save_file(tensors, folder / "model.safetensors")
+    reseal(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float64])
+def test_statistics_of_another_kind_are_refused_and_not_cast(
+    folder: Path, net: Conditioned, dtype: torch.dtype
+) -> None:
+    statistics_as(folder, dtype)
+    with pytest.raises(SavingError, match="do not fit the backbone"):
+        Conditioned.from_pretrained(folder, twin(net))
+
+
+TOO_MUCH: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
+    "sites": (
+        "at most 10,000 sites",
+        lambda c: c["layout"].update(
+            sites=[{**c["layout"]["sites"][0], "name": str(i)} for i in range(100_000)]
+        ),
+    ),
+    "width": ("at most .* numbers", lambda c: c["layout"]["sites"][0].update(width=10**15)),
+    "layers": (
+        "at most 1,000 parts",
+        lambda c: c["generator"].update(
+            kind="MLP", arguments={"in_features": 6, "hidden": [8] * 30_000}
+        ),
+    ),
+    "modules": (
+        "at most 1,000 parts",
+        lambda c: c["generator"].update(
+            kind="Generator",
+            arguments={
+                "encoder": {
+                    "module": {
+                        "kind": "Sequential",
+                        "arguments": {
+                            "args": [{"module": {"kind": "ReLU", "arguments": {}}}] * 30_000
+                        },
+                    }
+                },
+                "features": 6,
+            },
+        ),
+    ),
+    "recurrent layers": (
+        "num_layers may be at most 1,000",
+        lambda c: c["generator"].update(
+            kind="Generator",
+            arguments={
+                "encoder": {
+                    "module": {
+                        "kind": "GRU",
+                        "arguments": {"input_size": 1, "hidden_size": 1, "num_layers": 100_000},
+                    }
+                },
+                "features": 6,
+            },
+        ),
+    ),
+    "numbers": (
+        "more than the file holds",
+        lambda c: c["generator"].update(arguments={"in_features": 10**9}),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_what_asks_for_too_much_is_refused_before_it_is_made(
+    folder: Path, net: Conditioned, what: str
+) -> None:
+    message, change = TOO_MUCH[what]
+    forge(folder, change)
+    started = time.process_time()
+    with pytest.raises(SavingError, match=message):
+        Conditioned.from_pretrained(folder, twin(net))
+    assert time.process_time() - started < 20

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from featurewise.cli import discovery
+from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
-from featurewise.cli.terminal import Terminal
 from featurewise.explorer.overlay import heat
 from featurewise.lab.model import load_network
 from featurewise.worlds.clevr.images import read_picture

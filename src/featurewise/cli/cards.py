@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from featurewise.cli import discovery
+from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
-from featurewise.cli.terminal import Terminal
 from featurewise.lab import card, catalogue
 from featurewise.lab.results import Results
 from featurewise.lab.run import RESULTS, SHEET

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from featurewise.cli import accuracy, discovery
-from featurewise.cli.terminal import Terminal
+from featurewise.cli.console import Terminal
 from featurewise.explorer import report as reports
 from featurewise.explorer.overlay import heat
 from featurewise.explorer.tables import AccuracyTable, Asked, Claim, Curve, Picture, Report

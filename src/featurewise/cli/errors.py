@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from featurewise.cli.terminal import Terminal
+from featurewise.cli.console import Terminal
 from featurewise.common.text import printable
 
 #: What typer raises at words that it cannot take: of click, or of the click that typer brings.

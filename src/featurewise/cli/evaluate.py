@@ -11,8 +11,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.cli import accuracy, discovery
+from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
-from featurewise.cli.terminal import Terminal
 from featurewise.lab.model import load_network
 from featurewise.lab.results import Measurement, Trial
 from featurewise.lab.run import read_run

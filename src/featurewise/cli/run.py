@@ -21,8 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from featurewise.cli import discovery
+from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
-from featurewise.cli.terminal import Terminal
 from featurewise.common.opening import open_regular, read_bytes
 from featurewise.lab import card, catalogue
 from featurewise.lab.crew import Crew, leave_with_parent

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from featurewise.cli import discovery
-from featurewise.cli.terminal import Terminal
+from featurewise.cli.console import Terminal
 from featurewise.lab.record import System
 
 

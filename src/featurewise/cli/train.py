@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from featurewise.cli import discovery
-from featurewise.cli.terminal import Terminal
+from featurewise.cli.console import Terminal
 from featurewise.lab import distributed
 from featurewise.lab import run as runs
 

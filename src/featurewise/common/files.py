@@ -40,9 +40,6 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# --- writing -------------------------------------------------------------------------------------
-
-
 @contextmanager
 def writing(path: str | Path) -> Iterator[BufferedWriter]:
     """A file to be filled, which takes its name when all went well: whole or not at all.

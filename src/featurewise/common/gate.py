@@ -31,7 +31,7 @@ def refusing(
     try:
         yield
     except own as found:
-        if str(found).startswith(str(path)):
+        if str(found).startswith((str(path), printable(path, lines=True))):
             raise
         raise type(found)(f"{path}: {found}") from found
     except OSError as found:

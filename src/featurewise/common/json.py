@@ -341,15 +341,17 @@ class _Scanner:
                 # A number near the end of the buffer may go on in the file.
                 complete = self._buffer[end : end + 1] not in _NUMBER_PARTS
                 if complete or too_long or not self._read_more():
+                    self._check(value, end, where)
                     self._position = end
-                    return self._checked(value, where)
+                    return value
 
-    def _checked(self, value: Any, where: str) -> Any:
+    def _check(self, value: Any, end: int, where: str) -> None:
+        begun = sum(self._buffer.count(sign, self._position, end) for sign in "[{")
         try:
-            _check_depth(value, MAX_DEPTH)
+            if begun > MAX_DEPTH:
+                _check_depth(value, MAX_DEPTH)
         except JsonError as error:
             raise self.error(error.problem, where) from error
-        return value
 
     def _read_more(self) -> bool:
         more = self._file.read(_CHUNK)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from featurewise.common.text import printable
+
 
 class FeaturewiseError(Exception):
-    """Base of all errors raised by featurewise."""
+    """Base of all errors raised by featurewise.
+
+    What a message quotes may be anybody's, such as the name of a file: characters that would steer
+    a terminal are written out.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), lines=True)
 
 
 class ShapeError(FeaturewiseError, ValueError):

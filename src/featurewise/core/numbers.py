@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Final, SupportsFloat, TypeGuard
 
@@ -15,6 +16,7 @@ from featurewise.core import _torch
 FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 #: What errors call them.
 WANTED: Final = "floating point of 16, 32 or 64 bits"
+FLOAT_TENSOR: Final = "a floating-point tensor of 16, 32 or 64 bits"
 
 
 def is_float(x: object) -> TypeGuard[Tensor]:
@@ -38,6 +40,18 @@ def is_finite(value: SupportsFloat) -> bool:
 def readable(x: Tensor) -> bool:
     """Whether the numbers of a tensor can be looked at: no trace, no transform, no meta device."""
     return not (torch.compiler.is_compiling() or _torch.in_transform() or x.device.type == "meta")
+
+
+def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are written, each in memory of its own: tied ones are copied."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        plain = stored(tensor)
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in seen else plain
+        seen.add(place)
+    return found
 
 
 def stored(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from featurewise.core._torch import register_pytree
 from featurewise.core.broadcast import shape_of
 from featurewise.core.editing import Edit
 from featurewise.core.errors import KindError, LayoutError, ShapeError
-from featurewise.core.numbers import WANTED, is_float, readable, stored
+from featurewise.core.numbers import FLOAT_TENSOR, is_float, readable, stored
 from featurewise.core.site import Layout
 
 #: The one metadata key of a file; its value tells the layout. One key only, since safetensors
@@ -61,7 +61,7 @@ class TaskRepresentation:
     def __init__(self, layout: Layout, flat: Tensor) -> None:
         if not is_float(flat):
             kind = flat.dtype if isinstance(flat, Tensor) else type(flat).__name__
-            raise KindError(f"flat must be a tensor, {WANTED}, got {kind}")
+            raise KindError(f"flat must be {FLOAT_TENSOR}, got {kind}")
         layout.check(flat)
         self.layout = layout
         self.flat = flat
@@ -225,7 +225,7 @@ class TaskRepresentation:
         """
         if not is_float(weights):
             kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
-            raise KindError(f"weights must be a tensor, {WANTED}, got {kind}")
+            raise KindError(f"weights must be {FLOAT_TENSOR}, got {kind}")
         rows = len(self)
         if weights.ndim not in (1, 2) or weights.shape[-1] != rows:
             raise ShapeError(

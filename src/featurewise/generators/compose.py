@@ -27,7 +27,7 @@ from featurewise.core import (
     Shift,
 )
 from featurewise.core.film import cast, compute_dtype
-from featurewise.core.numbers import WANTED, is_float
+from featurewise.core.numbers import FLOAT_TENSOR, is_float
 from featurewise.core.patterns import matching
 from featurewise.generators.base import (
     Generator,
@@ -349,7 +349,7 @@ class _Encoders(nn.Module):
         made, width = self.encoders[name](condition), self.widths[name]
         if not is_float(made):
             kind = made.dtype if isinstance(made, Tensor) else type(made).__name__
-            raise KindError(f"features of '{name}' must be a tensor, {WANTED}, got {kind}")
+            raise KindError(f"features of '{name}' must be {FLOAT_TENSOR}, got {kind}")
         if made.ndim == 0 or made.shape[min(1, made.ndim - 1)] != width:
             raise ShapeError(
                 f"features of '{name}' must be ({width},), (B, {width}) or "

@@ -151,8 +151,8 @@ class CheckpointStore:
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, sound or not, in ascending order."""
         names = (re.fullmatch(r"step-([0-9]{8,18})", path.name) for path in self.folder.iterdir())
-        steps = {int(name[1]): name[0] for name in names if name}
-        return sorted(step for step, name in steps.items() if self.path(step).name == name)
+        found = [name for name in names if name and self.path(int(name[1])).name == name[0]]
+        return sorted(int(name[1]) for name in found)
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` is or would be."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import signal
 
+from featurewise.common.text import printable
+
 
 class LabError(ValueError):
-    """Training was asked for something it cannot do, or met something it cannot use."""
+    """Training was asked for something it cannot do, or met something it cannot use.
+
+    Characters of a message that would steer a terminal are written out.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), lines=True)
 
 
 class CheckpointError(LabError):

@@ -37,11 +37,16 @@ def read_facts(raw: bytes, path: Path | str, first: int | None) -> Node:
         ValueError: it is damaged.
     """
     content = Node(loads(raw)).mapping()
-    stated = content.get("format")
-    if SEAL in content or type(stated) is not type(first) or stated != first:
+    if not _is_of_version_0_1(content, first):
         check_format(Node(content)["format"], FORMAT, path)
         content = unsealed(raw, content)
     return Node({key: value for key, value in content.items() if key != "format"})
+
+
+def _is_of_version_0_1(content: dict[str, Any], first: int | None) -> bool:
+    if SEAL in content or "format" not in content:
+        return SEAL not in content and first is None
+    return type(content["format"]) is int and content["format"] == first
 
 
 def check_format(number: Node, newest: int, path: Path | str) -> None:

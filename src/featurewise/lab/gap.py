@@ -6,7 +6,9 @@ import math
 import warnings
 from collections.abc import Mapping
 
+from featurewise.common.text import short
 from featurewise.core import KindError
+from featurewise.core.numbers import is_finite
 from featurewise.lab.errors import LabError
 from featurewise.retrofit import Conditioned
 from featurewise.retrofit.advice import LARGE, advice, size_of_generator
@@ -62,8 +64,8 @@ class GapWatch:
             raise KindError(f"net must be a conditioned network, got {type(net).__name__}")
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
             raise LabError(f"patience must be an integer of at least 1, got {patience!r}")
-        if not (isinstance(large, int | float) and math.isfinite(large) and large >= 0):
-            raise LabError(f"large must be finite and not negative, got {large!r}")
+        if not (isinstance(large, int | float) and is_finite(large) and large >= 0):
+            raise LabError(f"large must be finite and not negative, got {short(large)}")
         self.net = net
         self.patience = patience
         self.large = large

@@ -23,6 +23,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from featurewise.common.gate import refusing
 from featurewise.common.json import Node, failing
+from featurewise.common.text import short
+from featurewise.core.numbers import is_finite
 from featurewise.lab import distributed, randomness
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, Interrupted, LabError
@@ -60,8 +62,8 @@ class Every:
     def __post_init__(self) -> None:
         for name in ("log", "evaluate", "save", "save_seconds"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise LabError(f"every {value} ({name}): it must be above 0")
+            if value is not None and not (is_finite(value) and value > 0):
+                raise LabError(f"every {short(value)} ({name}): it must be above 0, and finite")
 
 
 @dataclass(frozen=True, slots=True)

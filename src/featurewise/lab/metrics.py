@@ -95,7 +95,7 @@ class MetricsLog:
     def __init__(self, path: Path, length: int) -> None:
         self.path = path
         with storage_errors(path, _REMEDY):
-            self._file = open_for_writing(path, os.O_RDWR | os.O_APPEND)
+            self._file = open_for_writing(path, os.O_APPEND)
         try:
             self._digest = self._verified(length)
             with storage_errors(path, _REMEDY):
@@ -111,9 +111,7 @@ class MetricsLog:
             raise LabError(
                 f"{self.path}: is shorter than the {length} bytes the checkpoint knows of"
             )
-        with open(self._file, "rb", closefd=False) as file:
-            content = file.read(length)
-        return _checked(self.path, content)[1]
+        return _checked(self.path, read_bytes(self.path)[:length])[1]
 
     def write(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
         """Appends one line.

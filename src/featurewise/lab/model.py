@@ -23,7 +23,7 @@ from featurewise.common.gate import said as said_by
 from featurewise.common.json import Node
 from featurewise.common.opening import read_bytes
 from featurewise.core import FeaturewiseError
-from featurewise.core.numbers import stored
+from featurewise.core.numbers import untied
 from featurewise.generators.config import building_at_most
 from featurewise.lab.checkpoint import CheckpointStore
 from featurewise.lab.errors import CheckpointError, LabError
@@ -106,7 +106,7 @@ def export_model(
     run = read_file(run_folder / RUN, run_from_json)
     network, _ = load_network(run_folder, system)
     step, state = _newest(run_folder)
-    tensors = {name: stored(tensor) for name, tensor in network.state_dict().items()}
+    tensors = untied(network.state_dict())
     content = safetensors.torch.save(tensors)
     facts = {
         "weights_sha256": sha256(content),

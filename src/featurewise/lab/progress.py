@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from featurewise.common.text import printable
 from featurewise.lab.errors import LabError
 
 
@@ -76,7 +77,8 @@ class Screen:
 
     def say(self, message: str) -> None:
         """Prints a sentence, above the bar if there is one."""
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        shown = printable(message, lines=True)
+        self.console.print(shown, markup=False, highlight=False, soft_wrap=True)
 
 
 class TensorBoard:

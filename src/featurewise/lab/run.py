@@ -7,7 +7,6 @@ settings, on what hardware; in the end ``results.json``, and ``sheet.png`` where
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
-from featurewise.common.json import MAX_BYTES, Node
+from featurewise.common.json import MAX_BYTES, Node, dumps, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
 from featurewise.lab import distributed, hardware
@@ -27,7 +26,7 @@ from featurewise.lab.facts import MOST, facts_text, read_facts, read_hardware, r
 from featurewise.lab.files import storage_errors
 from featurewise.lab.loop import fit
 from featurewise.lab.randomness import isolated, seed_everything
-from featurewise.lab.record import Arm, SettingsT, System
+from featurewise.lab.record import Arm, Settings, SettingsT, System
 from featurewise.lab.results import Measurement, Results, Trial
 from featurewise.lab.steppers import Stepper
 
@@ -85,7 +84,8 @@ def describe_run(
         settings: in place of the preset's.
 
     Raises:
-        LabError: there is no such preset or arm, or the seed is negative or too large.
+        LabError: there is no such preset or arm, the settings cannot be written, or the seed is
+            negative or too large.
     """
     if not 0 <= seed <= MOST:
         raise LabError(f"a seed lies in 0..{MOST}, got {short(seed)}")
@@ -95,9 +95,17 @@ def describe_run(
         preset=preset,
         arm=(system.arms[0] if arm is None else system.arm(arm)).name,
         seed=seed,
-        settings=json.loads(json.dumps(dataclasses.asdict(chosen))),
+        settings=_as_json(chosen),
         hardware=hardware.describe(),
     )
+
+
+def _as_json(settings: Settings) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = loads(dumps(dataclasses.asdict(settings)))
+    except (TypeError, ValueError) as error:
+        raise LabError(f"these settings cannot be written: {error}") from error
+    return found
 
 
 def write_run(folder: Path | str, run: Run) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from featurewise.common.json import loads
 from featurewise.common.text import short
-from featurewise.core.numbers import stored
+from featurewise.core.numbers import untied
 from featurewise.lab.errors import CheckpointError
 
 State: TypeAlias = Mapping[str, Any]
@@ -34,7 +34,7 @@ def flatten(state: State) -> tuple[str, dict[str, Tensor]]:
     """
     tensors: dict[str, Tensor] = {}
     tree = _encode(state, "", tensors)
-    return json.dumps(tree, allow_nan=False, separators=(",", ":")), tensors
+    return json.dumps(tree, allow_nan=False, separators=(",", ":")), untied(tensors)
 
 
 def unflatten(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _encode_tensor(tensor: Tensor, where: str, tensors: dict[str, Tensor]) -> An
     name = where.lstrip(".")
     while name in tensors:  # {"a.b": t, "a": {"b": t}} would meet here
         name += "'"
-    tensors[name] = stored(tensor if plain else permuted)
+    tensors[name] = tensor if plain else permuted
     return {"$tensor": name} if plain else {"$tensor": name, "order": order}
 
 

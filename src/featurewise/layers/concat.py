@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featurewise.core import KindError, ShapeError
 from featurewise.core.broadcast import check_features
-from featurewise.core.numbers import WANTED, is_float
+from featurewise.core.numbers import FLOAT_TENSOR, is_float
 from featurewise.generators import GeneratorError
 from featurewise.generators.base import positive
 
@@ -159,7 +159,7 @@ def _check_padding(padding: object, mode: object, stride: object) -> None:
 def _check_condition(condition: object, x: Tensor, width: int) -> None:
     if not is_float(condition):
         kind = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
-        raise KindError(f"condition must be a tensor, {WANTED}, got {kind}")
+        raise KindError(f"condition must be {FLOAT_TENSOR}, got {kind}")
     if condition.device != x.device:
         raise KindError(f"condition is on {condition.device}, x is on {x.device}")
     if condition.shape != (len(x), width):

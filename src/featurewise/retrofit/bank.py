@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from featurewise.core import KindError, Layout, LayoutError, ShapeError, _torch
 from featurewise.core.broadcast import shape_of
-from featurewise.core.numbers import WANTED, is_float
+from featurewise.core.numbers import FLOAT_TENSOR, is_float
 from featurewise.generators import ConditionError, Configured
 from featurewise.generators.base import check_ids, check_range, positive
 from featurewise.retrofit.bankfile import Header, MappedRows, Writer, dtype_name, read, spans
@@ -42,7 +42,7 @@ class Mixture:
     def __post_init__(self) -> None:
         check_ids(self.ids, "ids of a mixture")
         if not is_float(self.weights):
-            raise KindError(f"weights must be a tensor, {WANTED}, got {self.weights!r}")
+            raise KindError(f"weights must be {FLOAT_TENSOR}, got {self.weights!r}")
         if self.ids.ndim not in (1, 2) or self.ids.shape != self.weights.shape:
             raise ShapeError(
                 "ids and weights of a mixture must both be (B, K) or (K,), got "
