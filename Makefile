@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 -q
 .PHONY: help demo test slow matrix check format bench docs serve figures clean locked lock lowest newest
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## see it work: one picture, questions, the network's answers
 	env -u OMP_NUM_THREADS $(BIN)/featurewise demo
@@ -82,9 +82,9 @@ $(UV):
 lock: $(UV) ## renew requirements/ from pyproject.toml and constraints.txt
 	build/uv/bin/python .ci/lock.py
 
-lowest: RESOLUTION := lowest-direct
-newest: RESOLUTION := highest
-lowest newest: $(UV) ## the fast tests with the lowest allowed versions, or the newest there are
+lowest: RESOLUTION := lowest-direct## fast tests with the lowest allowed versions, in build/lowest
+newest: RESOLUTION := highest## fast tests with the newest versions there are, in build/newest
+lowest newest: $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) build/$@
 	$(UV) pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION) -e '.[test]'
 	build/$@/bin/python -m pytest -n 2 -q --jaxtyping-packages=featurewise,beartype.beartype \
