@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow matrix check format bench docs serve figures clean locked lock lowest newest
+.PHONY: help demo test slow matrix check format bench docs serve figures clean locked lock sbom lowest newest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,13 +82,16 @@ $(UV):
 lock: $(UV) ## renew requirements/ from pyproject.toml and constraints.txt
 	build/uv/bin/python .ci/lock.py
 
+sbom: $(UV) ## what the lock holds, as a bill of materials (CycloneDX), in build/sbom.json
+	build/uv/bin/uvx --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+	  requirements/locked.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
 lowest: RESOLUTION := lowest-direct## fast tests with the lowest allowed versions, in build/lowest
 newest: RESOLUTION := highest## fast tests with the newest versions there are, in build/newest
 lowest newest: $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) build/$@
 	$(UV) pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION) -e '.[test]'
-	build/$@/bin/python -m pytest -n 2 -q --jaxtyping-packages=featurewise,beartype.beartype \
-	  -m "not traced and not slow" --ignore tests/retrofit/matrix \
+	build/$@/bin/python -m pytest -n 2 -q -m "not traced and not slow" --ignore tests/retrofit/matrix \
 	  tests/core tests/generators tests/layers tests/retrofit
 
 $(STAMP): pyproject.toml constraints.txt
