@@ -67,6 +67,7 @@ NEEDS_ACCELERATORS := import sys; from importlib.metadata import requires; \
 
 locked: ## make .venv from requirements/ alone, each file checked by its hash
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(LOCKED) --no-index -r requirements/torch.txt || $(LOCKED) -r requirements/torch.txt
 	$(LOCKED) -r requirements/locked.txt
 	! $(BIN)/python -c '$(NEEDS_ACCELERATORS)' || $(LOCKED) -r requirements/accelerators.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -47,7 +47,7 @@ UNWANTED = {
     "a package registry": r"\bpyp[i]\.|pythonhoste[d]|download\.pytorc[h]|(?:extra-)?index-ur[l]",
     "an unfinished mark": r"\b(?:TOD[O]|FIXM[E]|XX[X]|NotImplementedErro[r])\b",
 }
-LOCKS = ("locked", "accelerators")
+LOCKS = ("locked", "torch", "accelerators")
 TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".txt", ".js", ".css", ".html", ".json"}
 FOLDERS = ("src", "tests", "benchmarks", "examples", "docs", "requirements", ".ci")
 
