@@ -8,10 +8,10 @@ export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow matrix check format bench docs serve figures clean locked lock lowest newest
+.PHONY: help demo test slow matrix check format bench docs serve figures clean locked lock sbom lowest newest
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## see it work: one picture, questions, the network's answers
 	env -u OMP_NUM_THREADS $(BIN)/featurewise demo
@@ -67,6 +67,7 @@ NEEDS_ACCELERATORS := import sys; from importlib.metadata import requires; \
 
 locked: ## make .venv from requirements/ alone, each file checked by its hash
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(LOCKED) --no-index -r requirements/torch.txt || $(LOCKED) -r requirements/torch.txt
 	$(LOCKED) -r requirements/locked.txt
 	! $(BIN)/python -c '$(NEEDS_ACCELERATORS)' || $(LOCKED) -r requirements/accelerators.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -82,13 +83,16 @@ $(UV):
 lock: $(UV) ## renew requirements/ from pyproject.toml and constraints.txt
 	build/uv/bin/python .ci/lock.py
 
-lowest: RESOLUTION := lowest-direct
-newest: RESOLUTION := highest
-lowest newest: $(UV) ## the fast tests with the lowest allowed versions, or the newest there are
+sbom: $(UV) ## what the lock holds, as a bill of materials (CycloneDX), in build/sbom.json
+	build/uv/bin/uvx --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+	  requirements/locked.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
+lowest: RESOLUTION := lowest-direct## fast tests with the lowest allowed versions, in build/lowest
+newest: RESOLUTION := highest## fast tests with the newest versions there are, in build/newest
+lowest newest: $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) build/$@
 	$(UV) pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION) -e '.[test]'
-	build/$@/bin/python -m pytest -n 2 -q --jaxtyping-packages=featurewise,beartype.beartype \
-	  -m "not traced and not slow" --ignore tests/retrofit/matrix \
+	build/$@/bin/python -m pytest -n 2 -q -m "not traced and not slow" --ignore tests/retrofit/matrix \
 	  tests/core tests/generators tests/layers tests/retrofit
 
 $(STAMP): pyproject.toml constraints.txt

@@ -1,8 +1,8 @@
 """Writes requirements/*.txt: every package that `make` installs, one version, all its hashes.
 
 The versions are those of constraints.txt; uv finds the hashes of every file of each, for every
-system. What torch brings for accelerators has a file of its own: not every build of torch needs
-it, and what a file lists is installed.
+system. Torch has a file of its own, as a build for processors alone is taken first where one is at
+hand; and so has what torch brings for accelerators, as not every build needs it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ FOLDER = ROOT / "requirements"
 MORE_HASHES = {
     "torch==2.13.0": ("sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",),
 }
-ACCELERATORS = re.compile(r"(nvidia|cuda|triton)\b")
+#: File -> the packages in it; the others are in locked.txt.
+APART = {"torch": re.compile(r"torch=="), "accelerators": re.compile(r"(nvidia|cuda|triton)\b")}
 #: Lowest Python of all the pins.
 PYTHON = "3.11.5"
 
@@ -44,16 +45,20 @@ def entries(text: str) -> Iterator[str]:
         )
 
 
+def file_of(entry: str) -> str:
+    """The file that an entry belongs to."""
+    return next((name for name, some in APART.items() if some.match(entry)), "locked")
+
+
 def main() -> None:
-    """Writes both files."""
+    """Writes all files."""
     found = list(entries(compiled()))
     stale = [pin for pin in MORE_HASHES if not any(each.startswith(pin) for each in found)]
     if stale:
         raise SystemExit(f"{stale}: the version changed; name the hashes of its other builds")
-    for name, wanted in (("locked", False), ("accelerators", True)):
-        some = [entry for entry in found if bool(ACCELERATORS.match(entry)) is wanted]
-        head = "# Written by `make lock`.\n"
-        (FOLDER / f"{name}.txt").write_text(head + "\n".join(some) + "\n")
+    for name in ("locked", *APART):
+        some = [entry for entry in found if file_of(entry) == name]
+        (FOLDER / f"{name}.txt").write_text("\n".join(["# Written by `make lock`.", *some, ""]))
 
 
 if __name__ == "__main__":

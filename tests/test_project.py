@@ -47,8 +47,9 @@ UNWANTED = {
     "a package registry": r"\bpyp[i]\.|pythonhoste[d]|download\.pytorc[h]|(?:extra-)?index-ur[l]",
     "an unfinished mark": r"\b(?:TOD[O]|FIXM[E]|XX[X]|NotImplementedErro[r])\b",
 }
+LOCKS = ("locked", "torch", "accelerators")
 TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".txt", ".js", ".css", ".html", ".json"}
-FOLDERS = ("src", "tests", "benchmarks", "examples", "docs", ".ci")
+FOLDERS = ("src", "tests", "benchmarks", "examples", "docs", "requirements", ".ci")
 
 
 def name_of(path: Path) -> str:
@@ -215,6 +216,20 @@ def test_every_dependency_is_pinned() -> None:
     exact = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+")
     loose = [line for line in lines if line and line[0] != "#" and not exact.fullmatch(line)]
     assert not loose, f"constraints.txt pins no version of {loose}"
+
+
+def test_the_lock_has_a_hash_for_every_pin() -> None:
+    """Of the packages that are pinned, and of the setuptools that builds the library."""
+    text = "".join((ROOT / "requirements" / f"{name}.txt").read_text() for name in LOCKS)
+    entries = re.split(r"^(?=\w)", text, flags=re.M)[1:]
+    locked = dict(re.split(r"[ ;]", each, maxsplit=1)[0].split("==") for each in entries)
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {plain(name): version for name, version in (x.split("==") for x in lines if "==" in x)}
+    assert {name: locked.get(name) for name in pinned} == pinned, "run make lock"
+    assert "setuptools" in locked
+    bare = [each.split()[0] for each in entries if "--hash=sha256:" not in each]
+    assert not bare, f"no hash for {bare}"
+    assert "://" not in text
 
 
 def plain(name: str) -> str:

@@ -145,6 +145,8 @@ def test_a_hidden_signature_stays_hidden() -> None:
         "args",
         "condition",
         "task",
+        "repeat",
+        "rows",
         "kwargs",
     ]
     net = condition(Hidden(2, 2), at="", generator=Linear(2))

@@ -61,7 +61,9 @@ class GRU(nn.GRU):
         projected = projected.to(weight.dtype)  # autocast rounds a product, not the sums of it
         if table is not None:
             projected = F.embedding(input.data, projected)
-        states = gru_states(projected, weight, bias, input.batch_sizes.tolist())
+        # One by one: `tolist` fails within functional transforms before torch 2.10 or so.
+        sizes = [int(size) for size in input.batch_sizes]
+        states = gru_states(projected, weight, bias, sizes)
         last = states[_last_rows(input.batch_sizes)]
         if input.unsorted_indices is not None:
             last = last[input.unsorted_indices]

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -363,6 +364,24 @@ def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
         content[at] ^= 4
         path.write_bytes(content)
     build_pool(tmp_path, TINY, images=IMAGES)
+    assert digest(tmp_path) == digest(folder)
+
+
+def test_two_threads_make_a_pool_once(tmp_path: Path, folder: Path) -> None:
+    counts: list[int] = []
+    threads = [
+        threading.Thread(
+            target=build_pool,
+            args=(tmp_path, TINY),
+            kwargs={"images": IMAGES, "progress": lambda made, total: counts.append(made)},
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == sorted(set(counts)) and counts[-1] == IMAGES
     assert digest(tmp_path) == digest(folder)
 
 

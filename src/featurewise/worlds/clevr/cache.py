@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.common.cache import cache_folder
-from featurewise.common.locks import file_lock
 from featurewise.common.processes import leave_unguarded_script
 from featurewise.worlds.clevr.data import build_pool
 from featurewise.worlds.clevr.generate import Recipe
@@ -40,15 +39,8 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     folder = cache_folder() / "clevr" / digest[:16]
     if (folder / "pool.json").exists():
         return folder
-    leave_unguarded_script()  # it would wait here for its parent, which waits for it
+    leave_unguarded_script()  # before its bar shows
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder.with_suffix(".lock")):
-        return _drawn(folder, recipe, images, workers)
-
-
-def _drawn(folder: Path, recipe: Recipe, images: int, workers: int | None) -> Path:
-    if (folder / "pool.json").exists():  # by another process, while this one waited
-        return folder
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),

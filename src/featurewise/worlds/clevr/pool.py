@@ -1,6 +1,6 @@
 """A pool: pictures and questions as arrays on disk, mapped into memory, quick to draw from.
 
-A finished pool is a folder with three files:
+A finished pool is a folder with three files (and the lock of whoever made it, empty):
 
 * ``images.npy``: uint8 (pictures, 3, height, width);
 * ``questions.safetensors``: ``tokens`` (every question's ids, one after the other), ``starts``
@@ -35,6 +35,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from featurewise.common.files import file_sha256, write_bytes
+from featurewise.common.locks import file_lock
 from featurewise.common.opening import open_regular, read_bytes
 from featurewise.common.processes import leave_unguarded_script
 from featurewise.worlds.clevr.errors import FormatError, WorldError
@@ -46,6 +47,7 @@ from featurewise.worlds.files import as_json
 FORMAT_VERSION: Final = 2
 IMAGES, QUESTIONS, MANIFEST = "images.npy", "questions.safetensors", "pool.json"
 _PARTS, _SETTINGS, _UNFINISHED = "parts", "settings.json", "unfinished.npy"
+_LOCK: Final = ".lock"
 #: Bytes of a SHA-256.
 _DIGEST: Final = 32
 _KEYS: Final = frozenset(
@@ -111,6 +113,8 @@ class Plan:
 def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | None = None) -> Path:
     """Make the pool of ``plan`` in ``folder``, or take up where an interrupted run stopped.
 
+    Another process or thread that makes it is waited for.
+
     Args:
         folder: made if it is missing.
         plan: what to make.
@@ -127,11 +131,18 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
             was damaged while others were made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / MANIFEST).exists():
-        _require_same(folder / MANIFEST, plan)
-        _clear(folder)
-        return folder
-    leave_unguarded_script()
+    if not (folder / MANIFEST).exists():
+        leave_unguarded_script()  # it would wait here for its parent, which waits for it
+        with file_lock(folder / _LOCK):
+            _build(folder, plan, workers, progress)
+    _require_same(folder / MANIFEST, plan)
+    _clear(folder)
+    return folder
+
+
+def _build(folder: Path, plan: Plan, workers: int, progress: Progress | None) -> None:
+    if (folder / MANIFEST).exists():  # made by another process or thread, while this one waited
+        return
     _begin(folder, plan)
     total = plan.shape[0]
     pending = [block for block, part in enumerate(_parts(folder, plan)) if part is None]
@@ -143,8 +154,6 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
         if progress:
             progress(made, total)
     _finish(folder, plan, _parts(folder, plan))
-    _clear(folder)
-    return folder
 
 
 def _length(plan: Plan, block: int) -> int:
