@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from featurewise.core import Affine, Operation, Shift, Site
+from featurewise.core import Affine, Operation, Shift, Site, _torch
 from featurewise.generators import Learned, Linear, LocalGenerator
 from featurewise.retrofit import CallError, Conditioned, calls, condition
 
@@ -539,3 +539,99 @@ def test_calls_are_forgotten_with_their_graphs(pair: tuple[Conditioned, Conditio
     del loss
     gc.collect()
     assert set(calls._recomputable) <= set(alive)
+
+
+# --- the arithmetic of spans ---------------------------------------------------------------------
+
+
+def test_a_span_begins_with_the_first_node_of_a_call_and_ends_before_the_next() -> None:
+    x = torch.ones(1, requires_grad=True)
+    call = calls.Call(calls.Owner(), None)
+    before = x * 2
+    stack = calls.prepare(call)
+    stack.append(call)
+    first = x * 2
+    assert call.spans(_torch.node_number(first.grad_fn))
+    last = first * 2
+    stack.remove(call)
+    calls.finish(call)
+    after = x * 2
+    numbers = [_torch.node_number(y.grad_fn) for y in (before, first, last, after)]
+    assert numbers == list(range(numbers[0], numbers[0] + 4))
+    assert [call.spans(number) for number in numbers] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("scopes", [2, 64])
+def test_many_scopes_whose_sites_left_nothing_are_kept(
+    make_perceptron: Make, scopes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_plain", None)  # threads of other tests do not matter here
+    x, _ = inputs()
+    tasks = torch.randn(scopes, 6).double()
+    pair = unmarked(make_perceptron())
+    for net in pair:
+        losses = []
+        for task in tasks:
+            with net.using(task=task):
+                losses.append(net.backbone(x).square().sum())
+        gc.collect()
+        sum(losses).backward()
+    assert_same(*map(grads, pair))
+
+
+def test_a_plain_run_is_plain_although_a_thread_with_a_call_ran_plainly_before(
+    make_perceptron: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the thread of the call runs plainly, then another one, whose numbers coincide."""
+    monkeypatch.setattr(calls, "_plain", None)
+    net = condition(make_perceptron(), at=AT, operation=Shift(), generator=Learned())
+    plain = copy.deepcopy(net.backbone)
+    net.backbone.run = again
+    x, _ = inputs()
+    kept: list[Tensor] = []
+    task = torch.randn(net.layout.size).double()
+
+    def both(_: int) -> None:
+        net.backbone(x)
+        kept.append(net(x, task=task).sum())
+
+    run_threads(both, 1)
+
+    def later(_: int) -> None:
+        for _ in range(3):  # numbers within the span of the call
+            kept.append(net.backbone(x).square().sum())
+
+    run_threads(later, 1)
+    plain(x).square().sum().backward()
+    for loss in kept[1:]:
+        net.zero_grad()
+        try:
+            loss.backward()
+        except CallError:
+            continue
+        assert_same(grads(net.backbone), grads(plain))
+
+
+def test_the_way_back_to_a_mark_does_not_leave_the_calls(
+    make_perceptron: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long graph before the calls, nothing is searched."""
+    net = condition(make_perceptron(), at="blocks.0.0", operation=Shift(), generator=Learned())
+    net.backbone.run = again
+    x, _ = inputs()
+    losses: list[Tensor] = []
+
+    def forward(scale: float) -> None:
+        long = x.clone().requires_grad_()
+        for _ in range(500):
+            long = long * 1.0
+        task = torch.full((6,), scale, dtype=torch.double, requires_grad=True)
+        losses.append(net(long, task=task).sum())
+
+    for scale in (1.0, 2.0):
+        run_threads(lambda _, scale=scale: forward(scale), 1)
+    seen: list[Any] = []
+    metadata = _torch.node_metadata
+    monkeypatch.setattr(_torch, "node_metadata", lambda node: seen.append(node) or metadata(node))
+    losses[0].backward()
+    assert 0 < len(seen) < 200
