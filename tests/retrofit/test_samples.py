@@ -220,6 +220,15 @@ def test_a_site_is_followed_until_a_run_reached_it() -> None:
         net(x, True, condition=z)
 
 
+def test_a_run_that_all_share_is_no_run_that_was_followed() -> None:
+    net, x, z = conditioned(Run(sort_by_first)), torch.randn(3, 4), torch.randn(3, 5)
+    net(x, condition=z[0])
+    with net.using(condition=z[0]):
+        net.backbone(x)
+    with pytest.raises(LayoutError, match="selected by an index"):
+        net(x, condition=z)
+
+
 def test_repeat_is_checked_against_what_the_network_does() -> None:
     net = conditioned(Run(lambda x: x.repeat_interleave(2, 0)))
     x, z = torch.randn(3, 4), torch.randn(3, 5)
