@@ -582,3 +582,18 @@ def test_rows_that_fit_no_layout() -> None:
         Bank(layout(), torch.zeros(3, 7, dtype=torch.long))
     with pytest.raises(KIND):
         Bank("layout", torch.zeros(3, 7))  # type: ignore[arg-type]
+
+
+def test_a_header_that_says_the_same_in_other_bytes_is_refused(tmp_path: Path) -> None:
+    """The padding, the order of keys, the white space: none of them is ours to change unseen."""
+    path = tmp_path / "bank"
+    random_bank(4).save(path)
+    good = path.read_bytes()
+    start = 8 + int.from_bytes(good[:8], "little")
+    head = good[8:start]
+    turned = json.dumps(dict(reversed(json.loads(head).items()))).encode()
+    assert head.endswith(b"  ") and turned != head.rstrip()
+    for bad in (head[:-1] + b"\n", turned.ljust(len(head)), head[:-1].replace(b":", b": ", 1)[:-1]):
+        path.write_bytes(good[:8] + bad.ljust(len(head))[: len(head)] + good[start:])
+        with pytest.raises(BankError, match="header is damaged"):
+            Bank.load(path)
