@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from featurewise.common.opening import TooLargeError, read_bytes
+from featurewise.common.opening import TooLargeError, open_regular, read_bytes
 
 #: Largest image that is decoded, in pixels: 4096 x 4096.
 MAX_PIXELS: Final = 1 << 24
@@ -73,6 +73,27 @@ def read_image(path: Path | str, *, formats: tuple[str, ...] = FORMATS) -> Image
     # On damaged files the decoders raise whatever comes to them: OSError, SyntaxError, struct.error
     # and more. Here all of it means the same.
     except Exception as error:
+        raise ImageFileError(path, f"not a readable picture ({_what(content, error)})") from error
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Width and height of an image file, upright as `to_rgb` gives it; it is not decoded.
+
+    Raises:
+        ImageFileError: as for `read_image`, as far as the beginning of the file tells.
+    """
+    try:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+            _check(path, image)
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if turned else image.size
+    except OSError as error:
+        if isinstance(error, UnidentifiedImageError):
+            raise ImageFileError(path, "not a readable picture (neither PNG nor JPEG)") from error
+        raise ImageFileError(path, f"cannot be read: {error.strerror or error}") from error
+    except ImageFileError:
+        raise
+    except Exception as error:  # as above
         raise ImageFileError(path, f"not a readable picture ({error})") from error
 
 
@@ -87,6 +108,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+#: How files of other kinds begin.
+_BEGINNINGS: Final = {
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"II*\0": "a TIFF image",
+    b"MM\0*": "a TIFF image",
+    b"%!PS": "a PostScript document",
+    b"%PDF": "a PDF document",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML document",
+    b"<!DOCTYPE": "an HTML page",
+    b"<html": "an HTML page",
+}
+
+
+def _what(content: bytes, error: Exception) -> str:
+    """What a file holds that is no PNG or JPEG image, or what is wrong with one."""
+    if content[8:12] in (b"avif", b"heic", b"mif1"):
+        return "the file holds an AVIF or HEIC image; save it as PNG or JPEG"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "the file holds a WebP image; save it as PNG or JPEG"
+    for beginning, kind in _BEGINNINGS.items():
+        if content.startswith(beginning):
+            return f"the file holds {kind}; save it as PNG or JPEG"
+    return "neither PNG nor JPEG" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _content(path: Path | str) -> bytes:

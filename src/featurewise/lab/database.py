@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -29,6 +30,7 @@ _OPEN: Final = frozenset({"host", "port", "sslmode"})
 #: What a connection to PostgreSQL must not wait for longer, in seconds and milliseconds.
 _LIBPQ: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
 
+_log = logging.getLogger(__name__)
 _ResultT = TypeVar("_ResultT")
 
 
@@ -105,15 +107,22 @@ class Database:
         from optuna.exceptions import StorageInternalError
 
         limit = self._deadline if deadline is None else deadline
-        begun, pause = time.monotonic(), _PAUSES[0]
+        begun, pause, tries = time.monotonic(), _PAUSES[0], 0
         while True:
             try:
                 return action()
             # Also what is no sign of absence: two workers may make the same tables at once.
             except (sqlalchemy.exc.DBAPIError, StorageInternalError) as error:
                 self.away = time.monotonic()
+                tries += 1
                 if self.away - begun + pause > limit:
                     raise self._given_up(error, self.away - begun) from None
+                if tries == 2:
+                    _log.warning(
+                        "%s: this database does not answer; it is waited for, up to %.0f s",
+                        shown(self._url),
+                        limit,
+                    )
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _PAUSES[1])
 
