@@ -104,7 +104,7 @@ def stream_array(path: Path, key: str) -> Iterator[Node]:
     """The elements of the array under ``key`` of the object that fills a file, one by one.
 
     Args:
-        path: a JSON file (UTF-8).
+        path: a JSON file (UTF-8, with or without a byte order mark).
         key: name of the array; its elements are called ``key[0]``, ``key[1]``, ...
 
     Raises:
@@ -113,7 +113,7 @@ def stream_array(path: Path, key: str) -> Iterator[Node]:
     if not path.is_file():
         raise FormatError.at(path, "no such file")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             yield from _main_array(_Scanner(file, path), key)
     except UnicodeDecodeError as error:
         raise FormatError.at(path, f"not UTF-8 text ({error.reason})") from error

@@ -16,7 +16,15 @@ from featurewise.lab.source import Source
 from featurewise.lab.steppers import Metrics, Supervised
 from featurewise.systems.reasoning.film.perception import Answers, naming_loss
 from featurewise.systems.reasoning.film.settings import Reasoning
-from featurewise.systems.reasoning.film.study import Lessons, Shuffled, held_out, measure, shuffled
+from featurewise.systems.reasoning.film.study import (
+    Lessons,
+    Shuffled,
+    Unlabelled,
+    folder_source,
+    held_out,
+    measure,
+    shuffled,
+)
 from featurewise.worlds.clevr import Batch, PoolSource
 from featurewise.worlds.clevr.cache import cached_pool
 
@@ -28,7 +36,8 @@ def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     loss = F.cross_entropy(logits, batch.answers)
     metrics = {"accuracy": (logits.argmax(1) == batch.answers).float().mean()}
     if answers.names is not None and batch.objects is not None:
-        loss = loss + 0.1 * naming_loss(answers.names, batch.objects)
+        height, width = batch.images.shape[2:]
+        loss = loss + 0.1 * naming_loss(answers.names, batch.objects, (width, height))
     return loss, metrics
 
 
@@ -59,7 +68,10 @@ def _parts(group: dict[str, Any], words: set[int], s: Reasoning) -> list[dict[st
 
 
 def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
-    """Batches of one lesson after the other, from pools that are drawn once and kept."""
+    """Batches of the folder, or of one lesson after the other from pools that are kept."""
+    if s.folder is not None:
+        source = Unlabelled(folder_source(s, s.folder, seed=seed))
+        return Shuffled(source) if arm.name == "shuffled" else source
     pools = [
         PoolSource(
             cached_pool(lesson.recipe, lesson.images),
