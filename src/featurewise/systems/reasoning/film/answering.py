@@ -15,11 +15,12 @@ from featurewise.lab.results import Measurement, Proportion
 from featurewise.retrofit import Conditioned
 from featurewise.systems.reasoning.film.asked import Answered, Asked
 from featurewise.systems.reasoning.film.attention import attention
-from featurewise.systems.reasoning.film.settings import Reasoning
+from featurewise.systems.reasoning.film.settings import Folder, Reasoning
 from featurewise.systems.reasoning.film.study import held_out, measure, shuffled
 from featurewise.worlds.clevr import (
     ANSWERS,
     Batch,
+    ClevrFolder,
     Question,
     Recipe,
     Scene,
@@ -37,6 +38,7 @@ __all__ = [
     "Answer",
     "Answered",
     "Asked",
+    "Folder",
     "answer",
     "attended_rows",
     "attention",
@@ -48,6 +50,7 @@ __all__ = [
     "measured",
     "parameters",
     "picture",
+    "splits",
 ]
 
 
@@ -152,6 +155,15 @@ def measured(
     """
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         return measure(network, batches, shuffled if control else None, on_answers)
+
+
+def splits(folder: Path) -> list[str]:
+    """Splits of a data set in the layout of CLEVR v1.0 that have a questions file."""
+    name = ClevrFolder(folder, "*").questions
+    before, after = name.name.split("*")
+    return sorted(
+        path.name.removeprefix(before).removesuffix(after) for path in name.parent.glob(name.name)
+    )
 
 
 def groups(found: Measurement) -> dict[str, tuple[Proportion, tuple[str, ...]]]:
