@@ -186,3 +186,19 @@ def test_another_shape_is_noted(run, film, folder):
     shown = run("evaluate", film, "--data", folder)
     assert "CLEVR_val_000000.png: the image is 48 x 48" in shown.text
     assert json.loads(run("evaluate", film, "--data", folder, "--json").output)["notes"]
+
+
+def test_twins_on_the_built_in_world_and_on_a_data_set(run, fails, film, data, folder):
+    facts = json.loads(run("evaluate", film, "--twins", "--limit", 20, "--json").output)
+    names = [row["name"] for row in facts["rows"]]
+    assert facts["title"] == "Twin test" and facts["columns"] == ["film"]
+    assert sum("both answers right" in name for name in names) == 2
+    for words in ("on the left", "on the right", "in front", "behind"):
+        assert any(f"the one {words} that are" in name for name in names)
+    pairs = {row["name"]: row["scores"][0]["asked"] for row in facts["rows"]}
+    assert sum(pairs.values()) > 0
+    shown = run("evaluate", film, "--twins", "--data", data)
+    assert "Twin test" in shown.text and str(data) in shown.text.replace(" ", "")
+    assert "asks questions of its own" in fails("evaluate", film, "--twins", "--control")
+    shutil.rmtree(folder / "scenes")
+    assert "the twin test needs it" in fails("evaluate", film, "--twins", "--data", folder)

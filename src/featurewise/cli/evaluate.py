@@ -15,6 +15,7 @@ from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
 
 if TYPE_CHECKING:
+    from featurewise.explorer.tables import AccuracyTable
     from featurewise.lab.results import Measurement, Trial
 
 RUN_HELP = "A system's name (the model that comes with it), or the folder of a run or a model."
@@ -51,6 +52,14 @@ def evaluate(
     control: Annotated[
         bool, typer.Option("--control", help="Also with each question of another image.")
     ] = False,
+    twins: Annotated[
+        bool,
+        typer.Option(
+            "--twins",
+            help="The twin test in place of the questions: does it read left, right, in front, "
+            "behind? A data set needs its scenes file.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Measure accuracy by question type on images that were not trained on."""
@@ -63,6 +72,15 @@ def evaluate(
         if other.system.name != found.system.name:
             raise UserError(f"{other.folder}: is of {other.system.name}, not of {run}")
     answering = discovery.part(found, "answering")
+    if twins:
+        if questions or predictions or control:
+            raise UserError("--twins asks questions of its own: without the files or --control")
+        shown = _twins(answering, [found, *others], data, split, limit)
+        if as_json:
+            typer.echo(json.dumps(accuracy.as_json(shown), indent=1, allow_nan=False))
+        else:
+            Console().print(accuracy.on_screen(shown))
+        return
     asked = _asked(answering, data, split, questions, limit, predictions)
     columns: dict[str, Measurement | list[Trial]] = {}
     answers = answering.Answered(asked)
@@ -100,6 +118,30 @@ def evaluate(
         console.print(note)
     if predictions is not None:
         console.print(f"{answers.questions} answers are in {predictions}")
+
+
+def _twins(
+    answering: Any,
+    found: list[discovery.Found],
+    data: Path | None,
+    split: str,
+    limit: int | None,
+) -> AccuracyTable:
+    """The twin test of every network, side by side."""
+    from featurewise.cli import accuracy
+    from featurewise.lab.model import load_network
+
+    columns = {}
+    for each, name in _named(found):
+        network, settings = load_network(each.folder, each.system)
+        columns[name] = answering.twins(network, settings, data, split, limit)
+    on = found[0].system.world if data is None else f"Data set in {data}, split {split}."
+    some = "" if limit is None else f" The first {limit} images."
+    sentence = (
+        f"{on}{some} Two objects of one shape and different colors, on either side of a third "
+        "object; a pair is the question for the color of each."
+    )
+    return accuracy.plain_table("Twin test", sentence, columns, answering.TWINS)
 
 
 def _asked(

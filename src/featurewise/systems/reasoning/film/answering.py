@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,16 +11,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from featurewise.analysis import ParameterTable, parameter_table
-from featurewise.lab.results import Measurement, Proportion
 from featurewise.retrofit import Conditioned
-from featurewise.systems.reasoning.film.asked import Answered, Asked
+from featurewise.systems.reasoning.film.asked import Answered, Asked, from_folder, splits
 from featurewise.systems.reasoning.film.attention import attention
+from featurewise.systems.reasoning.film.measuring import groups, measured, twins
 from featurewise.systems.reasoning.film.settings import Folder, Reasoning
-from featurewise.systems.reasoning.film.study import held_out, measure, shuffled
+from featurewise.systems.reasoning.film.study import held_out
+from featurewise.systems.reasoning.film.twins import TWINS
 from featurewise.worlds.clevr import (
     ANSWERS,
-    Batch,
-    ClevrFolder,
     Question,
     Recipe,
     Scene,
@@ -31,10 +30,10 @@ from featurewise.worlds.clevr import (
     unknown_words,
 )
 from featurewise.worlds.clevr.images import framing_note, image_size, visible_rows
-from featurewise.worlds.clevr.metrics import GROUPS
 from featurewise.worlds.clevr.words import has_known_word, near_words
 
 __all__ = [
+    "TWINS",
     "Answer",
     "Answered",
     "Asked",
@@ -51,6 +50,7 @@ __all__ = [
     "parameters",
     "picture",
     "splits",
+    "twins",
 ]
 
 
@@ -129,55 +129,6 @@ def attended_rows(settings: Reasoning, size: tuple[int, int]) -> tuple[float, fl
     """First and last row of a picture of this width and height that the network sees."""
     recipe = _recipe(settings)
     return visible_rows(size, (recipe.width, recipe.height))
-
-
-def from_folder(settings: Reasoning, folder: Path | str, split: str) -> Iterator[Batch]:
-    """Images and questions from files in the format of CLEVR v1.0; see `Asked`."""
-    return Asked(Path(folder), split).batches(settings)
-
-
-def measured(
-    network: nn.Module,
-    settings: Reasoning,
-    batches: Iterable[Batch],
-    *,
-    control: bool = False,
-    on_answers: Callable[[Batch, Tensor], None] | None = None,
-) -> Measurement:
-    """Accuracy by question type.
-
-    Args:
-        network: of any arm, in eval mode.
-        settings: it was trained with.
-        batches: of `held_out` or `from_folder`.
-        control: whether each question is that of another picture.
-        on_answers: called with every batch and the positions in ``ANSWERS`` of its answers.
-    """
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        return measure(network, batches, shuffled if control else None, on_answers)
-
-
-def splits(folder: Path) -> list[str]:
-    """Splits of a data set in the layout of CLEVR v1.0 that have a questions file."""
-    name = ClevrFolder(folder, "*").questions
-    before, after = name.name.split("*")
-    return sorted(
-        path.name.removeprefix(before).removesuffix(after) for path in name.parent.glob(name.name)
-    )
-
-
-def groups(found: Measurement) -> dict[str, tuple[Proportion, tuple[str, ...]]]:
-    """The five rows of papers: accuracy, and the question types that each sums up."""
-    sums: dict[str, tuple[Proportion, tuple[str, ...]]] = {}
-    for group, names in GROUPS.items():
-        parts = {name: found.by_type[name] for name in names if name in found.by_type}
-        if parts:
-            right = sum(part.correct for part in parts.values())
-            sums[group] = (
-                Proportion(right, sum(part.total for part in parts.values())),
-                tuple(parts),
-            )
-    return sums
 
 
 def parameters(network: nn.Module, questions: Sequence[str]) -> ParameterTable | None:

@@ -87,6 +87,20 @@ class Asked:
         return found
 
 
+def from_folder(settings: Reasoning, folder: Path | str, split: str) -> Iterator[Batch]:
+    """Images and questions from files in the format of CLEVR v1.0; see `Asked`."""
+    return Asked(Path(folder), split).batches(settings)
+
+
+def splits(folder: Path) -> list[str]:
+    """Splits of a data set in the layout of CLEVR v1.0 that have a questions file."""
+    name = ClevrFolder(folder, "*").questions
+    before, after = name.name.split("*")
+    return sorted(
+        path.name.removeprefix(before).removesuffix(after) for path in name.parent.glob(name.name)
+    )
+
+
 class Answered:
     """What a network answered, gathered batch by batch.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from featurewise.lab.steppers import Metrics, Supervised
 from featurewise.systems.reasoning.film.perception import Answers, naming_loss
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.systems.reasoning.film.study import (
+    CountsByNumber,
     Lessons,
     Shuffled,
     Unlabelled,
@@ -25,6 +27,7 @@ from featurewise.systems.reasoning.film.study import (
     measure,
     shuffled,
 )
+from featurewise.systems.reasoning.film.twins import measure_twins, rendered
 from featurewise.worlds.clevr import Batch, PoolSource
 from featurewise.worlds.clevr.cache import cached_pool
 
@@ -86,6 +89,15 @@ def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
 
 
 def evaluate(trained: Supervised, s: Reasoning, arm: Arm) -> Measurement:
-    """Accuracy on pictures that no run is trained on, and whether another question turns it."""
+    """Accuracy on images that no run is trained on, of counts by number and of the twin test.
+
+    Also whether another question about an image gets its own answer. Twins are asked about where
+    relations were learnt in the built-in world, and not under the control.
+    """
+    numbers = CountsByNumber()
+    control = arm.name == "shuffled"
     with trained.evaluating() as network:
-        return measure(network, held_out(s), shuffled if arm.name == "shuffled" else None)
+        found = measure(network, held_out(s), shuffled if control else None, numbers.add)
+        relations = s.folder is None and s.lessons[-1].recipe.families is None
+        twins = measure_twins(network, rendered(s)) if relations and not control else {}
+    return replace(found, by_type={**found.by_type, **numbers.by_type(), **twins})
