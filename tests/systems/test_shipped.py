@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from featurewise.analysis import pooled_places
 from featurewise.cli import discovery
 from featurewise.lab.model import load_network, read_model
 from featurewise.systems.reasoning.film import SYSTEM, answering, attention
-from featurewise.worlds.clevr import QuestionGenerator, collate, encode, render
+from featurewise.worlds.clevr import QuestionGenerator, Recipe, collate, encode, render
 from featurewise.worlds.clevr.vocabulary import ANSWERS
 
+LARGE_METAL_SPHERE = "large", "metal", "sphere"
 FOLDER = discovery.shipped_model(discovery.module("film"))
 
 
@@ -115,3 +117,23 @@ def test_it_shows_the_object_that_is_asked_about(
     assert peak >= 0.9 and corner <= 0.05
     assert peak > peak_before and corner_before > 0.3
     assert all(places.sum().item() == pytest.approx(1) for places, _, _ in found)
+
+
+def test_it_answers_the_example_of_the_documentation(
+    shipped: tuple[torch.nn.Module, answering.Reasoning], tmp_path: Path
+) -> None:
+    """Image and question stand in ``docs/cli.md``."""
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    question = "What color is the large metal sphere?"
+    assert f'ask film data/images/val/CLEVR_val_000000.png "{question}"' in page
+    assert "world clevr --count 1 --split val --seed 1 --out data" in page
+    (scene,) = Recipe(seed=1, width=480, height=320, samples=16).scenes(0, 1)
+    image = render([scene], width=480, height=320, samples=4).images[0]
+    path = tmp_path / "image.png"
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    network, settings = shipped
+    said, probability = answering.answer(
+        network, answering.picture(settings, path), question
+    ).ranked[0]
+    truth = [o.color for o in scene.objects if (o.size, o.material, o.shape) == LARGE_METAL_SPHERE]
+    assert [said] == truth and probability > 0.95

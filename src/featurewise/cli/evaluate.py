@@ -138,10 +138,13 @@ def _twins(
     on = found[0].system.world if data is None else f"Data set in {data}, split {split}."
     some = "" if limit is None else f" The first {limit} images."
     sentence = (
-        f"{on}{some} Two objects of one shape and different colors, on either side of a third "
-        "object; a pair is the question for the color of each."
+        f"{on}{some} Two objects of one shape and different colors stand on either side of a "
+        "third; right answers to the question for the color of the one left, right, in front or "
+        "behind. pair: both answers right; mirrored: the color of the twin on the other side; "
+        "changed: pairs with two different answers."
     )
-    return accuracy.plain_table("Twin test", sentence, columns, answering.TWINS)
+    names = {name: name.removeprefix("twin_").replace("_", " ") for name in answering.TWINS}
+    return accuracy.plain_table("Twin test", sentence, columns, names)
 
 
 def _asked(
