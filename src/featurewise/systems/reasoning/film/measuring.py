@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.lab.results import Measurement, Proportion
+from featurewise.systems.reasoning.film.counting import CountsByNumber
 from featurewise.systems.reasoning.film.settings import Reasoning
-from featurewise.systems.reasoning.film.study import CountsByNumber, measure, shuffled
+from featurewise.systems.reasoning.film.study import measure, shuffled
 from featurewise.systems.reasoning.film.twins import measure_twins, of_folder, rendered
 from featurewise.worlds.clevr import Batch
 from featurewise.worlds.clevr.metrics import GROUPS

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from featurewise.lab.record import Verdict
 from featurewise.lab.results import Measurement, Proportion, Results
 from featurewise.lab.source import Source
+from featurewise.systems.reasoning.film.counting import NUMBERS
 from featurewise.systems.reasoning.film.settings import Folder, Reasoning
 from featurewise.systems.reasoning.film.twins import TWINS
 from featurewise.worlds.clevr import (
-    ANSWERS,
     QUESTION_TYPES,
     Batch,
     ClevrFolder,
@@ -128,29 +128,11 @@ def folder_source(
 
 MEASURES = {name: f"questions whose program ends in {name}" for name in QUESTION_TYPES}
 MEASURES |= {"turned": "share of further questions about a picture that get their own answer"}
-COUNT, NUMBERS = QUESTION_TYPES.index("count"), tuple(map(str, range(11)))
-MEASURES |= {f"count_{number}": f"count questions with the answer {number}" for number in NUMBERS}
+MEASURES |= {
+    name: f"count questions with the answer {name[6:].replace('_up', ' or more')}"
+    for name in NUMBERS
+}
 MEASURES |= TWINS
-
-
-class CountsByNumber:
-    """Right answers to count questions, by the true number."""
-
-    def __init__(self) -> None:
-        self._counts = torch.zeros(2, len(ANSWERS), dtype=torch.int64)
-
-    def add(self, batch: Batch, predicted: Tensor) -> None:
-        """Counts the answers to one batch, positions in ``ANSWERS``."""
-        asked = (batch.types == COUNT) & (batch.answers >= 0)
-        truth, right = batch.answers[asked], (predicted == batch.answers)[asked]
-        self._counts += torch.stack(
-            [torch.bincount(each, minlength=len(ANSWERS)) for each in (truth[right], truth)]
-        )
-
-    def by_type(self) -> dict[str, Proportion]:
-        """``count_4`` and the like; without numbers that were no answer."""
-        found = {n: self._counts[:, ANSWERS.index(n)].tolist() for n in NUMBERS}
-        return {f"count_{n}": Proportion(*counts) for n, counts in found.items() if counts[1]}
 
 
 def measure(

@@ -15,10 +15,10 @@ from featurewise.lab.record import Arm
 from featurewise.lab.results import Measurement
 from featurewise.lab.source import Source
 from featurewise.lab.steppers import Metrics, Supervised
+from featurewise.systems.reasoning.film.counting import CountsByNumber
 from featurewise.systems.reasoning.film.perception import Answers, naming_loss
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.systems.reasoning.film.study import (
-    CountsByNumber,
     Lessons,
     Shuffled,
     Unlabelled,
