@@ -38,6 +38,7 @@ def test_cogent_is_trained_on_and_measured_on_its_validation_split(run, cogent, 
     assert settings["folder"] == {"path": str(cogent), "split": "trainA"}
     table = json.loads(run("evaluate", tmp_path / "run", "--json").output)
     assert table["rows"][0]["scores"][0]["asked"] == 2 * 4
+    assert str(cogent) in table["data"] and table["columns"] == ["film"]
     other = ("evaluate", tmp_path / "run", "--data", cogent, "--split", "valB", "--json")
     assert json.loads(run(*other).output)["rows"][0]["scores"][0]["asked"] == 10 * 4
     again = trained(run, tmp_path / "run", "--data", cogent)
@@ -96,6 +97,13 @@ def test_what_cannot_be_trained_on_is_refused(fails, cogent, data, tmp_path):
         del entry["answer"]
     path.write_text(json.dumps(content))
     assert "split trainA has no answers to learn from" in fails(*words, "--data", root)
+
+
+def test_runs_of_different_data_are_not_compared(fails, run, film, cogent, tmp_path):
+    trained(run, tmp_path / "run", "--data", cogent)
+    words = ("evaluate", tmp_path / "run", "--beside", film)
+    assert "different held-out data" in fails(*words)
+    run(*words, "--data", cogent, "--split", "valB")
 
 
 def test_another_data_set_is_another_run(fails, run, cogent, film):

@@ -81,25 +81,28 @@ def evaluate(
         else:
             Console().print(accuracy.on_screen(shown))
         return
-    asked = _asked(answering, data, split, questions, limit, predictions)
+    folder = _folder(found)
+    if data is None and any(_folder(other) != folder for other in others):
+        raise UserError("these runs have different held-out data; name a data set with --data")
+    queries = _queries(answering, data, split, questions, limit, predictions)
     columns: dict[str, Measurement | list[Trial]] = {}
-    answers = answering.Answered(asked)
+    answers = answering.Predictions(queries)
     for each, name in _named([found, *others]):
         network, settings = load_network(each.folder, each.system)
-        heard = answers.add if each is found else None
-        batches = _batches(answering, settings, asked, limit)
-        columns[name] = answering.measured(network, settings, batches, on_answers=heard)
+        on_answers = answers.add if each is found else None
+        batches = _batches(answering, settings, queries, limit)
+        columns[name] = answering.measured(network, settings, batches, on_answers=on_answers)
         if control and each is found:
-            batches = _batches(answering, settings, asked, limit)
+            batches = _batches(answering, settings, queries, limit)
             measured = answering.measured(network, settings, batches, control=True)
             columns[f"{name}, other questions"] = measured
-    if asked is None and limit is None:
+    if queries is None and limit is None and folder is None:
         columns.update(_shipped(found, columns))
-    notes = _notes(answering, found, asked, answers)
+    notes = _notes(answering, found, queries, answers)
     if predictions is not None:
-        _write(predictions, answers.predictions())
+        _write(predictions, answers.as_json())
     shown = accuracy.table(
-        found.system.title, _sentence(found, asked, limit), columns, answering.groups
+        found.system.title, _sentence(found, queries, limit), columns, answering.groups
     )
     if as_json:
         facts = {
@@ -111,7 +114,7 @@ def evaluate(
         }
         typer.echo(json.dumps(facts, indent=1, allow_nan=False))
         return
-    if asked is None or asked.answered:
+    if queries is None or queries.has_answers:
         Console().print(accuracy.on_screen(shown))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     for note in notes:
@@ -147,7 +150,7 @@ def _twins(
     return accuracy.plain_table("Twin test", sentence, columns, names)
 
 
-def _asked(
+def _queries(
     answering: Any,
     data: Path | None,
     split: str,
@@ -164,51 +167,62 @@ def _asked(
         raise UserError(f"{predictions}: exists; name a new file")
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise UserError(f"{predictions}: there is no folder {predictions.parent}")
-    asked = answering.Asked(data, split, questions, limit)
-    if not asked.answered and predictions is None:
+    queries = answering.FolderQueries(data, split, questions, limit)
+    if not queries.has_answers and predictions is None:
         raise UserError(
-            f"{asked.path}: has no answers to measure by; write the network's own with "
+            f"{queries.path}: has no answers to measure by; write the network's own with "
             "--predictions FILE"
         )
     if predictions is not None:
-        asked.numbers  # noqa: B018  # what is wrong with them must come out before the work
-    return asked
+        queries.numbers  # noqa: B018  # what is wrong with them must come out before the work
+    return queries
 
 
-def _batches(answering: Any, settings: Any, asked: Any | None, limit: int | None) -> Iterator[Any]:
+def _batches(
+    answering: Any, settings: Any, queries: Any | None, limit: int | None
+) -> Iterator[Any]:
     """What a network is measured on."""
-    if asked is None:
+    if queries is None:
         found: Iterator[Any] = answering.held_out(settings, limit)
         return found
     columns = TextColumn("reading images"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("", visible=False)
-        read: Iterator[Any] = asked.batches(
+        read: Iterator[Any] = queries.batches(
             settings,
             lambda made, total: bar.update(task, completed=made, total=total, visible=True),
         )
     return read
 
 
-def _sentence(found: discovery.Found, asked: Any | None, limit: int | None) -> str:
+def _folder(found: discovery.Found) -> Any | None:
+    """The data set that a network was trained on, in place of the built-in world."""
+    from featurewise.lab.run import read_run
+
+    return read_run(found.folder).settings.get("folder")
+
+
+def _sentence(found: discovery.Found, queries: Any | None, limit: int | None) -> str:
     """What the network was measured on."""
     some = "" if limit is None else f", the first {limit} images"
-    if asked is None:
+    if queries is None:
+        if folder := _folder(found):
+            return f"Held-out images of {folder['path']}, trained on split {folder['split']}{some}."
         return f"{found.system.world} Held out from all training{some}."
-    file = "" if asked.questions is None else f", questions in {asked.questions}"
-    return f"Data set in {asked.folder}, split {asked.split}{file}{some}."
+    file = "" if queries.questions is None else f", questions in {queries.questions}"
+    return f"Data set in {queries.folder}, split {queries.split}{file}{some}."
 
 
-def _notes(answering: Any, found: discovery.Found, asked: Any | None, answers: Any) -> list[str]:
+def _notes(answering: Any, found: discovery.Found, queries: Any | None, answers: Any) -> list[str]:
     """What a reader of the numbers should know of the data."""
     from featurewise.lab.model import load_network
 
-    if asked is None:
+    if queries is None:
         return []
     notes = []
     _, settings = load_network(found.folder, found.system)
-    if note := answering.framing(settings, asked.first_image):
-        notes.append(f"{asked.first_image.name}: {note}")
+    if note := answering.framing(settings, queries.first_image):
+        notes.append(f"{queries.first_image.name}: {note}")
     unknown = answers.unknown()
     if unknown["words"]:
         notes.append(

@@ -43,7 +43,7 @@ from featurewise.worlds.clevr import (
     write_dataset,
 )
 from featurewise.worlds.clevr.data import object_table
-from featurewise.worlds.clevr.disk import read_asked
+from featurewise.worlds.clevr.disk import read_queries
 from featurewise.worlds.clevr.generate import derive_seed
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
@@ -546,10 +546,10 @@ def test_questions_stay_in_the_files_order_whatever_they_tell(tmp_path: Path) ->
     keep = ("image_filename", "question")
     content["questions"] = [{k: q[k] for k in keep} for q in content["questions"][::-1]]
     place.questions.write_text(json.dumps(content))
-    asked = read_asked(place)
-    assert list(asked) == ["CLEVR_val_000000.png", "CLEVR_val_000001.png"]
-    assert [[each.number for each in some] for some in asked.values()] == [[1, 2], [0]]
-    assert {each.answer for some in asked.values() for each in some} == {-1}
+    queries = read_queries(place)
+    assert list(queries) == ["CLEVR_val_000000.png", "CLEVR_val_000001.png"]
+    assert [[each.number for each in some] for some in queries.values()] == [[1, 2], [0]]
+    assert {each.answer for some in queries.values() for each in some} == {-1}
 
 
 def test_a_changed_target_of_a_link_is_read_again(tmp_path: Path) -> None:
@@ -587,7 +587,7 @@ def test_labels_are_what_the_scenes_file_tells(tmp_path: Path) -> None:
     record = json.loads((root / "scenes/CLEVR_val_scenes.json").read_text())
     record["scenes"].pop()
     (root / "scenes/CLEVR_val_scenes.json").write_text(json.dumps(record))
-    with pytest.raises(FormatError, match=r"tells no scene of CLEVR_val_000001\.png"):
+    with pytest.raises(FormatError, match=r"has no scene of CLEVR_val_000001\.png"):
         DiskSource(root, "val", width=6, height=4, cache=tmp_path, images_per_batch=2, labels=True)
 
 
@@ -595,7 +595,7 @@ def test_labels_are_what_the_scenes_file_tells(tmp_path: Path) -> None:
 def test_a_share_of_a_pool_is_served(folder: Path, end: float) -> None:
     parts = [(0.0, end), (end, 1.0)] if end else [(0.0, 1.0)]
     served = [PoolSource(folder, images_per_batch=1, share=part) for part in parts]
-    assert [i for source in served for i in source.pictures] == list(range(IMAGES))
+    assert [i for source in served for i in source.served] == list(range(IMAGES))
     whole = list(PoolSource(folder, images_per_batch=1).in_order())
     found = [batch for source in served for batch in source.in_order()]
     assert all(map(same, found, whole))

@@ -280,10 +280,10 @@ class PoolSource:
             raise WorldError(f"seed must not be negative, got {seed}")
         if not 0 <= share[0] < share[1] <= 1:
             raise WorldError(f"share must rise and lie in 0..1, got {share}")
-        self.pictures = range(*(int(end * len(self.pool)) for end in share))
-        if not 1 <= images_per_batch <= len(self.pictures):
+        self.served = range(*(int(end * len(self.pool)) for end in share))
+        if not 1 <= images_per_batch <= len(self.served):
             raise WorldError(
-                f"images_per_batch must lie in 1..{len(self.pictures)}, the pictures of {folder}, "
+                f"images_per_batch must lie in 1..{len(self.served)}, the pictures of {folder}, "
                 f"got {images_per_batch}"
             )
         if questions_per_image is not None and questions_per_image < 1:
@@ -296,7 +296,7 @@ class PoolSource:
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
-        return len(self.pictures) // self.images_per_batch
+        return len(self.served) // self.images_per_batch
 
     def batch(self, step: int) -> Batch:
         """The batch of a step.
@@ -321,7 +321,7 @@ class PoolSource:
             pictures: stop after so many, if there are more.
         """
         size = images_per_batch or self.images_per_batch
-        served = self.pictures[:pictures]
+        served = self.served[:pictures]
         for start in range(0, len(served), size):
             some = np.asarray(served[start : start + size])
             yield self._gather(some, [self._all(int(p)) for p in some])
@@ -331,7 +331,7 @@ class PoolSource:
         order = self._order
         if order is None or order[0] != epoch:
             rng = np.random.default_rng(derive_seed(self.seed, 0, epoch))
-            order = (epoch, self.pictures.start + rng.permutation(len(self.pictures)))
+            order = (epoch, self.served.start + rng.permutation(len(self.served)))
             self._order = order
         return order[1]
 

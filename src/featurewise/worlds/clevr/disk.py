@@ -1,7 +1,7 @@
 """Batches from files in the format of CLEVR v1.0, CLEVR-CoGenT and CLEVR-Humans.
 
 Of a question only what a batch needs is read: its words, its image, its answer where it has one,
-and the last function of its program, which is its type. Whatever else a file tells, or leaves out,
+and the last function of its program, which is its type. Whatever else a file contains or lacks
 does not matter here; :func:`.formats.read_questions` reads all of it.
 """
 
@@ -26,8 +26,8 @@ from featurewise.worlds.clevr.formats import (
     answer_word,
     iter_scenes,
     number_of,
-    picture_name,
     question_text,
+    read_image_name,
 )
 from featurewise.worlds.clevr.images import image_size, load_image
 from featurewise.worlds.clevr.pool import Block, Plan, Progress
@@ -90,9 +90,9 @@ class DiskSource(PoolSource):
         share: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         place = ClevrFolder(Path(folder), split)
-        asked = place.questions if questions is None else Path(questions)
+        path = place.questions if questions is None else Path(questions)
         root = cache_folder() if cache is None else Path(cache)
-        files = _Files(place, asked, limit, labels)
+        files = _Files(place, path, limit, labels)
         settings = files.fingerprint(width, height)
         digest = hashlib.sha256(as_json(settings)).hexdigest()
         target = root / f"clevr-{split}-{width}x{height}-{digest[:16]}"
@@ -107,14 +107,14 @@ class DiskSource(PoolSource):
         )
 
 
-class Asked(NamedTuple):
+class Query(NamedTuple):
     """A question, as far as a batch needs it.
 
     Attributes:
         name: plain file name of its picture.
         text: the question.
-        answer: position in ``ANSWERS``, -1 where the file tells none.
-        type: position in ``QUESTION_TYPES``, -1 where the file tells none of these.
+        answer: position in ``ANSWERS``, -1 where the file has none.
+        type: position in ``QUESTION_TYPES``, -1 where the file names none of these.
         number: its number in the file ("question_index"), else its position there.
     """
 
@@ -125,9 +125,9 @@ class Asked(NamedTuple):
     number: int
 
 
-def read_asked(
+def read_queries(
     place: ClevrFolder, questions: Path | None = None, limit: int | None = None
-) -> dict[str, list[Asked]]:
+) -> dict[str, list[Query]]:
     """The questions about each picture of a split, in the order of :class:`DiskSource`.
 
     Args:
@@ -141,15 +141,15 @@ def read_asked(
     path = place.questions if questions is None else questions
     if not path.is_file():
         raise FormatError.at(path, "not found")
-    found: dict[str, list[Asked]] = {}
+    found: dict[str, list[Query]] = {}
     indices: dict[int, str] = {}
     for position, node in enumerate(stream_array(path, "questions")):
-        name = picture_name(node)
+        name = read_image_name(node)
         if name not in found:
             if len(found) == limit:
                 break
             _require_one_name(node, name, indices)
-        found.setdefault(name, []).append(_asked(node, name, position, place.split))
+        found.setdefault(name, []).append(_query(node, name, position, place.split))
     if not found:
         raise FormatError.at(path, "holds no question")
     _require_answers_throughout(path, found)
@@ -164,12 +164,12 @@ def _require_one_name(node: Node, name: str, indices: dict[int, str]) -> None:
         raise node.error(f"picture {index} is both {indices[index]} and {name}")
 
 
-def _asked(node: Node, name: str, position: int, split: str) -> Asked:
+def _query(node: Node, name: str, position: int, split: str) -> Query:
     if "split" in node and node["split"].text() != split:
         raise node["split"].error(f"is of split {node['split'].text()[:60]!r}, not {split!r}")
     answer = "answer" in node and node["answer"].value is not None
     number = "question_index" in node and node["question_index"].value is not None
-    return Asked(
+    return Query(
         name=name,
         text=question_text(node["question"]),
         answer=ANSWERS.index(answer_word(node["answer"])) if answer else -1,
@@ -188,8 +188,8 @@ def _type(node: Node) -> int:
     return QUESTION_TYPES.index(function) if function in QUESTION_TYPES else -1
 
 
-def _require_answers_throughout(path: Path, asked: Mapping[str, Sequence[Asked]]) -> None:
-    known = {question.answer >= 0 for some in asked.values() for question in some}
+def _require_answers_throughout(path: Path, queries: Mapping[str, Sequence[Query]]) -> None:
+    known = {question.answer >= 0 for some in queries.values() for question in some}
     if len(known) > 1:
         raise FormatError.at(path, "some questions of this file have an answer and some have none")
 
@@ -224,27 +224,27 @@ class _Files:
     def _pictures(self) -> Iterable[Path]:
         if self.limit is None:
             return (Path(entry) for entry in os.scandir(self.place.images))
-        return (self.place.image(name) for name in read_asked(*self._asked))
+        return (self.place.image(name) for name in read_queries(*self._source))
 
     @property
-    def _asked(self) -> tuple[ClevrFolder, Path, int | None]:
+    def _source(self) -> tuple[ClevrFolder, Path, int | None]:
         return self.place, self.questions, self.limit
 
     def plan(self, settings: Mapping[str, int | str]) -> Plan:
         """How the pool is made."""
-        asked = read_asked(*self._asked)
+        queries = read_queries(*self._source)
         width, height = int(settings["width"]), int(settings["height"])
-        names = list(asked)
+        names = list(queries)
         objects = self._objects(names)
 
         def make(block: int, size: int) -> Block:
             some = slice(block * _BLOCK, block * _BLOCK + size)
             paths = [self.place.image(name) for name in names[some]]
-            about = [question for name in names[some] for question in asked[name]]
+            about = [question for name in names[some] for question in queries[name]]
             return Block(
                 images=torch.stack([load_image(path, width, height) for path in paths]).numpy(),
                 objects=objects[some],
-                counts=[len(asked[name]) for name in names[some]],
+                counts=[len(queries[name]) for name in names[some]],
                 tokens=[np.asarray(encode(question.text), np.uint16) for question in about],
                 answers=[question.answer for question in about],
                 types=[question.type for question in about],
@@ -263,7 +263,7 @@ class _Files:
                 size = image_size(self.place.image(record.image_filename))
                 table[row] = _in_frame(record.scene, size)
         if rows:
-            raise FormatError.at(self.place.scenes, f"tells no scene of {next(iter(rows))}")
+            raise FormatError.at(self.place.scenes, f"has no scene of {next(iter(rows))}")
         return table
 
 

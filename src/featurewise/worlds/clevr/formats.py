@@ -102,7 +102,7 @@ class QuestionRecord:
         image_filename: plain name of the picture's file.
         answer: one of ``ANSWERS``, or None in a test split.
         program: what it computes, or None (test splits, CLEVR-Humans).
-        family: question family, 0 to 89, or None if the file tells none of these.
+        family: question family, 0 to 89, or None if the file names none of these.
         index: number of the question in its file, or None if the file does not tell.
     """
 
@@ -385,10 +385,10 @@ def _split(node: Node) -> str:
 def _picture(node: Node) -> tuple[int, str]:
     """Index and plain file name of the picture, which must not contradict each other."""
     index = node["image_index"].integer(0, MAX_INDEX)
-    return index, picture_name(node)
+    return index, read_image_name(node)
 
 
-def picture_name(node: Node) -> str:
+def read_image_name(node: Node) -> str:
     """Plain file name of the picture of a scene or question; no other than its index says."""
     entry = node["image_filename"]
     name = entry.text()

@@ -12,9 +12,14 @@ from torch import Tensor, nn
 
 from featurewise.analysis import ParameterTable, parameter_table
 from featurewise.retrofit import Conditioned
-from featurewise.systems.reasoning.film.asked import Answered, Asked, from_folder, splits
 from featurewise.systems.reasoning.film.attention import attention
 from featurewise.systems.reasoning.film.measuring import groups, measured, twins
+from featurewise.systems.reasoning.film.queries import (
+    FolderQueries,
+    Predictions,
+    from_folder,
+    splits,
+)
 from featurewise.systems.reasoning.film.settings import Folder, Reasoning
 from featurewise.systems.reasoning.film.study import held_out
 from featurewise.systems.reasoning.film.twins import TWINS
@@ -35,9 +40,9 @@ from featurewise.worlds.clevr.words import has_known_word, near_words
 __all__ = [
     "TWINS",
     "Answer",
-    "Answered",
-    "Asked",
     "Folder",
+    "FolderQueries",
+    "Predictions",
     "answer",
     "attended_rows",
     "attention",

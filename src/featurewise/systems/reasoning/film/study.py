@@ -122,7 +122,7 @@ def folder_source(
     )
     if (source.pool.answers < 0).any():
         raise WorldError(f"{folder.path}: split {folder.split} has no answers to learn from")
-    source.images_per_batch = min(settings.pictures, len(source.pictures))
+    source.images_per_batch = min(settings.pictures, len(source.served))
     return source
 
 

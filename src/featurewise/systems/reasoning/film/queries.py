@@ -14,13 +14,13 @@ from torch import Tensor
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.systems.reasoning.film.study import AT_ONCE
 from featurewise.worlds.clevr import ANSWERS, Batch, ClevrFolder, DiskSource, FormatError
-from featurewise.worlds.clevr.disk import read_asked
+from featurewise.worlds.clevr.disk import read_queries
 from featurewise.worlds.clevr.pool import Progress
 from featurewise.worlds.clevr.words import UNKNOWN_INDEX
 from featurewise.worlds.files import cache_folder
 
 
-class Asked:
+class FolderQueries:
     """Images and questions from files in the format of CLEVR v1.0.
 
     Args:
@@ -31,7 +31,7 @@ class Asked:
 
     Attributes:
         path: the questions file.
-        answered: whether its questions have answers.
+        has_answers: whether its questions have answers.
         first_image: path of the first image.
 
     Raises:
@@ -44,8 +44,8 @@ class Asked:
         self.folder, self.split, self.questions, self.limit = folder, split, questions, limit
         self.place = ClevrFolder(folder, split)
         self.path = self.place.questions if questions is None else questions
-        ((name, first),) = read_asked(self.place, self.path, 1).items()
-        self.answered = first[0].answer >= 0
+        ((name, first),) = read_queries(self.place, self.path, 1).items()
+        self.has_answers = first[0].answer >= 0
         self.first_image = self.place.image(name)
 
     def batches(self, settings: Reasoning, progress: Progress | None = None) -> Iterator[Batch]:
@@ -79,17 +79,17 @@ class Asked:
         Raises:
             FormatError: two questions have the same number.
         """
-        asked = read_asked(self.place, self.path, self.limit)
-        found = [question.number for about_one in asked.values() for question in about_one]
-        if len(set(found)) < len(found):
-            twice = Counter(found).most_common(1)[0][0]
+        found = read_queries(self.place, self.path, self.limit)
+        numbers = [question.number for about_one in found.values() for question in about_one]
+        if len(set(numbers)) < len(numbers):
+            twice = Counter(numbers).most_common(1)[0][0]
             raise FormatError.at(self.path, f"two questions have the question_index {twice}")
-        return found
+        return numbers
 
 
 def from_folder(settings: Reasoning, folder: Path | str, split: str) -> Iterator[Batch]:
-    """Images and questions from files in the format of CLEVR v1.0; see `Asked`."""
-    return Asked(Path(folder), split).batches(settings)
+    """Images and questions from files in the format of CLEVR v1.0; see `FolderQueries`."""
+    return FolderQueries(Path(folder), split).batches(settings)
 
 
 def splits(folder: Path) -> list[str]:
@@ -101,21 +101,21 @@ def splits(folder: Path) -> list[str]:
     )
 
 
-class Answered:
+class Predictions:
     """What a network answered, gathered batch by batch.
 
     Args:
-        asked: the data set; None for the built-in world, whose questions have no numbers.
+        queries: of the data set; None for the built-in world, whose questions have no numbers.
     """
 
-    def __init__(self, asked: Asked | None) -> None:
-        self._asked = asked
-        self._said: list[Tensor] = []
+    def __init__(self, queries: FolderQueries | None) -> None:
+        self._queries = queries
+        self._answers: list[Tensor] = []
         self._unknown = torch.zeros(4, dtype=torch.int64)
 
     def add(self, batch: Batch, predicted: Tensor) -> None:
         """Keeps the answers to a batch, positions in ``ANSWERS``."""
-        self._said.append(predicted)
+        self._answers.append(predicted)
         unknown = batch.questions == UNKNOWN_INDEX
         affected = unknown.any(1).sum()
         counts = (unknown.sum(), batch.lengths.sum(), affected, torch.tensor(len(predicted)))
@@ -124,17 +124,17 @@ class Answered:
     @property
     def questions(self) -> int:
         """How many there were."""
-        return sum(map(len, self._said))
+        return sum(map(len, self._answers))
 
     def unknown(self) -> dict[str, int]:
         """Words that the network does not know, of how many, and the questions that have any."""
         names = ("words", "of_words", "questions", "of_questions")
         return dict(zip(names, self._unknown.tolist(), strict=True))
 
-    def predictions(self) -> list[dict[str, Any]]:
+    def as_json(self) -> list[dict[str, Any]]:
         """Number and answer of every question, by their numbers."""
-        if self._asked is None:
+        if self._queries is None:
             return []
-        said = [ANSWERS[index] for part in self._said for index in part.tolist()]
-        pairs = sorted(zip(self._asked.numbers, said, strict=True))
+        answers = [ANSWERS[index] for part in self._answers for index in part.tolist()]
+        pairs = sorted(zip(self._queries.numbers, answers, strict=True))
         return [{"question_index": number, "answer": answer} for number, answer in pairs]
