@@ -90,6 +90,14 @@ def test_a_question_of_unknown_words_is_refused(fails, film, image):
         assert "no word of the question is known" in fails("ask", film, image, question)
 
 
+def test_a_network_without_a_map_says_that_nothing_is_written(run, question, image, tmp_path):
+    out = tmp_path / "seen.png"
+    shown = run("ask", question, image, QUESTION, "--out", out)
+    assert f"{out} is not written: this network pools no map" in shown.text and not out.exists()
+    facts = json.loads(run("ask", question, image, QUESTION, "--out", out, "--json").output)
+    assert facts["attention"] is None and len(facts["notes"]) == 1
+
+
 def test_another_shape_is_noted(run, film, image, tmp_path):
     square = tmp_path / "square.png"
     Image.new("RGB", (300, 300), "gray").save(square)

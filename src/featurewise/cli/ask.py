@@ -50,6 +50,8 @@ def ask(
     network, settings = load_network(found.folder, found.system)
     answer = answering.answer(network, answering.picture(settings, image), question)
     notes = [note] if (note := answering.framing(settings, image)) else []
+    if place is not None and answer.places is None:
+        notes.append(f"{place} is not written: this network pools no map of places")
     failed = None
     if place is not None and answer.places is not None:
         rows = answering.attended_rows(settings, original.size)
@@ -119,15 +121,16 @@ def _facts(answer: Any, top: int, notes: list[str], place: Path | None) -> dict[
 
 
 def _show(console: Console, answer: Any, top: int, notes: list[str], place: Path | None) -> None:
+    aside = Console(stderr=True, highlight=False, soft_wrap=True)
     if answer.unknown:
         words = ", ".join(repr(word) for word in answer.unknown)
-        console.print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
+        aside.print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
         for word, near in answer.unknown.items():
             if near:
                 hint = f"{word!r}: did you mean {' or '.join(map(repr, near))}?"
-                console.print(f"  {escape(hint)}")
+                aside.print(f"  {escape(hint)}")
     for note in notes:
-        console.print(f"[yellow]note[/]: {escape(note)}")
+        aside.print(f"[yellow]note[/]: {escape(note)}")
     rows = Table.grid(padding=(0, 2))
     for text, probability in answer.ranked[:top]:
         bar = "█" * round(_BAR * probability)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
@@ -182,16 +181,13 @@ def _batches(
     answering: Any, settings: Any, queries: Any | None, limit: int | None
 ) -> Iterator[Any]:
     """What a network is measured on."""
+    from featurewise.worlds.clevr.progress import reading_images
+
     if queries is None:
         found: Iterator[Any] = answering.held_out(settings, limit)
         return found
-    columns = TextColumn("reading images"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", visible=False)
-        read: Iterator[Any] = queries.batches(
-            settings,
-            lambda made, total: bar.update(task, completed=made, total=total, visible=True),
-        )
+    with reading_images() as progress:
+        read: Iterator[Any] = queries.batches(settings, progress)
     return read
 
 

@@ -160,7 +160,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
             turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return picture.size[::-1] if turned else picture.size
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # see read_picture: all of it means the same
         raise FormatError.at(path, f"not a readable picture ({error})") from error
 
 

@@ -24,7 +24,9 @@ from featurewise.worlds.clevr import (
     WorldError,
 )
 from featurewise.worlds.clevr.cache import cached_pool
+from featurewise.worlds.clevr.disk import read_queries
 from featurewise.worlds.clevr.metrics import Tally
+from featurewise.worlds.clevr.progress import reading_images
 from featurewise.worlds.files import cache_folder
 
 AT_ONCE = 50
@@ -105,23 +107,27 @@ def folder_source(
         WorldError: it has too few pictures, or no answers.
     """
     apart = folder.validation
+    split = apart if measuring and apart else folder.split
+    place = ClevrFolder(Path(folder.path), split)
+    (first,) = read_queries(place, limit=1).values()  # before all images are read
+    if first[0].answer < 0:
+        raise WorldError(f"{place.questions}: has no answers to learn from or to measure by")
     part = (0.9, 1.0) if measuring else (0.0, 0.9)
-    labels = ClevrFolder(Path(folder.path), folder.split).scenes.is_file()
     recipe = settings.lessons[-1].recipe
-    source = DiskSource(
-        folder.path,
-        apart if measuring and apart else folder.split,
-        width=recipe.width,
-        height=recipe.height,
-        labels=labels and not measuring,
-        cache=cache_folder() / "clevr",
-        seed=seed,
-        images_per_batch=1,
-        questions_per_image=None if measuring else settings.questions,
-        share=(0.0, 1.0) if apart else part,
-    )
-    if (source.pool.answers < 0).any():
-        raise WorldError(f"{folder.path}: split {folder.split} has no answers to learn from")
+    with reading_images() as progress:
+        source = DiskSource(
+            folder.path,
+            split,
+            width=recipe.width,
+            height=recipe.height,
+            labels=place.scenes.is_file() and not measuring,
+            cache=cache_folder() / "clevr",
+            progress=progress,
+            seed=seed,
+            images_per_batch=1,
+            questions_per_image=None if measuring else settings.questions,
+            share=(0.0, 1.0) if apart else part,
+        )
     source.images_per_batch = min(settings.pictures, len(source.served))
     return source
 
