@@ -97,6 +97,7 @@ def test_what_cannot_be_trained_on_is_refused(fails, cogent, data, tmp_path):
         del entry["answer"]
     path.write_text(json.dumps(content))
     assert "has no answers to learn from" in fails(*words, "--data", root)
+    assert not (tmp_path / "run").exists()
 
 
 def test_runs_of_different_data_are_not_compared(fails, run, film, cogent, tmp_path):

@@ -118,7 +118,7 @@ def _folder(system: str, data: Path, split: str | None) -> Any:
     """The data set as the settings of a system name it.
 
     Raises:
-        UserError: the system answers no questions, or there is no such split.
+        UserError: the system answers no questions, or there is no such split with answers.
     """
     answering = discovery.part(discovery.module(system), "answering")
     found = answering.splits(data)
@@ -131,4 +131,7 @@ def _folder(system: str, data: Path, split: str | None) -> Any:
                 f"{data}: has no split train or trainA; name one with --split: {', '.join(found)}"
             )
     discovery.require(split, found, f"split of {data}")
+    queries = answering.FolderQueries(data, split)
+    if not queries.has_answers:
+        raise UserError(f"{queries.path}: has no answers to learn from")
     return answering.Folder(path=str(data.resolve()), split=split)
