@@ -17,6 +17,22 @@ def test_places_against_a_loop() -> None:
     torch.testing.assert_close(pooled_places(features), expected)
 
 
+def test_weighted_places_against_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(2, 9, 4, 5, generator=generator)
+    features[0, :4] = 0.0
+    weights = torch.rand(2, 9, generator=generator)
+    weights[1, 2] = 0.0
+    expected = torch.zeros(2, 4, 5)
+    for n in range(2):
+        for f in range(9):
+            if features[n, f].max() > features[n, f].min():
+                expected[n][divmod(int(features[n, f].argmax()), 5)] += weights[n, f]
+    expected /= expected.sum((1, 2), keepdim=True)
+    torch.testing.assert_close(pooled_places(features, weights), expected)
+    assert pooled_places(features, torch.zeros(2, 9)).sum() == 0
+
+
 def test_a_map_without_any_place_is_zero() -> None:
     assert pooled_places(torch.zeros(1, 3, 2, 2)).sum() == 0
 
@@ -34,5 +50,7 @@ def test_share_inside_a_finer_mask() -> None:
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ShapeError, match="features must be"):
         pooled_places(torch.zeros(3, 4, 5))
+    with pytest.raises(ShapeError, match="weights must be"):
+        pooled_places(torch.zeros(2, 3, 4, 5), torch.zeros(2, 4))
     with pytest.raises(ShapeError, match="mask must be"):
         share_inside(torch.zeros(2, 4, 5), torch.zeros(1, 4, 5))

@@ -44,6 +44,7 @@ def _own_cache(tmp_path_factory):
         here = functools.partial(cache.cached_pool, workers=0)
         patch.setattr("featurewise.systems.reasoning.film.training.cached_pool", here)
         patch.setattr("featurewise.systems.reasoning.film.study.cached_pool", here)
+        patch.setattr("featurewise.systems.reasoning.film.twins.cached_pool", here)
         yield
 
 

@@ -8,10 +8,10 @@ from featurewise.explorer import ReportError
 from featurewise.explorer.overlay import heat
 
 
-def spread(picture):
-    """How far each pixel is from grey."""
-    pixels = np.asarray(picture).astype(int)
-    return pixels.max(2) - pixels.min(2)
+def change(before, after):
+    """How far each pixel has moved."""
+    pair = (np.asarray(image.convert("RGB")).astype(int) for image in (before, after))
+    return np.abs(next(pair) - next(pair)).max(2)
 
 
 def test_colour_lies_where_the_share_is():
@@ -20,10 +20,10 @@ def test_colour_lies_where_the_share_is():
     picture = Image.new("RGB", (120, 80), (10, 200, 90))
     shown = heat(picture, places)
     assert shown.size == picture.size and shown.mode == "RGB"
-    colour = spread(shown)
-    row, column = np.unravel_index(colour.argmax(), colour.shape)
+    changed = change(picture, shown)
+    row, column = np.unravel_index(changed.argmax(), changed.shape)
     assert 20 <= row < 40 and 80 <= column < 100
-    assert colour[60:, :40].max() == 0 and colour[25:35, 85:95].min() > 40
+    assert changed[60:, :40].max() == 0 and changed[25:35, 85:95].min() > 40
 
 
 def test_a_larger_share_is_brighter():
@@ -32,9 +32,26 @@ def test_a_larger_share_is_brighter():
     assert shown[10, 50] > shown[10, 10]
 
 
-def test_without_a_place_the_picture_is_only_grey():
-    picture = Image.new("RGB", (30, 20), (200, 10, 10))
-    assert spread(heat(picture, np.zeros((2, 3)))).max() == 0
+def test_the_image_keeps_its_colours():
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    assert change(picture, heat(picture, np.zeros((2, 3)))).max() == 0
+    assert heat(picture.convert("L"), np.zeros((2, 3))).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("rows", "inside"),
+    [((20.0, 80.0), slice(20, 80)), ((-20.0, 120.0), slice(0, 100)), (None, slice(0, 100))],
+)
+def test_heat_lies_on_the_rows_that_the_map_covers(rows, inside):
+    picture = Image.new("RGB", (60, 100), (10, 200, 90))
+    places = np.ones((6, 6))
+    changed = change(picture, heat(picture, places, rows)).max(1) > 0
+    assert changed[inside].all() and changed.sum() == inside.stop - inside.start
+    places = np.zeros((4, 6))
+    places[0] = 1.0  # the top row of the map
+    changed = change(picture, heat(picture, places, rows)).max(1)
+    assert inside.start <= changed.argmax() < inside.start + 20
 
 
 @pytest.mark.parametrize(

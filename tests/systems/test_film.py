@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,9 @@ from featurewise.systems.reasoning.film.perception import (
 )
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.systems.reasoning.film.study import Lessons, Shuffled, measure, shuffled
-from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, VOCABULARY, Batch
+from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, VOCABULARY, Batch, sample_scenes
+from featurewise.worlds.clevr.camera import POSITION, Camera
+from featurewise.worlds.clevr.data import object_table
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
 TINY: Reasoning = SYSTEM.preset("tiny")
@@ -155,6 +158,45 @@ def test_objects_at_the_rim_and_beyond_belong_to_the_last_cell() -> None:
     assert labels[0, :, 3, 5].tolist() == [2, 8, 1, 3]
     assert labels[0, :, 0, 5].tolist() == [1, 1, 2, 2]
     assert int((labels[0, 0] > 0).sum()) == 2
+
+
+@pytest.mark.parametrize(
+    "size", [(120, 80), (224, 224), (160, 120), (480, 320), (80, 120), (240, 120)]
+)
+def test_a_cell_holds_its_object_in_an_image_of_any_shape(size: tuple[int, int]) -> None:
+    width, height = size[0] // 8, size[1] // 8
+    scenes = sample_scenes(12, seed=8)
+    labels = cell_labels(torch.from_numpy(object_table(scenes)).long(), height, width, size)
+    for scene, found in zip(scenes, labels, strict=True):
+        camera = Camera.at(scene.camera or POSITION)
+        expected: dict[tuple[int, int], list[int]] = {}
+        for thing in scene.objects:
+            # The places of objects are rounded to pixels of a 480 x 320 image.
+            column, row, _ = camera.project(np.array(thing.position))
+            column, row = round(column) * size[0] / 480, (round(row) - 160) * size[0] / 480
+            cell = int((row + size[1] / 2) // 8), int(column // 8)
+            values = [1 + v.index(getattr(thing, name)) for name, v in ATTRIBUTES.items()]
+            if 0 <= cell[0] < height:
+                expected[cell] = values
+        assert len(expected) > 0
+        there = {(int(r), int(c)) for r, c in (found[0] > 0).nonzero().tolist()}
+        assert there == set(expected)
+        for (r, c), values in expected.items():
+            assert found[:, r, c].tolist() == values
+
+
+def test_the_objective_labels_cells_by_the_shape_of_the_images() -> None:
+    torch.manual_seed(1)
+    reasoner, seen = Reasoner(TINY), batch(height=30, width=30)
+    objects = some_objects(3, 4, 6)
+    supervised = SYSTEM.stepper(reasoner, TINY, SYSTEM.arms[0])
+    with torch.no_grad():
+        said = reasoner(seen)
+        alone, _ = supervised.objective(reasoner, seen)
+        both, _ = supervised.objective(reasoner, replace(seen, objects=objects))
+    square = 0.1 * naming_loss(said.names, objects, (30, 30))
+    torch.testing.assert_close(both - alone, square)
+    assert not torch.allclose(square, 0.1 * naming_loss(said.names, objects))
 
 
 def test_naming_loss_is_weighted_cross_entropy_of_four_attributes() -> None:

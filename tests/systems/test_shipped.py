@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image
 
+from featurewise.analysis import pooled_places
 from featurewise.cli import discovery
 from featurewise.lab.model import load_network, read_model
-from featurewise.systems.reasoning.film import SYSTEM, answering
-from featurewise.worlds.clevr import QuestionGenerator, collate, encode, render
+from featurewise.systems.reasoning.film import SYSTEM, answering, attention
+from featurewise.worlds.clevr import QuestionGenerator, Recipe, collate, encode, render
 from featurewise.worlds.clevr.vocabulary import ANSWERS
 
+LARGE_METAL_SPHERE = "large", "metal", "sphere"
 FOLDER = discovery.shipped_model(discovery.module("film"))
 
 
@@ -55,3 +59,81 @@ def test_it_answers_new_pictures(shipped: tuple[torch.nn.Module, answering.Reaso
     images = render(scenes, width=recipe.width, height=recipe.height, samples=4).images
     batch = collate(images, rows, [encode(q.text) for q in flat], answers, [0] * len(flat))
     assert answering.measured(network, settings, [batch]).number() > 0.6
+
+
+def looked(
+    shipped: tuple[torch.nn.Module, answering.Reasoning],
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Questions for an attribute of one object: places as they are shown, as every feature counts
+    alike, and the cells (10, 15) in which the object shows."""
+    network, settings = shipped
+    recipe = replace(settings.lessons[0].recipe, seed=303, questions_per_image=6)
+    scenes = recipe.scenes(0, 16)
+    rendering = render(scenes, width=recipe.width, height=recipe.height, samples=4)
+    found = []
+    for row, questions in enumerate(recipe.questions(0, scenes)):
+        for question in questions:
+            if not question.program[-1].function.startswith("query"):
+                continue
+            filters = [
+                (s.function[7:], s.value) for s in question.program if "filter" in s.function
+            ]
+            (target,) = (
+                index
+                for index, thing in enumerate(scenes[row].objects)
+                if all(getattr(thing, name) == value for name, value in filters)
+            )
+            mask = (rendering.masks[row] == target).float()
+            cells = F.max_pool2d(mask[None, None], 8)[0, 0] > 0
+            batch = collate(
+                rendering.images[[row]].clone(), [0], [encode(question.text)], [-1], [-1]
+            )
+            shown = attention.attention(network, batch)
+            assert shown is not None
+            alike = pooled_places(attention._pooled(network, network.answer, batch))[0]
+            found.append((shown, alike, cells))
+    return found
+
+
+def test_it_shows_the_object_that_is_asked_about(
+    shipped: tuple[torch.nn.Module, answering.Reasoning],
+) -> None:
+    """Weighed by rise over an empty scene times gradient; before, a corner was shown as well."""
+
+    def rates(which: int) -> tuple[float, float]:
+        """How often the peak is on the object, and the bottom left cell among the first three."""
+        maps = [(case[which], case[2]) for case in found]
+        peak = [bool(cells.flatten()[places.argmax()]) for places, cells in maps]
+        corner = [places[-1, 0] > 0 and rank(places) < 3 for places, _ in maps]
+        return sum(peak) / len(peak), sum(corner) / len(corner)
+
+    def rank(places: torch.Tensor) -> int:
+        return int((places > places[-1, 0]).sum())
+
+    found = looked(shipped)
+    assert len(found) >= 40
+    peak, corner = rates(0)
+    peak_before, corner_before = rates(1)
+    assert peak >= 0.9 and corner <= 0.05
+    assert peak > peak_before and corner_before > 0.3
+    assert all(places.sum().item() == pytest.approx(1) for places, _, _ in found)
+
+
+def test_it_answers_the_example_of_the_documentation(
+    shipped: tuple[torch.nn.Module, answering.Reasoning], tmp_path: Path
+) -> None:
+    """Image and question stand in ``docs/cli.md``."""
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    question = "What color is the large metal sphere?"
+    assert f'ask film data/images/val/CLEVR_val_000000.png "{question}"' in page
+    assert "world clevr --count 1 --split val --seed 1 --out data" in page
+    (scene,) = Recipe(seed=1, width=480, height=320, samples=16).scenes(0, 1)
+    image = render([scene], width=480, height=320, samples=4).images[0]
+    path = tmp_path / "image.png"
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    network, settings = shipped
+    said, probability = answering.answer(
+        network, answering.picture(settings, path), question
+    ).ranked[0]
+    truth = [o.color for o in scene.objects if (o.size, o.material, o.shape) == LARGE_METAL_SPHERE]
+    assert [said] == truth and probability > 0.95

@@ -10,7 +10,9 @@ from torch import Tensor
 from featurewise.core import ShapeError
 
 
-def pooled_places(features: Float[Tensor, "N F H W"]) -> Float[Tensor, "N H W"]:
+def pooled_places(
+    features: Float[Tensor, "N F H W"], weights: Float[Tensor, "N F"] | None = None
+) -> Float[Tensor, "N H W"]:
     """Share of the features whose global maximum lies at each place.
 
     A feature that is the same everywhere (mostly: zero everywhere, after a ReLU) says nothing
@@ -18,19 +20,26 @@ def pooled_places(features: Float[Tensor, "N F H W"]) -> Float[Tensor, "N H W"]:
 
     Args:
         features: the map over which a classifier takes the maximum.
+        weights: how much each feature counts, not negative; all alike unless given.
 
     Returns:
         Shares that sum to one over the places, or zeros where no feature has a place.
 
     Raises:
-        ShapeError: if ``features`` is not ``(N, F, H, W)`` with at least one of each.
+        ShapeError: if ``features`` is not ``(N, F, H, W)`` with at least one of each, or
+            ``weights`` is not ``(N, F)``.
     """
     if features.ndim != 4 or 0 in features.shape:
         raise ShapeError(f"features must be (N, F, H, W), got {tuple(features.shape)}")
+    if weights is not None and weights.shape != features.shape[:2]:
+        raise ShapeError(f"weights must be {tuple(features.shape[:2])}, got {tuple(weights.shape)}")
     flat = features.detach().float().flatten(2)
-    peaked = flat.amax(2) > flat.amin(2)
-    counts = F.one_hot(flat.argmax(2), flat.shape[2]) * peaked.unsqueeze(2)
-    shares = counts.sum(1) / peaked.sum(1).clamp_min(1).unsqueeze(1)
+    counts = (flat.amax(2) > flat.amin(2)).float()
+    if weights is not None:
+        counts = counts * weights.detach().float()
+    sums = torch.zeros_like(flat[:, 0]).scatter_add_(1, flat.argmax(2), counts)
+    total = sums.sum(1, keepdim=True)
+    shares = torch.where(total > 0, sums / total, 0.0)
     return shares.reshape(features.shape[0], *features.shape[2:])
 
 

@@ -43,6 +43,27 @@ def table(
     return AccuracyTable(title, data, tuple(columns), tuple(rows))
 
 
+def plain_table(
+    title: str,
+    data: str,
+    measured: Mapping[str, Mapping[str, Proportion]],
+    names: Mapping[str, str],
+) -> AccuracyTable:
+    """Proportions by name, one column for each measurement.
+
+    Args:
+        title: of the table.
+        data: sentence that says on what.
+        measured: column -> name -> proportion.
+        names: those to show, in order -> what each is.
+    """
+    rows = [
+        AccuracyRow(what, 1, tuple(_score([found.get(name)]) for found in measured.values()))
+        for name, what in names.items()
+    ]
+    return AccuracyTable(title, data, tuple(measured), tuple(rows))
+
+
 def _types(
     columns: Mapping[str, Sequence[Measurement]], groups: Groups
 ) -> dict[str, dict[str, None]]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from PIL import Image
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,75 +14,127 @@ from featurewise.cli import discovery
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
-from featurewise.explorer.overlay import heat
-from featurewise.lab.model import load_network
-from featurewise.worlds.clevr.images import read_picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _BAR = 30
+_SOFTWARE = "featurewise ask"
 
 
 def ask(
     run: Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=discovery.complete_run)],
-    image: Annotated[Path, typer.Argument(help="A PNG or JPEG picture.")],
+    image: Annotated[Path, typer.Argument(help="A PNG or JPEG image.")],
     question: Annotated[str, typer.Argument(help="In English, in quotes.")],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to put the picture of what it looked at.",
-            show_default="IMAGE.attention.png",
+            help="PNG file, or folder for IMAGE.attention.png, that shows where it looked. "
+            "Only a file that this command made is overwritten.",
+            show_default="none",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Ask a trained network a question about a picture."""
+    """Ask a trained network a question about an image."""
+    from featurewise.lab.model import load_network
+    from featurewise.worlds.clevr.images import read_picture
+
     found = discovery.find(run)
     answering = discovery.part(found, "answering")
     original = read_picture(image)
     if not question.strip():
         raise UserError('the question is empty; ask something, such as "How many cubes are there?"')
+    place = None if out is None else _place(image, out)
     network, settings = load_network(found.folder, found.system)
     answer = answering.answer(network, answering.picture(settings, image), question)
-    place = None
-    if answer.places is not None:
-        place = _save(heat(original, answer.places.numpy()), image, out)
+    notes = [note] if (note := answering.framing(settings, image)) else []
+    if place is not None and answer.places is None:
+        notes.append(f"{place} is not written: this network pools no map of places")
+    failed = None
+    if place is not None and answer.places is not None:
+        rows = answering.attended_rows(settings, original.size)
+        failed = _save(original, answer.places.numpy(), rows, place)
+    shown = None if failed or answer.places is None else place
     if as_json:
-        typer.echo(json.dumps(_facts(answer, top, place), indent=1))
-        return
-    _show(Terminal(highlight=False, soft_wrap=True), answer, top, place)
+        typer.echo(json.dumps(_facts(answer, top, notes, shown), indent=1))
+    else:
+        _show(Terminal(highlight=False, soft_wrap=True), answer, top, notes, shown)
+    if failed:
+        raise UserError(f"{place}: {failed}")
 
 
-def _save(overlay: Image.Image, image: Path, out: Path | None) -> Path:
-    """Where the overlay was put: as told, else beside the picture, else here."""
-    name = f"{image.stem}.attention.png"
-    if out is not None:
-        overlay.save(out, format="PNG")
+def _place(image: Path, out: Path) -> Path:
+    """The file that is asked for; refused where something of the user's would be lost."""
+    if out.is_dir():
+        out = out / f"{image.name}.attention.png"
+    if out.suffix.lower() != ".png":
+        raise UserError(f"{out}: is written as PNG; name a file that ends in .png")
+    if not out.exists():
         return out
+    if out.samefile(image):
+        raise UserError(f"{out}: is the image of the question; name another file")
+    if not _made_by_us(out):
+        raise UserError(f"{out}: exists and was not made by this command; name another file")
+    return out
+
+
+def _made_by_us(path: Path) -> bool:
+    from PIL import Image
+
     try:
-        overlay.save(image.with_name(name), format="PNG")
-    except OSError:
-        overlay.save(name, format="PNG")
-        return Path(name)
-    return image.with_name(name)
+        with Image.open(path, formats=("PNG",)) as found:
+            return found.info.get("Software") == _SOFTWARE
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
-def _facts(answer: Any, top: int, place: Path | None) -> dict[str, Any]:
+def _save(original: Image, places: Any, rows: tuple[float, float], place: Path) -> str | None:
+    """Writes the overlay; says why where it cannot, so that the answer is not lost."""
+    from io import BytesIO
+
+    from PIL.PngImagePlugin import PngInfo
+
+    from featurewise.common.files import write_bytes
+    from featurewise.explorer.overlay import heat
+
+    mark = PngInfo()
+    mark.add_text("Software", _SOFTWARE)
+    heat(original, places, rows).save(content := BytesIO(), format="PNG", pnginfo=mark)
+    try:
+        write_bytes(place, content.getvalue())
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _facts(answer: Any, top: int, notes: list[str], place: Path | None) -> dict[str, Any]:
     return {
         "question": answer.question,
         "answers": [{"answer": a, "probability": p} for a, p in answer.ranked[:top]],
         "unknown_words": list(answer.unknown),
+        "near_words": {word: list(near) for word, near in answer.unknown.items() if near},
+        "notes": notes,
         "attention": None if place is None else str(place),
     }
 
 
-def _show(console: Console, answer: Any, top: int, place: Path | None) -> None:
+def _show(console: Terminal, answer: Any, top: int, notes: list[str], place: Path | None) -> None:
+    aside = Terminal(stderr=True, highlight=False, soft_wrap=True)
     if answer.unknown:
         words = ", ".join(repr(word) for word in answer.unknown)
-        console.print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
+        aside.print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
+        for word, near in answer.unknown.items():
+            if near:
+                hint = f"{word!r}: did you mean {' or '.join(map(repr, near))}?"
+                aside.print(f"  {escape(hint)}")
+    for note in notes:
+        aside.print(f"[yellow]note[/]: {escape(note)}")
     rows = Table.grid(padding=(0, 2))
     for text, probability in answer.ranked[:top]:
         bar = "█" * round(_BAR * probability)
         rows.add_row(f"[bold]{text}[/]", f"{probability:6.1%}", f"[cyan]{bar}[/]")
     console.print(rows)
     if place is not None:
-        console.print(f"what it looked at: {place}", markup=False)
+        console.print(f"where it looked: {place}", markup=False)

@@ -140,7 +140,7 @@ def part(found: Found | ModuleType, name: str) -> Any:
     """
     of = found.module if isinstance(found, Found) else found
     path = f"{of.__name__}.{name}"
-    if importlib.util.find_spec(path) is None:
+    if not hasattr(of, "__path__") or importlib.util.find_spec(path) is None:
         raise UserError(f"{of.SYSTEM.name} has no {name}: it answers no questions")
     return importlib.import_module(path)
 

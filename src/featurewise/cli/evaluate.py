@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featurewise.cli import accuracy, discovery
+from featurewise.cli import discovery
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
-from featurewise.lab.model import load_network
-from featurewise.lab.results import Measurement, Trial
-from featurewise.lab.run import read_run
 
-Batches: TypeAlias = Callable[[Any], Iterator[Any]]
-"""Settings of a network -> the batches it is measured on."""
+if TYPE_CHECKING:
+    from featurewise.explorer.tables import AccuracyTable
+    from featurewise.lab.results import Measurement, Trial
 
 RUN_HELP = "A system's name (the model that comes with it), or the folder of a run or a model."
 
@@ -30,7 +27,20 @@ def evaluate(
         typer.Option(help="Data set in the layout of CLEVR v1.0, in place of the built-in world."),
     ] = None,
     split: Annotated[str, typer.Option(help="Split of that data set.")] = "val",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many pictures.")] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="Another questions file about that split, such as CLEVR-Humans."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many images; no others are read.")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="New JSON file for the answers, as a list of question_index and answer. With it, "
+            "questions need no answers (--split test)."
+        ),
+    ] = None,
     beside: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,61 +49,196 @@ def evaluate(
         ),
     ] = None,
     control: Annotated[
-        bool, typer.Option("--control", help="Also with each question of another picture.")
+        bool, typer.Option("--control", help="Also with each question of another image.")
+    ] = False,
+    twins: Annotated[
+        bool,
+        typer.Option(
+            "--twins",
+            help="The twin test in place of the questions: does it read left, right, in front, "
+            "behind? A data set needs its scenes file.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Measure accuracy by question type on pictures that were not trained on."""
+    """Measure accuracy by question type on images that were not trained on."""
+    from featurewise.cli import accuracy
+    from featurewise.lab.model import load_network
+
     found = discovery.find(run)
     others = [discovery.find(other) for other in beside or []]
     for other in others:
         if other.system.name != found.system.name:
             raise UserError(f"{other.folder}: is of {other.system.name}, not of {run}")
     answering = discovery.part(found, "answering")
-    batches, sentence = _data(answering, found, data, split, limit)
+    if twins:
+        if questions or predictions or control:
+            raise UserError("--twins asks questions of its own: without the files or --control")
+        shown = _twins(answering, [found, *others], data, split, limit)
+        if as_json:
+            typer.echo(json.dumps(accuracy.as_json(shown), indent=1, allow_nan=False))
+        else:
+            Terminal().print(accuracy.on_screen(shown))
+        return
+    folder = _folder(found)
+    if data is None and any(_folder(other) != folder for other in others):
+        raise UserError("these runs have different held-out data; name a data set with --data")
+    queries = _queries(answering, data, split, questions, limit, predictions)
     columns: dict[str, Measurement | list[Trial]] = {}
+    answers = answering.Predictions(queries)
     for each, name in _named([found, *others]):
         network, settings = load_network(each.folder, each.system)
-        columns[name] = answering.measured(network, settings, batches(settings))
+        on_answers = answers.add if each is found else None
+        batches = _batches(answering, settings, queries, limit)
+        columns[name] = answering.measured(network, settings, batches, on_answers=on_answers)
         if control and each is found:
-            measured = answering.measured(network, settings, batches(settings), control=True)
+            batches = _batches(answering, settings, queries, limit)
+            measured = answering.measured(network, settings, batches, control=True)
             columns[f"{name}, other questions"] = measured
-    if data is None and limit is None:
+    if queries is None and limit is None and folder is None:
         columns.update(_shipped(found, columns))
-    shown = accuracy.table(found.system.title, sentence, columns, answering.groups)
+    notes = _notes(answering, found, queries, answers)
+    if predictions is not None:
+        _write(predictions, answers.as_json())
+    shown = accuracy.table(
+        found.system.title, _sentence(found, queries, limit), columns, answering.groups
+    )
     if as_json:
-        typer.echo(json.dumps(accuracy.as_json(shown), indent=1, allow_nan=False))
-    else:
+        facts = {
+            **accuracy.as_json(shown),
+            "questions": answers.questions,
+            "unknown_words": answers.unknown(),
+            "notes": notes,
+            "predictions": None if predictions is None else str(predictions),
+        }
+        typer.echo(json.dumps(facts, indent=1, allow_nan=False))
+        return
+    if queries is None or queries.has_answers:
         Terminal().print(accuracy.on_screen(shown))
+    console = Terminal(highlight=False, soft_wrap=True, markup=False)
+    for note in notes:
+        console.print(note)
+    if predictions is not None:
+        console.print(f"{answers.questions} answers are in {predictions}")
 
 
-def _data(
-    answering: Any, found: discovery.Found, data: Path | None, split: str, limit: int | None
-) -> tuple[Batches, str]:
-    """Where batches come from, and the sentence that says so."""
-    some = "" if limit is None else f", the first {limit} pictures"
+def _twins(
+    answering: Any,
+    found: list[discovery.Found],
+    data: Path | None,
+    split: str,
+    limit: int | None,
+) -> AccuracyTable:
+    """The twin test of every network, side by side."""
+    from featurewise.cli import accuracy
+    from featurewise.lab.model import load_network
+
+    columns = {}
+    for each, name in _named(found):
+        network, settings = load_network(each.folder, each.system)
+        columns[name] = answering.twins(network, settings, data, split, limit)
+    on = found[0].system.world if data is None else f"Data set in {data}, split {split}."
+    some = "" if limit is None else f" The first {limit} images."
+    sentence = (
+        f"{on}{some} Two objects of one shape and different colors stand on either side of a "
+        "third; right answers to the question for the color of the one left, right, in front or "
+        "behind. pair: both answers right; mirrored: the color of the twin on the other side; "
+        "changed: pairs with two different answers."
+    )
+    names = {name: name.removeprefix("twin_").replace("_", " ") for name in answering.TWINS}
+    return accuracy.plain_table("Twin test", sentence, columns, names)
+
+
+def _queries(
+    answering: Any,
+    data: Path | None,
+    split: str,
+    questions: Path | None,
+    limit: int | None,
+    predictions: Path | None,
+) -> Any | None:
+    """The questions of a data set; None for the built-in world. Refuses what cannot come out."""
     if data is None:
-        batches = lambda settings: answering.held_out(settings, limit)  # noqa: E731
-        return batches, f"{found.system.world} Held out from all training{some}."
+        if questions is not None or predictions is not None:
+            raise UserError("--questions and --predictions need --data: a folder with the images")
+        return None
+    if predictions is not None and (predictions.exists() or predictions.is_symlink()):
+        raise UserError(f"{predictions}: exists; name a new file")
+    if predictions is not None and not predictions.absolute().parent.is_dir():
+        raise UserError(f"{predictions}: there is no folder {predictions.parent}")
+    queries = answering.FolderQueries(data, split, questions, limit)
+    if not queries.has_answers and predictions is None:
+        raise UserError(
+            f"{queries.path}: has no answers to measure by; write the network's own with "
+            "--predictions FILE"
+        )
+    if predictions is not None:
+        queries.numbers  # noqa: B018  # what is wrong with them must come out before the work
+    return queries
 
-    def from_folder(settings: Any) -> Iterator[Any]:
-        columns = TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn()
-        with Progress(*columns, TimeRemainingColumn(), console=Terminal(stderr=True)) as bar:
-            task = bar.add_task("", visible=False)
-            batches: Iterator[Any] = answering.from_folder(
-                settings,
-                data,
-                split,
-                limit,
-                lambda made, total: bar.update(task, completed=made, total=total, visible=True),
-            )
-        return batches
 
-    return from_folder, f"Data set in {data}, split {split}{some}."
+def _batches(
+    answering: Any, settings: Any, queries: Any | None, limit: int | None
+) -> Iterator[Any]:
+    """What a network is measured on."""
+    from featurewise.worlds.clevr.progress import reading_images
+
+    if queries is None:
+        found: Iterator[Any] = answering.held_out(settings, limit)
+        return found
+    with reading_images() as progress:
+        read: Iterator[Any] = queries.batches(settings, progress)
+    return read
+
+
+def _folder(found: discovery.Found) -> Any | None:
+    """The data set that a network was trained on, in place of the built-in world."""
+    from featurewise.lab.run import read_run
+
+    return read_run(found.folder).settings.get("folder")
+
+
+def _sentence(found: discovery.Found, queries: Any | None, limit: int | None) -> str:
+    """What the network was measured on."""
+    some = "" if limit is None else f", the first {limit} images"
+    if queries is None:
+        if folder := _folder(found):
+            return f"Held-out images of {folder['path']}, trained on split {folder['split']}{some}."
+        return f"{found.system.world} Held out from all training{some}."
+    file = "" if queries.questions is None else f", questions in {queries.questions}"
+    return f"Data set in {queries.folder}, split {queries.split}{file}{some}."
+
+
+def _notes(answering: Any, found: discovery.Found, queries: Any | None, answers: Any) -> list[str]:
+    """What a reader of the numbers should know of the data."""
+    from featurewise.lab.model import load_network
+
+    if queries is None:
+        return []
+    notes = []
+    _, settings = load_network(found.folder, found.system)
+    if note := answering.framing(settings, queries.first_image):
+        notes.append(f"{queries.first_image.name}: {note}")
+    unknown = answers.unknown()
+    if unknown["words"]:
+        notes.append(
+            f"{unknown['words'] / unknown['of_words']:.1%} of the words are unknown to the "
+            f"network, in {unknown['questions'] / unknown['of_questions']:.1%} of the questions"
+        )
+    return notes
+
+
+def _write(path: Path, found: list[dict[str, Any]]) -> None:
+    """Writes a new file; one entry a line."""
+    lines = ",\n".join(json.dumps(each) for each in found)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(f"[\n{lines}\n]\n")
 
 
 def _named(found: list[discovery.Found]) -> Iterator[tuple[discovery.Found, str]]:
     """Each with a short name of its own: the arm, and the folder where that is not enough."""
+    from featurewise.lab.run import read_run
+
     arms = [read_run(each.folder).arm for each in found]
     for each, arm in zip(found, arms, strict=True):
         yield each, arm if arms.count(arm) == 1 else f"{arm} ({each.folder.name})"
@@ -103,6 +248,8 @@ def _shipped(
     found: discovery.Found, columns: dict[str, Measurement | list[Trial]]
 ) -> dict[str, list[Trial]]:
     """Arms that were measured before, at the same preset, and whose results are published."""
+    from featurewise.lab.run import read_run
+
     run = read_run(found.folder)
     results = discovery.published_results(found.system.name).get(run.preset)
     if results is None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from featurewise.cli import discovery
 from featurewise.cli.console import Terminal
-from featurewise.lab import distributed
-from featurewise.lab import run as runs
+from featurewise.cli.errors import UserError
 
 
 def train(
@@ -36,6 +35,21 @@ def train(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, data and noise.")] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data set in the layout of CLEVR v1.0 or CLEVR-CoGenT to train on, in place of "
+            "the built-in world; only for systems that answer questions."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split of that data set; measured on the val split that belongs to it, else on "
+            "the last tenth of its images.",
+            show_default="train or trainA",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run.", show_default="runs/SYSTEM-ARM-PRESET-sSEED"),
@@ -58,15 +72,23 @@ def train(
 
     Stopped at any moment, by whatever, the same line goes on where it was.
     """
+    from featurewise.lab import distributed
+    from featurewise.lab import run as runs
+
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
     if arm is not None:
         discovery.require(arm, [each.name for each in record.arms], f"arm of {system}")
     settings = record.preset(preset)
+    if data is not None:
+        settings = replace(settings, folder=_folder(system, data, split))
+    elif split is not None:
+        raise UserError("--split needs --data: a folder with the data set")
     if steps is not None:
         settings = replace(settings, steps=steps)
     run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, settings=settings)
-    folder = out or Path("runs", f"{system}-{run.arm}-{preset}-s{seed}")
+    on = f"-{settings.folder.split}" if data is not None else ""
+    folder = out or Path("runs", f"{system}-{run.arm}-{preset}{on}-s{seed}")
     console = Terminal(highlight=False, soft_wrap=True, quiet=distributed.rank() > 0)
     console.print(f"[bold]{record.title}[/]")
     console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
@@ -90,3 +112,26 @@ def train(
             f"{found.high:.1%}) after {trial.steps} steps, {trial.seconds:.0f} seconds"
         )
     console.print(f"saved in {folder}; see it by type: featurewise evaluate {folder}", markup=False)
+
+
+def _folder(system: str, data: Path, split: str | None) -> Any:
+    """The data set as the settings of a system name it.
+
+    Raises:
+        UserError: the system answers no questions, or there is no such split with answers.
+    """
+    answering = discovery.part(discovery.module(system), "answering")
+    found = answering.splits(data)
+    if not found:
+        raise UserError(f"{data}: holds no questions/CLEVR_SPLIT_questions.json")
+    if split is None:
+        split = next((name for name in ("train", "trainA") if name in found), None)
+        if split is None:
+            raise UserError(
+                f"{data}: has no split train or trainA; name one with --split: {', '.join(found)}"
+            )
+    discovery.require(split, found, f"split of {data}")
+    queries = answering.FolderQueries(data, split)
+    if not queries.has_answers:
+        raise UserError(f"{queries.path}: has no answers to learn from")
+    return answering.Folder(path=str(data.resolve()), split=split)

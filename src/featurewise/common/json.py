@@ -232,7 +232,7 @@ def stream_array(path: Path, key: str, fail: Fail = JsonError) -> Iterator[Node]
     """The elements of the array under ``key`` of the object that fills a file, one by one.
 
     Args:
-        path: a JSON file (UTF-8).
+        path: a JSON file of a data set (UTF-8, with or without a byte order mark).
         key: name of the array; its elements are called ``key[0]``, ``key[1]``, ...
         fail: makes the error for whatever is wrong.
 
@@ -245,7 +245,7 @@ def stream_array(path: Path, key: str, fail: Fail = JsonError) -> Iterator[Node]
     try:
         with open_regular(path) as file:
             yield from _main_array(
-                _Scanner(TextIOWrapper(file, encoding="utf-8", newline=""), fail), key
+                _Scanner(TextIOWrapper(file, encoding="utf-8-sig", newline=""), fail), key
             )
     except UnicodeDecodeError as error:
         raise fail(f"not UTF-8 text ({error.reason})", "") from error

@@ -1,4 +1,4 @@
-"""Where a network looked, laid over the picture."""
+"""Where a network looked, laid over the image."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ _STOPS = np.array([(20, 11, 53), (132, 32, 107), (229, 92, 48), (252, 255, 164)]
 _STRENGTH = 0.75
 
 
-def heat(picture: Image.Image, places: ArrayLike) -> Image.Image:
-    """A picture in grey, with colour where the network looked, brightest where it looked most.
+def heat(
+    picture: Image.Image, places: ArrayLike, rows: tuple[float, float] | None = None
+) -> Image.Image:
+    """An image in its own colours, with heat where the network looked, brightest at its peak.
 
     Args:
-        picture: any RGB picture.
-        places: ``(h, w)``, not negative; stretched over the whole picture.
+        picture: any RGB image.
+        places: ``(h, w)``, not negative; stretched over the whole image, or over `rows` of it.
+        rows: first row of the image that the map covers and the row after the last; they may lie
+            outside.
 
     Raises:
         ReportError: `places` is not a map of finite numbers, none of them negative.
@@ -29,11 +33,14 @@ def heat(picture: Image.Image, places: ArrayLike) -> Image.Image:
     # A square root lets places show that got one feature in a hundred.
     share = np.sqrt(shares / max(shares.max(), np.finfo(np.float64).tiny))
     field = Image.fromarray(share.astype(np.float32))
-    field = field.resize(picture.size, Image.Resampling.BICUBIC)
-    strength = np.asarray(field, dtype=np.float64).clip(0, 1)
-    grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float64)
+    top, bottom = (0, picture.height) if rows is None else (round(rows[0]), round(rows[1]))
+    field = field.resize((picture.width, max(1, bottom - top)), Image.Resampling.BICUBIC)
+    covered = Image.new("F", picture.size)
+    covered.paste(field, (0, top))
+    strength = np.asarray(covered, dtype=np.float64).clip(0, 1)
+    colours = np.asarray(picture.convert("RGB"), dtype=np.float64)
     weight = _STRENGTH * strength[..., None]
-    mixed = (1 - weight) * grey + weight * _coloured(strength)
+    mixed = (1 - weight) * colours + weight * _coloured(strength)
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 

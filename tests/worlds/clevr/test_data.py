@@ -41,7 +41,10 @@ from featurewise.worlds.clevr import (
     question_type,
     read_questions,
     stream,
+    write_dataset,
 )
+from featurewise.worlds.clevr.data import object_table
+from featurewise.worlds.clevr.disk import read_queries
 from featurewise.worlds.clevr.generate import derive_seed
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
@@ -661,6 +664,82 @@ def test_a_disk_source_takes_other_questions(tmp_path: Path) -> None:
     assert [ANSWERS[int(a)] for a in batch.answers] == ["blue", "yes"]
     assert batch.types.tolist() == [-1, -1]
     assert (batch.questions == 1).sum() >= 2
+
+
+def test_a_limit_keeps_the_first_pictures_and_their_questions(tmp_path: Path) -> None:
+    whole = DiskSource(SMALL, "val", width=6, height=4, cache=tmp_path, images_per_batch=1)
+    some = DiskSource(SMALL, "val", width=6, height=4, cache=tmp_path, images_per_batch=1, limit=1)
+    (batch,) = some.in_order()
+    assert same(batch, next(iter(whole.in_order())))
+
+
+def test_questions_stay_in_the_files_order_whatever_they_tell(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(SMALL, root)
+    place = ClevrFolder(root, "val")
+    content = json.loads(place.questions.read_text())
+    keep = ("image_filename", "question")
+    content["questions"] = [{k: q[k] for k in keep} for q in content["questions"][::-1]]
+    place.questions.write_text(json.dumps(content))
+    queries = read_queries(place)
+    assert list(queries) == ["CLEVR_val_000000.png", "CLEVR_val_000001.png"]
+    assert [[each.number for each in some] for some in queries.values()] == [[1, 2], [0]]
+    assert {each.answer for some in queries.values() for each in some} == {-1}
+
+
+def test_a_changed_target_of_a_link_is_read_again(tmp_path: Path) -> None:
+    def open_linked() -> Path:
+        source = DiskSource(
+            tmp_path / "data", "val", width=6, height=4, cache=tmp_path, images_per_batch=1
+        )
+        return source.pool.folder
+
+    shutil.copytree(SMALL, tmp_path / "data")
+    link = tmp_path / "data/images/val/CLEVR_val_000000.png"
+    link.rename(tmp_path / "store.png")
+    link.symlink_to(tmp_path / "store.png")
+    first = open_linked()
+    shutil.copy(SMALL / "images/val/CLEVR_val_000001.png", tmp_path / "store.png")
+    os.utime(tmp_path / "store.png", ns=(0, 1))
+    assert open_linked() != first
+
+
+def test_labels_are_what_the_scenes_file_tells(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_dataset(root, count=2, seed=3, split="val", width=36, height=48, samples=1)
+    source = DiskSource(
+        root, "val", width=6, height=4, cache=tmp_path, images_per_batch=2, labels=True
+    )
+    (batch,) = source.in_order()
+    assert batch.objects is not None
+    scenes = Recipe(seed=3, width=36, height=48, samples=1).scenes(0, 2)
+    expected = torch.from_numpy(object_table(scenes)).long()
+    assert torch.equal(batch.objects[..., :4], expected[..., :4])
+    # Places were rounded to pixels of a picture of 36 columns.
+    assert (batch.objects - expected).abs().max() <= 480 / 36
+    plain = DiskSource(root, "val", width=6, height=4, cache=tmp_path, images_per_batch=2)
+    assert (next(iter(plain.in_order())).objects == -1).all()
+    record = json.loads((root / "scenes/CLEVR_val_scenes.json").read_text())
+    record["scenes"].pop()
+    (root / "scenes/CLEVR_val_scenes.json").write_text(json.dumps(record))
+    with pytest.raises(FormatError, match=r"has no scene of CLEVR_val_000001\.png"):
+        DiskSource(root, "val", width=6, height=4, cache=tmp_path, images_per_batch=2, labels=True)
+
+
+@pytest.mark.parametrize("end", [0.0, 0.5, 0.9])
+def test_a_share_of_a_pool_is_served(folder: Path, end: float) -> None:
+    parts = [(0.0, end), (end, 1.0)] if end else [(0.0, 1.0)]
+    served = [PoolSource(folder, images_per_batch=1, share=part) for part in parts]
+    assert [i for source in served for i in source.served] == list(range(IMAGES))
+    whole = list(PoolSource(folder, images_per_batch=1).in_order())
+    found = [batch for source in served for batch in source.in_order()]
+    assert all(map(same, found, whole))
+    for source in served:
+        first = {batch.images.numpy().tobytes() for batch in source.in_order()}
+        steps = range(source.steps_per_epoch)
+        assert {source.batch(step).images.numpy().tobytes() for step in steps} == first
+    with pytest.raises(WorldError, match="share must rise"):
+        PoolSource(folder, share=(1.0, 0.5))
 
 
 @pytest.mark.skipif(not BLENDER.is_dir(), reason=f"official pictures not found at {BLENDER}")

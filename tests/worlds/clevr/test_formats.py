@@ -89,6 +89,41 @@ def test_a_family_index_of_the_generator_without_its_file_is_unknown(tmp_path: P
     assert [record.family for record in iter_questions(path)] == [None, None, None]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question_family_index": 90},
+        {"question_family_index": 7, "template_filename": "four_hop.json"},
+        {"question_family_index": 80, "template_filename": "one_hop.json"},
+    ],
+)
+def test_a_family_outside_the_ninety_is_unknown(tmp_path: Path, change: dict[str, Any]) -> None:
+    name = "generator_output.json" if "template_filename" in change else VAL.questions
+    content = json.loads((SMALL / name).read_text())
+    content["questions"][0] |= change
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps(content))
+    first, second, _ = read_questions(path)
+    assert first.family is None and second.family is not None
+    assert first.program is not None
+
+
+def test_a_program_that_is_null_is_unknown(tmp_path: Path) -> None:
+    content = json.loads(VAL.questions.read_text())
+    content["questions"][0]["program"] = None
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps(content))
+    assert read_questions(path)[0].program is None
+    assert read_questions(path)[0].answer == "blue"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    for name, read in (("questions", read_questions), ("scenes", read_scenes)):
+        path = tmp_path / f"{name}.json"
+        path.write_bytes(b"\xef\xbb\xbf" + getattr(VAL, name).read_bytes())
+        assert read(path) == read(getattr(VAL, name))  # type: ignore[operator]
+
+
 def test_a_test_split_has_no_answers() -> None:
     records = read_questions(ClevrFolder(SMALL, "test").questions)
     assert len(records) == 2
@@ -225,3 +260,17 @@ def test_a_folder_behind_a_symbolic_link_is_fine(tmp_path: Path) -> None:
     shutil.copytree(SMALL, tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert ClevrFolder(tmp_path / "link", "val").image("CLEVR_val_000001.png").is_file()
+
+
+def test_an_image_may_be_a_link_to_anywhere(tmp_path: Path) -> None:
+    place = ClevrFolder(tmp_path, "val")
+    place.images.mkdir(parents=True)
+    (place.images / "a.png").symlink_to(SMALL / "images/val/CLEVR_val_000000.png")
+    (place.images / "b.png").symlink_to(tmp_path / "nothing.png")
+    (tmp_path / "c.png").touch()
+    assert place.image("a.png").read_bytes() == VAL.image("CLEVR_val_000000.png").read_bytes()
+    with pytest.raises(FormatError, match=r"b\.png: is a link to a file that does not exist"):
+        place.image("b.png")
+    for name in ("../../c.png", "../val/a.png", str(tmp_path / "c.png"), "..", "", "x\\a.png"):
+        with pytest.raises(FormatError, match="no plain file name"):
+            place.image(name)

@@ -171,13 +171,15 @@ def flipped(content: bytes, at: int, bit: int = 0) -> bytes:
 
 BAD: dict[str, tuple[str, bytes, str]] = {
     "no bytes": ("a.png", b"", "the file is empty"),
-    "a text": ("a.png", b"this is a picture", "not a readable picture"),
-    "an HTML page": ("a.jpg", b"<html>404</html>", "not a readable picture"),
+    "a text": ("a.png", b"this is a picture", "not a readable picture (neither PNG nor JPEG)"),
+    "an HTML page": ("a.jpg", b"<html>404</html>", "picture (the file holds an HTML page"),
     "unknown suffix": ("a.gif", encoded(PICTURE, "GIF"), "suffix '.gif'"),
     "no suffix": ("a", PNG, "suffix ''"),
-    "GIF called PNG": ("a.png", encoded(PICTURE, "GIF"), "not a readable picture"),
-    "BMP called PNG": ("a.png", encoded(PICTURE, "BMP"), "not a readable picture"),
-    "TIFF called JPEG": ("a.jpg", encoded(PICTURE, "TIFF"), "not a readable picture"),
+    "GIF called PNG": ("a.png", encoded(PICTURE, "GIF"), "(the file holds a GIF image; save it"),
+    "BMP called PNG": ("a.png", encoded(PICTURE, "BMP"), "holds a BMP image"),
+    "TIFF called JPEG": ("a.jpg", encoded(PICTURE, "TIFF"), "holds a TIFF image"),
+    "WebP called PNG": ("a.png", encoded(PICTURE, "WEBP"), "holds a WebP image"),
+    "PDF called PNG": ("a.png", b"%PDF-1.4 ", "holds a PDF document"),
     "JPEG called PNG": ("a.png", JPEG, "holds a JPEG picture"),
     "PNG called JPEG": ("a.jpeg", PNG, "holds a PNG picture"),
     "signature alone": ("a.png", PNG[:8], "not a readable picture"),
@@ -208,13 +210,14 @@ def test_bad_pictures_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(FormatError) as caught:
         load_image(path, WIDTH, HEIGHT)
     assert str(caught.value).startswith(str(path)) and says in str(caught.value), caught.value
+    assert "object at 0x" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "no such file"),
+        (lambda path: path.mkdir(), "is a folder, not an image"),
         (lambda path: path.symlink_to("nothing.png"), "no such file"),
         (lambda path: path.symlink_to(path.name), "no such file"),
     ],

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from featurewise.worlds.clevr.families import FAMILIES
 from featurewise.worlds.clevr.families.options import DESCRIPTIONS
 from featurewise.worlds.clevr.families.patterns import SYNONYMS
-from featurewise.worlds.clevr.words import PAD, UNKNOWN, VOCABULARY, encode, tokenize, unknown_words
+from featurewise.worlds.clevr.words import (
+    PAD,
+    UNKNOWN,
+    VARIANTS,
+    VOCABULARY,
+    encode,
+    has_known_word,
+    near_words,
+    tokenize,
+    unknown_words,
+)
 
 OFFICIAL = Path(__file__).parents[4] / "shared/data/clevr_blender"
 
@@ -34,6 +44,9 @@ def test_the_order_of_the_vocabulary_is_a_contract():
         ("Red, or blue?  Neither.", ["red", ",", "or", "blue", "neither"]),
         ('"Is it" (red)!?', ["is", "it", "red"]),
         ("don't know", ["don't", "know"]),
+        ("Don\u2019t \u2018know\u2019", ["don't", "know"]),
+        ("\u201cRed\u201d\u00a0\u00abcube\u00bb\u2026", ["red", "cube"]),
+        ("\uff32\uff45\uff44", ["red"]),
         ("", []),
         (" ?. ", []),
     ],
@@ -45,6 +58,44 @@ def test_tokens(text, tokens):
 def test_encoding():
     assert encode("Cube; zebra?") == [VOCABULARY.index("cube"), VOCABULARY.index(";"), 1]
     assert unknown_words("Cube; zebra, quux?") == ["zebra", "quux"]
+
+
+def test_marks_of_the_vocabulary_are_no_words():
+    assert encode("<pad> <unk>") == [1, 1] and unknown_words("<pad>") == ["<pad>"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "plain"),
+    [
+        ("What colour is the grey cube?", "what color is the gray cube"),
+        ("What\u2019s the COLOUR of it", "what is the color of it"),
+        ("There's a thing; how's its shape?", "there is a thing; how is its shape"),
+    ],
+)
+def test_known_variants_are_read(variant, plain):
+    assert encode(variant) == encode(plain) and unknown_words(variant) == []
+
+
+def test_no_variant_is_a_word_and_all_lead_to_words():
+    assert not VARIANTS.keys() & set(VOCABULARY)
+    assert {word for words in VARIANTS.values() for word in words} <= set(VOCABULARY[4:])
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("colr", "color"), ("metl", "metal"), ("shpere", "sphere"), ("cilinder", "cylinder")],
+)
+def test_near_words_are_found(word, near):
+    assert near_words(word)[0] == near_words(word.upper())[0] == near
+
+
+def test_far_words_have_none_near():
+    assert [near_words(word) for word in ("zeppelin", "wie", "xyz", "")] == [[], [], [], []]
+
+
+def test_a_text_of_unknown_words_has_no_known_one():
+    assert not any(map(has_known_word, ("", " ?! ", ";,", "zebra; quux, <pad>", "colr")))
+    assert has_known_word("zebra cube") and has_known_word("grey")
 
 
 @given(st.lists(st.sampled_from(VOCABULARY[2:])))

@@ -3,6 +3,10 @@
 A perspective camera without roll, always aimed at the world's origin. Its focal length is 35 mm on
 a sensor 32 mm wide, fitted to the picture's width, whatever the picture's height. Lengths are
 Blender units, Z points up, and a pixel (0, 0) is the picture's upper left corner.
+
+This is the one rule of framing: pictures of any size and shape show the same from left to right,
+their middle row passes through the origin, and a taller one shows more above and below. Files are
+read and objects are placed in feature maps by the same rule.
 """
 
 from __future__ import annotations

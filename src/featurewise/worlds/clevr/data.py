@@ -273,6 +273,7 @@ class PoolSource:
         seed: decides the order; not negative.
         images_per_batch: pictures in a batch.
         questions_per_image: at most so many questions about each, or None for all of them.
+        share: where in the pool the served pictures begin and end, as shares of it.
         verify: compare the files' SHA-256 with the manifest first.
 
     Raises:
@@ -287,14 +288,18 @@ class PoolSource:
         seed: int = 0,
         images_per_batch: int = 16,
         questions_per_image: int | None = None,
+        share: tuple[float, float] = (0.0, 1.0),
         verify: bool = True,
     ) -> None:
         self.pool = Pool(Path(folder), verify=verify)
         if seed < 0:
             raise WorldError(f"seed must not be negative, got {seed}")
-        if not 1 <= images_per_batch <= len(self.pool):
+        if not 0 <= share[0] < share[1] <= 1:
+            raise WorldError(f"share must rise and lie in 0..1, got {share}")
+        self.served = range(*(int(end * len(self.pool)) for end in share))
+        if not 1 <= images_per_batch <= len(self.served):
             raise WorldError(
-                f"images_per_batch must lie in 1..{len(self.pool)}, the pictures of {folder}, "
+                f"images_per_batch must lie in 1..{len(self.served)}, the pictures of {folder}, "
                 f"got {images_per_batch}"
             )
         if questions_per_image is not None and questions_per_image < 1:
@@ -307,7 +312,7 @@ class PoolSource:
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
-        return len(self.pool) // self.images_per_batch
+        return len(self.served) // self.images_per_batch
 
     def batch(self, step: int) -> Batch:
         """The batch of a step.
@@ -332,9 +337,9 @@ class PoolSource:
             pictures: stop after so many, if there are more.
         """
         size = images_per_batch or self.images_per_batch
-        stop = min(len(self.pool), pictures or len(self.pool))
-        for start in range(0, stop, size):
-            some = np.arange(start, min(start + size, stop))
+        served = self.served[:pictures]
+        for start in range(0, len(served), size):
+            some = np.asarray(served[start : start + size])
             yield self._gather(some, [self._all(int(p)) for p in some])
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
@@ -342,7 +347,7 @@ class PoolSource:
         order = self._order
         if order is None or order[0] != epoch:
             rng = np.random.default_rng(derive_seed(self.seed, 0, epoch))
-            order = (epoch, rng.permutation(len(self.pool)))
+            order = (epoch, self.served.start + rng.permutation(len(self.served)))
             self._order = order
         return order[1]
 

@@ -1,10 +1,15 @@
-"""Training batches from files in the format of CLEVR v1.0, CLEVR-CoGenT and CLEVR-Humans."""
+"""Batches from files in the format of CLEVR v1.0, CLEVR-CoGenT and CLEVR-Humans.
+
+Of a question only what a batch needs is read: its words, its image, its answer where it has one,
+and the last function of its program, which is its type. Whatever else a file contains or lacks
+does not matter here; :func:`.formats.read_questions` reads all of it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,19 +19,31 @@ from numpy.typing import NDArray
 
 from featurewise.common.cache import cache_folder
 from featurewise.common.files import file_sha256
+from featurewise.common.json import Node, failing, stream_array
 from featurewise.worlds.clevr import pool
-from featurewise.worlds.clevr.data import PoolSource, type_index
+from featurewise.worlds.clevr.camera import HEIGHT, WIDTH
+from featurewise.worlds.clevr.data import PoolSource, object_table
 from featurewise.worlds.clevr.errors import FormatError
-from featurewise.worlds.clevr.formats import ClevrFolder, QuestionRecord, iter_questions
-from featurewise.worlds.clevr.images import load_image
+from featurewise.worlds.clevr.formats import (
+    ClevrFolder,
+    answer_word,
+    iter_scenes,
+    number_of,
+    question_text,
+    read_image_name,
+)
+from featurewise.worlds.clevr.images import image_size, load_image
 from featurewise.worlds.clevr.pool import Block, Plan, Progress
-from featurewise.worlds.clevr.vocabulary import ANSWERS
+from featurewise.worlds.clevr.scene import Scene
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
 from featurewise.worlds.clevr.words import VOCABULARY, encode
 from featurewise.worlds.digests import content_digests
 from featurewise.worlds.files import as_json
 
 #: Pictures read between two points at which an interrupted reading can go on.
 _BLOCK: Final = 250
+#: Counts up when the same files would give other batches: framing, spelling variants.
+_READING: Final = 2
 
 
 class DiskSource(PoolSource):
@@ -43,11 +60,15 @@ class DiskSource(PoolSource):
         width: width of the pictures in a batch.
         height: height of the pictures in a batch.
         questions: another questions file about the split's pictures (CLEVR-Humans).
+        limit: only the first so many pictures of the questions file, and the questions about them
+            that come before the next picture; no other picture is read.
+        labels: also read what the pictures show, from the scenes file (``Batch.objects``).
         cache: folder for pools; by default :func:`featurewise.worlds.files.cache_folder`.
         progress: called with the number of pictures read and wanted.
         seed: as in :class:`PoolSource`.
         images_per_batch: as in :class:`PoolSource`.
         questions_per_image: as in :class:`PoolSource`.
+        share: as in :class:`PoolSource`.
 
     Raises:
         FormatError: if a file is missing or not what the format promises.
@@ -62,99 +83,208 @@ class DiskSource(PoolSource):
         width: int = 120,
         height: int = 80,
         questions: Path | str | None = None,
+        limit: int | None = None,
+        labels: bool = False,
         cache: Path | str | None = None,
         progress: Progress | None = None,
         seed: int = 0,
         images_per_batch: int = 16,
         questions_per_image: int | None = None,
+        share: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         place = ClevrFolder(Path(folder), split)
-        asked = place.questions if questions is None else Path(questions)
+        path = place.questions if questions is None else Path(questions)
         root = cache_folder() if cache is None else Path(cache)
-        settings = _fingerprint(place, asked, width, height, root)
+        files = _Files(place, path, limit, labels)
+        settings = files.fingerprint(width, height, root)
         digest = hashlib.sha256(as_json(settings)).hexdigest()
         target = root / f"clevr-{split}-{width}x{height}-{digest[:16]}"
         if not (target / pool.MANIFEST).exists():
-            pool.build(target, _plan(place, asked, settings), progress=progress)
+            pool.build(target, files.plan(settings), progress=progress)
         super().__init__(
             target,
             seed=seed,
             images_per_batch=images_per_batch,
             questions_per_image=questions_per_image,
+            share=share,
         )
 
 
-def _fingerprint(
-    place: ClevrFolder, questions: Path, width: int, height: int, cache: Path
-) -> dict[str, int | str]:
-    """What decides the content of the pool made from a data set's files."""
-    for path, kind in ((place.images, Path.is_dir), (questions, Path.is_file)):
-        if not kind(path):
-            raise FormatError.at(path, "not found")
-    folder = place.images.resolve()
-    pictures = sorted(path for path in folder.iterdir() if path.is_file())
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    digests = content_digests(pictures, cache / "digests" / f"{name}.json")
-    listing = hashlib.sha256()
-    for path, digest in zip(pictures, digests, strict=True):
-        listing.update(f"{path.name}\0{digest}\n".encode(errors="surrogateescape"))
-    return {
-        "width": width,
-        "height": height,
-        "questions_sha256": file_sha256(questions),
-        "pictures_sha256": listing.hexdigest(),
-        "vocabulary_sha256": hashlib.sha256("\n".join(VOCABULARY).encode()).hexdigest(),
-    }
+class Query(NamedTuple):
+    """A question, as far as a batch needs it.
 
+    Attributes:
+        name: plain file name of its picture.
+        text: the question.
+        answer: position in ``ANSWERS``, -1 where the file has none.
+        type: position in ``QUESTION_TYPES``, -1 where the file names none of these.
+        number: its number in the file ("question_index"), else its position there.
+    """
 
-class _Asked(NamedTuple):
-    tokens: NDArray[np.uint16]
+    name: str
+    text: str
     answer: int
     type: int
+    number: int
 
 
-def _plan(place: ClevrFolder, questions: Path, settings: Mapping[str, int | str]) -> Plan:
-    names, asked = _by_picture(place, questions)
-    width, height = int(settings["width"]), int(settings["height"])
-    indices = sorted(names)
+def read_queries(
+    place: ClevrFolder, questions: Path | None = None, limit: int | None = None
+) -> dict[str, list[Query]]:
+    """The questions about each picture of a split, in the order of :class:`DiskSource`.
 
-    def make(block: int, size: int) -> Block:
-        start = block * _BLOCK
-        some = indices[start : start + size]
-        pictures = [load_image(place.image(names[index]), width, height) for index in some]
-        about = [question for index in some for question in asked[index]]
-        return Block(
-            images=torch.stack(pictures).numpy(),
-            objects=np.full((len(some), 10, 6), -1, dtype=np.int16),
-            counts=[len(asked[index]) for index in some],
-            tokens=[question.tokens for question in about],
-            answers=[question.answer for question in about],
-            types=[question.type for question in about],
-        )
+    Args:
+        place: the split.
+        questions: the file; that of the split unless given.
+        limit: stop before the picture that follows the first so many.
 
-    return Plan(settings, (len(indices), 3, height, width), _BLOCK, make)
-
-
-def _by_picture(
-    place: ClevrFolder, questions: Path
-) -> tuple[dict[int, str], dict[int, list[_Asked]]]:
-    """File name of every picture that is asked about, and what is asked, in the file's order."""
-    names: dict[int, str] = {}
-    asked: dict[int, list[_Asked]] = {}
-    for record in iter_questions(questions):
-        index, name = record.image_index, record.image_filename
-        if record.split != place.split:
-            raise FormatError.at(questions, f"is of split {record.split!r}, not {place.split!r}")
-        if names.setdefault(index, name) != name:
-            raise FormatError.at(questions, f"picture {index} is both {names[index]} and {name}")
-        asked.setdefault(index, []).append(_asked(record))
-    if not names:
-        raise FormatError.at(questions, "holds no question")
-    return names, asked
+    Raises:
+        FormatError: if the file is missing, holds no question, or lacks what a batch needs.
+    """
+    path = place.questions if questions is None else questions
+    if not path.is_file():
+        raise FormatError.at(path, "not found")
+    found: dict[str, list[Query]] = {}
+    indices: dict[int, str] = {}
+    for position, node in enumerate(stream_array(path, "questions", failing(FormatError, path))):
+        name = read_image_name(node)
+        if name not in found:
+            if len(found) == limit:
+                break
+            _require_one_name(node, name, indices)
+        found.setdefault(name, []).append(_query(node, name, position, place.split))
+    if not found:
+        raise FormatError.at(path, "holds no question")
+    _require_answers_throughout(path, found)
+    order = {name: index for index, name in indices.items()}
+    return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 
 
-def _asked(record: QuestionRecord) -> _Asked:
-    tokens = np.asarray(encode(record.text), dtype=np.uint16)
-    answer = -1 if record.answer is None else ANSWERS.index(record.answer)
-    kind = -1 if record.program is None else type_index(record.program)
-    return _Asked(tokens, answer, kind)
+def _require_one_name(node: Node, name: str, indices: dict[int, str]) -> None:
+    """Two pictures of a file must not be the same by their index."""
+    index = node["image_index"].integer(0, 10**9) if "image_index" in node else number_of(name)
+    if index is not None and indices.setdefault(index, name) != name:
+        raise node.error(f"picture {index} is both {indices[index]} and {name}")
+
+
+def _query(node: Node, name: str, position: int, split: str) -> Query:
+    if "split" in node and node["split"].text() != split:
+        raise node["split"].error(f"is of split {node['split'].text()[:60]!r}, not {split!r}")
+    answer = "answer" in node and node["answer"].value is not None
+    number = "question_index" in node and node["question_index"].value is not None
+    return Query(
+        name=name,
+        text=question_text(node["question"]),
+        answer=ANSWERS.index(answer_word(node["answer"])) if answer else -1,
+        type=_type(node),
+        number=node["question_index"].integer(0, 10**9) if number else position,
+    )
+
+
+def _type(node: Node) -> int:
+    """From the last step of the program, in the spelling of the release or of the generator."""
+    program = node["program"].value if "program" in node else None
+    last = program[-1] if isinstance(program, list) and program else None
+    if not isinstance(last, dict):
+        return -1
+    function = last.get("function", last.get("type"))
+    return QUESTION_TYPES.index(function) if function in QUESTION_TYPES else -1
+
+
+def _require_answers_throughout(path: Path, queries: Mapping[str, Sequence[Query]]) -> None:
+    known = {question.answer >= 0 for some in queries.values() for question in some}
+    if len(known) > 1:
+        raise FormatError.at(path, "some questions of this file have an answer and some have none")
+
+
+class _Files:
+    """The files of a split that a pool is made of."""
+
+    def __init__(
+        self, place: ClevrFolder, questions: Path, limit: int | None, labels: bool
+    ) -> None:
+        self.place, self.questions, self.limit, self.labels = place, questions, limit, labels
+        for path, kind in ((place.images, Path.is_dir), (questions, Path.is_file)):
+            if not kind(path):
+                raise FormatError.at(path, "not found")
+
+    def fingerprint(self, width: int, height: int, cache: Path) -> dict[str, int | str]:
+        """What decides the content of the pool made from these files."""
+        settings: dict[str, int | str] = {
+            "width": width,
+            "height": height,
+            "reading": _READING,
+            "questions_sha256": file_sha256(self.questions),
+            "pictures_sha256": self._listing(cache),
+            "vocabulary_sha256": hashlib.sha256("\n".join(VOCABULARY).encode()).hexdigest(),
+        }
+        if self.limit is not None:
+            settings["limit"] = self.limit
+        if self.labels:
+            settings["scenes_sha256"] = file_sha256(self.place.scenes)
+        return settings
+
+    def _listing(self, cache: Path) -> str:
+        """A hash of the names and the contents; of a link that of the file it leads to."""
+        pictures = sorted(self._pictures(), key=lambda path: path.name)
+        name = hashlib.sha256(os.fsencode(self.place.images.resolve())).hexdigest()[:16]
+        digests = content_digests(pictures, cache / "digests" / f"{name}.json")
+        found = hashlib.sha256()
+        for path, digest in zip(pictures, digests, strict=True):
+            found.update(f"{path.name}\0{digest}\n".encode(errors="surrogateescape"))
+        return found.hexdigest()
+
+    def _pictures(self) -> Iterable[Path]:
+        if self.limit is None:
+            return (path for path in self.place.images.iterdir() if path.is_file())
+        return (self.place.image(name) for name in read_queries(*self._source))
+
+    @property
+    def _source(self) -> tuple[ClevrFolder, Path, int | None]:
+        return self.place, self.questions, self.limit
+
+    def plan(self, settings: Mapping[str, int | str]) -> Plan:
+        """How the pool is made."""
+        queries = read_queries(*self._source)
+        width, height = int(settings["width"]), int(settings["height"])
+        names = list(queries)
+        objects = self._objects(names)
+
+        def make(block: int, size: int) -> Block:
+            some = slice(block * _BLOCK, block * _BLOCK + size)
+            paths = [self.place.image(name) for name in names[some]]
+            about = [question for name in names[some] for question in queries[name]]
+            return Block(
+                images=torch.stack([load_image(path, width, height) for path in paths]).numpy(),
+                objects=objects[some],
+                counts=[len(queries[name]) for name in names[some]],
+                tokens=[np.asarray(encode(question.text), np.uint16) for question in about],
+                answers=[question.answer for question in about],
+                types=[question.type for question in about],
+            )
+
+        return Plan(settings, (len(names), 3, height, width), _BLOCK, make)
+
+    def _objects(self, names: Sequence[str]) -> NDArray[np.int16]:
+        """What each picture shows, as in ``Block.objects``; -1 where that is not wanted."""
+        table = np.full((len(names), 10, 6), -1, dtype=np.int16)
+        if not self.labels:
+            return table
+        rows = {name: row for row, name in enumerate(names)}
+        for record in iter_scenes(self.place.scenes):
+            if (row := rows.pop(record.image_filename, None)) is not None:
+                size = image_size(self.place.image(record.image_filename))
+                table[row] = _in_frame(record.scene, size)
+        if rows:
+            raise FormatError.at(self.place.scenes, f"has no scene of {next(iter(rows))}")
+        return table
+
+
+def _in_frame(scene: Scene, size: tuple[int, int]) -> NDArray[np.int16]:
+    """A row of ``Block.objects``, from places in a picture of this width and height."""
+    row: NDArray[np.int16] = object_table([scene])[0]
+    there = row[:, 0] >= 0
+    scale = WIDTH / size[0]
+    row[there, 4] = np.rint(row[there, 4] * scale)
+    row[there, 5] = np.rint((row[there, 5] - size[1] / 2) * scale + HEIGHT / 2)
+    return row

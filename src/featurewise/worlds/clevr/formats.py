@@ -67,6 +67,8 @@ FIRST_FAMILY: Final[dict[str, int]] = {
     "zero_hop.json": 84,
 }
 _FAMILIES: Final = 90
+#: Greatest family index that is read; those of other templates may be any.
+MAX_FAMILY: Final = 10**9
 
 _SPLIT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NUMBER: Final = re.compile(r"_(\d+)\.\w+$")
@@ -100,7 +102,7 @@ class QuestionRecord:
         image_filename: plain name of the picture's file.
         answer: one of ``ANSWERS``, or None in a test split.
         program: what it computes, or None (test splits, CLEVR-Humans).
-        family: question family, 0 to 89, or None if the file does not tell.
+        family: question family, 0 to 89, or None if the file names none of these.
         index: number of the question in its file, or None if the file does not tell.
     """
 
@@ -144,6 +146,11 @@ def is_split(name: str) -> bool:
     return _SPLIT.fullmatch(name) is not None
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a file name stays in its folder: no path, no drive, not hidden."""
+    return bool(name) and name[0] != "." and not any(letter in name for letter in "/\\:\0")
+
+
 def image_name(split: str, index: int) -> str:
     """Name of a picture's file, such as ``CLEVR_val_000007.png``."""
     return f"CLEVR_{split}_{index:06d}.png"
@@ -177,15 +184,16 @@ class ClevrFolder:
         return self.root / "questions" / f"CLEVR_{self.split}_questions.json"
 
     def image(self, name: str) -> Path:
-        """Path of the picture called ``name``.
+        """Path of the picture called ``name``; the file may be a symbolic link to anywhere.
 
         Raises:
-            FormatError: if there is no such file, or it leads out of the folder of the pictures
-                (by its name or by a symbolic link).
+            FormatError: if there is no such file, or the name leads out of the folder.
         """
         path = self.images / name
-        if not path.resolve().is_relative_to(self.images.resolve()):
-            raise FormatError.at(path, f"leads out of {self.images}")
+        if not is_plain_name(name):
+            raise FormatError.at(path, f"{name[:60]!r} is no plain file name")
+        if path.is_symlink() and not path.exists():
+            raise FormatError.at(path, "is a link to a file that does not exist")
         if not path.is_file():
             raise FormatError.at(path, "no such picture")
         return path
@@ -356,7 +364,7 @@ def _question(node: Node) -> QuestionRecord:
     index, name = _picture(node)
     program = _program(node)
     return QuestionRecord(
-        text=_text(node["question"]),
+        text=question_text(node["question"]),
         split=_split(node),
         image_index=index,
         image_filename=name,
@@ -377,19 +385,33 @@ def _split(node: Node) -> str:
 def _picture(node: Node) -> tuple[int, str]:
     """Index and plain file name of the picture, which must not contradict each other."""
     index = node["image_index"].integer(0, MAX_INDEX)
+    return index, read_image_name(node)
+
+
+def read_image_name(node: Node) -> str:
+    """Plain file name of the picture of a scene or question; no other than its index says."""
     entry = node["image_filename"]
     name = entry.text()
-    if not name or name.startswith(".") or any(letter in name for letter in "/\\:\0"):
+    if not is_plain_name(name):
         raise entry.error(f"{name[:60]!r} is no plain file name")
     if Path(name).suffix.lower() not in SUFFIXES:
         raise entry.error(f"suffix of {name[:60]!r} is none of {', '.join(SUFFIXES)}")
-    number = _NUMBER.search(name)
-    if number and int(number[1]) != index:
-        raise entry.error(f"{name!r} contradicts image_index {index}")
-    return index, name
+    number = number_of(name)
+    if "image_index" in node and number is not None:
+        index = node["image_index"].integer(0, MAX_INDEX)
+        if number != index:
+            raise entry.error(f"{name!r} contradicts image_index {index}")
+    return name
 
 
-def _text(node: Node) -> str:
+def number_of(name: str) -> int | None:
+    """The number in the name of a picture, such as ``CLEVR_val_000007.png``."""
+    found = _NUMBER.search(name)
+    return int(found[1]) if found else None
+
+
+def question_text(node: Node) -> str:
+    """The words of a question."""
     text = node.text()
     count = len(text.split())
     if count > MAX_WORDS:
@@ -400,7 +422,7 @@ def _text(node: Node) -> str:
 
 
 def _program(node: Node) -> Program | None:
-    if "program" not in node:
+    if "program" not in node or node["program"].value is None:
         return None
     try:
         return program_from_json(node["program"].value)
@@ -409,7 +431,7 @@ def _program(node: Node) -> Program | None:
 
 
 def _answer(node: Node, program: Program | None) -> str:
-    answer = _answer_word(node)
+    answer = answer_word(node)
     if program is None:
         return answer
     output = FUNCTIONS[program[-1].function].output
@@ -419,7 +441,7 @@ def _answer(node: Node, program: Program | None) -> str:
     return answer
 
 
-def _answer_word(node: Node) -> str:
+def answer_word(node: Node) -> str:
     """The answer in the release's spelling; the generator writes true, false and integers."""
     if node.value is True:
         return "yes"
@@ -431,17 +453,22 @@ def _answer_word(node: Node) -> str:
 
 
 def _family(node: Node) -> int | None:
+    """None also for families that are not among the ninety of the release."""
     if "question_family_index" not in node:
         return None
-    index = node["question_family_index"].integer(0, _FAMILIES - 1)
-    if not _is_generator_output(node):
-        return index
-    if "template_filename" not in node:
-        return None
-    first = FIRST_FAMILY[node["template_filename"].one_of(tuple(FIRST_FAMILY))]
-    return Node(first + index, node.where, node.fail).integer(0, _FAMILIES - 1)
+    index = node["question_family_index"].integer(0, MAX_FAMILY)
+    if _is_generator_output(node):
+        if "template_filename" not in node:
+            return None
+        first = FIRST_FAMILY.get(node["template_filename"].text())
+        if first is None:
+            return None
+        index += first
+    return index if index < _FAMILIES else None
 
 
 def _is_generator_output(node: Node) -> bool:
     """Whether the program is spelled as the public generator does, not as in the release."""
-    return "program" in node and any("type" in entry for entry in node["program"].items())
+    if "program" not in node or node["program"].value is None:
+        return False
+    return any("type" in entry for entry in node["program"].items())

@@ -1,12 +1,15 @@
 """Words of questions: tokens and their indices.
 
 Tokens follow the published baselines: lower case, split on spaces, "?" and "." dropped, ";" and ","
-kept as tokens.
+kept as tokens. Typographic quotes and apostrophes count as plain ones, and known variants of a word
+("colour", "grey", "what's") become the words that the vocabulary has.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from difflib import get_close_matches
 from typing import Final
 
 PAD: Final = "<pad>"
@@ -100,20 +103,58 @@ VOCABULARY: Final[tuple[str, ...]] = (
     "yellow",
 )
 
-_INDEX: Final = {word: index for index, word in enumerate(VOCABULARY)}
+#: Variants of words, as people write them -> what is read in their place. None of them occurs in
+#: generated or official questions.
+VARIANTS: Final[dict[str, tuple[str, ...]]] = {
+    "colour": ("color",),
+    "colours": ("color",),
+    "colors": ("color",),
+    "grey": ("gray",),
+    "sizes": ("size",),
+    "shapes": ("shape",),
+    "materials": ("material",),
+    **{f"{word}'s": (word, "is") for word in ("what", "there", "that", "it", "how")},
+}
+
+UNKNOWN_INDEX: Final = VOCABULARY.index(UNKNOWN)
+_FIRST_WORD: Final = 4  # after padding, the unknown word, ";" and ","
+_INDEX: Final = {word: index for index, word in enumerate(VOCABULARY) if index > UNKNOWN_INDEX}
 _TOKEN: Final = re.compile(r"[;,]|[^\s;,?.!:\"()]+")
+_QUOTES: Final = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb\u00bf\u00a1", '"'),
+    }
+)
 
 
 def tokenize(text: str) -> list[str]:
     """Tokens of a text; punctuation may be glued to words ("thing;" gives "thing", ";")."""
-    return _TOKEN.findall(text.lower())
+    plain = unicodedata.normalize("NFKC", text.translate(_QUOTES)).lower()
+    return [word for token in _TOKEN.findall(plain) if (word := token.strip("'"))]
+
+
+def _read(text: str) -> list[str]:
+    """Tokens with known variants replaced."""
+    return [word for token in tokenize(text) for word in VARIANTS.get(token, (token,))]
 
 
 def encode(text: str) -> list[int]:
     """Indices in `VOCABULARY` of a text's tokens; words outside it become that of "<unk>"."""
-    return [_INDEX.get(token, 1) for token in tokenize(text)]
+    return [_INDEX.get(token, UNKNOWN_INDEX) for token in _read(text)]
 
 
 def unknown_words(text: str) -> list[str]:
     """Tokens of a text that are outside the vocabulary, in order of appearance."""
-    return [token for token in tokenize(text) if token not in _INDEX]
+    return [token for token in _read(text) if token not in _INDEX]
+
+
+def near_words(word: str) -> list[str]:
+    """Words of the vocabulary that are spelled like ``word``, the nearest first; often none."""
+    known = [each for each in VOCABULARY[_FIRST_WORD:] if len(each) > 2]  # not "a"
+    return get_close_matches(word.lower(), known, n=3, cutoff=0.75)
+
+
+def has_known_word(text: str) -> bool:
+    """Whether a text has any word of the vocabulary; ";" and "," are none."""
+    return any(index >= _FIRST_WORD for index in encode(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,17 +10,21 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from featurewise.analysis import ParameterTable, parameter_table, pooled_places
-from featurewise.common.cache import cache_folder
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.layers.trunks import PooledClassifier
+from featurewise.analysis import ParameterTable, parameter_table
 from featurewise.retrofit import Conditioned
-from featurewise.systems.reasoning.film.settings import Reasoning
-from featurewise.systems.reasoning.film.study import AT_ONCE, held_out, measure, shuffled
+from featurewise.systems.reasoning.film.attention import attention
+from featurewise.systems.reasoning.film.measuring import groups, measured, twins
+from featurewise.systems.reasoning.film.queries import (
+    FolderQueries,
+    Predictions,
+    from_folder,
+    splits,
+)
+from featurewise.systems.reasoning.film.settings import Folder, Reasoning
+from featurewise.systems.reasoning.film.study import held_out
+from featurewise.systems.reasoning.film.twins import TWINS
 from featurewise.worlds.clevr import (
     ANSWERS,
-    Batch,
-    DiskSource,
     Question,
     Recipe,
     Scene,
@@ -30,19 +34,28 @@ from featurewise.worlds.clevr import (
     load_image,
     unknown_words,
 )
-from featurewise.worlds.clevr.metrics import GROUPS
-from featurewise.worlds.clevr.pool import Progress
+from featurewise.worlds.clevr.images import framing_note, image_size, visible_rows
+from featurewise.worlds.clevr.words import has_known_word, near_words
 
 __all__ = [
+    "TWINS",
     "Answer",
+    "Folder",
+    "FolderQueries",
+    "Predictions",
     "answer",
+    "attended_rows",
+    "attention",
     "examples",
+    "framing",
     "from_folder",
     "groups",
     "held_out",
     "measured",
     "parameters",
     "picture",
+    "splits",
+    "twins",
 ]
 
 
@@ -53,14 +66,15 @@ class Answer:
     Attributes:
         question: as it was asked.
         ranked: every answer with its probability, the most probable first.
-        unknown: words of the question that the network never learnt.
-        places: share of the max-pooled features that come from each place of the map, or None
-            for a network that pools none.
+        unknown: words of the question that the network never learnt -> known words that are
+            spelled like them.
+        places: share of the answer that each place of the map accounts for, see `attention`; None
+            for a network that pools no map.
     """
 
     question: str
     ranked: tuple[tuple[str, float], ...]
-    unknown: tuple[str, ...]
+    unknown: Mapping[str, tuple[str, ...]]
     places: Float[Tensor, "h w"] | None
 
 
@@ -73,31 +87,20 @@ def answer(network: nn.Module, image: UInt8[Tensor, "3 H W"], question: str) -> 
         question: in English; unknown words are read as the unknown word.
 
     Raises:
-        WorldError: the question has no words.
+        WorldError: the question has no words, or none that the network knows.
     """
+    unknown = {word: tuple(near_words(word)) for word in unknown_words(question)}
+    if not has_known_word(question):
+        what = f"no word of the question is known: {question!r}" if unknown else ""
+        raise WorldError(what or f"the question has no words: {question!r}")
     tokens = encode(question)
-    if not tokens:
-        raise WorldError(f"the question has no words: {question!r}")
+    batch = collate(image.unsqueeze(0), [0], [tokens], [-1], [-1])
     with torch.no_grad():
-        logits, pooled = _watched(network, collate(image.unsqueeze(0), [0], [tokens], [-1], [-1]))
-    values, order = logits[0].softmax(0).sort(descending=True, stable=True)
+        values, order = (
+            network(batch).logits[0].float().softmax(0).sort(descending=True, stable=True)
+        )
     ranked = zip((ANSWERS[i] for i in order.tolist()), values.tolist(), strict=True)
-    places = None if pooled is None else pooled_places(pooled)[0]
-    return Answer(question, tuple(ranked), tuple(unknown_words(question)), places)
-
-
-def _watched(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """Logits, and the map that was max-pooled on the way there, if one was."""
-    classifier = getattr(network, "answer", None)
-    if not isinstance(classifier, PooledClassifier):
-        return network(batch).logits.float(), None
-    seen: list[Tensor] = []
-    handle = classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    try:
-        logits = network(batch).logits.float()
-    finally:
-        handle.remove()
-    return logits, classifier.map(seen[-1])
+    return Answer(question, tuple(ranked), unknown, attention(network, batch))
 
 
 def picture(settings: Reasoning, path: Path | str) -> UInt8[Tensor, "3 H W"]:
@@ -117,51 +120,20 @@ def examples(settings: Reasoning, seed: int, count: int) -> list[tuple[Scene, li
     return list(zip(scenes, recipe.questions(0, scenes), strict=True))
 
 
-def from_folder(
-    settings: Reasoning,
-    folder: Path | str,
-    split: str,
-    pictures: int | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Batch]:
-    """Pictures and questions from files in the format of CLEVR v1.0.
+def framing(settings: Reasoning, path: Path | str) -> str | None:
+    """What is done to a picture file of another shape than the network's; None where it fits.
 
     Raises:
-        FormatError: a file is missing or not what the format promises.
+        FormatError: it is missing, damaged, or no picture.
     """
     recipe = _recipe(settings)
-    source = DiskSource(
-        folder,
-        split,
-        width=recipe.width,
-        height=recipe.height,
-        cache=cache_folder() / "clevr",
-        progress=progress,
-        images_per_batch=1,
-    )
-    return source.in_order(AT_ONCE, pictures=pictures)
+    return framing_note(image_size(path), (recipe.width, recipe.height))
 
 
-def measured(
-    network: nn.Module, settings: Reasoning, batches: Iterable[Batch], *, control: bool = False
-) -> Measurement:
-    """Accuracy by question type; with ``control``, each question is that of another picture."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        return measure(network, batches, shuffled if control else None)
-
-
-def groups(found: Measurement) -> dict[str, tuple[Proportion, tuple[str, ...]]]:
-    """The five rows of papers: accuracy, and the question types that each sums up."""
-    sums: dict[str, tuple[Proportion, tuple[str, ...]]] = {}
-    for group, names in GROUPS.items():
-        parts = {name: found.by_type[name] for name in names if name in found.by_type}
-        if parts:
-            right = sum(part.correct for part in parts.values())
-            sums[group] = (
-                Proportion(right, sum(part.total for part in parts.values())),
-                tuple(parts),
-            )
-    return sums
+def attended_rows(settings: Reasoning, size: tuple[int, int]) -> tuple[float, float]:
+    """First and last row of a picture of this width and height that the network sees."""
+    recipe = _recipe(settings)
+    return visible_rows(size, (recipe.width, recipe.height))
 
 
 def parameters(network: nn.Module, questions: Sequence[str]) -> ParameterTable | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from featurewise.lab.loop import Every
 from featurewise.lab.record import Settings
-from featurewise.worlds.clevr import Recipe
+from featurewise.worlds.clevr import ClevrFolder, Recipe
 
 #: Count, exist and query questions about all objects, without relations.
 ZERO_HOP = tuple(range(84, 90))
@@ -25,6 +26,26 @@ class Lesson:
     recipe: Recipe
     images: int
     steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """Data in the layout of CLEVR v1.0 or CLEVR-CoGenT, in place of what is drawn.
+
+    Attributes:
+        path: of the data set.
+        split: that is trained on, such as ``train`` or ``trainA``.
+    """
+
+    path: str
+    split: str
+
+    @property
+    def validation(self) -> str | None:
+        """The split that belongs to it for measuring, such as ``val`` or ``valA``, if any."""
+        other = self.split.replace("train", "val", 1)
+        there = other != self.split and ClevrFolder(Path(self.path), other).questions.is_file()
+        return other if there else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +70,8 @@ class Reasoning(Settings):
         reader_rate: learning rate of words and GRU, as a multiple.
         weight_decay: of weights, the head's too.
         bfloat16: whether the forward pass runs under bfloat16 autocast.
+        folder: data that is trained and measured on in place of the lessons, which then only say
+            how large the pictures are; None for the lessons.
     """
 
     lessons: tuple[Lesson, ...]
@@ -66,6 +89,7 @@ class Reasoning(Settings):
     reader_rate: float = 3.0
     weight_decay: float = 1e-5
     bfloat16: bool = True
+    folder: Folder | None = None
 
 
 _FULL = Recipe(seed=2018, width=120, height=80, samples=4, questions_per_image=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,9 +15,19 @@ from featurewise.lab.record import Arm
 from featurewise.lab.results import Measurement
 from featurewise.lab.source import Source
 from featurewise.lab.steppers import Metrics, Supervised
+from featurewise.systems.reasoning.film.counting import CountsByNumber
 from featurewise.systems.reasoning.film.perception import Answers, naming_loss
 from featurewise.systems.reasoning.film.settings import Reasoning
-from featurewise.systems.reasoning.film.study import Lessons, Shuffled, held_out, measure, shuffled
+from featurewise.systems.reasoning.film.study import (
+    Lessons,
+    Shuffled,
+    Unlabelled,
+    folder_source,
+    held_out,
+    measure,
+    shuffled,
+)
+from featurewise.systems.reasoning.film.twins import measure_twins, rendered
 from featurewise.worlds.clevr import Batch, PoolSource
 from featurewise.worlds.clevr.cache import cached_pool
 
@@ -28,7 +39,8 @@ def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     loss = F.cross_entropy(logits, batch.answers)
     metrics = {"accuracy": (logits.argmax(1) == batch.answers).float().mean()}
     if answers.names is not None and batch.objects is not None:
-        loss = loss + 0.1 * naming_loss(answers.names, batch.objects)
+        height, width = batch.images.shape[2:]
+        loss = loss + 0.1 * naming_loss(answers.names, batch.objects, (width, height))
     return loss, metrics
 
 
@@ -59,7 +71,10 @@ def _parts(group: dict[str, Any], words: set[int], s: Reasoning) -> list[dict[st
 
 
 def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
-    """Batches of one lesson after the other, from pools that are drawn once and kept."""
+    """Batches of the folder, or of one lesson after the other from pools that are kept."""
+    if s.folder is not None:
+        source = Unlabelled(folder_source(s, s.folder, seed=seed))
+        return Shuffled(source) if arm.name == "shuffled" else source
     pools = [
         PoolSource(
             cached_pool(lesson.recipe, lesson.images),
@@ -74,6 +89,15 @@ def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
 
 
 def evaluate(trained: Supervised, s: Reasoning, arm: Arm) -> Measurement:
-    """Accuracy on pictures that no run is trained on, and whether another question turns it."""
+    """Accuracy on images that no run is trained on, of counts by number and of the twin test.
+
+    Also whether another question about an image gets its own answer. Twins are asked about where
+    relations were learnt in the built-in world, and not under the control.
+    """
+    numbers = CountsByNumber()
+    control = arm.name == "shuffled"
     with trained.evaluating() as network:
-        return measure(network, held_out(s), shuffled if arm.name == "shuffled" else None)
+        found = measure(network, held_out(s), shuffled if control else None, numbers.add)
+        relations = s.folder is None and s.lessons[-1].recipe.families is None
+        twins = measure_twins(network, rendered(s)) if relations and not control else {}
+    return replace(found, by_type={**found.by_type, **numbers.by_type(), **twins})
