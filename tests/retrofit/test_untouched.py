@@ -363,10 +363,12 @@ def llama() -> nn.Module:
 
 
 SEGMENTATION = {"beit": beit, "dpt": dpt, "segformer": segformer}
-AT = {"beit": "**.query", "dpt": "**.query", "segformer": "**.query"}
 
 
-@pytest.mark.parametrize("name", SEGMENTATION)
+@pytest.mark.parametrize(
+    "name",
+    ["beit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpt", "segformer"))],
+)
 def test_segmentation_networks_of_transformers(name: str) -> None:
     pytest.importorskip("transformers")
     network, x = SEGMENTATION[name]().eval(), torch.randn(1, 3, 32, 32)
