@@ -397,8 +397,8 @@ def check_gone(left: Callable[[], list[Tensor]]) -> None:
     if still:
         raise LayoutError(
             f"running the network on the example left {len(still)} tensors without values in "
-            f"{_place(still[0])}, where later runs would find them: clear that, and tell the "
-            "sites without example="
+            f"{_place(still[0])}, where later runs would find them: clear that, and condition "
+            "without example="
         )
 
 
