@@ -34,7 +34,7 @@ def _below(path: str, value: Any, seen: set[int], again: bool = False) -> Iterat
     if isinstance(value, PLAIN):
         yield path, (type(value), value)
         return
-    yield path, None if again else id(value)
+    yield path, None if again else (id(value), type(value))
     if id(value) in seen:
         return
     seen.add(id(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import random
+import threading
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -73,6 +74,7 @@ class Base(nn.Module):
         self.recent: deque[Any] = deque(maxlen=2)
         self.config, self.slotted = Config(), Slotted()
         self.array = numpy.zeros(3)
+        self.local = threading.local()
         self.rng, self.chance = torch.Generator(), random.Random(0)
         self.doomed = "here"
         self.fails = False
@@ -134,6 +136,16 @@ def write_into_tensors(net: Any, x: Tensor) -> None:
     net.unlisted[0](x)
 
 
+def replace_data(net: Any, x: Tensor) -> None:
+    net.lin.weight.data = net.lin.weight.data * 2
+    net.plain.data = x.sum(0)
+    net.spare.__class__ = nn.Identity
+
+
+def use_threads(net: Any, x: Tensor) -> None:
+    net.local.x = x
+
+
 def switch_flags(net: Any, x: Tensor) -> None:
     net.train(not net.training)
     net.spare.requires_grad_(False)
@@ -190,7 +202,15 @@ def use_closure() -> Callable[[Any, Tensor], None]:
 
 TRACES = [
     *(install_hooks, fill_containers, fill_objects, set_attributes, delete_attributes),
-    *(change_modules, write_into_tensors, switch_flags, use_randomness, use_settings),
+    *(
+        change_modules,
+        write_into_tensors,
+        replace_data,
+        use_threads,
+        switch_flags,
+        use_randomness,
+        use_settings,
+    ),
     *(use_classes, use_globals, use_memories, use_closure()),
 ]
 
@@ -343,10 +363,12 @@ def llama() -> nn.Module:
 
 
 SEGMENTATION = {"beit": beit, "dpt": dpt, "segformer": segformer}
-AT = {"beit": "**.query", "dpt": "**.query", "segformer": "**.query"}
 
 
-@pytest.mark.parametrize("name", SEGMENTATION)
+@pytest.mark.parametrize(
+    "name",
+    ["beit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpt", "segformer"))],
+)
 def test_segmentation_networks_of_transformers(name: str) -> None:
     pytest.importorskip("transformers")
     network, x = SEGMENTATION[name]().eval(), torch.randn(1, 3, 32, 32)

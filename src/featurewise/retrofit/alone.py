@@ -59,7 +59,7 @@ class Alone:
         """
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+                torch.default_generator.manual_seed(0)  # of the CPU alone
                 output = self.module(*(x.clone() for x in inputs))
         except Exception as error:
             raise CannotRun(f"{type(error).__name__}: {error}") from error
@@ -172,9 +172,10 @@ def _vector_axis(
     sizes = _free(width)
     shape = tuple(width if n == width else next(sizes) for n in seen)
     try:
-        return _changed_axis(Alone(module), names, shape)
+        axis = _changed_axis(Alone(module), names, shape)
     except CannotRun:
         return None
+    return -1 if axis is not None and 1 < axis == len(shape) - 1 else axis
 
 
 def _places(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -334,7 +334,7 @@ def run_on_fakes(
     fakes = _torch.FakeRun()
     failure = None
     try:
-        _run(network, run, args, kwargs, fakes)
+        _run(state.modules, run, args, kwargs, fakes)
     except Exception as error:
         failure = _without_frames(error)
     finally:
@@ -345,28 +345,28 @@ def run_on_fakes(
 
 
 def _run(
-    network: nn.Module,
+    modules: Sequence[nn.Module],
     run: Callable[[tuple[Any, ...], dict[str, Any]], None],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     fakes: _torch.FakeRun,
 ) -> None:
-    devices = {tensor.device for tensor in (*network.parameters(), *network.buffers())}
+    devices = {tensor.device for tensor in (*modules[0].parameters(), *modules[0].buffers())}
     device = next(iter(devices)) if len(devices) == 1 else None
     leaves, structure = _torch.tree_flatten((args, kwargs))
     with torch.no_grad(), fakes:
         made = [_fake(fakes, leaf, device) for leaf in leaves]
         fake_args, fake_kwargs = _torch.tree_unflatten(made, structure)
-        _fake_subclasses(network, fakes)
+        _fake_weights(modules, fakes)
         run(fake_args, fake_kwargs)
 
 
-def _fake_subclasses(network: nn.Module, fakes: _torch.FakeRun) -> None:
-    """Put fakes in the place of weights whose class makes its own kind of every result."""
-    for module in network.modules():
+def _fake_weights(modules: Iterable[nn.Module], fakes: _torch.FakeRun) -> None:
+    """Put fakes in the place of parameters and buffers; other tensors are faked as they are met."""
+    for module in modules:
         for store in (module._parameters, module._buffers):
             for name, tensor in store.items():
-                if tensor is not None and type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+                if tensor is not None:
                     store[name] = fakes.fake(tensor)  # type: ignore[assignment]
 
 

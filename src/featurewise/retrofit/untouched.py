@@ -28,7 +28,10 @@ _PLAIN: Final = (
 _MEMO: Final = functools._lru_cache_wrapper
 _WEAK: Final = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 #: Parts of the standard library whose objects keep what a network puts in them.
-_CONTAINERS: Final = ("builtins", "collections", "types", "weakref", "_weakrefset", "functools")
+_CONTAINERS: Final = (
+    *("builtins", "collections", "types", "weakref", "_weakrefset", "functools"),
+    "_thread",  # threading.local
+)
 
 #: Settings of torch and of Python as a whole: how each is read, and how it is set.
 _SETTINGS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...]] = (
@@ -54,11 +57,15 @@ class Untouched:
 
     Args:
         network: the network, with what it holds and does not register.
+
+    Attributes:
+        modules: all modules that can be reached, registered or not; the network is the first.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._settings = [_setting(read, put) for read, put in _settings()]
         self._held = _Held(network)
+        self.modules = self._held.modules
 
     def put_back(self) -> None:
         """Put everything back now; what has not changed is not written to."""
@@ -116,10 +123,12 @@ class _Held:
 
     Attributes:
         undo: functions that put back, in any order.
+        modules: the modules among it.
     """
 
     def __init__(self, root: Any) -> None:
         self.undo: list[_Undo] = []
+        self.modules: list[nn.Module] = []
         self._seen: dict[int, Any] = {}  # by identity; holds them, so that no id is given twice
         self._kinds: dict[type, _Kind] = {}
         self._modules = frozenset(sys.modules)
@@ -157,6 +166,9 @@ class _Held:
             self.undo.append(functools.partial(_put_memo, value, value.cache_info().misses))
         else:
             self.undo += _own_state(value)
+        if isinstance(value, nn.Module):
+            self.modules.append(value)
+            self.undo.append(functools.partial(_put_class, value, type(value)))
         self._attributes(value)
 
     def _dict(self, value: dict[Any, Any]) -> None:
@@ -257,7 +269,7 @@ def _own_state(value: Any) -> list[_Undo]:
     """How to put back what is kept outside of Python's reach, by random generators and arrays."""
     numpy: Any = sys.modules.get("numpy")
     if isinstance(value, Tensor):
-        return [_gradient(value)] if value.is_leaf else []
+        return [*_storage(value), *([_gradient(value)] if value.is_leaf else [])]
     if isinstance(value, torch.Generator):
         return [_setting(value.get_state, value.set_state)]
     if isinstance(value, random.Random):
@@ -275,6 +287,20 @@ def _own_state(value: Any) -> list[_Undo]:
 _ABSENT: Final = type("Absent", (), {})()
 
 
+def _storage(tensor: Tensor) -> list[_Undo]:
+    """Where the values of a tensor are: ``x.data = ...`` puts others in their place."""
+    if type(tensor) not in (Tensor, nn.Parameter):
+        return []
+    data = tensor.data
+
+    def undo() -> None:
+        same = tensor.device == data.device and tensor.dtype == data.dtype
+        if not same or tensor.untyped_storage()._cdata != data.untyped_storage()._cdata:
+            tensor.data = data
+
+    return [undo]
+
+
 def _gradient(tensor: Tensor) -> _Undo:
     wanted, gradient = tensor.requires_grad, tensor.grad
 
@@ -285,6 +311,11 @@ def _gradient(tensor: Tensor) -> _Undo:
             tensor.grad = gradient
 
     return undo
+
+
+def _put_class(module: nn.Module, kind: type[nn.Module]) -> None:
+    if type(module) is not kind:
+        module.__class__ = kind
 
 
 def _put_elements(value: Any, before: list[Any]) -> None:
@@ -366,8 +397,8 @@ def check_gone(left: Callable[[], list[Tensor]]) -> None:
     if still:
         raise LayoutError(
             f"running the network on the example left {len(still)} tensors without values in "
-            f"{_place(still[0])}, where later runs would find them: clear that, and tell the "
-            "sites without example="
+            f"{_place(still[0])}, where later runs would find them: clear that, and condition "
+            "without example="
         )
 
 
