@@ -250,6 +250,20 @@ def test_setting_is_as_it_was(moved: Move) -> None:
     assert net.config is net.backbone.config
 
 
+def test_what_the_backbone_has_can_be_registered_here_too(moved: Move) -> None:
+    net = conditioned(moved)
+    net.main_input_name = nn.Parameter(torch.ones(2))
+    net.register_buffer("device", torch.ones(3))
+    net.add_module("first", nn.Linear(2, 2))
+    net.last = nn.Linear(3, 3)
+    assert "main_input_name" in dict(net.named_parameters())
+    assert {"device", "first.weight", "last.weight"} <= set(net.state_dict())
+    assert net.last is not net.backbone.last
+    with pytest.raises(KeyError, match="already exists"):
+        net.register_buffer("layout", torch.ones(1))
+    assert net.config is net.backbone.config
+
+
 # --- methods -------------------------------------------------------------------------------------
 
 

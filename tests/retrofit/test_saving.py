@@ -581,6 +581,11 @@ def test_flags_and_what_acts_in_training_alone_may_differ(tmp_path: Path) -> Non
             "0.eps 0.001 instead of 1e-05",
         ),
         (
+            lambda: nn.Sequential(nn.LayerNorm(4), nn.RNN(4, 4)),
+            lambda: nn.Sequential(nn.LayerNorm(4), nn.RNN(4, 4, nonlinearity="relu")),
+            "1.mode 'RNN_RELU' instead of 'RNN_TANH'",
+        ),
+        (
             lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)),
             lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")),
             "padding_mode 'reflect' instead of 'zeros'",

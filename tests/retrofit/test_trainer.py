@@ -211,6 +211,14 @@ def test_label_smoothing_shifts_the_labels_of_a_language_model(tmp_path: Path) -
     assert losses[0] == losses[1]
 
 
+def test_a_quantised_network_is_trained_with_its_conditioner(tmp_path: Path) -> None:
+    network = plain(llama)
+    network.is_quantized = True
+    with pytest.raises(ValueError, match="purely quantized"):
+        trainer(network, tmp_path, llama)
+    trainer(condition(network, at=SITES[llama], generator=Linear(3)), tmp_path, llama)
+
+
 def test_a_checkpoint_of_the_conditioner_alone(tmp_path: Path) -> None:
     class ConditionerTrainer(transformers.Trainer):  # type: ignore[misc, name-defined]
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

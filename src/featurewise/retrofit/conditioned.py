@@ -191,8 +191,10 @@ class Conditioned(nn.Module):
     _frozen: tuple[str, ...] = ()
     _batch_norm: str = "train"
     _kept_still: tuple[RemovableHandle, ...] = ()  # hooks of the policy
-    #: Trainers ask for it after a checkpoint that lacks tensors: none are left out on purpose.
+    #: The Trainer asks for it after a checkpoint that lacks tensors: none are left out on purpose.
     _keys_to_ignore_on_save: None = None
+    #: The Trainer asks whether something that can be trained is attached to a quantised network.
+    _hf_peft_config_loaded: bool = True
 
     def __init__(
         self,
@@ -579,6 +581,22 @@ class Conditioned(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             return facade.attribute(self, name)
+
+    # Torch refuses to register a name that is an attribute already: it means our own attributes.
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a buffer, as to any module."""
+        with facade.own_attributes(self):
+            super().register_buffer(name, tensor, persistent)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Add a parameter, as to any module."""
+        with facade.own_attributes(self):
+            super().register_parameter(name, param)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a module, as to any module."""
+        with facade.own_attributes(self):
+            super().add_module(name, module)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class that shows the backbone's signature is made again where the state is set.

@@ -33,6 +33,9 @@ REMOVED: Final = "the conditioning was removed; call the backbone itself"
 #: Attribute of a class that was made here: the class that it was made from.
 _MADE_FROM: Final = "_made_from"
 
+#: Set on an instance while it shows no attributes of its backbone.
+_ALONE: Final = "_alone"
+
 #: A conditioned network.
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -157,7 +160,7 @@ def attribute(net: Any, name: str) -> Any:
     """
     kind = plain_class(type(net)).__name__
     backbone = vars(net).get("_modules", {}).get("backbone")
-    if backbone is None:
+    if backbone is None or vars(net).get(_ALONE):
         raise AttributeError(f"'{kind}' object has no attribute '{name}'")
     try:
         if _private(backbone, name):
@@ -170,6 +173,16 @@ def attribute(net: Any, name: str) -> Any:
         ) from error
     of_module = inspect.ismethod(value) and isinstance(value.__self__, nn.Module)
     return _conditioned(net, name, value) if of_module else value
+
+
+@contextmanager
+def own_attributes(net: nn.Module) -> Iterator[None]:
+    """A block in which a conditioned network has no attributes but its own."""
+    vars(net)[_ALONE] = True
+    try:
+        yield
+    finally:
+        del vars(net)[_ALONE]
 
 
 def _private(backbone: nn.Module, name: str) -> bool:
