@@ -171,7 +171,7 @@ def test_a_systems_name_is_its_shipped_model(run, film, picture, tmp_path, monke
 def test_drawing_goes_on_and_repeats(run, data):
     size = ("--width", 48, "--height", 32, "--samples", 1, "--questions", 4, "--split", "val")
     shown = run("world", "clevr", "--count", 2, "--out", data, *size)
-    assert "2 pictures with their questions" in shown.text
+    assert "2 images with their questions" in shown.text
     assert json.loads((data / "manifest_val.json").read_text())["settings"]["count"] == 2
 
 

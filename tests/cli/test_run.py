@@ -127,12 +127,12 @@ def test_a_killed_job_leaves_its_trial_to_the_other(run, sums, tmp_path):
     run(*line(tmp_path / "undisturbed", arms="seeing,blind", seeds="1"))
     words, out = line(tmp_path / "out", "--jobs", 2, seeds="1"), tmp_path / "out"
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.2"}
-    whole = subprocess.Popen([*sums, *words], env=slow, stdout=subprocess.PIPE, text=True)
+    whole = subprocess.Popen([*sums, *words], env=slow, stderr=subprocess.PIPE, text=True)
     try:
         logs = [out / key / "metrics.jsonl" for key in ("seeing-s0", "blind-s0")]
         until(lambda: all(log.is_file() and log.stat().st_size for log in logs))
         os.kill(int(children(whole.pid).read_text().split()[0]), signal.SIGKILL)
-        said, _ = whole.communicate(timeout=200)
+        _, said = whole.communicate(timeout=200)
     finally:
         whole.kill()
     assert whole.returncode == 0
@@ -147,13 +147,13 @@ def test_ctrl_c_says_how_to_go_on(sums, tmp_path):
     words = line(tmp_path / "out", seeds="1,", arms="seeing")
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.3"}
     stopped = subprocess.Popen(
-        [*sums, *words], env=slow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*sums, *words], env=slow, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     log = tmp_path / "out" / "seeing-s1" / "metrics.jsonl"
     try:
         until(lambda: log.is_file() and log.stat().st_size)
         stopped.send_signal(signal.SIGINT)
-        said, _ = stopped.communicate(timeout=100)
+        _, said = stopped.communicate(timeout=100)
     finally:
         stopped.kill()
     assert stopped.returncode == 130

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,9 +14,10 @@ from rich.table import Table
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
-from featurewise.explorer.overlay import heat
-from featurewise.lab.model import load_network
-from featurewise.worlds.clevr.images import read_picture
+from featurewise.cli.terminal import notes
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BAR = 30
 
@@ -37,6 +37,10 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Ask a trained network a question about a picture."""
+    from featurewise.explorer.overlay import heat
+    from featurewise.lab.model import load_network
+    from featurewise.worlds.clevr.images import read_picture
+
     found = discovery.find(run)
     answering = discovery.part(found, "answering")
     original = read_picture(image)
@@ -79,7 +83,7 @@ def _facts(answer: Any, top: int, place: Path | None) -> dict[str, Any]:
 def _show(console: Console, answer: Any, top: int, place: Path | None) -> None:
     if answer.unknown:
         words = ", ".join(repr(word) for word in answer.unknown)
-        console.print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
+        notes().print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
     rows = Table.grid(padding=(0, 2))
     for text, probability in answer.ranked[:top]:
         bar = "█" * round(_BAR * probability)

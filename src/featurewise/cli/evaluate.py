@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featurewise.cli import accuracy, discovery
+from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
-from featurewise.lab.model import load_network
-from featurewise.lab.results import Measurement, Trial
-from featurewise.lab.run import read_run
+
+if TYPE_CHECKING:
+    from featurewise.lab.results import Measurement, Trial
 
 Batches: TypeAlias = Callable[[Any], Iterator[Any]]
 """Settings of a network -> the batches it is measured on."""
@@ -44,6 +44,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Measure accuracy by question type on pictures that were not trained on."""
+    from featurewise.cli import accuracy
+    from featurewise.lab.model import load_network
+
     found = discovery.find(run)
     others = [discovery.find(other) for other in beside or []]
     for other in others:
@@ -94,6 +97,8 @@ def _data(
 
 def _named(found: list[discovery.Found]) -> Iterator[tuple[discovery.Found, str]]:
     """Each with a short name of its own: the arm, and the folder where that is not enough."""
+    from featurewise.lab.run import read_run
+
     arms = [read_run(each.folder).arm for each in found]
     for each, arm in zip(found, arms, strict=True):
         yield each, arm if arms.count(arm) == 1 else f"{arm} ({each.folder.name})"
@@ -103,6 +108,8 @@ def _shipped(
     found: discovery.Found, columns: dict[str, Measurement | list[Trial]]
 ) -> dict[str, list[Trial]]:
     """Arms that were measured before, at the same preset, and whose results are published."""
+    from featurewise.lab.run import read_run
+
     run = read_run(found.folder)
     results = discovery.published_results(found.system.name).get(run.preset)
     if results is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from featurewise.cli import discovery
-from featurewise.lab.record import System
+
+if TYPE_CHECKING:
+    from featurewise.lab.record import System
 
 
 def systems(
@@ -26,8 +28,8 @@ def systems(
     """List the systems: published methods that can be trained, measured and asked."""
     console = Console()
     if not names:
-        titles = {name: discovery.load(name).title for name in discovery.names()}
-        console.print(_table(("system", "what it is"), titles.items()))
+        titles = [(name, discovery.outline(name, "title")) for name in discovery.names()]
+        console.print(_table(("system", "what it is"), titles))
         console.print("All of one: featurewise systems SYSTEM", style="dim")
     for name in names or ():
         _tell(console, name, discovery.load(name))

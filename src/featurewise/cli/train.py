@@ -10,8 +10,6 @@ import typer
 from rich.console import Console
 
 from featurewise.cli import discovery
-from featurewise.lab import distributed
-from featurewise.lab import run as runs
 
 
 def train(
@@ -58,6 +56,9 @@ def train(
 
     Stopped at any moment, by whatever, the same line goes on where it was.
     """
+    from featurewise.lab import distributed
+    from featurewise.lab import run as runs
+
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
     if arm is not None:

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from featurewise.lab.made import MARK
 from featurewise.lab.record import Claim, Settings, System, Verdict
 from featurewise.lab.results import Interval, Proportion, Results, Trial, over_seeds
 
@@ -171,7 +172,7 @@ def to_markdown(
         "## Data",
         f"{card['world']} Licence: {card['data_licence']}.",
     ]
-    return "\n\n".join(sections) + "\n"
+    return MARK + "\n\n".join(sections) + "\n"
 
 
 def _coded(said: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -278,6 +279,7 @@ def _results(
 ) -> dict[str, Any]:
     return {
         "preset": results.preset,
+        **({"changed": dict(results.changed)} if results.changed else {}),
         "partial": missing(system, results, seeds),
         "seconds": round(sum(trial.seconds for trial in results.trials), 1),
         "sheets": dict(sheets.get(results.preset, {})),
@@ -342,8 +344,11 @@ def _results_sections(results: Mapping[str, Any], score: str) -> list[str]:
     ]
     hardware = "; ".join(f"{_TITLES.get(k, k)} {v}" for k, v in results["hardware"].items())
     partial = [f"**Partial**: {results['partial']}."] if results["partial"] else []
+    changes = results.get("changed", {}).items()
+    changed = [f"`{name}` = {json.dumps(value)}" for name, value in changes]
     return [
         f"### Preset `{results['preset']}`",
+        *([f"**Changed from the preset**: {', '.join(changed)}."] if changed else []),
         *partial,
         f"Seeds {seeds}. Proportions in %, with 95 % intervals: over "
         "seeds (Student's t) where there are several, else over questions (Wilson).",

@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from featurewise.lab import card
 from featurewise.lab.errors import LabError
+from featurewise.lab.made import MAKER, MARK, SOURCE, made_here, require_own
 from featurewise.lab.pictures import BAR, as_image, figure
 from featurewise.lab.record import System
 from featurewise.lab.results import Results
@@ -29,7 +30,6 @@ LIMIT = 40_000
 """Bytes that a published picture may have."""
 
 PAGE = "catalogue.md"
-_SOURCE = "Source"
 _MARKS = {"held": "✓ held", "failed": "✗ failed", "not tested": "– not tested"}
 _INTRO = (
     """# Catalogue
@@ -96,15 +96,24 @@ def publish(
         The files.
 
     Raises:
-        LabError: the results are of another system.
+        LabError: the results are of another system, or of changed settings; or there is a file
+            in the way that this library did not make.
     """
+    if results.changed:
+        changes = ", ".join(f"{name} = {value}" for name, value in results.changed.items())
+        raise LabError(
+            f"these are results with {changes}, not of preset {results.preset} as it is; results "
+            "are published of presets only"
+        )
     if results.system != system.name:
         raise LabError(f"these are results of {results.system}, not of {system.name}")
     own = Path(folder) / system.name
     pictures = own / results.preset
-    own.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(pictures, ignore_errors=True)
     written = [own / f"{results.preset}.json"]
+    require_own([*written, *(pictures / f"{arm}.png" for arm in sheets)])
+    own.mkdir(parents=True, exist_ok=True)
+    for path in filter(made_here, pictures.glob("*.png")):
+        path.unlink()
     results.save(written[0])
     for arm, sheet in sheets.items():
         pictures.mkdir(exist_ok=True)
@@ -115,6 +124,7 @@ def publish(
 
 def shrink(source: Path, path: Path) -> None:
     """Makes a picture small enough to be published, unless it was before."""
+    require_own([path])
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if _digest_in(path) != digest:
         with Image.open(source) as image:
@@ -124,13 +134,16 @@ def shrink(source: Path, path: Path) -> None:
 def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
     """Writes every card with its pictures into ``docs/cards``, and the catalogue beside it.
 
-    Cards of systems that are not among the entries are removed.
+    Cards of systems that are not among the entries are removed. Files that this library did not
+    make are never touched.
 
     Raises:
-        LabError: matplotlib, which draws the charts, is not installed.
+        LabError: matplotlib, which draws the charts, is not installed; or there is a file in the
+            way that this library did not make: then nothing is written.
     """
     docs = Path(docs)
     cards = docs / "cards"
+    require_own([docs / PAGE, *(path for entry in entries for path in _own(entry, cards))])
     cards.mkdir(parents=True, exist_ok=True)
     written = []
     for entry in entries:
@@ -143,7 +156,7 @@ def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
                 picture.write_bytes(small(_drawn(entry), source=_digest(entry)))
             written.append(picture)
         written += card.save(entry.system, entry.results, cards, sheets=_addresses(entry))
-    for path in _strangers(entries, cards):
+    for path in filter(made_here, _strangers(entries, cards)):
         path.unlink()
     page = docs / PAGE
     page.write_text(to_markdown(entries), encoding="utf-8")
@@ -154,7 +167,7 @@ def stale(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
     """The files of cards and catalogue that are missing, left over, or say something else."""
     docs = Path(docs)
     cards, page = docs / "cards", docs / PAGE
-    found = _strangers(entries, cards)
+    found = [path for path in _strangers(entries, cards) if made_here(path)]
     for entry in entries:
         found += card.stale(entry.system, entry.results, cards, sheets=_addresses(entry))
         found += [
@@ -177,7 +190,7 @@ def to_markdown(entries: Sequence[Entry]) -> str:
     for family in families:
         sections.append(f"## {family.replace('_', ' ').capitalize()}")
         sections += [_section(entry) for entry in entries if entry.family == family]
-    return "\n\n".join(sections) + "\n"
+    return MARK + "\n\n".join(sections) + "\n"
 
 
 def headline(entry: Entry) -> Results | None:
@@ -219,8 +232,9 @@ def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: s
 
 def _png(image: Image.Image, source: str) -> bytes:
     text, file = PngInfo(), io.BytesIO()
+    text.add_text(*MAKER)
     if source:
-        text.add_text(_SOURCE, source)
+        text.add_text(SOURCE, source)
     image.save(file, "PNG", optimize=True, pnginfo=text)
     return file.getvalue()
 
@@ -253,11 +267,15 @@ def _picture(entry: Entry, cards: Path) -> Path | None:
 
 def _strangers(entries: Iterable[Entry], cards: Path) -> list[Path]:
     """What lies among the cards and is of no system that there is."""
-    own: set[Path] = set()
-    for entry in entries:
-        own |= {cards / f"{entry.system.name}.{kind}" for kind in ("md", "json")}
-        own |= _copies(entry, cards).keys() | {_picture(entry, cards) or cards}
+    own = {path for entry in entries for path in _own(entry, cards)}
     return sorted(path for path in cards.glob("*.*") if path not in own)
+
+
+def _own(entry: Entry, cards: Path) -> set[Path]:
+    """The files of a system's card."""
+    texts = {cards / f"{entry.system.name}.{kind}" for kind in ("md", "json")}
+    picture = _picture(entry, cards)
+    return texts | _copies(entry, cards).keys() | ({picture} if picture else set())
 
 
 def _main_sheet(entry: Entry) -> Path | None:
@@ -279,7 +297,7 @@ def _digest_in(picture: Path) -> str | None:
         return None
     with Image.open(picture) as image:
         image.load()
-        found: str | None = image.info.get(_SOURCE)
+        found: str | None = image.info.get(SOURCE)
         return found
 
 

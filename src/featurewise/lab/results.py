@@ -210,12 +210,14 @@ class Results:
         preset: which settings.
         trials: in the order they were run.
         hardware: what they ran on (see `featurewise.lab.hardware.describe`).
+        changed: settings that were given in place of the preset's, by name, as JSON values.
     """
 
     system: str
     preset: str
     trials: tuple[Trial, ...]
     hardware: Mapping[str, str] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     def arms(self) -> list[str]:
         """Names of the arms that were tried, in order."""
@@ -242,6 +244,7 @@ class Results:
             "system": self.system,
             "preset": self.preset,
             "hardware": dict(self.hardware),
+            **({"changed": dict(self.changed)} if self.changed else {}),
             "trials": [trial.to_json() for trial in self.trials],
         }
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -256,7 +259,8 @@ class Results:
         try:
             content = json.loads(text)
             trials = tuple(Trial.from_json(trial) for trial in content["trials"])
-            return cls(content["system"], content["preset"], trials, content["hardware"])
+            changed = dict(content.get("changed", {}))
+            return cls(content["system"], content["preset"], trials, content["hardware"], changed)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise LabError(f"these are no results: {type(error).__name__}: {error}") from error
 

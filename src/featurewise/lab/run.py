@@ -19,7 +19,7 @@ from featurewise.lab.allocator import use_large_allocations
 from featurewise.lab.decode import decoded
 from featurewise.lab.errors import FormatVersionError, LabError
 from featurewise.lab.files import storage_errors, write_whole
-from featurewise.lab.loop import fit
+from featurewise.lab.loop import METRICS, fit
 from featurewise.lab.randomness import isolated, seed_everything
 from featurewise.lab.record import Arm, SettingsT, System
 from featurewise.lab.results import Measurement, Results, Trial
@@ -93,11 +93,20 @@ def describe_run(
     )
 
 
+def changed_settings(system: System[Any], run: Run) -> dict[str, Any]:
+    """The settings of a run that differ from its preset's, by name, as JSON values."""
+    if run.preset not in system.presets:  # of an older version
+        return {}
+    usual = describe_run(system, preset=run.preset).settings
+    return {name: value for name, value in run.settings.items() if usual.get(name) != value}
+
+
 def write_run(folder: Path | str, run: Run) -> None:
     """Puts ``run.json`` into a folder, which is made when missing; or finds the same run there.
 
     Raises:
-        LabError: the folder holds another run; the message names what differs.
+        LabError: the folder holds another run, the message names what differs; or files that
+            a run would write over.
         StorageError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -105,6 +114,9 @@ def write_run(folder: Path | str, run: Run) -> None:
     with storage_errors(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
+            for name in (METRICS, RESULTS, SHEET):
+                if (folder / name).exists():
+                    raise LabError(f"{folder}: holds {name}, but no run; choose another folder")
             write_whole(path, facts_text({"format": FORMAT, **dataclasses.asdict(run)}))
             return
     _require_same(folder, read_run(folder), run)
@@ -185,7 +197,9 @@ def train(
     trial = Trial(arm.name, run.seed, fitted.step, fitted.seconds, size, measured[-1])
     if distributed.rank() == 0:
         with storage_errors(folder, REMEDY):
-            Results(system.name, run.preset, (trial,), run.hardware).save(folder / RESULTS)
+            changed = changed_settings(system, run)
+            found = Results(system.name, run.preset, (trial,), run.hardware, changed)
+            found.save(folder / RESULTS)
             if system.draw is not None:
                 with isolated():
                     sheet = system.draw(stepper, settings, arm)

@@ -19,22 +19,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from featurewise.worlds.clevr.errors import FormatError, WorldError
+from featurewise.worlds.clevr.processes import completed
 from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
 from featurewise.worlds.clevr.words import VOCABULARY
 from featurewise.worlds.files import as_json, file_sha256, write_whole
@@ -165,28 +163,7 @@ def _require_same(path: Path, plan: Plan) -> None:
 
 def _made_in(folder: Path, plan: Plan, pending: Sequence[int], workers: int) -> Iterator[int]:
     """Make the ``pending`` blocks; yields each when it is on disk."""
-    if workers == 0:
-        for block in pending:
-            yield _make(folder, plan, block)
-        return
-    # spawn: forking a process in which torch has started its threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as executor:
-        futures = [executor.submit(_make, folder, plan, block) for block in pending]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise WorldError(
-                f"{folder}: a worker process died (killed, or out of memory); "
-                "run the same call again to go on from the last finished block"
-            ) from error
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)
+    yield from completed(partial(_make, folder, plan), pending, workers, folder)
 
 
 def _part(folder: Path, block: int) -> Path:
