@@ -175,6 +175,62 @@ def test_a_worker_that_cannot_work_is_named(run, sums, tmp_path, monkeypatch):
     assert "no worker is left, but 4 trials: no machine" in error
 
 
+def test_changed_settings_are_recorded(run, fails, sums, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("run", "sums", "--preset", "tiny", "--arms", "seeing,blind", "--seeds", "1")
+    changes = ("--set", "width=6", "--set", "every.log=8", "--steps", 12)
+    shown = run(*words, *changes).text
+    assert "preset tiny, width=6, every.log=8, steps=12, 2 arms" in shown
+    out = Path("runs/sums-tiny-width=6-every.log=8-steps=12")
+    found = Results.load(out / "results.json")
+    every = {"log": 8, "evaluate": None, "save": 4, "save_seconds": None}
+    assert found.changed == {"steps": 12, "every": every, "width": 6}
+    assert [trial.steps for trial in found.trials] == [12, 12]
+    assert "**Changed from the preset**: `steps` = 12, `every`" in (out / "sums.md").read_text()
+    assert "results with steps = 12" in fails("cards", "--add", out, "--out", tmp_path / "docs")
+    alone = run("train", "sums", "--preset", "tiny", "--steps", 8, "--out", tmp_path / "alone")
+    assert "saved in" in alone.text
+    assert Results.load(tmp_path / "alone" / "results.json").changed == {"steps": 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("widht=6", "no setting of sums is called 'widht'; did you mean width?"),
+        ("every.lgo=6", "no setting of sums is called 'lgo'; did you mean log?"),
+        ("width.log=6", "no setting of sums is called 'log'"),
+        ("width", "--set width: write NAME=VALUE"),
+        ("width=wide", "settings.width must be int, not 'wide'"),
+        ("steps=0", "a preset trains for at least 1 step"),
+    ],
+)
+def test_settings_that_there_are_not(fails, sums, tmp_path, change, message):
+    assert message in fails(*line(tmp_path / "out", "--set", change))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["results.json", "sums.md", "sums.json"])
+def test_files_of_somebody_else_are_left_alone(fails, sums, tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    assert f"{name}: not made by featurewise" in fails(*line(tmp_path))
+    assert (tmp_path / name).read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "sheet.png"])
+def test_a_training_leaves_files_of_somebody_else_alone(fails, sums, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    assert f"holds {name}, but no run" in fails("train", "sums", "--out", tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_is_not_installed_is_said_first(fails, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr(discovery, "load", lambda name: pytest.fail("began"))
+    error = fails("run", "film", "--out", tmp_path / "out")
+    assert error == "error: optuna is not installed: pip install 'featurewise[study]'"
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "seeds"), [("3", [0, 1, 2]), ("1", [0]), ("0,4,7", [0, 4, 7]), ("5,", [5])]
 )

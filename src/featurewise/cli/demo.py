@@ -65,6 +65,7 @@ def show(out: Path, preset: str, seconds: float) -> Path:
     record = discovery.load(_SYSTEM)
     answering = discovery.part(discovery.module(_SYSTEM), "answering")
     out = _unfinished(out)
+    out.mkdir(parents=True, exist_ok=True)  # fails before any work where it cannot be written
     settings = replace(record.preset(preset), steps=_steps(out, record, preset, seconds))
     live, blind = (
         runs.describe_run(record, preset=preset, arm=arm, settings=settings) for arm in _ARMS
@@ -104,7 +105,7 @@ def show(out: Path, preset: str, seconds: float) -> Path:
 
 
 def _unfinished(out: Path) -> Path:
-    """The folder, or the first ``-2``, ``-3``, ... beside it, that holds no report yet; made here.
+    """The folder, or the first ``-2``, ``-3``, ... beside it, that holds no report yet.
 
     Raises:
         UserError: it holds files, but no demonstration that was begun.
@@ -113,8 +114,7 @@ def _unfinished(out: Path) -> Path:
     while (folder / _REPORT).exists():
         number += 1
         folder = out.with_name(f"{out.name}-{number}")
-    folder.mkdir(parents=True, exist_ok=True)  # fails before any work where it cannot be written
-    if any(folder.iterdir()) and not _begun(folder):
+    if folder.is_dir() and any(folder.iterdir()) and not _begun(folder):
         raise UserError(f"{folder}: holds files of other things; name another folder with --out")
     return folder
 

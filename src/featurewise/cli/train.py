@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from featurewise.cli import discovery
+from featurewise.cli import discovery, options
 
 
 def train(
@@ -51,11 +51,16 @@ def train(
         int | None, typer.Option(min=0, help="Processes that prepare batches.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Also write for TensorBoard.")] = False,
+    device: options.Device = "auto",
 ) -> None:
     """Train a system, a baseline or a control.
 
     Stopped at any moment, by whatever, the same line goes on where it was.
     """
+    discovery.require(system, discovery.names(), "system")
+    if tensorboard:
+        options.require_installed("tensorboard", "tensorboard")
+    options.use_device(device)
     from featurewise.lab import distributed
     from featurewise.lab import run as runs
 
