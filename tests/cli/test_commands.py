@@ -193,7 +193,7 @@ def test_completion(monkeypatch, film, tmp_path):
 
 
 def test_the_demonstration(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(demo, "_pace", lambda record, settings, arm: 0.5)  # 20 of 30 steps
+    monkeypatch.setattr(demo, "_pace", lambda record, settings, arm: 0.1)
     page = demo.show(tmp_path / "demo", "tiny", 20.0)
     shown = capsys.readouterr().out
     rates = {}
@@ -203,10 +203,10 @@ def test_the_demonstration(tmp_path, capsys, monkeypatch):
             for record in (tmp_path / "demo" / arm / "metrics.jsonl").read_text().splitlines()
         ]
         rates[arm] = [(each["step"], each["lr"]) for each in records if each["kind"] == "train"]
-    assert rates["film"] == rates["question"] and rates["film"][-1][0] == 20
+    assert rates["film"] == rates["question"] and rates["film"][-1][0] == 30
     assert rates["film"][-1][1] < 0.5 * rates["film"][0][1]
     # Resumed, as many as were begun with, however much time there is.
-    assert demo._steps(page.parent, SYSTEM, "tiny", 1e9) == 20
+    assert demo._steps(page.parent, SYSTEM, "tiny", 0.1) == 30
     assert page == tmp_path / "demo" / "report.html" and str(page) in shown.replace("\n", "")
     assert "HELD" in shown or "FAILED" in shown
     html = page.read_text(encoding="utf-8")

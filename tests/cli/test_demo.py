@@ -4,8 +4,10 @@ import importlib
 import sys
 
 import pytest
+from rich.console import Console
 
 from featurewise.cli import discovery
+from featurewise.lab.results import Measurement, Proportion, Results, Trial
 
 demo = importlib.import_module("featurewise.cli.demo")  # the package's `demo` is the function
 
@@ -31,3 +33,14 @@ def test_files_of_somebody_else_are_left_alone(fails, tmp_path):
 def test_both_are_trained_for_as_many_steps_as_there_is_time(tmp_path, monkeypatch, seconds, steps):
     monkeypatch.setattr(demo, "_pace", lambda record, settings, arm: 0.5)
     assert demo._steps(tmp_path, discovery.load("film"), "tiny", seconds) == steps
+
+
+def test_a_training_that_was_cut_short_decides_no_claims(capsys):
+    record = discovery.load("film")
+    measured = Measurement(Proportion(1, 2), values={"turned": 0.5})
+    trials = tuple(Trial(arm, 0, 20, 1.0, 1, measured) for arm in ("film", "question"))
+    results = Results("film", "tiny", trials, changed={"steps": 20})
+    claims = demo._claims(Console(), record, results)
+    assert [claim.sentence for claim in claims] == [claim.plain for claim in record.claims]
+    assert all(claim.value is None for claim in claims)
+    assert "at least" not in capsys.readouterr().out

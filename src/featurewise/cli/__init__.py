@@ -18,8 +18,8 @@ from featurewise.cli.demo import demo
 from featurewise.cli.errors import Commands
 from featurewise.cli.evaluate import evaluate
 from featurewise.cli.run import run
+from featurewise.cli.streams import accept_any_terminal
 from featurewise.cli.systems import systems
-from featurewise.cli.terminal import accept_any_terminal
 from featurewise.cli.train import train
 
 app = typer.Typer(

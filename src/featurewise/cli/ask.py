@@ -14,7 +14,8 @@ from rich.table import Table
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
-from featurewise.cli.terminal import notes
+from featurewise.cli.example import show_example
+from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +36,15 @@ def ask(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example",
+            help="Ask the model that comes with FiLM about an image that comes with it.",
+            callback=show_example,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     """Ask a trained network a question about a picture."""
     from featurewise.explorer.overlay import heat

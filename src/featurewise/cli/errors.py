@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from featurewise.cli.terminal import notes
+from featurewise.cli.streams import notes
 
 _RESUMABLE = {"train", "run", "demo", "world"}
 """Commands that continue, given again, where they stopped."""

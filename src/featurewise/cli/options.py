@@ -12,7 +12,7 @@ import typer
 
 from featurewise.cli import discovery
 from featurewise.cli.errors import UserError
-from featurewise.cli.terminal import notes
+from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
     from featurewise.lab.record import Settings, System

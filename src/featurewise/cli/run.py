@@ -20,7 +20,7 @@ from rich.text import Text
 
 from featurewise.cli import discovery, options
 from featurewise.cli.errors import Terminated, UserError
-from featurewise.cli.terminal import notes
+from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
     from featurewise.lab.crew import Crew

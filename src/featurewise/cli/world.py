@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featurewise.cli.terminal import notes
+from featurewise.cli.streams import notes
 
 app = typer.Typer(
     help="Render data sets of the built-in worlds.", no_args_is_help=True, rich_markup_mode=None

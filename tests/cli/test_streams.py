@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from featurewise.cli.terminal import spell_out
+from featurewise.cli.streams import spell_out
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_no_encoding_is_too_small(encoding, words):
 
 def test_bars_and_greek_letters(tmp_path):
     code = (
-        "from featurewise.cli.terminal import accept_any_terminal\n"
+        "from featurewise.cli.streams import accept_any_terminal\n"
         "from rich.console import Console\n"
         "accept_any_terminal()\nConsole().print('█ γ \u65e5')"
     )
