@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import html
 import re
+from html import escape, unescape
 from typing import Any
 
 _BLOCK = re.compile(r'<div class="[^"]*\bhighlight\b[^"]*">\s*<pre.*?</pre>', re.S)
 
 
-def on_page_content(page: str, **_: Any) -> str:
+def on_page_content(html: str, **_: Any) -> str:
     """A hook of MkDocs: gives the theme's copy button another text where a block has prompts."""
-    return _BLOCK.sub(lambda block: _with_text(block[0]), page)
+    return _BLOCK.sub(lambda block: _with_text(block[0]), html)
 
 
 def _with_text(block: str) -> str:
     if 'class="gp"' not in block:
         return block
-    return block.replace("<div ", f'<div data-copy="{html.escape(typed(block))}" ', 1)
+    return block.replace("<div ", f'<div data-copy="{escape(typed(block))}" ', 1)
 
 
 def typed(block: str) -> str:
@@ -28,4 +28,4 @@ def typed(block: str) -> str:
     """
     lines = (line for line in block.split("\n") if 'class="gp"' in line)
     without_prompts = (re.sub(r'<span class="gp">.*?</span>', "", line) for line in lines)
-    return "\n".join(html.unescape(re.sub(r"<.*?>", "", line)) for line in without_prompts)
+    return "\n".join(unescape(re.sub(r"<.*?>", "", line)) for line in without_prompts)

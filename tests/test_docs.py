@@ -160,7 +160,7 @@ def test_copy_buttons_copy_no_prompts(language: str, session: str, typed: int) -
     page = markdown.markdown(
         f"```{language}\n{session}```\n", extensions=extensions, extension_configs=settings
     )
-    shown = loaded(ROOT / "docs/copying.py").on_page_content(page)
+    shown = loaded(ROOT / "docs/copying.py").on_page_content(page, page=None)
     copied = re.findall(r'data-copy="(.*?)"', shown, re.S)
     assert re.sub(r' data-copy=".*?"', "", shown, flags=re.S) == page
     if not typed:

@@ -272,6 +272,26 @@ def test_an_interrupted_growth_goes_on(root: Path, tmp_path: Path, after: int) -
     assert digest(tmp_path) == digest(root)
 
 
+def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
+    """Stopped after its only block, then, grown, after the pictures of that block."""
+
+    def stop(count: int, after: int, times: int) -> None:
+        seen: list[int] = []
+
+        def progress(done: int, total: int) -> None:
+            seen.append(done)
+            if seen.count(after) == times:
+                raise InterruptionError
+
+        with pytest.raises(InterruptionError):
+            write_dataset(tmp_path, **{**SETTINGS, "count": count}, progress=progress)
+
+    stop(1, after=1, times=2)  # its entries are written, the manifest is not
+    stop(COUNT, after=BLOCK, times=1)
+    write_dataset(tmp_path, **SETTINGS)
+    assert digest(tmp_path) == digest(root)
+
+
 def test_a_changed_picture_does_not_grow_into_a_data_set(tmp_path: Path) -> None:
     write_dataset(tmp_path, **{**SETTINGS, "count": 2})
     (tmp_path / "images/val/CLEVR_val_000001.png").write_bytes(b"changed")
