@@ -11,16 +11,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from featurewise.cli import discovery
+from featurewise.cli import discovery, example
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
-from featurewise.cli.example import show_example
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _BAR = 30
+
+
+def _show_example(wanted: bool) -> bool:
+    """Asks the model that comes with FiLM, and ends the command."""
+    if wanted:
+        typer.echo(f"image: {example.IMAGE}\nquestion: {example.QUESTION}")
+        ask("film", example.IMAGE, example.QUESTION)
+        raise typer.Exit
+    return wanted
 
 
 def ask(
@@ -36,12 +44,12 @@ def ask(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    example: Annotated[
+    as_example: Annotated[
         bool,
         typer.Option(
             "--example",
             help="Ask the model that comes with FiLM about an image that comes with it.",
-            callback=show_example,
+            callback=_show_example,
             is_eager=True,
         ),
     ] = False,
