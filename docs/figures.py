@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +16,21 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
-from featurewise.cli import discovery
+from featurewise.cli import discovery, example
 from featurewise.core import Affine, Gate, LowRank, Operation, RowColumn, Scale, Shift, film
+from featurewise.explorer.overlay import heat
 from featurewise.lab import catalogue
+from featurewise.lab.model import load_network
 from featurewise.layers.concat import ConcatConv
 from featurewise.worlds.clevr.questions import QuestionGenerator
 from featurewise.worlds.clevr.render import render
 from featurewise.worlds.clevr.scene import Scene, sample_scenes
 
 ASSETS = Path(__file__).parent / "assets"
+KEPT = Path(__file__).parent / "images" / "answers.png"
 INK, SOFT, ONE, TWO = "#1f2933", "#b8c4ce", "#c2410c", "#1d6fb8"
 STYLE = {
     "font.size": 9,
@@ -258,6 +263,56 @@ def row_and_column() -> Figure:
     return figure
 
 
+# --- what comes out ------------------------------------------------------------------------------
+
+#: Questions about the image of ``featurewise ask --example``; the answer turns with the question.
+ASKED = (
+    "What color is the large metal sphere?",
+    "What size is the sphere that has the same color as the tiny block?",
+    "What material is the big cube that has the same color as the tiny sphere?",
+)
+
+
+def answers() -> Figure:
+    """One image, three questions: the answers of the shipped model, and where it looked."""
+    found = discovery.find("film")
+    answering = discovery.part(found, "answering")
+    network, settings = load_network(found.folder, found.system)
+    small = answering.picture(settings, example.IMAGE)
+    with Image.open(example.IMAGE) as image:
+        original = image.convert("RGB")
+    figure, axes = plt.subplots(1, 4, figsize=(12, 2.75), layout="constrained")
+    axes[0].imshow(original)
+    bare(axes[0], "one image, three questions")
+    for axis, question in zip(axes[1:], ASKED, strict=True):
+        answer = answering.answer(network, small, question)
+        axis.imshow(heat(original, answer.places.numpy()))
+        said, probability = answer.ranked[0]
+        bare(axis, wrapped(question, 42))
+        axis.set_xlabel(f"{said}   {probability:.0%}", fontsize=11, color=ONE, weight="bold")
+    return figure
+
+
+def parameters() -> Figure:
+    """γ and β of the shipped model for many questions, at its first and its last block."""
+    found = discovery.find("film")
+    answering = discovery.part(found, "answering")
+    network, settings = load_network(found.folder, found.system)
+    asked = answering.examples(settings, 7, 40)
+    table = answering.parameters(network, [q.text for _, some in asked for q in some])
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
+    for axis, site in zip(axes, (table.sites[0], table.sites[-1]), strict=True):
+        part = table.at(site)
+        axis.plot(part.gamma, part.beta, ".", ms=1.5, alpha=0.25, color=TWO, rasterized=True)
+        axis.axvline(0, color=SOFT, lw=0.8)
+        axis.axhline(0, color=SOFT, lw=0.8)
+        axis.plot(1, 0, "+", color=ONE, ms=12, mew=2, label="the network without a question")
+        axis.set(title=f"{site}: {len(part.gamma):,} pairs", xlabel="γ")
+    axes[0].set_ylabel("β")
+    axes[0].legend(loc="upper left", fontsize=8)
+    return figure
+
+
 def favicon() -> Figure:
     """Two sliders: a scale and a shift."""
     figure, axis = plt.subplots(figsize=(0.4, 0.4))
@@ -276,6 +331,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "concatenation.png": concatenation_is_a_shift,
     "positions.png": row_and_column,
     "clevr.png": clevr,
+    "parameters.png": parameters,
     "favicon.png": favicon,
 }
 
@@ -289,6 +345,13 @@ def main() -> None:
             figure = draw()
             figure.savefig(ASSETS / name, dpi=150)
             plt.close(figure)
+        figure = answers()
+        figure.savefig(content := BytesIO(), dpi=100)
+    # Kept in the repository, for its front page.
+    with Image.open(content) as image:
+        shown = image.convert("RGB")
+    shown = shown.quantize(palette=shown.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
+    shown.save(KEPT, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
-"""Make the notebooks from the scripts: ``python examples/notebooks.py``.
+"""Make the notebooks from the scripts, run them, and keep what they show.
 
-A script is cut at its ``# %%`` lines. The docstring becomes the title page; what stands behind
-``# %%`` becomes a heading, and comments right below it become text.
+``python examples/notebooks.py`` makes all of them, ``python examples/notebooks.py 04`` those whose
+names begin so. A script is cut at its ``# %%`` lines. The docstring becomes the title page; what
+stands behind ``# %%`` becomes a heading, and comments right below it become text.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 EXAMPLES = Path(__file__).parent
 SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
 FOLDER = EXAMPLES / "notebooks"
+QUIET = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def notebook(script: Path) -> dict[str, Any]:
@@ -37,9 +42,40 @@ def notebook(script: Path) -> dict[str, Any]:
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
-def written(script: Path) -> str:
-    """Text of the notebook's file."""
-    return json.dumps(notebook(script), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+def without_outputs(book: dict[str, Any]) -> dict[str, Any]:
+    """A notebook as it was before it ran."""
+    unrun = {"execution_count": None, "outputs": []}
+    cells = [
+        {**cell, **unrun} if cell["cell_type"] == "code" else dict(cell) for cell in book["cells"]
+    ]
+    return {**book, "cells": cells}
+
+
+def ran(book: dict[str, Any], folder: Path, seconds: int = 600) -> dict[str, Any]:
+    """The notebook with what its cells show: results and images, no warnings.
+
+    Args:
+        book: as of `notebook`.
+        folder: where its cells run.
+        seconds: that a cell may take.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    node = nbformat.reads(text_of(book), as_version=4)
+    NotebookClient(node, timeout=seconds, resources={"metadata": {"path": str(folder)}}).execute()
+    shown: dict[str, Any] = json.loads(json.dumps(node))
+    cells = []
+    for cell, original in zip(shown["cells"], book["cells"], strict=True):
+        outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        kept = {"execution_count": cell.get("execution_count"), "outputs": outputs}
+        cells.append({**original, **(kept if original["cell_type"] == "code" else {})})
+    return {**book, "cells": cells}
+
+
+def text_of(book: dict[str, Any]) -> str:
+    """Text of a notebook's file."""
+    return json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def place(script: Path) -> Path:
@@ -54,10 +90,13 @@ def _cell(kind: str, text: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write all notebooks."""
+    """Write all notebooks, or those whose names are given."""
+    os.environ.update(QUIET)
     FOLDER.mkdir(exist_ok=True)
     for script in SCRIPTS:
-        place(script).write_text(written(script))
+        if script.name.startswith(tuple(sys.argv[1:]) or ""):
+            with tempfile.TemporaryDirectory() as folder:
+                place(script).write_text(text_of(ran(notebook(script), Path(folder))))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,15 @@ Blocks of one page share a namespace, as a reader would type them one after the 
 from __future__ import annotations
 
 import doctest
+import html
 import importlib
+import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -89,3 +94,84 @@ def test_reference_is_complete(page: Path) -> None:
         )
     ]
     assert not missing, f"{page.name} does not show {missing}"
+
+
+def loaded(path: Path) -> ModuleType:
+    """A Python file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_begins_with_what_one_types() -> None:
+    top = (ROOT / "README.md").read_text().splitlines()[:16]
+    assert "pip install featurewise" in "\n".join(top)
+    (image,) = [line for line in top if line.startswith("![")]
+    path = ROOT / re.fullmatch(r"!\[.+\]\((.+)\)", image)[1]
+    assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size < 150_000
+
+
+def test_commands_of_the_readme_are_there() -> None:
+    """Words and options of each ``featurewise`` command; none copies a prompt."""
+    text = (ROOT / "README.md").read_text()
+    assert not re.search(r"^\$ ", text, re.M)
+    lines = re.findall(r"^featurewise (.*?)(?:  #.*)?$", text, re.M)
+    lines += re.findall(r"^\| `featurewise (.*?)`", text, re.M)
+    assert len(lines) > 7
+    for line in {re.sub(r" film .*", " film", line.split(" --")[0]) for line in lines}:
+        words = [word for word in line.split() if word != "film"]
+        shown = subprocess.run(
+            [sys.executable, "-m", "featurewise", *words, "--help"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        for each in lines:
+            if each.startswith(line):
+                assert all(option in shown for option in re.findall(r"--[a-z]+", each)), each
+
+
+def test_links_of_the_readme_lead_somewhere_on_a_package_index() -> None:
+    setup = loaded(ROOT / "setup.py")
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", setup.absolute(readme))
+    assert len(links) > 10 and all(link.startswith(setup.PAGES) for link in links)
+    pages = (ROOT / "mkdocs.yml").read_text()
+    for link in re.findall(r"\]\((?!http)([^)\s#]+)", readme):
+        page = setup._ELSEWHERE.get(link, link.removeprefix("docs/")).rstrip("/")
+        if page.endswith(".png"):
+            assert (ROOT / link).is_file()
+        elif page.startswith("cards/"):
+            assert (ROOT / "docs" / page).is_file()
+        else:
+            assert f" {page.removesuffix('.md')}.md\n" in pages, link
+    assert setup.absolute("[a](docs/bank.md#b) [c](https://d.org/e.md) [f](#g)") == (
+        f"[a]({setup.PAGES}bank/#b) [c](https://d.org/e.md) [f](#g)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("language", "session", "typed"),
+    [
+        ("console", "$ featurewise demo  # 3 min\nFiLM: 73 %\n$ ls 'a & b' | wc\n", 2),
+        ("pycon", ">>> x = [1]\n>>> for i in x:\n...     print(i < 2)\nTrue\n", 3),
+        ("python", "x = 1  # $ not a prompt\n", 0),
+    ],
+)
+def test_copy_buttons_copy_no_prompts(language: str, session: str, typed: int) -> None:
+    markdown = pytest.importorskip("markdown")
+    pytest.importorskip("pymdownx")
+    extensions = ["pymdownx.highlight", "pymdownx.superfences"]
+    settings = {"pymdownx.highlight": {"anchor_linenums": True}}
+    page = markdown.markdown(
+        f"```{language}\n{session}```\n", extensions=extensions, extension_configs=settings
+    )
+    shown = loaded(ROOT / "docs/copying.py").on_page_content(page, page=None)
+    copied = re.findall(r'data-copy="(.*?)"', shown, re.S)
+    assert re.sub(r' data-copy=".*?"', "", shown, flags=re.S) == page
+    if not typed:
+        assert not copied
+        return
+    lines = [line for line in session.splitlines() if line[:2] in ("$ ", ">>", "..")]
+    wanted = [re.sub(r"^(\$|>>>|\.\.\.) ", "", line) for line in lines]
+    assert len(wanted) == typed and html.unescape(copied[0]).split("\n") == wanted

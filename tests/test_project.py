@@ -232,6 +232,24 @@ def test_the_lock_has_a_hash_for_every_pin() -> None:
     assert "://" not in text
 
 
+def test_hints_name_extras_that_bring_the_package() -> None:
+    brought = {
+        extra: {plain(re.split(r"[\[<>=~!; ]", item)[0]) for item in items}
+        for extra, items in PROJECT["optional-dependencies"].items()
+    }
+    assert {"optuna", "psycopg"} <= brought["study"] and "scikit-learn" in brought["systems"]
+    texts = [*MODULES, ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    hints = [
+        (name_of(path), extra)
+        for path in texts
+        for listed in re.findall(r"featurewise\[([a-z,]+)\]", path.read_text())
+        for extra in listed.split(",")
+    ]
+    assert len(hints) > 3
+    unknown = [hint for hint in hints if hint[1] not in brought]
+    assert not unknown, f"hints at extras that there are not: {unknown}"
+
+
 def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 

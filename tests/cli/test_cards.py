@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import featurewise.systems
 from featurewise.cli import discovery
 from featurewise.common.seal import sealed
 from featurewise.lab import catalogue
+from featurewise.lab.made import MARK
 from featurewise.lab.results import Measurement, Proportion, Results, Trial
 
 SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
@@ -172,3 +174,76 @@ def test_markup_in_results_stays_text(run, sums, finished, tmp_path):
     for path in (tmp_path / "d").rglob("*.md"):
         assert "<script" not in path.read_text() and "a|b" not in path.read_text()
     assert "&#60;script&#62;" in (tmp_path / "d" / "cards" / "sums.md").read_text()
+
+
+def test_without_results_nothing_is_written(fails, sums, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "catalogue.md").write_text("# My shop")
+    assert "results: holds no results of any system" in fails("cards")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mine.json").write_text("{}")
+    assert "results: holds no results of any system" in fails("cards")
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["catalogue.md"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("catalogue.md", b"# My shop"),
+        ("cards/sums.md", b"# Greeting cards"),
+        ("cards/sums.json", b'{"name": "sums"}'),
+        ("cards/sums.png", b"my picture"),
+        ("cards/sums.small.seeing.png", b""),
+    ],
+)
+def test_a_file_of_somebody_else_is_never_written_over(
+    fails, sums, finished, tmp_path, name, content
+):
+    where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
+    theirs = tmp_path / "docs" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(content)
+    assert f"{theirs}: not made by featurewise" in fails("cards", "--add", finished, *where)
+    kept = [path for path in (tmp_path / "docs").rglob("*.*") if path.is_file()]
+    assert kept == [theirs] and theirs.read_bytes() == content
+
+
+def test_neighbours_are_left_alone(run, sums, finished, tmp_path):
+    where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
+    theirs = tmp_path / "docs" / "cards" / "birthday.md"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("# Greeting cards")
+    ours = tmp_path / "docs" / "cards" / "gone.md"
+    ours.write_text(f"{MARK}# A system that is gone")
+    run("cards", "--add", finished, *where)
+    assert theirs.read_text() == "# Greeting cards" and not ours.exists()
+    assert catalogue.stale(discovery.published(tmp_path / "results"), tmp_path / "docs") == []
+
+
+def test_cards_of_version_0_1_are_known(run, sums, finished, tmp_path):
+    where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
+    run("cards", "--add", finished, *where)
+    for path in (tmp_path / "docs").rglob("*.md"):
+        path.write_text(path.read_text().removeprefix(MARK))
+    run("cards", *where)
+    assert catalogue.stale(discovery.published(tmp_path / "results"), tmp_path / "docs") == []
+
+
+def test_published_results_of_somebody_else_are_left_alone(fails, sums, finished, tmp_path):
+    where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
+    theirs = tmp_path / "results" / "sums" / "small.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("[1, 2]")
+    assert f"{theirs}: not made by featurewise" in fails("cards", "--add", finished, *where)
+    assert theirs.read_text() == "[1, 2]"
+
+
+def test_changed_settings_are_not_published(fails, sums, finished, tmp_path):
+    where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
+    found = Results.load(finished / "results.json")
+    replace(found, changed={"learning_rate": 0.5}).save(finished / "results.json")
+    assert Results.load(finished / "results.json").changed == {"learning_rate": 0.5}
+    error = fails("cards", "--add", finished, *where)
+    assert "results with learning_rate = 0.5, not of preset small as it is" in error
+    assert not (tmp_path / "results").exists()

@@ -1,5 +1,6 @@
 """Every command as a user gives it, on a tiny network."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -10,11 +11,12 @@ import typer
 from PIL import Image
 
 from featurewise.cli import app, discovery
-from featurewise.cli.demo import show
 from featurewise.lab.model import export_model, load_network
 from featurewise.lab.run import read_run
 from featurewise.systems.reasoning.film import SYSTEM, answering
 from featurewise.worlds.clevr import QUESTION_TYPES
+
+demo = importlib.import_module("featurewise.cli.demo")  # the package's `demo` is the function
 
 
 def test_systems_are_listed(run):
@@ -171,7 +173,7 @@ def test_a_systems_name_is_its_shipped_model(run, film, picture, tmp_path, monke
 def test_drawing_goes_on_and_repeats(run, data):
     size = ("--width", 48, "--height", 32, "--samples", 1, "--questions", 4, "--split", "val")
     shown = run("world", "clevr", "--count", 2, "--out", data, *size)
-    assert "2 pictures with their questions" in shown.text
+    assert "2 images with their questions" in shown.text
     assert json.loads((data / "manifest_val.json").read_text())["settings"]["count"] == 2
 
 
@@ -190,9 +192,21 @@ def test_completion(monkeypatch, film, tmp_path):
     assert discovery.complete_run("runs/m") == ["runs/mine"]
 
 
-def test_the_demonstration(tmp_path, capsys):
-    page = show(tmp_path / "demo", "tiny", 20.0)
+def test_the_demonstration(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "_pace", lambda record, settings, arm: 0.1)
+    page = demo.show(tmp_path / "demo", "tiny", 20.0)
     shown = capsys.readouterr().out
+    rates = {}
+    for arm in ("film", "question"):  # the same steps, and the same schedule to its end
+        records = [
+            json.loads(record)
+            for record in (tmp_path / "demo" / arm / "metrics.jsonl").read_text().splitlines()
+        ]
+        rates[arm] = [(each["step"], each["lr"]) for each in records if each["kind"] == "train"]
+    assert rates["film"] == rates["question"] and rates["film"][-1][0] == 30
+    assert rates["film"][-1][1] < 0.5 * rates["film"][0][1]
+    # Resumed, as many as were begun with, however much time there is.
+    assert demo._steps(page.parent, SYSTEM, "tiny", 0.1) == 30
     assert page == tmp_path / "demo" / "report.html" and str(page) in shown.replace("\n", "")
     assert "one seed: film is at least 15 points above question." in shown
     html = page.read_text(encoding="utf-8")

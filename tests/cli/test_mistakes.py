@@ -88,6 +88,22 @@ def test_folders_that_cannot_be_written(fails, film, picture, tmp_path):
     assert "inside" in fails("demo", "--out", inside)
 
 
+@pytest.mark.parametrize("where", ["file", "file/inside"])
+def test_a_cache_that_cannot_be_written(fails, tmp_path, monkeypatch, where):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path / where))
+    error = fails("train", "film", "--preset", "tiny", "--out", tmp_path / "run")
+    assert f"The cache is in {tmp_path / where}; set FEATUREWISE_CACHE to a folder" in error
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_devices_that_there_are_not(fails, tmp_path, monkeypatch, device):
+    monkeypatch.setenv("FEATUREWISE_DEVICE", "auto")
+    for words in (("train", "film"), ("run", "film"), ("demo",)):
+        assert device in fails(*words, "--device", device, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_with_another_run(fails, film):
     words = ("train", "film", "--preset", "tiny", "--out", film)
     assert "holds a run with steps 4, not 30; choose another folder" in fails(*words)
@@ -122,6 +138,19 @@ def test_a_data_set_with_other_settings(fails, data):
 )
 def test_wrong_lines_show_the_usage(run, words):
     assert "Usage:" in run(*words, code=2).text
+
+
+def test_errors_of_every_room_are_one_line(fails, monkeypatch):
+    from featurewise.core.errors import KindError
+    from featurewise.worlds.glyphs.formats import FormatError
+
+    for error in (FormatError("a.png: is no picture"), KindError("not a tensor")):
+        monkeypatch.setattr("featurewise.cli.discovery.names", lambda error=error: throw(error))
+        assert fails("systems") == f"error: {error}"
+
+
+def throw(error):
+    raise error
 
 
 def test_mistakes_of_ours_are_not_hidden(run, monkeypatch):

@@ -131,12 +131,12 @@ def test_a_killed_job_leaves_its_trial_to_the_other(run, sums, tmp_path):
     run(*line(tmp_path / "undisturbed", arms="seeing,blind", seeds="1"))
     words, out = line(tmp_path / "out", "--jobs", 2, seeds="1"), tmp_path / "out"
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.2"}
-    whole = subprocess.Popen([*sums, *words], env=slow, stdout=subprocess.PIPE, text=True)
+    whole = subprocess.Popen([*sums, *words], env=slow, stderr=subprocess.PIPE, text=True)
     try:
         logs = [out / key / "metrics.jsonl" for key in ("seeing-s0", "blind-s0")]
         until(lambda: all(log.is_file() and log.stat().st_size for log in logs))
         os.kill(int(children(whole.pid).read_text().split()[0]), signal.SIGKILL)
-        said, _ = whole.communicate(timeout=200)
+        _, said = whole.communicate(timeout=200)
     finally:
         whole.kill()
     assert whole.returncode == 0
@@ -152,13 +152,13 @@ def test_ctrl_c_says_how_to_go_on(sums, tmp_path):
     words = line(out, "--storage", storage, seeds="1,", arms="seeing")
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.3"}
     stopped = subprocess.Popen(
-        [*sums, *words], env=slow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*sums, *words], env=slow, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     log = out / "seeing-s1" / "metrics.jsonl"
     try:
         until(lambda: log.is_file() and log.stat().st_size)
         stopped.send_signal(signal.SIGINT)
-        said, _ = stopped.communicate(timeout=100)
+        _, said = stopped.communicate(timeout=100)
     finally:
         stopped.kill()
     assert stopped.returncode == 130
@@ -189,6 +189,62 @@ def test_a_worker_that_cannot_work_is_named(run, sums, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "COMMAND", nothing)
     error = run(*line(tmp_path, "--jobs", 2), code=2).error
     assert "no worker is left, but 4 trials: no machine" in error
+
+
+def test_changed_settings_are_recorded(run, fails, sums, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("run", "sums", "--preset", "tiny", "--arms", "seeing,blind", "--seeds", "1")
+    changes = ("--set", "width=6", "--set", "every.log=8", "--steps", 12)
+    shown = run(*words, *changes).text
+    assert "preset tiny, width=6, every.log=8, steps=12, 2 arms" in shown
+    out = Path("runs/sums-tiny-width=6-every.log=8-steps=12")
+    found = Results.load(out / "results.json")
+    every = {"log": 8, "evaluate": None, "save": 4, "save_seconds": None}
+    assert found.changed == {"steps": 12, "every": every, "width": 6}
+    assert [trial.steps for trial in found.trials] == [12, 12]
+    assert "**Changed from the preset**: `steps` = 12, `every`" in (out / "sums.md").read_text()
+    assert "results with steps = 12" in fails("cards", "--add", out, "--out", tmp_path / "docs")
+    alone = run("train", "sums", "--preset", "tiny", "--steps", 8, "--out", tmp_path / "alone")
+    assert "saved in" in alone.text
+    assert Results.load(tmp_path / "alone" / "results.json").changed == {"steps": 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("widht=6", "no setting of sums is called 'widht'; did you mean width?"),
+        ("every.lgo=6", "no setting of sums is called 'lgo'; did you mean log?"),
+        ("width.log=6", "no setting of sums is called 'log'"),
+        ("width", "--set width: write NAME=VALUE"),
+        ("width=wide", "settings.width must be int, not 'wide'"),
+        ("steps=0", "a preset trains for at least 1 step"),
+    ],
+)
+def test_settings_that_there_are_not(fails, sums, tmp_path, change, message):
+    assert message in fails(*line(tmp_path / "out", "--set", change))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["results.json", "sums.md", "sums.json"])
+def test_files_of_somebody_else_are_left_alone(fails, sums, tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    assert f"{name}: not made by featurewise" in fails(*line(tmp_path))
+    assert (tmp_path / name).read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "sheet.png"])
+def test_a_training_leaves_files_of_somebody_else_alone(fails, sums, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    assert f"holds {name}, but no run" in fails("train", "sums", "--out", tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_is_not_installed_is_said_first(fails, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr(discovery, "load", lambda name: pytest.fail("began"))
+    error = fails("run", "film", "--out", tmp_path / "out")
+    assert error == "error: optuna is not installed: pip install 'featurewise[study]'"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

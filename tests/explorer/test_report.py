@@ -179,5 +179,5 @@ def test_tables_that_contradict_themselves_are_refused():
 def test_what_is_not_installed_is_named(report, monkeypatch, missing):
     monkeypatch.setitem(__import__("sys").modules, missing, None)
     only_curves = dataclasses.replace(report, accuracy=(), parameters=None)
-    with pytest.raises(ReportError, match=r"featurewise\[report\]"):
+    with pytest.raises(ReportError, match=f"pip install {missing}"):
         render(only_curves)

@@ -54,5 +54,5 @@ def test_without_matplotlib_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         return found(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(LabError, match="pip install 'featurewise"):
+    with pytest.raises(LabError, match="pip install matplotlib"):
         figure(1.0, 1.0)

@@ -1,12 +1,16 @@
 """The command line: ``featurewise systems``, ``train``, ``run``, ``cards``, ``ask`` and others.
 
 Thin: it finds systems by the names of their files and joins them to the lab and the explorer.
+What needs torch is imported by a command when it runs, never for help or completion.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from featurewise import __version__
 from featurewise.cli import world
 from featurewise.cli.ask import ask
 from featurewise.cli.cards import cards
@@ -14,6 +18,7 @@ from featurewise.cli.demo import demo
 from featurewise.cli.errors import Commands
 from featurewise.cli.evaluate import evaluate
 from featurewise.cli.run import run
+from featurewise.cli.streams import accept_any_terminal
 from featurewise.cli.systems import systems
 from featurewise.cli.train import train
 
@@ -34,6 +39,24 @@ app.add_typer(world.app, name="world")
 app.command()(demo)
 
 
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"featurewise {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
 def main() -> None:
     """Runs the command line."""
+    accept_any_terminal()
     app(prog_name="featurewise")

@@ -10,16 +10,26 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from featurewise.cli import discovery
+from featurewise.cli import discovery, example
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
 from featurewise.cli.evaluate import RUN_HELP
+from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _BAR = 30
 _SOFTWARE = "featurewise ask"
+
+
+def _show_example(wanted: bool) -> bool:
+    """Asks the model that comes with FiLM, and ends the command."""
+    if wanted:
+        typer.echo(f"image: {example.IMAGE}\nquestion: {example.QUESTION}")
+        ask("film", example.IMAGE, example.QUESTION)
+        raise typer.Exit
+    return wanted
 
 
 def ask(
@@ -36,6 +46,15 @@ def ask(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_example: Annotated[
+        bool,
+        typer.Option(
+            "--example",
+            help="Ask the model that comes with FiLM about an image that comes with it.",
+            callback=_show_example,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     """Ask a trained network a question about an image."""
     from featurewise.lab.model import load_network
@@ -49,18 +68,18 @@ def ask(
     place = None if out is None else _place(image, out)
     network, settings = load_network(found.folder, found.system)
     answer = answering.answer(network, answering.picture(settings, image), question)
-    notes = [note] if (note := answering.framing(settings, image)) else []
+    said = [note] if (note := answering.framing(settings, image)) else []
     if place is not None and answer.places is None:
-        notes.append(f"{place} is not written: this network pools no map of places")
+        said.append(f"{place} is not written: this network pools no map of places")
     failed = None
     if place is not None and answer.places is not None:
         rows = answering.attended_rows(settings, original.size)
         failed = _save(original, answer.places.numpy(), rows, place)
     shown = None if failed or answer.places is None else place
     if as_json:
-        typer.echo(json.dumps(_facts(answer, top, notes, shown), indent=1))
+        typer.echo(json.dumps(_facts(answer, top, said, shown), indent=1))
     else:
-        _show(Terminal(highlight=False, soft_wrap=True), answer, top, notes, shown)
+        _show(Terminal(highlight=False, soft_wrap=True), answer, top, said, shown)
     if failed:
         raise UserError(f"{place}: {failed}")
 
@@ -109,19 +128,19 @@ def _save(original: Image, places: Any, rows: tuple[float, float], place: Path) 
     return None
 
 
-def _facts(answer: Any, top: int, notes: list[str], place: Path | None) -> dict[str, Any]:
+def _facts(answer: Any, top: int, said: list[str], place: Path | None) -> dict[str, Any]:
     return {
         "question": answer.question,
         "answers": [{"answer": a, "probability": p} for a, p in answer.ranked[:top]],
         "unknown_words": list(answer.unknown),
         "near_words": {word: list(near) for word, near in answer.unknown.items() if near},
-        "notes": notes,
+        "notes": said,
         "attention": None if place is None else str(place),
     }
 
 
-def _show(console: Terminal, answer: Any, top: int, notes: list[str], place: Path | None) -> None:
-    aside = Terminal(stderr=True, highlight=False, soft_wrap=True)
+def _show(console: Terminal, answer: Any, top: int, said: list[str], place: Path | None) -> None:
+    aside = notes()
     if answer.unknown:
         words = ", ".join(repr(word) for word in answer.unknown)
         aside.print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
@@ -129,7 +148,7 @@ def _show(console: Terminal, answer: Any, top: int, notes: list[str], place: Pat
             if near:
                 hint = f"{word!r}: did you mean {' or '.join(map(repr, near))}?"
                 aside.print(f"  {escape(hint)}")
-    for note in notes:
+    for note in said:
         aside.print(f"[yellow]note[/]: {escape(note)}")
     rows = Table.grid(padding=(0, 2))
     for text, probability in answer.ranked[:top]:

@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from featurewise.cli import discovery
+from featurewise.cli import discovery, options
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
-from featurewise.lab import card, catalogue
-from featurewise.lab.results import Results
-from featurewise.lab.run import RESULTS, SHEET
 
 
 def cards(
@@ -27,7 +24,18 @@ def cards(
         typer.Option(help="First publish the results of this 'featurewise run'; may be repeated."),
     ] = None,
 ) -> None:
-    """Write the card of every system and the catalogue anew from published results."""
+    """Write the card of every system and the catalogue from published results.
+
+    Files that it did not make are never overwritten.
+    """
+    options.require_installed("", "matplotlib")
+    if not add and not any(any(results.glob(f"{name}/*.json")) for name in discovery.names()):
+        raise UserError(
+            f"{results}: holds no results of any system (SYSTEM/PRESET.json), so that there is "
+            "nothing to write; name their folder with --results, or publish a run with --add"
+        )
+    from featurewise.lab import catalogue
+
     console = Terminal(highlight=False, soft_wrap=True)
     for folder in add or []:
         console.print(_add(folder, results), markup=False)
@@ -37,6 +45,10 @@ def cards(
 
 def _add(folder: Path, published: Path) -> str:
     """Publishes what a study measured; says what that is."""
+    from featurewise.lab import card, catalogue
+    from featurewise.lab.results import Results
+    from featurewise.lab.run import RESULTS, SHEET
+
     if not (folder / RESULTS).is_file():
         raise UserError(f"{folder}: holds no {RESULTS}, as 'featurewise run' leaves it")
     found = Results.load(folder / RESULTS)

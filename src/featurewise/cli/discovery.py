@@ -10,16 +10,22 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 import featurewise.systems
 from featurewise.cli.errors import UserError
-from featurewise.lab.catalogue import Entry, read
-from featurewise.lab.record import System
-from featurewise.lab.results import Results
-from featurewise.lab.run import MODEL, RUN, read_run
+from featurewise.cli.outline import read_outline
+
+if TYPE_CHECKING:
+    from featurewise.lab.catalogue import Entry
+    from featurewise.lab.record import System
+    from featurewise.lab.results import Results
+
+RUN, MODEL = "run.json", "model.json"
+"""What a run's folder and a model's hold, as `featurewise.lab.run` has it; named here too, so
+that completion need not import that."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,35 @@ class Found:
 
 def names() -> dict[str, str]:
     """Name of every system -> its module; none is imported for this."""
+    return {name: f"featurewise.systems.{path[0]}.{name}" for name, path in _files().items()}
+
+
+def _files() -> dict[str, tuple[str, Path]]:
+    """Name of every system -> its family, and the file that holds its record."""
     found = {}
     for root in featurewise.systems.__path__:
         for family in pkgutil.iter_modules([root]):
-            for system in pkgutil.iter_modules([str(Path(root, family.name))]):
-                found[system.name] = f"featurewise.systems.{family.name}.{system.name}"
+            folder = Path(root, family.name)
+            for system in pkgutil.iter_modules([str(folder)]):
+                file = Path(system.name, "__init__.py") if system.ispkg else f"{system.name}.py"
+                found[system.name] = (family.name, folder / file)
     return dict(sorted(found.items()))
+
+
+def outline(name: str, part: Literal["title", "presets", "arms"]) -> Any:
+    """A part of `Outline`: read from the system's file, where it is written out there.
+
+    Raises:
+        UserError: there is no system of this name.
+    """
+    known = _files()
+    require(name, known, "system")
+    if (found := getattr(read_outline(known[name][1]), part)) is not None:
+        return found
+    record = load(name)
+    if part == "presets":
+        return {preset: record.cost.get(preset, "") for preset in record.presets}
+    return record.title if part == "title" else {arm.name: arm.what for arm in record.arms}
 
 
 def module(name: str) -> ModuleType:
@@ -62,6 +91,8 @@ def module(name: str) -> ModuleType:
 
 def load(name: str) -> System[Any]:
     """The record of a system; raises like `module`, and when its file holds no record."""
+    from featurewise.lab.record import System
+
     found = getattr(module(name), "SYSTEM", None)
     if not isinstance(found, System):
         raise UserError(f"{names()[name]}: a system file ends in 'SYSTEM = System(...)'")
@@ -75,6 +106,8 @@ def find(text: str) -> Found:
         UserError: neither, or the system ships no model.
         LabError: the folder's facts are damaged.
     """
+    from featurewise.lab.run import read_run
+
     if text in names():
         found = Found(load(text), module(text), shipped_model(module(text)), True)
         if not (found.folder / MODEL).is_file():
@@ -113,7 +146,9 @@ def published(folder: Path | None = None) -> list[Entry]:
     Raises:
         LabError: a file is damaged.
     """
-    families = {name: path.split(".")[-2] for name, path in names().items()}
+    from featurewise.lab.catalogue import read
+
+    families = {name: family for name, (family, _) in _files().items()}
     order = sorted(families, key=lambda name: (families[name], name))
     return [read(folder or PUBLISHED, families[name], load(name)) for name in order]
 
@@ -128,6 +163,8 @@ def published_results(name: str, folder: Path | None = None) -> dict[str, Result
     Raises:
         LabError: a file is damaged.
     """
+    from featurewise.lab.catalogue import read
+
     entry = read(folder or PUBLISHED, "", load(name))
     return {each.preset: each for each in entry.results}
 
@@ -165,21 +202,22 @@ def complete_system(incomplete: str) -> list[str]:
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Presets of the system on the line, with their cost."""
-    if (name := ctx.params.get("system")) not in names():
-        return []
-    system = load(name)
-    return [
-        (preset, system.cost.get(preset, ""))
-        for preset in system.presets
-        if preset.startswith(incomplete)
-    ]
+    return _completed(ctx, incomplete, "presets")
 
 
 def complete_arm(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Arms of the system on the line, with what they do."""
-    if (name := ctx.params.get("system")) not in names():
+    return _completed(ctx, incomplete, "arms")
+
+
+def _completed(
+    ctx: typer.Context, incomplete: str, part: Literal["presets", "arms"]
+) -> list[tuple[str, str]]:
+    # In front of an option whose value is wanted, the parser leaves arguments where they are.
+    name = next((word for word in (ctx.params.get("system"), *ctx.args) if word in names()), None)
+    if name is None:
         return []
-    return [(arm.name, arm.what) for arm in load(name).arms if arm.name.startswith(incomplete)]
+    return [each for each in outline(name, part).items() if each[0].startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:

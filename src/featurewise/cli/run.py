@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from featurewise.cli import discovery
+from featurewise.cli import discovery, options
 from featurewise.cli.console import Terminal
-from featurewise.cli.errors import UserError
+from featurewise.cli.errors import Terminated, UserError
+from featurewise.cli.streams import notes
 from featurewise.common.opening import open_regular, read_bytes
-from featurewise.lab import card, catalogue
-from featurewise.lab.crew import Crew, leave_with_parent
-from featurewise.lab.database import shown
-from featurewise.lab.errors import LabError
-from featurewise.lab.files import storage_errors
-from featurewise.lab.record import System
-from featurewise.lab.run import REMEDY, RESULTS
-from featurewise.lab.study import Key, Standing, Study
+
+if TYPE_CHECKING:
+    from featurewise.lab.crew import Crew
+    from featurewise.lab.record import System
+    from featurewise.lab.study import Key, Standing, Study
 
 COMMAND = (sys.executable, "-m", "featurewise.cli")
 """How a worker is started."""
@@ -49,18 +45,24 @@ class _Line:
     seeds: str
     out: Path
     jobs: int
+    changes: tuple[str, ...]
+    device: str
     storage: str | None
 
     def text(self) -> str:
         """The same line again, to be typed; a password is hidden."""
+        from featurewise.lab.database import shown
+
         storage = [] if self.storage is None else ["--storage", shown(self.storage)]
         return shlex.join(["featurewise", *self.words(), *storage])
 
     def words(self) -> list[str]:
         """The same line again, for a worker: the address of a database is no word of it."""
         options = {"preset": self.preset, "arms": self.arms, "seeds": self.seeds, "out": self.out}
-        told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return ["run", self.system, *told, "--jobs", str(self.jobs)]
+        given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        changes = [word for change in self.changes for word in ("--set", change)]
+        device = ["--device", self.device] if self.device != "auto" else []
+        return ["run", self.system, *given, *changes, *device, "--jobs", str(self.jobs)]
 
 
 def run(
@@ -85,6 +87,18 @@ def run(
         Path | None,
         typer.Option(help="Folder of the study.", show_default="runs/SYSTEM-PRESET"),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another value of a setting, as learning_rate=0.001; may be repeated. The results "
+            "say so, and are not published as the preset's.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps in place of the preset's.")
+    ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="So many trainings at a time; several: a thread each.")
     ] = 1,
@@ -97,6 +111,7 @@ def run(
             show_default="a file in the folder",
         ),
     ] = None,
+    device: options.Device = "auto",
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
     """Train arms with several seeds, decide the claims, and write results and card.
@@ -104,25 +119,34 @@ def run(
     Stopped at any moment, by whatever, the same line goes on: what is finished is not trained
     again, what was begun goes on where it was.
     """
+    discovery.require(system, discovery.names(), "system")
+    options.require_installed("study", "optuna")
+    import torch
+
+    from featurewise.lab.crew import leave_with_parent
+    from featurewise.lab.study import Study
+
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
-    folder = out or Path("runs", f"{system}-{preset}")
-    line = _Line(system, preset, arms, seeds, folder, jobs, storage)
+    named = (*(changes or ()), *([] if steps is None else [f"steps={steps}"]))
+    folder = out or Path("runs", re.sub(r"[^\w.=-]+", "_", "-".join([system, preset, *named])))
+    line = _Line(system, preset, arms, seeds, folder, jobs, named, device, storage)
+    options.use_device(device)
     study = Study(
         record,
         preset=preset,
         arms=_arms(record, arms),
         seeds=_seeds(seeds),
+        settings=options.changed(record, preset, named),
         folder=line.out,
         storage=storage,
     )
-    with _stoppable():
-        if worker:
-            leave_with_parent()
-            torch.set_num_threads(1)
-            study.work()
-            return
-        _whole(line, study, storage)
+    if worker:
+        leave_with_parent()
+        torch.set_num_threads(1)
+        study.work()
+        return
+    _whole(line, study, storage)
 
 
 def _arms(record: System[Any], text: str) -> list[str]:
@@ -147,23 +171,15 @@ def _seeds(text: str) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM leaves as Ctrl-C does: what is begun is put back."""
-
-    def leave(signum: int, frame: Any) -> None:
-        raise SystemExit(128 + signum)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _whole(line: _Line, study: Study, storage: str | None) -> None:
     """All of the command but what its workers do."""
-    console = Terminal(highlight=False, soft_wrap=True)
+    from featurewise.lab.errors import LabError
+    from featurewise.lab.made import require_own
+    from featurewise.lab.run import RESULTS
+
+    name = study.system.name
+    require_own(line.out / each for each in (RESULTS, f"{name}.md", f"{name}.json"))
+    console = notes()
     console.print(f"[bold]{study.system.title}[/]")
     study.begin()
     standing = study.standing()
@@ -173,16 +189,17 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
             _alone(console, study)
         elif standing.left:
             _together(console, line, study, storage)
-    except (KeyboardInterrupt, SystemExit) as stopped:
+    except (KeyboardInterrupt, SystemExit, Terminated) as stopped:
         standing = _publish(study)
         console.print(
             f"Stopped; {standing.left} trials are left. The same line goes on:\n  {line.text()}",
             markup=False,
         )
-        code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
+        signum = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
+        code = stopped.code if isinstance(stopped, SystemExit) else 128 + signum
         raise SystemExit(code) from None
     standing = _publish(study)
-    _tell_claims(console, study, standing)
+    _tell_claims(Terminal(highlight=False, soft_wrap=True), study, standing)
     if standing.failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in standing.failed.items())
         raise LabError(f"{len(standing.failed)} trials failed ({reasons}); see {line.out}")
@@ -191,7 +208,8 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
 def _begin(line: _Line, study: Study, standing: Standing) -> str:
     done = len(study.keys) - standing.left
     arms, seeds = (len({key[part] for key in study.keys}) for part in (0, 1))
-    text = f"preset {line.preset}, {arms} arms, {seeds} seeds: {len(study.keys)} trials"
+    preset = ", ".join([f"preset {line.preset}", *line.changes])
+    text = f"{preset}, {arms} arms, {seeds} seeds: {len(study.keys)} trials"
     return f"{text}, {done} done before" if done else text
 
 
@@ -208,6 +226,9 @@ def _alone(console: Console, study: Study) -> None:
 
 def _together(console: Console, line: _Line, study: Study, storage: str | None) -> None:
     """Several workers, each with one thread; here only what they do is shown."""
+    from featurewise.lab.crew import Crew
+    from featurewise.lab.errors import LabError
+
     environment = {"OMP_NUM_THREADS": "1", **({_STORAGE: storage} if storage else {})}
     command = [*COMMAND, *line.words(), "--worker"]
     told: set[Key] = set()
@@ -266,6 +287,9 @@ class _Board:
 
     def show(self, standing: Standing, told: set[Key]) -> set[Key]:
         """Moves the bar; tells of the trials that are new, and returns them."""
+        from featurewise.lab.card import duration
+        from featurewise.lab.study import Key
+
         done = len(self._study.keys) - standing.left
         lines = [
             Text(f"  {key.arm}, seed {key.seed}: {self._step(key)}") for key in standing.running
@@ -280,7 +304,7 @@ class _Board:
                 self.say(
                     f"[{done}/{len(self._study.keys)}] {key.arm}, seed {key.seed}: {score} "
                     f"{trial.measured.number(score):.4g}, {trial.steps} steps, "
-                    f"{card.duration(trial.seconds)}"
+                    f"{duration(trial.seconds)}"
                 )
         for key, reason in standing.failed.items():
             if key not in told:
@@ -304,11 +328,15 @@ class _Board:
             TypeError,
         ):  # not begun, or being written
             return "begins"
-        return f"step {step} of {self._study.system.preset(self._study.preset).steps}"
+        return f"step {step} of {self._study.settings.steps}"
 
 
 def _publish(study: Study) -> Standing:
     """Results and card of what there is, into the folder of the study."""
+    from featurewise.lab import card, catalogue
+    from featurewise.lab.files import storage_errors
+    from featurewise.lab.run import REMEDY, RESULTS
+
     standing = study.standing()
     with storage_errors(study.folder, REMEDY):
         standing.results.save(study.folder / RESULTS)
@@ -328,6 +356,8 @@ def _publish(study: Study) -> Standing:
 
 def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     """What became of the claims, what is missing, and where it is written."""
+    from featurewise.lab import card
+
     found = [standing.results] if standing.results.trials else []
     for claim in card.content(study.system, *found)["claims"]:
         (verdict,) = claim["verdicts"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,7 +11,9 @@ from rich.table import Table
 
 from featurewise.cli import discovery
 from featurewise.cli.console import Terminal
-from featurewise.lab.record import System
+
+if TYPE_CHECKING:
+    from featurewise.lab.record import System
 
 
 def systems(
@@ -27,8 +29,8 @@ def systems(
     """List the systems: published methods that can be trained, measured and asked."""
     console = Terminal()
     if not names:
-        titles = {name: discovery.load(name).title for name in discovery.names()}
-        console.print(_table(("system", "what it is"), titles.items()))
+        titles = [(name, discovery.outline(name, "title")) for name in discovery.names()]
+        console.print(_table(("system", "what it is"), titles))
         console.print("All of one: featurewise systems SYSTEM", style="dim")
     for name in names or ():
         _tell(console, name, discovery.load(name))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from featurewise.cli import discovery
+from featurewise.cli import discovery, options
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
 
@@ -67,11 +67,16 @@ def train(
         int | None, typer.Option(min=0, help="Processes that prepare batches.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Also write for TensorBoard.")] = False,
+    device: options.Device = "auto",
 ) -> None:
     """Train a system, a baseline or a control.
 
     Stopped at any moment, by whatever, the same line goes on where it was.
     """
+    discovery.require(system, discovery.names(), "system")
+    if tensorboard:
+        options.require_installed("tensorboard", "tensorboard")
+    options.use_device(device)
     from featurewise.lab import distributed
     from featurewise.lab import run as runs
 

@@ -1,7 +1,10 @@
-"""``featurewise world``: data sets drawn by the built-in worlds."""
+"""``featurewise world``: data sets rendered by the built-in worlds."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,9 +12,15 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from featurewise.cli.streams import notes
+
 app = typer.Typer(
-    help="Draw data sets of the built-in worlds.", no_args_is_help=True, rich_markup_mode=None
+    help="Render data sets of the built-in worlds.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+_SECONDS, _BYTES = 2.0, 63_000  # of one image of the default size, on one core
+_ANY_SECONDS, _ANY_BYTES = 0.02, 13_000  # of its scene and questions
 
 
 class Cogent(StrEnum):
@@ -23,12 +32,12 @@ class Cogent(StrEnum):
 
 @app.callback()
 def world() -> None:
-    """Draw data sets of the built-in worlds."""
+    """Render data sets of the built-in worlds."""
 
 
 @app.command()
 def clevr(
-    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")],
     out: Annotated[Path, typer.Option(help="Folder of the data set; splits may share it.")],
     split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
     seed: Annotated[
@@ -37,26 +46,30 @@ def clevr(
     width: Annotated[int, typer.Option(min=1, help="In pixels.")] = 480,
     height: Annotated[int, typer.Option(min=1, help="In pixels.")] = 320,
     samples: Annotated[int, typer.Option(min=1, help="Paths per pixel: 1, 4, 9, 16, ...")] = 16,
-    questions: Annotated[int, typer.Option(min=1, help="Questions about each picture.")] = 10,
+    questions: Annotated[int, typer.Option(min=1, help="Questions about each image.")] = 10,
     cogent: Annotated[
         Cogent | None, typer.Option(help="Colours as in this condition of CLEVR-CoGenT.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that render; 0 renders in this one.",
+            show_default="all processors",
+        ),
+    ] = None,
 ) -> None:
-    """Draw pictures and ask questions, in the file format of CLEVR v1.0.
+    """Render images and generate questions, in the file format of CLEVR v1.0.
 
-    Nothing in the folder comes from CLEVR itself. Stopped at any moment, the same line goes on.
+    An image of the default size takes about 2 seconds of one core and 76 kB of disk: 1,000 images
+    9 minutes of 4 cores, and 76 MB. Nothing in the folder comes from CLEVR itself. Stopped at any
+    moment, the same command resumes; the same with a larger count extends the data set.
     """
     from featurewise.worlds.clevr import write_dataset
 
     condition: Literal["A", "B"] | None = cogent.value if cogent else None
-    columns = (
-        TextColumn("drawing pictures"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=count)
+    processes = (os.cpu_count() or 1) if workers is None else workers
+    with _progress(_expected(count, width, height, samples, max(processes, 1))) as progress:
         manifest = write_dataset(
             out,
             count=count,
@@ -67,7 +80,39 @@ def clevr(
             height=height,
             samples=samples,
             cogent=condition,
-            progress=lambda made, total: bar.update(task, completed=made),
+            workers=processes,
+            progress=progress,
         )
-        bar.update(task, completed=count)
-    typer.echo(f"{count} pictures with their questions are in {out} (see {manifest.name}).")
+    typer.echo(f"{count} images with their questions are in {out} (see {manifest.name}).")
+
+
+def _expected(count: int, width: int, height: int, samples: int, cores: int) -> str:
+    """What rendering is expected to take, in a sentence."""
+    share = width * height / (480 * 320)  # of the default size, of which the costs are known
+    seconds = count * (_ANY_SECONDS + _SECONDS * share * samples / 16) / cores
+    time = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{max(seconds, 1):.0f} seconds"
+    size = count * (_ANY_BYTES + _BYTES * share) / 1e6
+    return (
+        f"{count} images of {width} x {height}: about {time} on {cores} cores, {size:.1f} MB, less "
+        "what is there already"
+    )
+
+
+@contextmanager
+def _progress(sentence: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, under a sentence; nothing before there is progress."""
+    columns = TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=notes())
+    task = bar.add_task("")
+
+    def show(made: int, total: int) -> None:
+        if not bar.live.is_started:
+            bar.console.print(sentence)
+            bar.start()
+        bar.update(task, completed=made, total=total)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -114,7 +114,7 @@ def _look() -> AbstractContextManager[None]:
     try:
         from matplotlib import rc_context
     except ImportError as error:
-        raise ReportError("figures need matplotlib: pip install 'featurewise[report]'") from error
+        raise ReportError("figures need matplotlib: pip install matplotlib") from error
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     look: Any = {
         **dict.fromkeys(inked, _INK),

@@ -27,7 +27,7 @@ def render(report: Report) -> str:
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
-        raise ReportError("a report needs Jinja: pip install 'featurewise[report]'") from error
+        raise ReportError("a report needs Jinja: pip install jinja2") from error
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

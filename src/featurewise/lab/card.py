@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from featurewise.common.files import write_bytes
 from featurewise.common.text import markdown as markdown
+from featurewise.lab.made import MARK
 from featurewise.lab.record import Claim, Settings, System, Verdict
 from featurewise.lab.results import Interval, Proportion, Results, Trial, over_seeds
 
@@ -198,7 +199,7 @@ def to_markdown(
         f"Test set: {card['tested_on'] or 'size not recorded'}.",
         f"Settings were chosen on: {card['tuned_on'] or 'not recorded'}.",
     ]
-    return "\n\n".join(sections) + "\n"
+    return MARK + "\n\n".join(sections) + "\n"
 
 
 def _list(sentences: Iterable[str]) -> str:
@@ -325,6 +326,7 @@ def _results(
 ) -> dict[str, Any]:
     return {
         "preset": results.preset,
+        **({"changed": dict(results.changed)} if results.changed else {}),
         "partial": missing(system, results, seeds),
         "seconds": round(sum(trial.seconds for trial in results.trials), 1),
         "sheets": dict(sheets.get(results.preset, {})),
@@ -399,8 +401,11 @@ def _results_sections(results: Mapping[str, Any], score: str, needs: str) -> lis
     named = {_TITLES.get(name, name): each for name, each in results["hardware"].items()}
     hardware = "; ".join(f"{markdown(name)} {markdown(each)}" for name, each in named.items())
     partial = [f"**Partial**: {results['partial']}."] if results["partial"] else []
+    changes = results.get("changed", {}).items()
+    changed = [f"`{name}` = {json.dumps(value)}" for name, value in changes]
     return [
         f"### Preset `{results['preset']}`",
+        *([f"**Changed from the preset**: {', '.join(changed)}."] if changed else []),
         *partial,
         f"Seeds {seeds}. Proportions in %, with 95 % intervals: over "
         "seeds (Student's t) where there are several, else over questions (Wilson). Seconds: the "

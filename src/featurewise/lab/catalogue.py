@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -26,6 +25,7 @@ from featurewise.common.images import ImageFileError, read_image
 from featurewise.common.opening import read_bytes
 from featurewise.lab import card
 from featurewise.lab.errors import LabError
+from featurewise.lab.made import MAKER, MARK, SOURCE, made_here, require_own
 from featurewise.lab.pictures import BAR, as_image, figure
 from featurewise.lab.record import System
 from featurewise.lab.results import Results
@@ -34,7 +34,6 @@ LIMIT = 40_000
 """Bytes that a published picture may have."""
 
 PAGE = "catalogue.md"
-_SOURCE = "Source"
 _MARKS = {"supported": "✓ ", "refuted": "✗ ", "inconclusive": "? "}
 _INTRO = (
     """# Catalogue
@@ -103,16 +102,25 @@ def publish(
         The files.
 
     Raises:
-        LabError: the results are of another system, or of a preset or an arm that it has not.
+        LabError: the results are of another system, of a preset or an arm that it has not, or of
+            changed settings; or there is a file in the way that this library did not make.
     """
     system.require(results)
     for arm in sheets:
         system.arm(arm)
+    if results.changed:
+        changes = ", ".join(f"{name} = {value}" for name, value in results.changed.items())
+        raise LabError(
+            f"these are results with {changes}, not of preset {results.preset} as it is; results "
+            "are published of presets only"
+        )
     own = Path(folder) / system.name
     pictures = own / results.preset
-    own.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(pictures, ignore_errors=True)
     written = [own / f"{results.preset}.json"]
+    require_own([*written, *(pictures / f"{arm}.png" for arm in sheets)])
+    own.mkdir(parents=True, exist_ok=True)
+    for path in filter(made_here, pictures.glob("*.png")):
+        path.unlink()
     results.save(written[0])
     for arm, sheet in sheets.items():
         pictures.mkdir(exist_ok=True)
@@ -123,6 +131,7 @@ def publish(
 
 def shrink(source: Path, path: Path) -> None:
     """Makes a picture small enough to be published, unless it was before."""
+    require_own([path])
     digest = hashlib.sha256(read_bytes(source)).hexdigest()
     if _digest_in(path) != digest:
         write_bytes(path, small(_sheet(source), source=digest))
@@ -131,13 +140,16 @@ def shrink(source: Path, path: Path) -> None:
 def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
     """Writes every card with its pictures into ``docs/cards``, and the catalogue beside it.
 
-    Cards of systems that are not among the entries are removed.
+    Cards of systems that are not among the entries are removed. Files that this library did not
+    make are never touched.
 
     Raises:
-        LabError: matplotlib, which draws the charts, is not installed.
+        LabError: matplotlib, which draws the charts, is not installed; or there is a file in the
+            way that this library did not make: then nothing is written.
     """
     docs = Path(docs)
     cards = docs / "cards"
+    require_own([docs / PAGE, *(path for entry in entries for path in _own(entry, cards))])
     cards.mkdir(parents=True, exist_ok=True)
     written = []
     for entry in entries:
@@ -150,7 +162,7 @@ def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
                 write_bytes(picture, small(_drawn(entry), source=_digest(entry)))
             written.append(picture)
         written += card.save(entry.system, entry.results, cards, sheets=_addresses(entry))
-    for path in _strangers(entries, cards):
+    for path in filter(made_here, _strangers(entries, cards)):
         path.unlink()
     page = docs / PAGE
     write_bytes(page, to_markdown(entries).encode())
@@ -161,7 +173,7 @@ def stale(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
     """The files of cards and catalogue that are missing, left over, or say something else."""
     docs = Path(docs)
     cards, page = docs / "cards", docs / PAGE
-    found = _strangers(entries, cards)
+    found = [path for path in _strangers(entries, cards) if made_here(path)]
     for entry in entries:
         found += card.stale(entry.system, entry.results, cards, sheets=_addresses(entry))
         found += [
@@ -184,7 +196,7 @@ def to_markdown(entries: Sequence[Entry]) -> str:
     for family in families:
         sections.append(f"## {family.replace('_', ' ').capitalize()}")
         sections += [_section(entry) for entry in entries if entry.family == family]
-    return "\n\n".join(sections) + "\n"
+    return MARK + "\n\n".join(sections) + "\n"
 
 
 def headline(entry: Entry) -> Results | None:
@@ -226,8 +238,9 @@ def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: s
 
 def _png(image: Image.Image, source: str) -> bytes:
     text, file = PngInfo(), io.BytesIO()
+    text.add_text(*MAKER)
     if source:
-        text.add_text(_SOURCE, source)
+        text.add_text(SOURCE, source)
     image.save(file, "PNG", optimize=True, pnginfo=text)
     return file.getvalue()
 
@@ -260,11 +273,15 @@ def _picture(entry: Entry, cards: Path) -> Path | None:
 
 def _strangers(entries: Iterable[Entry], cards: Path) -> list[Path]:
     """What lies among the cards and is of no system that there is."""
-    own: set[Path] = set()
-    for entry in entries:
-        own |= {cards / f"{entry.system.name}.{kind}" for kind in ("md", "json")}
-        own |= _copies(entry, cards).keys() | {_picture(entry, cards) or cards}
+    own = {path for entry in entries for path in _own(entry, cards)}
     return sorted(path for path in cards.glob("*.*") if path not in own)
+
+
+def _own(entry: Entry, cards: Path) -> set[Path]:
+    """The files of a system's card."""
+    texts = {cards / f"{entry.system.name}.{kind}" for kind in ("md", "json")}
+    picture = _picture(entry, cards)
+    return texts | _copies(entry, cards).keys() | ({picture} if picture else set())
 
 
 def _main_sheet(entry: Entry) -> Path | None:
@@ -292,7 +309,7 @@ def _sheet(path: Path) -> Image.Image:
 def _digest_in(picture: Path) -> str | None:
     if not picture.is_file():
         return None
-    found: str | None = _sheet(picture).info.get(_SOURCE)
+    found: str | None = _sheet(picture).info.get(SOURCE)
     return found
 
 

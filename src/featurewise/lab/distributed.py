@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +15,37 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from featurewise.lab.errors import LabError
 from featurewise.lab.state import State, flatten, unflatten
 
 _SETTLE = 0.2
 """Seconds that a group's threads are given to finish before it is ended."""
 
 
+DEVICE = "FEATUREWISE_DEVICE"
+"""Environment variable that chooses the device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
+
+
 def device() -> torch.device:
-    """The device of this process: its own GPU under `torchrun`, else the first, else the CPU."""
-    if not torch.cuda.is_available():
+    """The device of this process: what `DEVICE` says, which is ``auto`` by default.
+
+    ``auto`` is a GPU where there is one, else the CPU; a GPU without a number is the process's
+    own under `torchrun`, else the first.
+
+    Raises:
+        LabError: `DEVICE` is no device, or a GPU that is not there.
+    """
+    chosen = os.environ.get(DEVICE, "auto")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", chosen):
+        raise LabError(f"{chosen!r} is no device; there is auto, cpu, cuda, cuda:0, cuda:1, ...")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if chosen == "cpu" or (chosen == "auto" and not count):
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    _, _, number = chosen.partition(":")
+    index = int(number or os.environ.get("LOCAL_RANK", "0"))
+    if index >= count:
+        raise LabError(f"device {chosen}: torch sees {count} GPUs here; choose cpu, or auto")
+    return torch.device("cuda", index)
 
 
 def rank() -> int:
@@ -95,7 +116,7 @@ def joined() -> Iterator[Group]:
     """
     begun = "WORLD_SIZE" in os.environ and not dist.is_initialized()
     if begun:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if device().type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
     finally:

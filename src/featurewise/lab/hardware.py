@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from featurewise.lab import distributed
+
 _PACKAGES = ("featurewise", "torch", "numpy", "safetensors")
 
 
@@ -43,7 +45,7 @@ def _cores() -> int:
 
 
 def _accelerator() -> str:
-    if not torch.cuda.is_available():
+    if distributed.device().type == "cpu":  # for want of a GPU, or by choice
         return "none"
     names = [torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())]
     return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))

@@ -35,7 +35,7 @@ from featurewise.lab.progress import Reporter, Screen, TensorBoard
 from featurewise.lab.source import Source, prefetched
 from featurewise.lab.steppers import Stepper
 
-_LOG = "metrics.jsonl"
+METRICS = "metrics.jsonl"
 _CONTENT = {"stepper", "processes", "evaluated", "log_bytes", "seconds"}
 
 StepperT = TypeVar("StepperT", bound=Stepper)
@@ -215,7 +215,7 @@ class _Run:
             log_bytes = state["log_bytes"]
         if self.group.writes:
             self.store.discard_after(self.step)
-            self.log = MetricsLog(self.folder / _LOG, log_bytes)
+            self.log = MetricsLog(self.folder / METRICS, log_bytes)
         return random_state
 
     def _find(self, resume: bool) -> dict[str, Any] | None:
@@ -228,7 +228,7 @@ class _Run:
         return found[1] if found is not None else self.store.load(step)
 
     def _find_first(self, resume: bool) -> tuple[int, dict[str, Any]] | None:
-        log = self.folder / _LOG
+        log = self.folder / METRICS
         if not resume and (self.store.steps() or (log.exists() and log.stat().st_size)):
             raise LabError(
                 f"{self.folder}: holds a run already; resume it or choose another folder"

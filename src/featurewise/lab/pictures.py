@@ -30,7 +30,7 @@ def figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise LabError("matplotlib is not installed: pip install 'featurewise[report]'") from error
+        raise LabError("matplotlib is not installed: pip install matplotlib") from error
     return Figure(figsize=(width, height), dpi=100, layout="constrained")
 
 

@@ -239,6 +239,7 @@ class Results:
         trials: in the order they were run.
         hardware: what they ran on (see `featurewise.lab.hardware.describe`).
         data_versions: name and version of what rendered the data; empty where not recorded.
+        changed: settings that were given in place of the preset's, by name, as JSON values.
     """
 
     system: str
@@ -246,6 +247,7 @@ class Results:
     trials: tuple[Trial, ...]
     hardware: Mapping[str, str] = field(default_factory=dict)
     data_versions: Mapping[str, str] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     def arms(self) -> list[str]:
         """Names of the arms that were tried, in order."""
@@ -273,6 +275,7 @@ class Results:
             "preset": self.preset,
             "hardware": dict(self.hardware),
             **({"data_versions": dict(self.data_versions)} if self.data_versions else {}),
+            **({"changed": dict(self.changed)} if self.changed else {}),
             "trials": [trial.to_json() for trial in self.trials],
         }
         return facts_text(content).decode()
@@ -304,12 +307,14 @@ class Results:
 
 def _results(raw: bytes, path: Path | str) -> Results:
     said = read_facts(raw, path, first=None)
-    said.mapping(("system", "preset", "hardware", "trials"), ("data_versions",))
+    said.mapping(("system", "preset", "hardware", "trials"), ("data_versions", "changed"))
     versions = said.entries().get("data_versions")  # not in files of version 0.1
+    changed = said.entries().get("changed")
     return Results(
         read_path_name(said["system"]),
         read_path_name(said["preset"]),
         tuple(Trial.from_json(trial) for trial in said["trials"].items()),
         read_hardware(said["hardware"]),
         {} if versions is None else read_hardware(versions),
+        {} if changed is None else changed.mapping(),
     )

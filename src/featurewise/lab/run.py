@@ -24,7 +24,7 @@ from featurewise.lab.decode import decoded
 from featurewise.lab.errors import LabError
 from featurewise.lab.facts import MOST, facts_text, read_facts, read_hardware, read_path_name
 from featurewise.lab.files import storage_errors
-from featurewise.lab.loop import fit
+from featurewise.lab.loop import METRICS, fit
 from featurewise.lab.randomness import isolated, seed_everything
 from featurewise.lab.record import Arm, Settings, SettingsT, System
 from featurewise.lab.results import Measurement, Results, Trial
@@ -108,11 +108,20 @@ def _as_json(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def changed_settings(system: System[Any], run: Run) -> dict[str, Any]:
+    """The settings of a run that differ from its preset's, by name, as JSON values."""
+    if run.preset not in system.presets:  # of an older version
+        return {}
+    usual = describe_run(system, preset=run.preset).settings
+    return {name: value for name, value in run.settings.items() if usual.get(name) != value}
+
+
 def write_run(folder: Path | str, run: Run) -> None:
     """Puts ``run.json`` into a folder, which is made when missing; or finds the same run there.
 
     Raises:
-        LabError: the folder holds another run; the message names what differs.
+        LabError: the folder holds another run, the message names what differs; or files that
+            a run would write over.
         StorageError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -120,6 +129,9 @@ def write_run(folder: Path | str, run: Run) -> None:
     with storage_errors(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
+            for name in (METRICS, RESULTS, SHEET):
+                if (folder / name).exists():
+                    raise LabError(f"{folder}: holds {name}, but no run; choose another folder")
             write_bytes(path, facts_text(dataclasses.asdict(run)))
             return
     _require_same(folder, read_run(folder), run)
@@ -201,7 +213,8 @@ def train(
     if distributed.rank() == 0:
         with storage_errors(folder, REMEDY):
             versions = system.versions(settings) if system.versions else {}
-            found = Results(system.name, run.preset, (trial,), run.hardware, versions)
+            changed = changed_settings(system, run)
+            found = Results(system.name, run.preset, (trial,), run.hardware, versions, changed)
             found.save(folder / RESULTS)
             if system.draw is not None:
                 with isolated():

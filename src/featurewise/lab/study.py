@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
@@ -21,9 +21,16 @@ from featurewise.common.processes import leave_unguarded_script
 from featurewise.lab.errors import LabError, OccupiedError
 from featurewise.lab.files import storage_errors
 from featurewise.lab.queue import Queue, Taken
-from featurewise.lab.record import System
+from featurewise.lab.record import Settings, System
 from featurewise.lab.results import Results
-from featurewise.lab.run import RESULTS, SHEET, describe_run, train, write_run
+from featurewise.lab.run import (
+    RESULTS,
+    SHEET,
+    changed_settings,
+    describe_run,
+    train,
+    write_run,
+)
 
 TRACEBACK = "error.txt"
 
@@ -68,10 +75,14 @@ class Study:
         preset: name of the settings.
         arms: names of arms.
         seeds: of weights, data and noise.
+        settings: in place of the preset's; the results say which differ.
         folder: of the study, made when missing; a trial's folder in it is ``<arm>-s<seed>``.
         storage: address of a database server, as SQLAlchemy reads it; a file in the folder unless
             told. All who give the same share the work.
         heartbeat: see `Queue`.
+
+    Attributes:
+        settings: all of them.
 
     Raises:
         LabError: there is no such arm or preset, or see `Queue`.
@@ -84,6 +95,7 @@ class Study:
         preset: str,
         arms: Sequence[str],
         seeds: Sequence[int],
+        settings: Settings | None = None,
         folder: Path | str,
         storage: str | None = None,
         heartbeat: int = 10,
@@ -94,13 +106,15 @@ class Study:
         # Seeds outside: what is there when it stops early compares all arms.
         self.keys = tuple(Key(system.arm(arm).name, seed) for seed in seeds for arm in arms)
         self._names = [str(key) for key in self.keys]
-        settings = describe_run(system, preset=preset).settings
+        self.settings: Settings = settings or system.preset(preset)
+        run = describe_run(system, preset=preset, settings=self.settings)
+        self._changed = changed_settings(system, run)
         self._queue = Queue(
-            f"{system.name}-{preset}",
+            "-".join([system.name, preset, *(f"{k}={v}" for k, v in self._changed.items())]),
             folder=self.folder,
             storage=storage,
             higher=system.better == "higher",
-            facts=settings,
+            facts=run.settings,
             heartbeat=heartbeat,
         )
 
@@ -138,7 +152,7 @@ class Study:
             if item.state == "done"
         ]
         return Standing(
-            _joined(self.system, self.preset, found),
+            replace(_joined(self.system, self.preset, found), changed=self._changed),
             tuple(of["running"]),
             tuple(of["waiting"]),
             {
@@ -188,7 +202,9 @@ class Study:
 
     def _trained(self, folder: Path, key: Key) -> Results:
         """What a trial measured: just now, or before somebody died who had it measured."""
-        run = describe_run(self.system, preset=self.preset, arm=key.arm, seed=key.seed)
+        run = describe_run(
+            self.system, preset=self.preset, arm=key.arm, seed=key.seed, settings=self.settings
+        )
         complete = (folder / RESULTS).is_file() and (
             self.system.draw is None or (folder / SHEET).is_file()
         )

@@ -226,13 +226,85 @@ def test_a_finished_data_set_is_left_alone(root: Path, monkeypatch: pytest.Monke
 
 
 def test_other_settings_in_the_same_folder_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(WorldError, match="other settings"):
-        write_dataset(root, **{**SETTINGS, "count": COUNT + 1})
+    before = digest(root)
+    with pytest.raises(WorldError, match="other settings: seed 4, not 5; width 24, not 25; name"):
+        write_dataset(root, **{**SETTINGS, "count": COUNT + 1, "seed": 5, "width": 25})
+    with pytest.raises(WorldError, match=f"has {COUNT} pictures, more than {COUNT - 1}"):
+        write_dataset(root, **{**SETTINGS, "count": COUNT - 1})
+    assert digest(root) == before
     (tmp_path / "images/val").mkdir(parents=True)
     (tmp_path / "images/val/CLEVR_val_000000.png").write_bytes(b"of somebody else")
     with pytest.raises(WorldError, match="holds pictures already"):
         write_dataset(tmp_path, **SETTINGS)
     assert (tmp_path / "images/val/CLEVR_val_000000.png").read_bytes() == b"of somebody else"
+
+
+@pytest.mark.parametrize("name", ["scenes", "questions"])
+def test_files_of_somebody_else_are_left_alone(tmp_path: Path, name: str) -> None:
+    theirs = tmp_path / name / f"CLEVR_val_{name}.json"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    with pytest.raises(WorldError, match="exists already; name another folder"):
+        write_dataset(tmp_path, **SETTINGS)
+    assert theirs.read_text() == "mine"
+
+
+@pytest.mark.parametrize("first", [1, BLOCK, BLOCK + 1, COUNT - 1])
+def test_a_finished_data_set_grows(root: Path, tmp_path: Path, first: int) -> None:
+    write_dataset(tmp_path, **{**SETTINGS, "count": first})
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "images/val").iterdir()}
+    assert len(kept) == first
+    write_dataset(tmp_path, **SETTINGS)
+    assert digest(tmp_path) == digest(root)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.parametrize("after", [2, BLOCK, COUNT])
+def test_an_interrupted_growth_goes_on(root: Path, tmp_path: Path, after: int) -> None:
+    def stop(done: int, total: int) -> None:
+        if done >= after:
+            raise InterruptionError
+
+    write_dataset(tmp_path, **{**SETTINGS, "count": 1})
+    with pytest.raises(InterruptionError):
+        write_dataset(tmp_path, **SETTINGS, progress=stop)
+    write_dataset(tmp_path, **SETTINGS)
+    assert digest(tmp_path) == digest(root)
+
+
+def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
+    """Stopped after its only block, then, grown, after the pictures of that block."""
+
+    def stop(count: int, after: int, times: int) -> None:
+        seen: list[int] = []
+
+        def progress(done: int, total: int) -> None:
+            seen.append(done)
+            if seen.count(after) == times:
+                raise InterruptionError
+
+        with pytest.raises(InterruptionError):
+            write_dataset(tmp_path, **{**SETTINGS, "count": count}, progress=progress)
+
+    stop(1, after=1, times=2)  # its entries are written, the manifest is not
+    stop(COUNT, after=BLOCK, times=1)
+    write_dataset(tmp_path, **SETTINGS)
+    assert digest(tmp_path) == digest(root)
+
+
+def test_a_changed_picture_does_not_grow_into_a_data_set(tmp_path: Path) -> None:
+    write_dataset(tmp_path, **{**SETTINGS, "count": 2})
+    (tmp_path / "images/val/CLEVR_val_000001.png").write_bytes(b"changed")
+    with pytest.raises(FormatError, match=r"000001\.png: was changed since it was written"):
+        write_dataset(tmp_path, **SETTINGS)
+
+
+def test_several_processes_write_the_same_bytes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurewise.worlds.clevr.write._WORTH_A_PROCESS", 1)
+    write_dataset(tmp_path, **SETTINGS, workers=2)
+    assert digest(tmp_path) == digest(root)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from featurewise.worlds.glyphs.formats import (
     mini_imagenet,
     omniglot,
 )
+from featurewise.worlds.glyphs.formats.folders import OmniglotPart
 
 
 def drawing(path: Path, column: int, size: tuple[int, int] = (105, 105)) -> None:
@@ -60,6 +64,29 @@ def test_omniglot(omni: Path) -> None:
     # The stroke is bright and the paper dark, and it is where it was drawn.
     assert left[0, :, 1].tolist() == [255] * 21 and left[0, :, 10].tolist() == [0] * 21
     assert right[0, :, 1].tolist() == [0] * 21 and right[0, :, 16].tolist() == [255] * 21
+
+
+@pytest.mark.parametrize("part", get_args(OmniglotPart))
+def test_omniglot_as_its_archives_unpack(omni: Path, tmp_path: Path, part: OmniglotPart) -> None:
+    (omni / "images_background").rename(omni / part)
+    names = ("Greek/character01", "Greek/character02", "Korean/character01")
+    assert omniglot(omni, part).names == omniglot(omni / part, part).names == names
+    other: OmniglotPart = (
+        "images_evaluation" if part == "images_background" else "images_background"
+    )
+    with pytest.raises(
+        FormatError, match=f"{other}: cannot be read: no such folder; there is {part}"
+    ):
+        omniglot(omni, other)
+
+
+def test_the_small_sets_of_the_release(shared_data: Callable[..., Path], tmp_path: Path) -> None:
+    for part, characters in (("images_background_small1", 136), ("images_background_small2", 156)):
+        with zipfile.ZipFile(shared_data("real", "omniglot", f"{part}.zip")) as archive:
+            archive.extractall(tmp_path)
+        pool = omniglot(tmp_path, part)
+        assert len(pool.names) == characters and len(set(pool.groups)) == 5
+        assert {pool.count(label) for label in range(characters)} == {20}
 
 
 def test_omniglot_is_not_decoded_before_it_is_asked_for(omni: Path) -> None:

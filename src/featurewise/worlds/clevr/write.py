@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -33,12 +34,15 @@ from featurewise.worlds.clevr.formats import (
     write_array,
 )
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
+from featurewise.worlds.clevr.processes import completed
 from featurewise.worlds.clevr.questions import Question
 from featurewise.worlds.clevr.scene import Scene
 from featurewise.worlds.files import as_json
 
 #: Pictures drawn between two looks at what is finished already.
-_DRAWN_AT_ONCE: Final = 10
+_DRAWN_AT_ONCE: Final = 2
+#: A process is started for so many pictures, or it would take longer to start than to draw.
+_WORTH_A_PROCESS: Final = 4
 
 
 def write_dataset(
@@ -52,13 +56,15 @@ def write_dataset(
     height: int = 320,
     samples: int = 16,
     cogent: Literal["A", "B"] | None = None,
+    workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw and write one split of a data set; several splits may share a folder.
 
     Interrupted at any moment, the same call keeps the finished pictures and goes on; the result has
-    the same bytes. Every file appears whole. ``manifest_<split>.json`` is written last and holds
-    the settings and the SHA-256 of every other file. As in the release, splits whose names begin
+    the same bytes. So it does when a smaller number was written before. Every file appears whole.
+    ``manifest_<split>.json`` is written last and holds the settings and the SHA-256 of every other
+    file. As in the release, splits whose names begin
     with "test" get questions without answers and programs, and no scenes file.
 
     Args:
@@ -72,6 +78,8 @@ def write_dataset(
         samples: paths per pixel, a square number.
         cogent: CLEVR-CoGenT condition of the colours, or None for all of them. The release calls
             the splits of condition A trainA, valA and testA.
+        workers: processes to draw in, each with one thread; 0 draws in this one. The bytes do not
+            depend on it.
         progress: called with the number of finished pictures and ``count``.
 
     Returns:
@@ -79,7 +87,8 @@ def write_dataset(
 
     Raises:
         WorldError: if an argument is out of its range, or the folder holds a split of this name
-            with other settings.
+            with other settings, or with more pictures.
+        FormatError: if a picture that is to be kept was changed.
     """
     if not 1 <= count <= MAX_INDEX + 1:
         raise WorldError(f"count must lie in 1..{MAX_INDEX + 1}, got {count}")
@@ -93,14 +102,14 @@ def write_dataset(
         questions_per_image=questions_per_image,
         cogent=cogent,
     )
-    return _Writer(ClevrFolder(Path(out), split), recipe, count).write(progress)
+    return _Writer(ClevrFolder(Path(out), split), recipe, count, workers).write(progress)
 
 
 class _Writer:
     """Writes one split, block by block."""
 
-    def __init__(self, place: ClevrFolder, recipe: Recipe, count: int) -> None:
-        self.place, self.recipe, self.count = place, recipe, count
+    def __init__(self, place: ClevrFolder, recipe: Recipe, count: int, workers: int) -> None:
+        self.place, self.recipe, self.count, self.workers = place, recipe, count, workers
         self.manifest = place.root / f"manifest_{place.split}.json"
         self.begun = place.root / f".begun_{place.split}"
         self.settings = {
@@ -117,8 +126,7 @@ class _Writer:
         self.is_test = place.split.startswith("test")
 
     def write(self, progress: Callable[[int, int], None] | None) -> Path:
-        if self.manifest.exists():
-            self._require_same(self.manifest)
+        if self.manifest.exists() and self._settings_in(self.manifest) == self.settings:
             return self.manifest
         self._begin()
         for block in range(-(-self.count // BALANCE_BLOCK)):
@@ -129,26 +137,66 @@ class _Writer:
         return self.manifest
 
     def _begin(self) -> None:
+        """Begins, or goes on with what was begun, or with a finished smaller number."""
+        settings = self.begun / "settings.json"
+        earlier = next(filter(Path.exists, (settings, self.manifest)), None)
+        if earlier is None:
+            self._require_empty()
+        else:
+            self._continue(earlier)
         for folder in (self.place.images, self.place.questions.parent, self.begun):
             folder.mkdir(parents=True, exist_ok=True)
-        settings = self.begun / "settings.json"
-        if settings.exists():
-            self._require_same(settings)
-        elif any(self.place.images.iterdir()):
-            raise WorldError(f"{self.place.images}: holds pictures already; name another folder")
-        else:
-            write_bytes(settings, as_json({"settings": self.settings}))
+        write_bytes(settings, as_json({"settings": self.settings}))
+        self.manifest.unlink(missing_ok=True)
 
-    def _require_same(self, path: Path) -> None:
+    def _require_empty(self) -> None:
+        images = self.place.images
+        if images.is_dir() and any(images.iterdir()):
+            raise WorldError(f"{images}: holds pictures already; name another folder")
+        for path in (self.place.scenes, self.place.questions):
+            if path.exists():
+                raise WorldError(f"{path}: exists already; name another folder or split")
+
+    def _continue(self, earlier: Path) -> None:
+        found = self._settings_in(earlier)
+        differing = [
+            f"{name} {found.get(name)}, not {value}"
+            for name, value in self.settings.items()
+            if name != "count" and found.get(name) != value
+        ]
+        if differing:
+            raise WorldError(
+                f"{earlier}: this split was begun with other settings: {'; '.join(differing)}; "
+                "name another folder or split"
+            )
+        if found["count"] > self.count:
+            raise WorldError(
+                f"{earlier}: this split has {found['count']} pictures, more than {self.count}; "
+                "name another folder or split"
+            )
+        if earlier == self.manifest:
+            self._verify(found["count"])
+        if found["count"] < self.count:  # the last block gets more pictures
+            self._part(found["count"] // BALANCE_BLOCK).unlink(missing_ok=True)
+
+    def _verify(self, count: int) -> None:
+        """Makes sure that the pictures that are kept are those that were written."""
+        try:
+            hashes = json.loads(self.manifest.read_text(encoding="utf-8"))["sha256"]
+            known = [hashes[self._name(index)] for index in range(count)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FormatError.at(self.manifest, f"not a readable manifest ({error!r})") from error
+        for index, digest in enumerate(known):
+            path = self._path(index)
+            if path.exists() and file_sha256(path) != digest:
+                raise FormatError.at(path, "was changed since it was written; delete it")
+
+    def _settings_in(self, path: Path) -> dict[str, Any]:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            return {**found, "count": int(found["count"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError.at(path, f"not a readable manifest ({error!r})") from error
-        if found != self.settings:
-            raise WorldError(
-                f"{path}: this split was begun with other settings ({found}) than the wanted ones "
-                f"({self.settings}); name another folder or split"
-            )
 
     def _write_block(self, block: int, progress: Callable[[int, int], None] | None) -> None:
         start = block * BALANCE_BLOCK
@@ -167,6 +215,10 @@ class _Writer:
     def _path(self, index: int) -> Path:
         return self.place.images / image_name(self.place.split, index)
 
+    def _name(self, index: int) -> str:
+        """As the manifest calls a picture."""
+        return self._path(index).relative_to(self.place.root).as_posix()
+
     def _missing(self, start: int, stop: int) -> list[int]:
         return [index for index in range(start, stop) if not self._path(index).exists()]
 
@@ -178,12 +230,17 @@ class _Writer:
     ) -> None:
         missing = self._missing(start, start + len(scenes))
         done = start + len(scenes) - len(missing)
-        for first in range(0, len(missing), _DRAWN_AT_ONCE):
-            some = missing[first : first + _DRAWN_AT_ONCE]
-            pictures = self.recipe.pictures([scenes[index - start] for index in some])
-            for index, picture in zip(some, pictures, strict=True):
-                write_bytes(self._path(index), as_png(picture))
-            done += len(some)
+        jobs = [
+            [(self._path(index), scenes[index - start]) for index in missing[first:stop]]
+            for first in range(0, len(missing), _DRAWN_AT_ONCE)
+            for stop in [first + _DRAWN_AT_ONCE]
+        ]
+        if progress:
+            progress(done, self.count)
+        workers = min(self.workers, len(missing) // _WORTH_A_PROCESS)
+        draw = partial(_draw_files, self.recipe)
+        for drawn in completed(draw, jobs, workers if workers > 1 else 0, self.place.root):
+            done += drawn
             if progress:
                 progress(done, self.count)
 
@@ -257,6 +314,14 @@ class _Writer:
         self.begun.rmdir()
         for left_by_a_kill in self.place.images.glob(".CLEVR_*"):
             left_by_a_kill.unlink()
+
+
+def _draw_files(recipe: Recipe, some: Sequence[tuple[Path, Scene]]) -> int:
+    """Draws scenes to files; returns how many."""
+    pictures = recipe.pictures([scene for _, scene in some])
+    for (path, _), picture in zip(some, pictures, strict=True):
+        write_bytes(path, as_png(picture))
+    return len(some)
 
 
 def as_png(picture: Tensor) -> bytes:

@@ -135,7 +135,7 @@ SYSTEM = System(
         "tiny": "seconds",
         "demo": "3 minutes on 1 CPU core",
         "small": "about 10 minutes on 2 CPU cores, reckoned from rates; not run yet",
-        "hour": "an hour on 1 CPU core, and 10 minutes of 2 to draw the pictures",
+        "hour": "an hour of 2 threads on 2 CPU cores, and 10 minutes to render the images",
         "paper": "one GPU; never run. The paper's sizes from pixels, but for 512 hidden units of "
         "the classifier instead of 1,024",
     },

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,15 @@ from featurewise.worlds.glyphs.formats.errors import FormatError
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".JPEG")
 _DRAWING: Final = re.compile(r"(\d{4})_(\d{2})\.png")
 _CHARACTER: Final = re.compile(r"character\d{2}")
+
+
+OmniglotPart: TypeAlias = Literal[
+    "images_background",
+    "images_evaluation",
+    "images_background_small1",
+    "images_background_small2",
+]
+"""What the archives of Omniglot unpack to."""
 
 
 @dataclass(frozen=True)
@@ -78,21 +87,28 @@ class PictureFiles:
 
 def omniglot(
     folder: Path | str,
-    part: Literal["images_background", "images_evaluation"] = "images_background",
+    part: OmniglotPart = "images_background",
     size: int = 28,
 ) -> PictureFiles:
     """Omniglot: classes are characters, groups are alphabets.
 
     Args:
-        folder: where ``images_background/Alphabet/characterNN/0001_01.png`` and so on lie.
-        part: the 30 alphabets for training, or the 20 for evaluation.
+        folder: where ``images_background/Alphabet/characterNN/0001_01.png`` and so on lie, as the
+            archives of the release unpack; or the folder of the part itself.
+        part: the 30 alphabets for training, the 20 for evaluation, or one of the two smaller
+            training sets of 5 alphabets.
         size: height and width to scale the 105 pixels to.
 
     Raises:
         FormatError: a folder or file is not named as it must be, a drawing is missing, or
             characters differ in how many drawings they have.
     """
-    root = Path(folder) / part
+    root = Path(folder)
+    if root.name != part or (root / part).is_dir():
+        root /= part
+    others = [name for name in get_args(OmniglotPart) if (root.parent / name).is_dir()]
+    if others and not root.is_dir():
+        raise FormatError.at(root, f"cannot be read: no such folder; there is {', '.join(others)}")
     characters = [
         character
         for alphabet in _folders(root)

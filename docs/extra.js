@@ -1,0 +1,13 @@
+// What scrolls sideways can be reached, and scrolled, with the keyboard.
+function focusable() {
+  const regions = ".md-typeset__scrollwrap, .md-typeset__table, .md-typeset p:has(> img:only-child)";
+  for (const region of document.querySelectorAll(regions)) {
+    if (region.scrollWidth > region.clientWidth) {
+      region.tabIndex = 0;
+      region.setAttribute("role", "region");
+      region.setAttribute("aria-label", "Scrolls sideways");
+    }
+  }
+}
+window.addEventListener("load", focusable);
+window.addEventListener("resize", focusable);

@@ -1,0 +1,104 @@
+"""Options that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from featurewise.cli import discovery
+from featurewise.cli.errors import UserError
+from featurewise.cli.streams import notes
+
+if TYPE_CHECKING:
+    from featurewise.lab.record import Settings, System
+
+Device: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="FEATUREWISE_DEVICE",
+        help="Where to train: auto (a GPU where there is one, else the CPU), cpu, cuda, cuda:1.",
+    ),
+]
+
+
+def use_device(name: str) -> None:
+    """Trains on this device from now on, in worker processes too; says so when it is a GPU.
+
+    Raises:
+        LabError: there is no such device here.
+    """
+    import torch
+
+    from featurewise.lab import distributed
+
+    os.environ[distributed.DEVICE] = name
+    device = distributed.device()
+    if device.type == "cuda" and distributed.rank() == 0:
+        gpu = torch.cuda.get_device_name(device)
+        notes().print(f"training on {gpu} ({device}); --device cpu trains on the CPU")
+
+
+def require_installed(extra: str, *modules: str) -> None:
+    """Looks for packages that a command needs beside those of a plain install.
+
+    Args:
+        extra: of this package, which brings them.
+        modules: as they are imported.
+
+    Raises:
+        UserError: one is not installed; the message says how to install it.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        what = f"featurewise[{extra}]" if extra else " ".join(missing)
+        raise UserError(f"{', '.join(missing)} is not installed: pip install '{what}'")
+
+
+def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Settings | None:
+    """The settings of a preset with some of them changed; None when none is.
+
+    Args:
+        record: of the system.
+        preset: name of the settings to begin with.
+        assignments: ``name=value``, the value in JSON; ``every.log=5`` is inside of a setting.
+
+    Raises:
+        UserError: there is no setting of that name; the message suggests near ones.
+        LabError: the value is not of the setting's type.
+    """
+    from featurewise.lab.decode import decoded
+    from featurewise.lab.run import describe_run
+
+    if not assignments:
+        return None
+    settings = dict(describe_run(record, preset=preset).settings)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: write NAME=VALUE, as in learning_rate=0.001")
+        *path, last = name.strip().split(".")
+        place: Any = settings
+        for part in path:
+            discovery.require(part, _names(place), f"setting of {record.name}")
+            place = place[part]
+        discovery.require(last, _names(place), f"setting of {record.name}")
+        place[last] = _value(text)
+    typed: Settings = decoded(type(record.preset(preset)), settings, "settings")
+    return typed
+
+
+def _names(place: Any) -> list[str]:
+    return list(place) if isinstance(place, Mapping) else []
+
+
+def _value(text: str) -> Any:
+    """A value as JSON says it; what is no JSON is a word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

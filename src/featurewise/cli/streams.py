@@ -1,0 +1,61 @@
+"""Where a command writes: results to standard output, all else to standard error.
+
+No terminal refuses it: what an encoding lacks is written in letters that it has.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+import unicodedata
+
+from featurewise.cli.console import Terminal
+
+_PLAIN = {
+    "█": "#",
+    "–": "-",
+    "—": "-",
+    "→": "->",
+    "×": "x",
+    "≤": "<=",
+    "≥": ">=",
+    "…": "...",
+    "✓": "+",
+}
+_NAME = "featurewise"
+
+
+def notes() -> Terminal:
+    """Standard error, for what is not a result: progress, warnings, errors."""
+    return Terminal(stderr=True, highlight=False, soft_wrap=True)
+
+
+def spell_out(text: str) -> str:
+    """A text in ASCII: ``γ`` becomes ``gamma``, ``é`` becomes ``e``, what is unknown ``?``."""
+    return "".join(map(_letter, text))
+
+
+def _letter(letter: str) -> str:
+    if letter.isascii() or letter in _PLAIN:
+        return _PLAIN.get(letter, letter)
+    name = unicodedata.name(letter, "")
+    if name.startswith("GREEK "):
+        word = name.split()[-1].lower()
+        return word.capitalize() if "CAPITAL" in name else word
+    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return plain or "?"
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return spell_out(error.object[error.start : error.end]), error.end
+
+
+def accept_any_terminal() -> None:
+    """Lets the standard streams spell out what their encoding lacks, instead of failing."""
+    codecs.register_error(_NAME, _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_NAME)

@@ -1,0 +1,42 @@
+"""``featurewise ask --example``: a question that anybody can ask at once, answered rightly."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from featurewise.cli import discovery, example
+from featurewise.worlds.clevr import render
+
+pytestmark = pytest.mark.skipif(
+    not (discovery.shipped_model(discovery.module("film")) / discovery.MODEL).is_file(),
+    reason="no trained model ships with FiLM",
+)
+
+
+def test_the_example_is_answered(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(example, "IMAGE", Path(shutil.copy(example.IMAGE, tmp_path)))
+    shown = run("ask", "--example").output
+    assert f"question: {example.QUESTION}" in shown
+    answer, probability = shown.splitlines()[2].split()[:2]
+    assert answer == "brown" and float(probability.rstrip("%")) > 90
+
+
+def test_the_example_is_of_the_world():
+    """The sixth of the demonstration's scenes, of which no data set is made."""
+    import numpy as np
+    from PIL import Image
+
+    answering = discovery.part(discovery.module("film"), "answering")
+    settings = discovery.load("film").preset("hour")
+    scene, _ = answering.examples(settings, 201812, 7)[6]
+    rendered = render([scene], width=480, height=320, samples=16).images[0]
+    with Image.open(example.IMAGE) as image:
+        shown = np.asarray(image.convert("RGB"), dtype=np.int16)
+    difference = np.abs(shown - rendered.permute(1, 2, 0).numpy())
+    assert difference.mean() < 1
+    metal = [
+        o for o in scene.objects if (o.size, o.material, o.shape) == ("large", "metal", "sphere")
+    ]
+    assert [thing.color for thing in metal] == ["brown"]

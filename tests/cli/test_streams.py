@@ -1,0 +1,60 @@
+"""No terminal makes a command fail: what its encoding lacks is spelt out."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from featurewise.cli.streams import spell_out
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("γ and β", "gamma and beta"),
+        ("Δ 1 – 2", "Delta 1 - 2"),
+        ("███", "###"),
+        ("café ×", "cafe x"),
+        ("日", "?"),
+        ("plain", "plain"),
+    ],
+)
+def test_spelt_out(text, plain):
+    assert spell_out(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1252", ("systems", "film")),
+        ("ascii", ("systems",)),
+        ("ascii", ("world", "clevr", "--help")),
+        ("latin-1", ("--help",)),
+    ],
+)
+def test_no_encoding_is_too_small(encoding, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "featurewise", *words],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
+    )
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.decode(encoding)
+
+
+def test_bars_and_greek_letters(tmp_path):
+    code = (
+        "from featurewise.cli.streams import accept_any_terminal\n"
+        "from rich.console import Console\n"
+        "accept_any_terminal()\nConsole().print('█ γ \u65e5')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        check=True,
+    )
+    assert done.stdout == "# gamma ?\n"
