@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from featurewise.cli import discovery, options
@@ -266,6 +264,15 @@ class _Board:
     """A bar of all trials, a line for each that is trained now, and above it what was measured."""
 
     def __init__(self, console: Console, study: Study) -> None:
+        from rich.live import Live
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
         self._console, self._study = console, study
         columns = TextColumn("trials"), BarColumn(bar_width=30), MofNCompleteColumn()
         self._bar = Progress(*columns, TimeElapsedColumn(), console=console)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.cli.streams import notes
 
@@ -101,6 +100,14 @@ def _expected(count: int, width: int, height: int, samples: int, cores: int) -> 
 @contextmanager
 def _progress(sentence: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, under a sentence; nothing before there is progress."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     bar = Progress(*columns, console=notes())
     task = bar.add_task("")
