@@ -281,12 +281,13 @@ def answers() -> Figure:
     small = answering.picture(settings, example.IMAGE)
     with Image.open(example.IMAGE) as image:
         original = image.convert("RGB")
+    rows = answering.attended_rows(settings, original.size)
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.75), layout="constrained")
     axes[0].imshow(original)
     bare(axes[0], "one image, three questions")
     for axis, question in zip(axes[1:], ASKED, strict=True):
         answer = answering.answer(network, small, question)
-        axis.imshow(heat(original, answer.places.numpy()))
+        axis.imshow(heat(original, answer.places.numpy(), rows))
         said, probability = answer.ranked[0]
         bare(axis, wrapped(question, 42))
         axis.set_xlabel(f"{said}   {probability:.0%}", fontsize=11, color=ONE, weight="bold")
