@@ -79,8 +79,10 @@ def condition(
         generator: condition -> parameters: a ``Generator``, a ``LocalGenerator``, any module that
             gives a flat tensor or a ``TaskRepresentation``, or a function layout -> module. It is
             bound to the layout, and a newly bound one is moved to the device of the network.
-        axis: feature axis at the sites; found by module type, or in the dry run, when not given.
-        batch_axis: axis of the samples at the sites; found likewise.
+        axis: feature axis at the sites. Norms tell their own, by a run of a copy, and layers by
+            their type; of other modules it is followed through the dry run. It is never guessed,
+            and one that contradicts a norm is refused.
+        batch_axis: axis of the samples at the sites; found by type or in the dry run.
         example: inputs of the network, for a dry run which computes nothing: a tensor, a tuple
             of arguments, or a dict of keyword arguments. Needed for sites whose type tells
             nothing of their features, and for operations with position terms.
@@ -99,7 +101,9 @@ def condition(
         The conditioned network.
 
     Raises:
-        LayoutError: a selector without a match, a site that is never run, or an unknown ``resize``.
+        LayoutError: a selector without a match, a site that is never run, an axis that cannot be
+            told or contradicts a norm, or an unknown ``resize``.
+        CallError: a site in a network that was compiled before.
         OperationError: ``identity`` is wanted and an operation has none, or a name that no
             operation has.
         ShapeError: features that do not fit the site or the operation.
