@@ -207,6 +207,8 @@ def test_using_reports_what_was_never_reached() -> None:
     net = condition(Decoder(), at=["encoder.0", "steps.map"], generator=Learned())
     with pytest.warns(SiteWarning, match=r"never reached in this block: encoder\.0"), net.using():
         net.backbone.steps(torch.randn(2, 4), False)
+    with net.using(partial=True):
+        net.backbone.steps(torch.randn(2, 4), False)
     with net.using():
         pass  # nothing ran, so nothing was missed
 

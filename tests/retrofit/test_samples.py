@@ -67,6 +67,10 @@ NOT_SAMPLES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         lambda x: F.conv1d(x.transpose(0, 1), torch.ones(4, 4, 1)).transpose(1, 2),
         (4, 4, 4),
     ),
+    "selected by a mask of two axes": (lambda x: x[x[:, :, 0].argsort(0) < 1], (4, 4, 4)),
+    "sorted": (lambda x: x.sort(0).values, (4, 4)),
+    "the greatest of all": (lambda x: x.topk(4, dim=0).values, (4, 4)),
+    "without duplicates": (lambda x: x.unique(dim=0), (4, 4)),
 }
 
 SAMPLES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
@@ -252,3 +256,47 @@ def test_within_using_and_outputs_are_those_of_a_run_that_is_not_followed() -> N
     with net.using(condition=z), pytest.raises(LayoutError, match="not the samples"):
         net.backbone(x)
     assert torch.utils._python_dispatch._len_torch_dispatch_stack() == 0  # the mode was left
+
+
+def test_an_interrupted_run_is_not_followed_any_more() -> None:
+    def interrupt(x: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    net = conditioned(Run(interrupt))
+    for scoped in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            if scoped:
+                with net.using(condition=torch.randn(3, 5)):
+                    net.backbone(torch.randn(3, 4))
+            else:
+                net(torch.randn(3, 4), condition=torch.randn(3, 5))
+        assert torch.utils._python_dispatch._len_torch_dispatch_stack() == 0
+
+
+class Around(nn.Module):
+    """Runs its map inside of something that has tensors of its own kind."""
+
+    def __init__(self, how: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.at = nn.Linear(4, 4)
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.how(self.at, x)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda at, x: torch.func.grad(lambda u: at(u).square().sum())(x),
+        lambda at, x: torch.func.jvp(at, (x,), (x,))[1],
+        lambda at, x: torch.eye(3).to_sparse() @ at(x),
+        lambda at, x: torch.eye(3).to_sparse_csr() @ at(x),
+    ],
+    ids=["grad", "jvp", "sparse", "csr"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_tensors_without_memory_of_their_own(how: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    net, x, z = conditioned(Around(how)), torch.randn(3, 4), torch.randn(3, 5)
+    y = net(x, condition=z)
+    torch.testing.assert_close(y, net(x, condition=z, rows=torch.arange(3)))

@@ -1352,14 +1352,14 @@ TOO_MUCH: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
         ),
     ),
     "recurrent layers": (
-        "num_layers may be at most 1,000",
+        "GRU hides its arguments",
         lambda c: c["generator"].update(
             kind="Generator",
             arguments={
                 "encoder": {
                     "module": {
                         "kind": "GRU",
-                        "arguments": {"input_size": 1, "hidden_size": 1, "num_layers": 100_000},
+                        "arguments": {"args": [1, 1], "kwargs": {"num_layers": 100_000}},
                     }
                 },
                 "features": 6,

@@ -170,8 +170,13 @@ def is_traced() -> bool:
 
 def has_values(x: Tensor) -> bool:
     """Whether a tensor is a plain one whose numbers can be read now: not meta, fake or batched."""
-    plain = type(x) in (Tensor, torch.nn.Parameter)
-    return plain and x.device.type != "meta" and not in_transform()
+    plain = type(x) in (Tensor, torch.nn.Parameter) and has_storage(x)
+    return plain and x.device.type != "meta"
+
+
+def has_storage(x: Tensor) -> bool:
+    """Whether a tensor lies in memory of its own: not sparse, nested, or inside of a transform."""
+    return x.layout is torch.strided and not x.is_nested and not in_transform()
 
 
 def storage_number(x: Tensor) -> int:

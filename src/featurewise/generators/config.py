@@ -249,11 +249,18 @@ def _unknown(data: Any) -> str | None:
     return next((reason for item in items if (reason := _unknown(item)) is not None), None)
 
 
+#: Parameters that say nothing of what they take; such arguments are never written.
+_HIDDEN: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 # --- making again --------------------------------------------------------------------------------
 
 
 def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     signature = inspect.signature(cls.__init__)
+    named = {p.kind: p.name for p in signature.parameters.values() if p.kind in _HIDDEN}
+    if inspect.Parameter.VAR_KEYWORD in named and arguments.keys() & named.values():
+        raise GeneratorError(f"{cls.__name__} hides its arguments, so it cannot be made from JSON")
     bound = signature.bind_partial(None)
     for name, parameter in list(signature.parameters.items())[1:]:
         if name in arguments:

@@ -171,7 +171,9 @@ def finish(call: Call) -> None:
     # These may lie downstream of sites, whose nodes hold the call.
     call.memory = None
     call.record = None
-    call.tracker = None
+    if call.tracker is not None:  # hooks that would leave it do not run after an interrupt
+        call.tracker.__exit__(None, None, None)
+        call.tracker = None
     call.watched = None
     if not torch.compiler.is_compiling():
         call.stop = _torch.next_node_number()

@@ -337,6 +337,7 @@ class Conditioned(nn.Module):
         record: dict[str, dict[str, Tensor]] | None = None,
         repeat: str | None = None,
         rows: Rows | None = None,
+        partial: bool = False,
     ) -> Iterator[Conditioned]:
         """Let whatever runs the backbone in this block, in this thread, be conditioned.
 
@@ -350,6 +351,8 @@ class Conditioned(nn.Module):
                 ``{site: {parameter: tensor}}``; the latest where a site is passed twice.
             repeat: as in ``forward``; for ``generate`` with beams, "interleave".
             rows: as in ``forward``.
+            partial: the block runs a part of the network on purpose (an encoder alone, one row of
+                an image), so that sites which it does not reach are not reported.
 
         Raises:
             CallError: scopes that interleave; a site whose module was replaced.
@@ -370,7 +373,7 @@ class Conditioned(nn.Module):
         ran = call.visited or has_compiled_code(self.backbone, self.layout)
         if ran and not self._removed:
             missed = self._missed(call)
-            if missed:
+            if missed and not partial:
                 warnings.warn(_never_reached(missed, "block"), SiteWarning, stacklevel=3)
 
     def replace_generator(self, generator: nn.Module | Callable[[Layout], nn.Module]) -> nn.Module:
@@ -691,6 +694,7 @@ def _never_reached(sites: list[str], where: str) -> str:
         "whose forward is not called as a module (out_proj of MultiheadAttention, x.forward(), "
         "weights that other code reads) cannot be modulated, and code compiled before the network "
         "was conditioned does not see its sites"
+        + ("; using(partial=True) runs parts on purpose" if where == "block" else "")
     )
 
 

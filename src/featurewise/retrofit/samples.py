@@ -46,6 +46,8 @@ _REDUCTIONS: Final = (
     ),
     *("argmax", "argmin", "any", "all", "max", "min"),
 )
+_SELECTIONS: Final = ("index", "index_select", "gather", "masked_select", "take_along_dim")
+_ORDERS: Final = ("sort", "topk", "kthvalue", "_unique2", "unique_dim", "unique_consecutive")
 _INTO: Final = ("index_add", "scatter", "scatter_add", "index_put", "index_copy", "scatter_reduce")
 
 
@@ -133,9 +135,11 @@ class SampleTracker:
         try:
             self._follow(operator, inputs, result)
         except Exception:  # what cannot be followed is not known, and that is no error
+            name = operator.name().partition("::")[2].partition(".")[0]
+            lost = name in _SELECTIONS and self._of(inputs[0][0]) is not None
             for leaf in _torch.tree_flatten(result)[0]:
                 if isinstance(leaf, Tensor):
-                    self._owned.pop(self._key(leaf), None)
+                    self._set_or_drop(leaf, _nobody(leaf.shape) if lost else None)
 
     def _follow(self, operator: Any, inputs: Any, result: Any) -> None:
         args, kwargs = inputs
@@ -160,8 +164,12 @@ class SampleTracker:
             return self._reshape
         if operator.is_view or name in _MOVES:
             return self._move
-        if name in ("index", "index_select", "embedding", "gather", "masked_select"):
-            return {"embedding": self._embed}.get(name, self._select)
+        if name == "embedding":
+            return self._embed
+        if name in _SELECTIONS:
+            return self._select
+        if name in _ORDERS:
+            return self._order
         if name in _PRODUCTS:
             return self._multiply
         if name in _REDUCTIONS:
@@ -203,7 +211,7 @@ class SampleTracker:
             first = next((self._of(t) for t in indices if self._of(t) is not None), None)
             return [first and _embedded(first, outputs[0].shape)]
         if operator.name().startswith("aten::masked_select"):
-            return [_Owned(torch.full((), _FREE).expand(outputs[0].shape), True)]
+            return [_nobody(outputs[0].shape)]
         kept = _kept_axes(operator, args, source.samples)
         small = source.samples
         for axis in kept:
@@ -222,6 +230,19 @@ class SampleTracker:
         owned = self._of(args[1])
         return [owned and _embedded(owned, outputs[0].shape)]
 
+    def _order(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
+        """Rows put into an order of their content, if it goes across samples."""
+        owned = self._of(args[0])
+        if owned is None:
+            return []
+        if "unique" in operator.name():
+            return [_nobody(outputs[0].shape)]  # the index that comes with it has rows as before
+        dims = [kwargs["dim"]] if "dim" in kwargs else [a for a in args[1:] if type(a) is int]
+        dim = dims[-1] if dims else -1
+        if _varies(owned.samples, dim):
+            return [_nobody(output.shape) for output in outputs]
+        return [_carried(owned, output.shape) for output in outputs]
+
     def _multiply(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
         """Products of matrices: rows are those of the left, columns those of the right."""
         left, right = (
@@ -239,7 +260,7 @@ class SampleTracker:
             else:
                 parts.append(replace(owned, samples=samples.expand(shape)))
         if not parts:
-            return [_Owned(torch.full((), _FREE).expand(shape), True) if summed else None]
+            return [_nobody(shape) if summed else None]
         merged = _merged(parts, shape)
         if merged is not None and (merged.samples == _MIXED).any():
             return [parts[0]]  # each row of the left with each column of the right
@@ -278,7 +299,9 @@ class SampleTracker:
     # --- whose a tensor is -----------------------------------------------------------------------
 
     def _key(self, x: Tensor) -> Any:
-        """What a tensor is found by: autograd may wrap the same memory anew."""
+        """What a tensor is found by: autograd may wrap the same memory again."""
+        if not _torch.has_storage(x):
+            return object()  # found by nothing
         storage = _torch.storage_number(x)
         if storage not in self._alive:
             self._alive[storage] = _torch.weak_storage(x)
@@ -295,6 +318,11 @@ class SampleTracker:
             self._owned.pop(self._key(x), None)
         else:
             self._set(x, owned)
+
+
+def _nobody(shape: Sequence[int]) -> _Owned:
+    """Rows that are known to be no samples."""
+    return _Owned(torch.full((), _FREE).expand(*shape), True)
 
 
 def _makes(name: str) -> bool:
@@ -402,8 +430,11 @@ def _merged(parts: Sequence[_Owned], shape: Sequence[int]) -> _Owned | None:
 def _kept_axes(operator: Any, args: Any, samples: Tensor) -> list[int]:
     """Axes that an index leaves alone and along which nothing varies."""
     if operator.name().startswith("aten::index."):
-        first = range(len(args[1]), samples.ndim)
-        axes = list(first) if all(index is not None for index in args[1]) else []
+        taken = sum(
+            index.ndim if index.dtype == torch.bool else 1 for index in args[1] if index is not None
+        )
+        whole = all(index is not None for index in args[1])
+        axes = list(range(taken, samples.ndim)) if whole else []
     else:
         axes = [a for a in range(samples.ndim) if a != args[1] % samples.ndim]
         if operator.name().startswith("aten::gather"):
