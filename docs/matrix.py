@@ -43,8 +43,7 @@ both an encoder and a decoder.
 LEGEND = """\
 ✓ equal to the truth, on the condition below if there is a number. — cannot be, for the reason
 below: the test sees that the network alone, without conditions, cannot do it either, or that its
-package is missing. `refused`: raises a typed
-error instead of giving wrong numbers.
+package is missing. `refused`: raises a typed error instead of giving wrong numbers.
 """
 
 
