@@ -24,12 +24,15 @@ test: $(STAMP) ## all tests that take minutes, not hours
 slow: $(STAMP) ## long training, soak and fuzz tests
 	$(BIN)/python -m pytest -m slow --timeout 7200
 
-# timm needs torchvision, whose build for a GPU breaks other packages on a torch without one: both
+# timm needs torchvision, whose build for a GPU breaks other packages on a torch without one: they
 # stay apart, and the tests declare the operators that torchvision fails to.
+NETWORKS := timm==1.0.31 torchvision==0.28.0 segmentation-models-pytorch==0.6.0 monai==1.6.1 \
+  einops==0.8.2
+
 matrix: $(STAMP) ## run every network every way, write docs/matrix.md
-	test -d build/timm || $(BIN)/python -m pip install --disable-pip-version-check --no-deps \
-	  --target build/timm timm==1.0.31 torchvision==0.28.0
-	PYTHONPATH=build/timm $(BIN)/python docs/matrix.py
+	test -d build/networks || $(BIN)/python -m pip install --disable-pip-version-check --no-deps \
+	  --target build/networks $(NETWORKS)
+	PYTHONPATH=build/networks $(BIN)/python docs/matrix.py
 
 check: $(STAMP) ## format, lint, types, import arrows, house rules, figures of the structure
 	$(BIN)/ruff format --check .

@@ -9,13 +9,17 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/matrix.md"
 TESTS = "tests/retrofit/matrix"
-PACKAGES = ("torch", "transformers", "diffusers", "timm", "onnx", "onnxscript", "onnxruntime")
+PACKAGES = (
+    *("torch", "transformers", "accelerate", "diffusers", "timm", "torchvision"),
+    *("segmentation_models_pytorch", "monai", "onnx", "onnxscript", "onnxruntime"),
+)
 
 Results = Mapping[tuple[str, str], str]  # (capability, network) -> "pass", or why not
 
@@ -28,10 +32,18 @@ the conditioned network with a truth that uses nothing of the library: the same 
 that compute γ·x + β by hand.
 """
 
+MORE = """\
+## More networks of packages
+
+Made small, with random weights, and tried with the capabilities that most depend on how a network
+is written. The sites are norms, attention projections, convolutions and blocks, some of them in
+both an encoder and a decoder.
+"""
+
 LEGEND = """\
-✓ equal to the truth. — cannot be, for the reason below: the test sees that the network alone,
-without conditions, cannot do it either, or that its package is missing. `refused`: raises a typed
-error instead of giving wrong numbers.
+✓ equal to the truth, on the condition below if there is a number. — cannot be, for the reason
+below: the test sees that the network alone, without conditions, cannot do it either, or that its
+package is missing. `refused`: raises a typed error instead of giving wrong numbers.
 """
 
 
@@ -69,28 +81,44 @@ def versions() -> dict[str, str]:
     return found
 
 
-def page(
-    capabilities: Sequence[str],
-    networks: Sequence[str],
-    results: Results,
-    versions: Mapping[str, str],
-) -> str:
-    """The page, in Markdown.
+class Table(NamedTuple):
+    """What one table shows.
+
+    Attributes:
+        capabilities: what was tried.
+        networks: with which networks.
+    """
+
+    capabilities: Sequence[str]
+    networks: Sequence[str]
+
+
+def page(first: Table, more: Table, results: Results, versions: Mapping[str, str]) -> str:
+    """The page, in Markdown: capabilities by networks, then more networks by capabilities.
 
     Raises:
         ValueError: if a cell failed or was not run.
     """
-    missing = [(c, n) for c in capabilities for n in networks if (c, n) not in results]
+    cells = [(c, n) for table in (first, more) for c in table.capabilities for n in table.networks]
+    missing = [cell for cell in cells if cell not in results]
     failed = [key for key, result in results.items() if result == "fail"]
     if missing or failed:
         raise ValueError(f"cells not run: {missing}; failed: {failed}")
     notes: list[str] = []
-    rows = [["", *networks], ["---"] + [":-:"] * len(networks)]
-    rows += [[c, *(_cell(results[c, n], notes) for n in networks)] for c in capabilities]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    upper = _table(first.networks, first.capabilities, lambda n, c: _cell(results[c, n], notes))
+    lower = _table(more.capabilities, more.networks, lambda c, n: _cell(results[c, n], notes))
     reasons = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, 1))
     with_these = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{HEAD}\n{table}\n\n{LEGEND}\n{reasons}\n\nWith {with_these}.\n"
+    return (
+        f"{HEAD}\n{upper}\n\n{MORE}\n{lower}\n\n## Signs\n\n{LEGEND}\n{reasons}\n\n"
+        f"With {with_these}.\n"
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[str], cell: Callable[[str, str], str]) -> str:
+    lines = [["", *columns], ["---"] + [":-:"] * len(columns)]
+    lines += [[row, *(cell(column, row) for column in columns)] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(result: str, notes: list[str]) -> str:
@@ -100,18 +128,20 @@ def _cell(result: str, notes: list[str]) -> str:
     note = reason[:1].upper() + reason[1:] + "."
     if note not in notes:
         notes.append(note)
-    word = {"n/a": "—", "refused": "refused"}[kind]
+    word = {"pass": "✓", "n/a": "—", "refused": "refused"}[kind]
     return f"{word} [{notes.index(note) + 1}]"
 
 
 def main() -> None:
     """Run, and write the page."""
     sys.path.insert(0, str(ROOT))
-    from tests.retrofit.matrix.cells import CAPABILITIES
+    from tests.retrofit.matrix.cells import CAPABILITIES, OF_PACKAGES
     from tests.retrofit.matrix.networks import NETWORKS
+    from tests.retrofit.matrix.packages import MORE as MORE_NETWORKS
 
-    names = [network.name for network in NETWORKS]
-    PAGE.write_text(page(CAPABILITIES, names, run(), versions()))
+    first = Table(CAPABILITIES, [network.name for network in NETWORKS])
+    more = Table(OF_PACKAGES, [network.name for network in MORE_NETWORKS])
+    PAGE.write_text(page(first, more, run(), versions()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ The truth uses nothing of the library: a copy of the network with plain hooks th
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from featurewise.generators import Linear
 from featurewise.retrofit import Conditioned, condition
 
 from .networks import NETWORKS, Inputs, Network, Place
+from .packages import MORE
 
 CAPABILITIES: tuple[str, ...] = (
     "rows of a batch equal rows run alone; gradients",
@@ -50,10 +52,36 @@ CAPABILITIES: tuple[str, ...] = (
     "modules used twice in one forward",
     "tuple and dict outputs",
     "nested conditioning",
+    "saved and loaded",
+    "baked",
+    "`example=` leaves no trace",
+    "Hugging Face Trainer",
+    "generate with beams",
+)
+
+#: Those that the networks of packages are tried with, too.
+OF_PACKAGES: tuple[str, ...] = (
+    "rows of a batch equal rows run alone; gradients",
+    "identity at first; removal exact",
+    "torch.compile, fullgraph, no recompilation",
+    "checkpointing",
+    "deepcopy",
+    "saved and loaded",
+    "baked",
+    "`example=` leaves no trace",
+    "Hugging Face Trainer",
+    "generate with beams",
 )
 
 CONDITION = 5  # features of every condition
 BATCH = 4  # as many as steps of a sequence: samples and steps must not be mixed up
+
+
+PACKAGES_ALONE = (
+    pytest.mark.skipif("FEATUREWISE_MATRIX" not in os.environ, reason="run by make matrix alone"),
+    # Torch says it of cached biases, whose gradients it looks for when it fakes them.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+)
 
 
 def capability(
@@ -66,6 +94,8 @@ def capability(
         pytest.param(n, id=n.name, marks=[pytest.mark.slow] if slow is not None and slow(n) else [])
         for n in NETWORKS
     ]
+    if name in OF_PACKAGES:
+        cases += [pytest.param(n, id=n.name, marks=PACKAGES_ALONE) for n in MORE]
 
     def mark(test: Callable[..., None]) -> Callable[..., None]:
         test = pytest.mark.parametrize("network", cases)(test)
@@ -235,7 +265,7 @@ def checkpointed(backbone: nn.Module, network: Network, reentrant: bool = False)
 
 
 def rerun(forward: Callable[..., Any], run: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args: run(forward, *args)
+    return lambda *args, **kwargs: run(forward, *args, **kwargs)
 
 
 class Cell:

@@ -1,4 +1,4 @@
-"""The columns of the matrix: small networks of every kind, and where each is conditioned.
+"""The columns of the first table: small networks of every kind, and where each is conditioned.
 
 ``places`` says by hand what ``condition`` has to find out: width, feature axis and sample axis of
 each site, in the order of ``named_modules``. The truth of every cell is made from it.
@@ -63,6 +63,10 @@ class Network:
         costly: its traced tests take long.
         package: what it needs.
         cannot: capability -> why the network itself, without conditions, cannot do it.
+        labels: number of samples -> labels, from which the network computes its loss.
+        prepares: its first run leaves caches or hooks that compilers do not follow.
+        rounds: checkpointing lets the network itself choose other kernels, which round otherwise.
+        extra: run by ``make matrix`` alone, with the capabilities of the second table.
     """
 
     name: str
@@ -79,6 +83,10 @@ class Network:
     costly: bool = False
     package: str | None = None
     cannot: Mapping[str, str] = field(default_factory=dict)
+    labels: Callable[[int], Inputs] | None = None
+    prepares: bool = False
+    rounds: bool = False
+    extra: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -105,6 +113,17 @@ def images(size: int, channels: int = 3) -> Callable[[int], Inputs]:
 
 def tokens(name: str, length: int = 5) -> Callable[[int], Inputs]:
     return lambda batch: {name: torch.randint(31, (batch, length))}
+
+
+def next_words(length: int) -> Callable[[int], Inputs]:
+    """Labels of a language model. The first is no target; some releases of Trainer count it."""
+
+    def labels(batch: int) -> Inputs:
+        words = torch.randint(31, (batch, length))
+        words[:, 0] = -100
+        return {"labels": words}
+
+    return labels
 
 
 # --- convolutions --------------------------------------------------------------------------------
@@ -476,6 +495,7 @@ NETWORKS: tuple[Network, ...] = (
         blocks=("transformer.h.0", "transformer.h.1"),
         options={"axis": -1},
         package="transformers",
+        labels=next_words(5),
     ),
     Network(
         "LSTM",

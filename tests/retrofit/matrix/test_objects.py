@@ -10,15 +10,16 @@ from torch import nn
 from featurewise.generators import Linear
 from featurewise.retrofit import condition
 
-from .cells import BATCH, CONDITION, Pair, capability, close, move
+from .cells import BATCH, CONDITION, Cell, Pair, capability, close, move
 from .networks import Network
 
 
 @capability("deepcopy")
-def test_deepcopy(network: Network, pair: Pair) -> None:
+def test_deepcopy(network: Network, pair: Pair, cell: Cell) -> None:
     inputs, z = pair.draw()
     y = pair(inputs, z)
-    other = copy.deepcopy(pair.net)
+    pair.hand(inputs, z)
+    other = cell.attempt(lambda: copy.deepcopy(pair.net), lambda: copy.deepcopy(pair.plain))
     assert torch.equal(network.tensor(other(**inputs, condition=z)), y)
     move(other.generator)
     changed = network.tensor(other(**inputs, condition=z))

@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from .cells import CAPABILITIES
+from .cells import CAPABILITIES, OF_PACKAGES
 from .networks import NETWORKS
+from .packages import MORE
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -31,24 +32,36 @@ def script() -> ModuleType:
     return module
 
 
-def table(text: str) -> list[list[str]]:
-    rows = [line[1:-1] for line in text.splitlines() if line[:1] == "|"]
-    return [[cell.strip() for cell in row.split("|")] for row in rows]
+def tables(text: str) -> list[list[list[str]]]:
+    """Head, rule and rows of each."""
+    found = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    return [
+        [[cell.strip() for cell in line[1:-1].split("|")] for line in one.splitlines()]
+        for one in found
+    ]
 
 
 def test_page_lists_exactly_the_networks_and_capabilities(published: str) -> None:
-    head, _, *rows = table(published)
-    assert head[1:] == [network.name for network in NETWORKS]
-    assert [row[0] for row in rows] == list(CAPABILITIES)
+    first, more = tables(published)
+    assert first[0][1:] == [network.name for network in NETWORKS]
+    assert [row[0] for row in first[2:]] == list(CAPABILITIES)
+    assert more[0][1:] == list(OF_PACKAGES)
+    assert [row[0] for row in more[2:]] == [network.name for network in MORE]
+
+
+def test_capabilities_of_packages_are_among_all() -> None:
+    assert [name for name in CAPABILITIES if name in OF_PACKAGES] == list(OF_PACKAGES)
+    names = [network.name for network in (*NETWORKS, *MORE)]
+    assert len(set(names)) == len(names)
+    assert all(network.extra and network.package for network in MORE)
 
 
 def test_every_cell_is_a_pass_or_has_its_reason(published: str) -> None:
     reasons = re.findall(r"^(\d+)\. \S", published, re.M)
     used = set()
-    for row in table(published)[2:]:
-        assert len(row) == len(NETWORKS) + 1
+    for row in (row for one in tables(published) for row in one[2:]):
         for cell in row[1:]:
-            found = re.fullmatch(r"✓|(?:—|refused) \[(\d+)\]", cell)
+            found = re.fullmatch(r"✓|(?:✓|—|refused) \[(\d+)\]", cell)
             assert found, cell
             used.add(found[1])
     assert used - {None} == set(reasons)
@@ -70,9 +83,12 @@ def test_page_of_results(script: ModuleType) -> None:
         ("b", "x"): "refused: so",
         ("b", "y"): "pass",
     }
-    text = script.page(["a", "b"], ["x", "y"], results, {"torch": "1"})
-    assert table(text)[2:] == [["a", "✓", "— [1]"], ["b", "refused [2]", "✓"]]
-    assert "1. No.\n2. So.\n\nWith torch 1.\n" in text
+    results |= {("a", "z"): "pass: then", ("c", "z"): "n/a: no"}
+    first, more = script.Table(["a", "b"], ["x", "y"]), script.Table(["a", "c"], ["z"])
+    text = script.page(first, more, results, {"torch": "1"})
+    assert tables(text)[0][2:] == [["a", "✓", "— [1]"], ["b", "refused [2]", "✓"]]
+    assert tables(text)[1] == [["", "a", "c"], ["---", ":-:", ":-:"], ["z", "✓ [3]", "— [1]"]]
+    assert "1. No.\n2. So.\n3. Then.\n\nWith torch 1.\n" in text
 
 
 @pytest.mark.parametrize("results", [{}, {("a", "x"): "fail"}])
@@ -80,4 +96,6 @@ def test_no_page_of_a_failed_or_partial_run(
     script: ModuleType, results: dict[tuple[str, str], str]
 ) -> None:
     with pytest.raises(ValueError, match="cells not run"):
-        script.page(["a"], ["x"], results, {})
+        script.page(script.Table(["a"], ["x"]), script.Table([], []), results, {})
+    with pytest.raises(ValueError, match="cells not run"):
+        script.page(script.Table([], []), script.Table(["a"], ["x"]), results, {})

@@ -16,6 +16,7 @@ pytestmark = [
     # Of the tracers themselves: inputs of a graph that are no leaves; the stack of active calls.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
     pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects"),
+    pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`"),
     # Recurrent modules set their flat weights; torch says so of the plain module too.
     pytest.mark.filterwarnings("ignore:The tensor attributes .*_flat_weights"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -31,9 +32,18 @@ def _fresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+PREPARED = (
+    "pass: after one eager run, in which the network prepares itself; without, the network alone "
+    "is not compiled once and whole either"
+)
+
+
 def assert_compiles(pair: Pair, backend: str) -> None:
     """Values and gradients over three conditions, with nothing compiled anew after the first."""
     inputs, z = pair.draw()
+    if pair.network.prepares:
+        with torch.no_grad():
+            close(pair(inputs, z), pair.hand(inputs, z))
     compiled = torch.compile(pair.net, fullgraph=True, backend=backend)
     tensor = pair.network.tensor
     tensor(compiled(**inputs, condition=z)).square().sum().backward()
@@ -51,9 +61,21 @@ def assert_compiles(pair: Pair, backend: str) -> None:
 @capability("torch.compile, fullgraph, no recompilation", traced=True)
 def test_compile(network: Network, pair: Pair, cell: Cell) -> None:
     plain = torch.compile(pair.plain, fullgraph=True, backend="eager")
+    if network.prepares:
+        assert_not_compiled_at_once(network)
+        cell.says(PREPARED)
     cell.attempt(
         lambda: assert_compiles(pair, "eager"), lambda: plain(**pair.network.inputs(BATCH))
     )
+
+
+def assert_not_compiled_at_once(network: Network) -> None:
+    plain = torch.compile(network.ready(), fullgraph=True, backend="eager")
+    with pytest.raises(RuntimeError):
+        plain(**network.inputs(BATCH))
+        with set_stance("fail_on_recompile"):
+            plain(**network.inputs(BATCH))
+    torch._dynamo.reset()
 
 
 @capability("torch.compile, Inductor", traced=True, slow=lambda n: n.name != "Audio, 1-d")

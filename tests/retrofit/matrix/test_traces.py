@@ -14,13 +14,13 @@ from featurewise.core import LayoutError
 from featurewise.generators import Linear
 from featurewise.retrofit import condition, select
 
-from .cells import BATCH, CONDITION
-from .networks import NETWORKS, Network
+from .cells import BATCH, CONDITION, capability
+from .networks import Network
 
-EACH = [pytest.param(n, id=n.name, marks=[pytest.mark.slow] if n.costly else []) for n in NETWORKS]
+NO_TRACE = "`example=` leaves no trace"
 
 
-@pytest.mark.parametrize("network", EACH)
+@capability(NO_TRACE, slow=lambda n: n.costly)
 def test_a_dry_run_leaves_no_traces(network: Network) -> None:
     module, inputs = network.ready(), network.inputs(BATCH)
     before = state(module)
@@ -34,7 +34,7 @@ def test_a_dry_run_leaves_no_traces(network: Network) -> None:
     assert changed(before, state(module)) == []
 
 
-@pytest.mark.parametrize("network", EACH)
+@capability(NO_TRACE, slow=lambda n: n.costly)
 def test_a_dry_run_that_fails_leaves_no_traces(network: Network) -> None:
     module, inputs = network.ready(), network.inputs(BATCH)
 
