@@ -393,3 +393,37 @@ def test_llama_with_hidden_states() -> None:
     output = network(**example)
     assert len(output.hidden_states) == len(expected.hidden_states) == 4
     assert torch.equal(output.logits, expected.logits)
+
+
+def test_a_network_that_holds_a_sparse_matrix() -> None:
+    """It lies in no memory of its own, and is multiplied without being touched."""
+
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(6, 6)
+            self.register_buffer("edges", torch.eye(4).to_sparse())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sparse.mm(self.edges, self.map(x))
+
+    x = torch.randn(4, 6)
+    for example in (None, x):
+        network = Graph()
+        edges = network.edges
+        net = condition(network, at="map", generator=Linear(3), example=example)
+        assert network.edges is edges
+        assert torch.equal(net(x, condition=torch.randn(4, 3)), network(x))
+
+
+def test_tensors_that_keep_no_gradient_are_no_warning() -> None:
+    class Caches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(6, 6)
+            self.doubled = self.map.weight * 2
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.map(x) @ self.doubled
+
+    condition(Caches(), at="map", generator=Linear(3), example=torch.randn(2, 6))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -267,7 +268,9 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The fake of a tensor: the same one each time."""
         if isinstance(tensor, FakeTensor):
             return tensor
-        made = self.mode.from_tensor(tensor)
+        with warnings.catch_warnings():  # it looks at the gradient of tensors that keep none
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor")
+            made = self.mode.from_tensor(tensor)
         self._made.append(weakref.ref(made))
         return made
 

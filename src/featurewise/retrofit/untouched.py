@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from featurewise.core import LayoutError
+from featurewise.core import LayoutError, _torch
 
 _Undo = Callable[[], object]
 
@@ -289,13 +289,13 @@ _ABSENT: Final = type("Absent", (), {})()
 
 def _storage(tensor: Tensor) -> list[_Undo]:
     """Where the values of a tensor are: ``x.data = ...`` puts others in their place."""
-    if type(tensor) not in (Tensor, nn.Parameter):
+    if type(tensor) not in (Tensor, nn.Parameter) or not _torch.has_storage(tensor):
         return []
     data = tensor.data
 
     def undo() -> None:
         same = tensor.device == data.device and tensor.dtype == data.dtype
-        if not same or tensor.untyped_storage()._cdata != data.untyped_storage()._cdata:
+        if not same or _torch.storage_number(tensor) != _torch.storage_number(data):
             tensor.data = data
 
     return [undo]
