@@ -90,8 +90,7 @@ def stepper(network: nn.Module, s: Pixelwise, arm: Arm) -> Generative:
         task = net.represent(asked.told).flat
 
         def among(rows: slice) -> AbstractContextManager[object]:
-            own = task[:, :, rows] if task.ndim > 2 else task
-            return net.using(task=own, partial=True)
+            return net.using(task=task[:, :, rows] if task.ndim > 2 else task, partial=True)
 
         return draw_pixels(net.backbone, asked.images, random, among)
 
