@@ -139,7 +139,7 @@ def test_samples_are_not_refused(name: str, mode: Callable[[], object]) -> None:
     net = conditioned(Run(before, before(x).shape[-1]))
     with mode():
         net(x, condition=torch.randn(4, 5))
-        assert not net._unseen
+        assert net._followed[None] == set(net.layout.names)
 
 
 def test_what_is_refused_says_on_which_axis_samples_lie() -> None:
@@ -205,7 +205,7 @@ def test_what_follows_experts_is_samples_again() -> None:
     for how in ("mask", "index", "grouped"):
         net = conditioned(nn.Sequential(Experts(how), nn.Linear(4, 4)), "1")
         net(torch.randn(3, 2, 4), condition=torch.randn(3, 5))
-        assert not net._unseen
+        assert net._followed[None] == set(net.layout.names)
 
 
 def test_a_site_is_followed_until_a_run_reached_it() -> None:
@@ -250,7 +250,7 @@ def test_within_using_and_outputs_are_those_of_a_run_that_is_not_followed() -> N
     x, z = torch.randn(3, 4), torch.randn(3, 5)
     with net.using(condition=z):
         first = net.backbone(x)
-    assert not net._unseen
+    assert net._followed[None] == set(net.layout.names)
     assert torch.equal(net(x, condition=z), first)
     net = conditioned(Run(sort_by_first))
     with net.using(condition=z), pytest.raises(LayoutError, match="not the samples"):
@@ -300,3 +300,52 @@ def test_tensors_without_memory_of_their_own(how: Callable[[nn.Module, Tensor], 
     net, x, z = conditioned(Around(how)), torch.randn(3, 4), torch.randn(3, 5)
     y = net(x, condition=z)
     torch.testing.assert_close(y, net(x, condition=z, rows=torch.arange(3)))
+
+
+class Table(nn.Module):
+    """Runs its map on what comes from no input."""
+
+    def __init__(self, made: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(4, 4))
+        self.at = nn.Linear(4, 4)
+        self.made = made
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.at(self.made(self.table, x)).mT
+
+
+def written(table: Tensor, x: Tensor) -> Tensor:
+    out = torch.zeros(4, 4)
+    out[:, 0] = x[:, 0]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("made", "refused"),
+    [
+        (lambda table, x: table, True),
+        (lambda table, x: torch.linspace(0, 1, 16).view(4, 4), True),
+        (lambda table, x: table[:1].expand(4, 4), False),
+        (lambda table, x: torch.randn(4, 4), False),
+        (written, False),
+    ],
+    ids=["table", "positions", "one for all", "at random", "written into"],
+)
+def test_rows_that_come_from_no_input(
+    made: Callable[[Tensor, Tensor], Tensor], refused: bool
+) -> None:
+    net, x, z = conditioned(Table(made)), torch.randn(4, 4), torch.randn(4, 5)
+    if refused:
+        with pytest.raises(LayoutError, match="come from no input"):
+            net(x, condition=z)
+    else:
+        net(x, condition=z)
+
+
+def test_each_repeat_is_followed_by_itself() -> None:
+    net = conditioned(Run(lambda x: torch.cat([x, x])))
+    x, z = torch.randn(3, 4), torch.randn(3, 5)
+    net(x, condition=z, repeat="tile")
+    with pytest.raises(LayoutError, match="not the samples in order"):
+        net(x, condition=z, repeat="interleave")

@@ -81,10 +81,10 @@ def test_trap_1_first_eager_call_after_compilation_changes_nothing(
     compiled = torch.compile(net, fullgraph=True, backend=BACKEND)
     x, z = images(), torch.randn(4, 7)
     compiled(x, condition=z)
-    assert net._unseen == set(net.layout.names)
+    assert not net._followed
     with set_stance("force_eager"):
         net(x, condition=z)
-    assert not net._unseen
+    assert net._followed[None] == set(net.layout.names)
     with set_stance("fail_on_recompile"):
         compiled(x, condition=-z)
 

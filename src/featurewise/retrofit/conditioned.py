@@ -216,7 +216,8 @@ class Conditioned(nn.Module):
         self._owner = Owner()
         self._plan = Plan(layout)
         self._conditional = needs_condition(generator)
-        self._unseen = set(layout.names)  # sites to which no run was followed yet
+        # By how rows are repeated: the sites to which a run was followed.
+        self._followed: dict[str | None, set[str]] = {}
         self._removed = False
         check_not_compiled(backbone, layout)
         self._handles: list[RemovableHandle] = [
@@ -629,7 +630,9 @@ class Conditioned(nn.Module):
 
     def _tracker(self, call: Call, inputs: Any) -> SampleTracker | None:
         """What follows the samples of this run to the sites; None once all sites were seen."""
-        if not self._unseen or call.parameters is None or call.parameters.flat.ndim < 2:
+        if call.parameters is None or call.parameters.flat.ndim < 2:
+            return None
+        if len(self._followed.get(_repeat(call), ())) == len(self.layout):
             return None
         tracker = start_tracking(call, inputs, self.layout)
         call.followed |= tracker is not None
@@ -642,7 +645,7 @@ class Conditioned(nn.Module):
             CallError: if the module of one was replaced, so that it never will be.
         """
         if call.followed:
-            self._unseen -= call.visited
+            self._followed.setdefault(_repeat(call), set()).update(call.visited)
         if len(call.visited) == len(self.layout):
             return []
         check_attached(self.backbone, self.layout, self._owner)
@@ -686,6 +689,10 @@ class Conditioned(nn.Module):
             for leaf in _torch.tree_flatten(output)[0]:
                 if isinstance(leaf, Tensor) and leaf.requires_grad:
                     calls.keep(call, leaf)
+
+
+def _repeat(call: Call) -> str | None:
+    return None if call.rows is None else call.rows.repeat
 
 
 def _never_reached(sites: list[str], where: str) -> str:

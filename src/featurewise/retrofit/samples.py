@@ -46,6 +46,7 @@ _REDUCTIONS: Final = (
     ),
     *("argmax", "argmin", "any", "all", "max", "min"),
 )
+_SEEDED: Final = torch.Tag.nondeterministic_seeded
 _SELECTIONS: Final = ("index", "index_select", "gather", "masked_select", "take_along_dim")
 _ORDERS: Final = ("sort", "topk", "kthvalue", "_unique2", "unique_dim", "unique_consecutive")
 _INTO: Final = ("index_add", "scatter", "scatter_add", "index_put", "index_copy", "scatter_reduce")
@@ -77,12 +78,15 @@ class SampleTracker:
     def __init__(self, inputs: Any, samples: Tensor) -> None:
         self._owned: dict[Any, _Owned] = {}
         self._alive: dict[int, Any] = {}  # weak references: no storage gets the place of another
-        self._inputs: set[Any] = set()  # and what was made from them
+        self._inputs: set[int] = set()  # memory of inputs, of what was made of them, or at random
+        self._whole = True  # whether all inputs are seen
         self._mode: AbstractContextManager[Any] | None = None
         rows = samples.shape[0]
         for leaf in _torch.tree_flatten(inputs)[0]:
+            plain = leaf is None or isinstance(leaf, Tensor | bool | int | float | str)
+            self._whole = self._whole and plain
             if isinstance(leaf, Tensor) and leaf.ndim and _torch.has_values(leaf):
-                self._inputs.add(self._key(leaf))
+                self._add_inputs([leaf])
                 if leaf.shape[0] == rows:
                     self._set(leaf, _Owned(_along(samples, 0, leaf.shape)))
 
@@ -109,7 +113,7 @@ class SampleTracker:
         """
         owned = self._owned.get(self._key(x))
         if owned is None:
-            return None
+            return self._apart(x, batch_axis)
         if owned.gathered:
             return "rows of its features were selected by an index and are not the samples in order"
         samples = _narrow(owned.samples)
@@ -129,6 +133,14 @@ class SampleTracker:
             )
         return "rows of its features are not the samples in order"
 
+    def _apart(self, x: Tensor, batch_axis: int) -> str | None:
+        """Why features are no samples that nothing of the inputs is in; None where they may be."""
+        if not self._whole or not _torch.has_storage(x) or self._is_input(x):
+            return None
+        if (x == x.narrow(batch_axis, 0, 1)).all():
+            return None  # one for all samples, repeated for each
+        return "its features come from no input (a table of positions, say): rows are no samples"
+
     # --- operator by operator --------------------------------------------------------------------
 
     def _note(self, operator: Any, inputs: Any, result: Any) -> None:
@@ -146,8 +158,8 @@ class SampleTracker:
         name = operator.name().partition("::")[2].partition(".")[0]
         tensors = [t for t in _torch.tree_flatten(inputs)[0] if isinstance(t, Tensor)]
         outputs = [t for t in _torch.tree_flatten(result)[0] if isinstance(t, Tensor)]
-        if any(self._key(t) in self._inputs for t in tensors):
-            self._inputs.update(self._key(t) for t in outputs)
+        if any(map(self._is_input, tensors)) or _SEEDED in operator.tags:
+            self._add_inputs(outputs)
         if name.removesuffix("_") in _INTO:
             return self._set_or_drop(outputs[0], self._of(args[0]))
         if not any(self._key(t) in self._owned for t in tensors) or _makes(name):
@@ -222,7 +234,7 @@ class SampleTracker:
         if source.gathered and _in_order(made):
             return [_Owned(made)]  # put back
         across = _across_samples(operator, args, source.samples)
-        chosen = any(self._key(t) in self._inputs or t.dtype == torch.bool for t in across)
+        chosen = any(self._is_input(t) or t.dtype == torch.bool for t in across)
         moved_rows = bool(across) and not _in_order(made)
         return [_Owned(made, source.gathered or chosen or moved_rows)]
 
@@ -306,6 +318,14 @@ class SampleTracker:
         if storage not in self._alive:
             self._alive[storage] = _torch.weak_storage(x)
         return storage, x.storage_offset(), tuple(x.shape), x.stride()
+
+    def _add_inputs(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in filter(_torch.has_storage, tensors):
+            self._key(tensor)  # holds its number
+            self._inputs.add(_torch.storage_number(tensor))
+
+    def _is_input(self, x: Tensor) -> bool:
+        return _torch.has_storage(x) and _torch.storage_number(x) in self._inputs
 
     def _of(self, x: Any) -> _Owned | None:
         return self._owned.get(self._key(x)) if isinstance(x, Tensor) else None
