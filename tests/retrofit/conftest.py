@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featurewise.generators import Linear
-from featurewise.retrofit import Conditioned
+from featurewise.retrofit import Conditioned, calls
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
@@ -84,6 +84,12 @@ def _quick_collections() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ran plainly in other threads, in another test, is forgotten."""
+    monkeypatch.setattr(calls, "_plain", None)
 
 
 @pytest.fixture

@@ -240,7 +240,7 @@ def stream_array(path: Path, key: str, fail: Fail = JsonError) -> Iterator[Node]
         Exception: what ``fail`` makes of the first thing wrong in the file, so possibly after
             some elements.
     """
-    if not path.exists():
+    if path.is_dir() or not path.exists():
         raise fail("no such file", "")
     try:
         with open_regular(path) as file:

@@ -259,7 +259,8 @@ _HIDDEN: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWOR
 def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     signature = inspect.signature(cls.__init__)
     named = {p.kind: p.name for p in signature.parameters.values() if p.kind in _HIDDEN}
-    if inspect.Parameter.VAR_KEYWORD in named and arguments.keys() & named.values():
+    hides = inspect.Parameter.VAR_KEYWORD in named and not issubclass(cls, Configured)
+    if hides and arguments.keys() & named.values():
         raise GeneratorError(f"{cls.__name__} hides its arguments, so it cannot be made from JSON")
     bound = signature.bind_partial(None)
     for name, parameter in list(signature.parameters.items())[1:]:

@@ -212,7 +212,7 @@ def test_a_bad_scene_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_number_beyond_floats_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "CLEVR_val_scenes.json"
     path.write_text(SCENES.replace("12.5", "1e999"))
-    refused(read_scenes, path, "rotation: the number is too large")
+    refused(read_scenes, path, "the number '1e999' is too large")
     path.write_text(SCENES.replace("12.5", "9" * 400))
     refused(read_scenes, path, "rotation: the number is too large")
 
