@@ -30,7 +30,9 @@ def is_number(value: object) -> bool:
 
 
 def is_finite(value: SupportsFloat) -> bool:
-    """Whether a number is finite as a float: ``10**400`` is not."""
+    """Whether a number is finite as a float: ``10**400`` is not. A trace takes it for finite."""
+    if torch.compiler.is_compiling():
+        return True
     try:
         return math.isfinite(float(value))
     except OverflowError:

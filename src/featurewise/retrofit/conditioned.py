@@ -371,8 +371,9 @@ class Conditioned(nn.Module):
         if call.grad and len(call.visited) < len(self.layout):
             calls.keep_hidden(call)
         # Where nothing ran under this call, no site was missed, unless what ran is compiled.
-        ran = call.visited or has_compiled_code(self.backbone, self.layout)
-        if ran and not self._removed:
+        if torch.compiler.is_compiling() or self._removed:
+            return
+        if call.visited or has_compiled_code(self.backbone, self.layout):
             missed = self._missed(call)
             if missed and not partial:
                 warnings.warn(_never_reached(missed, "block"), SiteWarning, stacklevel=3)
