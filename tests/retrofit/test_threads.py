@@ -120,6 +120,17 @@ def test_generators_whose_scopes_interleave_raise(net: Conditioned) -> None:
             raise ValueError("the error under way")
 
 
+def test_a_scope_that_ends_where_another_stack_was_put_in_place(net: Conditioned) -> None:
+    """A recomputation restores the calls of its forward, and takes them away when it is done."""
+    x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
+    scope = net.using(condition=z)
+    with calls._restored(()):
+        scope.__enter__()
+        net.backbone(x)
+    assert calls._active.calls == []
+    scope.__exit__(None, None, None)
+
+
 def test_coroutines_whose_scopes_interleave_raise(net: Conditioned) -> None:
     x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
     plain = net.backbone(x)

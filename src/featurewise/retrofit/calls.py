@@ -205,7 +205,7 @@ def scope(call: Call) -> Iterator[None]:
         except ValueError:  # a recomputation has put another stack in place
             pass
         finish(call)
-    if last != [call] and last[0].owner is call.owner:
+    if last and last[0] is not call and last[0].owner is call.owner:
         raise CallError(
             "a scope of using() was left while one that began later is open: generators or "
             "coroutines whose scopes interleave get each other's condition; give it to the call, "

@@ -71,10 +71,15 @@ def _parts(group: dict[str, Any], words: set[int], s: Reasoning) -> list[dict[st
 
 
 def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
+    """Batches that an arm is trained on; those of the control have the questions of others."""
+    source = _source(s, seed)
+    return Shuffled(source) if arm.name == "shuffled" else source
+
+
+def _source(s: Reasoning, seed: int) -> Source[Batch]:
     """Batches of the folder, or of one lesson after the other from pools that are kept."""
     if s.folder is not None:
-        source = Unlabelled(folder_source(s, s.folder, seed=seed))
-        return Shuffled(source) if arm.name == "shuffled" else source
+        return Unlabelled(folder_source(s, s.folder, seed=seed))
     pools = [
         PoolSource(
             cached_pool(lesson.recipe, lesson.images),
@@ -84,8 +89,7 @@ def data(s: Reasoning, arm: Arm, seed: int) -> Source[Batch]:
         )
         for lesson in s.lessons
     ]
-    lessons = Lessons(pools, [lesson.steps for lesson in s.lessons])
-    return Shuffled(lessons) if arm.name == "shuffled" else lessons
+    return Lessons(pools, [lesson.steps for lesson in s.lessons])
 
 
 def evaluate(trained: Supervised, s: Reasoning, arm: Arm) -> Measurement:
