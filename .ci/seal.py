@@ -8,7 +8,7 @@ from pathlib import Path
 from featurewise.common.files import write_bytes
 from featurewise.common.json import loads
 from featurewise.common.seal import SEAL
-from featurewise.lab.facts import facts_text
+from featurewise.training.facts import facts_text
 
 
 def main() -> None:

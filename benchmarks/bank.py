@@ -3,11 +3,11 @@
     python benchmarks/bank.py [--full]
 
 A diffusion transformer of diffusers, random weights, conditioned on timestep and class: its adaLN
-projections and embedders become one row per condition (``tabulate``). Parameters before and after,
-the largest difference of the outputs, and the time per forward as the median of paired ratios, the
-two networks taking turns in one process. ``--full`` has the sizes of DiT-XL/2 (28 layers, 1152
-wide, 3 GB in float32; minutes). Then a retrofitted generator against its bank of 10,000 rows, in
-memory and mapped from a file.
+projections and embedders become one row per condition (``precompute``). Parameters before and
+after, the largest difference of the outputs, and the time per forward as the median of paired
+ratios, the two networks taking turns in one process. ``--full`` has the sizes of DiT-XL/2 (28
+layers, 1152 wide, 3 GB in float32; minutes). Then a retrofitted generator against its bank of
+10,000 rows, in memory and mapped from a file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.core import Affine
+from featurewise.deploy import Bank, bank, precompute
 from featurewise.generators import MLP
-from featurewise.retrofit import Bank, Conditioned, bank, condition, tabulate
+from featurewise.retrofit import Conditioned, condition
 
 PROJECTIONS = ["transformer_blocks.*.norm1.linear", "proj_out_1"]
 EMBEDDERS = "transformer_blocks.*.norm1.emb"
@@ -93,7 +94,7 @@ def show_transformer(size: Size) -> None:
     ]
     begin = time.perf_counter()
     # Rows do not depend on the latents: those of one token record the same.
-    net = tabulate(network, PROJECTIONS, runs, example=torch.randn(1, 4, 2, 2), also=EMBEDDERS)
+    net = precompute(network, PROJECTIONS, runs, example=torch.randn(1, 4, 2, 2), also=EMBEDDERS)
     recorded = time.perf_counter() - begin
     total, left = parameters([network]), parameters([net.backbone])
     named = dict(network.named_modules())

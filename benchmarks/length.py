@@ -20,7 +20,7 @@ import torch
 
 from featurewise.analysis.cost import LENGTHS, exponent, operations
 from featurewise.layers import FiLM
-from featurewise.layers.attention import CrossAttention
+from featurewise.models.attention import CrossAttention
 
 Pass = Callable[[], object]
 

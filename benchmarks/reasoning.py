@@ -29,9 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from featurewise.lab.allocator import use_large_allocations
 from featurewise.systems.reasoning.film import Reasoner
 from featurewise.systems.reasoning.film.settings import PRESETS, Reasoning
+from featurewise.training.allocator import use_large_allocations
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
 #: Ratios of an earlier measurement at the paper's sizes, 1 thread, against the original code.

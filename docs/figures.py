@@ -22,9 +22,9 @@ from torch import Tensor
 from featurewise.cli import discovery, example
 from featurewise.core import Affine, Gate, LowRank, Operation, RowColumn, Scale, Shift, film
 from featurewise.explorer.overlay import heat
-from featurewise.lab import catalogue
-from featurewise.lab.model import load_network
 from featurewise.layers.concat import ConcatConv
+from featurewise.study import catalogue
+from featurewise.study.model import load_network
 from featurewise.worlds.clevr.questions import QuestionGenerator
 from featurewise.worlds.clevr.render import render
 from featurewise.worlds.clevr.scene import Scene, sample_scenes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.retrofit import bank
+from featurewise.deploy import bank
 
 torch.manual_seed(0)
 SENSORS, STEPS, BATCH = 1000, 1000, 256

@@ -121,7 +121,7 @@ def test_gate_sees_unsafe_code(line: str) -> None:
         "import json\njson.load(file)",
         "import numpy as np\nnp.load(path)",
         "import numpy as np\nnp.load(path, allow_pickle=False, mmap_mode='r')",
-        "from featurewise.lab.checkpoint import load\nload(path)",
+        "from featurewise.training.checkpoint import load\nload(path)",
         "import yaml\nyaml.safe_load(text)",
     ],
 )
@@ -166,9 +166,9 @@ def test_what_stands_twice_is_seen(tmp_path: Path) -> None:
 
 
 def test_an_import_is_followed_to_where_the_name_is_written() -> None:
-    found = {name_of(path) for path in structure.imported(SOURCE / "lab/model.py")}
-    assert "src/featurewise/lab/steppers/base.py" in found
-    assert "src/featurewise/lab/steppers/__init__.py" not in found
+    found = {name_of(path) for path in structure.imported(SOURCE / "study/model.py")}
+    assert "src/featurewise/training/steppers/base.py" in found
+    assert "src/featurewise/training/steppers/__init__.py" not in found
 
 
 def test_text_belongs_to_the_project() -> None:

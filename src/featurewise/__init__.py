@@ -23,15 +23,13 @@ if TYPE_CHECKING:
         TaskRepresentation,
         film,
     )
+    from featurewise.deploy import Bank, bake, bank
     from featurewise.generators import MLP, Linear, Lookup, Recurrent
     from featurewise.layers.film import FiLM
     from featurewise.retrofit import (
-        Bank,
         Conditioned,
         adapt,
         advice,
-        bake,
-        bank,
         condition,
         guide,
         select,
@@ -64,7 +62,7 @@ __all__ = [
     "select",
 ]
 
-_ROOMS = ("core", "generators", "layers", "retrofit")
+_ROOMS = ("core", "generators", "layers", "retrofit", "deploy")
 
 if not TYPE_CHECKING:  # a type checker must see the names above, and no others
 

@@ -11,9 +11,9 @@ import pytest
 import featurewise.systems
 from featurewise.cli import discovery
 from featurewise.common.seal import sealed
-from featurewise.lab import catalogue
-from featurewise.lab.made import MARK
-from featurewise.lab.results import Measurement, Proportion, Results, Trial
+from featurewise.study import catalogue
+from featurewise.study.made import MARK
+from featurewise.study.results import Measurement, Proportion, Results, Trial
 
 SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
 

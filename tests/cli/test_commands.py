@@ -11,8 +11,8 @@ import typer
 from PIL import Image
 
 from featurewise.cli import app, discovery
-from featurewise.lab.model import export_model, load_network
-from featurewise.lab.run import read_run
+from featurewise.study.model import export_model, load_network
+from featurewise.study.run import read_run
 from featurewise.systems.reasoning.film import SYSTEM, answering
 from featurewise.worlds.clevr import QUESTION_TYPES
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from featurewise.cli import discovery
-from featurewise.lab.results import Measurement, Proportion, Results, Trial
+from featurewise.study.results import Measurement, Proportion, Results, Trial
 
 demo = importlib.import_module("featurewise.cli.demo")  # the package's `demo` is the function
 

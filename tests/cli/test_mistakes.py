@@ -53,7 +53,7 @@ def test_what_is_no_run(fails, tmp_path, film):
 
 
 def test_a_damaged_model(fails, film, picture, tmp_path):
-    from featurewise.lab.model import export_model
+    from featurewise.study.model import export_model
     from featurewise.systems.reasoning.film import SYSTEM
 
     model = export_model(film, tmp_path / "model", system=SYSTEM)

@@ -17,8 +17,8 @@ from PIL import Image
 
 import featurewise.systems
 from featurewise.cli import discovery
-from featurewise.lab.results import Results
-from featurewise.lab.study import Key, Study
+from featurewise.study.results import Results
+from featurewise.study.study import Key, Study
 
 pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
 

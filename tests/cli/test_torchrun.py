@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from featurewise.lab.model import load_network
+from featurewise.study.model import load_network
 from featurewise.systems.reasoning.film import SYSTEM
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from featurewise.lab.run import read_run
+from featurewise.study.run import read_run
 from featurewise.systems.reasoning.film import SYSTEM
 from featurewise.systems.reasoning.film.settings import Folder
 from featurewise.systems.reasoning.film.training import data as batches

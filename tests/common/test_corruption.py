@@ -25,19 +25,19 @@ from torch import nn
 
 from featurewise.common.seal import PLACE, seal_tensors, sealed
 from featurewise.core import Affine, FeaturewiseError, Gate, Layout, Site, TaskRepresentation
+from featurewise.deploy.bank import Bank
 from featurewise.generators import MLP, from_config
-from featurewise.lab.checkpoint import load as load_checkpoint
-from featurewise.lab.checkpoint import save as save_checkpoint
-from featurewise.lab.errors import LabError
-from featurewise.lab.facts import facts_text
-from featurewise.lab.metrics import MetricsLog, read_metrics
-from featurewise.lab.model import read_model
-from featurewise.lab.results import Measurement, Proportion, Results, Trial
-from featurewise.lab.run import Run, read_run, write_run
 from featurewise.retrofit import Conditioned, condition
-from featurewise.retrofit.bank import Bank
+from featurewise.study.model import read_model
+from featurewise.study.results import Measurement, Proportion, Results, Trial
+from featurewise.study.run import Run, read_run, write_run
+from featurewise.training.checkpoint import load as load_checkpoint
+from featurewise.training.checkpoint import save as save_checkpoint
+from featurewise.training.errors import ExperimentError
+from featurewise.training.facts import facts_text
+from featurewise.training.metrics import MetricsLog, read_metrics
 
-OURS = (FeaturewiseError, LabError, TypeCheckError)  # the last where types are checked
+OURS = (FeaturewiseError, ExperimentError, TypeCheckError)  # the last where types are checked
 LAYOUT = Layout((Site("0", 4, Affine()), Site("2", 2, Gate(), axis=-1)))
 MEASURED = Measurement(Proportion(3, 4), {"odd": Proportion(1, 2)}, {"error": 0.25})
 RUN = Run(

@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 from featurewise.common.images import ImageFileError, image_size, read_image, to_rgb
-from featurewise.lab import LabError
-from featurewise.lab.catalogue import shrink
+from featurewise.study.catalogue import shrink
+from featurewise.training import ExperimentError
 from featurewise.worlds.clevr import FormatError as ClevrError
 from featurewise.worlds.clevr import load_image
 from featurewise.worlds.glyphs.formats import FormatError as GlyphError
@@ -111,7 +111,7 @@ READERS: dict[str, tuple[Callable[[Path], object], type[Exception]]] = {
     "size": (image_size, ImageFileError),
     "clevr": (lambda path: load_image(path, 8, 8), ClevrError),
     "folders": (folders, GlyphError),
-    "sheets": (lambda path: shrink(path, path.parent.parent / "small.png"), LabError),
+    "sheets": (lambda path: shrink(path, path.parent.parent / "small.png"), ExperimentError),
 }
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from featurewise.common.text import code, markdown, printable, short
 from featurewise.core import FeaturewiseError, ShapeError
-from featurewise.lab import LabError
-from featurewise.lab.errors import CheckpointError
+from featurewise.training import ExperimentError
+from featurewise.training.errors import CheckpointError
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,6 @@ def test_values_are_shown_in_short() -> None:
     assert short(10**5000) == "an integer of 16610 bits"
 
 
-@pytest.mark.parametrize("error", [FeaturewiseError, ShapeError, LabError, CheckpointError])
+@pytest.mark.parametrize("error", [FeaturewiseError, ShapeError, ExperimentError, CheckpointError])
 def test_what_an_error_quotes_cannot_steer_a_terminal(error: type[Exception]) -> None:
     assert str(error("a\x1b[2J\u202e: bad\nline")) == "a\\x1b[2J\\u202e: bad\nline"

@@ -25,10 +25,11 @@ from featurewise.core import (
     film,
 )
 from featurewise.core.numbers import stored
+from featurewise.deploy import Mixture
+from featurewise.deploy.bank import Bank
 from featurewise.generators import Bounded, Damped, Linear, Optional, parameter_groups, spectral
 from featurewise.layers import ConditionalLayerNorm
-from featurewise.retrofit import Mixture, adapt, condition, guide
-from featurewise.retrofit.bank import Bank
+from featurewise.retrofit import adapt, condition, guide
 
 LAYOUT = Layout((Site("a", 2, Affine()), Site("b", 3, Affine())))
 N = LAYOUT.size

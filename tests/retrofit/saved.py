@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.common.files import write_bytes
 from featurewise.core import LowRank, RowColumn
+from featurewise.deploy import Bank
 from featurewise.generators import (
     MLP,
     AdaIN,
@@ -37,7 +38,6 @@ from featurewise.generators import (
     SqueezeExcite,
     Sum,
 )
-from featurewise.retrofit import Bank
 
 FIXTURES = Path(__file__).parent / "fixtures" / "conditioner-0.1"
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.core import FeaturewiseError
+from featurewise.deploy import bake
 from featurewise.generators import Learned, Linear
-from featurewise.retrofit import CallError, SiteWarning, bake, condition
+from featurewise.retrofit import CallError, SiteWarning, condition
 
 
 def chain() -> nn.Sequential:

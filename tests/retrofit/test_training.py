@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from featurewise.core import KindError
+from featurewise.deploy import bake
 from featurewise.generators import MLP, Damped, Learned, Linear, ParameterDropout
-from featurewise.retrofit import CallError, Conditioned, bake, condition
+from featurewise.retrofit import CallError, Conditioned, condition
 
 
 def convolutional() -> nn.Sequential:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featurewise.core import film
-from featurewise.lab.results import Measurement, Results, Trial
+from featurewise.study.results import Measurement, Results, Trial
 from featurewise.systems.mechanisms.bilinear import (
     FACTORS,
     SYSTEM,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featurewise.cli import discovery
-from featurewise.lab import card, catalogue
+from featurewise.study import card, catalogue
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.lab.inner import Context, Weights
 from featurewise.systems.few_shot.cavia import (
     SYSTEM,
     Waves,
@@ -19,6 +18,7 @@ from featurewise.systems.few_shot.cavia import (
     held_out,
     stepper,
 )
+from featurewise.training.inner import Context, Weights
 from featurewise.worlds.small.sines import SineSource
 
 S = replace(SYSTEM.preset("tiny"), tasks=6)

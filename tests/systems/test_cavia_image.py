@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featurewise.lab.inner import Context, Weights
-from featurewise.lab.steppers import Episodic
 from featurewise.systems.few_shot.cavia_image import (
     SYSTEM,
     Pictures,
@@ -20,6 +18,8 @@ from featurewise.systems.few_shot.cavia_image import (
     evaluate,
     held_out,
 )
+from featurewise.training.inner import Context, Weights
+from featurewise.training.steppers import Episodic
 
 S = replace(SYSTEM.preset("tiny"), tasks=3, held_out=12)
 

@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from featurewise.cli import discovery
-from featurewise.lab import card
-from featurewise.lab.batch import mapped, moved, rows, size
-from featurewise.lab.randomness import seed_everything
-from featurewise.lab.record import PRESETS, Arm, System
-from featurewise.lab.results import Measurement, Proportion, Results, Trial
-from featurewise.lab.run import describe_run
-from featurewise.lab.steppers import ClosedForm, Samples, Stepper
+from featurewise.study import card
+from featurewise.study.results import Measurement, Proportion, Results, Trial
+from featurewise.study.run import describe_run
+from featurewise.study.system import PRESETS, Arm, System
+from featurewise.training.batch import mapped, moved, rows, size
+from featurewise.training.randomness import seed_everything
+from featurewise.training.steppers import ClosedForm, Samples, Stepper
 from featurewise.worlds.clevr import build_pool
 from featurewise.worlds.clevr import cache as clevr_cache
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from featurewise.lab.results import Proportion
-from featurewise.lab.steppers import Adversarial
 from featurewise.layers.concat import ConcatConv, ConcatLinear
+from featurewise.study.results import Proportion
 from featurewise.systems.generation import dcgan
 from featurewise.systems.generation.dcgan import (
     SYSTEM,
@@ -22,6 +21,7 @@ from featurewise.systems.generation.dcgan import (
     generator_loss,
     stepper,
 )
+from featurewise.training.steppers import Adversarial
 from featurewise.worlds.glyphs.drawn import Drawn
 from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.sheets import sheet

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from featurewise.lab.steppers import Supervised
-from featurewise.layers.dcgan import generator
+from featurewise.models.dcgan import generator
 from featurewise.systems.mechanisms.decoder import (
     SIZE,
     SYSTEM,
@@ -23,6 +22,7 @@ from featurewise.systems.mechanisms.decoder import (
     sizes,
     stepper,
 )
+from featurewise.training.steppers import Supervised
 from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import featurewise as fw
-from featurewise.lab.diffusion import Denoiser, Noised, alphas
-from featurewise.layers.unet import DiffusionBlock
+from featurewise.models.unet import DiffusionBlock
 from featurewise.systems.generation.diffusion import SYSTEM, UNTOLD, drawn
+from featurewise.training.diffusion import Denoiser, Noised, alphas
 
 TINY = SYSTEM.preset("tiny")
 

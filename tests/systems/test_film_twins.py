@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featurewise.lab.results import Proportion
+from featurewise.study.results import Proportion
 from featurewise.systems.reasoning.film import SYSTEM
 from featurewise.systems.reasoning.film.counting import CountsByNumber
 from featurewise.systems.reasoning.film.perception import Answers

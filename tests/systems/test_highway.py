@@ -11,11 +11,11 @@ from PIL import Image
 from torch import nn
 
 from featurewise.analysis import dependence
-from featurewise.lab.pictures import bars
-from featurewise.lab.randomness import seed_everything
-from featurewise.lab.results import Proportion
+from featurewise.study.figures import bars
+from featurewise.study.results import Proportion
 from featurewise.systems.mechanisms import highway
 from featurewise.systems.mechanisms.highway import SYSTEM, Deep, HighwayLayer, lesions
+from featurewise.training.randomness import seed_everything
 from featurewise.worlds.small import Digits, DigitSource, digits
 
 TINY, SMALL = SYSTEM.preset("tiny"), SYSTEM.preset("small")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featurewise.core import LowRank
-from featurewise.lab.results import Proportion
+from featurewise.study.results import Proportion
 from featurewise.systems.mechanisms.hypernetwork import (
     OPERATIONS,
     SHARES,

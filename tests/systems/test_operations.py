@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featurewise.lab.randomness import seed_everything
-from featurewise.lab.record import Arm
+from featurewise.study.system import Arm
 from featurewise.systems.mechanisms.operations import SYSTEM, Host, OneForEach, draw, objective
+from featurewise.training.randomness import seed_everything
 from featurewise.worlds.small import Asked, TaskSource
 
 SMALL = SYSTEM.preset("small")

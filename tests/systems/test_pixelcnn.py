@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.lab.record import Claim
-from featurewise.lab.results import Measurement, Results, Trial
-from featurewise.layers.autoregressive import GatedUnit
+from featurewise.models.autoregressive import GatedUnit
+from featurewise.study.results import Measurement, Results, Trial
+from featurewise.study.system import Claim
 from featurewise.systems.generation.pixelcnn import (
     SYSTEM,
     TOLD,

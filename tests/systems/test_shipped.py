@@ -11,7 +11,7 @@ from PIL import Image
 
 from featurewise.analysis import pooled_places
 from featurewise.cli import discovery
-from featurewise.lab.model import load_network, read_model
+from featurewise.study.model import load_network, read_model
 from featurewise.systems.reasoning.film import SYSTEM, answering, attention
 from featurewise.worlds.clevr import QuestionGenerator, Recipe, collate, encode, render
 from featurewise.worlds.clevr.vocabulary import ANSWERS

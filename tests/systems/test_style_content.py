@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featurewise.lab.steppers import ClosedForm
 from featurewise.systems.mechanisms import style_content
 from featurewise.systems.mechanisms.style_content import (
     SYSTEM,
@@ -24,6 +23,7 @@ from featurewise.systems.mechanisms.style_content import (
     solve,
     stepper,
 )
+from featurewise.training.steppers import ClosedForm
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.styles import styles
 

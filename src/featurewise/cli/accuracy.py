@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from rich.table import Table
 
 from featurewise.explorer.tables import AccuracyRow, AccuracyTable, Score
-from featurewise.lab.results import Measurement, Proportion, Trial, over_seeds
+from featurewise.study.results import Measurement, Proportion, Trial, over_seeds
 
 Groups: TypeAlias = Callable[[Measurement], Mapping[str, tuple[Proportion, tuple[str, ...]]]]
 """Measurement -> group of question types -> its accuracy and its types."""

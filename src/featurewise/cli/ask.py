@@ -57,7 +57,7 @@ def ask(
     ] = False,
 ) -> None:
     """Ask a trained network a question about an image."""
-    from featurewise.lab.model import load_network
+    from featurewise.study.model import load_network
     from featurewise.worlds.clevr.images import read_picture
 
     found = discovery.find(run)

@@ -34,7 +34,7 @@ def cards(
             f"{results}: holds no results of any system (SYSTEM/PRESET.json), so that there is "
             "nothing to write; name their folder with --results, or publish a run with --add"
         )
-    from featurewise.lab import catalogue
+    from featurewise.study import catalogue
 
     console = Terminal(highlight=False, soft_wrap=True)
     for folder in add or []:
@@ -45,9 +45,9 @@ def cards(
 
 def _add(folder: Path, published: Path) -> str:
     """Publishes what a study measured; says what that is."""
-    from featurewise.lab import card, catalogue
-    from featurewise.lab.results import Results
-    from featurewise.lab.run import RESULTS, SHEET
+    from featurewise.study import card, catalogue
+    from featurewise.study.results import Results
+    from featurewise.study.run import RESULTS, SHEET
 
     if not (folder / RESULTS).is_file():
         raise UserError(f"{folder}: holds no {RESULTS}, as 'featurewise run' leaves it")

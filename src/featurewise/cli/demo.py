@@ -19,8 +19,8 @@ from featurewise.cli.errors import UserError
 
 if TYPE_CHECKING:
     from featurewise.explorer.tables import AccuracyTable, Claim, Curve, Picture
-    from featurewise.lab.results import Results, Trial
-    from featurewise.lab.run import Run
+    from featurewise.study.results import Results, Trial
+    from featurewise.study.run import Run
 
 _SYSTEM = "film"
 _BASELINE = "question"
@@ -59,8 +59,8 @@ def show(out: Path, preset: str, seconds: float) -> Path:
     """The demonstration at a preset; returns the report's path."""
     from featurewise.explorer import report as reports
     from featurewise.explorer.tables import Report
-    from featurewise.lab import run as runs
-    from featurewise.lab.results import Results
+    from featurewise.study import run as runs
+    from featurewise.study.results import Results
 
     console = Terminal(highlight=False, soft_wrap=True)
     record = discovery.load(_SYSTEM)
@@ -135,7 +135,7 @@ def _steps(out: Path, record: Any, preset: str, seconds: float) -> int:
 
     Steps of both are timed, so that both can have the same number, each with its whole schedule.
     """
-    from featurewise.lab.run import read_run
+    from featurewise.study.run import read_run
 
     if _begun(out):
         return int(read_run(out / _SYSTEM).settings["steps"])
@@ -148,8 +148,8 @@ def _steps(out: Path, record: Any, preset: str, seconds: float) -> int:
 
 def _pace(record: Any, settings: Any, arm: Any) -> float:
     """Seconds that a training step of an arm takes here, at best."""
-    from featurewise.lab import distributed
-    from featurewise.lab.randomness import isolated
+    from featurewise.training import distributed
+    from featurewise.training.randomness import isolated
 
     with isolated():
         network = record.build(settings, arm).to(distributed.device())
@@ -166,8 +166,8 @@ def _pace(record: Any, settings: Any, arm: Any) -> float:
 
 def _trained(folder: Path, record: Any, run: Run) -> Trial:
     """What training measured; in a demonstration that goes on, perhaps in an earlier sitting."""
-    from featurewise.lab import run as runs
-    from featurewise.lab.results import Results
+    from featurewise.study import run as runs
+    from featurewise.study.results import Results
 
     if (folder / runs.RESULTS).is_file():
         return Results.load(folder / runs.RESULTS).trials[0]
@@ -183,8 +183,8 @@ def _measure(
 ) -> tuple[AccuracyTable, ...]:
     """The live networks with the control; then the model that comes with the library, if any."""
     from featurewise.cli import accuracy
-    from featurewise.lab import model as models
-    from featurewise.lab import run as runs
+    from featurewise.study import model as models
+    from featurewise.study import run as runs
 
     network, settings = models.load_network(folder, record)
     control = answering.measured(network, settings, answering.held_out(settings), control=True)
@@ -225,7 +225,7 @@ def _ask(
 
     from featurewise.explorer.overlay import heat
     from featurewise.explorer.tables import Asked, Picture
-    from featurewise.lab import model as models
+    from featurewise.study import model as models
     from featurewise.worlds.clevr import render
 
     network, settings = models.load_network(asking.folder, asking.system)
@@ -270,7 +270,7 @@ def _described(scene: Any) -> str:
 def _claims(console: Console, record: Any, results: Results) -> tuple[Claim, ...]:
     """What became of every claim of the system; one seed gives no verdict."""
     from featurewise.explorer.tables import Claim
-    from featurewise.lab import card
+    from featurewise.study import card
 
     console.rule("5  Claims", align="left")
     found = []
@@ -296,7 +296,7 @@ def _summary(record: Any, asking: discovery.Found) -> tuple[str, ...]:
 
 def _parameters(answering: Any, asking: discovery.Found) -> dict[str, Any]:
     """γ and β of some questions, for the histograms."""
-    from featurewise.lab import model as models
+    from featurewise.study import model as models
 
     network, settings = models.load_network(asking.folder, asking.system)
     about = answering.examples(settings, _SEED_OF_EXAMPLES + 1, 20)
@@ -309,7 +309,7 @@ def _parameters(answering: Any, asking: discovery.Found) -> dict[str, Any]:
 
 def _curve(arm: str, folder: Path) -> Curve:
     from featurewise.explorer.tables import Curve
-    from featurewise.lab.metrics import read_metrics
+    from featurewise.training.metrics import read_metrics
 
     records = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "train"]
     steps, losses = (tuple(r[name] for r in records) for name in ("step", "loss"))

@@ -19,12 +19,12 @@ from featurewise.cli.errors import UserError
 from featurewise.cli.outline import read_outline
 
 if TYPE_CHECKING:
-    from featurewise.lab.catalogue import Entry
-    from featurewise.lab.record import System
-    from featurewise.lab.results import Results
+    from featurewise.study.catalogue import Entry
+    from featurewise.study.results import Results
+    from featurewise.study.system import System
 
 RUN, MODEL = "run.json", "model.json"
-"""What a run's folder and a model's hold, as `featurewise.lab.run` has it; named here too, so
+"""What a run's folder and a model's hold, as `featurewise.study.run` has it; named here too, so
 that completion need not import that."""
 
 
@@ -91,7 +91,7 @@ def module(name: str) -> ModuleType:
 
 def load(name: str) -> System[Any]:
     """The record of a system; raises like `module`, and when its file holds no record."""
-    from featurewise.lab.record import System
+    from featurewise.study.system import System
 
     found = getattr(module(name), "SYSTEM", None)
     if not isinstance(found, System):
@@ -104,9 +104,9 @@ def find(text: str) -> Found:
 
     Raises:
         UserError: neither, or the system ships no model.
-        LabError: the folder's facts are damaged.
+        ExperimentError: the folder's facts are damaged.
     """
-    from featurewise.lab.run import read_run
+    from featurewise.study.run import read_run
 
     if text in names():
         found = Found(load(text), module(text), shipped_model(module(text)), True)
@@ -144,9 +144,9 @@ def published(folder: Path | None = None) -> list[Entry]:
         folder: of the results; the checkout's unless told.
 
     Raises:
-        LabError: a file is damaged.
+        ExperimentError: a file is damaged.
     """
-    from featurewise.lab.catalogue import read
+    from featurewise.study.catalogue import read
 
     families = {name: family for name, (family, _) in _files().items()}
     order = sorted(families, key=lambda name: (families[name], name))
@@ -161,9 +161,9 @@ def published_results(name: str, folder: Path | None = None) -> dict[str, Result
         folder: as for `published`.
 
     Raises:
-        LabError: a file is damaged.
+        ExperimentError: a file is damaged.
     """
-    from featurewise.lab.catalogue import read
+    from featurewise.study.catalogue import read
 
     entry = read(folder or PUBLISHED, "", load(name))
     return {each.preset: each for each in entry.results}

@@ -15,7 +15,7 @@ from featurewise.cli.errors import UserError
 
 if TYPE_CHECKING:
     from featurewise.explorer.tables import AccuracyTable
-    from featurewise.lab.results import Measurement, Trial
+    from featurewise.study.results import Measurement, Trial
 
 RUN_HELP = "A system's name (the model that comes with it), or the folder of a run or a model."
 
@@ -63,7 +63,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy by question type on images that were not trained on."""
     from featurewise.cli import accuracy
-    from featurewise.lab.model import load_network
+    from featurewise.study.model import load_network
 
     found = discovery.find(run)
     others = [discovery.find(other) for other in beside or []]
@@ -131,7 +131,7 @@ def _twins(
 ) -> AccuracyTable:
     """The twin test of every network, side by side."""
     from featurewise.cli import accuracy
-    from featurewise.lab.model import load_network
+    from featurewise.study.model import load_network
 
     columns = {}
     for each, name in _named(found):
@@ -193,7 +193,7 @@ def _batches(
 
 def _folder(found: discovery.Found) -> Any | None:
     """The data set that a network was trained on, in place of the built-in world."""
-    from featurewise.lab.run import read_run
+    from featurewise.study.run import read_run
 
     return read_run(found.folder).settings.get("folder")
 
@@ -211,7 +211,7 @@ def _sentence(found: discovery.Found, queries: Any | None, limit: int | None) ->
 
 def _notes(answering: Any, found: discovery.Found, queries: Any | None, answers: Any) -> list[str]:
     """What a reader of the numbers should know of the data."""
-    from featurewise.lab.model import load_network
+    from featurewise.study.model import load_network
 
     if queries is None:
         return []
@@ -237,7 +237,7 @@ def _write(path: Path, found: list[dict[str, Any]]) -> None:
 
 def _named(found: list[discovery.Found]) -> Iterator[tuple[discovery.Found, str]]:
     """Each with a short name of its own: the arm, and the folder where that is not enough."""
-    from featurewise.lab.run import read_run
+    from featurewise.study.run import read_run
 
     arms = [read_run(each.folder).arm for each in found]
     for each, arm in zip(found, arms, strict=True):
@@ -248,7 +248,7 @@ def _shipped(
     found: discovery.Found, columns: dict[str, Measurement | list[Trial]]
 ) -> dict[str, list[Trial]]:
     """Arms that were measured before, at the same preset, and whose results are published."""
-    from featurewise.lab.run import read_run
+    from featurewise.study.run import read_run
 
     run = read_run(found.folder)
     results = discovery.published_results(found.system.name).get(run.preset)

@@ -15,7 +15,7 @@ from featurewise.cli.errors import UserError
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
-    from featurewise.lab.record import Settings, System
+    from featurewise.study.system import Settings, System
 
 Device: TypeAlias = Annotated[
     str,
@@ -30,11 +30,11 @@ def use_device(name: str) -> None:
     """Trains on this device from now on, in worker processes too; says so when it is a GPU.
 
     Raises:
-        LabError: there is no such device here.
+        ExperimentError: there is no such device here.
     """
     import torch
 
-    from featurewise.lab import distributed
+    from featurewise.training import distributed
 
     os.environ[distributed.DEVICE] = name
     device = distributed.device()
@@ -69,10 +69,10 @@ def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Set
 
     Raises:
         UserError: there is no setting of that name; the message suggests near ones.
-        LabError: the value is not of the setting's type.
+        ExperimentError: the value is not of the setting's type.
     """
-    from featurewise.lab.decode import decoded
-    from featurewise.lab.run import describe_run
+    from featurewise.study.decode import decoded
+    from featurewise.study.run import describe_run
 
     if not assignments:
         return None

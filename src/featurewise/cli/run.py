@@ -23,9 +23,9 @@ from featurewise.cli.streams import notes
 from featurewise.common.opening import open_regular, read_bytes
 
 if TYPE_CHECKING:
-    from featurewise.lab.crew import Crew
-    from featurewise.lab.record import System
-    from featurewise.lab.study import Key, Standing, Study
+    from featurewise.study.study import Key, Standing, Study
+    from featurewise.study.system import System
+    from featurewise.study.workers import Crew
 
 COMMAND = (sys.executable, "-m", "featurewise.cli")
 """How a worker is started."""
@@ -49,7 +49,7 @@ class _Line:
 
     def text(self) -> str:
         """The same line again, to be typed; a password is hidden."""
-        from featurewise.lab.database import shown
+        from featurewise.study.database import shown
 
         storage = [] if self.storage is None else ["--storage", shown(self.storage)]
         return shlex.join(["featurewise", *self.words(), *storage])
@@ -121,8 +121,8 @@ def run(
     options.require_installed("study", "optuna")
     import torch
 
-    from featurewise.lab.crew import leave_with_parent
-    from featurewise.lab.study import Study
+    from featurewise.study.study import Study
+    from featurewise.study.workers import leave_with_parent
 
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
@@ -171,9 +171,9 @@ def _seeds(text: str) -> list[int]:
 
 def _whole(line: _Line, study: Study, storage: str | None) -> None:
     """All of the command but what its workers do."""
-    from featurewise.lab.errors import LabError
-    from featurewise.lab.made import require_own
-    from featurewise.lab.run import RESULTS
+    from featurewise.study.made import require_own
+    from featurewise.study.run import RESULTS
+    from featurewise.training.errors import ExperimentError
 
     name = study.system.name
     require_own(line.out / each for each in (RESULTS, f"{name}.md", f"{name}.json"))
@@ -200,7 +200,7 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
     _tell_claims(Terminal(highlight=False, soft_wrap=True), study, standing)
     if standing.failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in standing.failed.items())
-        raise LabError(f"{len(standing.failed)} trials failed ({reasons}); see {line.out}")
+        raise ExperimentError(f"{len(standing.failed)} trials failed ({reasons}); see {line.out}")
 
 
 def _begin(line: _Line, study: Study, standing: Standing) -> str:
@@ -224,8 +224,8 @@ def _alone(console: Console, study: Study) -> None:
 
 def _together(console: Console, line: _Line, study: Study, storage: str | None) -> None:
     """Several workers, each with one thread; here only what they do is shown."""
-    from featurewise.lab.crew import Crew
-    from featurewise.lab.errors import LabError
+    from featurewise.study.workers import Crew
+    from featurewise.training.errors import ExperimentError
 
     environment = {"OMP_NUM_THREADS": "1", **({_STORAGE: storage} if storage else {})}
     command = [*COMMAND, *line.words(), "--worker"]
@@ -247,7 +247,9 @@ def _together(console: Console, line: _Line, study: Study, storage: str | None) 
             if not standing.left:
                 return
             if not crew.pids():
-                raise LabError(f"no worker is left, but {standing.left} trials: {_last(crew)}")
+                raise ExperimentError(
+                    f"no worker is left, but {standing.left} trials: {_last(crew)}"
+                )
             time.sleep(0.5)
 
 
@@ -294,8 +296,8 @@ class _Board:
 
     def show(self, standing: Standing, told: set[Key]) -> set[Key]:
         """Moves the bar; tells of the trials that are new, and returns them."""
-        from featurewise.lab.card import duration
-        from featurewise.lab.study import Key
+        from featurewise.study.card import duration
+        from featurewise.study.study import Key
 
         done = len(self._study.keys) - standing.left
         lines = [
@@ -340,9 +342,9 @@ class _Board:
 
 def _publish(study: Study) -> Standing:
     """Results and card of what there is, into the folder of the study."""
-    from featurewise.lab import card, catalogue
-    from featurewise.lab.files import storage_errors
-    from featurewise.lab.run import REMEDY, RESULTS
+    from featurewise.study import card, catalogue
+    from featurewise.study.run import REMEDY, RESULTS
+    from featurewise.training.files import storage_errors
 
     standing = study.standing()
     with storage_errors(study.folder, REMEDY):
@@ -363,7 +365,7 @@ def _publish(study: Study) -> Standing:
 
 def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     """What became of the claims, what is missing, and where it is written."""
-    from featurewise.lab import card
+    from featurewise.study import card
 
     found = [standing.results] if standing.results.trials else []
     for claim in card.content(study.system, *found)["claims"]:

@@ -13,7 +13,7 @@ from featurewise.cli import discovery
 from featurewise.cli.console import Terminal
 
 if TYPE_CHECKING:
-    from featurewise.lab.record import System
+    from featurewise.study.system import System
 
 
 def systems(

@@ -77,8 +77,8 @@ def train(
     if tensorboard:
         options.require_installed("tensorboard", "tensorboard")
     options.use_device(device)
-    from featurewise.lab import distributed
-    from featurewise.lab import run as runs
+    from featurewise.study import run as runs
+    from featurewise.training import distributed
 
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")

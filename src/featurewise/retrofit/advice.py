@@ -262,7 +262,7 @@ def _gap(facts: Advice) -> Step:
         if facts.examples is not None:
             size += f" seen {facts.examples / facts.conditions:,.3g} times each"
     many = facts.examples is not None and facts.generator_parameters > facts.examples
-    text = f"{size}. Evaluate often and give both losses to featurewise.lab.GapWatch."
+    text = f"{size}. Evaluate often and give both losses to featurewise.training.OverfitMonitor."
     return Step("Watch the gap between training and validation", text, urgent=many)
 
 

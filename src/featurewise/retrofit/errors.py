@@ -9,14 +9,6 @@ class CallError(FeaturewiseError, RuntimeError):
     """A conditioned network was run in a way that cannot be served exactly."""
 
 
-class BankError(FeaturewiseError, ValueError):
-    """A bank cannot be made of these conditions, or its file is damaged."""
-
-
-class TabulationError(FeaturewiseError, ValueError):
-    """Modules cannot be replaced by rows, because something else than the condition enters."""
-
-
 class SavingError(FeaturewiseError, ValueError):
     """A conditioner cannot be written there, or what was read is none or is damaged."""
 

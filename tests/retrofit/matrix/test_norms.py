@@ -13,8 +13,9 @@ from tests.retrofit.state import changed, state
 from torch import Tensor, nn
 
 from featurewise.core import TaskRepresentation
+from featurewise.deploy import bake
 from featurewise.generators import Linear
-from featurewise.retrofit import bake, condition, select
+from featurewise.retrofit import condition, select
 
 from . import networks  # declares what torchvision needs to be imported
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from featurewise.retrofit import Conditioned, bake
+from featurewise.deploy import bake
+from featurewise.retrofit import Conditioned
 
 from .cells import Pair, capability, close
 from .networks import Network

@@ -20,15 +20,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import at_least, at_most, lower
-from featurewise.lab.inner import ERRORS, Context, Swapped, Weights, errors, explained
-from featurewise.lab.optim import cosine
-from featurewise.lab.pictures import as_image, figure
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Episodic, Metrics
+from featurewise.study.claims import at_least, at_most, lower
+from featurewise.study.figures import as_image, figure
+from featurewise.study.results import Measurement
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.batch import moved
+from featurewise.training.inner import ERRORS, Context, Swapped, Weights, errors, explained
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Episodic, Metrics
 from featurewise.worlds.small.sines import SineSource, SineTasks
 
 EMBEDDED = (

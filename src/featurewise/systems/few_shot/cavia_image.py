@@ -21,14 +21,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import at_most, lower
-from featurewise.lab.inner import ERRORS, Context, Swapped, Weights, errors
-from featurewise.lab.record import Arm, System
-from featurewise.lab.results import Measurement
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Episodic
+from featurewise.study.claims import at_most, lower
+from featurewise.study.results import Measurement
+from featurewise.study.system import Arm, System
 from featurewise.systems.few_shot import cavia
+from featurewise.training.batch import moved
+from featurewise.training.inner import ERRORS, Context, Swapped, Weights, errors
+from featurewise.training.source import Source
+from featurewise.training.steppers import Episodic
 from featurewise.worlds.small.images import Pieces, PieceSource
 
 

@@ -19,14 +19,14 @@ from jaxtyping import Float, Int64
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import above, at_least, at_most
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Episodic, Metrics
-from featurewise.layers.trunks import PoolingTrunk
+from featurewise.models.trunks import PoolingTrunk
+from featurewise.study.claims import above, at_least, at_most
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.batch import moved
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Episodic, Metrics
 from featurewise.worlds.glyphs import episodes as world
 from featurewise.worlds.glyphs.episodes import Episodes, EpisodeSource
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions

@@ -21,12 +21,10 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.generators import Damped, parameter_groups
-from featurewise.lab.claims import above, at_least, within
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Paper, System
-from featurewise.lab.results import Measurement
-from featurewise.lab.steppers import Auxiliary, Episodic, Metrics
-from featurewise.layers.trunks import PoolingTrunk
+from featurewise.models.trunks import PoolingTrunk
+from featurewise.study.claims import above, at_least, within
+from featurewise.study.results import Measurement
+from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.few_shot import prototypical
 from featurewise.systems.few_shot.prototypical import (
     EPISODES,
@@ -34,6 +32,8 @@ from featurewise.systems.few_shot.prototypical import (
     episodes_of,
     prototypes,
 )
+from featurewise.training.optim import cosine
+from featurewise.training.steppers import Auxiliary, Episodic, Metrics
 from featurewise.worlds.glyphs.episodes import Telling, ToldEpisodes
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 

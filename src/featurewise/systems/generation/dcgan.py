@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.lab.claims import above, at_least, at_most, lower, within
-from featurewise.lab.record import Arm, Judged, Paper, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Adversarial, Metrics
-from featurewise.layers.dcgan import Stages, discriminator, generator
+from featurewise.models.dcgan import Stages, discriminator, generator
+from featurewise.study.claims import above, at_least, at_most, lower, within
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Judged, Paper, System
+from featurewise.training.source import Source
+from featurewise.training.steppers import Adversarial, Metrics
 from featurewise.worlds.glyphs import UPPERCASE
 from featurewise.worlds.glyphs.drawn import Drawn, DrawnSource
 from featurewise.worlds.glyphs.material import material

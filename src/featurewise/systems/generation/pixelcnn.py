@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.generators import Generator
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import above, at_least, decide, lower, pairs
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Claim, Judged, Paper, System, Verdict
-from featurewise.lab.results import Measurement, Proportion, Results
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Generative, Metrics
-from featurewise.layers.autoregressive import GatedPixelCNN, PlaceMap, draw_pixels
+from featurewise.models.autoregressive import GatedPixelCNN, PlaceMap, draw_pixels
+from featurewise.study.claims import above, at_least, decide, lower, pairs
+from featurewise.study.results import Measurement, Proportion, Results
+from featurewise.study.system import Arm, Claim, Judged, Paper, System, Verdict
+from featurewise.training.batch import moved
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Generative, Metrics
 from featurewise.worlds import glyphs as world
 from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource, nothing

@@ -20,15 +20,15 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.analysis import pooled_places
 from featurewise.analysis.cost import LENGTHS, exponent, operations
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import above, at_least, at_most, within
-from featurewise.lab.loop import Every
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.steppers import Metrics, Supervised
-from featurewise.layers.attention import CrossAttention
-from featurewise.layers.trunks import CoordinateConv
+from featurewise.models.attention import CrossAttention
+from featurewise.models.trunks import CoordinateConv
+from featurewise.study.claims import above, at_least, at_most, within
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.batch import moved
+from featurewise.training.loop import Every
+from featurewise.training.optim import cosine
+from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.places import KINDS, Places, PlaceSource, lifts
 
 ALONG = {

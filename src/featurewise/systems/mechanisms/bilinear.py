@@ -19,15 +19,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import at_least, at_most, decide, decide_ratio, lower, pairs
-from featurewise.lab.loop import Every
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.lab.results import Measurement, Results
-from featurewise.lab.steppers import Metrics, Supervised
-from featurewise.layers.bilinear import Bilinear, bilinear, film_as_bilinear, lengthened
 from featurewise.layers.concat import ConcatLinear
+from featurewise.models.bilinear import Bilinear, bilinear, film_as_bilinear, lengthened
+from featurewise.study.claims import at_least, at_most, decide, decide_ratio, lower, pairs
+from featurewise.study.results import Measurement, Results
+from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
+from featurewise.training.batch import moved
+from featurewise.training.loop import Every
+from featurewise.training.optim import cosine
+from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.forms import CELLS, FormSource, Pairs
 
 FACTORS = (1, 4, 16, 64)

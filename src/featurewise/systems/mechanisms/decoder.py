@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.core import Operation
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import above, at_least, within
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Metrics, Supervised
-from featurewise.layers.dcgan import generator
+from featurewise.models.dcgan import generator
+from featurewise.study.claims import above, at_least, within
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.batch import moved
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.glyphs import UPPERCASE
 from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.sheets import sheet

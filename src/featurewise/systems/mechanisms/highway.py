@@ -22,13 +22,13 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.analysis import dependence
 from featurewise.generators import Learned
-from featurewise.lab.claims import above, at_least, lower, within
-from featurewise.lab.optim import cosine
-from featurewise.lab.pictures import bars
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Metrics, Supervised
+from featurewise.study.claims import above, at_least, lower, within
+from featurewise.study.figures import bars
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import CLASSES, Digits, DigitSource, digits
 
 RATES = {"highway": 1.0, "constant": 1.0, "plain_10": 0.03, "plain_30": 0.01, "plain_50": 0.003}

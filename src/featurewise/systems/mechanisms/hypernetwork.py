@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.core import DeltaWeight, LowRank, Operation
-from featurewise.lab.batch import moved
-from featurewise.lab.claims import above, within
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Metrics, Supervised
+from featurewise.study.claims import above, within
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.batch import moved
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import CLASSES
 from featurewise.worlds.small.permuted import PIXELS, Permuted, PermutedSource, every
 

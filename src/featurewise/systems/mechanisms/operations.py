@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.core import Operation
-from featurewise.lab.claims import above, at_most, within
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Metrics, Supervised
+from featurewise.study.claims import above, at_most, within
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import TASKS, Asked, Tasks, TaskSource
 
 OPERATIONS: dict[str, Operation] = {"affine": fw.Affine(), "shuffled": fw.Affine()}

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from featurewise.lab.claims import above, lower
-from featurewise.lab.record import Arm, Paper, Settings, System
-from featurewise.lab.results import Measurement, Proportion
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import ClosedForm, Metrics
-from featurewise.layers.style_content import Asymmetric, Plain, Symmetric, tell
+from featurewise.models.style_content import Asymmetric, Plain, Symmetric, tell
+from featurewise.study.claims import above, lower
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training.source import Source
+from featurewise.training.steppers import ClosedForm, Metrics
 from featurewise.worlds.glyphs import LETTERS
 from featurewise.worlds.glyphs.material import Material, material
 from featurewise.worlds.glyphs.sheets import sheet

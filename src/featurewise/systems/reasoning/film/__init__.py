@@ -13,9 +13,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.lab.claims import above
-from featurewise.lab.record import Arm, Claim, Paper, System
-from featurewise.layers.trunks import PixelStem, PooledClassifier, ResidualTrunk
+from featurewise.models.trunks import PixelStem, PooledClassifier, ResidualTrunk
+from featurewise.study.claims import above
+from featurewise.study.system import Arm, Claim, Paper, System
 from featurewise.systems.reasoning.film import baselines
 from featurewise.systems.reasoning.film.perception import Answers, Naming
 from featurewise.systems.reasoning.film.settings import PRESETS, Reasoning

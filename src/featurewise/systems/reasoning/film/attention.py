@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from featurewise.analysis import pooled_places
-from featurewise.layers.trunks import PooledClassifier
+from featurewise.models.trunks import PooledClassifier
 from featurewise.worlds.clevr import Batch, Scene, render
 
 

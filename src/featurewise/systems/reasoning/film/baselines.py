@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.generators.recurrent import RecurrentEncoder
-from featurewise.layers.attention import StackedAttention
-from featurewise.layers.trunks import PixelStem, PooledClassifier, ResidualTrunk
+from featurewise.models.attention import StackedAttention
+from featurewise.models.trunks import PixelStem, PooledClassifier, ResidualTrunk
 from featurewise.systems.reasoning.film.perception import Answers, Naming
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from featurewise.lab.results import Proportion
+from featurewise.study.results import Proportion
 from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, Batch
 
 NUMBERS = {**{f"count_{n}": (n, n + 1) for n in range(7)}, "count_7_up": (7, 11)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from featurewise.lab.results import Measurement, Proportion
+from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.reasoning.film.counting import CountsByNumber
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.systems.reasoning.film.study import measure, shuffled

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featurewise.lab.loop import Every
-from featurewise.lab.record import Settings
+from featurewise.study.system import Settings
+from featurewise.training.loop import Every
 from featurewise.worlds.clevr import ClevrFolder, Recipe
 
 #: Count, exist and query questions about all objects, without relations.

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.common.cache import cache_folder
-from featurewise.lab.claims import decide
-from featurewise.lab.record import Verdict
-from featurewise.lab.results import Measurement, Proportion, Results
-from featurewise.lab.source import Source
+from featurewise.study.claims import decide
+from featurewise.study.results import Measurement, Proportion, Results
+from featurewise.study.system import Verdict
 from featurewise.systems.reasoning.film.counting import NUMBERS
 from featurewise.systems.reasoning.film.settings import Folder, Reasoning
 from featurewise.systems.reasoning.film.twins import TWINS
+from featurewise.training.source import Source
 from featurewise.worlds.clevr import (
     QUESTION_TYPES,
     Batch,

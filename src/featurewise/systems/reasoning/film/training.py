@@ -10,11 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featurewise.generators import parameter_groups
-from featurewise.lab.optim import cosine
-from featurewise.lab.record import Arm
-from featurewise.lab.results import Measurement
-from featurewise.lab.source import Source
-from featurewise.lab.steppers import Metrics, Supervised
+from featurewise.study.results import Measurement
+from featurewise.study.system import Arm
 from featurewise.systems.reasoning.film.counting import CountsByNumber
 from featurewise.systems.reasoning.film.perception import Answers, naming_loss
 from featurewise.systems.reasoning.film.settings import Reasoning
@@ -28,6 +25,9 @@ from featurewise.systems.reasoning.film.study import (
     shuffled,
 )
 from featurewise.systems.reasoning.film.twins import measure_twins, rendered
+from featurewise.training.optim import cosine
+from featurewise.training.source import Source
+from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.clevr import Batch, PoolSource
 from featurewise.worlds.clevr.cache import cached_pool
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from featurewise.lab.results import Proportion
+from featurewise.study.results import Proportion
 from featurewise.systems.reasoning.film.settings import Reasoning
 from featurewise.worlds.clevr import (
     ANSWERS,

@@ -1,0 +1,328 @@
+"""The file of a bank: one safetensors tensor of rows, written and read in parts.
+
+The rows may exceed the memory, so they are written batch by batch, behind a header for which room
+is left, and read through a memory map. Any safetensors reader opens the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featurewise.common.files import writing
+from featurewise.common.gate import refusing
+from featurewise.common.json import Node, loads
+from featurewise.common.opening import open_regular
+from featurewise.core import FeaturewiseError, KindError, Layout, LayoutError
+from featurewise.core.numbers import stored
+from featurewise.deploy.errors import BankError
+
+#: The one metadata key of a file; safetensors would write several in random order.
+_METADATA: Final = "featurewise.Bank.1"
+
+#: What safetensors calls the dtypes that rows can have.
+_NAMES: Final = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+_DTYPES: Final = {name: dtype for dtype, name in _NAMES.items()}
+
+#: Longest header that safetensors reads.
+_LONGEST: Final = 100_000_000
+
+#: Greatest number that a file may say of rows or bytes.
+_MOST: Final = 1 << 62
+
+#: Rows are hashed and copied in blocks of about so many bytes.
+_BLOCK: Final = 1 << 24
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its rows.
+
+    Attributes:
+        layout: which numbers of a row belong to which site.
+        count: number of rows K.
+        dtype: of the rows.
+        names: of the rows, or None.
+        replaces: bytes of the generator that the rows stand for; None when not known.
+        error: largest error of rounding the rows to ``dtype``; None where nothing was rounded.
+    """
+
+    layout: Layout
+    count: int
+    dtype: torch.dtype
+    names: tuple[str, ...] | None = None
+    replaces: int | None = None
+    error: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all rows."""
+        return self.count * self.layout.size * self.dtype.itemsize
+
+    def text(self) -> str:
+        """The header as JSON, the same characters for the same header."""
+        return json.dumps(
+            {
+                "layout": self.layout.to_json(),
+                "shape": [self.count, self.layout.size],
+                "dtype": dtype_name(self.dtype),
+                "names": self.names,
+                "replaces": self.replaces,
+                "error": self.error,
+            },
+            sort_keys=True,
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Header:
+        """The inverse of ``text``.
+
+        Raises:
+            BankError: if rows and layout do not belong together.
+            LayoutError: if its layout cannot be restored.
+            JsonError: if it is no header.
+        """
+        said = Node(loads(text, max_bytes=_LONGEST), "header")
+        said.mapping(("layout", "shape", "dtype", "names", "replaces", "error"))
+        try:
+            layout = Layout.from_json(said["layout"].value)
+        except FeaturewiseError as found:
+            raise LayoutError(f"its layout cannot be restored: {found}") from found
+        count, size = (each.integer(1, _MOST) for each in said["shape"].items(2))
+        if size != layout.size:
+            raise BankError(f"rows of {size} numbers do not fit a layout of {layout.size}")
+        names = said["names"]
+        replaces, error = said["replaces"], said["error"]
+        return cls(
+            layout,
+            count,
+            _DTYPES[said["dtype"].one_of(tuple(_DTYPES))],
+            None if names.value is None else tuple(n.text() for n in names.items(count)),
+            None if replaces.value is None else replaces.integer(0, _MOST),
+            None if error.value is None else error.number(0),
+        )
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """What safetensors calls ``dtype``.
+
+    Raises:
+        KindError: unless it is one that rows can have.
+    """
+    if dtype not in _NAMES:
+        raise KindError(f"dtype of a bank must be one of {', '.join(map(str, _NAMES))}: {dtype}")
+    return _NAMES[dtype]
+
+
+class Writer:
+    """Writes rows as they come; the file appears whole when ``finish`` has been called.
+
+    Args:
+        path: the file; an older one of that name is replaced.
+        header: its header as far as it is known: leaves room for other numbers in it.
+
+    Raises:
+        BankError: if the header is longer than readers take.
+        OSError: if it cannot be written there.
+    """
+
+    def __init__(self, path: str | Path, header: Header) -> None:
+        self.path = Path(path)
+        # Digits of count, offsets, error and digest may grow.
+        self.room = _aligned(len(_file_header(header, "")) + 256)
+        if self.room > _LONGEST:
+            raise BankError(
+                f"{self.path}: layout and names take {self.room} bytes, a file can have "
+                f"{_LONGEST}; leave the names out and address the rows by number"
+            )
+        self.digest = hashlib.sha256()
+
+    def __enter__(self) -> Writer:
+        self.stack = ExitStack()
+        self.file = self.stack.enter_context(writing(self.path))
+        self.file.seek(8 + self.room)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.stack.__exit__(*exception)
+
+    def add(self, rows: Tensor) -> None:
+        """Append rows ``(b, N)``."""
+        data = _bytes(rows)
+        self.digest.update(data)
+        self.file.write(data)
+
+    def finish(self, header: Header) -> None:
+        """Write the header; the file takes its name when the writer is left."""
+        self.digest.update(header.text().encode())
+        text = _file_header(header, self.digest.hexdigest())
+        self.file.seek(0)
+        self.file.write(self.room.to_bytes(8, "little") + text.ljust(self.room))
+
+
+def _file_header(header: Header, digest: str, text: str | None = None) -> bytes:
+    """The header of a file; ``text`` is what stands there of ``header``, if it was read."""
+    said = json.dumps({"header": header.text() if text is None else text, "sha256": digest})
+    tensor = {
+        "dtype": dtype_name(header.dtype),
+        "shape": [header.count, header.layout.size],
+        "data_offsets": [0, header.size],
+    }
+    return json.dumps({"__metadata__": {_METADATA: said}, "rows": tensor}).encode()
+
+
+def _aligned(size: int) -> int:
+    """The next length with which the rows begin at a multiple of 64 bytes."""
+    return (size + 8 + 63) // 64 * 64 - 8
+
+
+def _bytes(rows: Tensor) -> Any:
+    """The memory of ``rows``, as it lies in a file."""
+    return stored(rows).view(torch.uint8).numpy().reshape(-1).data
+
+
+class MappedRows:
+    """Rows in a file, of which only those asked for are read.
+
+    Copies of it share the map; sent to another process it opens the file again.
+
+    Args:
+        path: the file; its rows are not read, hence not verified.
+
+    Raises:
+        BankError: if the file is no bank, or truncated.
+        LayoutError: if it has an operation that is not defined or imported.
+        OSError: if there is no such file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self._stored = _open(self.path)
+        self.header = self._stored.header
+        # numpy has no bfloat16: the bits are fetched as integers. A map that is only read is
+        # not counted against the memory of the machine, unlike the private one that torch makes.
+        bits = np.dtype(f"<i{self.header.dtype.itemsize}")
+        shape = (self.header.count, self.header.layout.size)
+        self._bits: np.ndarray[Any, Any] = np.memmap(
+            self.path, bits, "r", self._stored.offset, shape
+        )
+
+    def take(self, ids: Tensor) -> Tensor:
+        """Rows ``(*ids.shape, N)`` in the memory of the processor."""
+        found = np.asarray(self._bits)[ids.detach().cpu().numpy()]
+        return torch.from_numpy(np.atleast_1d(found)).view(self.header.dtype)
+
+    def blocks(self) -> Iterator[Tensor]:
+        """All rows in order, ``(b, N)`` at a time."""
+        for start, stop in spans(self.header.count, self.header.size):
+            yield self.take(torch.arange(start, stop))
+
+    def verify(self) -> None:
+        """Read the whole file once and compare its SHA-256.
+
+        Raises:
+            BankError: if it is damaged.
+        """
+        _verify(self.path, self._stored, self.blocks())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MappedRows:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self._stored.digest)
+
+
+def _reopened(path: Path, digest: str) -> MappedRows:
+    rows = MappedRows(path)
+    if rows._stored.digest != digest:
+        raise BankError(f"{path}: has been replaced by another bank")
+    return rows
+
+
+def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut ``count`` rows of ``size`` bytes in all into blocks."""
+    step = max(1, _BLOCK * count // max(size, 1))
+    for start in range(0, count, step):
+        yield start, min(start + step, count)
+
+
+def read(path: str | Path) -> tuple[Header, Tensor]:
+    """Header and all rows, verified.
+
+    Raises:
+        BankError: if the file is no bank, or damaged.
+        LayoutError: if it has an operation that is not defined or imported.
+        OSError: if there is no such file.
+    """
+    path = Path(path)
+    found = _open(path)
+    header = found.header
+    with open_regular(path) as file:
+        file.seek(found.offset)
+        content = bytearray(file.read(header.size))
+    if len(content) != header.size:
+        raise BankError(f"{path}: not a bank (it is cut off)")
+    rows = torch.frombuffer(content, dtype=header.dtype).view(header.count, header.layout.size)
+    cuts = spans(header.count, header.size)
+    _verify(path, found, (rows[start:stop] for start, stop in cuts))
+    return header, rows
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a file states of itself.
+
+    Attributes:
+        header: understood.
+        text: as it stands there.
+        digest: SHA-256 of the rows and of ``text``.
+        offset: where the rows begin, in bytes.
+    """
+
+    header: Header
+    text: str
+    digest: str
+    offset: int
+
+
+def _open(path: Path) -> _Stored:
+    with open_regular(path) as file, refusing(path, BankError, LayoutError, what="not a bank"):
+        room = int.from_bytes(file.read(8), "little")
+        if room > _LONGEST:
+            raise BankError(f"a header has at most {_LONGEST} bytes, this one {room}")
+        raw = file.read(room)
+        said = Node(loads(raw, max_bytes=_LONGEST))
+        if set(said.mapping()) != {"__metadata__", "rows"} or _METADATA not in said["__metadata__"]:
+            raise BankError("its metadata or its tensors are those of another kind")
+        facts = Node(loads(said["__metadata__"][_METADATA].text(), max_bytes=_LONGEST))
+        text, digest = (facts[name].text() for name in ("header", "sha256"))
+        header = Header.parse(text)
+        if raw.rstrip(b" ") != _file_header(header, digest, text):
+            raise BankError("its header is damaged, or rows and header disagree")
+        if os.fstat(file.fileno()).st_size != 8 + room + header.size:
+            raise BankError("it is cut off, or something follows its rows")
+        return _Stored(header, text, digest, 8 + room)
+
+
+def _verify(path: Path, said: _Stored, blocks: Iterator[Tensor]) -> None:
+    found = hashlib.sha256()
+    for rows in blocks:
+        found.update(_bytes(rows))
+    found.update(said.text.encode())
+    if found.hexdigest() != said.digest:
+        raise BankError(f"{path}: damaged: its SHA-256 is not the one it states; copy it again")

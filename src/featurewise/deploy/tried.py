@@ -1,0 +1,192 @@
+"""Folding into modules of no known kind: a fold is tried on a copy, and taken if it is exact."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featurewise.core import Site
+from featurewise.deploy.folding import Fold, Modulation, Place, Rule, Unfit
+from featurewise.retrofit.alone import Alone, CannotRun, is_vector, shapes
+from featurewise.retrofit.known import features_of, least_size
+
+
+def tried(
+    place: Place, site: Site, change: Modulation, rules: Sequence[Rule], otherwise: str
+) -> Fold:
+    """The first fold that holds when a copy of the module is run with it; see ``Alone``.
+
+    Call it within ``Untouched``.
+
+    Args:
+        place: the module.
+        site: where the modulation is.
+        change: the modulation.
+        rules: how modules of the kinds that it derives from are folded.
+        otherwise: the reason to give where none of them holds.
+
+    Raises:
+        Unfit: with the reason.
+    """
+    own: Iterable[Rule] = ()
+    inputs = _inputs(place.module, site)
+    if site.when == "output":
+        own = _vector_rules(place.module, site, change, inputs)
+    reasons = []
+    for rule in (*own, *rules):
+        try:
+            made: Fold = rule(place, change)
+            _check(place.module, site, change, rule, inputs, otherwise)
+            return made
+        except Unfit as reason:
+            reasons.append(reason)
+    raise reasons[-1] if reasons else Unfit(otherwise)
+
+
+def _inputs(module: Any, site: Site) -> list[Tensor]:
+    """Small random inputs that the module takes, with its features on axis 1 and on the last.
+
+    What was stretched to another number of axes is nothing that the module is made for.
+    """
+    told = features_of(module, "input")
+    width = site.width if told is None else told.width
+    try:
+        alone = Alone(module)
+    except CannotRun:
+        return []
+    indices = isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+    found = []
+    for shape, _ in shapes(width, (2, 3, 4, 5), least_size(module)):
+        x = alone.random(*shape)
+        if indices:
+            x = (x.abs() * module.num_embeddings).long() % module.num_embeddings
+        try:
+            if indices or alone.run(x).ndim == x.ndim:
+                found.append(x)
+        except CannotRun:
+            continue
+    return found
+
+
+# --- modules whose parameters are vectors --------------------------------------------------------
+
+
+def _vector_rules(
+    module: nn.Module, site: Site, change: Modulation, inputs: Sequence[Tensor]
+) -> Iterator[Rule]:
+    """Ways in which the output may be scaled and shifted by vectors of parameters."""
+    own = dict(module.named_parameters(recurse=False))
+    names = [n for n, p in own.items() if is_vector(p) and p.numel() == site.width]
+    if not names or not inputs or not all(is_vector(p) for p in module.parameters()):
+        return
+    shifts = [name for name in names if _adds(Alone(module), name, inputs[0])]
+    if change.scale is None:
+        yield _vector_rule(None, False, shifts)
+        return
+    for name in (n for n in names if n not in shifts):
+        for plus_one in (False, True):
+            yield _vector_rule(name, plus_one, shifts)
+
+
+def _adds(alone: Alone, name: str, x: Tensor) -> bool:
+    """Whether a vector is added to the output: what it changes there does not depend on the input.
+
+    A guess for a rule, which is tried afterwards.
+    """
+    both = (x, x * alone.random(*x.shape))  # a norm takes no notice of one factor for all
+    before = [alone.run(each) for each in both]
+    alone.tensor(name).add_(1)
+    one, other = (alone.run(each) - was for each, was in zip(both, before, strict=True))
+    return torch.allclose(one, other, atol=1e-4)
+
+
+def _vector_rule(scale: str | None, plus_one: bool, shifts: Sequence[str]) -> Rule:
+    """``s * (w * x + b) + t``: w becomes s w; where one is added to it, s (1 + w) - 1."""
+
+    def rule(at: Place, change: Modulation) -> Fold:
+        if change.matrix is not None:
+            raise Unfit("a full matrix has no place in a norm")
+        changed = {name: at.required(name) for name in shifts}
+        if change.scale is not None and scale is not None:
+            changed = {n: v * change.scale.reshape(v.shape) for n, v in changed.items()}
+            weight = at.required(scale)
+            factor = change.scale.reshape(weight.shape)
+            changed[scale] = factor * (1 + weight) - 1 if plus_one else factor * weight
+        if change.shift is None:
+            return Fold(changed)
+        if not shifts:
+            name = type(at.module).__name__
+            return Fold(changed, change.shift, f"a {name} has no bias that a shift could enter")
+        first = changed[shifts[0]]
+        return Fold({**changed, shifts[0]: first + change.shift.reshape(first.shape)})
+
+    return rule
+
+
+# --- the trial -----------------------------------------------------------------------------------
+
+
+def _check(
+    module: nn.Module,
+    site: Site,
+    change: Modulation,
+    rule: Rule,
+    inputs: Sequence[Tensor],
+    otherwise: str,
+) -> None:
+    """That a rule is exact for a modulation of this kind, in both modes of the module.
+
+    Raises:
+        Unfit: if it is not, or the module does not run by itself.
+    """
+    double = any(p.dtype == torch.float64 for p in module.parameters())
+    try:
+        for training, x in itertools.product((False, True), inputs):
+            error = _error(module, site, change, rule, x, training)
+            if error > 1e-5:
+                raise Unfit(otherwise)
+            if double and error > 1e-12:
+                name = type(module).__name__
+                raise Unfit(f"a {name} computes in lower precision than it is held in")
+    except CannotRun as error:
+        raise Unfit(otherwise) from error
+    if not inputs:
+        raise Unfit(otherwise)
+
+
+def _error(
+    module: nn.Module, site: Site, change: Modulation, rule: Rule, x: Tensor, training: bool
+) -> float:
+    """How far a folded copy is off, relative to the largest value."""
+    plain, folded = Alone(module, training), Alone(module, training)
+    some = _some(plain, change, site.width)
+    made = rule(Place(folded.module, site, frozenset()), some)
+    for name, value in made.parameters.items():
+        setattr(folded.module, name, nn.Parameter(value, requires_grad=False))
+    found = folded.run(x)
+    if site.when == "input":
+        expected = plain.run(_modulated(some, x, site))
+    else:
+        shift = None if made.left is not None else some.shift
+        expected = _modulated(Modulation(some.scale, shift, some.matrix), plain.run(x), site)
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def _some(alone: Alone, change: Modulation, width: int) -> Modulation:
+    """A random modulation that scales and shifts where ``change`` does."""
+    matrix = torch.eye(width, dtype=torch.float64) + alone.random(width, width) / width
+    return Modulation(
+        None if change.scale is None else alone.random(width),
+        None if change.shift is None else alone.random(width),
+        None if change.matrix is None else matrix,
+    )
+
+
+def _modulated(change: Modulation, x: Tensor, site: Site) -> Tensor:
+    if not -x.ndim <= site.axis < x.ndim or x.shape[site.axis] != site.width:
+        raise Unfit(f"axis {site.axis} is not known to be the features of the module")
+    return change.apply(x.double(), site.axis)

@@ -1,0 +1,1 @@
+"""Networks that several systems are built on: trunks, U-Net, DCGAN, attention and others."""

@@ -1,0 +1,277 @@
+"""One training in its folder: what it is, said on disk, and how it is trained and measured.
+
+A run folder carries ``run.json`` beside its checkpoints: which system, preset, arm, seed and
+settings, on what hardware; in the end ``results.json``, and ``sheet.png`` where the system draws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from featurewise.common.files import write_bytes
+from featurewise.common.gate import refusing
+from featurewise.common.json import MAX_BYTES, Node, dumps, loads
+from featurewise.common.opening import read_bytes
+from featurewise.common.text import short
+from featurewise.study.decode import decoded
+from featurewise.study.results import Measurement, Results, Trial
+from featurewise.study.system import Arm, Settings, SettingsT, System
+from featurewise.training import distributed, hardware
+from featurewise.training.allocator import use_large_allocations
+from featurewise.training.errors import ExperimentError
+from featurewise.training.facts import MOST, facts_text, read_facts, read_hardware, read_path_name
+from featurewise.training.files import storage_errors
+from featurewise.training.loop import METRICS, fit
+from featurewise.training.randomness import isolated, seed_everything
+from featurewise.training.steppers import Stepper
+
+RUN, MODEL, RESULTS, SHEET = "run.json", "model.json", "results.json", "sheet.png"
+REMEDY = "Choose a folder that can be written."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Which training this is.
+
+    Attributes:
+        system: name of the system.
+        preset: name of the settings it began with.
+        arm: what was trained.
+        seed: of weights, data and noise.
+        settings: all of them, as JSON values; they may differ from the preset's.
+        hardware: what it ran on, and versions (see `featurewise.training.hardware.describe`).
+    """
+
+    system: str
+    preset: str
+    arm: str
+    seed: int
+    settings: Mapping[str, Any]
+    hardware: Mapping[str, str] = field(default_factory=dict)
+
+    def typed(self, system: System[SettingsT]) -> tuple[SettingsT, Arm]:
+        """The settings and the arm as the system knows them.
+
+        Raises:
+            ExperimentError: it is the run of another system, or of another version of its settings.
+        """
+        if self.system != system.name:
+            raise ExperimentError(f"this is a run of {self.system!r}, not of {system.name!r}")
+        kind = type(next(iter(system.presets.values())))
+        return decoded(kind, self.settings, "settings"), system.arm(self.arm)
+
+
+def describe_run(
+    system: System[SettingsT],
+    *,
+    preset: str,
+    arm: str | None = None,
+    seed: int = 0,
+    settings: SettingsT | None = None,
+) -> Run:
+    """The facts of a run that is about to begin here.
+
+    Args:
+        system: its record.
+        preset: name of the settings.
+        arm: name of the arm; the first, the system itself, unless told.
+        seed: of weights, data and noise.
+        settings: in place of the preset's.
+
+    Raises:
+        ExperimentError: there is no such preset or arm, the settings cannot be written, or the seed
+            is negative or too large.
+    """
+    if not 0 <= seed <= MOST:
+        raise ExperimentError(f"a seed lies in 0..{MOST}, got {short(seed)}")
+    chosen = system.preset(preset) if settings is None else settings
+    return Run(
+        system=system.name,
+        preset=preset,
+        arm=(system.arms[0] if arm is None else system.arm(arm)).name,
+        seed=seed,
+        settings=_as_json(chosen),
+        hardware=hardware.describe(),
+    )
+
+
+def _as_json(settings: Settings) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = loads(dumps(dataclasses.asdict(settings)))
+    except (TypeError, ValueError) as error:
+        raise ExperimentError(f"these settings cannot be written: {error}") from error
+    return found
+
+
+def changed_settings(system: System[Any], run: Run) -> dict[str, Any]:
+    """The settings of a run that differ from its preset's, by name, as JSON values."""
+    if run.preset not in system.presets:  # of an older version
+        return {}
+    usual = describe_run(system, preset=run.preset).settings
+    return {name: value for name, value in run.settings.items() if usual.get(name) != value}
+
+
+def write_run(folder: Path | str, run: Run) -> None:
+    """Puts ``run.json`` into a folder, which is made when missing; or finds the same run there.
+
+    Raises:
+        ExperimentError: the folder holds another run, the message names what differs; or files that
+            a run would write over.
+        StorageError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    path = folder / RUN
+    with storage_errors(folder, REMEDY):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            for name in (METRICS, RESULTS, SHEET):
+                if (folder / name).exists():
+                    raise ExperimentError(
+                        f"{folder}: holds {name}, but no run; choose another folder"
+                    )
+            write_bytes(path, facts_text(dataclasses.asdict(run)))
+            return
+    _require_same(folder, read_run(folder), run)
+
+
+def read_run(folder: Path | str) -> Run:
+    """The facts of a run folder or a model folder.
+
+    Raises:
+        ExperimentError: it is neither, or its JSON is damaged; the message begins with the path.
+    """
+    folder = Path(folder)
+    if (folder / MODEL).is_file():
+        return read_file(folder / MODEL, lambda said: run_from_json(said["run"]))
+    if not (folder / RUN).is_file():
+        raise ExperimentError(f"{folder}: is neither a run ({RUN}) nor a model ({MODEL})")
+    return read_file(folder / RUN, run_from_json)
+
+
+def train(
+    folder: Path | str,
+    system: System[SettingsT],
+    run: Run,
+    *,
+    resume: bool = True,
+    seconds: float | None = None,
+    workers: int | None = None,
+    tensorboard: bool = False,
+) -> Trial:
+    """Trains and measures a run in its folder, and keeps there what was found (``results.json``).
+
+    Args:
+        folder: of the run.
+        system: its record.
+        run: what to train.
+        resume: goes on with what the folder holds of the same run.
+        seconds: stops, saved and resumable, when this much time was spent; then measures.
+        workers: processes that prepare batches; as the settings say unless told.
+        tensorboard: also writes for TensorBoard.
+
+    Raises:
+        ExperimentError: see `write_run` and `featurewise.training.loop.fit`.
+    """
+    folder = Path(folder)
+    settings, arm = run.typed(system)
+    use_large_allocations()
+    write_run(folder, run)
+    seed_everything(run.seed)
+    network = system.build(settings, arm).to(distributed.device())
+    stepper = system.stepper(network, settings, arm)
+    measured: list[Measurement] = []
+
+    def evaluate(stepper: Stepper) -> Mapping[str, float]:
+        measured.append(system.evaluate(stepper, settings, arm))
+        accuracy = measured[-1].accuracy
+        return {**({"accuracy": accuracy.value} if accuracy else {}), **measured[-1].values}
+
+    fitted = fit(
+        folder,
+        stepper,
+        system.data(settings, arm, run.seed),
+        steps=settings.steps,
+        evaluate=evaluate,
+        every=settings.every,
+        resume=resume,
+        seed=run.seed,
+        seconds=seconds,
+        workers=settings.workers if workers is None else workers,
+        tensorboard=tensorboard,
+    )
+    if fitted.step < settings.steps or not measured:
+        with isolated():
+            evaluate(stepper)
+    networks = stepper.networks.values()
+    size = sum(p.numel() for each in networks for p in each.parameters() if p.requires_grad)
+    if not size:  # solved for: all that the solution is written to
+        size = sum(v.numel() for each in networks for v in each.state_dict().values())
+    trial = Trial(arm.name, run.seed, fitted.step, fitted.seconds, size, measured[-1])
+    if distributed.rank() == 0:
+        with storage_errors(folder, REMEDY):
+            versions = system.versions(settings) if system.versions else {}
+            changed = changed_settings(system, run)
+            found = Results(system.name, run.preset, (trial,), run.hardware, versions, changed)
+            found.save(folder / RESULTS)
+            if system.draw is not None:
+                with isolated():
+                    sheet = system.draw(stepper, settings, arm)
+                sheet.save(buffer := BytesIO(), "PNG", optimize=True)
+                write_bytes(folder / SHEET, buffer.getvalue())
+    return trial
+
+
+_ParsedT = TypeVar("_ParsedT")
+
+
+def read_file(path: Path, parse: Callable[[Node], _ParsedT]) -> _ParsedT:
+    """What ``run.json`` or ``model.json`` says.
+
+    Args:
+        path: of the file.
+        parse: its content -> what is wanted.
+
+    Raises:
+        ExperimentError: it cannot be read or is damaged; the message begins with the path.
+        FormatVersionError: another version of the library wrote it.
+    """
+    with refusing(path, ExperimentError, ExperimentError):
+        return parse(read_facts(read_bytes(path, limit=MAX_BYTES), path, first=1))
+
+
+def run_from_json(said: Node) -> Run:
+    """A run from what JSON says of it; raises what the node makes of anything else."""
+    said.mapping([each.name for each in dataclasses.fields(Run)])
+    return Run(
+        system=read_path_name(said["system"]),
+        preset=read_path_name(said["preset"]),
+        arm=read_path_name(said["arm"]),
+        seed=said["seed"].integer(0, MOST),
+        settings=said["settings"].mapping(),
+        hardware=read_hardware(said["hardware"]),
+    )
+
+
+def _require_same(folder: Path, begun: Run, wanted: Run) -> None:
+    for name in ("system", "preset", "arm", "seed"):
+        if getattr(begun, name) != getattr(wanted, name):
+            raise ExperimentError(
+                f"{folder}: holds a run with {name} {getattr(begun, name)}, not "
+                f"{getattr(wanted, name)}; choose another folder"
+            )
+    differing = [
+        name
+        for name in {**begun.settings, **wanted.settings}
+        if begun.settings.get(name) != wanted.settings.get(name)
+    ]
+    if differing:
+        name = differing[0]
+        raise ExperimentError(
+            f"{folder}: holds a run with {name} {begun.settings.get(name)}, not "
+            f"{wanted.settings.get(name)}; choose another folder"
+        )

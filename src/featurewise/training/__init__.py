@@ -1,0 +1,41 @@
+"""Training: the loop, steppers, checkpoints and optimisation of networks it knows nothing about.
+
+Each idea has its file; the everyday names are gathered here.
+"""
+
+from featurewise.training.checkpoint import CheckpointStore
+from featurewise.training.errors import CheckpointError, ExperimentError, Interrupted
+from featurewise.training.loop import Every, Fit, fit
+from featurewise.training.overfit import OverfitMonitor, OverfitWarning
+from featurewise.training.randomness import seed_everything
+from featurewise.training.source import Source
+from featurewise.training.steppers import (
+    Adversarial,
+    ClosedForm,
+    Episodic,
+    Generative,
+    Rollout,
+    Stepper,
+    Supervised,
+)
+
+__all__ = [
+    "Adversarial",
+    "CheckpointError",
+    "CheckpointStore",
+    "ClosedForm",
+    "Episodic",
+    "Every",
+    "ExperimentError",
+    "Fit",
+    "Generative",
+    "Interrupted",
+    "OverfitMonitor",
+    "OverfitWarning",
+    "Rollout",
+    "Source",
+    "Stepper",
+    "Supervised",
+    "fit",
+    "seed_everything",
+]

@@ -1,0 +1,73 @@
+"""Networks whose weights are solved for, not descended to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from featurewise.training.batch import moved
+from featurewise.training.errors import ExperimentError
+from featurewise.training.state import State
+from featurewise.training.steppers.base import Learner, Metrics, check_dtypes, evaluation
+
+Solve: TypeAlias = Callable[[nn.Module, Any], Metrics]
+"""(network, batch) -> metrics; writes the solution for this batch into the network."""
+
+
+class ClosedForm:
+    """Each step solves for its batch; the data of a system that is solved once is one batch.
+
+    Args:
+        network: its parameters and buffers take the solution.
+        solve: see `Solve`; runs without gradients.
+    """
+
+    def __init__(self, network: nn.Module, solve: Solve) -> None:
+        self.network = network
+        self.solve = solve
+        self.steps = 0
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The one network, called ``network``."""
+        return {"network": self.network}
+
+    @property
+    def learners(self) -> tuple[Learner, ...]:
+        """None: nothing descends."""
+        return ()
+
+    def step(self, batch: Any, /) -> Metrics:
+        """Solves for one batch; the metrics are those of the solver."""
+        tensor = next(iter(self.network.state_dict().values()))
+        with torch.no_grad():
+            metrics = self.solve(self.network, moved(batch, tensor.device))
+        self.steps += 1
+        return metrics
+
+    @contextmanager
+    def evaluating(self) -> Iterator[nn.Module]:
+        """The network in eval mode, without gradients."""
+        with evaluation(self.network) as network:
+            yield network
+
+    def state(self) -> State:
+        """The solution and the number of steps."""
+        return {"steps": self.steps, "network": self.network.state_dict()}
+
+    def load_state(self, state: State, /) -> None:
+        """Goes on where `state` was taken.
+
+        Raises:
+            ExperimentError: the state belongs to another network.
+        """
+        check_dtypes(self.network, state["network"])
+        try:
+            self.network.load_state_dict(state["network"])
+        except RuntimeError as error:
+            raise ExperimentError(f"the state belongs to another network: {error}") from error
+        self.steps = state["steps"]

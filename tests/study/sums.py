@@ -1,0 +1,129 @@
+"""A small system for the tests of studies, slow when told to be; run as a script, a worker.
+
+``FEATUREWISE_TEST_PAUSE`` seconds pass before each batch; each training leaves a line in the file
+``FEATUREWISE_TEST_BEGUN`` when it begins.
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+
+from featurewise.study.claims import above
+from featurewise.study.results import Measurement, Proportion
+from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
+from featurewise.training import Every, ExperimentError, Supervised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums(Settings):
+    width: int = 8
+    every: Every = field(default_factory=lambda: Every(log=4, save=4))
+
+
+class Source:
+    """Is the sum positive? The blind arm sees noise instead."""
+
+    def __init__(self, seed, blind):
+        self.seed, self.blind = seed, blind
+
+    def batch(self, index):
+        time.sleep(float(os.environ.get("FEATUREWISE_TEST_PAUSE", 0)))
+        generator = torch.Generator().manual_seed(1000 * self.seed + index)
+        x = torch.randn(32, 4, generator=generator)
+        y = (x.sum(1) > 0).long()
+        return (torch.randn(32, 4, generator=generator) if self.blind else x), y
+
+
+def build(settings, arm):
+    width = settings.width
+    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 2))
+
+
+def objective(network, batch):
+    return nn.functional.cross_entropy(network(batch[0]), batch[1]), {}
+
+
+def stepper(network, settings, arm):
+    return Supervised(network, objective, torch.optim.Adam(network.parameters(), 0.05))
+
+
+def data(settings, arm, seed):
+    if log := os.environ.get("FEATUREWISE_TEST_BEGUN"):
+        with Path(log).open("a", encoding="utf-8") as file:
+            file.write(f"{arm.name}-s{seed}\n")
+    return Source(seed, arm.name == "blind")
+
+
+def evaluate(trained, settings, arm):
+    if arm.name == "broken":
+        raise ExperimentError("the ruler is broken")
+    source = Source(10**6, arm.name == "blind")
+    right = total = 0
+    with trained.evaluating() as network:
+        for index in range(4):
+            x, y = source.batch(index)
+            right, total = right + int((network(x).argmax(1) == y).sum()), total + len(y)
+    return Measurement(Proportion(right, total), {}, {"wrong": float(total - right)})
+
+
+def draw(trained, settings, arm):
+    with trained.evaluating() as network:
+        return Image.new("RGB", (60, 40), (int(network[0].weight.sum()) % 256, 40, 80))
+
+
+PRESETS = {
+    "tiny": Sums(steps=24),
+    "small": Sums(steps=48),
+    "paper": Sums(steps=480, width=64),
+}
+
+SYSTEM = System(
+    name="sums",
+    title="Is a sum positive?",
+    what="Two layers on sums.",
+    paper=Paper("Nobody 2020: Sums", "https://example.org", "eq. 1"),
+    world="Random numbers.",
+    licence="none needed",
+    presets=PRESETS,
+    arms=(Arm("seeing", "the system"), Arm("blind", "sees noise"), Arm("broken", "never measured")),
+    build=build,
+    stepper=stepper,
+    data=data,
+    evaluate=evaluate,
+    claims=(
+        above("seeing", "blind", 20),
+        Claim("100 % right.", lambda r: Verdict(r.mean("seeing").value, low=1.01)),
+        above("seeing", "broken", 1),
+    ),
+    departures=("It is a toy.",),
+    band="about 90 %",
+    draw=draw,
+    caption="A sheet of one colour; red for the sum of the weights.",
+)
+
+
+def main():
+    from featurewise.study.study import Study
+
+    folder, storage, arms, seeds = sys.argv[1:5]
+    torch.set_num_threads(1)
+    study = Study(
+        SYSTEM,
+        preset="tiny",
+        arms=arms.split(","),
+        seeds=[int(seed) for seed in seeds.split(",")],
+        folder=folder,
+        storage=storage or None,
+        heartbeat=1,
+    )
+    study.work()
+
+
+if __name__ == "__main__":
+    main()

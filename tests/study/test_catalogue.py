@@ -1,0 +1,257 @@
+"""The catalogue and its pictures, made from made-up results of made-up systems."""
+
+import dataclasses
+import hashlib
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featurewise.study import card, catalogue
+from featurewise.study.claims import above, at_least
+from featurewise.study.results import Measurement, Proportion, Results, Trial
+from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.training import ExperimentError
+
+
+def made_up(name="alpha", score="accuracy"):
+    def nothing(*_):
+        raise AssertionError("nothing is built for a catalogue")
+
+    return System(
+        name=name,
+        title=f"{name.capitalize()}: to be or not",
+        what="Nothing.",
+        paper=Paper("Nobody 2020: Sums", "https://example.org", "eq. 1"),
+        world="Random numbers.",
+        licence="none needed",
+        presets={each: Settings(steps=1) for each in ("tiny", "small", "paper")},
+        arms=(Arm("one", "the system"), Arm("other", "a baseline")),
+        build=nothing,
+        stepper=nothing,
+        data=nothing,
+        evaluate=nothing,
+        claims=(
+            above("one", "other", 20),
+            at_least("one", 0.99),
+            above("other", "none", 1),
+            at_least("one", 0.9),
+        ),
+        measures={"accuracy": "of 100 questions", "loss": "in nats"},
+        departures=(),
+        band="",
+        score=score,
+    )
+
+
+def trial(arm, seed, right, seconds=60.0):
+    measured = Measurement(Proportion(right, 100), {}, {"loss": right / 10})
+    return Trial(arm, seed, 10, seconds, 5, measured)
+
+
+def results(preset="small", seeds=(0, 1, 2), arms=("one", "other"), name="alpha"):
+    right = {"one": 90, "other": 60}
+    trials = tuple(trial(arm, seed, right[arm] + seed) for arm in arms for seed in seeds)
+    hardware = {"processor": "A Fine One", "cores": "4", "threads": "1", "accelerator": "none"}
+    return Results(name, preset, trials, hardware)
+
+
+def noise(width=240, height=200):
+    """The worst there is to compress."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def published(tmp_path):
+    folder = tmp_path / "results"
+    sheet = tmp_path / "sheet.png"
+    noise().save(sheet)
+    catalogue.publish(folder, made_up("alpha"), results(), {"one": sheet})
+    catalogue.publish(folder, made_up("beta"), results(seeds=(0,), arms=("one",), name="beta"), {})
+    return folder
+
+
+def entries(folder, *names):
+    return [
+        catalogue.read(folder, "sea_shells", made_up(name))
+        for name in names or ("alpha", "beta", "gamma")
+    ]
+
+
+def test_the_page_says_it_all(published):
+    page = catalogue.to_markdown(entries(published))
+    for expected in (
+        "## Sea shells",
+        "### [Alpha: to be or not](cards/alpha.md)",
+        "[Nobody 2020: Sums](https://example.org), eq. 1.",
+        "\n`accuracy`: of 100 questions.\n",
+        "| `one` is at least 20 points above `other`. | ✓ supported | 30 [30, 30] |  |",
+        "| `accuracy` of `one` is at least 0.9. | ? inconclusive | 0.91 [0.8852, 0.9348] | About",
+        "| `accuracy` of `one` is at least 0.99. | ✗ refuted | 0.91 [0.8852, 0.9348] |  |",
+        "| `accuracy` of `one` is at least 0.9. | – one seed | 0.9 |  |",
+        "| `other` is at least 1 points above `none`. | – not tested | – |  |",
+        "Preset `small`: 2 arms, seeds 0, 1, 2; 6 minutes for 6 trials on A Fine One, 1 of 4 core",
+        "**Partial**: 1 of 2 arms, 1 of 3 seeds; missing: one with seed 1, 2; other.",
+        "| system | family | supported | refuted | inconclusive | one seed | not tested | measured",
+        "| [alpha](cards/alpha.md) | sea shells | 1 | 1 | 1 |  | 1 | `small`, 6 minutes |",
+        "| [beta](cards/beta.md) | sea shells |  |  |  | 2 | 2 | `small`, partial, 60 seconds |",
+        "| [gamma](cards/gamma.md) | sea shells |  |  |  |  | 4 | never run |",
+        "| all |  | 1 | 1 | 1 | 2 | 7 |  |",
+    ):
+        assert expected in page, expected
+    alpha, beta, gamma = page.split("\n### ")[1:]
+    assert (
+        "seed 1, 2" in beta
+        and "**Partial**" not in alpha
+        and "Never run." in gamma
+        and "![" not in gamma
+    )
+    assert "![Alpha: to be or not: a sample of what it does](cards/alpha.png)" in alpha
+    assert "![Beta: to be or not: its arms side by side](cards/beta.png)" in beta
+
+
+def test_what_is_missing():
+    system = made_up()
+    assert card.missing(system, results()) is None
+    assert card.missing(system, results(seeds=(4, 7, 9))) is None
+    assert "2 of 3 seeds; missing: all with seed 1" in card.missing(system, results(seeds=(0, 4)))
+    assert "3 of 5 seeds; missing: all with seed 3, 4" in card.missing(system, results(), range(5))
+    nothing = Results("alpha", "small", ())
+    assert card.missing(system, nothing) == "0 of 2 arms, 0 of 3 seeds; missing: one, other"
+
+
+def test_the_card_shows_the_score_whatever_it_is():
+    text = card.to_markdown(made_up(score="loss"), results())
+    assert "| arm | loss | seeds |" in text and "| one | 9.1 [8.852, 9.348] | 3 |" in text
+    assert "| accuracy | 91.0 [88.5, 93.5] | 61.0 [58.5, 63.5] |" in text
+    assert "| arm | accuracy | seeds |" in card.to_markdown(made_up(), results())
+
+
+def test_every_picture_has_words_for_those_who_do_not_see_it(published, tmp_path):
+    catalogue.save(entries(published), tmp_path / "docs")
+    pages = [*(tmp_path / "docs").rglob("*.md")]
+    pictures = [
+        found for page in pages for found in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text())
+    ]
+    assert len(pictures) == 3 and all(len(words) > 10 for words, _ in pictures)
+
+
+def test_what_drifted_is_found(published, tmp_path):
+    docs = tmp_path / "docs"
+    names = lambda paths: sorted(path.name for path in paths)  # noqa: E731
+    assert len(catalogue.stale(entries(published), docs)) == 3 * 2 + 2 + 1 + 1
+    written = catalogue.save(entries(published), docs)
+    assert {path for path in docs.rglob("*") if path.is_file()} == set(written)
+    assert catalogue.stale(entries(published), docs) == []
+
+    page = docs / "catalogue.md"
+    page.write_text(page.read_text().replace("refuted", "supported"))
+    assert names(catalogue.stale(entries(published), docs)) == ["catalogue.md"]
+    catalogue.save(entries(published), docs)
+
+    sheet = published / "alpha" / "small" / "one.png"
+    sheet.write_bytes(catalogue.small(noise(100, 80)))
+    assert names(catalogue.stale(entries(published), docs)) == ["alpha.png", "alpha.small.one.png"]
+    catalogue.save(entries(published), docs)
+
+    better = results(seeds=(0, 1), arms=("one",), name="beta")
+    catalogue.publish(published, made_up("beta"), better, {})
+    assert names(catalogue.stale(entries(published), docs)) == [
+        "beta.json",
+        "beta.md",
+        "beta.png",
+        "catalogue.md",
+    ]
+    catalogue.save(entries(published), docs)
+
+    left = entries(published, "alpha", "beta")
+    assert names(catalogue.stale(left, docs)) == ["catalogue.md", "gamma.json", "gamma.md"]
+    catalogue.save(left, docs)
+    assert catalogue.stale(left, docs) == []
+
+
+def test_a_picture_is_drawn_again_only_when_its_source_changed(published, tmp_path, monkeypatch):
+    catalogue.save(entries(published), tmp_path)
+    monkeypatch.setattr(catalogue, "_drawn", lambda entry: pytest.fail("drawn again"))
+    catalogue.save(entries(published), tmp_path)
+
+
+def test_pictures_stay_small(published, tmp_path):
+    catalogue.save(entries(published), tmp_path)
+    pictures = [*published.rglob("*.png"), *tmp_path.rglob("cards/*.png")]
+    assert len(pictures) == 4
+    for path in pictures:
+        assert path.stat().st_size <= catalogue.LIMIT == 40_000
+        with Image.open(path) as image:
+            assert image.width >= 60  # and are still something to look at
+
+
+def test_a_picture_that_is_small_already_keeps_its_size():
+    plain = Image.new("RGB", (300, 200), (10, 20, 30))
+    with Image.open(catalogue.io.BytesIO(catalogue.small(plain))) as image:
+        assert image.size == (300, 200) and image.convert("RGB").getpixel((5, 5)) == (10, 20, 30)
+
+
+def test_shrinking_notes_what_it_was_made_from(tmp_path):
+    source, path = tmp_path / "a.png", tmp_path / "b.png"
+    noise().save(source)
+    catalogue.shrink(source, path)
+    assert catalogue._digest_in(path) == hashlib.sha256(source.read_bytes()).hexdigest()
+    before = path.stat().st_mtime_ns
+    catalogue.shrink(source, path)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_the_chart_shows_values_where_they_are():
+    arms = {
+        "low": {"value": 0.0, "low": None, "high": None},
+        "high": {"value": 1.0, "low": 0.9, "high": 1.1},
+        "none": None,
+    }
+    pixels = np.asarray(catalogue.draw({"score": "accuracy", "arms": arms}).convert("RGB"), int)
+    first = np.argwhere(np.abs(pixels - (0xC2, 0x41, 0x0C)).sum(2) < 30)
+    second = np.argwhere(np.abs(pixels - (0x52, 0x60, 0x6D)).sum(2) < 30)
+    assert len(first) and len(second)
+    # The middle of each: words share a colour with the second point.
+    assert (np.median(first, 0) < np.median(second, 0)).all()
+
+
+def test_the_score_stands_for_the_system(tmp_path):
+    entry = catalogue.Entry("f", made_up(score="loss"), (results(),))
+    assert catalogue._chart(entry)["arms"]["one"]["value"] == pytest.approx(9.1)
+
+
+def test_which_results_stand_for_a_system():
+    system = made_up()
+    tiny, small, paper = (results(preset) for preset in ("tiny", "small", "paper"))
+    partial = results("small", seeds=(0,))
+    stands = lambda *found: catalogue.headline(catalogue.Entry("f", system, found))  # noqa: E731
+    assert stands() is None
+    assert stands(tiny, small, paper) is small
+    assert stands(tiny, partial) is tiny
+    long = dataclasses.replace(
+        paper, trials=tuple(dataclasses.replace(each, seconds=1e4) for each in paper.trials)
+    )
+    assert stands(tiny, long) is long
+
+
+def test_wrong_files_are_refused(published):
+    with pytest.raises(ExperimentError, match="results of beta, not of alpha"):
+        catalogue.publish(published, made_up("alpha"), results(name="beta"), {})
+    (published / "alpha" / "paper.json").write_text(results("tiny").to_json())
+    with pytest.raises(ExperimentError, match=r"paper.json: holds results of alpha at preset tiny"):
+        entries(published)
+
+
+def test_reading_is_quick(tmp_path):
+    import time
+
+    names = [f"s{index}" for index in range(60)]
+    for name in names:
+        catalogue.publish(tmp_path, made_up(name), results(name=name), {})
+    begun = time.process_time()
+    found = entries(tmp_path, *names)
+    catalogue.to_markdown(found)
+    assert time.process_time() - begun < 3

@@ -1,0 +1,593 @@
+"""Studies: every trial once, whoever dies; in a file and on a database server."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from featurewise.common.seal import sealed
+from featurewise.study.queue import Queue
+from featurewise.study.results import Measurement, Results, Trial
+from featurewise.study.run import describe_run, train
+from featurewise.study.study import Key, Study, _joined
+from featurewise.training import ExperimentError
+from featurewise.training.checkpoint import CheckpointStore
+from featurewise.training.state import flatten
+
+# Workers run without shape checks, and so must the run that they are compared with to the bit.
+pytestmark = pytest.mark.traced
+
+optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
+
+SCRIPT = Path(__file__).with_name("sums.py")
+ARMS, SEEDS = ("seeing", "blind"), (0, 1)
+KEYS = [f"{arm}-s{seed}" for seed in SEEDS for arm in ARMS]
+
+
+@pytest.fixture(scope="module")
+def system():
+    spec = importlib.util.spec_from_file_location("sums_for_studies", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sums_for_studies"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module.SYSTEM
+    del sys.modules["sums_for_studies"]
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """How often each training began, by any process of this test."""
+    path = tmp_path / "begun.txt"
+    monkeypatch.setenv("FEATUREWISE_TEST_BEGUN", str(path))
+    return lambda: Counter(path.read_text().split() if path.exists() else [])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(system, tmp_path_factory):
+    """Every trial trained alone: what it measured, and all bits it left."""
+    folder, found = tmp_path_factory.mktemp("undisturbed"), {}
+    for key in KEYS:
+        arm, seed = key.split("-s")
+        run = describe_run(system, preset="tiny", arm=arm, seed=int(seed))
+        trial = train(folder / key, system, run)
+        found[key] = trial.measured, trial.steps, bits(folder / key)
+    return found
+
+
+def bits(folder):
+    step, state = CheckpointStore(folder / "checkpoints").latest()
+    del state["seconds"]
+    text, tensors = flatten(state)
+    raw = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    return step, text, raw, (folder / "metrics.jsonl").read_bytes()
+
+
+def outcome(study):
+    return {
+        f"{t.arm}-s{t.seed}": (t.measured, t.steps, bits(study.folder / f"{t.arm}-s{t.seed}"))
+        for t in study.standing().results.trials
+    }
+
+
+def study(system, folder, *, arms=ARMS, seeds=SEEDS, storage=None):
+    return Study(
+        system, preset="tiny", arms=arms, seeds=seeds, folder=folder, storage=storage, heartbeat=1
+    )
+
+
+@contextlib.contextmanager
+def workers(count, folder, *, storage="", pause=0.0, arms=ARMS, seeds=SEEDS):
+    """Processes that work on one study; killed on leaving."""
+    command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), storage]
+    command += [",".join(arms), ",".join(map(str, seeds))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FEATUREWISE_TEST_PAUSE": str(pause)}
+    log = folder.parent / "workers.log"
+    with log.open("ab") as out:
+        started = [
+            subprocess.Popen(command, env=environment, stdout=out, stderr=out) for _ in range(count)
+        ]
+    try:
+        yield started
+    finally:
+        for worker in started:
+            worker.kill()
+            worker.wait()
+
+
+def wait_for(condition, seconds=200):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def test_all_trials_once_and_the_results_from_the_study_alone(system, tmp_path, undisturbed, begun):
+    told = []
+    one = study(system, tmp_path / "out")
+    one.begin()
+    assert (one.standing().left, one.standing().results.trials) == (4, ())
+    one.work(told.append)
+    assert outcome(one) == undisturbed
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert [line.split(":")[0] for line in told[::2]] == [k.replace("-s", ", seed ") for k in KEYS]
+    for key in KEYS:
+        (tmp_path / "out" / key / "results.json").unlink()
+    again = study(system, tmp_path / "out")
+    again.begin()
+    again.work()
+    assert begun() == dict.fromkeys(KEYS, 1)
+    results = again.standing().results
+    assert [(t.arm, t.seed) for t in results.trials] == [
+        ("seeing", 0),
+        ("seeing", 1),
+        ("blind", 0),
+        ("blind", 1),
+    ]
+    assert results.hardware == describe_run(system, preset="tiny").hardware
+    assert set(again.sheets()) == set(ARMS)
+
+
+def test_the_value_of_a_trial_in_optuna_is_the_score(system, tmp_path):
+    one = study(system, tmp_path, seeds=(0,))
+    one.work()
+    kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert kept.direction == optuna.study.StudyDirection.MAXIMIZE
+    accuracies = [trial.measured.number() for trial in one.standing().results.trials]
+    assert sorted(trial.value for trial in kept.trials) == sorted(accuracies)
+
+
+def test_the_less_the_better_is_told_to_optuna(system, tmp_path):
+    wrong = dataclasses.replace(system, better="lower", score="wrong")
+    one = study(wrong, tmp_path, arms=("blind",), seeds=(0,))
+    one.work()
+    kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert kept.direction == optuna.study.StudyDirection.MINIMIZE
+    (trial,) = one.standing().results.trials
+    assert [entry.value for entry in kept.trials] == [trial.measured.number("wrong")]
+
+
+def test_the_sheet_of_an_arm_is_that_of_its_first_seed_that_drew(system, tmp_path):
+    one = study(system, tmp_path, seeds=(0, 1, 2))
+    assert one.sheets() == {}
+    drew = [tmp_path / key / "sheet.png" for key in ("seeing-s2", "seeing-s1", "blind-s2")]
+    for path in drew:
+        path.parent.mkdir()
+        path.touch()
+    assert one.sheets() == {"seeing": drew[1], "blind": drew[2]}
+
+
+@pytest.mark.parametrize("forged", [True, False])
+def test_results_of_fewer_steps_are_not_taken_for_those_of_the_trial(
+    system, tmp_path, begun, forged
+):
+    """Nor are damaged ones: what a trial measured is measured again."""
+    arms, seeds = ("seeing",), (0,)
+    study(system, tmp_path / "out", arms=arms, seeds=seeds).work()
+    path = tmp_path / "out" / "seeing-s0" / "results.json"
+    whole = path.read_text()
+    assert whole.count('"steps": 24') == 1
+    path.write_text(whole.replace('"steps": 24', '"steps": 12'))
+    if forged:
+        content = json.loads(path.read_text())
+        del content["seal"]
+        path.write_bytes(sealed(content))
+    (tmp_path / "out" / "study.db").unlink()
+    again = study(system, tmp_path / "out", arms=arms, seeds=seeds)
+    again.work()
+    (trial,) = again.standing().results.trials
+    assert trial.steps == 24 and Results.load(path).trials == (trial,)
+
+
+def test_results_are_in_the_order_of_arms_and_seeds_whoever_came_first(system):
+    found = [
+        Results("sums", "tiny", (Trial(arm, seed, 24, 1.0, 58, Measurement()),), {"cpu": cpu})
+        for arm, seed, cpu in [
+            ("blind", 1, "old"),
+            ("seeing", 2, "new"),
+            ("blind", 0, "new"),
+            ("seeing", 0, "old"),
+        ]
+    ]
+    joined = _joined(system, "tiny", found)
+    order = [("seeing", 0), ("seeing", 2), ("blind", 0), ("blind", 1)]
+    assert [(trial.arm, trial.seed) for trial in joined.trials] == order
+    assert joined.hardware == {"cpu": "old / new"}
+    rendered = [dataclasses.replace(each, data_versions={"pen": "2"}) for each in found]
+    assert _joined(system, "tiny", rendered).data_versions == {"pen": "2"}
+
+
+def test_a_study_may_grow(system, tmp_path, begun):
+    study(system, tmp_path / "out", arms=("seeing",), seeds=(0,)).work()
+    larger = study(system, tmp_path / "out")
+    larger.work()
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert len(larger.standing().results.trials) == 4
+    smaller = study(system, tmp_path / "out", arms=("blind",), seeds=(1,))
+    assert smaller.standing().left == 0
+
+
+def test_two_workers_share_the_trials(system, tmp_path, undisturbed, begun):
+    with workers(2, tmp_path / "out", pause=0.01) as two:
+        assert [worker.wait(250) for worker in two] == [0, 0]
+    assert outcome(study(system, tmp_path / "out")) == undisturbed
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert "Experimental" not in (tmp_path / "workers.log").read_text()
+    assert "[I " not in (tmp_path / "workers.log").read_text()
+
+
+def test_killed_in_the_middle_the_same_line_goes_on(system, tmp_path, undisturbed, begun):
+    with workers(1, tmp_path / "out", pause=0.1) as (one,):
+        wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*8")))
+        one.send_signal(signal.SIGKILL)
+        one.wait()
+    rest = study(system, tmp_path / "out")
+    assert rest.standing().running == (Key("seeing", 0),)
+    steps = CheckpointStore(tmp_path / "out" / KEYS[0] / "checkpoints").steps()
+    assert 0 < steps[-1] < 24
+    rest.work()
+    assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
+    assert outcome(rest) == undisturbed
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(system, tmp_path, undisturbed, begun):
+    draw, kills = random.Random(3), 0
+    while study(system, tmp_path / "out").standing().left:
+        (tmp_path / "begun.txt").unlink(missing_ok=True)
+        with workers(2, tmp_path / "out", pause=0.05) as two:
+            wait_for(lambda: begun() or two[0].poll() is not None)
+            time.sleep(draw.uniform(0, 1.5))
+            draw.choice(two).kill()
+            kills += 1
+    assert kills > 3
+    assert outcome(study(system, tmp_path / "out")) == undisturbed
+
+
+def test_told_to_stop_a_worker_puts_its_trial_back(system, tmp_path):
+    with workers(1, tmp_path / "out", pause=0.1) as (one,):
+        wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*4")))
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(100) == 143
+    standing = study(system, tmp_path / "out").standing()
+    assert (standing.running, len(standing.waiting)) == ((), 4)
+
+
+def test_a_live_worker_keeps_its_trial(system, tmp_path, begun):
+    with workers(1, tmp_path / "out", pause=0.1, arms=("seeing",), seeds=(0,)) as (one,):
+        wait_for(lambda: begun() == {"seeing-s0": 1})
+        study(system, tmp_path / "out", arms=("seeing",), seeds=(0,)).work()
+        assert one.wait(100) == 0
+    assert begun() == {"seeing-s0": 1}
+
+
+def test_one_that_fails_does_not_stop_the_others(system, tmp_path, begun):
+    arms = ("broken", "blind")
+    one = study(system, tmp_path / "out", arms=arms, seeds=(0,))
+    one.work()
+    standing = one.standing()
+    assert standing.failed == {Key("broken", 0): "the ruler is broken"}
+    assert [trial.arm for trial in standing.results.trials] == ["blind"]
+    assert "ExperimentError" in (tmp_path / "out" / "broken-s0" / "error.txt").read_text()
+    one.work()
+    assert begun()["broken-s0"] == 1, "a worker does not try again"
+    again = study(system, tmp_path / "out", arms=arms, seeds=(0,))
+    again.begin()
+    assert again.standing().waiting == (Key("broken", 0),)
+    again.work()
+    assert begun() == {"broken-s0": 2, "blind-s0": 1}
+
+
+def test_other_settings_are_another_study(system, tmp_path):
+    study(system, tmp_path)
+    presets = {**system.presets, "tiny": dataclasses.replace(system.presets["tiny"], width=9)}
+    changed = dataclasses.replace(system, presets=presets)
+    with pytest.raises(ExperimentError, match=r"sums-tiny was begun with width 8, not 9"):
+        study(changed, tmp_path)
+
+
+def test_what_is_wrong_is_said(system, tmp_path, monkeypatch):
+    with pytest.raises(ExperimentError, match="arm 'none' is unknown"):
+        study(system, tmp_path, arms=("none",))
+    with pytest.raises(ExperimentError, match="at least one arm and one seed"):
+        study(system, tmp_path, seeds=())
+    with pytest.raises(ExperimentError, match="'nonsense' is no address of a database"):
+        study(system, tmp_path, storage="nonsense")
+    with pytest.raises(ExperimentError, match="its driver is not installed"):
+        study(system, tmp_path, storage="postgresql+pg8000://me@here/x")
+    monkeypatch.setattr("featurewise.study.database._AT_FIRST", 0.0)
+    with pytest.raises(
+        ExperimentError, match=r"me:\*\*\*@127.0.0.1:1/x: this database cannot be"
+    ) as told:
+        study(system, tmp_path, storage="postgresql+psycopg://me:secret@127.0.0.1:1/x")
+    assert "secret" not in str(told.value)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ExperimentError, match=r"pip install 'featurewise\[study\]'"):
+        study(system, tmp_path)
+
+
+@pytest.mark.parametrize("lock", [".workers/.lock", ".workers/a/.lock"])
+def test_a_lock_that_is_a_link_is_refused_at_once(tmp_path, lock):
+    (tmp_path / "mine").write_text("precious")
+    path = tmp_path / "out" / lock
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "mine")
+    with pytest.raises(ExperimentError, match=r"\.lock: cannot be locked: .* a symbolic link"):
+        queue = Queue("links", folder=tmp_path / "out")
+        queue.add(["a"])
+        with queue.take(["a"]):
+            pass
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_an_error_text_does_not_follow_a_link(system, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "out/broken-s0").mkdir(parents=True)
+    (tmp_path / "out/broken-s0/error.txt").symlink_to(tmp_path / "mine")
+    study(system, tmp_path / "out", arms=("broken",), seeds=(0,)).work()
+    assert (tmp_path / "mine").read_text() == "precious"
+    assert not (tmp_path / "out/broken-s0/error.txt").is_symlink()  # replaced, not followed
+
+
+def test_only_the_first_of_two_entries_counts(tmp_path):
+    """Two workers that add the same at once, as may happen over a server."""
+    queue = Queue("twice", folder=tmp_path)
+    queue.add(["a"])
+    entry = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
+    )
+    queue._storage.create_new_trial(queue._id, entry)
+    with queue.take(["a"]) as taken:
+        taken.done(1.0, "first")
+    with queue.take(["a"]) as taken:
+        assert taken is None
+    assert queue.items()["a"].text == "first"
+
+
+def test_an_entry_that_appears_while_the_first_is_worked_on_does_not_count(tmp_path):
+    queue = Queue("twice", folder=tmp_path)
+    queue.add(["a"])
+    entry = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
+    )
+    with queue.take(["a"]) as taken:
+        queue._storage.create_new_trial(queue._id, entry)
+        assert queue.items()["a"].state == "running"
+        taken.done(1.0, "first")
+    assert queue.items()["a"].state == "done"
+    with queue.take(["a"]) as taken:
+        assert taken is None
+
+
+# --- a server -------------------------------------------------------------------------------------
+
+
+class Server:
+    """A database server of our own, which may be stopped and started again."""
+
+    def __init__(self, programs, folder, port, user):
+        self.programs, self.folder, self.port, self.user = programs, folder, port, user
+        self.process = None
+
+    def run(self, *words):
+        subprocess.run(
+            list(map(str, words)), check=True, capture_output=True, cwd=self.folder, **self.user
+        )
+
+    def start(self):
+        with (self.folder / "log").open("ab") as log:
+            options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", self.folder]
+            command = [self.programs / "postgres", "-D", self.folder / "data", "-p", self.port]
+            self.process = subprocess.Popen(
+                list(map(str, [*command, *options])),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **self.user,
+            )
+        wait_for(lambda: connects(self.port), 60)
+
+    def stop(self):
+        """Every connection is cut off."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+    def address(self, database):
+        return f"postgresql+psycopg://tester@127.0.0.1:{self.port}/{database}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A database server of our own."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed (extra: study)")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server in /usr/lib/postgresql (Debian: postgresql)")
+    # Not below pytest's own folder, which is closed to the user that the server needs under root.
+    folder = Path(tmp_path_factory.mktemp("server").anchor, "tmp", f"fw-pg-{os.getpid()}")
+    folder.mkdir()
+    user = {}
+    if os.geteuid() == 0:
+        name = next(n for n in ("postgres", "nobody") if known_user(n))
+        shutil.chown(folder, name)
+        user = {"user": name}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    one = Server(found[-1].parent, folder, port, user)
+    try:
+        one.run(
+            one.programs / "initdb", "-D", folder / "data", "-U", "tester",
+            "--auth", "trust", "--no-sync",
+        )  # fmt: skip
+        one.start()
+        yield one
+    finally:
+        if one.process is not None:
+            one.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def known_user(name):
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwnam(name))
+    return False
+
+
+def connects(port):
+    import psycopg
+
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(f"postgresql://tester@127.0.0.1:{port}/postgres").close()
+        return True
+    return False
+
+
+@pytest.fixture
+def database(server, request):
+    """Address of an empty database."""
+    import psycopg
+
+    name = f"d{abs(hash(request.node.name)) % 10**8}"
+    plain = server.address("postgres").replace("+psycopg", "")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return server.address(name)
+
+
+def test_two_workers_on_a_server(system, tmp_path, undisturbed, begun, database):
+    with workers(2, tmp_path / "out", storage=database, pause=0.01) as two:
+        assert [worker.wait(250) for worker in two] == [0, 0]
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert outcome(study(system, tmp_path / "out", storage=database)) == undisturbed
+    text = (tmp_path / "workers.log").read_text()
+    assert "Traceback" not in text and "Warning" not in text and "[I " not in text
+
+
+def test_a_dead_workers_trial_is_taken_over(system, tmp_path, undisturbed, begun, database):
+    with workers(1, tmp_path / "out", storage=database, pause=0.2) as (one,):
+        wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*4")))
+        one.kill()
+        one.wait()
+    rest = study(system, tmp_path / "out", storage=database)
+    assert rest.standing().running == (Key("seeing", 0),)
+    rest.work()
+    assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
+    assert outcome(rest) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_loses_nothing_and_kills_nobody(
+    system, tmp_path, undisturbed, begun, server, database
+):
+    """For 10 s, more than the six after which a worker that shows no sign of life is dead."""
+    with workers(3, tmp_path / "out", storage=database, pause=0.3) as three:
+        wait_for(lambda: len(begun()) >= 3)
+        server.stop()
+        try:
+            time.sleep(10)
+            assert [worker.poll() for worker in three] == [None] * 3
+        finally:
+            server.start()
+        assert [worker.wait(250) for worker in three] == [0] * 3
+    assert begun() == dict.fromkeys(KEYS, 1)
+    assert outcome(study(system, tmp_path / "out", storage=database)) == undisturbed
+
+
+@pytest.mark.parametrize("call", ["open", "add", "items", "take", "done", "failed", "put back"])
+def test_every_call_waits_for_a_server_that_is_away(tmp_path, server, database, call):
+    def opened():
+        return Queue("away", folder=tmp_path, storage=database, heartbeat=1)
+
+    queue = opened()
+    queue.add(["a"])
+    back = threading.Timer(1.5, server.start)
+
+    @contextlib.contextmanager
+    def away():
+        server.stop()
+        back.start()
+        begun = time.monotonic()
+        yield
+        assert time.monotonic() - begun > 1
+        back.join()
+
+    if call in ("open", "add", "items"):
+        with away():
+            {"open": opened, "add": lambda: queue.add(["b"]), "items": queue.items}[call]()
+    elif call == "take":
+        with away(), queue.take(["a"]) as taken:
+            assert taken.key == "a"
+    else:
+        with queue.take(["a"]) as taken:
+            server.stop()
+            back.start()
+            if call == "done":
+                taken.done(1.0, "result")
+            elif call == "failed":
+                taken.failed("reason")
+        back.join()
+    state = {"done": "done", "failed": "failed"}.get(call, "waiting")
+    assert queue.items()["a"].state == state
+
+
+def test_a_server_that_stays_away_is_an_error(tmp_path, server, database, monkeypatch):
+    monkeypatch.setattr("featurewise.study.database.AWAY", 0.5)
+    address = database.replace("tester@", "tester:quite/secret@").replace("quite/", "quite%2F")
+    queue = Queue("away", folder=tmp_path, storage=address, heartbeat=1)
+    server.stop()
+    try:
+        with pytest.raises(
+            ExperimentError, match=r"tester:\*\*\*@.*cannot be used \(tried for"
+        ) as told:
+            queue.items()
+    finally:
+        server.start()
+    assert "secret" not in str(told.value) and told.value.__cause__ is None
+
+
+@pytest.mark.slow
+def test_a_slow_worker_is_not_taken_for_dead(system, tmp_path, begun, database):
+    one = ("seeing",), (0,)
+    with workers(1, tmp_path / "out", storage=database, pause=0.4, arms=one[0], seeds=one[1]) as w:
+        wait_for(lambda: begun() == {"seeing-s0": 1})
+        other = study(system, tmp_path / "other", arms=one[0], seeds=one[1], storage=database)
+        other.work()  # waits some ten seconds, more than the six after which it would be dead
+        assert w[0].wait(100) == 0
+    assert begun() == {"seeing-s0": 1}
+    assert len(other.standing().results.trials) == 1
+
+
+def test_who_was_taken_for_dead_does_not_disturb(tmp_path, database):
+    queue = Queue("late", folder=tmp_path, storage=database, heartbeat=1)
+    queue.add(["a"])
+    with queue.take(["a"]) as late:
+        number = next(iter(queue._current().values()))[0]
+        queue._storage.set_trial_state_values(number, optuna.trial.TrialState.FAIL)
+        queue.add(["a"])
+        with queue.take(["a"]) as taken:
+            taken.done(1.0, "in time")
+        late.done(0.0, "too late")
+    assert queue.items()["a"].text == "in time"
+
+
+@pytest.mark.slow
+def test_many_begin_at_once_on_an_empty_database(system, tmp_path, begun, database):
+    (tmp_path / "out").mkdir()
+    with workers(4, tmp_path / "out", storage=database) as four:
+        assert [worker.wait(250) for worker in four] == [0] * 4
+    assert begun() == dict.fromkeys(KEYS, 1)

@@ -1,0 +1,173 @@
+"""Inner loops of many tasks at once: against a loop over tasks with gradients by hand."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import featurewise as fw
+from featurewise.training.errors import ExperimentError
+from featurewise.training.inner import Context, Fitted, Swapped, Weights, errors, explained
+
+
+@dataclass(frozen=True)
+class Tasks:
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    def swapped(self) -> Tasks:
+        x, y = self.support_x.roll(1, 0), self.support_y.roll(1, 0)
+        return replace(self, support_x=x, support_y=y)
+
+
+@pytest.fixture
+def tasks() -> Tasks:
+    torch.manual_seed(3)
+    parts = [torch.randn(4, n, w).double() for n, w in ((5, 2), (5, 1), (3, 2), (3, 1))]
+    return Tasks(*parts)
+
+
+def perceptron() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+
+
+def context(**how: bool) -> Context:
+    torch.manual_seed(0)
+    net = fw.condition(
+        perceptron(),
+        at="0",
+        axis=-1,
+        generator=lambda layout: nn.Linear(3, layout.size, bias=False).double(),
+    )
+    return Context(net, 3, steps=2, rate=0.3, **how)
+
+
+def by_hand(network: Context, tasks: Tasks, row: int, second_order: bool) -> Tensor:
+    """One task alone: φ, then the answers of a network whose FiLM is written out."""
+    first, _, last = network.net.backbone
+    weight = network.net.generator.weight
+
+    def predict(x: Tensor, phi: Tensor) -> Tensor:
+        gamma, beta = (weight @ phi).split(6)
+        return last(torch.tanh((1 + gamma) * first(x) + beta))
+
+    phi = torch.zeros(3, requires_grad=True).double()
+    for _ in range(2):
+        loss = (predict(tasks.support_x[row], phi) - tasks.support_y[row]).square().mean()
+        (gradient,) = torch.autograd.grad(loss, phi, create_graph=second_order)
+        phi = phi - 0.3 * gradient
+        phi = phi if second_order else phi.detach().requires_grad_()
+    return predict(tasks.query_x[row], phi)
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+def test_a_context_of_every_task_equals_the_loop_over_tasks(
+    tasks: Tasks, second_order: bool
+) -> None:
+    network = context(second_order=second_order)
+    twin = copy.deepcopy(network)
+    (network(tasks) - tasks.query_y).square().mean().backward()
+    alone = torch.stack([by_hand(twin, tasks, row, second_order) for row in range(4)])
+    torch.testing.assert_close(network(tasks), alone)
+    (alone - tasks.query_y).square().mean().backward()
+    for one, two in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_second_order_is_not_first_order(tasks: Tasks) -> None:
+    gradients = []
+    for second_order in (True, False):
+        network = context(second_order=second_order)
+        (network(tasks) - tasks.query_y).square().mean().backward()
+        gradients.append(network.net.generator.weight.grad)
+    assert not torch.allclose(*gradients, rtol=1e-3)
+
+
+def test_weights_of_every_task_equal_copies_that_are_trained(tasks: Tasks) -> None:
+    net = perceptron()
+    network = Weights(net, steps=2, rate=0.2)
+    answers = network(tasks)
+    for row in range(4):
+        own = copy.deepcopy(net)
+        plain = torch.optim.SGD(own.parameters(), lr=0.2)
+        for _ in range(2):
+            plain.zero_grad()
+            (own(tasks.support_x[row]) - tasks.support_y[row]).square().mean().backward()
+            plain.step()
+        torch.testing.assert_close(answers[row], own(tasks.query_x[row]))
+    answers.square().mean().backward()
+    assert all(weight.grad is not None for weight in net.parameters())
+
+
+def test_what_is_fitted_may_be_the_parameters_themselves(tasks: Tasks) -> None:
+    net = fw.condition(perceptron(), at="0", axis=-1, generator=nn.Identity())
+    network = Context(net, net.layout.size, steps=1, rate=0.1)
+    fitted = network.fit(tasks)
+    assert fitted.shape == (4, 12)
+    with net.using(task=fitted):
+        torch.testing.assert_close(net.backbone(tasks.query_x), network(tasks))
+
+
+def test_unless_told_the_loop_is_one_whole_step_through_which_the_outer_gradient_passes() -> None:
+    network = Weights(perceptron())
+    assert (network.steps, network.rate, network.second_order) == (1, 1.0, True)
+
+
+@pytest.mark.parametrize("kind", ["context", "weights"])
+def test_errors_by_name(tasks: Tasks, kind: str) -> None:
+    network: Fitted = context() if kind == "context" else Weights(perceptron(), steps=2, rate=0.3)
+    with torch.no_grad():
+        found = errors(network, tasks)
+
+        def error(fitted: Tensor) -> float:
+            answers = network.predict(tasks.query_x, fitted)
+            return torch.stack([(answers - tasks.query_y) ** 2]).mean().item()
+
+        assert found["error"] == pytest.approx(error(network.fit(tasks, 2)))
+        assert found["before"] == pytest.approx(error(network.start(tasks)))
+        assert found["longer"] == pytest.approx(error(network.fit(tasks, 4)))
+        assert found["swapped"] == pytest.approx(error(network.fit(tasks.swapped(), 2)))
+        assert found["left"] == pytest.approx(found["error"] / found["before"])
+    with pytest.raises(ExperimentError, match="Linear is no network with an inner loop"):
+        errors(nn.Linear(1, 1), tasks)
+
+
+def test_a_swapped_source_swaps_every_batch(tasks: Tasks) -> None:
+    class Source:
+        def batch(self, index: int, /) -> Tasks:
+            return replace(tasks, query_x=tasks.query_x + index)
+
+    swapped = Swapped(Source()).batch(5)
+    assert torch.equal(swapped.support_x[1], tasks.support_x[0])
+    assert torch.equal(swapped.query_x, tasks.query_x + 5)
+
+
+def test_explained_is_one_of_a_linear_map_and_none_of_noise() -> None:
+    random = torch.Generator().manual_seed(0)
+    fitted = torch.randn(4000, 3, generator=random)
+    truth = fitted @ torch.randn(3, 2, generator=random) + 4
+    assert explained(fitted, truth) == pytest.approx(1)
+    assert abs(explained(fitted, torch.randn(4000, 2, generator=random))) < 0.05
+    noisy = truth + truth.std() * torch.randn(4000, 2, generator=random)
+    assert 0.3 < explained(fitted, noisy) < 0.7
+    # A constant context says nothing, and does not stop the fit.
+    assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05
+
+
+def test_explained_is_measured_on_other_tasks_than_it_is_found_on() -> None:
+    """As many numbers as tasks fit any noise, and explain none of it elsewhere."""
+    random = torch.Generator().manual_seed(0)
+    fitted, truth = (torch.randn(40, width, generator=random) for width in (20, 2))
+    assert explained(fitted, truth) < 0
+
+
+def test_explained_counts_no_difference_between_the_means_of_the_truth() -> None:
+    random = torch.Generator().manual_seed(0)
+    truth = torch.randn(4000, 2, generator=random) + torch.tensor([0.0, 100.0])
+    assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05

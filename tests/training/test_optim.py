@@ -1,0 +1,63 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from featurewise.training.errors import ExperimentError
+from featurewise.training.optim import WeightAverage, constant, cosine
+
+
+def test_constant():
+    schedule = constant(warmup=4)
+    assert [schedule(s) for s in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert constant()(0) == 1
+
+
+def test_cosine():
+    schedule = cosine(110, warmup=10, floor=0.1)
+    assert schedule(0) == pytest.approx(1 / 11)
+    assert schedule(10) == 1
+    assert schedule(60) == pytest.approx(0.55)
+    assert schedule(35) == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi / 4)))
+    assert schedule(110) == schedule(999) == pytest.approx(0.1)
+    assert all(schedule(s) >= schedule(s + 1) for s in range(10, 120))
+    with pytest.raises(ExperimentError, match="warmup"):
+        cosine(10, warmup=10)
+
+
+def test_average_equals_its_definition():
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2)
+    average = WeightAverage(network, decay=0.5)
+    expected = network.weight.detach().double()
+    for n in range(1, 30):
+        with torch.no_grad():
+            network.weight.add_(torch.randn(2, 3))
+        average.update(network)
+        d = min(0.5, n / (n + 10))
+        expected = d * expected + (1 - d) * network.weight.detach().double()
+    own = network.weight.detach().clone()
+    with average.applied(network):
+        torch.testing.assert_close(network.weight.double(), expected)
+        assert not torch.equal(network.weight, own)
+    assert torch.equal(network.weight, own)
+
+
+def test_average_of_low_precision_weights_is_kept_in_float32():
+    network = nn.Linear(1, 1, bias=False).bfloat16()
+    nn.init.zeros_(network.weight)
+    average = WeightAverage(network, decay=0.999)
+    nn.init.ones_(network.weight)
+    for _ in range(20_000):
+        average.update(network)
+    with average.applied(network):
+        assert network.weight.item() == 1.0  # bfloat16 would have stuck half-way
+
+
+def test_average_refuses_another_network():
+    average = WeightAverage(nn.Linear(2, 2), 0.9)
+    with pytest.raises(ExperimentError, match="network with other parameters"):
+        average.load_state(WeightAverage(nn.Linear(2, 2, bias=False), 0.9).state())
+    with pytest.raises(ExperimentError, match="between 0 and 1"):
+        WeightAverage(nn.Linear(1, 1), 1.0)
