@@ -1,0 +1,131 @@
+"""Words that this project once had for itself, where the field has a term: none may come back.
+
+``python -m benchmarks.words [path ...]`` lists them with file and line; without paths, the whole
+project. Names count like prose: ``told_of`` and ``ToldOf`` hold the word "told".
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("src", "docs", "tests", "benchmarks", "examples")
+SUFFIXES = {".py", ".md", ".j2", ".js", ".css", ".ipynb"}
+
+#: Old words -> the field's.
+TERMS: dict[tuple[str, ...], str] = {
+    ("told", "untold", "telling"): "conditioned on, label, unconditional, given, on_progress",
+    ("asked",): "evaluated on, queries, prompt, samples per class, requested",
+    ("picture", "pictures"): "image; figure for a plot",
+    ("drawn", "draws", "drawing", "drawings"): "sampled, generated, rendered, plotted",
+    ("lot", "lots", "chance", "dealt"): "at random, permuted, rng, probability",
+    ("anew",): "again, from scratch, re-…",
+    ("face", "faces"): "typeface, typefaces",
+    ("judge", "judged", "judges", "judging"): "evaluation classifier",
+    ("material", "materials"): "letter_splits, LetterData",
+    ("spread",): "diversity, or standard deviation",
+    ("covered",): "mode coverage",
+    ("pupil", "pupils"): "student",
+    ("heart",): "core; overfitting, memorising",
+    ("band", "bands"): "expected",
+    ("noised", "noising"): "diffusion",
+    ("lesson", "lessons"): "curriculum stage",
+    ("crew",): "worker pool",
+    ("imprint",): "tensor hash",
+    ("unfit",): "cannot fold",
+    ("remembered",): "cached",
+    ("lengthened",): "append_one",
+    ("stranger",): "distractor",
+    ("tabulate", "tabulated", "tabulation"): "precompute",
+}
+#: Sentences of that dialect, as regular expressions.
+PHRASES: dict[str, str] = {
+    r"unless told": "default: …",
+    r"had for nothing|costs? nothing": "follows; free, with the figure",
+    r"by heart": "overfitting, memorising",
+    r"taken for dead": "whose lease expired",
+    r"left alone\b(?= ends| would)": "uninterrupted",
+    r"(?:the )?same bits": "bit-identical",
+}
+
+#: (path from the root, as a glob; words) -> why they are right there.
+ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
+    ("benchmarks/words.py", ("*",)): "the list itself",
+    ("tests/test_words.py", ("*",)): "tests of the list",
+    ("docs/changelog.md", ("*",)): "what versions were called then",
+    ("*worlds/clevr/*", ("material", "materials")): "attribute of a CLEVR object",
+    ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
+}
+
+
+class Use(NamedTuple):
+    """A word of the list, where it stands, and what to say instead."""
+
+    path: Path
+    line: int
+    word: str
+    better: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line}: {self.word!r}; better: {self.better}"
+
+
+_BETTER = {word: better for words, better in TERMS.items() for word in words}
+_TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def found_in(text: str) -> Iterator[tuple[int, str, str]]:
+    """Line, word and better word of each use in a text."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for token in _TOKEN.finditer(line):
+            word = token[0].lower()
+            if word in _BETTER:
+                yield number, word, _BETTER[word]
+        for phrase, better in PHRASES.items():
+            for match in re.finditer(phrase, line, re.IGNORECASE):
+                yield number, match[0].lower(), better
+
+
+def files(paths: Iterable[Path]) -> Iterator[Path]:
+    """All files of text below the paths."""
+    for path in paths:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (each for each in inside if each.suffix in SUFFIXES and each.is_file())
+
+
+def uses(paths: Iterable[Path]) -> Iterator[Use]:
+    """All uses of the words, but those allowed."""
+    for path in files(paths):
+        relative = path.relative_to(ROOT)
+        allowed = {word for (glob, words) in ALLOWED if relative.match(glob) for word in words}
+        if "*" in allowed:
+            continue
+        for line, word, better in found_in(path.read_text(encoding="utf-8")):
+            if word not in allowed:
+                yield Use(path, line, word, better)
+
+
+def project() -> list[Path]:
+    """What the list holds for."""
+    return [*(ROOT / folder for folder in FOLDERS), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+def main(paths: list[str]) -> int:
+    """Lists the uses; 1 if there are any."""
+    found = list(uses([Path(path).resolve() for path in paths] or project()))
+    if paths:
+        print(*found, sep="\n")
+    folders = Counter("/".join(use.path.relative_to(ROOT).parts[:3]) for use in found)
+    for folder, count in sorted(folders.items()):
+        print(f"{count:>6}  {folder}")
+    print(f"{len(found):>6}  in all")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
