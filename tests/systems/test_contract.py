@@ -11,6 +11,7 @@ import copy
 import itertools
 import json
 import math
+import os
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -51,7 +52,9 @@ SKIPS: Mapping[tuple[str, str], str] = {
 #: System -> largest error in bfloat16, relative to its largest output, where 0.05 is too tight.
 ROUGH: Mapping[str, float] = {"dcgan": 0.15}  # after 30 steps its rival's logits are all near zero
 
-SYSTEMS: dict[str, System[Any]] = {name: discovery.load(name) for name in discovery.names()}
+#: FEATUREWISE_SYSTEMS="highway tadam" tests these alone, as while one is being written.
+NAMES = os.environ.get("FEATUREWISE_SYSTEMS", "").split() or list(discovery.names())
+SYSTEMS: dict[str, System[Any]] = {name: discovery.load(name) for name in NAMES}
 ARMS = [(name, arm.name) for name, system in SYSTEMS.items() for arm in system.arms]
 CLAIMS = [(name, i) for name, system in SYSTEMS.items() for i in range(len(system.claims))]
 
@@ -92,18 +95,18 @@ class Trained:
     losses: list[float]
 
     @property
-    def settings(self) -> Any:
-        return self.system.preset("tiny")
+    def config(self) -> Any:
+        return self.system.config("tiny", self.arm.name)
 
     def build(self) -> nn.Module:
-        return self.system.build(self.settings, self.arm)
+        return self.system.build(self.config)
 
     def begin(self) -> Stepper:
-        """Its stepper anew, untrained."""
-        return self.system.stepper(self.build(), self.settings, self.arm)
+        """Another stepper of the same arm, untrained."""
+        return self.system.stepper(self.build(), self.config)
 
     def batch(self) -> Any:
-        return self.system.data(self.settings, self.arm, 0).batch(7)
+        return self.system.data(self.config, 0).batch(7)
 
 
 @cache
@@ -118,8 +121,8 @@ def trained(name: str, arm: str) -> Trained:
 
 def begun(system: System[Any], arm: Arm, seed: int = 0) -> Stepper:
     seed_everything(seed)
-    settings = system.preset("tiny")
-    stepper = system.stepper(system.build(settings, arm), settings, arm)
+    config = system.config("tiny", arm.name)
+    stepper = system.stepper(system.build(config), config)
     for learner in stepper.learners:
         for group in learner.optimizer.param_groups:
             group["weight_decay"] = 0.0
@@ -127,7 +130,7 @@ def begun(system: System[Any], arm: Arm, seed: int = 0) -> Stepper:
 
 
 def steps(stepper: Stepper, system: System[Any], arm: Arm, count: int, seed: int = 0) -> list[Any]:
-    data = system.data(system.preset("tiny"), arm, seed)
+    data = system.data(system.config("tiny", arm.name), seed)
     return [stepper.step(data.batch(i)) for i in range(count)]
 
 
@@ -198,7 +201,7 @@ def close(one: list[Tensor], other: list[Tensor], tolerance: float) -> None:
 def test_there_are_systems() -> None:
     assert SYSTEMS
     assert all(system.name == name for name, system in SYSTEMS.items())
-    assert not [key for key in SKIPS if key[0] not in SYSTEMS]
+    assert not [key for key in SKIPS if key[0] not in discovery.names()]
     assert not [key for key in SKIPS if f"test_{key[1]}" not in globals()]
 
 
@@ -229,7 +232,7 @@ def test_every_parameter_has_a_finite_gradient(name: str, arm: str) -> None:
     system = SYSTEMS[name]
     stepper = begun(system, system.arm(arm))
     descends(stepper)
-    data = system.data(system.preset("tiny"), system.arm(arm), 0)
+    data = system.data(system.config("tiny", arm), 0)
     without = set(weights(stepper))
     for i in range(system.preset("tiny").steps):  # a second task may take some of the steps
         stepper.step(data.batch(i))
@@ -258,7 +261,7 @@ def test_one_seed_gives_one_result(name: str, arm: str) -> None:
 @each_arm
 def test_a_stepper_goes_on_bit_for_bit(name: str, arm: str) -> None:
     system = SYSTEMS[name]
-    data = system.data(system.preset("tiny"), system.arm(arm), 0)
+    data = system.data(system.config("tiny", arm), 0)
     one = begun(system, system.arm(arm))
     for i in range(2):
         one.step(data.batch(i))
@@ -273,11 +276,11 @@ def test_a_stepper_goes_on_bit_for_bit(name: str, arm: str) -> None:
 @each_arm
 def test_a_batch_depends_on_its_index_alone(name: str, arm: str) -> None:
     system = SYSTEMS[name]
-    data = system.data(system.preset("tiny"), system.arm(arm), 5)
-    again = system.data(system.preset("tiny"), system.arm(arm), 5)
+    data = system.data(system.config("tiny", arm), 5)
+    again = system.data(system.config("tiny", arm), 5)
     first = [leaves(data.batch(i)) for i in (0, 1, 2)]
     assert all(equal(first[i], leaves(again.batch(i))) for i in (2, 0, 1))
-    other = system.data(system.preset("tiny"), system.arm(arm), 6)
+    other = system.data(system.config("tiny", arm), 6)
     assert not all(equal_shapes(first[i], leaves(other.batch(i))) for i in (0, 1, 2))
 
 
@@ -295,7 +298,7 @@ def test_evaluation_is_deterministic(name: str, arm: str) -> None:
     for network in networks.values():
         assert equal(outputs(network, found.batch()), outputs(network, found.batch()))
     before = modes(found.stepper)
-    measured = [found.system.evaluate(found.stepper, found.settings, found.arm) for _ in range(2)]
+    measured = [found.system.evaluate(found.stepper, found.config) for _ in range(2)]
     assert measured[0] == measured[1]
     assert modes(found.stepper) == before, "evaluation changes what is in train or eval mode"
 
@@ -307,7 +310,7 @@ def modes(stepper: Stepper) -> list[bool]:
 @each_arm
 def test_evaluation_measures_the_score(name: str, arm: str) -> None:
     found = trained(name, arm)
-    measured = found.system.evaluate(found.stepper, found.settings, found.arm)
+    measured = found.system.evaluate(found.stepper, found.config)
     assert math.isfinite(measured.number(found.system.score))
 
 
@@ -318,7 +321,7 @@ def test_what_is_measured_is_explained(name: str) -> None:
     for path in RESULTS.glob(f"{name}/*.json"):
         found += [trial.measured for trial in Results.load(path).trials]
     names = {each for measured in found for each in (*measured.by_type, *measured.values)}
-    assert names == SYSTEMS[name].measures.keys() - {"accuracy"}
+    assert names == {metric.name for metric in SYSTEMS[name].metrics} - {"accuracy"}
 
 
 @each_arm
@@ -418,7 +421,7 @@ def test_samples_repeat_by_seed(name: str, arm: str) -> None:
     if not isinstance(stepper, Samples):
         pytest.skip("this system draws nothing")
     found = trained(name, arm)
-    condition = found.system.data(found.settings, found.arm, 0).batch(0)
+    condition = found.system.data(found.config, 0).batch(0)
     before = torch.get_rng_state()
     one, again = (stepper.sample(rows(condition, 0, 2), seed=1) for _ in range(2))
     other = stepper.sample(rows(condition, 0, 2), seed=2)
@@ -483,7 +486,7 @@ def test_names_and_shapes_of_weights_are_a_contract(name: str, arm: str) -> None
 
 
 def shapes(name: str, arm: str) -> dict[str, list[int]]:
-    state = SYSTEMS[name].build(SYSTEMS[name].preset("tiny"), SYSTEMS[name].arm(arm)).state_dict()
+    state = SYSTEMS[name].build(SYSTEMS[name].config("tiny", arm)).state_dict()
     return {key: list(value.shape) for key, value in state.items()}
 
 
@@ -502,10 +505,9 @@ def reference(name: str, arm: str) -> dict[str, list[float]]:
     has a say in them. Counts and indices in the batch stay.
     """
     system = SYSTEMS[name]
-    stepper = system.stepper(
-        system.build(system.preset("tiny"), system.arm(arm)), system.preset("tiny"), system.arm(arm)
-    )
-    batch = mapped(system.data(system.preset("tiny"), system.arm(arm), 0).batch(0), _waves)
+    config = system.config("tiny", arm)
+    stepper = system.stepper(system.build(config), config)
+    batch = mapped(system.data(config, 0).batch(0), _waves)
     found = {}
     for role, network in stepper.networks.items():
         with torch.no_grad():
@@ -559,12 +561,12 @@ def test_weights_of_another_network_are_refused(name: str, arm: str, wrong: str)
 
 
 @each_system
-def test_settings_survive_json(name: str) -> None:
+def test_configs_survive_json(name: str) -> None:
     system = SYSTEMS[name]
     assert set(PRESETS) <= system.presets.keys()
-    for preset, settings in system.presets.items():
-        run = describe_run(system, preset=preset)
-        assert run.typed(system) == (settings, system.arms[0])
+    for preset, arm in itertools.product(system.presets, system.arms):
+        run = describe_run(system, preset=preset, arm=arm.name)
+        assert run.config(system) == system.config(preset, arm.name)
 
 
 @each_system
@@ -573,11 +575,13 @@ def test_the_card_says_all_of_it(name: str, measured: bool) -> None:
     system = SYSTEMS[name]
     results = [next(made_up(name))] if measured else []
     text, data = card.to_markdown(system, *results), json.loads(card.to_json(system, *results))
-    for heading in ("Run it", "Arms", "Claims", "Results", "Departures from the paper", "Data"):
+    for heading in ("What was found", "Arms", "Results", "Departures from the paper", "Data"):
         assert f"\n## {heading}\n" in text
-    said = [system.title, system.what, system.paper.url, system.world, system.licence]
-    said += [*system.measures, *system.measures.values()]
+    said = [system.prose.title, system.prose.body, system.paper.url]
+    said += [system.world.what, system.world.licence]
+    said += [part for metric in system.metrics for part in (metric.name, metric.what)]
     said += [arm.name for arm in system.arms] + [claim.sentence for claim in system.claims]
+    said += [claim.criterion.sentence for claim in system.claims]
     said += [f"--preset {preset}" for preset in system.presets] + list(system.departures)
     assert not [each for each in said if each not in text]
     assert ("None yet." in text) is not measured
@@ -610,7 +614,7 @@ def test_a_claim_is_not_decided_without_its_arms(name: str, index: int) -> None:
 def like(name: str, arm: str) -> Measurement:
     """What an evaluation of this arm measures."""
     found = trained(name, arm)
-    return found.system.evaluate(found.stepper, found.settings, found.arm)
+    return found.system.evaluate(found.stepper, found.config)
 
 
 def made_up(name: str) -> Iterator[Results]:

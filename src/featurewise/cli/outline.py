@@ -39,6 +39,7 @@ def read_outline(path: Path) -> Outline:
     if not isinstance(record, ast.Call):
         return Outline()
     given = {each.arg: _resolved(each.value, tree, path) for each in record.keywords if each.arg}
+    given["doc"] = ast.get_docstring(tree)
     return Outline(**{part: _read(given, read) for part, read in _PARTS.items()})
 
 
@@ -49,8 +50,10 @@ def _read(given: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Any]) ->
         return None
 
 
-def _title(given: Mapping[str, Any]) -> Any:
-    return ast.literal_eval(given["title"])
+def _title(given: Mapping[str, Any]) -> str:
+    """The first sentence of the docstring, as `featurewise.study.prose` has it."""
+    first = " ".join(given["doc"].partition("\n\n")[0].split())
+    return first[: first.index(". ")]
 
 
 def _presets(given: Mapping[str, Any]) -> dict[str, str]:
@@ -67,7 +70,7 @@ _PARTS = {"title": _title, "presets": _presets, "arms": _arms}
 
 
 def _constants(call: Any) -> tuple[str, str]:
-    """The two arguments of ``Arm(name, what)``."""
+    """The two arguments of ``Arm(name, what, ...)``; the changes of the config do not matter."""
     name, what = (ast.literal_eval(argument) for argument in call.args)
     return name, what
 

@@ -64,6 +64,7 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 def _dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ExperimentError(f"{where} must be an object, not {short(value)}")
+    value = {_current_name(kind, name): each for name, each in value.items()}
     hints = typing.get_type_hints(kind)
     names = {each.name for each in dataclasses.fields(kind)}
     if unknown := value.keys() - names:
@@ -75,3 +76,12 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
         return kind(**known)
     except (TypeError, ValueError) as error:
         raise ExperimentError(f"{where}: {error}") from error
+
+
+def _current_name(kind: Any, name: str) -> str:
+    """The name of a field now, from that in a file of any version (see `Config.FORMER_NAMES`)."""
+    for each in kind.__mro__:
+        former: Mapping[str, str] = vars(each).get("FORMER_NAMES", {})
+        if name in former:
+            return former[name]
+    return name

@@ -35,7 +35,7 @@ from featurewise.study.run import (
     read_run,
     run_from_json,
 )
-from featurewise.study.system import SettingsT, System
+from featurewise.study.system import ConfigT, System
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, ExperimentError
 from featurewise.training.facts import MOST, facts_text, read_names
@@ -114,8 +114,8 @@ def export_model(
         "run": dataclasses.asdict(run),
         "steps": step,
         "seconds": state["seconds"],
-        "world": system.world,
-        "licence": system.licence,
+        "world": system.world.what,
+        "licence": system.world.licence,
         "measured": {data: each.to_json() for data, each in (measured or {}).items()},
         "departures": list(system.departures),
     }
@@ -125,7 +125,7 @@ def export_model(
     return out
 
 
-def load_network(folder: Path | str, system: System[SettingsT]) -> tuple[nn.Module, SettingsT]:
+def load_network(folder: Path | str, system: System[ConfigT]) -> tuple[nn.Module, ConfigT]:
     """The trained network of a run folder or a model folder, in eval mode.
 
     Args:
@@ -145,11 +145,11 @@ def load_network(folder: Path | str, system: System[SettingsT]) -> tuple[nn.Modu
     state = _newest(folder)[1] if published is None else {}
     held = list(_tensors(published or state))
     try:
-        settings, arm = run.typed(system)
+        config = run.config(system)
         with building_at_most(len(held), sum(tensor.numel() for tensor in held)):
-            network = system.build(settings, arm)
+            network = system.build(config)
         if published is None:
-            _settle(system.stepper(network, settings, arm), state)
+            _settle(system.stepper(network, config), state)
         else:
             check_dtypes(network, published)
             network.load_state_dict(published)
@@ -160,7 +160,7 @@ def load_network(folder: Path | str, system: System[SettingsT]) -> tuple[nn.Modu
         raise ExperimentError(f"{folder}: its weights do not fit the network: {reason}") from error
     except Exception as error:  # of a state that is sealed and says something else
         raise ExperimentError(f"{folder}: is no state of this system: {said_by(error)}") from error
-    return network.eval(), settings
+    return network.eval(), config
 
 
 def _tensors(state: Any) -> Iterator[Tensor]:

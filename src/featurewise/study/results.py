@@ -1,7 +1,8 @@
 """What runs measured: proportions with intervals, tables by type, spread over seeds.
 
-Two kinds of uncertainty are kept apart: that of one accuracy, from the number of questions
-asked (Wilson interval), and that of a method, from the number of seeds trained (Student's t).
+Two kinds of uncertainty are kept apart: that of one accuracy, from the number of independent units
+in the test set (Wilson interval), and that of a method, from the number of seeds trained
+(Student's t).
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node
 from featurewise.common.opening import read_bytes
+from featurewise.study.metric import Metric
 from featurewise.training.errors import ExperimentError
 from featurewise.training.facts import (
     MOST,
@@ -30,6 +33,7 @@ from featurewise.training.facts import (
 )
 
 _TRIAL = ("arm", "seed", "steps", "seconds", "parameters", "accuracy", "by_type", "values")
+_COSTS = ("flops", "peak_memory", "curve")  # not in files of version 0.1
 _NORMAL = 1.959963984540054
 # 97.5 % quantiles of Student's t with 1, 2, ... 30 degrees of freedom.
 _STUDENT = (
@@ -50,30 +54,48 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """So many right out of so many.
+    """So many correct out of so many.
+
+    Attributes:
+        correct: how many are.
+        total: out of how many.
+        effective: the number of independent samples that would leave as much uncertainty, where
+            samples come in groups (questions about one image, letters of one typeface); None
+            where each is independent of the others.
 
     Raises:
-        ExperimentError: not ``0 <= correct <= total`` or `total` is 0.
+        ExperimentError: not ``0 <= correct <= total`` or `total` is 0, or the effective number is
+            not above 0 or larger than `total`.
     """
 
     correct: int
     total: int
+    effective: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.correct <= self.total or self.total == 0:
             raise ExperimentError(f"{self.correct} right out of {self.total} is no proportion")
+        if self.effective is not None and not 0 < self.effective <= self.total:
+            raise ExperimentError(f"{self.total} samples cannot count as {self.effective:g}")
 
     @classmethod
-    def of(cls, right: Bool[Tensor, "..."]) -> Proportion:
+    def of(
+        cls, right: Bool[Tensor, "*samples"], groups: Int[Tensor, "*samples"] | None = None
+    ) -> Proportion:
         """So many true of so many.
 
         Args:
             right: of any shape.
+            groups: number of the group that each sample belongs to, such as its image; samples of
+                one group are not independent. The interval then comes from the differences
+                between groups (the linearised variance of a ratio: Cochran 1977, eq. 9A.1).
 
         Raises:
             ExperimentError: there are none.
         """
-        return cls(int(right.sum()), right.numel())
+        if groups is None:
+            return cls(int(right.sum()), right.numel())
+        return cls(int(right.sum()), right.numel(), _effective(right.flatten(), groups.flatten()))
 
     @property
     def value(self) -> float:
@@ -82,15 +104,34 @@ class Proportion:
 
     @property
     def interval(self) -> Interval:
-        """Wilson's score interval, 95 % (Wilson 1927); exact enough near 0 and 1."""
-        n, p, z = self.total, self.value, _NORMAL
+        """Wilson's score interval, 95 % (Wilson 1927); accurate also near 0 and 1."""
+        n, p, z = self.effective or self.total, self.value, _NORMAL
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
 
     def __add__(self, other: Proportion) -> Proportion:
-        """Both together."""
-        return Proportion(self.correct + other.correct, self.total + other.total)
+        """Both together; their groups count as different ones."""
+        total, effective = self.total + other.total, None
+        if self.effective is not None or other.effective is not None:
+            parts = ((each.total, each.effective or each.total) for each in (self, other))
+            effective = total**2 / sum(n * n / count for n, count in parts)
+        return Proportion(self.correct + other.correct, total, effective)
+
+
+def _effective(right: Bool[Tensor, " N"], groups: Int[Tensor, " N"]) -> float | None:
+    """The effective number of samples in groups; None where groups make no difference."""
+    _, index = groups.unique(return_inverse=True)
+    count = int(index.max()) + 1 if len(index) else 0
+    p = right.double().mean().item() if len(right) else 0.0
+    if count < 2 or p in (0.0, 1.0):  # no difference is seen: each group counts once
+        return float(count) if count else None
+    residuals = torch.zeros(count, dtype=torch.float64)
+    residuals.index_add_(0, index, right.double() - p)
+    variance = count / (count - 1) * residuals.square().sum().item() / len(right) ** 2
+    if variance == 0:
+        return None
+    return min(float(len(right)), p * (1 - p) / variance)
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
@@ -122,8 +163,8 @@ class Measurement:
     """What one evaluation found.
 
     Attributes:
-        accuracy: over everything asked; None where right and wrong make no sense.
-        by_type: the same, split by kind of question.
+        accuracy: over the whole test set; None where right and wrong make no sense.
+        by_type: other proportions by name, as of a kind of question.
         values: other numbers by name (losses, errors, distances).
 
     Raises:
@@ -139,12 +180,35 @@ class Measurement:
             if not math.isfinite(value):
                 raise ExperimentError(f"{name} is {value}: only finite numbers are results")
 
-    def number(self, name: str = "accuracy") -> float:
-        """The accuracy (``accuracy``), that of one type, or one of the values, by name.
+    @classmethod
+    def of(
+        cls,
+        accuracy: Proportion | None = None,
+        numbers: Mapping[Metric, Proportion | float] | None = None,
+    ) -> Measurement:
+        """What was measured, by metric.
+
+        Args:
+            accuracy: over the whole test set.
+            numbers: the others. Those of a share that is no `Proportion` lie from 0 to 1.
+        """
+        found = numbers or {}
+        return cls(
+            accuracy,
+            {m.name: each for m, each in found.items() if isinstance(each, Proportion)},
+            {m.name: float(each) for m, each in found.items() if not isinstance(each, Proportion)},
+        )
+
+    def number(self, metric: Metric | str = "accuracy") -> float:
+        """The accuracy, another proportion (both from 0 to 1), or one of the values.
+
+        Args:
+            metric: or its name.
 
         Raises:
             ExperimentError: there is no such number; the message lists those there are.
         """
+        name = metric.name if isinstance(metric, Metric) else metric
         proportions = {**({"accuracy": self.accuracy} if self.accuracy else {}), **self.by_type}
         if name in proportions:
             return proportions[name].value
@@ -173,15 +237,18 @@ class Measurement:
 
 
 def _proportion(pair: Node) -> Proportion:
-    correct, total = (each.integer(0, MOST) for each in pair.items(2))
+    grouped = isinstance(pair.value, list) and len(pair.value) == 3
+    correct, total, *effective = pair.items(3 if grouped else 2)
+    numbers = correct.integer(0, MOST), total.integer(0, MOST)
     try:
-        return Proportion(correct, total)
+        return Proportion(*numbers, *(each.number(0) for each in effective))
     except ExperimentError as error:
         raise pair.error(str(error)) from error
 
 
-def _pair(proportion: Proportion) -> list[int]:
-    return [proportion.correct, proportion.total]
+def _pair(proportion: Proportion) -> list[float]:
+    found: list[float] = [proportion.correct, proportion.total]
+    return found if proportion.effective is None else [*found, proportion.effective]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +262,11 @@ class Trial:
         seconds: training time.
         parameters: number of trainable parameters.
         measured: what evaluation found.
+        flops: floating-point operations of one forward pass over a training batch; None where not
+            counted.
+        peak_memory: largest memory of the process in bytes, on a GPU what was allocated there;
+            None where not recorded.
+        curve: step and training loss, at most 50 of them.
     """
 
     arm: str
@@ -203,6 +275,9 @@ class Trial:
     seconds: float
     parameters: int
     measured: Measurement
+    flops: int | None = None
+    peak_memory: int | None = None
+    curve: tuple[tuple[int, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, which `from_json` reads back exactly."""
@@ -213,12 +288,19 @@ class Trial:
             "seconds": self.seconds,
             "parameters": self.parameters,
         }
-        return {**facts, **self.measured.to_json()}
+        costs = {
+            "flops": self.flops,
+            "peak_memory": self.peak_memory,
+            "curve": [list(point) for point in self.curve] or None,
+        }
+        recorded = {name: value for name, value in costs.items() if value is not None}
+        return {**facts, **self.measured.to_json(), **recorded}
 
     @classmethod
     def from_json(cls, said: Node) -> Trial:
         """Reads what `to_json` made; raises what the node makes at anything else."""
-        said.mapping(_TRIAL)
+        said.mapping(_TRIAL, _COSTS)
+        costs = said.entries()
         return cls(
             read_path_name(said["arm"]),
             said["seed"].integer(0, MOST),
@@ -226,7 +308,15 @@ class Trial:
             said["seconds"].number(0),
             said["parameters"].integer(0, MOST),
             Measurement.from_json(said),
+            costs["flops"].integer(0, MOST) if "flops" in costs else None,
+            costs["peak_memory"].integer(0, MOST) if "peak_memory" in costs else None,
+            tuple(_point(each) for each in costs["curve"].items()) if "curve" in costs else (),
         )
+
+
+def _point(said: Node) -> tuple[int, float]:
+    step, value = said.items(2)
+    return step.integer(0, MOST), value.number()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +354,9 @@ class Results:
             raise ExperimentError(f"{self.system}: no trial of arm {arm!r}; there is {self.arms()}")
         return found
 
-    def mean(self, arm: str, name: str = "accuracy") -> Interval:
-        """A number of one arm, over its seeds."""
-        return over_seeds([trial.measured.number(name) for trial in self.of(arm)])
+    def mean(self, arm: str, metric: Metric | str = "accuracy") -> Interval:
+        """A number of one arm as it is stored, over its seeds."""
+        return over_seeds([trial.measured.number(metric) for trial in self.of(arm)])
 
     def to_json(self) -> str:
         """As JSON text, which `from_json` reads back exactly."""

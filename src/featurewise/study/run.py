@@ -20,7 +20,8 @@ from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
 from featurewise.study.decode import decoded
 from featurewise.study.results import Measurement, Results, Trial
-from featurewise.study.system import Arm, Settings, SettingsT, System
+from featurewise.study.costs import count_flops, peak_memory, reset_peak_memory, thin_curve
+from featurewise.study.system import Config, ConfigT, System
 from featurewise.training import distributed, hardware
 from featurewise.training.allocator import use_large_allocations
 from featurewise.training.errors import ExperimentError
@@ -43,7 +44,8 @@ class Run:
         preset: name of the settings it began with.
         arm: what was trained.
         seed: of weights, data and noise.
-        settings: all of them, as JSON values; they may differ from the preset's.
+        settings: the config before the arm changes it, as JSON values; it may differ from the
+            preset's.
         hardware: what it ran on, and versions (see `featurewise.training.hardware.describe`).
     """
 
@@ -54,42 +56,42 @@ class Run:
     settings: Mapping[str, Any]
     hardware: Mapping[str, str] = field(default_factory=dict)
 
-    def typed(self, system: System[SettingsT]) -> tuple[SettingsT, Arm]:
-        """The settings and the arm as the system knows them.
+    def config(self, system: System[ConfigT]) -> ConfigT:
+        """The config that its network is built and trained with: the settings, changed by the arm.
 
         Raises:
-            ExperimentError: it is the run of another system, or of another version of its settings.
+            ExperimentError: it is the run of another system, or of another version of its config.
         """
         if self.system != system.name:
             raise ExperimentError(f"this is a run of {self.system!r}, not of {system.name!r}")
         kind = type(next(iter(system.presets.values())))
-        return decoded(kind, self.settings, "settings"), system.arm(self.arm)
+        return system.config(decoded(kind, self.settings, "settings"), self.arm)
 
 
 def describe_run(
-    system: System[SettingsT],
+    system: System[ConfigT],
     *,
     preset: str,
     arm: str | None = None,
     seed: int = 0,
-    settings: SettingsT | None = None,
+    config: ConfigT | None = None,
 ) -> Run:
     """The facts of a run that is about to begin here.
 
     Args:
         system: its record.
         preset: name of the settings.
-        arm: name of the arm; the first, the system itself, unless told.
+        arm: name of the arm; default: the first, the system itself.
         seed: of weights, data and noise.
-        settings: in place of the preset's.
+        config: in place of the preset's, before the arm changes it.
 
     Raises:
-        ExperimentError: there is no such preset or arm, the settings cannot be written, or the seed
+        ExperimentError: there is no such preset or arm, the config cannot be written, or the seed
             is negative or too large.
     """
     if not 0 <= seed <= MOST:
         raise ExperimentError(f"a seed lies in 0..{MOST}, got {short(seed)}")
-    chosen = system.preset(preset) if settings is None else settings
+    chosen = system.preset(preset) if config is None else config
     return Run(
         system=system.name,
         preset=preset,
@@ -100,11 +102,11 @@ def describe_run(
     )
 
 
-def _as_json(settings: Settings) -> dict[str, Any]:
+def _as_json(config: Config) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = loads(dumps(dataclasses.asdict(settings)))
+        found: dict[str, Any] = loads(dumps(dataclasses.asdict(config)))
     except (TypeError, ValueError) as error:
-        raise ExperimentError(f"these settings cannot be written: {error}") from error
+        raise ExperimentError(f"this config cannot be written: {error}") from error
     return found
 
 
@@ -155,7 +157,7 @@ def read_run(folder: Path | str) -> Run:
 
 def train(
     folder: Path | str,
-    system: System[SettingsT],
+    system: System[ConfigT],
     run: Run,
     *,
     resume: bool = True,
@@ -171,59 +173,75 @@ def train(
         run: what to train.
         resume: goes on with what the folder holds of the same run.
         seconds: stops, saved and resumable, when this much time was spent; then measures.
-        workers: processes that prepare batches; as the settings say unless told.
+        workers: processes that prepare batches; default: as the config says.
         tensorboard: also writes for TensorBoard.
 
     Raises:
         ExperimentError: see `write_run` and `featurewise.training.loop.fit`.
     """
     folder = Path(folder)
-    settings, arm = run.typed(system)
+    config = run.config(system)
     use_large_allocations()
     write_run(folder, run)
     seed_everything(run.seed)
-    network = system.build(settings, arm).to(distributed.device())
-    stepper = system.stepper(network, settings, arm)
+    network = system.build(config).to(distributed.device())
+    stepper = system.stepper(network, config)
+    source = system.data(config, run.seed)
     measured: list[Measurement] = []
 
     def evaluate(stepper: Stepper) -> Mapping[str, float]:
-        measured.append(system.evaluate(stepper, settings, arm))
+        measured.append(system.evaluate(stepper, config))
         accuracy = measured[-1].accuracy
         return {**({"accuracy": accuracy.value} if accuracy else {}), **measured[-1].values}
 
+    reset_peak_memory()
     fitted = fit(
         folder,
         stepper,
-        system.data(settings, arm, run.seed),
-        steps=settings.steps,
+        source,
+        steps=config.steps,
         evaluate=evaluate,
-        every=settings.every,
+        every=config.intervals,
         resume=resume,
         seed=run.seed,
         seconds=seconds,
-        workers=settings.workers if workers is None else workers,
+        workers=config.workers if workers is None else workers,
         tensorboard=tensorboard,
     )
-    if fitted.step < settings.steps or not measured:
+    memory = peak_memory()
+    if fitted.step < config.steps or not measured:
         with isolated():
             evaluate(stepper)
-    networks = stepper.networks.values()
-    size = sum(p.numel() for each in networks for p in each.parameters() if p.requires_grad)
-    if not size:  # solved for: all that the solution is written to
-        size = sum(v.numel() for each in networks for v in each.state_dict().values())
-    trial = Trial(arm.name, run.seed, fitted.step, fitted.seconds, size, measured[-1])
+    trial = Trial(
+        run.arm,
+        run.seed,
+        fitted.step,
+        fitted.seconds,
+        _parameters(stepper),
+        measured[-1],
+        count_flops(stepper, source),
+        memory,
+        thin_curve(folder / METRICS),
+    )
     if distributed.rank() == 0:
         with storage_errors(folder, REMEDY):
-            versions = system.versions(settings) if system.versions else {}
+            versions = system.versions(config) if system.versions else {}
             changed = changed_settings(system, run)
             found = Results(system.name, run.preset, (trial,), run.hardware, versions, changed)
             found.save(folder / RESULTS)
             if system.draw is not None:
                 with isolated():
-                    sheet = system.draw(stepper, settings, arm)
+                    sheet = system.draw(stepper, config)
                 sheet.save(buffer := BytesIO(), "PNG", optimize=True)
                 write_bytes(folder / SHEET, buffer.getvalue())
     return trial
+
+
+def _parameters(stepper: Stepper) -> int:
+    """How many are trained; of what is solved for, all that the solution is written to."""
+    networks = stepper.networks.values()
+    trained = sum(p.numel() for each in networks for p in each.parameters() if p.requires_grad)
+    return trained or sum(v.numel() for each in networks for v in each.state_dict().values())
 
 
 _ParsedT = TypeVar("_ParsedT")

@@ -28,7 +28,7 @@ from featurewise.study.run import (
     train,
     write_run,
 )
-from featurewise.study.system import Settings, System
+from featurewise.study.system import Config, System
 from featurewise.training.errors import ExperimentError, OccupiedError
 from featurewise.training.files import storage_errors
 
@@ -75,14 +75,14 @@ class Study:
         preset: name of the settings.
         arms: names of arms.
         seeds: of weights, data and noise.
-        settings: in place of the preset's; the results say which differ.
+        config: in place of the preset's; the results say which settings differ.
         folder: of the study, made when missing; a trial's folder in it is ``<arm>-s<seed>``.
         storage: address of a database server, as SQLAlchemy reads it; a file in the folder unless
             told. All who give the same share the work.
         heartbeat: see `Queue`.
 
     Attributes:
-        settings: all of them.
+        config: the one before arms change it.
 
     Raises:
         ExperimentError: there is no such arm or preset, or see `Queue`.
@@ -95,7 +95,7 @@ class Study:
         preset: str,
         arms: Sequence[str],
         seeds: Sequence[int],
-        settings: Settings | None = None,
+        config: Config | None = None,
         folder: Path | str,
         storage: str | None = None,
         heartbeat: int = 10,
@@ -106,14 +106,14 @@ class Study:
         # Seeds outside: what is there when it stops early compares all arms.
         self.keys = tuple(Key(system.arm(arm).name, seed) for seed in seeds for arm in arms)
         self._names = [str(key) for key in self.keys]
-        self.settings: Settings = settings or system.preset(preset)
-        run = describe_run(system, preset=preset, settings=self.settings)
+        self.config: Config = config or system.preset(preset)
+        run = describe_run(system, preset=preset, config=self.config)
         self._changed = changed_settings(system, run)
         self._queue = Queue(
             "-".join([system.name, preset, *(f"{k}={v}" for k, v in self._changed.items())]),
             folder=self.folder,
             storage=storage,
-            higher=system.better == "higher",
+            higher=system.score.better == "higher",
             facts=run.settings,
             heartbeat=heartbeat,
         )
@@ -197,7 +197,7 @@ class Study:
             return True
         taken.done(score, text)
         told(
-            f"{key.arm}, seed {key.seed}: {self.system.score} {score:.4g} "
+            f"{key.arm}, seed {key.seed}: {self.system.score.name} {score:.4g} "
             f"after {trial.steps} steps, {trial.seconds:.0f} s"
         )
         return True
@@ -205,7 +205,7 @@ class Study:
     def _trained(self, folder: Path, key: Key) -> Results:
         """What a trial measured: just now, or before somebody died who had it measured."""
         run = describe_run(
-            self.system, preset=self.preset, arm=key.arm, seed=key.seed, settings=self.settings
+            self.system, preset=self.preset, arm=key.arm, seed=key.seed, config=self.config
         )
         complete = (folder / RESULTS).is_file() and (
             self.system.draw is None or (folder / SHEET).is_file()

@@ -1,47 +1,52 @@
 """The record of a published system: all a reader, the loop and the card need to know of it.
 
-A system file ends in one `System`. A variant is derived from its relative with
-`dataclasses.replace` and never copied. The lab knows systems only through this record.
+A system file has two parts, the method and the experiment, and ends in one `System`. Its arms are
+configurations: `System.config` is the preset with the changes of an arm, and no function of a
+system is given an arm's name. Training and studies know systems only through this record.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL.Image import Image
 from torch import nn
 
+from featurewise.common.dataset import DatasetFacts
 from featurewise.common.text import short
-from featurewise.study.results import Interval, Measurement, Results
+from featurewise.study.claims import Claim
+from featurewise.study.metric import ACCURACY, Metric
+from featurewise.study.prose import Prose, read_prose
+from featurewise.study.results import Measurement, Results
 from featurewise.training.errors import ExperimentError
 from featurewise.training.facts import is_path_name
-from featurewise.training.loop import Every
+from featurewise.training.loop import Every as Intervals
 from featurewise.training.source import Source
 from featurewise.training.steppers import Stepper
 
 PRESETS = ("tiny", "small", "paper")
 """Seconds, for the tests; at most 15 minutes on two CPU cores; one GPU."""
 
-_ROUNDING = 1e-9
-"""By so much a bar may pass the end of its scale: 90 % and 10 points are 100 %."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a preset fixes. A system subclasses it, frozen, and adds its own fields.
+class Config:
+    """All settings of one network and its training. A system subclasses it, frozen.
 
     Attributes:
         steps: training steps.
-        every: how often to log, evaluate and save.
+        intervals: how often to log, evaluate and save.
         workers: processes that prepare batches.
+        FORMER_NAMES: name of a field in files of an earlier version -> its name now; a subclass
+            adds its own.
     """
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"every": "intervals"}
+
     steps: int
-    every: Every = field(default_factory=Every)
+    intervals: Intervals = field(default_factory=Intervals)
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -51,30 +56,7 @@ class Settings:
             raise ExperimentError(f"0 to 1024 processes prepare batches, not {short(self.workers)}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged(Settings):
-    """What systems share that draw letters of typefaces, for a judge to read.
-
-    Attributes:
-        where: which typefaces, as `featurewise.worlds.glyphs.find_typefaces` takes it.
-        size: height and width of a picture.
-        batch_size: pictures in a batch.
-        rate: learning rate of Adam.
-        average: decay of the average of the weights, which draws.
-        asked: drawings of each letter that the judge reads.
-        judging: steps that the judge is trained for.
-    """
-
-    where: str = "debian"
-    size: int = 16
-    batch_size: int = 32
-    rate: float = 2e-3
-    average: float = 0.99
-    asked: int = 20
-    judging: int = 900
-
-
-SettingsT = TypeVar("SettingsT", bound=Settings)
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +68,7 @@ class Paper:
         url: of the paper.
         where: the equation or figure that the system file reads like.
         reports: numbers of the experiment that the system repeats, and the table or figure they
-            stand in; they are of other data, and not to be compared with ours. Where it gives
-            none, that.
+            stand in, beyond those that its claims repeat; empty for none.
     """
 
     citation: str
@@ -96,15 +77,22 @@ class Paper:
     reports: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Arm:
-    """One thing compared: the system, a baseline, or a control.
+    """One thing compared: the system, a baseline, or a control; a configuration.
+
+    Args:
+        name: short, as in ``shuffled``.
+        what: what it does differently, in a sentence; it begins with "control" where the arm is
+            one.
+        control_of: the arm that a control is compared with; default: the system, the first arm.
+        changes: fields of the config that differ from the preset's, by name.
 
     Attributes:
-        name: short, as in ``shuffled``.
-        what: one sentence that says what it does differently; it begins with "control" where the
-            arm is one.
-        control_of: the arm that a control is to be compared with; the system unless given.
+        name: see above.
+        what: see above.
+        control_of: see above.
+        changes: see above.
 
     Raises:
         ExperimentError: the name cannot be that of a file.
@@ -112,170 +100,90 @@ class Arm:
 
     name: str
     what: str
-    control_of: str = ""
+    control_of: str
+    changes: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        if not is_path_name(self.name):
-            raise ExperimentError(f"an arm is called like a file, not {short(self.name)}")
-
-
-Outcome: TypeAlias = Literal[
-    "supported", "refuted", "inconclusive", "one seed", "no interval", "bar beyond the scale"
-]
-"""What a claim came to; "one seed" and "no interval" are no verdicts, as nothing says how sure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was measured of a claim, and its bar; `outcome` is what that comes to.
-
-    Attributes:
-        value: the measured value, the mean over seeds.
-        interval: of the value, 95 % over seeds, without ends for one seed; None where it has none.
-        low: the least value that bears the claim out.
-        high: the largest one.
-        ends: the least and the largest value that any result could have.
-        seeds_needed: so many would decide it with 80 % chance, were the value the true one; None
-            where it is decided, or where that is not known.
-    """
-
-    value: float
-    interval: Interval | None = None
-    low: float | int = -math.inf
-    high: float | int = math.inf
-    ends: tuple[float, float] = (-math.inf, math.inf)
-    seeds_needed: int | None = None
+    def __init__(self, name: str, what: str, /, *, control_of: str = "", **changes: Any) -> None:
+        if not is_path_name(name):
+            raise ExperimentError(f"an arm is called like a file, not {short(name)}")
+        for key, value in {
+            "name": name,
+            "what": what,
+            "control_of": control_of,
+            "changes": changes,
+        }.items():
+            object.__setattr__(self, key, value)
 
     @property
-    def within(self) -> bool:
-        """Whether the value alone bears the claim out; a NaN never does."""
-        return self.low <= self.value <= self.high
-
-    @property
-    def outcome(self) -> Outcome:
-        """Decided by the interval: all of it within the bar, none of it, or a part."""
-        if self.low > self.ends[1] + _ROUNDING or self.high < self.ends[0] - _ROUNDING:
-            return "bar beyond the scale"
-        if self.interval is None:
-            return "no interval"
-        if math.isinf(self.interval.low) or math.isinf(self.interval.high):
-            return "one seed"
-        if self.low <= self.interval.low and self.interval.high <= self.high:
-            return "supported"
-        if self.interval.high < self.low or self.interval.low > self.high:
-            return "refuted"
-        return "inconclusive"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A falsifiable sentence with numbers, and the code that decides it.
-
-    Attributes:
-        sentence: as in "The system is at least 20 points above the shuffled control."; names as
-            Markdown's code.
-        judge: results -> verdict; may raise `ExperimentError` when an arm was not tried.
-        arms: names of those that it compares.
-        why: why it came out as it did, in a sentence, where it was not supported.
-        added: it was stated when the results that decide it were known.
-
-    Raises:
-        ExperimentError: the sentence has no number.
-    """
-
-    sentence: str
-    judge: Callable[[Results], Verdict]
-    arms: tuple[str, ...] = ()
-    why: str = ""
-    added: bool = False
-
-    def __post_init__(self) -> None:
-        if not re.search(r"\d", self.sentence):
-            raise ExperimentError(f"a claim without a number cannot fail: {self.sentence!r}")
-
-    @property
-    def plain(self) -> str:
-        """The sentence as a terminal shows it."""
-        return self.sentence.replace("`", "")
-
-    def check(self, results: Results) -> Verdict | None:
-        """The verdict; None when the results do not decide it."""
-        try:
-            return self.judge(results)
-        except ExperimentError:
-            return None
+    def is_control(self) -> bool:
+        """Whether a claim must compare it with what it controls."""
+        return self.what.startswith("control")
 
 
 @dataclass(frozen=True, kw_only=True)
-class System(Generic[SettingsT]):
+class System(Generic[ConfigT]):
     """A published system.
 
     Attributes:
         name: as its file is called.
-        title: what people call it.
-        what: one or two sentences: which network, at which sites, with which operation, by
-            which generator, on which world.
+        doc: the docstring of its file, ``__doc__``; it is the text of the card, see `read_prose`.
         paper: where it comes from.
-        world: the data, in a sentence; never under an official data set's name.
-        licence: of the data.
+        world: facts of the data it is trained on.
         presets: ``tiny``, ``small`` and ``paper``, and others by name.
         arms: the system first, then baselines and controls.
-        build: (settings, arm) -> network, initialised from the global seed; it takes a batch. One
-            that holds several networks in training holds them by name.
-        stepper: (network, settings, arm) -> what a step does.
-        data: (settings, arm, seed) -> training batches by index.
-        evaluate: (stepper, settings, arm) -> what was measured on held-out data.
+        build: config -> network, initialised from the global seed; it takes a batch. One that
+            holds several networks in training holds them by name.
+        stepper: (network, config) -> what a step does.
+        data: (config, seed) -> training batches by index.
+        evaluate: (stepper, config) -> what was measured on held-out data.
         claims: what must come out.
+        finding: what was found, in one or two sentences in words; empty until it was run.
         departures: how it differs from the paper, a sentence each.
-        band: what to expect, as in "93 to 96 % at small".
-        measures: name of a type or value that is measured -> what it is, with its unit; that of an
-            accuracy is "accuracy", explained where it is not plain.
+        expected: what to expect, as in "93 to 96 % at small".
+        metrics: all that is measured, beside the accuracy, which may be among them where it needs
+            a definition of its own.
+        score: the number that stands for the system where there is room for one.
         cost: preset -> what it is expected to take, as in "one GPU; never run"; what was measured
             is in the results.
-        draw: (stepper, settings, arm) -> a picture of what a trained arm does (a sheet of samples,
-            a figure), shown in the card; None for none.
-        caption: of what ``draw`` draws: what is seen, and its axes.
+        draw: (stepper, config) -> an image of what a trained arm does (a sheet of samples, a
+            figure), shown in the card; None for none.
+        caption: of what ``draw`` gives: what is seen, and its axes.
         captions: arm -> caption, where its figure is another.
-        score: the number that stands for the system where there is room for one.
-        better: whether a higher or a lower score is better.
         tuned_on: the data that learning rates and other settings were chosen on.
         tested_on: the test set, counted in units that are independent of each other.
         limits: what the experiment cannot show, a sentence each.
-        needs: what must be installed for the data, and the line that does it.
-        versions: settings -> name and version of all that renders the data.
+        versions: config -> name and version of all that renders the data.
 
     Raises:
-        ExperimentError: a part is missing or contradicts another, a figure has no caption, or a
-            control is compared with no other arm; the message begins with the name.
+        ExperimentError: a part is missing or contradicts another, a figure has no caption, an arm
+            changes a field that the config has not, or a control is compared with no other arm;
+            the message begins with the name.
     """
 
     name: str
-    title: str
-    what: str
+    doc: str
     paper: Paper
-    world: str
-    licence: str
-    presets: Mapping[str, SettingsT]
+    world: DatasetFacts
+    presets: Mapping[str, ConfigT]
     arms: tuple[Arm, ...]
-    build: Callable[[SettingsT, Arm], nn.Module]
-    stepper: Callable[[nn.Module, SettingsT, Arm], Stepper]
-    data: Callable[[SettingsT, Arm, int], Source[Any]]
-    evaluate: Callable[[Any, SettingsT, Arm], Measurement]
+    build: Callable[[ConfigT], nn.Module]
+    stepper: Callable[[nn.Module, ConfigT], Stepper]
+    data: Callable[[ConfigT, int], Source[Any]]
+    evaluate: Callable[[Any, ConfigT], Measurement]
     claims: tuple[Claim, ...]
-    departures: tuple[str, ...]
-    band: str
-    measures: Mapping[str, str] = field(default_factory=dict)
+    finding: str = ""
+    departures: tuple[str, ...] = ()
+    expected: str = ""
+    metrics: tuple[Metric, ...] = ()
+    score: Metric = ACCURACY
     cost: Mapping[str, str] = field(default_factory=dict)
-    draw: Callable[[Any, SettingsT, Arm], Image] | None = None
+    draw: Callable[[Any, ConfigT], Image] | None = None
     caption: str = ""
     captions: Mapping[str, str] = field(default_factory=dict)
-    score: str = "accuracy"
-    better: Literal["higher", "lower"] = "higher"
     tuned_on: str = ""
     tested_on: str = ""
     limits: tuple[str, ...] = ()
-    needs: str = ""
-    versions: Callable[[SettingsT], Mapping[str, str]] | None = None
+    versions: Callable[[ConfigT], Mapping[str, str]] | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -296,13 +204,33 @@ class System(Generic[SettingsT]):
         if not self.claims:
             raise ExperimentError(f"{self.name}: a system claims something")
         if self.draw is not None and not self.caption:
-            raise ExperimentError(f"{self.name}: what draw draws needs a caption")
+            raise ExperimentError(f"{self.name}: what draw gives needs a caption")
+        _ = self.prose
+        self._check_changes()
+        self._check_metrics()
         self._check_controls()
+
+    def _check_changes(self) -> None:
+        known = {each.name for each in fields(next(iter(self.presets.values())))}
+        for arm in self.arms:
+            if unknown := arm.changes.keys() - known:
+                raise ExperimentError(
+                    f"{self.name}: {arm.name} changes {min(unknown)}, which is no field of the "
+                    f"config; there is {', '.join(sorted(known))}"
+                )
+
+    def _check_metrics(self) -> None:
+        if len({metric.name for metric in self.metrics}) < len(self.metrics):
+            raise ExperimentError(f"{self.name}: two metrics have one name")
+        known = {metric.name for metric in (ACCURACY, *self.metrics)}
+        used = [metric for claim in self.claims for metric in claim.criterion.metrics]
+        if unknown := [each.name for each in (self.score, *used) if each.name not in known]:
+            raise ExperimentError(f"{self.name}: {unknown[0]} is not among its metrics")
 
     def _check_controls(self) -> None:
         """A control that no claim compares with what it controls would control nothing."""
         for arm in self.arms:
-            if not arm.what.startswith("control"):
+            if not arm.is_control:
                 continue
             pair = {arm.name, self.arm(arm.control_of or self.arms[0].name).name}
             if not any(pair <= set(claim.arms) for claim in self.claims):
@@ -310,6 +238,18 @@ class System(Generic[SettingsT]):
                     f"{self.name}: a claim must compare {' with '.join(sorted(pair))}: "
                     f"{arm.name} is a control"
                 )
+
+    @property
+    def prose(self) -> Prose:
+        """Title, reference and text, from the docstring.
+
+        Raises:
+            ExperimentError: it is not of that form.
+        """
+        try:
+            return read_prose(self.doc)
+        except ExperimentError as error:
+            raise ExperimentError(f"{self.name}: {error}") from error
 
     def arm(self, name: str) -> Arm:
         """The arm of this name.
@@ -319,13 +259,35 @@ class System(Generic[SettingsT]):
         """
         return _named({arm.name: arm for arm in self.arms}, name, f"{self.name}: arm")
 
-    def preset(self, name: str) -> SettingsT:
-        """The settings of this name.
+    def preset(self, name: str) -> ConfigT:
+        """The config of this name, before an arm changes it.
 
         Raises:
-            ExperimentError: there are none.
+            ExperimentError: there is none.
         """
         return _named(self.presets, name, f"{self.name}: preset")
+
+    def config(self, preset: str | ConfigT, arm: str) -> ConfigT:
+        """The config that an arm is built and trained with.
+
+        Args:
+            preset: its name, or a config in its place.
+            arm: name of the arm, whose changes win.
+
+        Raises:
+            ExperimentError: there is no such preset or arm.
+        """
+        chosen = self.preset(preset) if isinstance(preset, str) else preset
+        return replace(chosen, **self.arm(arm).changes)
+
+    def metric(self, name: str) -> Metric:
+        """The metric of this name.
+
+        Raises:
+            ExperimentError: there is none.
+        """
+        known = {metric.name: metric for metric in (ACCURACY, *self.metrics)}
+        return _named(known, name, f"{self.name}: metric")
 
     def require(self, results: Results) -> None:
         """Raise unless results are of this system, a preset and arms that it has.

@@ -1,0 +1,39 @@
+"""Facts of the data sets of glyphs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from featurewise.common.dataset import DatasetFacts
+from featurewise.worlds.glyphs.versions import NEEDS
+
+_LICENCE = "typefaces under the licences of their Debian packages; only images of letters are used"
+
+LETTERS: Final = DatasetFacts(
+    "Capital letters of Debian's typefaces in 16 by 16 pixels; the evaluation classifier is "
+    "trained on other families.",
+    _LICENCE,
+    NEEDS,
+)
+STRIPED_LETTERS: Final = DatasetFacts(
+    "Capital letters of Debian's typefaces in 16 by 16 pixels, with generated stripes.",
+    _LICENCE,
+    NEEDS,
+)
+DIGITS: Final = DatasetFacts(
+    "Digits of Debian's typefaces in 16 by 16 pixels; the evaluation classifier is trained on "
+    "other families.",
+    _LICENCE,
+    NEEDS,
+)
+STYLES: Final = DatasetFacts(
+    "Letters of Debian's typefaces in 24 by 24 pixels; families of the test are never seen in "
+    "training.",
+    _LICENCE,
+    NEEDS,
+)
+SCRIPTS: Final = DatasetFacts(
+    "Letters of scripts that have at least two typefaces; no test script is trained on.",
+    "typefaces of Debian's font packages, mostly OFL and Apache-2.0; nothing of them is shipped",
+    NEEDS,
+)

@@ -1,0 +1,33 @@
+"""Facts of the data sets of small tasks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from featurewise.common.dataset import DatasetFacts
+
+MADE: Final = "made by this library, Apache-2.0"
+"""Licence of data that are computed here."""
+
+DIGITS: Final = DatasetFacts(
+    "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, split by their pixels.",
+    "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
+)
+PERMUTED_DIGITS: Final = DatasetFacts(
+    "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, in 32 orders of the pixels.",
+    "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
+)
+SINES: Final = DatasetFacts("Sine waves of random amplitude and phase, generated here.", MADE)
+PHOTOGRAPHS: Final = DatasetFacts(
+    "Crops of 16 by 16 pixels of two photographs; test crops come from another part of them.",
+    "china.jpg and flower.jpg of scikit-learn, by danielbuechele and vultilion, CC BY 2.0",
+)
+SYMBOL_GRIDS: Final = DatasetFacts(
+    "Generated grids of symbols, with two tasks: which symbol is at this place, and how many "
+    "places show this symbol.",
+    MADE,
+)
+BILINEAR_TEACHERS: Final = DatasetFacts(
+    "Gaussian x and z, and outputs of random teacher networks of known rank.", MADE
+)
+SIGNS: Final = DatasetFacts("Generated questions about the signs of two vectors x and z.", MADE)
