@@ -574,7 +574,8 @@ def test_configs_survive_json(name: str) -> None:
 def test_the_card_says_all_of_it(name: str, measured: bool) -> None:
     system = SYSTEMS[name]
     results = [next(made_up(name))] if measured else []
-    text, data = card.to_markdown(system, *results), json.loads(card.to_json(system, *results))
+    facts = card.content(system, *results)
+    text, data = card.to_markdown(facts), json.loads(card.to_json(facts))
     for heading in ("What was found", "Arms", "Results", "Departures from the paper", "Data"):
         assert f"\n## {heading}\n" in text
     said = [system.prose.title, system.prose.body, system.paper.url]

@@ -111,9 +111,8 @@ def _counted(card: Mapping[str, Any]) -> str:
 def _chart_caption(card: Mapping[str, Any]) -> str:
     arms = card["results"][0]["arms"].values()
     curves = any(arm["curves"] for arm in arms)
-    return (
-        f"Each arm's {card['score']} (across), the mean over seeds with its 95 % interval"
-        + ("; right: training loss over steps, one line a seed." if curves else ".")
+    return f"Each arm's {card['score']} (across), the mean over seeds with its 95 % interval" + (
+        "; right: training loss over steps, one line a seed." if curves else "."
     )
 
 

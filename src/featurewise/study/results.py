@@ -121,7 +121,7 @@ class Proportion:
 
 def _effective(right: Bool[Tensor, " N"], groups: Int[Tensor, " N"]) -> float | None:
     """The effective number of samples in groups; None where groups make no difference."""
-    _, index = groups.unique(return_inverse=True)
+    _, index = torch.unique(groups, return_inverse=True)
     count = int(index.max()) + 1 if len(index) else 0
     p = right.double().mean().item() if len(right) else 0.0
     if count < 2 or p in (0.0, 1.0):  # no difference is seen: each group counts once

@@ -18,9 +18,9 @@ from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node, dumps, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
+from featurewise.study.costs import count_flops, peak_memory, reset_peak_memory, thin_curve
 from featurewise.study.decode import decoded
 from featurewise.study.results import Measurement, Results, Trial
-from featurewise.study.costs import count_flops, peak_memory, reset_peak_memory, thin_curve
 from featurewise.study.system import Config, ConfigT, System
 from featurewise.training import distributed, hardware
 from featurewise.training.allocator import use_large_allocations
