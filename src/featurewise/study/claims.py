@@ -270,7 +270,7 @@ def at_most_ratio(metric: Metric, one: str, other: str, factor: float | int) -> 
         ratios = [a / b if b else math.nan for a, b in pairs(results, one, other, metric)]
         return decide_ratio(ratios, factor)
 
-    sentence = f"{metric.name} of `{one}` is at most {factor:g} times that of `{other}`."
+    sentence = f"{_capital(metric)} of `{one}` is at most {factor:g} times that of `{other}`."
     return Criterion(sentence, judge, (one, other), (metric,), "×")
 
 
@@ -289,7 +289,7 @@ def at_least(metric: Metric, arm: str, bound: float | int) -> Criterion:
     def judge(results: Results) -> Verdict:
         return decide(numbers(results, arm, metric), low=bound, ends=metric.ends)
 
-    sentence = f"{metric.name} of `{arm}` is at least {metric.with_unit(bound)}."
+    sentence = f"{_capital(metric)} of `{arm}` is at least {metric.with_unit(bound)}."
     return Criterion(sentence, judge, (arm,), (metric,), metric.unit)
 
 
@@ -308,7 +308,7 @@ def at_most(metric: Metric, arm: str, bound: float | int) -> Criterion:
     def judge(results: Results) -> Verdict:
         return decide(numbers(results, arm, metric), high=bound, ends=metric.ends)
 
-    sentence = f"{metric.name} of `{arm}` is at most {metric.with_unit(bound)}."
+    sentence = f"{_capital(metric)} of `{arm}` is at most {metric.with_unit(bound)}."
     return Criterion(sentence, judge, (arm,), (metric,), metric.unit)
 
 
@@ -319,6 +319,11 @@ def _points(metric: Metric) -> str:
 
 def _difference(metric: Metric, points: float | int) -> str:
     return f"{points:g} {_points(metric)}".rstrip()
+
+
+def _capital(metric: Metric) -> str:
+    """The name as a sentence begins with it."""
+    return metric.name[0].upper() + metric.name[1:]
 
 
 def numbers(results: Results, arm: str, metric: Metric) -> list[float]:
