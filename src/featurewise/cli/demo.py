@@ -75,7 +75,7 @@ def show(out: Path, preset: str, seconds: float) -> Path:
             "--minutes gives more"
         )
     live, blind = (
-        runs.describe_run(record, preset=preset, arm=arm, settings=settings) for arm in _ARMS
+        runs.describe_run(record, preset=preset, arm=arm, config=settings) for arm in _ARMS
     )
     console.rule("1  FiLM learns to answer questions about images", align="left")
     film = _trained(out / _SYSTEM, record, live)

@@ -75,7 +75,7 @@ def outline(name: str, part: Literal["title", "presets", "arms"]) -> Any:
     record = load(name)
     if part == "presets":
         return {preset: record.cost.get(preset, "") for preset in record.presets}
-    return record.title if part == "title" else {arm.name: arm.what for arm in record.arms}
+    return record.prose.title if part == "title" else {arm.name: arm.what for arm in record.arms}
 
 
 def module(name: str) -> ModuleType:

@@ -101,7 +101,7 @@ def evaluate(
     if predictions is not None:
         _write(predictions, answers.as_json())
     shown = accuracy.table(
-        found.system.title, _sentence(found, queries, limit), columns, answering.groups
+        found.system.prose.title, _sentence(found, queries, limit), columns, answering.groups
     )
     if as_json:
         facts = {

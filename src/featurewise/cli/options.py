@@ -15,7 +15,7 @@ from featurewise.cli.errors import UserError
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
-    from featurewise.study.system import Settings, System
+    from featurewise.study.system import Config, System
 
 Device: TypeAlias = Annotated[
     str,
@@ -59,7 +59,7 @@ def require_installed(extra: str, *modules: str) -> None:
         raise UserError(f"{', '.join(missing)} is not installed: pip install '{what}'")
 
 
-def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Settings | None:
+def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Config | None:
     """The settings of a preset with some of them changed; None when none is.
 
     Args:
@@ -88,7 +88,7 @@ def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Set
             place = place[part]
         discovery.require(last, _names(place), f"setting of {record.name}")
         place[last] = _value(text)
-    typed: Settings = decoded(type(record.preset(preset)), settings, "settings")
+    typed: Config = decoded(type(record.preset(preset)), settings, "settings")
     return typed
 
 

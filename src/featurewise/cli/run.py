@@ -135,7 +135,7 @@ def run(
         preset=preset,
         arms=_arms(record, arms),
         seeds=_seeds(seeds),
-        settings=options.changed(record, preset, named),
+        config=options.changed(record, preset, named),
         folder=line.out,
         storage=storage,
     )
@@ -178,7 +178,7 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
     name = study.system.name
     require_own(line.out / each for each in (RESULTS, f"{name}.md", f"{name}.json"))
     console = notes()
-    console.print(f"[bold]{study.system.title}[/]")
+    console.print(f"[bold]{study.system.prose.title}[/]")
     study.begin()
     standing = study.standing()
     console.print(_begin(line, study, standing), markup=False)
@@ -296,7 +296,7 @@ class _Board:
 
     def show(self, standing: Standing, told: set[Key]) -> set[Key]:
         """Moves the bar; tells of the trials that are new, and returns them."""
-        from featurewise.study.card import duration
+        from featurewise.study.card_page import duration
         from featurewise.study.study import Key
 
         done = len(self._study.keys) - standing.left
@@ -311,7 +311,7 @@ class _Board:
             if key in self._study.keys and key not in told:
                 fresh.add(key)
                 self.say(
-                    f"[{done}/{len(self._study.keys)}] {key.arm}, seed {key.seed}: {score} "
+                    f"[{done}/{len(self._study.keys)}] {key.arm}, seed {key.seed}: {score.name} "
                     f"{trial.measured.number(score):.4g}, {trial.steps} steps, "
                     f"{duration(trial.seconds)}"
                 )
@@ -337,7 +337,7 @@ class _Board:
             TypeError,
         ):  # not begun, or being written
             return "begins"
-        return f"step {step} of {self._study.settings.steps}"
+        return f"step {step} of {self._study.config.steps}"
 
 
 def _publish(study: Study) -> Standing:
@@ -353,28 +353,30 @@ def _publish(study: Study) -> Standing:
     for arm, sheet in study.sheets().items():
         sheets[arm] = f"{study.system.name}.{study.preset}.{arm}.png"
         catalogue.shrink(sheet, study.folder / sheets[arm])
-    card.save(
+    facts = card.content(
         study.system,
-        [standing.results] if standing.results.trials else [],
-        study.folder,
+        *([standing.results] if standing.results.trials else []),
         sheets={study.preset: sheets},
         seeds=[key.seed for key in study.keys],
     )
+    card.save(study.folder, facts)
     return standing
 
 
 def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
     """What became of the claims, what is missing, and where it is written."""
-    from featurewise.study import card
+    from featurewise.study import card, card_page
 
     found = [standing.results] if standing.results.trials else []
     for claim in card.content(study.system, *found)["claims"]:
         (verdict,) = claim["verdicts"]
-        word, remark = verdict["verdict"], card.remark(claim, verdict)
+        word, remark = verdict["verdict"], card_page.remark(claim, verdict)
         colour = {"supported": "green", "refuted": "red"}.get(word, "yellow")
-        value = "" if verdict["value"] is None else f" ({card.plain(verdict)})"
+        measured = card_page.with_unit(verdict, claim["unit"])
+        value = "" if verdict["value"] is None else f" ({measured})"
         console.print(f"[{colour}]{word:>12}[/]", end="")
-        console.print(f"{value} {claim['sentence'].replace('`', '')}", markup=False)
+        sentence = f"{claim['sentence']} {claim['criterion'].replace('`', '')}"
+        console.print(f"{value} {sentence}", markup=False)
         if remark:
             console.print(f"{'':13}{remark}", markup=False)
     partial = card.missing(study.system, standing.results, [key.seed for key in study.keys])

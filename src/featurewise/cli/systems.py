@@ -38,8 +38,8 @@ def systems(
 
 def _tell(console: Console, name: str, record: System[Any]) -> None:
     """Paper, presets, arms and claims of a system."""
-    console.print(f"[bold]{name}[/]  {escape(record.title)}")
-    console.print(escape(record.what))
+    console.print(f"[bold]{name}[/]  {escape(record.prose.title)}")
+    console.print(escape(record.prose.body))
     console.print(f"{escape(record.paper.citation)}, {escape(record.paper.where)}", style="dim")
     console.print(f"[dim]{record.paper.url}[/]", soft_wrap=True)
     model = discovery.shipped_model(discovery.module(name))
@@ -50,7 +50,15 @@ def _tell(console: Console, name: str, record: System[Any]) -> None:
     head = ("preset", "steps", "expected cost")[:told]
     console.print(_table(head, (row[:told] for row in presets)))
     console.print(_table(("arm", "what it does"), ((arm.name, arm.what) for arm in record.arms)))
-    console.print(_table(("claim",), ((claim.plain,) for claim in record.claims)))
+    console.print(
+        _table(
+            ("claim", "criterion"),
+            (
+                (claim.sentence, claim.criterion.sentence.replace("`", ""))
+                for claim in record.claims
+            ),
+        )
+    )
 
 
 def _table(head: tuple[str, ...], rows: Any) -> Table:

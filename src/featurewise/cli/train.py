@@ -91,11 +91,11 @@ def train(
         raise UserError("--split needs --data: a folder with the data set")
     if steps is not None:
         settings = replace(settings, steps=steps)
-    run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, settings=settings)
+    run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, config=settings)
     on = f"-{settings.folder.split}" if data is not None else ""
     folder = out or Path("runs", f"{system}-{run.arm}-{preset}{on}-s{seed}")
     console = Terminal(highlight=False, soft_wrap=True, quiet=distributed.rank() > 0)
-    console.print(f"[bold]{record.title}[/]")
+    console.print(f"[bold]{record.prose.title}[/]")
     console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
     cost = record.cost.get(preset)
     console.print(f" ({cost})" if cost and steps is None else "", markup=False)
