@@ -11,7 +11,7 @@ def test_the_outline_is_that_of_the_record(name):
     record = discovery.load(name)
     arms = {arm.name: arm.what for arm in record.arms}
     presets = {preset: record.cost.get(preset, "") for preset in record.presets}
-    for part, said in (("title", record.title), ("presets", presets), ("arms", arms)):
+    for part, said in (("title", record.prose.title), ("presets", presets), ("arms", arms)):
         assert getattr(read_outline(discovery._files()[name][1]), part) in (None, said)
         assert discovery.outline(name, part) == said
 
@@ -19,9 +19,10 @@ def test_the_outline_is_that_of_the_record(name):
 def test_values_may_stand_under_names(tmp_path):
     (tmp_path / "sizes.py").write_text('PRESETS = {"tiny": 1, "small": 2}')
     (tmp_path / "system.py").write_text(
+        '"""T. Nobody 2020, eq. 1."""\n'
         "from here.sizes import PRESETS\n"
         'ARMS = (Arm("a", "one " "two"),)\n'
-        'SYSTEM: System = System(title="T", presets=PRESETS, arms=ARMS, cost={"tiny": "1 s"})\n'
+        'SYSTEM: System = System(presets=PRESETS, arms=ARMS, cost={"tiny": "1 s"})\n'
     )
     assert read_outline(tmp_path / "system.py") == Outline(
         "T", {"tiny": "1 s", "small": ""}, {"a": "one two"}
@@ -34,7 +35,7 @@ def test_values_may_stand_under_names(tmp_path):
         "SYSTEM = replace(OTHER, name='x')",
         "SYSTEM = OTHER",
         "x = 1",
-        "SYSTEM = System(title=T + 'x', presets=made(), arms=[f(x) for x in y])",
+        "SYSTEM = System(doc=T, presets=made(), arms=[f(x) for x in y])",
         "from far.away import ARMS\nSYSTEM = System(arms=ARMS)",
     ],
 )

@@ -150,7 +150,9 @@ def test_the_value_of_a_trial_in_optuna_is_the_score(system, tmp_path):
 
 
 def test_the_less_the_better_is_told_to_optuna(system, tmp_path):
-    wrong = dataclasses.replace(system, better="lower", score="wrong")
+    wrong = dataclasses.replace(
+        system, score=dataclasses.replace(system.metrics[0], better="lower"), metrics=()
+    )
     one = study(wrong, tmp_path, arms=("blind",), seeds=(0,))
     one.work()
     kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
