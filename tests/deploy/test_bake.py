@@ -33,7 +33,7 @@ from featurewise.generators import Learned, Linear, SqueezeExcite
 from featurewise.layers.film import FiLM
 from featurewise.retrofit import CallError, Conditioned, condition
 
-from ..retrofit.test_axes import FIRST, LAST, RMSNorm2d, SamePadding
+from tests.retrofit.test_axes import FIRST, LAST, RMSNorm2d, SamePadding
 
 KIND = (KindError, TypeCheckError)  # whichever checks first
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-12}
