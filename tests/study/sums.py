@@ -17,13 +17,13 @@ from torch import nn
 from featurewise.study.claims import above
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training import Every, ExperimentError, Supervised
+from featurewise.training import ExperimentError, Intervals, Supervised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums(Settings):
     width: int = 8
-    every: Every = field(default_factory=lambda: Every(log=4, save=4))
+    every: Intervals = field(default_factory=lambda: Intervals(log=4, save=4))
 
 
 class Source:

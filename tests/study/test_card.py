@@ -13,7 +13,7 @@ from featurewise.study.claims import above, at_least
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 from featurewise.study.run import describe_run, train
 from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training import ClosedForm, Every, ExperimentError, Supervised, hardware
+from featurewise.training import ClosedForm, ExperimentError, Intervals, Supervised, hardware
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ TOY = System(
     world="Random numbers.",
     licence="none needed",
     presets={
-        "tiny": Toy(steps=30, width=8, every=Every(log=10, evaluate=15)),
+        "tiny": Toy(steps=30, width=8, every=Intervals(log=10, evaluate=15)),
         "small": Toy(steps=300, width=16),
         "paper": Toy(steps=3000, width=64),
     },

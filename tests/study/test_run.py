@@ -17,7 +17,7 @@ from featurewise.study.model import export_model, load_network, read_model
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.run import Run, describe_run, read_run, train, write_run
 from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training import Every, ExperimentError, Supervised
+from featurewise.training import ExperimentError, Intervals, Supervised
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, FormatVersionError, StorageError
 
@@ -70,7 +70,7 @@ TOY = System(
     paper=Paper("Nobody 2020, Sums", "https://example.org", "eq. 1"),
     world="Random numbers.",
     licence="none needed",
-    presets={name: Toy(steps=6, every=Every(log=3)) for name in ("tiny", "small", "paper")},
+    presets={name: Toy(steps=6, every=Intervals(log=3)) for name in ("tiny", "small", "paper")},
     arms=(Arm("film", "the system"), Arm("blind", "sees noise")),
     build=build,
     stepper=stepper,
@@ -110,7 +110,7 @@ def test_facts_come_back(tmp_path):
 
 
 def test_settings_of_an_override_come_back():
-    other = Toy(steps=9, parts=(Part("B"),), pair=(2, "y"), rate=1.0, every=Every(save=None))
+    other = Toy(steps=9, parts=(Part("B"),), pair=(2, "y"), rate=1.0, every=Intervals(save=None))
     run = describe_run(TOY, preset="tiny", arm="blind", settings=other)
     assert run.typed(TOY) == (other, TOY.arms[1])
 
@@ -126,7 +126,7 @@ def test_settings_of_an_override_come_back():
         ({"parts": 3}, "settings.parts must be"),
         ({"pair": [1]}, "settings.pair must be"),
         ({"every": 3}, "settings.every must be an object"),
-        ({"every": {"log": 0}}, "settings.every: every 0"),
+        ({"every": {"log": 0}}, "settings.every: log=0 must be above 0"),
         ({"depth": 1}, "settings: 'depth' is unknown"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.training.batch import mapped, rows, size
+from featurewise.training.batch import batch_size, rows, tree_map
 
 Pair = namedtuple("Pair", "a b")
 
@@ -39,8 +39,8 @@ def test_rows_are_cut_everywhere_alike():
     assert torch.equal(cut.named["y"], whole.named["y"][2:5])
     assert cut.inner.note == "kept"
     assert cut.missing is None
-    assert size(whole) == 6
-    assert size(cut) == 3
+    assert batch_size(whole) == 6
+    assert batch_size(cut) == 3
 
 
 def test_a_batch_may_say_itself_what_its_rows_are():
@@ -58,7 +58,7 @@ def test_a_batch_may_say_itself_what_its_rows_are():
 
 
 def test_kinds_stay():
-    changed = mapped((Pair(torch.zeros(2), 3), [torch.zeros(1)]), lambda x: x + 1)
+    changed = tree_map(lambda x: x + 1, (Pair(torch.zeros(2), 3), [torch.zeros(1)]))
     assert isinstance(changed[0], Pair)
     assert changed[0].b == 3
     assert changed[0].a.tolist() == [1, 1]
@@ -67,4 +67,4 @@ def test_kinds_stay():
 
 def test_nothing_has_no_rows():
     with pytest.raises(ValueError, match="without a tensor"):
-        size(("a", 1))
+        batch_size(("a", 1))

@@ -14,13 +14,13 @@ from featurewise.generators import Generator
 from featurewise.retrofit import Conditioned, condition
 from featurewise.training.diffusion import (
     Denoiser,
-    Noising,
-    alphas,
+    DiffusionSource,
+    add_noise,
+    cosine_alpha_bars,
     ddim,
+    ddim_timesteps,
     guided,
     noise_error,
-    noised,
-    spaced,
 )
 from featurewise.training.errors import ExperimentError
 
@@ -30,7 +30,7 @@ def f(t: float, times: int) -> float:
 
 
 def test_schedule_is_the_cosine_one() -> None:
-    found = alphas(50)
+    found = cosine_alpha_bars(50)
     product = 1.0
     for t in range(50):
         product *= 1 - min(0.999, 1 - f(t + 1, 50) / f(t, 50))
@@ -40,7 +40,7 @@ def test_schedule_is_the_cosine_one() -> None:
 
 
 def test_schedule_goes_from_almost_a_picture_to_almost_noise() -> None:
-    found = alphas(1000)
+    found = cosine_alpha_bars(1000)
     assert found[0] > 0.9999
     assert 0 < found[-1] < 1e-5
     assert (found[1:] < found[:-1]).all()
@@ -49,20 +49,20 @@ def test_schedule_goes_from_almost_a_picture_to_almost_noise() -> None:
 def test_noised_mixes_each_picture_by_its_own_share() -> None:
     images, noise = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
     alpha = torch.tensor([1.0, 0.36, 0.0])
-    found = noised(images, noise, alpha)
+    found = add_noise(images, noise, alpha)
     for n, (left, right) in enumerate([(1.0, 0.0), (0.6, 0.8), (0.0, 1.0)]):
         torch.testing.assert_close(found[n], left * images[n] + right * noise[n])
 
 
 def test_noised_keeps_the_variance() -> None:
     images, noise = torch.randn(2, 100_000)
-    found = noised(images[None], noise[None], torch.tensor([0.3]))
+    found = add_noise(images[None], noise[None], torch.tensor([0.3]))
     assert found.var().item() == pytest.approx(1.0, abs=0.02)
 
 
 @pytest.mark.parametrize(("times", "steps"), [(10, 10), (10, 4), (1000, 50), (7, 1), (7, 3)])
 def test_times_go_down_evenly_from_the_last(times: int, steps: int) -> None:
-    found = spaced(times, steps).tolist()
+    found = ddim_timesteps(times, steps).tolist()
     assert len(found) == steps
     assert found[0] == times - 1
     gaps = [a - b for a, b in zip(found, [*found[1:], -1], strict=True)]
@@ -70,7 +70,7 @@ def test_times_go_down_evenly_from_the_last(times: int, steps: int) -> None:
 
 
 def test_ddim_recovers_a_picture_exactly_from_its_true_noise() -> None:
-    schedule = alphas(200)
+    schedule = cosine_alpha_bars(200)
     image = torch.rand(4, 1, 5, 5, dtype=torch.float64) * 2 - 1
     asked: list[int] = []
 
@@ -89,9 +89,9 @@ def test_ddim_recovers_a_picture_exactly_from_its_true_noise() -> None:
 
 def test_ddim_follows_the_noise_that_a_picture_was_given() -> None:
     # With one noise for all times the path is that of `noised`, at every time visited.
-    schedule = alphas(100)
+    schedule = cosine_alpha_bars(100)
     image, noise = torch.randn(2, 3, 3).double(), torch.randn(2, 3, 3).double()
-    start = noised(image, noise, schedule[[99, 99]])
+    start = add_noise(image, noise, schedule[[99, 99]])
     path: list[tuple[int, Tensor]] = []
 
     def told(x: Tensor, times: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def test_ddim_follows_the_noise_that_a_picture_was_given() -> None:
 
     torch.testing.assert_close(ddim(told, start, schedule, 10, None), image)
     for time, x in path:
-        torch.testing.assert_close(x, noised(image, noise, schedule[[time, time]]))
+        torch.testing.assert_close(x, add_noise(image, noise, schedule[[time, time]]))
 
 
 def network(x: Tensor, times: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def network(x: Tensor, times: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("bound", [None, 0.7])
 def test_ddim_is_a_plain_loop_number_by_number(bound: float | None) -> None:
-    schedule = alphas(60)
+    schedule = cosine_alpha_bars(60)
     noise = torch.randn(3, 4, dtype=torch.float64)
     found = ddim(network, noise, schedule, 6, bound)
     times = [59, 49, 39, 29, 19, 9]
@@ -131,9 +131,9 @@ def test_ddim_is_a_plain_loop_number_by_number(bound: float | None) -> None:
 
 def test_more_steps_than_times_are_refused() -> None:
     with pytest.raises(ExperimentError, match="1 to 10 can be visited, not 11"):
-        ddim(network, torch.randn(2, 3), alphas(10), 11)
-    with pytest.raises(ExperimentError, match="at least 1 time"):
-        alphas(0)
+        ddim(network, torch.randn(2, 3), cosine_alpha_bars(10), 11)
+    with pytest.raises(ExperimentError, match="at least 1 timestep"):
+        cosine_alpha_bars(0)
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,13 @@ class Plain:
         return torch.full((40, 1, 2, 2), 0.01 * index), torch.arange(40) % 5
 
 
-def noising(seed: int = 0, drop: float = 0.0, shuffled: bool = False) -> Noising:
-    return Noising(Plain(), lambda batch: batch, 50, seed, 5, drop, shuffled)
+def noising(seed: int = 0, drop: float = 0.0, shuffled: bool = False) -> DiffusionSource:
+    return DiffusionSource(Plain(), lambda batch: batch, 50, seed, 5, drop, shuffled)
 
 
 def test_a_noised_batch_is_its_picture_its_noise_and_its_time() -> None:
     found = noising().batch(7)
-    schedule = alphas(50)
+    schedule = cosine_alpha_bars(50)
     for n in range(40):
         left = schedule[found.times[n]].item()
         expected = math.sqrt(left) * 0.07 + math.sqrt(1 - left) * found.noise[n]
@@ -219,5 +219,5 @@ def test_denoiser_is_told_time_and_class_and_draws_by_ddim() -> None:
     with torch.no_grad():
         found = network.draw(batch, torch.Generator().manual_seed(4), 6, 2.0)
         noise = torch.randn(40, 1, 2, 2, generator=torch.Generator().manual_seed(4))
-        expected = ddim(guided(net, batch.classes, 5, 2.0), noise, alphas(50), 6)
+        expected = ddim(guided(net, batch.classes, 5, 2.0), noise, cosine_alpha_bars(50), 6)
     assert torch.equal(found, expected)

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.training.errors import ExperimentError
-from featurewise.training.inner import Context, Fitted, Swapped, Weights, errors, explained
+from featurewise.training.inner import (
+    Context,
+    InnerLoop,
+    ShuffledSupport,
+    Weights,
+    errors,
+    r_squared,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ def context(**how: bool) -> Context:
         axis=-1,
         generator=lambda layout: nn.Linear(3, layout.size, bias=False).double(),
     )
-    return Context(net, 3, steps=2, rate=0.3, **how)
+    return Context(net, 3, steps=2, learning_rate=0.3, **how)
 
 
 def by_hand(network: Context, tasks: Tasks, row: int, second_order: bool) -> Tensor:
@@ -91,7 +98,7 @@ def test_second_order_is_not_first_order(tasks: Tasks) -> None:
 
 def test_weights_of_every_task_equal_copies_that_are_trained(tasks: Tasks) -> None:
     net = perceptron()
-    network = Weights(net, steps=2, rate=0.2)
+    network = Weights(net, steps=2, learning_rate=0.2)
     answers = network(tasks)
     for row in range(4):
         own = copy.deepcopy(net)
@@ -107,7 +114,7 @@ def test_weights_of_every_task_equal_copies_that_are_trained(tasks: Tasks) -> No
 
 def test_what_is_fitted_may_be_the_parameters_themselves(tasks: Tasks) -> None:
     net = fw.condition(perceptron(), at="0", axis=-1, generator=nn.Identity())
-    network = Context(net, net.layout.size, steps=1, rate=0.1)
+    network = Context(net, net.layout.size, steps=1, learning_rate=0.1)
     fitted = network.fit(tasks)
     assert fitted.shape == (4, 12)
     with net.using(task=fitted):
@@ -116,12 +123,14 @@ def test_what_is_fitted_may_be_the_parameters_themselves(tasks: Tasks) -> None:
 
 def test_unless_told_the_loop_is_one_whole_step_through_which_the_outer_gradient_passes() -> None:
     network = Weights(perceptron())
-    assert (network.steps, network.rate, network.second_order) == (1, 1.0, True)
+    assert (network.steps, network.learning_rate, network.second_order) == (1, 1.0, True)
 
 
 @pytest.mark.parametrize("kind", ["context", "weights"])
 def test_errors_by_name(tasks: Tasks, kind: str) -> None:
-    network: Fitted = context() if kind == "context" else Weights(perceptron(), steps=2, rate=0.3)
+    network: InnerLoop = (
+        context() if kind == "context" else Weights(perceptron(), steps=2, learning_rate=0.3)
+    )
     with torch.no_grad():
         found = errors(network, tasks)
 
@@ -130,11 +139,11 @@ def test_errors_by_name(tasks: Tasks, kind: str) -> None:
             return torch.stack([(answers - tasks.query_y) ** 2]).mean().item()
 
         assert found["error"] == pytest.approx(error(network.fit(tasks, 2)))
-        assert found["before"] == pytest.approx(error(network.start(tasks)))
+        assert found["before"] == pytest.approx(error(network.initial(tasks)))
         assert found["longer"] == pytest.approx(error(network.fit(tasks, 4)))
         assert found["swapped"] == pytest.approx(error(network.fit(tasks.swapped(), 2)))
         assert found["left"] == pytest.approx(found["error"] / found["before"])
-    with pytest.raises(ExperimentError, match="Linear is no network with an inner loop"):
+    with pytest.raises(ExperimentError, match="Linear is not a network with an inner loop"):
         errors(nn.Linear(1, 1), tasks)
 
 
@@ -143,7 +152,7 @@ def test_a_swapped_source_swaps_every_batch(tasks: Tasks) -> None:
         def batch(self, index: int, /) -> Tasks:
             return replace(tasks, query_x=tasks.query_x + index)
 
-    swapped = Swapped(Source()).batch(5)
+    swapped = ShuffledSupport(Source()).batch(5)
     assert torch.equal(swapped.support_x[1], tasks.support_x[0])
     assert torch.equal(swapped.query_x, tasks.query_x + 5)
 
@@ -152,22 +161,22 @@ def test_explained_is_one_of_a_linear_map_and_none_of_noise() -> None:
     random = torch.Generator().manual_seed(0)
     fitted = torch.randn(4000, 3, generator=random)
     truth = fitted @ torch.randn(3, 2, generator=random) + 4
-    assert explained(fitted, truth) == pytest.approx(1)
-    assert abs(explained(fitted, torch.randn(4000, 2, generator=random))) < 0.05
+    assert r_squared(fitted, truth) == pytest.approx(1)
+    assert abs(r_squared(fitted, torch.randn(4000, 2, generator=random))) < 0.05
     noisy = truth + truth.std() * torch.randn(4000, 2, generator=random)
-    assert 0.3 < explained(fitted, noisy) < 0.7
+    assert 0.3 < r_squared(fitted, noisy) < 0.7
     # A constant context says nothing, and does not stop the fit.
-    assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05
+    assert abs(r_squared(torch.zeros(4000, 3), truth)) < 0.05
 
 
 def test_explained_is_measured_on_other_tasks_than_it_is_found_on() -> None:
     """As many numbers as tasks fit any noise, and explain none of it elsewhere."""
     random = torch.Generator().manual_seed(0)
     fitted, truth = (torch.randn(40, width, generator=random) for width in (20, 2))
-    assert explained(fitted, truth) < 0
+    assert r_squared(fitted, truth) < 0
 
 
 def test_explained_counts_no_difference_between_the_means_of_the_truth() -> None:
     random = torch.Generator().manual_seed(0)
     truth = torch.randn(4000, 2, generator=random) + torch.tensor([0.0, 100.0])
-    assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05
+    assert abs(r_squared(torch.zeros(4000, 3), truth)) < 0.05

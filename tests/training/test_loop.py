@@ -15,10 +15,10 @@ from torch import nn
 from featurewise.training import (
     CheckpointError,
     CheckpointStore,
-    Every,
     ExperimentError,
     Fit,
     Interrupted,
+    Intervals,
     Supervised,
     fit,
     seed_everything,
@@ -70,7 +70,7 @@ def weights(stepper):
 
 def train(run, stepper=None, steps=20, **options):
     stepper = stepper or build()
-    options.setdefault("every", Every(log=4, save=6))
+    options.setdefault("intervals", Intervals(log=4, save=6))
     return fit(run, stepper, Numbers(), steps=steps, **options), stepper
 
 
@@ -85,7 +85,7 @@ def evaluate(stepper):
 
 
 def test_trains_and_logs(tmp_path, capsys):
-    result, stepper = train(tmp_path, evaluate=evaluate, every=Every(log=8, evaluate=10))
+    result, stepper = train(tmp_path, evaluate=evaluate, intervals=Intervals(log=8, evaluate=10))
     assert isinstance(result, Fit)
     assert (result.step, stepper.steps) == (20, 20)
     assert result.seconds > 0
@@ -104,8 +104,8 @@ def test_trains_and_logs(tmp_path, capsys):
 
 
 def test_logged_loss_is_the_mean_over_the_interval(tmp_path):
-    train(tmp_path / "each", every=Every(log=1))
-    train(tmp_path / "four", every=Every(log=4))
+    train(tmp_path / "each", intervals=Intervals(log=1))
+    train(tmp_path / "four", intervals=Intervals(log=4))
     each = [r["loss"] for r in read_metrics(tmp_path / "each" / "metrics.jsonl")]
     four = [r["loss"] for r in read_metrics(tmp_path / "four" / "metrics.jsonl")]
     assert four == pytest.approx([sum(each[i : i + 4]) / 4 for i in range(0, 20, 4)])
@@ -124,7 +124,7 @@ def test_resumed_equals_uninterrupted(tmp_path, first):
 
 def test_evaluation_does_not_steer_training(tmp_path):
     _, one = train(tmp_path / "a")
-    _, two = train(tmp_path / "b", evaluate=evaluate, every=Every(log=4, evaluate=3))
+    _, two = train(tmp_path / "b", evaluate=evaluate, intervals=Intervals(log=4, evaluate=3))
     assert all(map(torch.equal, weights(one), weights(two)))
 
 
@@ -192,7 +192,7 @@ def test_time_is_over(tmp_path, capsys):
 
 def test_saves_by_time(tmp_path):
     stepper = Breaking(7, lambda: time.sleep(1.0))
-    train(tmp_path, stepper, every=Every(save=None, save_seconds=0.9), steps=9)
+    train(tmp_path, stepper, intervals=Intervals(save=None, save_seconds=0.9), steps=9)
     assert CheckpointStore(tmp_path / "checkpoints").steps() == [7, 9]
 
 
@@ -319,10 +319,10 @@ def test_full_disk(tmp_path, monkeypatch):
     _, one = train(tmp_path / "a")
     for at, file in [(8, "metrics.jsonl"), (9, "step-00000012")]:
         run = tmp_path / str(at)
-        every = Every(log=4 if file == "metrics.jsonl" else 100, save=6)
+        intervals = Intervals(log=4 if file == "metrics.jsonl" else 100, save=6)
         full[0] = False
         with pytest.raises(StorageError, match=f"{file}: could not be written: the disk is full"):
-            train(run, Breaking(at, lambda: full.__setitem__(0, True)), every=every)
+            train(run, Breaking(at, lambda: full.__setitem__(0, True)), intervals=intervals)
         full[0] = False
         assert CheckpointStore(run / "checkpoints").steps() == [6]
         _, two = train(run, build(seed=9), resume=True)
@@ -338,7 +338,7 @@ def test_a_killed_worker_is_reported(tmp_path):
 
     begun = time.monotonic()
     with pytest.raises(WorkerError, match="a process that prepares batches died"):
-        fit(tmp_path, build(), Killing(), steps=20, workers=1, every=Every(save=3))
+        fit(tmp_path, build(), Killing(), steps=20, workers=1, intervals=Intervals(save=3))
     assert time.monotonic() - begun < 10
     assert CheckpointStore(tmp_path / "checkpoints").steps()
 
@@ -353,7 +353,7 @@ def test_checkpoint_of_another_kind_is_named(tmp_path):
                                      {"save_seconds": 0.0}])  # fmt: skip
 def test_every_is_above_zero(options):
     with pytest.raises(ExperimentError, match="must be above 0"):
-        Every(**options)
+        Intervals(**options)
 
 
 def test_log_is_strict_json(tmp_path):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featurewise.core import KindError
 from featurewise.generators import Linear
 from featurewise.retrofit import Conditioned, condition
-from featurewise.training import Every, ExperimentError, OverfitMonitor, OverfitWarning, fit
+from featurewise.training import ExperimentError, Intervals, OverfitMonitor, OverfitWarning, fit
 from featurewise.training.steppers import Supervised
 
 KIND = (KindError, TypeCheckError)
@@ -151,7 +151,7 @@ def test_in_a_run_of_the_lab(tmp_path: Path) -> None:
             seen,
             steps=200,
             evaluate=evaluate,
-            every=Every(log=10, evaluate=10),
+            intervals=Intervals(log=10, evaluate=10),
             reporters=[watch],
         )
     assert len(caught) == 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Stepper, Supervised
@@ -117,7 +117,7 @@ def test_moved_keeps_the_kind_of_batch():
     meta = torch.device("meta")
     x = torch.ones(2)
     batch = {"a": x, "b": (x, [x]), "c": pair(x, 1), "d": Record(x, "n"), "e": "text", "f": None}
-    found = moved(batch, meta)
+    found = to_device(batch, meta)
     assert found["a"].device == found["b"][0].device == found["b"][1][0].device == meta
     assert isinstance(found["c"], pair)
     assert found["c"].x.device == meta

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from featurewise.generators import parameter_groups
-from featurewise.training import Every, Supervised, fit, randomness
+from featurewise.training import Intervals, Supervised, fit, randomness
 from featurewise.training.optim import cosine
 
 STEPS = 30
@@ -122,7 +122,7 @@ def train(command):
         Pairs() if plain == "pairs" else Numbers(),
         steps=STEPS,
         evaluate=None if plain else evaluate,
-        every=Every(log=7, evaluate=10, save=3),
+        intervals=Intervals(log=7, evaluate=10, save=3),
         resume=True,
         seed=5,
         keep=2,

@@ -48,7 +48,7 @@ class Item:
 
 
 @dataclass
-class Taken:
+class Lease:
     """An item that is ours to do; unless told what came of it, it is put back.
 
     Attributes:
@@ -147,18 +147,18 @@ class Queue:
             return {key: item for key, (_, item) in self._current().items()}
 
     @contextmanager
-    def take(self, keys: Sequence[str]) -> Iterator[Taken | None]:
+    def lease(self, keys: Sequence[str]) -> Iterator[Lease | None]:
         """The first of these items that is free, ours until left; None when none is."""
         with ExitStack() as stack:
             with quiet():
                 if not self._local:
-                    self._bury(keys)
+                    self._expire(keys)
                 found = self._claim(keys, stack)
             if found is None:
                 yield None
                 return
             number, key = found
-            taken = Taken(key, lambda score, text: self._settle(number, score, text))
+            taken = Lease(key, lambda score, text: self._settle(number, score, text))
             try:
                 yield taken
             finally:
@@ -167,7 +167,7 @@ class Queue:
 
     def _claim(self, keys: Sequence[str], stack: ExitStack) -> tuple[int, str] | None:
         current = self._current()
-        # A lock tells at once that a worker died; a server's silence is `_bury`'s to judge.
+        # A lock tells at once that a worker died; a server's silence is `_expire`'s to judge.
         free = ("waiting", "running") if self._local else ("waiting",)
         for key in keys:
             number, item = current.get(key, (-1, None))
@@ -250,7 +250,7 @@ class Queue:
             found[key] = entry._trial_id, Item(key, state, text)  # type: ignore[arg-type]
         return found
 
-    def _bury(self, keys: Sequence[str]) -> None:
+    def _expire(self, keys: Sequence[str]) -> None:
         """Gives up the entries of workers that show no sign of life, and puts in new ones."""
         import optuna
 

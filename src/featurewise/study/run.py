@@ -197,7 +197,7 @@ def train(
         system.data(settings, arm, run.seed),
         steps=settings.steps,
         evaluate=evaluate,
-        every=settings.every,
+        intervals=settings.every,
         resume=resume,
         seed=run.seed,
         seconds=seconds,

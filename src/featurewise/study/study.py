@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from featurewise.common.files import write_bytes
 from featurewise.common.gate import refusing
 from featurewise.common.processes import leave_unguarded_script
-from featurewise.study.queue import Queue, Taken
+from featurewise.study.queue import Lease, Queue
 from featurewise.study.results import Results
 from featurewise.study.run import (
     RESULTS,
@@ -46,7 +46,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyStatus:
     """How far a study is.
 
     Attributes:
@@ -62,7 +62,7 @@ class Standing:
     failed: Mapping[Key, str]
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """How many trials are neither done nor failed."""
         return len(self.running) + len(self.waiting)
 
@@ -122,23 +122,23 @@ class Study:
         """Puts all trials into the queue that are not in it, and those that failed anew."""
         self._queue.add(self._names, again=True)
 
-    def work(self, told: Callable[[str], None] = lambda message: None) -> None:
+    def work(self, on_progress: Callable[[str], None] = lambda message: None) -> None:
         """Takes trials until none is left, those of other workers included: they may die.
 
         Args:
-            told: is given a sentence when a trial begins and when it ends.
+            on_progress: called with a message when a trial begins and when it ends.
         """
         leave_unguarded_script()
         self._queue.add(self._names)
         while True:
-            with self._queue.take(self._names) as taken:
-                if taken is not None and self._perform(taken, told):
+            with self._queue.lease(self._names) as lease:
+                if lease is not None and self._run_trial(lease, on_progress):
                     continue
-            if not self.standing().left:
+            if not self.status().remaining:
                 return
             sleep(self._queue.patience)
 
-    def standing(self) -> Standing:
+    def status(self) -> StudyStatus:
         """How far the study is, whoever worked on it."""
         items = self._queue.items()
         of = {state: [] for state in ("running", "waiting")}  # type: dict[str, list[Key]]
@@ -151,7 +151,7 @@ class Study:
             for key, item in items.items()
             if item.state == "done"
         ]
-        return Standing(
+        return StudyStatus(
             replace(_joined(self.system, self.preset, found), changed=self._changed),
             tuple(of["running"]),
             tuple(of["waiting"]),
@@ -171,17 +171,17 @@ class Study:
                 found.setdefault(key.arm, path)
         return found
 
-    def _perform(self, taken: Taken, told: Callable[[str], None]) -> bool:
+    def _run_trial(self, lease: Lease, on_progress: Callable[[str], None]) -> bool:
         """Whether a trial was settled: not, while another process still works in its folder."""
-        key = next(key for key in self.keys if str(key) == taken.key)
-        folder = self.folder / taken.key
-        told(f"{key.arm}, seed {key.seed}: begins")
+        key = next(key for key in self.keys if str(key) == lease.key)
+        folder = self.folder / lease.key
+        on_progress(f"{key.arm}, seed {key.seed}: begins")
         try:
             results = self._trained(folder, key)
             (trial,) = results.trials
             score = trial.measured.number(self.system.score)
             text = results.to_json()
-        except OccupiedError:  # a worker that was taken for dead still trains it
+        except OccupiedError:  # a worker whose lease expired still trains it
             return False
         except Exception as error:  # of one trial: the others go on
             with storage_errors(folder, "Free some space."):
@@ -192,11 +192,11 @@ class Study:
                 if isinstance(error, ExperimentError)
                 else f"{type(error).__name__}: {error}"
             )
-            taken.failed(reason)
-            told(f"{key.arm}, seed {key.seed}: failed: {reason}")
+            lease.failed(reason)
+            on_progress(f"{key.arm}, seed {key.seed}: failed: {reason}")
             return True
-        taken.done(score, text)
-        told(
+        lease.done(score, text)
+        on_progress(
             f"{key.arm}, seed {key.seed}: {self.system.score} {score:.4g} "
             f"after {trial.steps} steps, {trial.seconds:.0f} s"
         )

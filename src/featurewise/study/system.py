@@ -19,7 +19,7 @@ from featurewise.common.text import short
 from featurewise.study.results import Interval, Measurement, Results
 from featurewise.training.errors import ExperimentError
 from featurewise.training.facts import is_path_name
-from featurewise.training.loop import Every
+from featurewise.training.loop import Intervals
 from featurewise.training.source import Source
 from featurewise.training.steppers import Stepper
 
@@ -41,7 +41,7 @@ class Settings:
     """
 
     steps: int
-    every: Every = field(default_factory=Every)
+    every: Intervals = field(default_factory=Intervals)
     workers: int = 0
 
     def __post_init__(self) -> None:

@@ -17,11 +17,11 @@ from featurewise.common.opening import open_emptied
 from featurewise.training.files import storage_errors
 
 
-class Crew:
+class WorkerPool:
     """So many processes of one command; on leaving, all are told to stop and waited for.
 
     Each has a pipe to us as its standard input. It ends when we do, killed or not, and
-    `leave_with_parent` makes the worker notice.
+    `exit_with_parent` makes the worker notice.
 
     Args:
         command: and its arguments.
@@ -52,7 +52,7 @@ class Crew:
                         start_new_session=True,  # Ctrl-C is for us, who tell them
                     )
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
@@ -84,7 +84,7 @@ class Crew:
         """Number -> process, of those that are at work."""
         return {n: worker.pid for n, worker in self._workers.items() if worker.poll() is None}
 
-    def fallen(self) -> dict[int, str]:
+    def exited(self) -> dict[int, str]:
         """Number -> how it ended, of those that ended otherwise than well."""
         codes = {number: worker.poll() for number, worker in self._workers.items()}
         return {
@@ -94,7 +94,7 @@ class Crew:
         }
 
 
-def leave_with_parent() -> None:
+def exit_with_parent() -> None:
     """Ends this process, as SIGTERM does, as soon as the one at its standard input is gone."""
     descriptor = sys.stdin.fileno()
 

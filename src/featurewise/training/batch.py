@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 
-def moved(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Any, device: torch.device) -> Any:
     """The batch with every tensor on `device`: tensors, mappings, sequences, dataclasses."""
-    return mapped(batch, lambda tensor: tensor.to(device, non_blocking=True))
+    return tree_map(lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
 def rows(batch: Any, start: int, stop: int) -> Any:
@@ -27,35 +27,35 @@ def rows(batch: Any, start: int, stop: int) -> Any:
     """
     if hasattr(batch, "rows"):
         return batch.rows(start, stop)
-    return mapped(batch, lambda tensor: tensor[start:stop])
+    return tree_map(lambda tensor: tensor[start:stop], batch)
 
 
-def mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def tree_map(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
     """The batch with `change` done to every tensor in it."""
     if isinstance(batch, Tensor):
         return change(batch)
     if isinstance(batch, Mapping):
-        return {key: mapped(value, change) for key, value in batch.items()}
+        return {key: tree_map(change, value) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(mapped(value, change) for value in batch))
+        return type(batch)(*(tree_map(change, value) for value in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(mapped(value, change) for value in batch)
+        return type(batch)(tree_map(change, value) for value in batch)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
         names = [field.name for field in dataclasses.fields(batch)]
         return dataclasses.replace(
-            batch, **{name: mapped(getattr(batch, name), change) for name in names}
+            batch, **{name: tree_map(change, getattr(batch, name)) for name in names}
         )
     return batch
 
 
-def size(batch: Any) -> int:
+def batch_size(batch: Any) -> int:
     """How many rows a batch has: those of its first tensor.
 
     Raises:
         ValueError: it holds no tensor.
     """
     found: list[int] = []
-    mapped(batch, lambda tensor: found.append(len(tensor)) or tensor)  # type: ignore[func-returns-value]
+    tree_map(lambda tensor: found.append(len(tensor)) or tensor, batch)  # type: ignore[func-returns-value]
     if not found:
         raise ValueError(f"a {type(batch).__name__} without a tensor has no rows")
     return found[0]

@@ -44,7 +44,7 @@ Evaluate: TypeAlias = Callable[[StepperT], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
+class Intervals:
     """How often something happens, in steps; None for never but at the end.
 
     Attributes:
@@ -63,9 +63,7 @@ class Every:
         for name in ("log", "evaluate", "save", "save_seconds"):
             value = getattr(self, name)
             if value is not None and not (is_finite(value) and value > 0):
-                raise ExperimentError(
-                    f"every {short(value)} ({name}): it must be above 0, and finite"
-                )
+                raise ExperimentError(f"{name}={short(value)} must be above 0 and finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ def fit(
     *,
     steps: int,
     evaluate: Evaluate[StepperT] | None = None,
-    every: Every | None = None,
+    intervals: Intervals | None = None,
     resume: bool = False,
     seed: int = 0,
     seconds: float | None = None,
@@ -111,7 +109,7 @@ def fit(
         data: batch i is for step i (see `Source`).
         steps: total number of steps, those of earlier sittings included.
         evaluate: called with the stepper in the writing process.
-        every: how often to log, evaluate and save; the end does all three.
+        intervals: how often to log, evaluate and save; the end does all three.
         resume: goes on from the newest sound checkpoint; begins when there is none.
         seed: seeds every random generator at the beginning (plus the rank of a process).
         seconds: stops, saved and resumable, when this much time was spent in all sittings.
@@ -131,7 +129,7 @@ def fit(
     """
     with ExitStack() as stack:
         group = stack.enter_context(distributed.joined())
-        run = _Run(Path(run_dir), stepper, group, every or Every(), keep)
+        run = _Run(Path(run_dir), stepper, group, intervals or Intervals(), keep)
         if group.writes:
             stack.enter_context(locked(run.folder))
         random_state = run.begin(seed, resume=resume)
@@ -183,7 +181,7 @@ class _Run:
     folder: Path
     stepper: Any
     group: distributed.Group
-    every: Every
+    intervals: Intervals
     keep: int
     step: int = 0
     evaluated: dict[str, float] = field(default_factory=dict)
@@ -279,16 +277,16 @@ class _Run:
             self.meter.add(self.stepper.step(batch))
             self.step += 1
             last = self.step >= steps
-            if last or self.step % self.every.log == 0:
+            if last or self.step % self.intervals.log == 0:
                 self._flush()
-            if evaluate and (last or _due(self.step, self.every.evaluate)):
+            if evaluate and (last or _due(self.step, self.intervals.evaluate)):
                 self._evaluate(evaluate)
             stop, over, stale = self.group.any(
                 stopping.signum is not None,
                 seconds is not None and self.spent() >= seconds,
                 self._stale(),
             )
-            if last or stop or over or stale or _due(self.step, self.every.save):
+            if last or stop or over or stale or _due(self.step, self.intervals.save):
                 self._save()
             if stop and not last:
                 self._say(f"Stopped at step {self.step}, saved in {self.folder}; resume to go on.")
@@ -319,7 +317,7 @@ class _Run:
             reporter.say(message)
 
     def _stale(self) -> bool:
-        limit = self.every.save_seconds
+        limit = self.intervals.save_seconds
         return limit is not None and time.monotonic() - self._saved >= limit
 
     def _save(self) -> None:
@@ -345,5 +343,5 @@ def _numbers(said: Node) -> dict[str, float]:
     return {name: each.number() for name, each in said.entries().items()}
 
 
-def _due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
+def _due(step: int, interval: int | None) -> bool:
+    return interval is not None and step % interval == 0

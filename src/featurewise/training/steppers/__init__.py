@@ -8,10 +8,10 @@
 * `ClosedForm`: the weights are solved for.
 """
 
-from featurewise.training.steppers.adversarial import Adversarial, Contest
+from featurewise.training.steppers.adversarial import Adversarial, GanLoss
 from featurewise.training.steppers.base import (
+    HasLearners,
     Learner,
-    Learns,
     Metrics,
     Objective,
     Options,
@@ -38,14 +38,14 @@ __all__ = [
     "Adversarial",
     "Auxiliary",
     "ClosedForm",
-    "Contest",
     "Decision",
     "Environment",
     "Episodic",
+    "GanLoss",
     "Generative",
+    "HasLearners",
     "Learn",
     "Learner",
-    "Learns",
     "Metrics",
     "Objective",
     "Options",

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias, Unpack
 import torch
 from torch import Tensor, nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.state import State
 from featurewise.training.steppers.base import Learner, Metrics, Options, Sampler, draw
 
-Contest: TypeAlias = Callable[[nn.Module, nn.Module, Any], tuple[Tensor, Metrics]]
+GanLoss: TypeAlias = Callable[[nn.Module, nn.Module, Any], tuple[Tensor, Metrics]]
 """(generator, discriminator, batch) -> the loss of one of them, and metrics besides the loss."""
 
 
@@ -23,8 +23,8 @@ class Adversarial:
     Args:
         generator: batch (its noise and condition) -> samples.
         discriminator: batch (its samples and condition) -> what it thinks of them.
-        generator_loss: see `Contest`; only the generator follows it.
-        discriminator_loss: see `Contest`; only the discriminator follows it.
+        generator_loss: see `GanLoss`; only the generator follows it.
+        discriminator_loss: see `GanLoss`; only the discriminator follows it.
         optimizers: of the generator, of the discriminator.
         sampler: see `Sampler`; it is handed the generator.
         options: of both, see `Options`; only the generator's weights are averaged.
@@ -35,8 +35,8 @@ class Adversarial:
         generator: nn.Module,
         discriminator: nn.Module,
         *,
-        generator_loss: Contest,
-        discriminator_loss: Contest,
+        generator_loss: GanLoss,
+        discriminator_loss: GanLoss,
         optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
         sampler: Sampler,
         **options: Unpack[Options],
@@ -66,20 +66,20 @@ class Adversarial:
 
     def step(self, batch: Any, /) -> Metrics:
         """One step of each; losses are ``discriminator_loss`` and ``generator_loss``."""
-        batch = moved(batch, self.generator.device)
+        batch = to_device(batch, self.generator.device)
         theirs = self._descend("discriminator", self.discriminator, self.discriminator_loss, batch)
         ours = self._descend("generator", self.generator, self.generator_loss, batch)
-        return {**theirs, **ours, "lr": self.generator.rate}
+        return {**theirs, **ours, "lr": self.generator.learning_rate}
 
-    def _descend(self, name: str, learner: Learner, contest: Contest, batch: Any) -> Metrics:
+    def _descend(self, name: str, learner: Learner, contest: GanLoss, batch: Any) -> Metrics:
         """One of them takes a step; the other keeps the gradients of its own."""
-        learner.start()
+        learner.zero_grad()
         with learner.autocast():
             modules = (self.generator.module(), self.discriminator.module())
             loss, metrics = contest(*modules, batch)
         wanted = [p for p in learner.network.parameters() if p.requires_grad]
         loss.backward(inputs=wanted)  # type: ignore[no-untyped-call]
-        learner.take()
+        learner.step()
         return {f"{name}_loss": loss.detach(), **metrics}
 
     @contextmanager
@@ -91,7 +91,7 @@ class Adversarial:
     def sample(self, condition: Any, seed: int = 0) -> Tensor:
         """Samples for each row of the condition; one seed gives one result."""
         with self.evaluating() as network:
-            return draw(self.sampler, network, moved(condition, self.generator.device), seed)
+            return draw(self.sampler, network, to_device(condition, self.generator.device), seed)
 
     def state(self) -> State:
         """Both learners'."""

@@ -39,7 +39,7 @@ class Stepper(Protocol):
         """The networks in training, by name; each takes a batch."""
 
     def step(self, batch: Any, /) -> Metrics:
-        """Learns from one batch; the metrics have the same names each time."""
+        """HasLearners from one batch; the metrics have the same names each time."""
 
     def state(self) -> State:
         """All that `load_state` needs to go on bit for bit, random generators excepted."""
@@ -49,7 +49,7 @@ class Stepper(Protocol):
 
 
 @runtime_checkable
-class Learns(Protocol):
+class HasLearners(Protocol):
     """A stepper made of learners, whose averaged weights are those to publish."""
 
     @property
@@ -119,7 +119,7 @@ class Learner:
         return next(self.network.parameters()).device
 
     @property
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """The learning rate of the first group, as of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
@@ -135,13 +135,13 @@ class Learner:
             self._parallel = DistributedDataParallel(self.network)
         return self._parallel
 
-    def start(self) -> None:
+    def zero_grad(self) -> None:
         """Before the first backward pass of a step: no gradients, the scheduled rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self.schedule(self.steps)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def take(self) -> None:
+    def step(self) -> None:
         """After the last backward pass of a step: the step itself."""
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
@@ -160,7 +160,7 @@ class Learner:
                 stack.enter_context(self.average.applied(self.network))
             yield self.network
 
-    def settle(self) -> None:
+    def apply_ema(self) -> None:
         """Puts the averaged weights, if there are any, in place of the network's own."""
         if self.average is not None:
             self.average.copy_to(self.network)
@@ -198,7 +198,7 @@ class Learner:
         self.steps = state["steps"]
 
 
-class Single:
+class SingleNetworkStepper:
     """What all steppers of one learner share; they add their networks and their step.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.state import State
 from featurewise.training.steppers.base import Learner, Metrics, check_dtypes, evaluation
@@ -45,7 +45,7 @@ class ClosedForm:
         """Solves for one batch; the metrics are those of the solver."""
         tensor = next(iter(self.network.state_dict().values()))
         with torch.no_grad():
-            metrics = self.solve(self.network, moved(batch, tensor.device))
+            metrics = self.solve(self.network, to_device(batch, tensor.device))
         self.steps += 1
         return metrics
 

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from featurewise.training.batch import moved, rows, size
+from featurewise.training.batch import batch_size, rows, to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.steppers.base import Metrics, Objective, Options
 from featurewise.training.steppers.supervised import Supervised
@@ -78,9 +78,9 @@ class Episodic(Supervised):
         return self._descend(self.objective, batch, self.at_once)
 
     def _descend(self, objective: Objective, batch: Any, at_once: int | None) -> Metrics:
-        self.learner.start()
-        batch = moved(batch, self.learner.device)
-        episodes = size(batch)
+        self.learner.zero_grad()
+        batch = to_device(batch, self.learner.device)
+        episodes = batch_size(batch)
         at_once = at_once or episodes
         total: dict[str, Any] = {}
         for start in range(0, episodes, at_once):
@@ -92,5 +92,5 @@ class Episodic(Supervised):
             (share * loss).backward()  # type: ignore[no-untyped-call]
             for name, value in {"loss": loss.detach(), **metrics}.items():
                 total[name] = total.get(name, 0.0) + share * value
-        self.learner.take()
-        return {**total, "lr": self.learner.rate}
+        self.learner.step()
+        return {**total, "lr": self.learner.learning_rate}

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.steppers.base import Objective, Options, Sampler, draw
 from featurewise.training.steppers.supervised import Supervised
 
@@ -41,4 +41,4 @@ class Generative(Supervised):
     def sample(self, condition: Any, seed: int = 0) -> Tensor:
         """Samples for each row of the condition, averaged weights; one seed gives one result."""
         with self.evaluating() as network:
-            return draw(self.sampler, network, moved(condition, self.learner.device), seed)
+            return draw(self.sampler, network, to_device(condition, self.learner.device), seed)

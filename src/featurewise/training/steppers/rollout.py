@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
-from featurewise.training.steppers.base import Learner, Metrics, Options, Single
+from featurewise.training.steppers.base import Learner, Metrics, Options, SingleNetworkStepper
 
 
 @runtime_checkable
@@ -164,7 +164,7 @@ def policy_gradient(*, discount: float = 1.0, entropy: float = 0.0, value: float
     return learn
 
 
-class Rollout(Single):
+class Rollout(SingleNetworkStepper):
     """A policy that learns from what it does; a batch is the seeds of its episodes.
 
     Args:
@@ -198,10 +198,10 @@ class Rollout(Single):
 
     def step(self, seeds: Int64[Tensor, " B"], /) -> Metrics:
         """Plays an episode for each seed and learns from all of them."""
-        self.learner.start()
-        seeds = moved(seeds, self.learner.device)
+        self.learner.zero_grad()
+        seeds = to_device(seeds, self.learner.device)
         played = play(self.learner.module(), self.environment, seeds, self.horizon)
         loss, metrics = self.learn(played)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.learner.take()
-        return {"loss": loss.detach(), **metrics, "lr": self.learner.rate}
+        self.learner.step()
+        return {"loss": loss.detach(), **metrics, "lr": self.learner.learning_rate}
