@@ -169,7 +169,7 @@ def test_training_keeps_its_results_and_goes_on(trained):
     assert Results.load(folder / "results.json").trials == (trial,)
     again = train(folder, TOY, RUN)
     assert (again.measured, again.steps) == (trial.measured, 6)
-    with pytest.raises(ExperimentError, match="holds a run already"):
+    with pytest.raises(ExperimentError, match="contains a run already"):
         train(folder, TOY, RUN, resume=False)
 
 

@@ -31,7 +31,7 @@ from featurewise.study.run import describe_run
 from featurewise.study.system import PRESETS, Arm, System
 from featurewise.training.batch import batch_size, rows, to_device, tree_map
 from featurewise.training.randomness import seed_everything
-from featurewise.training.steppers import ClosedForm, Samples, Stepper
+from featurewise.training.steppers import CanSample, ClosedForm, Stepper
 from featurewise.worlds.clevr import build_pool
 from featurewise.worlds.clevr import cache as clevr_cache
 
@@ -415,7 +415,7 @@ def test_a_deep_copy_gives_the_same_and_is_apart(name: str, arm: str) -> None:
 def test_samples_repeat_by_seed(name: str, arm: str) -> None:
     """What is drawn depends on the seed alone, and training never notices."""
     stepper = trained(name, arm).stepper
-    if not isinstance(stepper, Samples):
+    if not isinstance(stepper, CanSample):
         pytest.skip("this system draws nothing")
     found = trained(name, arm)
     condition = found.system.data(found.settings, found.arm, 0).batch(0)

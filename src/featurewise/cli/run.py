@@ -49,9 +49,9 @@ class _Line:
 
     def text(self) -> str:
         """The same line again, to be typed; a password is hidden."""
-        from featurewise.study.database import shown
+        from featurewise.study.database import redacted
 
-        storage = [] if self.storage is None else ["--storage", shown(self.storage)]
+        storage = [] if self.storage is None else ["--storage", redacted(self.storage)]
         return shlex.join(["featurewise", *self.words(), *storage])
 
     def words(self) -> list[str]:

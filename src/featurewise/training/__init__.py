@@ -1,6 +1,6 @@
-"""Training: the loop, steppers, checkpoints and optimisation of networks it knows nothing about.
+"""Training of any network: loop, steppers, checkpoints, optimisation.
 
-Each idea has its file; the everyday names are gathered here.
+One module per topic; the most used names can be imported from here.
 """
 
 from featurewise.training.checkpoint import CheckpointStore

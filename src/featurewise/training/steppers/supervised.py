@@ -45,7 +45,7 @@ class Supervised(SingleNetworkStepper):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The one network, called ``network``."""
+        """The only network, ``network``."""
         return {"network": self.network}
 
     def step(self, batch: Any, /) -> Metrics:
