@@ -15,7 +15,7 @@ from featurewise.study import catalogue
 from featurewise.study.made import MARK
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 
-SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
+SYSTEM_FILE = Path(__file__).parents[1] / "study" / "sums.py"
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_a_folder_with_another_run(fails, film):
     words = ("train", "film", "--preset", "tiny", "--out", film)
     assert "holds a run with steps 4, not 30; choose another folder" in fails(*words)
     assert "seed 0, not 1" in fails(*words, "--steps", 4, "--seed", 1)
-    assert "holds a run already" in fails(*words, "--steps", 4, "--no-resume")
+    assert "contains a run already" in fails(*words, "--steps", 4, "--no-resume")
 
 
 def test_data_that_is_none(fails, film, data, tmp_path):

@@ -24,7 +24,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
 
 command = importlib.import_module("featurewise.cli.run")  # the package's `run` is the function
 
-SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
+SYSTEM_FILE = Path(__file__).parents[1] / "study" / "sums.py"
 STARTED = Path(__file__).with_name("started.py")
 
 
@@ -114,8 +114,8 @@ def test_two_jobs_killed_and_gone_on_with(run, sums, tmp_path, monkeypatch):
     study = Study(
         discovery.load("sums"), preset="tiny", arms=["seeing", "blind"], seeds=[0], folder=out
     )
-    until(lambda: len(study.standing().waiting) == 2)  # the jobs noticed, saved and put back
-    assert not study.standing().results.trials
+    until(lambda: len(study.status().waiting) == 2)  # the jobs noticed, saved and put back
+    assert not study.status().results.trials
     shown = run(*words).text
     assert "[2/2]" in shown
     assert measured(out) == measured(tmp_path / "undisturbed")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from tests.retrofit.test_axes import FIRST, LAST, RMSNorm2d, SamePadding
 from torch import Tensor, nn
 from torch.nn.utils import prune as masking
 
@@ -32,8 +33,6 @@ from featurewise.deploy import Baked, bake
 from featurewise.generators import Learned, Linear, SqueezeExcite
 from featurewise.layers.film import FiLM
 from featurewise.retrofit import CallError, Conditioned, condition
-
-from tests.retrofit.test_axes import FIRST, LAST, RMSNorm2d, SamePadding
 
 KIND = (KindError, TypeCheckError)  # whichever checks first
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-12}

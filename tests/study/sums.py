@@ -19,7 +19,7 @@ from featurewise.study.claims import Claim, Criterion, Verdict, above
 from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Config, Paper, System
-from featurewise.training import Every, ExperimentError, Supervised
+from featurewise.training import ExperimentError, Intervals, Supervised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Sums(Config):
     width: int = 8
     source: str = "seeing"
     broken: bool = False
-    intervals: Every = field(default_factory=lambda: Every(log=4, save=4))
+    intervals: Intervals = field(default_factory=lambda: Intervals(log=4, save=4))
 
 
 class Source:

@@ -15,7 +15,7 @@ from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 from featurewise.study.run import describe_run, train
 from featurewise.study.system import Arm, Config, Paper, System
-from featurewise.training import ClosedForm, Every, ExperimentError, Supervised, hardware
+from featurewise.training import ClosedForm, ExperimentError, Intervals, Supervised, hardware
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ TOY = System(
     paper=Paper("Nobody 2020, Sums", "https://example.org", "eq. 1"),
     world=DatasetFacts("Random numbers.", "none needed"),
     presets={
-        "tiny": Toy(steps=30, width=8, intervals=Every(log=10, evaluate=15)),
+        "tiny": Toy(steps=30, width=8, intervals=Intervals(log=10, evaluate=15)),
         "small": Toy(steps=300, width=16),
         "paper": Toy(steps=3000, width=64),
     },

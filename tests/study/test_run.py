@@ -20,7 +20,7 @@ from featurewise.study.model import export_model, load_network, read_model
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.run import Run, describe_run, read_run, train, write_run
 from featurewise.study.system import Arm, Config, Paper, System
-from featurewise.training import Every, ExperimentError, Supervised
+from featurewise.training import ExperimentError, Intervals, Supervised
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, FormatVersionError, StorageError
 
@@ -74,7 +74,7 @@ TOY = System(
     doc="A toy. Nobody 2020, eq. 1.\n\nSums.",
     paper=Paper("Nobody 2020, Sums", "https://example.org", "eq. 1"),
     world=DatasetFacts("Random numbers.", "none needed"),
-    presets={name: Toy(steps=6, intervals=Every(log=3)) for name in ("tiny", "small", "paper")},
+    presets={name: Toy(steps=6, intervals=Intervals(log=3)) for name in ("tiny", "small", "paper")},
     arms=(Arm("film", "the system"), Arm("blind", "sees noise", noise=True)),
     build=build,
     stepper=stepper,
@@ -115,7 +115,11 @@ def test_facts_come_back(tmp_path):
 
 def test_settings_of_an_override_come_back():
     other = Toy(
-        steps=9, parts=(Part("B"),), pair=(2, "y"), learning_rate=1.0, intervals=Every(save=None)
+        steps=9,
+        parts=(Part("B"),),
+        pair=(2, "y"),
+        learning_rate=1.0,
+        intervals=Intervals(save=None),
     )
     run = describe_run(TOY, preset="tiny", arm="blind", config=other)
     assert run.config(TOY) == dataclasses.replace(other, noise=True)
@@ -132,7 +136,7 @@ def test_settings_of_an_override_come_back():
         ({"parts": 3}, "settings.parts must be"),
         ({"pair": [1]}, "settings.pair must be"),
         ({"every": 3}, "settings.intervals must be an object"),
-        ({"every": {"log": 0}}, "settings.intervals: every 0"),
+        ({"every": {"log": 0}}, "settings.intervals: log=0 must be above 0"),
         ({"depth": 1}, "settings: 'depth' is unknown"),
     ],
 )
@@ -175,7 +179,7 @@ def test_training_keeps_its_results_and_goes_on(trained):
     assert Results.load(folder / "results.json").trials == (trial,)
     again = train(folder, TOY, RUN)
     assert (again.measured, again.steps) == (trial.measured, 6)
-    with pytest.raises(ExperimentError, match="holds a run already"):
+    with pytest.raises(ExperimentError, match="contains a run already"):
         train(folder, TOY, RUN, resume=False)
 
 

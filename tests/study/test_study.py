@@ -78,7 +78,7 @@ def bits(folder):
 def outcome(study):
     return {
         f"{t.arm}-s{t.seed}": (t.measured, t.steps, bits(study.folder / f"{t.arm}-s{t.seed}"))
-        for t in study.standing().results.trials
+        for t in study.status().results.trials
     }
 
 
@@ -118,7 +118,7 @@ def test_all_trials_once_and_the_results_from_the_study_alone(system, tmp_path, 
     told = []
     one = study(system, tmp_path / "out")
     one.begin()
-    assert (one.standing().left, one.standing().results.trials) == (4, ())
+    assert (one.status().remaining, one.status().results.trials) == (4, ())
     one.work(told.append)
     assert outcome(one) == undisturbed
     assert begun() == dict.fromkeys(KEYS, 1)
@@ -129,7 +129,7 @@ def test_all_trials_once_and_the_results_from_the_study_alone(system, tmp_path, 
     again.begin()
     again.work()
     assert begun() == dict.fromkeys(KEYS, 1)
-    results = again.standing().results
+    results = again.status().results
     assert [(t.arm, t.seed) for t in results.trials] == [
         ("seeing", 0),
         ("seeing", 1),
@@ -145,7 +145,7 @@ def test_the_value_of_a_trial_in_optuna_is_the_score(system, tmp_path):
     one.work()
     kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert kept.direction == optuna.study.StudyDirection.MAXIMIZE
-    accuracies = [trial.measured.number() for trial in one.standing().results.trials]
+    accuracies = [trial.measured.number() for trial in one.status().results.trials]
     assert sorted(trial.value for trial in kept.trials) == sorted(accuracies)
 
 
@@ -157,7 +157,7 @@ def test_the_less_the_better_is_told_to_optuna(system, tmp_path):
     one.work()
     kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert kept.direction == optuna.study.StudyDirection.MINIMIZE
-    (trial,) = one.standing().results.trials
+    (trial,) = one.status().results.trials
     assert [entry.value for entry in kept.trials] == [trial.measured.number("wrong")]
 
 
@@ -189,7 +189,7 @@ def test_results_of_fewer_steps_are_not_taken_for_those_of_the_trial(
     (tmp_path / "out" / "study.db").unlink()
     again = study(system, tmp_path / "out", arms=arms, seeds=seeds)
     again.work()
-    (trial,) = again.standing().results.trials
+    (trial,) = again.status().results.trials
     assert trial.steps == 24 and Results.load(path).trials == (trial,)
 
 
@@ -216,9 +216,9 @@ def test_a_study_may_grow(system, tmp_path, begun):
     larger = study(system, tmp_path / "out")
     larger.work()
     assert begun() == dict.fromkeys(KEYS, 1)
-    assert len(larger.standing().results.trials) == 4
+    assert len(larger.status().results.trials) == 4
     smaller = study(system, tmp_path / "out", arms=("blind",), seeds=(1,))
-    assert smaller.standing().left == 0
+    assert smaller.status().remaining == 0
 
 
 def test_two_workers_share_the_trials(system, tmp_path, undisturbed, begun):
@@ -236,7 +236,7 @@ def test_killed_in_the_middle_the_same_line_goes_on(system, tmp_path, undisturbe
         one.send_signal(signal.SIGKILL)
         one.wait()
     rest = study(system, tmp_path / "out")
-    assert rest.standing().running == (Key("seeing", 0),)
+    assert rest.status().running == (Key("seeing", 0),)
     steps = CheckpointStore(tmp_path / "out" / KEYS[0] / "checkpoints").steps()
     assert 0 < steps[-1] < 24
     rest.work()
@@ -247,7 +247,7 @@ def test_killed_in_the_middle_the_same_line_goes_on(system, tmp_path, undisturbe
 @pytest.mark.slow
 def test_killed_again_and_again(system, tmp_path, undisturbed, begun):
     draw, kills = random.Random(3), 0
-    while study(system, tmp_path / "out").standing().left:
+    while study(system, tmp_path / "out").status().remaining:
         (tmp_path / "begun.txt").unlink(missing_ok=True)
         with workers(2, tmp_path / "out", pause=0.05) as two:
             wait_for(lambda: begun() or two[0].poll() is not None)
@@ -263,7 +263,7 @@ def test_told_to_stop_a_worker_puts_its_trial_back(system, tmp_path):
         wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*4")))
         one.send_signal(signal.SIGTERM)
         assert one.wait(100) == 143
-    standing = study(system, tmp_path / "out").standing()
+    standing = study(system, tmp_path / "out").status()
     assert (standing.running, len(standing.waiting)) == ((), 4)
 
 
@@ -279,7 +279,7 @@ def test_one_that_fails_does_not_stop_the_others(system, tmp_path, begun):
     arms = ("broken", "blind")
     one = study(system, tmp_path / "out", arms=arms, seeds=(0,))
     one.work()
-    standing = one.standing()
+    standing = one.status()
     assert standing.failed == {Key("broken", 0): "the ruler is broken"}
     assert [trial.arm for trial in standing.results.trials] == ["blind"]
     assert "ExperimentError" in (tmp_path / "out" / "broken-s0" / "error.txt").read_text()
@@ -287,7 +287,7 @@ def test_one_that_fails_does_not_stop_the_others(system, tmp_path, begun):
     assert begun()["broken-s0"] == 1, "a worker does not try again"
     again = study(system, tmp_path / "out", arms=arms, seeds=(0,))
     again.begin()
-    assert again.standing().waiting == (Key("broken", 0),)
+    assert again.status().waiting == (Key("broken", 0),)
     again.work()
     assert begun() == {"broken-s0": 2, "blind-s0": 1}
 
@@ -329,7 +329,7 @@ def test_a_lock_that_is_a_link_is_refused_at_once(tmp_path, lock):
     with pytest.raises(ExperimentError, match=r"\.lock: cannot be locked: .* a symbolic link"):
         queue = Queue("links", folder=tmp_path / "out")
         queue.add(["a"])
-        with queue.take(["a"]):
+        with queue.lease(["a"]):
             pass
     assert (tmp_path / "mine").read_text() == "precious"
 
@@ -351,9 +351,9 @@ def test_only_the_first_of_two_entries_counts(tmp_path):
         state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
     )
     queue._storage.create_new_trial(queue._id, entry)
-    with queue.take(["a"]) as taken:
+    with queue.lease(["a"]) as taken:
         taken.done(1.0, "first")
-    with queue.take(["a"]) as taken:
+    with queue.lease(["a"]) as taken:
         assert taken is None
     assert queue.items()["a"].text == "first"
 
@@ -364,12 +364,12 @@ def test_an_entry_that_appears_while_the_first_is_worked_on_does_not_count(tmp_p
     entry = optuna.trial.create_trial(
         state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
     )
-    with queue.take(["a"]) as taken:
+    with queue.lease(["a"]) as taken:
         queue._storage.create_new_trial(queue._id, entry)
         assert queue.items()["a"].state == "running"
         taken.done(1.0, "first")
     assert queue.items()["a"].state == "done"
-    with queue.take(["a"]) as taken:
+    with queue.lease(["a"]) as taken:
         assert taken is None
 
 
@@ -486,7 +486,7 @@ def test_a_dead_workers_trial_is_taken_over(system, tmp_path, undisturbed, begun
         one.kill()
         one.wait()
     rest = study(system, tmp_path / "out", storage=database)
-    assert rest.standing().running == (Key("seeing", 0),)
+    assert rest.status().running == (Key("seeing", 0),)
     rest.work()
     assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
     assert outcome(rest) == undisturbed
@@ -532,10 +532,10 @@ def test_every_call_waits_for_a_server_that_is_away(tmp_path, server, database, 
         with away():
             {"open": opened, "add": lambda: queue.add(["b"]), "items": queue.items}[call]()
     elif call == "take":
-        with away(), queue.take(["a"]) as taken:
+        with away(), queue.lease(["a"]) as taken:
             assert taken.key == "a"
     else:
-        with queue.take(["a"]) as taken:
+        with queue.lease(["a"]) as taken:
             server.stop()
             back.start()
             if call == "done":
@@ -571,17 +571,17 @@ def test_a_slow_worker_is_not_taken_for_dead(system, tmp_path, begun, database):
         other.work()  # waits some ten seconds, more than the six after which it would be dead
         assert w[0].wait(100) == 0
     assert begun() == {"seeing-s0": 1}
-    assert len(other.standing().results.trials) == 1
+    assert len(other.status().results.trials) == 1
 
 
 def test_who_was_taken_for_dead_does_not_disturb(tmp_path, database):
     queue = Queue("late", folder=tmp_path, storage=database, heartbeat=1)
     queue.add(["a"])
-    with queue.take(["a"]) as late:
+    with queue.lease(["a"]) as late:
         number = next(iter(queue._current().values()))[0]
         queue._storage.set_trial_state_values(number, optuna.trial.TrialState.FAIL)
         queue.add(["a"])
-        with queue.take(["a"]) as taken:
+        with queue.lease(["a"]) as taken:
             taken.done(1.0, "in time")
         late.done(0.0, "too late")
     assert queue.items()["a"].text == "in time"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from featurewise.study.workers import Crew
+from featurewise.study.workers import WorkerPool
 from featurewise.training.errors import StorageError
 
 WORKER = """
@@ -34,9 +34,9 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def crew(folder: Path) -> Crew:
+def crew(folder: Path) -> WorkerPool:
     """Two workers that have begun, and will say so when they are told to stop."""
-    found = Crew([sys.executable, "-c", WORKER], 2, folder / "logs", {"TOLD": "ready"})
+    found = WorkerPool([sys.executable, "-c", WORKER], 2, folder / "logs", {"TOLD": "ready"})
     until(lambda: all(found.log(number).read_text() == "ready\n" for number in (1, 2)))
     return found
 
@@ -44,10 +44,10 @@ def crew(folder: Path) -> Crew:
 def test_on_leaving_all_are_told_to_stop_and_waited_for(tmp_path: Path) -> None:
     with crew(tmp_path) as two:
         assert set(two.pids()) == {1, 2}
-        assert two.fallen() == {}
+        assert two.exited() == {}
     assert [two.log(number).read_text() for number in (1, 2)] == ["ready\nsaved\n"] * 2
     assert two.pids() == {}
-    assert two.fallen() == {1: "exit code 3", 2: "exit code 3"}
+    assert two.exited() == {1: "exit code 3", 2: "exit code 3"}
 
 
 def test_a_log_that_is_a_link_is_refused(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_log_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/worker-1.log").symlink_to("../mine")
     with pytest.raises(StorageError, match=r"worker-1\.log.*a symbolic link|a symbolic link"):
-        Crew([sys.executable, "-c", "pass"], 1, tmp_path / "logs")
+        WorkerPool([sys.executable, "-c", "pass"], 1, tmp_path / "logs")
     assert (tmp_path / "mine").read_text() == "precious"
 
 
@@ -64,5 +64,5 @@ def test_one_that_was_killed_is_named_and_the_other_goes_on(tmp_path: Path) -> N
         pids = two.pids()
         os.kill(pids[2], signal.SIGKILL)
         until(lambda: set(two.pids()) == {1})
-        assert two.fallen() == {2: "signal 9"}
+        assert two.exited() == {2: "signal 9"}
         assert two.pids() == {1: pids[1]}

@@ -63,7 +63,7 @@ def test_what_each_arm_fits() -> None:
         network = made(name)
         assert isinstance(network, Weights)
         assert network.fit(tasks).shape == (S.tasks, 1 + width * (width + 4))
-    assert torch.equal(made("unadapted").fit(tasks), made("unadapted").start(tasks))
+    assert torch.equal(made("unadapted").fit(tasks), made("unadapted").initial(tasks))
 
 
 def test_each_arm_has_the_rate_of_what_it_fits_and_its_outer_gradient_is_clipped() -> None:
@@ -72,7 +72,7 @@ def test_each_arm_has_the_rate_of_what_it_fits_and_its_outer_gradient_is_clipped
         kind = arm.name.partition("_")[0]
         rates = {"film": S.film_rate, "maml": S.maml_rate, "unadapted": S.maml_rate}
         network = made(arm.name)
-        assert network.rate == rates.get(kind, S.rate)
+        assert network.learning_rate == rates.get(kind, S.rate)
         learner = stepper(network, S, arm).learner
         assert (learner.clip, learner.schedule(S.steps)) == (10.0, pytest.approx(0))
 

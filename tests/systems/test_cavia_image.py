@@ -69,7 +69,7 @@ def test_what_each_arm_fits() -> None:
         assert network.fit(tasks).shape == (3, size)
     plain = made("unadapted")
     assert isinstance(plain, Weights)
-    assert torch.equal(plain.fit(tasks), plain.start(tasks))
+    assert torch.equal(plain.fit(tasks), plain.initial(tasks))
     sites = {name: list(made(name).net.layout.names) for name in sizes}
     assert sites == {"cavia": ["0", "2"], "concat": ["0"], "film": ["0", "2"]}
 

@@ -30,9 +30,9 @@ from featurewise.study import card
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 from featurewise.study.run import describe_run
 from featurewise.study.system import PRESETS, Arm, System
-from featurewise.training.batch import mapped, moved, rows, size
+from featurewise.training.batch import batch_size, rows, to_device, tree_map
 from featurewise.training.randomness import seed_everything
-from featurewise.training.steppers import ClosedForm, Samples, Stepper
+from featurewise.training.steppers import CanSample, ClosedForm, Stepper
 from featurewise.worlds.clevr import build_pool
 from featurewise.worlds.clevr import cache as clevr_cache
 
@@ -170,7 +170,7 @@ def outputs(network: nn.Module, batch: Any) -> list[Tensor]:
 
 def leaves(value: Any) -> list[Tensor]:
     found: list[Tensor] = []
-    mapped(value, lambda tensor: found.append(tensor) or tensor)
+    tree_map(lambda tensor: found.append(tensor) or tensor, value)
     return found
 
 
@@ -184,7 +184,7 @@ class Flat(nn.Module):
 
     def forward(self, *tensors: Tensor) -> list[Tensor]:
         given = iter(tensors)
-        return leaves(self.network(mapped(self.like, lambda _: next(given))))
+        return leaves(self.network(tree_map(lambda _: next(given), self.like)))
 
 
 def equal(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -338,9 +338,9 @@ def test_training_and_evaluation_alternate(name: str, arm: str) -> None:
 def test_a_small_batch_gives_the_rows_of_a_large_one(name: str, arm: str, count: int) -> None:
     found, networks = evaluated(name, arm)
     whole = found.batch()
-    if size(whole) < 2:
+    if batch_size(whole) < 2:
         pytest.skip("a batch of this system is one row: all that it is solved for")
-    count = min(count, size(whole) - 1)
+    count = min(count, batch_size(whole) - 1)
     for network in networks.values():
         all_of_it = outputs(network, whole)[0]
         some = outputs(network, rows(whole, 1, 1 + count))[0]
@@ -380,7 +380,7 @@ def test_a_gpu_gives_the_same(name: str, arm: str) -> None:
     for network in networks.values():
         here = outputs(network, found.batch())
         device = torch.device("cuda")
-        there = outputs(network.to(device), moved(found.batch(), device))
+        there = outputs(network.to(device), to_device(found.batch(), device))
         close(here, [each.cpu() for each in there], tolerance=1e-3)
 
 
@@ -418,7 +418,7 @@ def test_a_deep_copy_gives_the_same_and_is_apart(name: str, arm: str) -> None:
 def test_samples_repeat_by_seed(name: str, arm: str) -> None:
     """What is drawn depends on the seed alone, and training never notices."""
     stepper = trained(name, arm).stepper
-    if not isinstance(stepper, Samples):
+    if not isinstance(stepper, CanSample):
         pytest.skip("this system draws nothing")
     found = trained(name, arm)
     condition = found.system.data(found.config, 0).batch(0)
@@ -443,7 +443,7 @@ def test_a_network_compiles_whole(name: str, dynamic: bool) -> None:
         compiled = torch.compile(
             Flat(network, batch), backend="aot_eager", fullgraph=True, dynamic=dynamic or None
         )
-        parts = [batch] if not dynamic or size(batch) < 3 else [batch, rows(batch, 0, 3)]
+        parts = [batch] if not dynamic or batch_size(batch) < 3 else [batch, rows(batch, 0, 3)]
         for part in parts:
             with torch.no_grad():
                 close(outputs(network, part), compiled(*leaves(part)), tolerance=1e-4)
@@ -507,7 +507,7 @@ def reference(name: str, arm: str) -> dict[str, list[float]]:
     system = SYSTEMS[name]
     config = system.config("tiny", arm)
     stepper = system.stepper(system.build(config), config)
-    batch = mapped(system.data(config, 0).batch(0), _waves)
+    batch = tree_map(_waves, system.data(config, 0).batch(0))
     found = {}
     for role, network in stepper.networks.items():
         with torch.no_grad():

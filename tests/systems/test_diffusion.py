@@ -10,7 +10,7 @@ from torch import nn
 import featurewise as fw
 from featurewise.models.unet import DiffusionBlock
 from featurewise.systems.generation.diffusion import SYSTEM, UNTOLD, drawn
-from featurewise.training.diffusion import Denoiser, Noised, alphas
+from featurewise.training.diffusion import Denoiser, DiffusionBatch, cosine_alpha_bars
 
 TINY = SYSTEM.preset("tiny")
 
@@ -30,11 +30,11 @@ def network(arm: str) -> Denoiser:
     return made
 
 
-def batch(rows: int = 3) -> Noised:
+def batch(rows: int = 3) -> DiffusionBatch:
     chance = torch.Generator().manual_seed(1)
     images, noise = torch.randn(2, rows, 1, 16, 16, generator=chance).double()
     times = torch.tensor([3, 700, 250])[:rows]
-    return Noised(images, times, torch.tensor([4, UNTOLD, 0])[:rows], noise)
+    return DiffusionBatch(images, times, torch.tensor([4, UNTOLD, 0])[:rows], noise)
 
 
 @pytest.mark.parametrize("arm", ["scale_shift", "add"])
@@ -75,7 +75,7 @@ def test_every_block_is_the_equation_of_its_arm(arm: str) -> None:
 def test_guidance_is_its_formula_at_every_step() -> None:
     made, told = network("scale_shift"), batch()
     w = 2.5
-    schedule = alphas(TINY.times)
+    schedule = cosine_alpha_bars(TINY.times)
     noise = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(2)).double()
     untold = torch.full_like(told.classes, UNTOLD)
     with torch.no_grad():
@@ -99,15 +99,15 @@ def test_guidance_is_its_formula_at_every_step() -> None:
 
 def test_a_weight_of_1_is_no_guidance_and_of_0_knows_no_digit() -> None:
     made, told = network("scale_shift"), batch()
-    other = Noised(told.images, told.times, torch.tensor([9, 8, 7]), told.noise)
+    other = DiffusionBatch(told.images, told.times, torch.tensor([9, 8, 7]), told.noise)
 
-    def made_of(asked: Noised, weight: float) -> torch.Tensor:
+    def made_of(asked: DiffusionBatch, weight: float) -> torch.Tensor:
         with torch.no_grad():
             return made.draw(asked, torch.Generator().manual_seed(0), 3, weight)
 
     assert torch.equal(made_of(told, 0.0), made_of(other, 0.0))
     assert not torch.equal(made_of(told, 1.0), made_of(other, 1.0))
-    none = Noised(told.images, told.times, torch.full((3,), UNTOLD), told.noise)
+    none = DiffusionBatch(told.images, told.times, torch.full((3,), UNTOLD), told.noise)
     torch.testing.assert_close(made_of(told, 0.0), made_of(none, 1.0))
 
 
@@ -145,7 +145,7 @@ def test_so_many_digits_are_not_told() -> None:
 def test_every_arm_is_told_the_time() -> None:
     for arm in SYSTEM.arms:
         made, told = network(arm.name), batch()
-        later = Noised(told.images, told.times + 90, told.classes, told.noise)
+        later = DiffusionBatch(told.images, told.times + 90, told.classes, told.noise)
         assert not torch.allclose(made(told), made(later)), arm.name
 
 

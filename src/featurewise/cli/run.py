@@ -23,9 +23,9 @@ from featurewise.cli.streams import notes
 from featurewise.common.opening import open_regular, read_bytes
 
 if TYPE_CHECKING:
-    from featurewise.study.study import Key, Standing, Study
+    from featurewise.study.study import Key, Study, StudyStatus
     from featurewise.study.system import System
-    from featurewise.study.workers import Crew
+    from featurewise.study.workers import WorkerPool
 
 COMMAND = (sys.executable, "-m", "featurewise.cli")
 """How a worker is started."""
@@ -49,9 +49,9 @@ class _Line:
 
     def text(self) -> str:
         """The same line again, to be typed; a password is hidden."""
-        from featurewise.study.database import shown
+        from featurewise.study.database import redacted
 
-        storage = [] if self.storage is None else ["--storage", shown(self.storage)]
+        storage = [] if self.storage is None else ["--storage", redacted(self.storage)]
         return shlex.join(["featurewise", *self.words(), *storage])
 
     def words(self) -> list[str]:
@@ -122,7 +122,7 @@ def run(
     import torch
 
     from featurewise.study.study import Study
-    from featurewise.study.workers import leave_with_parent
+    from featurewise.study.workers import exit_with_parent
 
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
@@ -140,7 +140,7 @@ def run(
         storage=storage,
     )
     if worker:
-        leave_with_parent()
+        exit_with_parent()
         torch.set_num_threads(1)
         study.work()
         return
@@ -180,17 +180,18 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
     console = notes()
     console.print(f"[bold]{study.system.prose.title}[/]")
     study.begin()
-    standing = study.standing()
+    standing = study.status()
     console.print(_begin(line, study, standing), markup=False)
     try:
         if line.jobs == 1:
             _alone(console, study)
-        elif standing.left:
+        elif standing.remaining:
             _together(console, line, study, storage)
     except (KeyboardInterrupt, SystemExit, Terminated) as stopped:
         standing = _publish(study)
         console.print(
-            f"Stopped; {standing.left} trials are left. The same line goes on:\n  {line.text()}",
+            f"Stopped; {standing.remaining} trials are left. The same line goes on:\n"
+            f"  {line.text()}",
             markup=False,
         )
         signum = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
@@ -203,8 +204,8 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
         raise ExperimentError(f"{len(standing.failed)} trials failed ({reasons}); see {line.out}")
 
 
-def _begin(line: _Line, study: Study, standing: Standing) -> str:
-    done = len(study.keys) - standing.left
+def _begin(line: _Line, study: Study, standing: StudyStatus) -> str:
+    done = len(study.keys) - standing.remaining
     arms, seeds = (len({key[part] for key in study.keys}) for part in (0, 1))
     preset = ", ".join([f"preset {line.preset}", *line.changes])
     text = f"{preset}, {arms} arms, {seeds} seeds: {len(study.keys)} trials"
@@ -216,7 +217,7 @@ def _alone(console: Console, study: Study) -> None:
 
     def told(message: str) -> None:
         standing = _publish(study)
-        done = len(study.keys) - standing.left
+        done = len(study.keys) - standing.remaining
         console.print(f"[{done}/{len(study.keys)}] {message}", markup=False)
 
     study.work(told)
@@ -224,7 +225,7 @@ def _alone(console: Console, study: Study) -> None:
 
 def _together(console: Console, line: _Line, study: Study, storage: str | None) -> None:
     """Several workers, each with one thread; here only what they do is shown."""
-    from featurewise.study.workers import Crew
+    from featurewise.study.workers import WorkerPool
     from featurewise.training.errors import ExperimentError
 
     environment = {"OMP_NUM_THREADS": "1", **({_STORAGE: storage} if storage else {})}
@@ -233,29 +234,29 @@ def _together(console: Console, line: _Line, study: Study, storage: str | None) 
     fallen: set[int] = set()
     with (
         _Board(console, study) as board,
-        Crew(command, line.jobs, line.out / ".workers", environment) as crew,
+        WorkerPool(command, line.jobs, line.out / ".workers", environment) as crew,
     ):
         while True:
-            standing = study.standing()
+            standing = study.status()
             if fresh := board.show(standing, told):
                 told |= fresh
                 _publish(study)
-            for number, how in crew.fallen().items():
+            for number, how in crew.exited().items():
                 if number not in fallen:
                     fallen.add(number)
                     board.say(f"worker {number} ended ({how}); see {crew.log(number)}")
-            if not standing.left:
+            if not standing.remaining:
                 return
             if not crew.pids():
                 raise ExperimentError(
-                    f"no worker is left, but {standing.left} trials: {_last(crew)}"
+                    f"no worker is left, but {standing.remaining} trials: {_last(crew)}"
                 )
             time.sleep(0.5)
 
 
-def _last(crew: Crew) -> str:
+def _last(crew: WorkerPool) -> str:
     """The last line that a fallen worker wrote, and where there is more."""
-    for number in crew.fallen():
+    for number in crew.exited():
         written = read_bytes(crew.log(number)).decode("utf-8", errors="replace").split("\n")
         lines = [line.strip() for line in written if line.strip()]
         return f"{lines[-1] if lines else 'it wrote nothing'} (see {crew.log(number)})"
@@ -294,12 +295,12 @@ class _Board:
         """A line that stays."""
         self._console.print(message, markup=False)
 
-    def show(self, standing: Standing, told: set[Key]) -> set[Key]:
+    def show(self, standing: StudyStatus, told: set[Key]) -> set[Key]:
         """Moves the bar; tells of the trials that are new, and returns them."""
         from featurewise.study.card_page import duration
         from featurewise.study.study import Key
 
-        done = len(self._study.keys) - standing.left
+        done = len(self._study.keys) - standing.remaining
         lines = [
             Text(f"  {key.arm}, seed {key.seed}: {self._step(key)}") for key in standing.running
         ]
@@ -340,13 +341,13 @@ class _Board:
         return f"step {step} of {self._study.config.steps}"
 
 
-def _publish(study: Study) -> Standing:
+def _publish(study: Study) -> StudyStatus:
     """Results and card of what there is, into the folder of the study."""
     from featurewise.study import card, catalogue
     from featurewise.study.run import REMEDY, RESULTS
     from featurewise.training.files import storage_errors
 
-    standing = study.standing()
+    standing = study.status()
     with storage_errors(study.folder, REMEDY):
         standing.results.save(study.folder / RESULTS)
     sheets = {}
@@ -363,7 +364,7 @@ def _publish(study: Study) -> Standing:
     return standing
 
 
-def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
+def _tell_claims(console: Console, study: Study, standing: StudyStatus) -> None:
     """What became of the claims, what is missing, and where it is written."""
     from featurewise.study import card, card_page
 

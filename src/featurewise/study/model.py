@@ -40,7 +40,7 @@ from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, ExperimentError
 from featurewise.training.facts import MOST, facts_text, read_names
 from featurewise.training.files import storage_errors
-from featurewise.training.steppers import Learns, Stepper
+from featurewise.training.steppers import HasLearners, Stepper
 from featurewise.training.steppers.base import check_dtypes
 
 WEIGHTS = "weights.safetensors"
@@ -188,9 +188,9 @@ def _newest(folder: Path) -> tuple[int, dict[str, Any]]:
 def _settle(stepper: Stepper, state: Mapping[str, Any]) -> None:
     """Gives a stepper's networks the weights of a checkpoint, averaged where they are."""
     stepper.load_state(state["stepper"])
-    if isinstance(stepper, Learns):
+    if isinstance(stepper, HasLearners):
         for learner in stepper.learners:
-            learner.settle()
+            learner.apply_ema()
 
 
 def _published(folder: Path) -> dict[str, Tensor]:

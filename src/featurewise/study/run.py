@@ -201,7 +201,7 @@ def train(
         source,
         steps=config.steps,
         evaluate=evaluate,
-        every=config.intervals,
+        intervals=config.intervals,
         resume=resume,
         seed=run.seed,
         seconds=seconds,

@@ -24,8 +24,8 @@ from featurewise.study.claims import at_least, at_most, lower
 from featurewise.study.figures import as_image, figure
 from featurewise.study.results import Measurement
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
-from featurewise.training.inner import ERRORS, Context, Swapped, Weights, errors, explained
+from featurewise.training.batch import to_device
+from featurewise.training.inner import ERRORS, Context, ShuffledSupport, Weights, errors, r_squared
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Episodic, Metrics
@@ -68,13 +68,13 @@ def build(s: Waves, arm: Arm) -> nn.Module:
     hidden = [nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
     net = nn.Sequential(*hidden, nn.Linear(width, 1))
     if arm.name in ("maml", "maml_wide", "unadapted"):
-        return Weights(net, steps=int(arm.name != "unadapted"), rate=s.maml_rate)
+        return Weights(net, steps=int(arm.name != "unadapted"), learning_rate=s.maml_rate)
     if arm.name == "film":  # what is fitted is itself the parameters
         free = fw.condition(net, at=("0", "2"), axis=-1, generator=nn.Identity())
-        return Context(free, free.layout.size, rate=s.film_rate)
+        return Context(free, free.layout.size, learning_rate=s.film_rate)
     size = 2 if arm.name == "embedding" else s.context
     shifted = fw.condition(net, at="0", operation=fw.Shift(), axis=-1, generator=linear(size))
-    return Context(shifted, size, rate=s.rate, second_order=arm.name != "first_order")
+    return Context(shifted, size, learning_rate=s.rate, second_order=arm.name != "first_order")
 
 
 def linear(size: int) -> Callable[[fw.Layout], nn.Module]:
@@ -96,7 +96,7 @@ def stepper(network: nn.Module, s: Waves, arm: Arm) -> Episodic:
 def data(s: Waves, arm: Arm, seed: int) -> Source[Any]:
     """Waves that never repeat."""
     source = SineSource(s.tasks, s.shots, s.shots, seed)
-    return Swapped(source) if arm.name == "shuffled" else source
+    return ShuffledSupport(source) if arm.name == "shuffled" else source
 
 
 def held_out(s: Waves) -> SineTasks:
@@ -107,17 +107,17 @@ def held_out(s: Waves) -> SineTasks:
 def evaluate(trained: Episodic, s: Waves, arm: Arm) -> Measurement:
     """Errors before a step, after it, after two, with another's points; and where φ lies."""
     tasks = held_out(s).swapped() if arm.name == "shuffled" else held_out(s)
-    tasks = moved(tasks, trained.learner.device)
+    tasks = to_device(tasks, trained.learner.device)
     with trained.evaluating() as network:
         values = errors(network, tasks)
         if isinstance(network, Context) and network.size <= s.context:
-            values["plane"] = explained(network.fit(tasks), tasks.plane)
+            values["plane"] = r_squared(network.fit(tasks), tasks.plane)
     return Measurement(values=values)
 
 
 def draw(trained: Episodic, s: Waves, arm: Arm) -> Image.Image:
     """Where the φ of two numbers lies, coloured by what its wave is; or three waves as drawn."""
-    tasks = moved(held_out(s), trained.learner.device)
+    tasks = to_device(held_out(s), trained.learner.device)
     drawing = figure(7.5, 3.0)
     with trained.evaluating() as network:
         if arm.name == "embedding" and isinstance(network, Context):

@@ -25,8 +25,8 @@ from featurewise.study.claims import at_most, lower
 from featurewise.study.results import Measurement
 from featurewise.study.system import Arm, System
 from featurewise.systems.few_shot import cavia
-from featurewise.training.batch import moved
-from featurewise.training.inner import ERRORS, Context, Swapped, Weights, errors
+from featurewise.training.batch import to_device
+from featurewise.training.inner import ERRORS, Context, ShuffledSupport, Weights, errors
 from featurewise.training.source import Source
 from featurewise.training.steppers import Episodic
 from featurewise.worlds.small.images import Pieces, PieceSource
@@ -67,18 +67,18 @@ def build(s: Pictures, arm: Arm) -> nn.Module:
     hidden, generator = [str(2 * layer) for layer in range(s.depth)], cavia.linear(s.context)
     if arm.name == "film":
         free = fw.condition(net, at=hidden, axis=-1, generator=nn.Identity())
-        return Context(free, free.layout.size, steps=s.inner, rate=s.film_rate)
+        return Context(free, free.layout.size, steps=s.inner, learning_rate=s.film_rate)
     if arm.name == "concat":
         shifted = fw.condition(net, at="0", operation=fw.Shift(), axis=-1, generator=generator)
-        return Context(shifted, s.context, steps=s.inner, rate=s.concat_rate)
+        return Context(shifted, s.context, steps=s.inner, learning_rate=s.concat_rate)
     filmed = fw.condition(net, at=hidden, axis=-1, generator=generator)
-    return Context(filmed, s.context, steps=s.inner, rate=s.rate)
+    return Context(filmed, s.context, steps=s.inner, learning_rate=s.rate)
 
 
 def data(s: Pictures, arm: Arm, seed: int) -> Source[Any]:
     """Pieces of the left of the photographs."""
     source = PieceSource(s.tasks, s.shots, s.size, arm.name == "ordered", seed)
-    return Swapped(source) if arm.name == "shuffled" else source
+    return ShuffledSupport(source) if arm.name == "shuffled" else source
 
 
 def held_out(s: Pictures, arm: Arm) -> Pieces:
@@ -97,7 +97,7 @@ def evaluate(trained: Episodic, s: Pictures, arm: Arm) -> Measurement:
     """Errors as in `errors`, and over those of what needs no network: a piece's own pixels."""
     tasks = held_out(s, arm)
     with trained.evaluating() as network:
-        values = errors(network, moved(given(s, arm), trained.learner.device))
+        values = errors(network, to_device(given(s, arm), trained.learner.device))
     for name, guess in (("of_mean", tasks.mean()), ("of_nearest", tasks.nearest())):
         values[name] = values["error"] / (guess - tasks.query_y).square().mean().item()
     return Measurement(values=values)
@@ -107,7 +107,7 @@ def draw(trained: Episodic, s: Pictures, arm: Arm) -> Image.Image:
     """Twelve pictures: given pixels, the nearest given ones, what was made of them, the truth."""
     tasks = given(s, arm)
     with trained.evaluating() as network:
-        made = network(moved(tasks, trained.learner.device)).float().cpu()
+        made = network(to_device(tasks, trained.learner.device)).float().cpu()
     seen = torch.zeros_like(tasks.query_y)
     place = torch.cdist(tasks.support_x, tasks.query_x).argmin(2, keepdim=True)
     seen.scatter_(1, place.expand(-1, -1, 3), tasks.support_y)

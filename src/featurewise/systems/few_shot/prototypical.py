@@ -23,7 +23,7 @@ from featurewise.models.trunks import PoolingTrunk
 from featurewise.study.claims import above, at_least, at_most
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Episodic, Metrics
@@ -137,7 +137,7 @@ def scores(stepper: Episodic, s: FewShot, of: Callable[[int], Source[Any]]) -> M
         right, source = [], of(shot)
         with stepper.evaluating() as network:
             for index in range(-(-s.test_episodes // s.episodes)):
-                batch = moved(source.batch(index), stepper.learner.device)
+                batch = to_device(source.batch(index), stepper.learner.device)
                 right.append(network(batch).argmax(2) == batch.query_labels)
         found[f"{shot}-shot"] = Proportion.of(torch.cat(right))
     return Measurement(found[f"{s.shot}-shot"], found)
@@ -151,7 +151,7 @@ def draw(stepper: Episodic, s: FewShot, arm: Arm) -> Image:
 def show(stepper: Episodic, batch: Episodes) -> Image:
     """A sheet of two episodes."""
     with stepper.evaluating() as network:
-        named = network(moved(batch, stepper.learner.device)).argmax(2).cpu()
+        named = network(to_device(batch, stepper.learner.device)).argmax(2).cpu()
     return world.episode_sheet(batch, named, count=2)
 
 

@@ -22,8 +22,8 @@ from featurewise.models.unet import TimeAndClass, UNet
 from featurewise.study.claims import above, at_least, decide, lower, within
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.system import Arm, Claim, Judged, Paper, System, Verdict
-from featurewise.training.batch import moved
-from featurewise.training.diffusion import Denoiser, Noised, Noising, noise_error
+from featurewise.training.batch import to_device
+from featurewise.training.diffusion import Denoiser, DiffusionBatch, DiffusionSource, noise_error
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative, Sampler
@@ -63,7 +63,7 @@ def build(s: Denoising, arm: Arm) -> nn.Module:
 def sampler(s: Denoising, weight: float) -> Sampler:
     """Draws digits; a weight of 0 tells none, one of 1 is without guidance."""
 
-    def draws(network: nn.Module, asked: Noised, random: torch.Generator) -> Tensor:
+    def draws(network: nn.Module, asked: DiffusionBatch, random: torch.Generator) -> Tensor:
         images: Tensor = cast(Denoiser, network).draw(asked, random, s.visited, weight)
         return (images + 1) / 2
 
@@ -83,20 +83,20 @@ def stepper(network: nn.Module, s: Denoising, arm: Arm) -> Generative:
     )
 
 
-def noising(some: world.Glyphs, s: Denoising, arm: Arm, drop: float, seed: int) -> Noising:
+def noising(some: world.Glyphs, s: Denoising, arm: Arm, drop: float, seed: int) -> DiffusionSource:
     """Digits by lot, ink at 1 and paper at -1; as controls, none told, or those of others."""
-    return Noising(
+    return DiffusionSource(
         world.GlyphSource(some, s.batch_size, seed),
         read=lambda batch: (2 * batch.images - 1, batch.letters),
         times=s.times,
         seed=seed,
-        untold=UNTOLD,
+        null_class=UNTOLD,
         drop=1.0 if arm.name == "unconditional" else drop,
         shuffled=arm.name == "shuffled",
     )
 
 
-def data(s: Denoising, arm: Arm, seed: int) -> Source[Noised]:
+def data(s: Denoising, arm: Arm, seed: int) -> Source[DiffusionBatch]:
     """Digits of the training faces."""
     return noising(material(s.where, world.DIGITS, s.size).train, s, arm, s.drop, seed)
 
@@ -105,7 +105,7 @@ def drawn(trained: Generative, s: Denoising, arm: Arm, weight: float, each: int)
     """So many of each digit, a digit after the other; the same noise for all weights."""
     digits = torch.arange(UNTOLD).repeat_interleave(each)
     blank = torch.zeros(len(digits), 1, s.size, s.size)
-    asked = moved(Noised(blank, digits, digits, blank), trained.learner.device)
+    asked = to_device(DiffusionBatch(blank, digits, digits, blank), trained.learner.device)
     weight = 0.0 if arm.name == "unconditional" else weight  # it learned no digit
     with trained.evaluating() as network:
         random = torch.Generator(trained.learner.device).manual_seed(0)
@@ -116,7 +116,7 @@ def evaluate(trained: Generative, s: Denoising, arm: Arm) -> Measurement:
     """The error of the noise on held-out faces; what a judge reads at each weight of guidance."""
     found = material(s.where, world.DIGITS, s.size)
     held_out, judge = noising(found.held_out, s, arm, 0.0, 0), found.judge(s.judging)
-    batches = [moved(held_out.batch(i), trained.learner.device) for i in range(s.tested)]
+    batches = [to_device(held_out.batch(i), trained.learner.device) for i in range(s.tested)]
     with trained.evaluating() as network:
         losses = [float(noise_error(network, batch)[0]) for batch in batches]
     values = {"loss": sum(losses) / len(losses), "judge_on_real": float(judge.held_out)}

@@ -26,7 +26,7 @@ from featurewise.models.autoregressive import GatedPixelCNN, PlaceMap, draw_pixe
 from featurewise.study.claims import above, at_least, decide, lower, pairs
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.system import Arm, Claim, Judged, Paper, System, Verdict
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative, Metrics
@@ -124,7 +124,7 @@ def evaluate(trained: Generative, s: Pixelwise, arm: Arm) -> Measurement:
     judge, telling = found.judge(s.judging), TELLING.get(arm.name, "truth")
     batch = PlacedSource(world.GlyphSource(found.held_out, s.tested), telling).batch(0)
     with trained.evaluating() as network:
-        cost = nats(network, moved(batch, trained.learner.device)).double().cpu()
+        cost = nats(network, to_device(batch, trained.learner.device)).double().cpu()
     asked = torch.arange(digits).repeat(s.asked)
     read = grade(drawn(trained, s, arm, asked), asked, judge)
     return Measurement(

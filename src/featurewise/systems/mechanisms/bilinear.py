@@ -24,8 +24,8 @@ from featurewise.models.bilinear import Bilinear, bilinear, film_as_bilinear, le
 from featurewise.study.claims import at_least, at_most, decide, decide_ratio, lower, pairs
 from featurewise.study.results import Measurement, Results
 from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training.batch import moved
-from featurewise.training.loop import Every
+from featurewise.training.batch import to_device
+from featurewise.training.loop import Intervals
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.forms import CELLS, FormSource, Pairs
@@ -100,7 +100,7 @@ def data(s: Forms, arm: Arm, seed: int) -> FormSource:
 
 def evaluate(trained: Supervised, s: Forms, arm: Arm) -> Measurement:
     """Squared error of fresh rows without noise, as a share of the variance of the answers."""
-    batch = moved(data(s, arm, 1_000_000).exact(s.rows), trained.learner.device)
+    batch = to_device(data(s, arm, 1_000_000).exact(s.rows), trained.learner.device)
     with trained.evaluating() as network:
         error = (network(batch) - batch.y).square().mean((0, 2)) / batch.y.var(0).mean(1)
         values = dict(zip(CELLS, error.tolist(), strict=True))
@@ -139,7 +139,7 @@ def fewest(results: Results) -> Verdict:
     return decide(ratios, low=2)
 
 
-SMALL = Forms(steps=2_000, every=Every(log=100, save=1_000))
+SMALL = Forms(steps=2_000, every=Intervals(log=100, save=1_000))
 
 SYSTEM = System(
     name="bilinear",

@@ -25,7 +25,7 @@ from featurewise.models.dcgan import generator
 from featurewise.study.claims import above, at_least, within
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
@@ -119,7 +119,7 @@ def data(s: Decoding, arm: Arm, seed: int) -> Source[Textured]:
 def drawn(trained: Supervised, batch: Textured) -> Tensor:
     """The pictures that are asked for."""
     with trained.evaluating() as network:
-        return network(moved(batch, trained.learner.device)).float().cpu()  # type: ignore[no-any-return]
+        return network(to_device(batch, trained.learner.device)).float().cpu()  # type: ignore[no-any-return]
 
 
 def evaluate(trained: Supervised, s: Decoding, arm: Arm) -> Measurement:

@@ -24,7 +24,7 @@ from featurewise.core import DeltaWeight, LowRank, Operation
 from featurewise.study.claims import above, within
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
@@ -121,7 +121,7 @@ def evaluate(trained: Supervised, s: Hosts, arm: Arm) -> Measurement:
     """Accuracy of every host on every held-out digit under every permutation."""
     batch = every(s.split, len(SHARES), s.tasks, wrong=arm.name == "shuffled")
     with trained.evaluating() as network:
-        logits = network(moved(batch, trained.learner.device)).cpu()
+        logits = network(to_device(batch, trained.learner.device)).cpu()
         net = network.get_submodule("hosts.0.net")
     predicted = net.layout.size if isinstance(net, fw.Conditioned) else 0
     right = (logits.argmax(2) == batch.labels).unbind(1)
