@@ -141,10 +141,10 @@ def test_wrong_lines_show_the_usage(run, words):
 
 
 def test_errors_of_every_room_are_one_line(fails, monkeypatch):
-    from featurewise.core.errors import KindError
+    from featurewise.core.errors import ArgumentTypeError
     from featurewise.worlds.glyphs.formats import FormatError
 
-    for error in (FormatError("a.png: is no picture"), KindError("not a tensor")):
+    for error in (FormatError("a.png: is no picture"), ArgumentTypeError("not a tensor")):
         monkeypatch.setattr("featurewise.cli.discovery.names", lambda error=error: throw(error))
         assert fails("systems") == f"error: {error}"
 

@@ -23,7 +23,7 @@ from jaxtyping import TypeCheckError
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from featurewise.common.seal import PLACE, seal_tensors, sealed
+from featurewise.common.seal import PLACEHOLDER, seal_tensors, sealed
 from featurewise.core import Affine, FeaturewiseError, Gate, Layout, Site, TaskRepresentation
 from featurewise.deploy.bank import Bank
 from featurewise.generators import MLP, from_config
@@ -301,14 +301,16 @@ def forge_facts(folder: Path, name: str, rng: random.Random) -> None:
 
 
 def forge_task(folder: Path, rng: random.Random) -> None:
-    said = {"layout": LAYOUT.to_json(), "sha256": PLACE}
-    bad = {**forged({"layout": said["layout"]}, rng), "sha256": PLACE}
+    said = {"layout": LAYOUT.to_json(), "sha256": PLACEHOLDER}
+    bad = {**forged({"layout": said["layout"]}, rng), "sha256": PLACEHOLDER}
     kinds = [torch.float32, torch.int8, torch.complex64, torch.float8_e5m2, torch.bool]
     flat = torch.zeros(rng.choice([(LAYOUT.size,), (2, LAYOUT.size), (), (0,)]))
     tensors = {rng.choice(["flat", "other"]): flat.to(rng.choice(kinds))}
     key = f"featurewise.TaskRepresentation.{rng.choice([1, 2, 2, 2])}"
     raw = to_bytes(tensors, metadata={key: text_of(bad, rng)})
-    (folder / "task").write_bytes(seal_tensors(raw) if raw.count(PLACE.encode()) == 1 else raw)
+    (folder / "task").write_bytes(
+        seal_tensors(raw) if raw.count(PLACEHOLDER.encode()) == 1 else raw
+    )
 
 
 def forge_bank(folder: Path, rng: random.Random) -> None:

@@ -8,16 +8,16 @@ import pytest
 
 from featurewise.common.processes import (
     UnguardedScriptError,
+    exit_if_unguarded,
     is_dead_loader,
-    leave_unguarded_script,
 )
 
 
 def test_only_a_worker_that_still_imports_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_unguarded_script()
+    exit_if_unguarded()
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(UnguardedScriptError, match=r'if __name__ == "__main__":'):
-        leave_unguarded_script()
+        exit_if_unguarded()
 
 
 @pytest.mark.parametrize(

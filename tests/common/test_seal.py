@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from featurewise.common.json import loads
 from featurewise.common.seal import (
-    PLACE,
+    PLACEHOLDER,
     SealError,
     check_tensors,
     seal_tensors,
@@ -43,7 +43,7 @@ def test_an_object_without_a_seal_is_none() -> None:
 
 
 def test_tensors_come_back_if_every_byte_is_there() -> None:
-    raw = seal_tensors(save({"x": torch.arange(3)}, metadata={"a": PLACE}))
+    raw = seal_tensors(save({"x": torch.arange(3)}, metadata={"a": PLACEHOLDER}))
     digest = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["a"]
     check_tensors(raw, digest)
     assert hashlib.sha256(raw.replace(digest.encode(), b"0" * 64)).hexdigest() == digest

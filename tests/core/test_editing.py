@@ -14,8 +14,8 @@ from torch.func import grad, vmap
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -26,7 +26,7 @@ from featurewise.core import (
 )
 from featurewise.core.patterns import matching
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 LAYOUT = Layout(
     (

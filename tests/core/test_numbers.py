@@ -15,9 +15,9 @@ from torch import Tensor
 import featurewise as fw
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     Layout,
     ShapeError,
     Site,
@@ -27,7 +27,14 @@ from featurewise.core import (
 from featurewise.core.numbers import stored
 from featurewise.deploy import Mixture
 from featurewise.deploy.bank import Bank
-from featurewise.generators import Bounded, Damped, Linear, Optional, parameter_groups, spectral
+from featurewise.generators import (
+    Bounded,
+    GatedGenerator,
+    Linear,
+    Optional,
+    parameter_groups,
+    spectral,
+)
 from featurewise.layers import ConditionalLayerNorm
 from featurewise.retrofit import adapt, condition, guide
 
@@ -137,7 +144,7 @@ HUGE: dict[str, Callable[[int], Any]] = {
     "lerp": lambda n: task().lerp(task(), n),
     "gate": lambda n: Gate(ceiling=n),
     "bounded": lambda n: Bounded(Linear(2), gamma=(0.5, n)),
-    "damped": lambda n: Damped(Linear(2), start=n),
+    "damped": lambda n: GatedGenerator(Linear(2), start=n),
     "spectral": lambda n: spectral(Linear(2), n),
     "optional": lambda n: Optional(Linear(2), drop=n),
     "decay": lambda n: parameter_groups(Linear(2), weight_decay=n),
@@ -176,7 +183,7 @@ def test_tensors_that_cannot_be_computed_with_are_refused_in_words(dtype: torch.
         lambda: Bank(LAYOUT, torch.ones(2, N).to(dtype)),
     ]
     for call in calls:
-        with pytest.raises((KindError, TypeCheckError)):
+        with pytest.raises((ArgumentTypeError, TypeCheckError)):
             call()
 
 
@@ -203,5 +210,5 @@ def test_lazy_views_are_worked_out_before_they_are_written(tmp_path: Path) -> No
 
 
 def test_the_library_says_what_it_takes() -> None:
-    with pytest.raises(KindError, match="floating point of 16, 32 or 64 bits"):
+    with pytest.raises(ArgumentTypeError, match="floating point of 16, 32 or 64 bits"):
         fw.core.film(torch.ones(2, 4).to(torch.float8_e5m2), None, None)

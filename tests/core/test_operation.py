@@ -17,8 +17,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     LowRank,
     Operation,
     OperationError,
@@ -543,5 +543,5 @@ def test_names_of_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("value", [3, None, Affine, ["film"]])
 def test_what_names_no_operation(value: Any) -> None:
-    with pytest.raises((KindError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, TypeCheckError)):
         operation_of(value)

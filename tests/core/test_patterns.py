@@ -7,7 +7,7 @@ import re
 import pytest
 from jaxtyping import TypeCheckError
 
-from featurewise.core import KindError, LayoutError
+from featurewise.core import ArgumentTypeError, LayoutError
 from featurewise.core.patterns import expression, matching
 
 NAMES = ["stem", "layer1.0.bn1", "layer1.0.bn2", "layer1.1.bn1", "layer2.0.bn1", "layer2.0.x.bn1"]
@@ -43,5 +43,5 @@ def test_nothing_matches() -> None:
         matching(["stem", "layer1.0.bn3"], NAMES)
     with pytest.raises(LayoutError, match="no pattern"):
         matching([], NAMES)
-    with pytest.raises((KindError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, TypeCheckError)):
         matching([3], NAMES)  # type: ignore[list-item]

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -43,7 +43,7 @@ LAYOUT = Layout(
 #: By hand: 2*4, 3*2 + 2*3, 5, 2*2 + 3 + 4, 2*6.
 SIZE = 8 + 12 + 5 + 11 + 12
 #: Kind errors are found by the run-time shape checks first, where those are on.
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def flat(*shape: int) -> Tensor:

@@ -12,9 +12,9 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from featurewise.core import (
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     LowRank,
     Operation,
     OperationError,
@@ -27,7 +27,7 @@ from featurewise.core import (
 
 B, C, H, W = 2, 3, 4, 5
 #: With run-time shape checks on, a wrong kind is found by them, before the library's own check.
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 Call = dict[str, Any]
 

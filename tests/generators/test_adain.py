@@ -14,8 +14,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     OperationError,
@@ -26,7 +26,7 @@ from featurewise.core import (
 )
 from featurewise.generators import AdaIN, ConditionError, GeneratorError
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 SITE = Site("relu4_1", 3, Affine())
 
 
@@ -154,12 +154,12 @@ X = torch.randn(2, 3, 4, 4)
         (X, None, ConditionError, "style"),
         (X, {}, ConditionError, "relu4_1"),
         (X, {"relu3_1": X}, ConditionError, "relu4_1.*relu3_1"),
-        (X, "starry night", KindError, "style.*must be a tensor"),
-        (X, 3, KindError, "style"),
-        (X, [X], KindError, "style"),
-        (X, {"relu4_1": None}, KindError, "style"),
-        (X, X.long(), KindError, "style.*int64"),
-        (X, X.to("meta"), KindError, "style is on meta"),
+        (X, "starry night", ArgumentTypeError, "style.*must be a tensor"),
+        (X, 3, ArgumentTypeError, "style"),
+        (X, [X], ArgumentTypeError, "style"),
+        (X, {"relu4_1": None}, ArgumentTypeError, "style"),
+        (X, X.long(), ArgumentTypeError, "style.*int64"),
+        (X, X.to("meta"), ArgumentTypeError, "style is on meta"),
         (X, torch.randn(2, 4, 4, 4), ShapeError, "style.*3 features"),
         (X, torch.randn(2, 3), ShapeError, "two positions, style"),
         (X, torch.randn(2, 3, 1, 1), ShapeError, "two positions, style"),
@@ -168,8 +168,8 @@ X = torch.randn(2, 3, 4, 4)
         (X, torch.randn(3), ShapeError, "style"),
         (torch.randn(2, 4, 4, 4), X, ShapeError, "x.*3 features"),
         (torch.randn(2, 3), X, ShapeError, "two positions, x"),
-        (X.long(), X, KindError, "x.*int64"),
-        (None, X, KindError, "x"),
+        (X.long(), X, ArgumentTypeError, "x.*int64"),
+        (None, X, ArgumentTypeError, "x"),
     ],
 )
 def test_wrong_inputs(x: Any, style: Any, error: type[Exception], words: str) -> None:

@@ -16,9 +16,9 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     Scale,
@@ -41,7 +41,7 @@ from featurewise.generators import (
     flat_parameters,
 )
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 LAYOUT = Layout(
     (
@@ -248,16 +248,16 @@ class TestPositions:
 
 
 WRONG_CONDITIONS: list[tuple[str, Any, type[Exception], str]] = [
-    ("list", [[0.0] * 5], KindError, "must be a tensor"),
-    ("string", "red cube", KindError, "must be a tensor"),
-    ("number", 3.0, KindError, "must be a tensor"),
-    ("tuple", (torch.zeros(2, 5),), KindError, "must be a tensor"),
-    ("integers", torch.zeros(2, 5, dtype=torch.int64), KindError, "floating point"),
-    ("booleans", torch.zeros(2, 5, dtype=torch.bool), KindError, "floating point"),
-    ("complex", torch.zeros(2, 5, dtype=torch.complex64), KindError, "floating point"),
-    ("double", torch.zeros(2, 5, dtype=torch.float64), KindError, "float64"),
-    ("half", torch.zeros(2, 5, dtype=torch.float16), KindError, "float16"),
-    ("device", torch.zeros(2, 5, device="meta"), KindError, "meta"),
+    ("list", [[0.0] * 5], ArgumentTypeError, "must be a tensor"),
+    ("string", "red cube", ArgumentTypeError, "must be a tensor"),
+    ("number", 3.0, ArgumentTypeError, "must be a tensor"),
+    ("tuple", (torch.zeros(2, 5),), ArgumentTypeError, "must be a tensor"),
+    ("integers", torch.zeros(2, 5, dtype=torch.int64), ArgumentTypeError, "floating point"),
+    ("booleans", torch.zeros(2, 5, dtype=torch.bool), ArgumentTypeError, "floating point"),
+    ("complex", torch.zeros(2, 5, dtype=torch.complex64), ArgumentTypeError, "floating point"),
+    ("double", torch.zeros(2, 5, dtype=torch.float64), ArgumentTypeError, "float64"),
+    ("half", torch.zeros(2, 5, dtype=torch.float16), ArgumentTypeError, "float16"),
+    ("device", torch.zeros(2, 5, device="meta"), ArgumentTypeError, "meta"),
     ("scalar", torch.tensor(1.0), ShapeError, r"\(B, 5\)"),
     ("narrow", torch.zeros(2, 4), ShapeError, r"\(2, 4\)"),
     ("wide", torch.zeros(2, 6), ShapeError, r"\(2, 6\)"),
@@ -308,7 +308,11 @@ def test_wrong_conditions(kind: str, condition: Any, error: type[Exception], wor
         (lambda: MLP(3, (4, 1.5)), KIND, "hidden"),
         (lambda: MLP(3, 4), KIND, "hidden"),
         (lambda: MLP(3, "ab"), KIND, "hidden"),
-        (lambda: MLP(3, (4,), torch.tanh), (KindError, TypeError), "activation|missing|input"),
+        (
+            lambda: MLP(3, (4,), torch.tanh),
+            (ArgumentTypeError, TypeError),
+            "activation|missing|input",
+        ),
         (lambda: MLP(3, (4,), "relu"), KIND, "activation"),
         (lambda: MLP(3, (4,), lambda: None), KIND, "activation"),
     ],
@@ -322,10 +326,10 @@ def test_wrong_settings(make: Callable[[], Any], error: Any, words: str) -> None
     ("features", "error", "words"),
     [
         (torch.zeros(2, 4), ShapeError, "features of the encoder"),
-        (torch.zeros(2, 6, dtype=torch.int64), KindError, "floating point"),
-        ("features", KindError, "must be a tensor"),
-        (None, KindError, "must be a tensor"),
-        ((torch.zeros(2, 6),), KindError, "must be a tensor"),
+        (torch.zeros(2, 6, dtype=torch.int64), ArgumentTypeError, "floating point"),
+        ("features", ArgumentTypeError, "must be a tensor"),
+        (None, ArgumentTypeError, "must be a tensor"),
+        ((torch.zeros(2, 6),), ArgumentTypeError, "must be a tensor"),
     ],
 )
 def test_an_encoder_that_returns_something_else(
@@ -353,9 +357,9 @@ class TestFlatParameters:
             (torch.zeros(2, 3), ShapeError),
             (torch.tensor(0.0), ShapeError),
             (TaskRepresentation.identity(OTHER), LayoutError),
-            ({"gamma": torch.zeros(3)}, KindError),
-            ((torch.zeros(LAYOUT.size),), KindError),
-            (None, KindError),
+            ({"gamma": torch.zeros(3)}, ArgumentTypeError),
+            ((torch.zeros(LAYOUT.size),), ArgumentTypeError),
+            (None, ArgumentTypeError),
         ],
     )
     def test_refuses_the_rest(self, output: Any, error: type[Exception]) -> None:

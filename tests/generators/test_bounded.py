@@ -10,10 +10,20 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from featurewise.core import Affine, Gate, KindError, Layout, LowRank, RowColumn, Scale, Shift, Site
+from featurewise.core import (
+    Affine,
+    ArgumentTypeError,
+    Gate,
+    Layout,
+    LowRank,
+    RowColumn,
+    Scale,
+    Shift,
+    Site,
+)
 from featurewise.generators import Bounded, GeneratorError
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),

@@ -14,9 +14,9 @@ from torch.func import vmap
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Diagonal,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -30,9 +30,9 @@ from featurewise.core import (
 from featurewise.generators import (
     MLP,
     BySite,
+    ConcatEncoders,
     ConditionError,
     GeneratorError,
-    Joint,
     Learned,
     Linear,
     Lookup,
@@ -46,7 +46,7 @@ from featurewise.generators import (
 )
 from featurewise.retrofit import condition
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 ANY = Layout(
     (
         Site("stem", 3, Affine()),
@@ -95,13 +95,13 @@ CONDITIONS = {"text": vectors(3, 5), "user": torch.tensor([6, 0, 6])}
         (Product(pair()), DIAGONAL),
         (BySite({"stem": Linear(5), "layer*.**": Lookup(7)}), ANY),
         (
-            Joint(
+            ConcatEncoders(
                 {"text": MLP(5, [4]).encoder, "user": nn.Embedding(7, 6)}, {"text": 4, "user": 6}
             ),
             ANY,
         ),
     ],
-    ids=["Sum", "Product", "BySite", "Joint"],
+    ids=["Sum", "Product", "BySite", "ConcatEncoders"],
 )
 def test_all_start_at_the_identity_and_are_it_with_nothing_given(
     generator: Any, layout: Layout
@@ -270,7 +270,9 @@ def test_sites_must_be_matched_once() -> None:
 
 
 def test_joint_is_a_head_on_concatenated_features() -> None:
-    joint = ready(Joint({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}), ANY)
+    joint = ready(
+        ConcatEncoders({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}), ANY
+    )
     weight, bias = joint.head.weight, joint.head.bias
     user = joint.encoder.encoders["user"](CONDITIONS["user"])
     expected = CONDITIONS["text"] @ weight[:, :5].T + user @ weight[:, 5:].T + bias
@@ -282,7 +284,7 @@ def test_joint_is_a_head_on_concatenated_features() -> None:
 
 
 def test_joint_takes_positions_and_one_width_for_all() -> None:
-    joint = ready(Joint({"a": None, "b": nn.Tanh()}, 3), ANY)
+    joint = ready(ConcatEncoders({"a": None, "b": nn.Tanh()}, 3), ANY)
     a, b = vectors(3), vectors(4, 3, 6)
     flat = joint({"a": a, "b": b})
     assert flat.shape == (4, ANY.size, 6)
@@ -290,30 +292,30 @@ def test_joint_takes_positions_and_one_width_for_all() -> None:
 
 
 def test_joint_wrong_features() -> None:
-    joint = ready(Joint({"a": None, "b": None}, {"a": 3, "b": 2}), ANY)
+    joint = ready(ConcatEncoders({"a": None, "b": None}, {"a": 3, "b": 2}), ANY)
     with pytest.raises(ShapeError, match=r"features of 'b' must be \(2,\)"):
         joint({"a": vectors(4, 3), "b": vectors(4, 3)})
-    with pytest.raises(KindError, match="features of 'a' must be a floating-point"):
+    with pytest.raises(ArgumentTypeError, match="features of 'a' must be a floating-point"):
         joint({"a": torch.ones(3, dtype=torch.int64)})
     with pytest.raises(ConditionError, match="'a' is None"):
         joint({"a": None})
     with pytest.raises(ShapeError, match="different rows"):
         joint({"a": vectors(4, 3), "b": vectors(3, 2)})
     with pytest.raises(GeneratorError, match="features must name the encoders a, b; got a"):
-        Joint({"a": None, "b": None}, {"a": 3})
+        ConcatEncoders({"a": None, "b": None}, {"a": 3})
     with pytest.raises(GeneratorError, match="features of 'a' must be at least 1"):
-        Joint({"a": None}, 0)
+        ConcatEncoders({"a": None}, 0)
 
 
 # --- all of them ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", [Sum, Product, BySite, Joint])
+@pytest.mark.parametrize("cls", [Sum, Product, BySite, ConcatEncoders])
 def test_wrong_names_and_conditions(cls: Any) -> None:
-    extra = (3,) if cls is Joint else ()
+    extra = (3,) if cls is ConcatEncoders else ()
     made = cls({"affine" if cls is not BySite else "**": Linear(3)} | {}, *extra)
-    if cls is Joint:
-        made = Joint({"affine": None}, 3)
+    if cls is ConcatEncoders:
+        made = ConcatEncoders({"affine": None}, 3)
     name = "**" if cls is BySite else "affine"
     with pytest.raises(LayoutError, match="no layout yet"):
         made({name: vectors(3)})
@@ -322,14 +324,14 @@ def test_wrong_names_and_conditions(cls: Any) -> None:
         made(None)
     with pytest.raises(ConditionError, match="no generator for 'other'; there are"):
         made({name: vectors(3), "other": vectors(3)})
-    with pytest.raises(KindError, match="must be a mapping"):
+    with pytest.raises(ArgumentTypeError, match="must be a mapping"):
         made(vectors(3))
-    with pytest.raises(KindError, match="must be a mapping"):
+    with pytest.raises(ArgumentTypeError, match="must be a mapping"):
         made(Masked({name: vectors(1, 3)}, torch.tensor([True])))
     for wrong in ({}, {"": Linear(3)}, {"train": Linear(3)}):
         with pytest.raises(GeneratorError):
             cls(wrong, *extra)
-    with pytest.raises((KindError, GeneratorError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, GeneratorError, TypeCheckError)):
         cls({3: Linear(3)}, *extra)
     with pytest.raises(KIND):
         cls({"a": SqueezeExcite()}, *extra)
@@ -361,7 +363,7 @@ def test_heads_are_found_for_weight_decay() -> None:
     for made in (
         Sum(pair()),
         BySite({"stem": Linear(5), "layer*.**": Lookup(7)}),
-        Joint({"text": None}, 5),
+        ConcatEncoders({"text": None}, 5),
         Optional(Sum(pair())),
     ):
         made.bind(ANY)
@@ -376,7 +378,7 @@ def test_heads_are_found_for_weight_decay() -> None:
     [
         lambda: Sum(pair()),
         lambda: BySite({"stem": Linear(5), "layer*.**": Lookup(7)}),
-        lambda: Joint({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}),
+        lambda: ConcatEncoders({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}),
         lambda: Optional(Sum({"a": MLP(3, [4])}), 0.25),
     ],
 )
@@ -399,7 +401,7 @@ def test_made_again_from_their_description(make: Any) -> None:
         Sum({"a": Linear(5), "b": Linear(2)}),
         Product({"a": Linear(5), "b": Linear(2)}),
         BySite({"*a*": Linear(5), "shift": Linear(2), "exp": Linear(2)}),
-        Joint({"a": None, "b": nn.Linear(2, 6)}, {"a": 5, "b": 6}),
+        ConcatEncoders({"a": None, "b": nn.Linear(2, 6)}, {"a": 5, "b": 6}),
     ],
     ids=lambda made: type(made).__name__,
 )
@@ -431,7 +433,7 @@ class TestTraced:
             "sum": Sum(linear),
             "product": Product(linear),
             "site": BySite(linear),
-            "joint": Joint({"0": None, "2": None}, {"0": 5, "2": 3}),
+            "joint": ConcatEncoders({"0": None, "2": None}, {"0": 5, "2": 3}),
         }[name]
         net = condition(network, at=nn.Conv2d, generator=generator)
         with torch.no_grad():

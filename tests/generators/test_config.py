@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import json
 import pickle
@@ -17,7 +18,9 @@ from featurewise.core import Affine, Gate, Layout, Operation, Site
 from featurewise.generators import (
     MLP,
     AdaIN,
+    ConcatEncoders,
     Configured,
+    GatedGenerator,
     Generator,
     GeneratorError,
     Learned,
@@ -27,7 +30,7 @@ from featurewise.generators import (
     SqueezeExcite,
     from_config,
 )
-from featurewise.generators.config import difference
+from featurewise.generators.config import RENAMED, difference
 
 LAYOUT = Layout((Site("a", 4, Affine()), Site("b", 6, Affine())))
 
@@ -173,6 +176,48 @@ GOOD = {"kind": "Linear", "arguments": {"in_features": 3}}
 def test_bad_descriptions(config: Any, match: str) -> None:
     with pytest.raises(GeneratorError, match=match):
         from_config(config)
+
+
+#: Descriptions as version 0.1 wrote them, with the name that the class had then.
+OLD_NAMES: dict[str, tuple[nn.Module, dict[str, Any]]] = {
+    "Damped": (
+        GatedGenerator(Linear(6)),
+        {
+            "generator": {"generator": {"kind": "Linear", "arguments": {"in_features": 6}}},
+            "start": 0.0,
+        },
+    ),
+    "Joint": (
+        ConcatEncoders({"floats": None}, {"floats": 6}),
+        {
+            "encoders": {"mapping": {"floats": None}},
+            "features": {"mapping": {"floats": 6}},
+        },
+    ),
+}
+
+
+def test_every_old_name_has_a_description_here() -> None:
+    assert OLD_NAMES.keys() == RENAMED.keys()
+
+
+@pytest.mark.parametrize("name", OLD_NAMES)
+def test_old_names_of_classes_can_be_read_and_new_ones_are_written(name: str) -> None:
+    expected, arguments = OLD_NAMES[name]
+    made: Any = from_config({"kind": name, "arguments": arguments})
+    assert type(made) is type(expected)
+    assert made.config() == {"kind": RENAMED[name], "arguments": arguments}
+    assert from_config(made.config()).config() == made.config()
+    outer = {"encoder": {"generator": {"kind": name, "arguments": arguments}}, "features": 3}
+    nested: Any = from_config({"kind": "Generator", "arguments": outer})
+    assert type(nested.encoder) is type(expected)
+
+
+def test_a_class_of_the_user_with_an_old_name_comes_first() -> None:
+    own = type("Joint", (Linear,), {"__module__": __name__})
+    assert type(from_config({"kind": "Joint", "arguments": {"in_features": 2}})) is own
+    del own
+    gc.collect()  # so that no later test finds it
 
 
 def test_two_classes_of_one_name() -> None:

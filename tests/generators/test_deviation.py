@@ -12,8 +12,8 @@ from torch import Tensor
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -26,7 +26,7 @@ from featurewise.core import (
 )
 from featurewise.generators import GeneratorError, deviation
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("affine", 3, Affine()),

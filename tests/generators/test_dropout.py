@@ -9,10 +9,19 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from featurewise.core import Affine, KindError, Layout, LowRank, RowColumn, Scale, Shift, Site
+from featurewise.core import (
+    Affine,
+    ArgumentTypeError,
+    Layout,
+    LowRank,
+    RowColumn,
+    Scale,
+    Shift,
+    Site,
+)
 from featurewise.generators import GeneratorError, Linear, ParameterDropout
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),

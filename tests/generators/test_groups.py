@@ -10,7 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, Gate, KindError, Layout, Site
+from featurewise.core import Affine, ArgumentTypeError, Gate, Layout, Site
 from featurewise.generators import (
     MLP,
     Generator,
@@ -23,7 +23,7 @@ from featurewise.generators import (
     parameter_groups,
 )
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout((Site("a", 3, Affine()), Site("b", 2, Gate())))
 
 

@@ -14,7 +14,7 @@ from torch.compiler import set_stance
 from torch.func import grad, vmap
 from torch.utils import _pytree
 
-from featurewise.core import Affine, Gate, KindError, Layout, LayoutError, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Gate, Layout, LayoutError, ShapeError, Site
 from featurewise.generators import (
     MLP,
     ConditionError,
@@ -27,7 +27,7 @@ from featurewise.generators import (
 )
 from featurewise.retrofit import condition
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (Site("a", 3, Affine()), Site("b", 2, Affine(raw=True)), Site("c", 4, Affine(activation="exp")))
 )
@@ -226,7 +226,9 @@ def test_any_module_may_be_optional() -> None:
 def test_wrong_inputs() -> None:
     with pytest.raises(KIND):
         Optional(Linear)  # type: ignore[arg-type]
-    with pytest.raises(KindError, match="SqueezeExcite, which makes its parameters site by site"):
+    with pytest.raises(
+        ArgumentTypeError, match="SqueezeExcite, which makes its parameters site by site"
+    ):
         Optional(SqueezeExcite())
     with pytest.raises(KIND):
         Optional(Linear(3), drop="0.1")  # type: ignore[arg-type]
@@ -247,7 +249,7 @@ def test_wrong_inputs() -> None:
         optional(Masked(torch.ones(3, 5).double(), torch.tensor([True, False])))
     with pytest.raises(ShapeError):
         optional(Masked(torch.ones(3, 4).double(), torch.tensor([True] * 3)))
-    with pytest.raises(KindError, match="present is on meta, the generator is on cpu"):
+    with pytest.raises(ArgumentTypeError, match="present is on meta, the generator is on cpu"):
         optional(Masked(torch.ones(1, 5).double(), torch.tensor([True], device="meta")))
 
 

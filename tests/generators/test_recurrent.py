@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from featurewise.core import Affine, KindError, Layout, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, ShapeError, Site
 from featurewise.generators import ConditionError, GeneratorError, Recurrent
 from featurewise.generators.recurrent import RecurrentEncoder
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def _alone(encoder: RecurrentEncoder, tokens: list[int]) -> Tensor:
@@ -117,15 +117,15 @@ GOOD = torch.tensor([[1, 2, 3], [4, 5, 0]])
         (torch.tensor(3), ShapeError, "tokens"),
         (torch.zeros(0, 4, dtype=torch.int64), ShapeError, "tokens"),
         (torch.zeros(2, 0, dtype=torch.int64), ShapeError, "tokens"),
-        (GOOD.float(), KindError, "tokens.*float32"),
-        (GOOD.bool(), KindError, "tokens.*bool"),
-        (GOOD.to(torch.int16), KindError, "tokens.*int16"),
-        ([[1, 2, 3]], KindError, "tokens"),
-        ("what color is it", KindError, "tokens.*str"),
-        ((GOOD,), KindError, "tokens, lengths"),
-        ((GOOD, GOOD, GOOD), KindError, "tokens, lengths"),
-        ((GOOD, [3, 2]), KindError, "lengths.*list"),
-        ((GOOD, torch.tensor([3.0, 2.0])), KindError, "lengths.*float32"),
+        (GOOD.float(), ArgumentTypeError, "tokens.*float32"),
+        (GOOD.bool(), ArgumentTypeError, "tokens.*bool"),
+        (GOOD.to(torch.int16), ArgumentTypeError, "tokens.*int16"),
+        ([[1, 2, 3]], ArgumentTypeError, "tokens"),
+        ("what color is it", ArgumentTypeError, "tokens.*str"),
+        ((GOOD,), ArgumentTypeError, "tokens, lengths"),
+        ((GOOD, GOOD, GOOD), ArgumentTypeError, "tokens, lengths"),
+        ((GOOD, [3, 2]), ArgumentTypeError, "lengths.*list"),
+        ((GOOD, torch.tensor([3.0, 2.0])), ArgumentTypeError, "lengths.*float32"),
         ((GOOD, torch.tensor([3])), ShapeError, r"lengths must be \(2,\), got \(1,\)"),
         ((GOOD, torch.tensor([[3, 2]])), ShapeError, "lengths"),
         ((GOOD, torch.tensor(3)), ShapeError, "lengths"),

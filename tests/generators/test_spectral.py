@@ -10,7 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, KindError, Layout, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, Site
 from featurewise.generators import (
     MLP,
     Generator,
@@ -24,7 +24,7 @@ from featurewise.generators import (
 )
 from featurewise.generators.spectral import LimitedHead
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout((Site("a", 30, Affine()), Site("b", 10, Affine())))
 
 

@@ -12,10 +12,10 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from featurewise.core import Affine, Gate, KindError, Layout, LayoutError, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Gate, Layout, LayoutError, ShapeError, Site
 from featurewise.generators import ConditionError, GeneratorError, SqueezeExcite
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def _bound(*sites: Site, reduction: int = 2, trained: bool = True) -> SqueezeExcite:
@@ -174,15 +174,15 @@ X = torch.randn(2, 6, 3)
         (SITE, torch.zeros(2, 5, 3), None, ShapeError, "6 features"),
         (SITE, torch.zeros(6), None, ShapeError, "axis"),
         (SITE, torch.tensor(1.0), None, ShapeError, "axis"),
-        (SITE, X.long(), None, KindError, "int64"),
-        (SITE, X.bool(), None, KindError, "bool"),
-        (SITE, None, None, KindError, "x"),
-        (SITE, [[1.0]], None, KindError, "x"),
+        (SITE, X.long(), None, ArgumentTypeError, "int64"),
+        (SITE, X.bool(), None, ArgumentTypeError, "bool"),
+        (SITE, None, None, ArgumentTypeError, "x"),
+        (SITE, [[1.0]], None, ArgumentTypeError, "x"),
         (Site("b", 6, Gate()), X, None, LayoutError, "no site 'b'"),
         (Site("a", 3, Gate()), X, None, LayoutError, "not as it was"),
         (Site("a", 6, Gate(ceiling=1.0)), X, None, LayoutError, "not as it was"),
-        ("a", X, None, KindError, "site"),
-        (None, X, None, KindError, "site"),
+        ("a", X, None, ArgumentTypeError, "site"),
+        (None, X, None, ArgumentTypeError, "site"),
     ],
 )
 def test_wrong_inputs(site: Any, x: Any, condition: Any, error: Any, words: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featurewise.core import (
     Affine,
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     Scale,
@@ -27,7 +27,7 @@ from featurewise.generators import (
     MLP,
     Bounded,
     ConditionError,
-    Damped,
+    GatedGenerator,
     Learned,
     Linear,
     Lookup,
@@ -38,7 +38,7 @@ from featurewise.generators import (
 )
 from featurewise.generators.wrapper import Wrapper
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),
@@ -49,12 +49,12 @@ LAYOUT = Layout(
 )
 Wrap = Callable[[nn.Module], Wrapper]
 WRAPS: dict[str, Wrap] = {
-    "damped": Damped,
+    "damped": GatedGenerator,
     "dropout": lambda g: ParameterDropout(g, 0.5),
     "bounded": lambda g: Bounded(g, gamma=(0.2, 3.0), beta=(-1.0, 0.5)),
     "spectral": spectral,
     "all": lambda g: Bounded(
-        ParameterDropout(Damped(spectral(g)), 0.5), gamma=(0.2, 3.0), beta=(-1.0, 0.5)
+        ParameterDropout(GatedGenerator(spectral(g)), 0.5), gamma=(0.2, 3.0), beta=(-1.0, 0.5)
     ),
 }
 each_wrap = pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)

@@ -24,7 +24,7 @@ class UnguardedScriptError(SystemExit):
     """
 
 
-def leave_unguarded_script() -> None:
+def exit_if_unguarded() -> None:
     """Call it before starting processes, or before waiting for a lock.
 
     Raises:

@@ -11,7 +11,7 @@ from featurewise.common.json import dumps
 #: The key of a sealed object that holds its digest.
 SEAL: Final = "seal"
 #: Stands in a safetensors header until its digest is known, and while it is computed.
-PLACE: Final = "0" * 64
+PLACEHOLDER: Final = "0" * 64
 
 
 class SealError(ValueError):
@@ -51,12 +51,12 @@ def unsealed(raw: bytes, content: Mapping[str, Any], *, end: str = "\n") -> dict
 
 
 def seal_tensors(raw: bytes) -> bytes:
-    """A safetensors file whose header has ``PLACE`` once, with its SHA-256 in that place.
+    """A safetensors file whose header has ``PLACEHOLDER`` once, with its SHA-256 in that place.
 
     Raises:
         SealError: the header has no such place, or several.
     """
-    return _with(raw, PLACE, sha256(raw))
+    return _with(raw, PLACEHOLDER, sha256(raw))
 
 
 def check_tensors(raw: bytes, digest: object) -> None:
@@ -65,9 +65,9 @@ def check_tensors(raw: bytes, digest: object) -> None:
     Raises:
         SealError: it is not: a byte of the file is another.
     """
-    if not isinstance(digest, str) or len(digest) != len(PLACE):
+    if not isinstance(digest, str) or len(digest) != len(PLACEHOLDER):
         raise SealError("its SHA-256 is missing")
-    if sha256(_with(raw, digest, PLACE)) != digest:
+    if sha256(_with(raw, digest, PLACEHOLDER)) != digest:
         raise SealError("damaged: its SHA-256 is not the one it states; copy it again")
 
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featurewise.core.errors import KindError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, ShapeError
 from featurewise.core.numbers import FLOATS, WANTED
 
 
@@ -34,13 +34,13 @@ def feature_axis(x: object, axis: int, batch_axis: int | None, where: str) -> in
         where: what to call this place in an error.
 
     Raises:
-        KindError: if ``x`` is not a floating-point tensor, or an axis is no integer.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor, or an axis is no integer.
         ShapeError: if an axis is out of range, or both axes coincide.
     """
     if not isinstance(x, Tensor):
-        raise KindError(f"{where}: x must be a tensor, got {type(x).__name__}")
+        raise ArgumentTypeError(f"{where}: x must be a tensor, got {type(x).__name__}")
     if x.dtype not in FLOATS:
-        raise KindError(f"{where}: x must be {WANTED}, got {x.dtype}")
+        raise ArgumentTypeError(f"{where}: x must be {WANTED}, got {x.dtype}")
     front = position_of(axis, x.ndim, "axis", where)
     if batch_axis is not None and position_of(batch_axis, x.ndim, "batch_axis", where) == front:
         raise ShapeError(f"{where}: axis and batch_axis are both axis {front} of x{shape_of(x)}")
@@ -58,7 +58,7 @@ def check_features(x: object, width: int, axis: int, batch_axis: int | None, whe
         where: what to call this place in an error.
 
     Raises:
-        KindError: if ``x`` is not a floating-point tensor, or an axis is no integer.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor, or an axis is no integer.
         ShapeError: if an axis is out of range, both axes coincide, or the width differs.
     """
     front = feature_axis(x, axis, batch_axis, where)
@@ -83,15 +83,15 @@ def check_parameter(
     """Check one parameter tensor against the rule of this module (axes from the front).
 
     Raises:
-        KindError: not a floating-point tensor, or on another device than ``x``.
+        ArgumentTypeError: not a floating-point tensor, or on another device than ``x``.
         ShapeError: a shape that is none of the three allowed ones.
     """
     if not isinstance(value, Tensor):
-        raise KindError(f"{where}: {name} must be a tensor, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{where}: {name} must be a tensor, got {type(value).__name__}")
     if value.dtype not in FLOATS:
-        raise KindError(f"{where}: {name} must be {WANTED}, got {value.dtype}")
+        raise ArgumentTypeError(f"{where}: {name} must be {WANTED}, got {value.dtype}")
     if value.device != x.device:
-        raise KindError(f"{where}: {name} is on {value.device}, x is on {x.device}")
+        raise ArgumentTypeError(f"{where}: {name} is on {value.device}, x is on {x.device}")
     hint = ""
     if value.ndim == len(shape) and value.shape == shape:  # sizes of other ranks may be symbols
         return
@@ -164,11 +164,11 @@ def position_of(axis: int, ndim: int, name: str, where: str) -> int:
     """Count ``axis`` from the front.
 
     Raises:
-        KindError: if ``axis`` is no integer.
+        ArgumentTypeError: if ``axis`` is no integer.
         ShapeError: if a tensor of ``ndim`` axes has no such axis.
     """
     if not isinstance(axis, int) or isinstance(axis, bool):
-        raise KindError(f"{where}: {name} must be an integer, got {axis!r}")
+        raise ArgumentTypeError(f"{where}: {name} must be an integer, got {axis!r}")
     if not -ndim <= axis < ndim:
         raise ShapeError(f"{where}: {name}={axis} is no axis of a tensor with {ndim} axes")
     return axis % ndim

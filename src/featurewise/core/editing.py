@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core.broadcast import shape_of
-from featurewise.core.errors import KindError, LayoutError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, LayoutError, ShapeError
 from featurewise.core.numbers import WANTED, is_finite, is_float, is_number, readable
 from featurewise.core.patterns import matching
 from featurewise.core.site import Layout, Site
@@ -51,7 +51,7 @@ class Edit(Generic[T]):
     Raises:
         LayoutError: if no site or no parameter is meant.
         ShapeError: if a site has no such feature, or the choice is empty.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
 
     Example:
         >>> from featurewise.core import Affine, TaskRepresentation
@@ -94,13 +94,13 @@ class Edit(Generic[T]):
 
         Raises:
             ShapeError: a tensor of another shape, or a number that is not finite.
-            KindError: neither a number nor a floating-point tensor.
+            ArgumentTypeError: neither a number nor a floating-point tensor.
         """
         flat = self.task.flat
         if not isinstance(value, Tensor):
             return self._put(torch.full_like(flat, _finite(value, "value")))
         if not is_float(value):
-            raise KindError(f"value must be {WANTED}, got {value.dtype}")
+            raise ArgumentTypeError(f"value must be {WANTED}, got {value.dtype}")
         if readable(value) and not bool(value.isfinite().all()):
             raise ShapeError("value must be finite, it holds NaN or an infinity")
         if value.ndim == 0:
@@ -131,29 +131,27 @@ class Edit(Generic[T]):
         own, other = self.task._pair(to)
         return self._put(other, own)
 
-    def noise(self, std: int | float, generator: torch.Generator | None = None) -> T:
+    def noise(self, std: int | float, rng: torch.Generator | None = None) -> T:
         """Add normal noise.
 
-        Noise is drawn for all numbers, so that what a number gets from a seed does not depend
-        on the others that are chosen.
+        Noise is sampled for all numbers, so that the noise of a number, for one seed, does not
+        depend on which other numbers are chosen.
 
         Args:
-            std: its standard deviation, in raw units.
-            generator: source of random numbers, on the device of the task.
+            std: standard deviation, in raw units.
+            rng: random generator; default: the global one of torch.
 
         Raises:
             ShapeError: if ``std`` is negative or not finite.
-            KindError: if it is no number.
+            ArgumentTypeError: if it is no number.
         """
         flat = self.task.flat
         if _finite(std, "std") < 0:
             raise ShapeError(f"std must be finite and not negative, got {std}")
-        if generator is None:  # also what vmap can follow
+        if rng is None:  # vmap supports only this call
             return self._put(flat + std * torch.randn_like(flat))
-        drawn = torch.randn(
-            flat.shape, generator=generator, dtype=flat.dtype, device=generator.device
-        )
-        return self._put(flat + std * drawn.to(flat.device))
+        noise = torch.randn(flat.shape, generator=rng, dtype=flat.dtype, device=rng.device)
+        return self._put(flat + std * noise.to(flat.device))
 
     def scale(self, weight: int | float | Tensor) -> T:
         """Multiply the raw numbers by a number, or row by row with a tensor ``(B,)``.
@@ -163,7 +161,7 @@ class Edit(Generic[T]):
 
         Raises:
             ShapeError: a tensor that is not one number per row, or a number that is not finite.
-            KindError: neither a number nor a tensor.
+            ArgumentTypeError: neither a number nor a tensor.
         """
         if not isinstance(weight, Tensor):
             _finite(weight, "weight")
@@ -187,7 +185,7 @@ def chosen(
 ) -> Tensor:
     """Which numbers of a flat vector are meant, ``(N,)`` booleans; arguments as in ``Edit``."""
     if parameter is not None and not isinstance(parameter, str):
-        raise KindError(f"parameter must be a name, got {type(parameter).__name__}")
+        raise ArgumentTypeError(f"parameter must be a name, got {type(parameter).__name__}")
     mask = torch.zeros(layout.size, dtype=torch.bool)
     views = layout.split(mask)
     sites = matching(at, layout.names)
@@ -229,7 +227,7 @@ def _feature_axis(site: Site, name: str) -> int | None:
 def _finite(value: Any, name: str) -> float:
     """``value`` as a float, which is finite."""
     if not is_number(value):
-        raise KindError(f"{name} must be a number, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} must be a number, got {type(value).__name__}")
     if not is_finite(value):
         raise ShapeError(f"{name} must be finite, got {short(value)}")
     return float(value)
@@ -244,11 +242,11 @@ def _numbers(features: Any, site: Site) -> Tensor:
         features = [features]
     if isinstance(features, Sequence) and not isinstance(features, str):
         if not all(isinstance(f, int) for f in features):
-            raise KindError(f"{where}: features must be integers, got {features!r}")
+            raise ArgumentTypeError(f"{where}: features must be integers, got {features!r}")
         kind = torch.bool if any(isinstance(f, bool) for f in features) else torch.int64
         features = torch.tensor(features, dtype=kind)
     if not isinstance(features, Tensor) or features.is_floating_point() or features.ndim != 1:
-        raise KindError(
+        raise ArgumentTypeError(
             f"{where}: features must be an integer, a list, a slice or a vector of integers or "
             f"booleans, got {features!r}"
         )

@@ -20,7 +20,7 @@ class ShapeError(FeaturewiseError, ValueError):
     """A tensor, an axis or a width does not fit the site it is meant for."""
 
 
-class KindError(FeaturewiseError, TypeError):
+class ArgumentTypeError(FeaturewiseError, TypeError):
     """An argument is of the wrong kind: not a tensor, not floating point, on another device."""
 
 

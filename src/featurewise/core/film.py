@@ -36,7 +36,7 @@ def film(
 
     Raises:
         ShapeError: a shape or an axis that does not fit.
-        KindError: a tensor that is not floating point or lies on another device.
+        ArgumentTypeError: a tensor that is not floating point or lies on another device.
 
     Example:
         >>> x = torch.randn(8, 64, 14, 14)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core.broadcast import align, check_parameter, feature_axis, positions
-from featurewise.core.errors import FeaturewiseError, KindError, OperationError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, FeaturewiseError, OperationError, ShapeError
 from featurewise.core.film import cast, compute_dtype, modulate
 from featurewise.core.numbers import is_finite, is_number
 
@@ -93,7 +93,7 @@ class Operation(ABC):
 
         Raises:
             ShapeError: a shape, an axis or a name that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong kind, dtype or device.
         """
         where = type(self).__name__
         front = feature_axis(x, axis, batch_axis, where)
@@ -428,10 +428,10 @@ def check_values(
 
     Raises:
         ShapeError: names or shapes that do not fit.
-        KindError: not a mapping of floating-point tensors on the device of ``x``.
+        ArgumentTypeError: not a mapping of floating-point tensors on the device of ``x``.
     """
     if not isinstance(values, Mapping):
-        raise KindError(
+        raise ArgumentTypeError(
             f"{where}: values must be a mapping of parameter names to tensors, "
             f"got {type(values).__name__}"
         )
@@ -467,7 +467,7 @@ def operation_of(value: Operation | str, where: str = "operation") -> Operation:
 
     Raises:
         OperationError: no operation has that name, or it needs arguments.
-        KindError: neither an operation nor text.
+        ArgumentTypeError: neither an operation nor text.
 
     Example:
         >>> operation_of("film")
@@ -476,7 +476,7 @@ def operation_of(value: Operation | str, where: str = "operation") -> Operation:
     if isinstance(value, Operation):
         return value
     if not isinstance(value, str):
-        raise KindError(f"{where} must be an Operation or the name of one, got {value!r}")
+        raise ArgumentTypeError(f"{where} must be an Operation or the name of one, got {value!r}")
     kinds = {_key(cls.__name__): cls for cls in _subclasses(Operation) if not _abstract(cls)}
     wanted = _key(value)
     wanted = _key(_SYNONYMS.get(wanted, wanted))

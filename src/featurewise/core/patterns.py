@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-from featurewise.core.errors import KindError, LayoutError
+from featurewise.core.errors import ArgumentTypeError, LayoutError
 
 
 def expression(pattern: str) -> str:
@@ -34,7 +34,7 @@ def matching(at: str | Sequence[str] | None, names: Iterable[str]) -> list[str]:
 
     Raises:
         LayoutError: if a pattern matches nothing, or there is no pattern.
-        KindError: if a pattern is no string.
+        ArgumentTypeError: if a pattern is no string.
     """
     names = list(names)
     if at is None:
@@ -45,7 +45,7 @@ def matching(at: str | Sequence[str] | None, names: Iterable[str]) -> list[str]:
     found: set[str] = set()
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise KindError(f"at takes patterns of names, got {type(pattern).__name__}")
+            raise ArgumentTypeError(f"at takes patterns of names, got {type(pattern).__name__}")
         compiled = re.compile(expression(pattern))
         matched = [name for name in names if compiled.fullmatch(name)]
         if not matched:

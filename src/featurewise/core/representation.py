@@ -13,16 +13,16 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
 from featurewise.common.json import loads
 from featurewise.common.opening import read_bytes
-from featurewise.common.seal import PLACE, check_tensors, seal_tensors
+from featurewise.common.seal import PLACEHOLDER, check_tensors, seal_tensors
 from featurewise.common.text import short
 from featurewise.core._torch import register_pytree
 from featurewise.core.broadcast import shape_of
 from featurewise.core.editing import Edit
-from featurewise.core.errors import KindError, LayoutError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, LayoutError, ShapeError
 from featurewise.core.numbers import FLOAT_TENSOR, is_float, readable, stored
 from featurewise.core.site import Layout
 
@@ -48,7 +48,7 @@ class TaskRepresentation:
 
     Raises:
         ShapeError: if ``flat`` does not fit the layout.
-        KindError: if ``flat`` is not a floating-point tensor.
+        ArgumentTypeError: if ``flat`` is not a floating-point tensor.
 
     Example:
         >>> mixed = task_a.lerp(task_b, 0.5)              # doctest: +SKIP
@@ -61,7 +61,7 @@ class TaskRepresentation:
     def __init__(self, layout: Layout, flat: Tensor) -> None:
         if not is_float(flat):
             kind = flat.dtype if isinstance(flat, Tensor) else type(flat).__name__
-            raise KindError(f"flat must be {FLOAT_TENSOR}, got {kind}")
+            raise ArgumentTypeError(f"flat must be {FLOAT_TENSOR}, got {kind}")
         layout.check(flat)
         self.layout = layout
         self.flat = flat
@@ -140,14 +140,14 @@ class TaskRepresentation:
             LayoutError: if there is no such site.
             ShapeError: rows of a single task, or one row by its number where tasks have
                 positions (its shape would be none of a task; take a slice of one).
-            KindError: another kind of key.
+            ArgumentTypeError: another kind of key.
             IndexError: no such row.
         """
         if isinstance(key, str):
             return self.layout.split_site(self.flat, key)
         vector = isinstance(key, Tensor) and key.ndim <= 1 and not key.is_floating_point()
         if not (vector or isinstance(key, int | slice | list)):
-            raise KindError(f"key must be a site's name or rows of the batch, got {key!r}")
+            raise ArgumentTypeError(f"key must be a site's name or rows of the batch, got {key!r}")
         if self.flat.ndim == 1:
             raise ShapeError("a single task has no rows; index it by the name of a site")
         rows = self.flat[key]
@@ -221,11 +221,11 @@ class TaskRepresentation:
         Raises:
             ShapeError: if there are not K weights, or the task is single, or weights ``(K,)``
                 meet tasks with positions (give ``(1, K)``, which keeps a batch).
-            KindError: if the weights are no floating-point tensor.
+            ArgumentTypeError: if the weights are no floating-point tensor.
         """
         if not is_float(weights):
             kind = weights.dtype if isinstance(weights, Tensor) else type(weights).__name__
-            raise KindError(f"weights must be {FLOAT_TENSOR}, got {kind}")
+            raise ArgumentTypeError(f"weights must be {FLOAT_TENSOR}, got {kind}")
         rows = len(self)
         if weights.ndim not in (1, 2) or weights.shape[-1] != rows:
             raise ShapeError(
@@ -258,7 +258,7 @@ class TaskRepresentation:
         Raises:
             LayoutError: if no site or no parameter is meant.
             ShapeError: if a site has no such feature.
-            KindError: an argument of the wrong kind.
+            ArgumentTypeError: an argument of the wrong kind.
 
         Example:
             >>> task.edit(parameter="gamma").freeze(tasks.mean())    # doctest: +SKIP
@@ -268,7 +268,9 @@ class TaskRepresentation:
     def _pair(self, other: object) -> tuple[Tensor, Tensor]:
         """Both flat tensors; a single task is repeated over the rows and positions of the other."""
         if not isinstance(other, TaskRepresentation):
-            raise KindError(f"other must be a TaskRepresentation, got {type(other).__name__}")
+            raise ArgumentTypeError(
+                f"other must be a TaskRepresentation, got {type(other).__name__}"
+            )
         _check_same(self.layout, other.layout)
         start, end = self.flat, other.flat
         if start.ndim > 1 and end.ndim > 1 and start.shape != end.shape:
@@ -309,7 +311,7 @@ class TaskRepresentation:
         Raises:
             OSError: if it cannot be written there.
         """
-        said = json.dumps({"layout": self.layout.to_json(), "sha256": PLACE})
+        said = json.dumps({"layout": self.layout.to_json(), "sha256": PLACEHOLDER})
         raw = to_bytes({"flat": stored(self.flat)}, metadata={_METADATA: said})
         write_bytes(path, seal_tensors(raw))
 
@@ -327,7 +329,7 @@ class TaskRepresentation:
             OSError: if there is no such file, or it cannot be read.
         """
         raw = read_bytes(path)
-        with refusing(path, LayoutError, what=_OTHER):
+        with wrap_errors(path, LayoutError, what=_OTHER):
             task = cls(*_read(raw))
         if layout is not None:
             _check_same(layout, task.layout, f"{path}: ")
@@ -360,7 +362,7 @@ def _weight(weight: object, flat: Tensor) -> Any:
     if isinstance(weight, Tensor):
         return weight
     if not isinstance(weight, Real):
-        raise KindError(f"weight must be a number or a tensor, got {type(weight).__name__}")
+        raise ArgumentTypeError(f"weight must be a number or a tensor, got {type(weight).__name__}")
     try:
         return float(weight)
     except OverflowError as error:

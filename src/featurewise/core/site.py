@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core.broadcast import RESAMPLING, check_features, positions, resample, shape_of
-from featurewise.core.errors import KindError, LayoutError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, LayoutError, ShapeError
 from featurewise.core.operation import Operation, Parameter, check_values
 
 #: Most sites that ``Layout.from_json`` takes: a file must not decide how long we work.
@@ -41,7 +41,7 @@ class Site:
             None refuses positions of other sizes.
 
     Raises:
-        KindError: an attribute of the wrong type.
+        ArgumentTypeError: an attribute of the wrong type.
         ShapeError: a width that is not positive, or one axis for features and samples.
         LayoutError: another value of ``when`` or ``resize``, or a negative ``leaf``.
     """
@@ -87,7 +87,7 @@ class Site:
 
         Raises:
             ShapeError: a shape, an axis or a name that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong kind, dtype or device.
         """
         where = f"site '{self.name}'"
         axis = check_features(x, self.width, self.axis, self.batch_axis, where)
@@ -155,14 +155,20 @@ def _check_kinds(site: Site, where: str) -> None:
     for name, kind in _KINDS:
         value = getattr(site, name)
         if not isinstance(value, kind):
-            raise KindError(f"{where}: {name} must be of type {kind.__name__}, got {value!r}")
+            raise ArgumentTypeError(
+                f"{where}: {name} must be of type {kind.__name__}, got {value!r}"
+            )
     optional = () if site.batch_axis is None else ("batch_axis",)
     for name in ("width", "axis", "leaf", *optional):
         if not _is_integer(getattr(site, name)):
-            raise KindError(f"{where}: {name} must be an integer, got {getattr(site, name)!r}")
+            raise ArgumentTypeError(
+                f"{where}: {name} must be an integer, got {getattr(site, name)!r}"
+            )
     extent = site.extent
     if extent is not None and not (isinstance(extent, tuple) and all(map(_is_integer, extent))):
-        raise KindError(f"{where}: extent must be a tuple of integers or None, got {extent!r}")
+        raise ArgumentTypeError(
+            f"{where}: extent must be a tuple of integers or None, got {extent!r}"
+        )
 
 
 def _is_integer(value: object) -> bool:
@@ -190,12 +196,14 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.backbone is not None and not (_is_integer(self.backbone) and self.backbone >= 0):
-            raise KindError(f"backbone must be a number of parameters, got {self.backbone!r}")
+            raise ArgumentTypeError(
+                f"backbone must be a number of parameters, got {self.backbone!r}"
+            )
         object.__setattr__(self, "sites", tuple(self.sites))
         seen: set[str] = set()
         for site in self.sites:
             if not isinstance(site, Site):
-                raise KindError(f"a layout is made of sites, got {type(site).__name__}")
+                raise ArgumentTypeError(f"a layout is made of sites, got {type(site).__name__}")
             if site.name in seen:
                 raise LayoutError(f"two sites are named '{site.name}'")
             seen.add(site.name)
@@ -299,7 +307,7 @@ class Layout:
 
         Raises:
             LayoutError: if sites or parameters are missing or unknown.
-            KindError: if a parameter is no tensor.
+            ArgumentTypeError: if a parameter is no tensor.
             ShapeError: if a shape is wrong, or the parameters are not all shared, all per sample
                 or all per position.
         """
@@ -324,11 +332,11 @@ class Layout:
         """Check that ``flat`` is ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
 
         Raises:
-            KindError: if it is no tensor.
+            ArgumentTypeError: if it is no tensor.
             ShapeError: if its shape is another.
         """
         if not isinstance(flat, Tensor):
-            raise KindError(f"flat must be a tensor, got {type(flat).__name__}")
+            raise ArgumentTypeError(f"flat must be a tensor, got {type(flat).__name__}")
         axis = 0 if flat.ndim == 1 else 1
         if flat.ndim == 0 or flat.shape[axis] != self.size:
             raise ShapeError(
@@ -398,7 +406,7 @@ def table(rows: Sequence[Sequence[str]], left: int) -> str:
 def _flatten(value: object, shape: tuple[int, ...], where: str) -> Tensor:
     """Merge the axes of ``shape``: ``(n,)``, ``(B, n)`` or ``(B, n, *positions)``."""
     if not isinstance(value, Tensor):
-        raise KindError(f"{where} must be a tensor, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{where} must be a tensor, got {type(value).__name__}")
     if value.shape == shape:
         return value.reshape(-1)
     if value.shape[1 : 1 + len(shape)] == shape:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from featurewise.common.text import short
-from featurewise.core import Affine, KindError, Layout, OperationError, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, OperationError, ShapeError, Site
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import LocalGenerator
 from featurewise.generators.errors import ConditionError, GeneratorError
@@ -31,13 +31,13 @@ class AdaIN(LocalGenerator):
 
     Raises:
         GeneratorError: if ``eps`` is not positive.
-        KindError: if it is no number.
+        ArgumentTypeError: if it is no number.
     """
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
         if not isinstance(eps, int | float) or isinstance(eps, bool):
-            raise KindError(f"eps must be a number, got {type(eps).__name__}")
+            raise ArgumentTypeError(f"eps must be a number, got {type(eps).__name__}")
         if not (is_finite(eps) and eps > 0):
             raise GeneratorError(f"eps must be positive and finite, got {short(eps)}")
         self.eps = eps
@@ -59,7 +59,7 @@ class AdaIN(LocalGenerator):
             LayoutError: if no layout is bound, or ``site`` is not in it.
             ConditionError: if the style of this site is missing.
             ShapeError: features that do not fit the site, or have fewer than two positions.
-            KindError: an argument of the wrong kind.
+            ArgumentTypeError: an argument of the wrong kind.
         """
         self.index(site)
         style = self._style(site, condition)
@@ -71,7 +71,7 @@ class AdaIN(LocalGenerator):
                 f"expected {len(mean)} as x has, or 1 for all"
             )
         if style_mean.device != mean.device:
-            raise KindError(
+            raise ArgumentTypeError(
                 f"site '{site.name}': style is on {style_mean.device}, x is on {mean.device}"
             )
         gamma = style_std / std

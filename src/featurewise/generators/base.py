@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.core import (
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     ShapeError,
@@ -72,10 +72,10 @@ class _Bound(Configured, nn.Module):
 
         Raises:
             LayoutError: if bound to another layout before, or the layout has no parameters.
-            KindError: if ``layout`` is no layout.
+            ArgumentTypeError: if ``layout`` is no layout.
         """
         if not isinstance(layout, Layout):
-            raise KindError(f"layout must be a Layout, got {type(layout).__name__}")
+            raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
         if self.layout == layout:
             return
         if self.layout is not None:
@@ -109,7 +109,7 @@ class Generator(_Bound):
 
     Raises:
         GeneratorError: unless ``features`` is at least 1.
-        KindError: an encoder that is no module, or ``features`` that is no integer.
+        ArgumentTypeError: an encoder that is no module, or ``features`` that is no integer.
 
     Example:
         >>> from featurewise.core import Affine
@@ -125,7 +125,9 @@ class Generator(_Bound):
     def __init__(self, encoder: nn.Module | None, features: int) -> None:
         super().__init__()
         if encoder is not None and not isinstance(encoder, nn.Module):
-            raise KindError(f"encoder must be a module or None, got {type(encoder).__name__}")
+            raise ArgumentTypeError(
+                f"encoder must be a module or None, got {type(encoder).__name__}"
+            )
         self.features = positive(features, "features")
         self.register_module("encoder", encoder)
         self.register_module("head", None)
@@ -145,7 +147,8 @@ class Generator(_Bound):
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None.
             ShapeError: if the features are not F wide.
-            KindError: if the features are no floating-point tensor, or of another dtype or device.
+            ArgumentTypeError: if the features are not a floating-point tensor, or have another
+                dtype or device than the head.
         """
         if self.head is None:
             raise unbound(self)
@@ -172,12 +175,12 @@ class LocalGenerator(_Bound, ABC):
 
         Raises:
             LayoutError: if no layout is bound, or it has no such site.
-            KindError: if ``site`` is no site.
+            ArgumentTypeError: if ``site`` is no site.
         """
         if self.layout is None:
             raise unbound(self)
         if not isinstance(site, Site):
-            raise KindError(f"site must be a Site, got {type(site).__name__}")
+            raise ArgumentTypeError(f"site must be a Site, got {type(site).__name__}")
         for place, own in enumerate(self.layout):
             if own == site:
                 return place
@@ -210,7 +213,7 @@ def flat_parameters(output: object, layout: Layout) -> Tensor:
         layout: the layout it is for.
 
     Raises:
-        KindError: if it is neither.
+        ArgumentTypeError: if it is neither.
         LayoutError: if the task representation has another layout.
         ShapeError: if the tensor does not fit the layout.
     """
@@ -222,7 +225,7 @@ def flat_parameters(output: object, layout: Layout) -> Tensor:
             )
         return output.flat
     if not isinstance(output, Tensor):
-        raise KindError(
+        raise ArgumentTypeError(
             f"a generator must return a flat tensor or a TaskRepresentation, "
             f"got {type(output).__name__}"
         )
@@ -234,12 +237,12 @@ def of_all_sites(module: object, name: str, who: str) -> nn.Module:
     """``module``, if it may give the flat parameters of all sites at once.
 
     Raises:
-        KindError: if it is no module, or a local generator.
+        ArgumentTypeError: if it is no module, or a local generator.
     """
     if not isinstance(module, nn.Module):
-        raise KindError(f"{name} must be a module, got {type(module).__name__}")
+        raise ArgumentTypeError(f"{name} must be a module, got {type(module).__name__}")
     if isinstance(module, LocalGenerator):
-        raise KindError(
+        raise ArgumentTypeError(
             f"{name} is a {type(module).__name__}, which makes its parameters site by site; "
             f"{who} needs all of them at once"
         )
@@ -281,18 +284,19 @@ def check_condition(x: object, weight: Tensor, name: str) -> None:
         name: what to call ``x`` in an error.
 
     Raises:
-        KindError: not a floating-point tensor, or of another device or dtype (outside autocast).
+        ArgumentTypeError: not a floating-point tensor, or of another device or (outside autocast)
+            dtype.
         ShapeError: another width.
     """
     width = weight.shape[1]
     if not isinstance(x, Tensor):
-        raise KindError(f"{name} must be a tensor, got {type(x).__name__}")
+        raise ArgumentTypeError(f"{name} must be a tensor, got {type(x).__name__}")
     if not is_float(x):
-        raise KindError(f"{name} must be {WANTED}, got {x.dtype}")
+        raise ArgumentTypeError(f"{name} must be {WANTED}, got {x.dtype}")
     if x.device != weight.device:
-        raise KindError(f"{name} is on {x.device}, the generator is on {weight.device}")
+        raise ArgumentTypeError(f"{name} is on {x.device}, the generator is on {weight.device}")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise KindError(f"{name} is {x.dtype}, the generator is {weight.dtype}")
+        raise ArgumentTypeError(f"{name} is {x.dtype}, the generator is {weight.dtype}")
     if x.ndim == 0 or x.shape[min(1, x.ndim - 1)] != width:
         raise ShapeError(
             f"{name} must be ({width},), (B, {width}) or (B, {width}, *positions), "
@@ -301,11 +305,11 @@ def check_condition(x: object, weight: Tensor, name: str) -> None:
 
 
 def check_ids(ids: object, name: str) -> None:
-    """Raise ``KindError`` unless ``ids`` is a tensor of int32 or int64."""
+    """Raise ``ArgumentTypeError`` unless ``ids`` is a tensor of int32 or int64."""
     if not isinstance(ids, Tensor):
-        raise KindError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
+        raise ArgumentTypeError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
     if ids.dtype not in (torch.int64, torch.int32):
-        raise KindError(f"{name} must be int64 or int32, got {ids.dtype}")
+        raise ArgumentTypeError(f"{name} must be int64 or int32, got {ids.dtype}")
 
 
 def check_range(ids: Tensor, count: int, name: str) -> None:
@@ -326,11 +330,11 @@ def positive(value: object, name: str) -> int:
     """``value`` if it is an integer of at least 1.
 
     Raises:
-        KindError: not an integer.
+        ArgumentTypeError: not an integer.
         GeneratorError: less than 1.
     """
     if not isinstance(value, int) or isinstance(value, bool):
-        raise KindError(f"{name} must be an integer, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < 1:
         raise GeneratorError(f"{name} must be at least 1, got {value}")
     return value

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, Site
+from featurewise.core import ArgumentTypeError, Layout, Site
 from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
@@ -36,7 +36,7 @@ class Bounded(Wrapper):
         GeneratorError: bounds that are not finite, or not on both sides of the identity, or none
             at all; when bound to a layout: no site has the parameter, or an operation whose scale
             is no offset from one (``Gate`` is bounded already; ``exp`` and the like).
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
     """
 
     above: Tensor
@@ -104,10 +104,10 @@ class Bounded(Wrapper):
 
 def _range(bounds: object, name: str) -> Range:
     if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
-        raise KindError(f"{name} must be (low, high), got {bounds!r}")
+        raise ArgumentTypeError(f"{name} must be (low, high), got {bounds!r}")
     for bound in bounds:
         if not isinstance(bound, int | float) or isinstance(bound, bool):
-            raise KindError(f"{name} must be two numbers, got {bounds!r}")
+            raise ArgumentTypeError(f"{name} must be two numbers, got {bounds!r}")
     low, high = bounds
     identity = _IDENTITY[name]
     if not (is_finite(low) and is_finite(high) and low < identity < high):

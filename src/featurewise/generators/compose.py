@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from featurewise.core import (
     Affine,
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     Operation,
@@ -38,10 +38,10 @@ from featurewise.generators.base import (
     unbound,
 )
 from featurewise.generators.errors import ConditionError, GeneratorError
-from featurewise.generators.optional import Starting
+from featurewise.generators.optional import WithDefault
 
 
-class _Composed(Starting, ABC):
+class _Composed(WithDefault, ABC):
     """Base: named generators, each of which may be given a condition."""
 
     parts: nn.ModuleDict
@@ -66,7 +66,7 @@ class _Composed(Starting, ABC):
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None, or holds an unknown name.
             ShapeError: if the generators give different rows or positions.
-            KindError: if the condition is no mapping.
+            ArgumentTypeError: if the condition is no mapping.
         """
         layout, start = self._bound_start()
         flats = list(self._flats(condition).values())
@@ -103,7 +103,7 @@ class Sum(_Composed):
         generators: by name; at least one.
 
     Raises:
-        KindError: a generator that is no module, or a local one.
+        ArgumentTypeError: a generator that is no module, or a local one.
         GeneratorError: no generator, or a name that cannot be one.
 
     Example:
@@ -139,7 +139,7 @@ class Product(_Composed):
         generators: by name, in the order in which they act; at least one.
 
     Raises:
-        KindError: a generator that is no module, or a local one.
+        ArgumentTypeError: a generator that is no module, or a local one.
         GeneratorError: no generator, or a name that cannot be one.
     """
 
@@ -157,7 +157,7 @@ class Product(_Composed):
         return layout.join({s.name: _chain(s.operation, one[s.name], two[s.name]) for s in layout})
 
 
-class BySite(Starting):
+class BySite(WithDefault):
     """Different generators for different sites.
 
     Args:
@@ -168,7 +168,7 @@ class BySite(Starting):
         layouts: the sites of each pattern; empty until bound.
 
     Raises:
-        KindError: a generator that is no module, or a local one.
+        ArgumentTypeError: a generator that is no module, or a local one.
         GeneratorError: no generator.
 
     Example:
@@ -187,7 +187,9 @@ class BySite(Starting):
         super().__init__()
         who = type(self).__name__
         if isinstance(generators, Mapping) and not all(isinstance(k, str) for k in generators):
-            raise KindError(f"{who}: generators must have patterns of site names as their keys")
+            raise ArgumentTypeError(
+                f"{who}: generators must have patterns of site names as their keys"
+            )
         # A module's name cannot hold a dot.
         keys = generators if not isinstance(generators, Mapping) else _keys(generators)
         self.parts = _named(keys, "generators", who)
@@ -242,7 +244,7 @@ class BySite(Starting):
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None, or holds an unknown pattern.
             ShapeError: if the generators give different rows or positions.
-            KindError: if the condition is no mapping.
+            ArgumentTypeError: if the condition is no mapping.
         """
         _, start = self._bound_start()
         _check_names(condition, self.patterns, type(self).__name__)
@@ -260,7 +262,7 @@ class BySite(Starting):
         return torch.cat([flats[i].narrow(axis, a, b - a) for i, a, b in self._runs], dim=axis)
 
 
-class Joint(Generator):
+class ConcatEncoders(Generator):
     """Several encoders side by side, their features concatenated, one head for all.
 
     The head is linear, so it adds up what each condition contributes; what sets it apart from
@@ -273,12 +275,12 @@ class Joint(Generator):
         features: width F of every encoder: a number for all, or by name.
 
     Raises:
-        KindError: an encoder that is no module, or a width that is no integer.
+        ArgumentTypeError: an encoder that is no module, or a width that is no integer.
         GeneratorError: no encoder, a name that cannot be one, widths of other names or below 1.
 
     Example:
         >>> from featurewise.core import Site
-        >>> generator = Joint({"text": None, "age": nn.Tanh()}, {"text": 8, "age": 1})
+        >>> generator = ConcatEncoders({"text": None, "age": nn.Tanh()}, {"text": 8, "age": 1})
         >>> generator.bind(Layout((Site("conv", 4, Affine()),)))
         >>> generator({"text": torch.randn(3, 8), "age": torch.rand(3, 1)}).shape
         torch.Size([3, 8])
@@ -301,7 +303,8 @@ class Joint(Generator):
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None, or holds an unknown name.
             ShapeError: features of another width, or of different rows or positions.
-            KindError: if the condition is no mapping, or features are no floating-point tensor.
+            ArgumentTypeError: if the condition is not a mapping, or features are not a
+                floating-point tensor.
         """
         if self.head is None:
             raise unbound(self)
@@ -318,11 +321,12 @@ class _Encoders(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(encoders, Mapping):
-            raise KindError(
-                f"Joint: encoders must be a mapping of names, got {type(encoders).__name__}"
+            raise ArgumentTypeError(
+                "ConcatEncoders: encoders must be a mapping of names, "
+                f"got {type(encoders).__name__}"
             )
         filled = {n: nn.Identity() if e is None else e for n, e in encoders.items()}
-        self.encoders = _named(filled, "encoders", "Joint")
+        self.encoders = _named(filled, "encoders", "ConcatEncoders")
         if not isinstance(features, Mapping):
             features = dict.fromkeys(encoders, features)
         if set(features) != set(encoders):
@@ -334,7 +338,7 @@ class _Encoders(nn.Module):
 
     def forward(self, condition: Any) -> Tensor:
         """``(F,)``, ``(B, F)`` or ``(B, F, *positions)``; F is the sum of all widths."""
-        _check_names(condition, tuple(self.encoders), "Joint")
+        _check_names(condition, tuple(self.encoders), "ConcatEncoders")
         made = {n: self._features(n, condition[n]) for n in self.encoders if n in condition}
         like = next(iter(made.values()))
         made = {
@@ -345,11 +349,13 @@ class _Encoders(nn.Module):
 
     def _features(self, name: str, condition: Any) -> Tensor:
         if condition is None:
-            raise ConditionError(f"Joint: the condition '{name}' is None; leave its name away")
+            raise ConditionError(
+                f"ConcatEncoders: the condition '{name}' is None; leave its name away"
+            )
         made, width = self.encoders[name](condition), self.widths[name]
         if not is_float(made):
             kind = made.dtype if isinstance(made, Tensor) else type(made).__name__
-            raise KindError(f"features of '{name}' must be {FLOAT_TENSOR}, got {kind}")
+            raise ArgumentTypeError(f"features of '{name}' must be {FLOAT_TENSOR}, got {kind}")
         if made.ndim == 0 or made.shape[min(1, made.ndim - 1)] != width:
             raise ShapeError(
                 f"features of '{name}' must be ({width},), (B, {width}) or "
@@ -391,13 +397,15 @@ def _chain(
 def _named(modules: object, what: str, who: str) -> nn.ModuleDict:
     """Modules by name, checked."""
     if not isinstance(modules, Mapping):
-        raise KindError(f"{who}: {what} must be a mapping of names, got {type(modules).__name__}")
+        raise ArgumentTypeError(
+            f"{who}: {what} must be a mapping of names, got {type(modules).__name__}"
+        )
     if not modules:
         raise GeneratorError(f"{who} needs at least one of its {what}")
     named = nn.ModuleDict()
     for name, module in modules.items():
         if not isinstance(name, str):
-            raise KindError(f"{who}: names of {what} must be strings, got {name!r}")
+            raise ArgumentTypeError(f"{who}: names of {what} must be strings, got {name!r}")
         if not name or "." in name or hasattr(named, name):
             raise GeneratorError(f"{who}: {name!r} cannot be the name of a module; take another")
         named[name] = of_all_sites(module, f"{who}: '{name}'", who)
@@ -416,7 +424,7 @@ def _check_names(condition: Any, names: tuple[str, ...], who: str) -> None:
     if condition is None:
         raise ConditionError(f"{who} needs a mapping of conditions, got None; {{}} is none of them")
     if not isinstance(condition, Mapping):
-        raise KindError(
+        raise ArgumentTypeError(
             f"{who}: condition must be a mapping from {', '.join(names)} to what each takes, "
             f"got {type(condition).__name__}"
         )

@@ -26,7 +26,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from featurewise.common.gate import said
+from featurewise.common.errors import error_text
 from featurewise.common.text import short
 from featurewise.core import FeaturewiseError, Layout, Operation, Site
 from featurewise.generators.errors import GeneratorError, LimitError
@@ -34,6 +34,9 @@ from featurewise.generators.errors import GeneratorError, LimitError
 #: Arguments that say where a module lives, not what it is.
 _PLACES: Final = ("device", "dtype")
 
+
+#: Class names of version 0.1 -> names of today; descriptions with either can be read.
+RENAMED: Final[Mapping[str, str]] = {"Damped": "GatedGenerator", "Joint": "ConcatEncoders"}
 
 #: Most elements of one list or mapping of arguments, and most layers that a number asks for.
 MAX_ITEMS: Final = 1000
@@ -279,7 +282,7 @@ def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     except FeaturewiseError:
         raise
     except Exception as error:  # whatever the constructor makes of arguments from a file
-        raise GeneratorError(f"{cls.__name__}: {said(error)}") from error
+        raise GeneratorError(f"{cls.__name__}: {error_text(error)}") from error
 
 
 def _restore(data: Any) -> Any:
@@ -298,7 +301,7 @@ def _restore(data: Any) -> Any:
     except FeaturewiseError:
         raise
     except Exception as error:
-        reason = f"{short(data)} ({said(error)})"
+        reason = f"{short(data)} ({error_text(error)})"
         raise GeneratorError(f"not an argument of a generator: {reason}") from error
 
 
@@ -357,6 +360,8 @@ def _module_class(name: Any) -> type[nn.Module]:
 def _find(kind: object) -> type[nn.Module]:
     classes = _subclasses(Configured)
     found = [cls for cls in classes if cls.__name__ == kind and issubclass(cls, nn.Module)]
+    if not found and isinstance(kind, str) and kind in RENAMED:  # a class of the user comes first
+        return _find(RENAMED[kind])
     if not found:
         known = ", ".join(sorted({cls.__name__ for cls in classes if cls.__name__[0] != "_"}))
         raise GeneratorError(f"no generator {kind!r} is defined or imported; known are {known}")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core import (
+    ArgumentTypeError,
     Diagonal,
-    KindError,
     Layout,
     LayoutError,
     ShapeError,
@@ -53,7 +53,7 @@ def deviation(
     Raises:
         LayoutError: a flat tensor without a layout, or a task representation with another.
         ShapeError: a flat tensor that does not fit the layout.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
         GeneratorError: a weight that is negative or not finite, or of no parameter.
 
     Source:
@@ -104,7 +104,7 @@ def away_from_identity(site: Site, values: Mapping[str, Tensor]) -> dict[str, Te
 
 def _flat(task: object, layout: Layout | None) -> tuple[Tensor, Layout]:
     if layout is not None and not isinstance(layout, Layout):
-        raise KindError(f"layout must be a Layout, got {type(layout).__name__}")
+        raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
     if isinstance(task, TaskRepresentation):
         if layout is not None and task.layout != layout:
             raise LayoutError(
@@ -118,7 +118,7 @@ def _flat(task: object, layout: Layout | None) -> tuple[Tensor, Layout]:
         layout.check(task)
         flat = task
     else:
-        raise KindError(
+        raise ArgumentTypeError(
             f"task must be a TaskRepresentation or a flat tensor, got {type(task).__name__}"
         )
     if layout.size == 0 or flat.numel() == 0:
@@ -138,11 +138,15 @@ def _weights(weights: object, layout: Layout) -> dict[str, float]:
     if weights is None:
         return {}
     if not isinstance(weights, Mapping):
-        raise KindError(f"weights must map parameters to numbers, got {type(weights).__name__}")
+        raise ArgumentTypeError(
+            f"weights must map parameters to numbers, got {type(weights).__name__}"
+        )
     known = {"gamma", "beta"} | {name for site in layout for name in site.parameters}
     for name, weight in weights.items():
         if not isinstance(weight, int | float) or isinstance(weight, bool):
-            raise KindError(f"weights[{name!r}] must be a number, got {type(weight).__name__}")
+            raise ArgumentTypeError(
+                f"weights[{name!r}] must be a number, got {type(weight).__name__}"
+            )
         if not (is_finite(weight) and weight >= 0):
             raise GeneratorError(
                 f"weights[{name!r}] must be finite and not negative, got {short(weight)}"

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, Site
+from featurewise.core import ArgumentTypeError, Layout, Site
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
 
@@ -35,7 +35,7 @@ class ParameterDropout(Wrapper):
 
     Raises:
         GeneratorError: ``p`` outside [0, 1), or an unknown ``per``.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
     """
 
     groups: Tensor
@@ -46,13 +46,13 @@ class ParameterDropout(Wrapper):
     ) -> None:
         super().__init__(generator)
         if not isinstance(p, int | float) or isinstance(p, bool):
-            raise KindError(f"p must be a number, got {type(p).__name__}")
+            raise ArgumentTypeError(f"p must be a number, got {type(p).__name__}")
         if not 0 <= p < 1:
             raise GeneratorError(f"p must lie in [0, 1), got {short(p)}")
         if per not in _PER:
             raise GeneratorError(f"per must be one of {', '.join(_PER)}, got {per!r}")
         if not isinstance(rescale, bool):
-            raise KindError(f"rescale must be True or False, got {rescale!r}")
+            raise ArgumentTypeError(f"rescale must be True or False, got {rescale!r}")
         self.p = float(p)
         self.per = per
         self.rescale = rescale

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 
@@ -25,7 +25,7 @@ def parameter_groups(
       ``head_weight_decay``. Decay pulls them towards the raw zero vector, for the usual
       operations the identity; FiLM's authors name this among what made it work (Perez et al.
       2018: 1e-5);
-    * "multipliers": those of ``Damped`` decay by ``multiplier_weight_decay``;
+    * "multipliers": those of ``GatedGenerator`` decay by ``multiplier_weight_decay``;
     * "plain": biases, the scales of norms (one axis or none) and embeddings do not decay, as is
       usual: it would shift activations, and shrink the vectors of words that a batch lacks.
 
@@ -42,10 +42,10 @@ def parameter_groups(
 
     Raises:
         GeneratorError: a weight decay that is negative or not finite, or nothing to train.
-        KindError: ``module`` is no module, or a weight decay no number.
+        ArgumentTypeError: ``module`` is no module, or a weight decay no number.
     """
     if not isinstance(module, nn.Module):
-        raise KindError(f"module must be a module, got {type(module).__name__}")
+        raise ArgumentTypeError(f"module must be a module, got {type(module).__name__}")
     decays = {
         "weights": _decay(weight_decay, "weight_decay"),
         "heads": _decay(
@@ -81,7 +81,7 @@ def _group(owner: nn.Module, name: str, parameter: nn.Parameter) -> str:
 
 def _decay(value: object, name: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise KindError(f"{name} must be a number, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} must be a number, got {type(value).__name__}")
     if not (is_finite(value) and value >= 0):
         raise GeneratorError(f"{name} must be finite and not negative, got {short(value)}")
     return float(value)

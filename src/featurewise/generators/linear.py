@@ -15,7 +15,7 @@ class Linear(Generator):
 
     Raises:
         GeneratorError: if it is below 1.
-        KindError: if it is no integer.
+        ArgumentTypeError: if it is no integer.
     """
 
     def __init__(self, in_features: int) -> None:

@@ -27,7 +27,7 @@ class Lookup(Generator):
 
     Raises:
         GeneratorError: if ``count`` is below 1.
-        KindError: if it is no integer.
+        ArgumentTypeError: if it is no integer.
     """
 
     head_weights: ClassVar[tuple[str, ...]] = ("table",)
@@ -48,7 +48,7 @@ class Lookup(Generator):
 
         Raises:
             LayoutError: if no layout is bound.
-            KindError: if the ids are not an integer tensor.
+            ArgumentTypeError: if the ids are not an integer tensor.
             ConditionError: if there are no ids, or an id is no row of the table.
         """
         if self.table is None:

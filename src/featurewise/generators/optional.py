@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, ShapeError, _torch
+from featurewise.core import ArgumentTypeError, Layout, ShapeError, _torch
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import (
     _Bound,
@@ -34,7 +34,7 @@ class Masked:
 
     Raises:
         ConditionError: if the condition is None.
-        KindError: if ``present`` is no tensor of booleans.
+        ArgumentTypeError: if ``present`` is no tensor of booleans.
         ShapeError: if it has more than one axis.
     """
 
@@ -46,7 +46,7 @@ class Masked:
             raise ConditionError("a masked condition must be there; None alone means no condition")
         if not isinstance(self.present, Tensor) or self.present.dtype != torch.bool:
             kind = getattr(self.present, "dtype", type(self.present).__name__)
-            raise KindError(f"present must be a tensor of booleans, got {kind}")
+            raise ArgumentTypeError(f"present must be a tensor of booleans, got {kind}")
         if self.present.ndim > 1:
             raise ShapeError(f"present must be (B,), got {tuple(self.present.shape)}")
 
@@ -54,7 +54,7 @@ class Masked:
 _torch.register_record(Masked, ["condition", "present"], "featurewise.Masked")
 
 
-class Starting(_Bound):
+class WithDefault(_Bound):
     """Base of the generators that may answer with the start values of their layout.
 
     Attributes:
@@ -84,7 +84,7 @@ class Starting(_Bound):
         return self.layout, self.start
 
 
-class Optional(Starting):
+class Optional(WithDefault):
     """A generator whose condition may be missing; without it the network is the untouched one.
 
     A missing row is exactly ``layout.start()``, whatever the generator has learned. In training
@@ -96,7 +96,8 @@ class Optional(Starting):
         drop: probability that a row of the condition is dropped in training.
 
     Raises:
-        KindError: a generator that is no module or a local one, or ``drop`` that is no number.
+        ArgumentTypeError: ``generator`` is not a module or is a local generator, or ``drop`` is not
+            a number.
         GeneratorError: ``drop`` outside [0, 1].
 
     Example:
@@ -115,7 +116,7 @@ class Optional(Starting):
         super().__init__()
         self.generator = of_all_sites(generator, "generator", type(self).__name__)
         if not isinstance(drop, int | float) or isinstance(drop, bool):
-            raise KindError(f"drop must be a number, got {type(drop).__name__}")
+            raise ArgumentTypeError(f"drop must be a number, got {type(drop).__name__}")
         if not (is_finite(drop) and 0 <= drop <= 1):
             raise GeneratorError(f"drop must lie in [0, 1], got {short(drop)}")
         self.drop = float(drop)
@@ -135,7 +136,7 @@ class Optional(Starting):
             LayoutError: if no layout is bound.
             ShapeError: if ``present`` has not one boolean per row.
             ConditionError: as the generator does.
-            KindError: ``present`` on another device; or as the generator does.
+            ArgumentTypeError: ``present`` on another device; or as the generator does.
         """
         layout, start = self._bound_start()
         if condition is None:
@@ -144,7 +145,7 @@ class Optional(Starting):
         if isinstance(condition, Masked):
             present = condition.present
             if present.device != start.device:
-                raise KindError(
+                raise ArgumentTypeError(
                     f"present is on {present.device}, the generator is on {start.device}"
                 )
             condition = _readable(condition.condition, present)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from featurewise.core import KindError, ShapeError
+from featurewise.core import ArgumentTypeError, ShapeError
 from featurewise.generators.base import Generator, check_ids, check_range, positive
 from featurewise.generators.errors import ConditionError, GeneratorError
 from featurewise.generators.gru import GRU
@@ -45,7 +45,7 @@ class RecurrentEncoder(nn.Module):
                 not 0.
 
         Raises:
-            KindError: tokens or lengths that are not integer tensors.
+            ArgumentTypeError: tokens or lengths that are not integer tensors.
             ShapeError: tokens that are not ``(B, T)``, or lengths that are not ``(B,)``.
             ConditionError: an empty sequence, a length beyond T, or a token outside the
                 vocabulary.
@@ -73,7 +73,9 @@ class RecurrentEncoder(nn.Module):
         """Tokens and lengths of a condition, checked."""
         pair = isinstance(condition, tuple | list)
         if pair and len(condition) != 2:
-            raise KindError(f"condition must be tokens or (tokens, lengths), got {len(condition)}")
+            raise ArgumentTypeError(
+                f"condition must be tokens or (tokens, lengths), got {len(condition)}"
+            )
         tokens, lengths = condition if pair else (condition, None)
         check_ids(tokens, "tokens")
         if tokens.ndim != 2 or tokens.numel() == 0:
@@ -112,7 +114,7 @@ class Recurrent(Generator):
 
     Raises:
         GeneratorError: a number below 1, or an unknown kind.
-        KindError: a number that is no integer.
+        ArgumentTypeError: a number that is no integer.
 
     Example:
         >>> generator = Recurrent(vocabulary=80, embedding=32, hidden=64)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, _torch
+from featurewise.core import ArgumentTypeError, Layout, _torch
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import Head
 from featurewise.generators.errors import GeneratorError
@@ -43,7 +43,7 @@ def spectral(generator: nn.Module, limit: float = 1.0) -> Wrapper:
 
     Raises:
         GeneratorError: a limit that is not positive and finite; when bound: there is no head.
-        KindError: ``limit`` is no number, or ``generator`` no module or a local one.
+        ArgumentTypeError: ``limit`` is no number, or ``generator`` no module or a local one.
 
     Source:
         Miyato et al. 2018, *Spectral Normalization for Generative Adversarial Networks*,
@@ -108,7 +108,7 @@ class Spectral(Wrapper):
     def __init__(self, generator: nn.Module, limit: float) -> None:
         super().__init__(generator)
         if not isinstance(limit, int | float) or isinstance(limit, bool):
-            raise KindError(f"limit must be a number, got {type(limit).__name__}")
+            raise ArgumentTypeError(f"limit must be a number, got {type(limit).__name__}")
         if not (is_finite(limit) and limit > 0):
             raise GeneratorError(f"limit must be positive and finite, got {short(limit)}")
         self.limit = float(limit)

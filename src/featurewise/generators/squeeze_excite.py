@@ -26,7 +26,7 @@ class SqueezeExcite(LocalGenerator):
 
     Raises:
         GeneratorError: if ``reduction`` is below 1.
-        KindError: if it is no integer.
+        ArgumentTypeError: if it is no integer.
     """
 
     def __init__(self, reduction: int = 16) -> None:
@@ -50,7 +50,7 @@ class SqueezeExcite(LocalGenerator):
             LayoutError: if no layout is bound, or ``site`` is not in it.
             ConditionError: if a condition is given.
             ShapeError: if ``x`` does not fit the site.
-            KindError: an argument of the wrong kind.
+            ArgumentTypeError: an argument of the wrong kind.
         """
         place = self.index(site)
         if condition is not None:

@@ -19,7 +19,7 @@ def position_mean(x: Tensor, site: Site) -> Tensor:
 
     Raises:
         ShapeError: if ``x`` does not fit the site.
-        KindError: if ``x`` is not a floating-point tensor.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor.
     """
     x, places = _batch_first(x, site, "x")
     return x.mean(places) if places else x
@@ -43,7 +43,7 @@ def position_statistics(
 
     Raises:
         ShapeError: if ``x`` does not fit the site, or has fewer than two positions.
-        KindError: if ``x`` is not a floating-point tensor.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor.
     """
     x, places = _batch_first(x, site, name)
     if math.prod(x.shape[i] for i in places) < 2:

@@ -34,7 +34,7 @@ class Wrapper(_Bound, ABC):
         layout: the sites; None until bound.
 
     Raises:
-        KindError: ``generator`` is no module, or is a local generator.
+        ArgumentTypeError: ``generator`` is no module, or is a local generator.
     """
 
     generator: nn.Module
@@ -62,7 +62,7 @@ class Wrapper(_Bound, ABC):
             LayoutError: if no layout is bound.
             ConditionError: if the condition is missing.
             ShapeError: if the inner generator gives what does not fit the layout.
-            KindError: if it gives no tensor.
+            ArgumentTypeError: if it gives no tensor.
         """
         if self.layout is None:
             raise unbound(self)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import KindError, ShapeError
+from featurewise.core import ArgumentTypeError, ShapeError
 from featurewise.core.broadcast import check_features
 from featurewise.core.numbers import FLOAT_TENSOR, is_float
 from featurewise.generators import GeneratorError
@@ -53,7 +53,7 @@ class ConcatLinear(nn.Module):
 
         Raises:
             ShapeError: widths or batches that do not fit.
-            KindError: arguments that are not floating-point tensors.
+            ArgumentTypeError: arguments that are not floating-point tensors.
         """
         check_features(x, self.in_features, -1, 0, "ConcatLinear")
         _check_condition(condition, x, self.condition_features)
@@ -86,7 +86,7 @@ class ConcatConv(nn.Module):
 
     Raises:
         GeneratorError: a number or a name out of range, or "same" with a stride.
-        KindError: a number that is no integer.
+        ArgumentTypeError: a number that is no integer.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class ConcatConv(nn.Module):
 
         Raises:
             ShapeError: widths, batches or ranks that do not fit.
-            KindError: arguments that are not floating-point tensors.
+            ArgumentTypeError: arguments that are not floating-point tensors.
         """
         check_features(x, self.in_features, 1, 0, "ConcatConv")
         if x.ndim != self.rank + 2:
@@ -151,7 +151,7 @@ def _check_padding(padding: object, mode: object, stride: object) -> None:
         if stride != 1:
             raise GeneratorError(f"padding='same' needs stride 1, got stride={stride!r}")
     elif not isinstance(padding, int) or isinstance(padding, bool):
-        raise KindError(f"padding must be an integer or 'same', got {padding!r}")
+        raise ArgumentTypeError(f"padding must be an integer or 'same', got {padding!r}")
     elif padding < 0:
         raise GeneratorError(f"padding must not be negative, got {padding}")
 
@@ -159,8 +159,8 @@ def _check_padding(padding: object, mode: object, stride: object) -> None:
 def _check_condition(condition: object, x: Tensor, width: int) -> None:
     if not is_float(condition):
         kind = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
-        raise KindError(f"condition must be {FLOAT_TENSOR}, got {kind}")
+        raise ArgumentTypeError(f"condition must be {FLOAT_TENSOR}, got {kind}")
     if condition.device != x.device:
-        raise KindError(f"condition is on {condition.device}, x is on {x.device}")
+        raise ArgumentTypeError(f"condition is on {condition.device}, x is on {x.device}")
     if condition.shape != (len(x), width):
         raise ShapeError(f"condition must be ({len(x)}, {width}), got {tuple(condition.shape)}")

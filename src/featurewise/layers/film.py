@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import Affine, KindError, Layout, Operation, Site, operation_of
+from featurewise.core import Affine, ArgumentTypeError, Layout, Operation, Site, operation_of
 from featurewise.generators import (
     ConditionError,
     Generator,
@@ -44,7 +44,7 @@ class FiLM(nn.Module):
         ShapeError: if the width is not positive, or the operation needs sizes of positions.
         OperationError: a name that no operation has.
         LayoutError: if the generator is bound to another layout.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
 
     Example:
         >>> import torch
@@ -87,7 +87,7 @@ class FiLM(nn.Module):
         Raises:
             ConditionError: if the condition is missing, or given to a declared site.
             ShapeError: a shape that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong kind, dtype or device.
         """
         (site,) = self.layout
         if self.generator is None:
@@ -116,6 +116,8 @@ class FiLM(nn.Module):
 def _check(features: object, axis: object, generator: object) -> None:
     for name, value in (("features", features), ("axis", axis)):
         if not isinstance(value, int) or isinstance(value, bool):
-            raise KindError(f"{name} must be an integer, got {type(value).__name__}")
+            raise ArgumentTypeError(f"{name} must be an integer, got {type(value).__name__}")
     if generator is not None and not isinstance(generator, nn.Module):
-        raise KindError(f"generator must be a module or None, got {type(generator).__name__}")
+        raise ArgumentTypeError(
+            f"generator must be a module or None, got {type(generator).__name__}"
+        )

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import Affine, KindError, Operation, ShapeError
+from featurewise.core import Affine, ArgumentTypeError, Operation, ShapeError
 from featurewise.core.broadcast import check_features
 from featurewise.core.film import compute_dtype
 from featurewise.core.numbers import is_finite
@@ -41,7 +41,7 @@ class _ConditionalNorm(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if not isinstance(eps, int | float) or isinstance(eps, bool):
-            raise KindError(f"eps must be a number, got {type(eps).__name__}")
+            raise ArgumentTypeError(f"eps must be a number, got {type(eps).__name__}")
         if not (is_finite(eps) and eps > 0):
             raise GeneratorError(f"eps must be positive and finite, got {short(eps)}")
         self.film = FiLM(
@@ -63,7 +63,7 @@ class _ConditionalNorm(nn.Module, ABC):
         Raises:
             ConditionError: if the condition is missing or superfluous.
             ShapeError: a shape that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong kind, dtype or device.
         """
         check_features(x, self.features, self.axis, 0, type(self).__name__)
         y: Tensor = self.film(self.normalize(x), condition)
@@ -100,7 +100,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
     Raises:
         GeneratorError: an unknown policy, a number out of range, or ``conditions`` without
             "per_condition" or the reverse.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
     """
 
     running_mean: Tensor
@@ -126,7 +126,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
         if (conditions is not None) != (statistics == "per_condition"):
             raise GeneratorError("conditions is the number of averages of 'per_condition' alone")
         if not isinstance(momentum, int | float) or isinstance(momentum, bool):
-            raise KindError(f"momentum must be a number, got {type(momentum).__name__}")
+            raise ArgumentTypeError(f"momentum must be a number, got {type(momentum).__name__}")
         if not 0 < momentum <= 1:
             raise GeneratorError(f"momentum must lie in (0, 1], got {short(momentum)}")
         self.statistics, self.momentum = statistics, momentum
@@ -169,7 +169,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
         Raises:
             ConditionError: a condition or ids that are missing, superfluous or out of range.
             ShapeError: a shape that does not fit; a single value per feature in training.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong kind, dtype or device.
         """
         check_features(x, self.features, 1, 0, type(self).__name__)
         y: Tensor = self.film(self.normalize(x, ids), condition)

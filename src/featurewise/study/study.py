@@ -15,9 +15,9 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
-from featurewise.common.processes import leave_unguarded_script
+from featurewise.common.processes import exit_if_unguarded
 from featurewise.study.queue import Queue, Taken
 from featurewise.study.results import Results
 from featurewise.study.run import (
@@ -128,7 +128,7 @@ class Study:
         Args:
             told: is given a sentence when a trial begins and when it ends.
         """
-        leave_unguarded_script()
+        exit_if_unguarded()
         self._queue.add(self._names)
         while True:
             with self._queue.take(self._names) as taken:
@@ -225,7 +225,7 @@ class Study:
 
 def _trial(system: System[Any], preset: str, key: str, text: str) -> Results:
     """What the queue keeps of a trial that is done."""
-    with refusing(f"trial {key} of the study", ExperimentError, ExperimentError):
+    with wrap_errors(f"trial {key} of the study", ExperimentError, ExperimentError):
         found = Results.from_json(text)
         if (found.system, found.preset, len(found.trials)) != (system.name, preset, 1):
             raise ExperimentError("holds results of something else")

@@ -1,4 +1,4 @@
-"""``Damped``: learned multipliers after a generator, one for each site and parameter."""
+"""``GatedGenerator``: learned multipliers after a generator, one for each site and parameter."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout
+from featurewise.core import ArgumentTypeError, Layout
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import Head
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
 
 
-class Damped(Wrapper):
+class GatedGenerator(Wrapper):
     """What a generator predicts, times a learned number for each site and parameter.
 
     ``γ = 1 + γ0 · h(z)`` and ``β = β0 · g(z)`` with scalars γ0 and β0 at every site, so that the
@@ -40,7 +40,7 @@ class Damped(Wrapper):
 
     Raises:
         GeneratorError: ``start`` is not finite, or a generator that is damped already.
-        KindError: ``start`` is no number, or ``generator`` no module or a local one.
+        ArgumentTypeError: ``start`` is no number, or ``generator`` no module or a local one.
 
     Source:
         Oreshkin et al. 2018, *TADAM*, section 2.2.
@@ -54,10 +54,10 @@ class Damped(Wrapper):
     def __init__(self, generator: nn.Module, start: float = 0.0) -> None:
         super().__init__(generator)
         if not isinstance(start, int | float) or isinstance(start, bool):
-            raise KindError(f"start must be a number, got {type(start).__name__}")
+            raise ArgumentTypeError(f"start must be a number, got {type(start).__name__}")
         if not is_finite(start):
             raise GeneratorError(f"start must be finite, got {short(start)}")
-        if any(isinstance(module, Damped) for module in generator.modules()):
+        if any(isinstance(module, GatedGenerator) for module in generator.modules()):
             raise GeneratorError("the generator is damped already; damp it once")
         self.start = float(start)
         self.register_parameter("multipliers", None)
@@ -66,7 +66,7 @@ class Damped(Wrapper):
         super()._build(layout)
         sizes = [math.prod(p.shape) for site in layout for p in site.parameters.values()]
         if self.start == 0.0:
-            _wake(self.generator, layout)
+            _randomize_head(self.generator, layout)
         like = next((p for p in self.parameters() if p.is_floating_point()), None)
         device, dtype = (None, None) if like is None else (like.device, like.dtype)
         full = torch.full((len(sizes),), self.start, device=device, dtype=dtype)
@@ -98,7 +98,7 @@ class Damped(Wrapper):
 
 
 @torch.no_grad()
-def _wake(generator: nn.Module, layout: Layout) -> None:
+def _randomize_head(generator: nn.Module, layout: Layout) -> None:
     """Draw anew what is still at the identity, so that zero multipliers receive gradients."""
     start = layout.start()
     for module in generator.modules():

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, KindError, Layout, LowRank, Shift, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, LowRank, Shift, Site
 from featurewise.generators import (
     MLP,
-    Damped,
+    GatedGenerator,
     Generator,
     GeneratorError,
     Learned,
@@ -23,7 +23,7 @@ from featurewise.generators import (
     parameter_groups,
 )
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),
@@ -37,7 +37,7 @@ LAYOUT = Layout(
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (4, 5, 2, 3)])
 def test_equals_the_loop(shape: tuple[int, ...]) -> None:
     inner = Linear(5)
-    damped = Damped(inner)
+    damped = GatedGenerator(inner)
     damped.bind(LAYOUT)
     damped.double()
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_equals_the_loop(shape: tuple[int, ...]) -> None:
 
 
 def test_multipliers_by_site() -> None:
-    damped = Damped(Linear(5), start=0.25)
+    damped = GatedGenerator(Linear(5), start=0.25)
     assert damped.by_site() == {}
     damped.bind(LAYOUT)
     assert damped.by_site() == {
@@ -71,7 +71,7 @@ def test_multipliers_by_site() -> None:
 @pytest.mark.parametrize("start", [0.0, 0.1])
 def test_something_learns_at_once(make: Any, start: float) -> None:
     """Zero multipliers have a head of unit variance beneath, others the head at the identity."""
-    damped = Damped(make(), start)
+    damped = GatedGenerator(make(), start)
     damped.bind(LAYOUT)
     inner = damped.generator
     condition = {Linear: torch.randn(400, 400), Lookup: torch.arange(400), Learned: None}[
@@ -97,9 +97,9 @@ def test_a_module_of_ones_own_that_would_never_learn() -> None:
     mine = nn.Linear(5, LAYOUT.size)
     nn.init.zeros_(mine.weight)
     with pytest.raises(GeneratorError, match="neither would learn"):
-        Damped(mine).bind(LAYOUT)
-    Damped(mine, start=0.1).bind(LAYOUT)
-    Damped(nn.Linear(5, LAYOUT.size)).bind(LAYOUT)
+        GatedGenerator(mine).bind(LAYOUT)
+    GatedGenerator(mine, start=0.1).bind(LAYOUT)
+    GatedGenerator(nn.Linear(5, LAYOUT.size)).bind(LAYOUT)
 
 
 def test_a_table_that_has_learned_stays() -> None:
@@ -109,12 +109,12 @@ def test_a_table_that_has_learned_stays() -> None:
     with torch.no_grad():
         inner.table[1] += 1.0
     before = inner.table.detach().clone()
-    Damped(inner).bind(LAYOUT)
+    GatedGenerator(inner).bind(LAYOUT)
     assert torch.equal(inner.table, before)
 
 
 def test_groups() -> None:
-    damped = Damped(MLP(5, (6,)))
+    damped = GatedGenerator(MLP(5, (6,)))
     damped.bind(LAYOUT)
     groups = {g["name"]: g for g in parameter_groups(damped, 0.1, 0.2)}
     assert groups["multipliers"]["params"] == [damped.multipliers]
@@ -128,7 +128,7 @@ def test_groups() -> None:
 
 
 def test_dtype_and_device_follow_the_generator() -> None:
-    damped = Damped(Generator(nn.Linear(2, 4, dtype=torch.float64), 4))
+    damped = GatedGenerator(Generator(nn.Linear(2, 4, dtype=torch.float64), 4))
     damped.bind(LAYOUT)
     assert damped.multipliers is not None
     assert damped.multipliers.dtype == torch.float64
@@ -148,18 +148,18 @@ def test_dtype_and_device_follow_the_generator() -> None:
         ((Linear(2), math.inf), GeneratorError, "start"),
         ((Linear(2), "0"), KIND, "start"),
         ((Linear(2), True), KIND, "start"),
-        ((Damped(Linear(2)),), GeneratorError, "already"),
-        ((ParameterDropout(Damped(Linear(2))),), GeneratorError, "already"),
+        ((GatedGenerator(Linear(2)),), GeneratorError, "already"),
+        ((ParameterDropout(GatedGenerator(Linear(2))),), GeneratorError, "already"),
     ],
 )
 def test_wrong_inputs(arguments: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
-        Damped(*arguments)
+        GatedGenerator(*arguments)
 
 
 def test_is_bound_without_memory() -> None:
     with torch.device("meta"):
-        damped = Damped(MLP(5, (4,)))
+        damped = GatedGenerator(MLP(5, (4,)))
         damped.bind(LAYOUT)
     assert all(parameter.is_meta for parameter in damped.parameters())
     assert damped.places.shape == (LAYOUT.size,)

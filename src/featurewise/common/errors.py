@@ -10,7 +10,7 @@ from featurewise.common.text import printable
 
 
 @contextmanager
-def refusing(
+def wrap_errors(
     path: str | Path,
     error: Callable[[str], Exception],
     *own: type[Exception],
@@ -37,10 +37,10 @@ def refusing(
     except OSError as found:
         raise error(f"{path}: cannot be read: {found.strerror or found}") from found
     except Exception as found:
-        raise error(f"{path}: {what}: {said(found)}") from found
+        raise error(f"{path}: {what}: {error_text(found)}") from found
 
 
-def said(found: Exception) -> str:
+def error_text(found: Exception) -> str:
     """What a foreign exception says, on one line, not too long; with its type unless it is ours."""
     text = str(found)
     text = printable(text if len(text) <= 300 else f"{text[:297]}...")
