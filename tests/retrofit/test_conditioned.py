@@ -247,7 +247,9 @@ def test_wrong_tasks(convnet: nn.Module) -> None:
 
 def test_wrong_batch_names_the_site(convnet: nn.Module) -> None:
     net = condition(convnet, at="blocks.*.bn", generator=Linear(7))
-    with pytest.raises(ShapeError, match=r"site 'blocks.0.bn': gamma\(3, 8\) fits none of"):
+    with pytest.raises(
+        ShapeError, match=r"site 'blocks.0.bn': gamma\(3, 8\) has none of the shapes"
+    ):
         net(images(4), condition=torch.randn(3, 7))
 
 

@@ -1,4 +1,4 @@
-"""The heart: sites, operations, task representations and the one broadcasting rule."""
+"""Core data types: sites, operations, task representations and the broadcasting rule."""
 
 from featurewise.core.delta import DeltaWeight
 from featurewise.core.editing import Edit

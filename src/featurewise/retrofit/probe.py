@@ -341,7 +341,7 @@ def run_on_fakes(
         failure = _without_frames(error)
     finally:
         state.put_back()
-    check_gone(fakes.left)
+    check_gone(fakes.alive)
     if failure is not None:
         raise failure
 
