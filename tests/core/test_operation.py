@@ -56,7 +56,7 @@ def only_sums_and_products(operation: Operation) -> bool:
     return isinstance(operation, Shift | RowColumn)
 
 
-# --- against the reference ----------------------------------------------------------------------------
+# --- against the reference ------------------------------------------------------------------------
 
 
 def stored(x: Tensor, how: str) -> Tensor:

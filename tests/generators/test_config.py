@@ -1,4 +1,4 @@
-"""A generator tells how it was made, and is made again from that, and from nothing else."""
+"""Generators record their constructor arguments and are rebuilt from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LAYOUT = Layout((Site("a", 4, Affine()), Site("b", 6, Affine())))
 
 
 class Holder(Generator):
-    """Takes anything, keeps it, and passes its modules on."""
+    """Accepts any arguments, stores them, and registers its modules."""
 
     def __init__(self, *parts: Any, extra: Any = 1.5, **more: Any) -> None:
         super().__init__(nn.ModuleList(p for p in parts if isinstance(p, nn.Module)), 3)
@@ -44,7 +44,7 @@ class Holder(Generator):
 
 
 class Grandchild(Linear):
-    """Inherits a constructor."""
+    """A class that inherits its constructor."""
 
 
 MADE: list[nn.Module] = [
@@ -71,7 +71,7 @@ def ids(module: nn.Module) -> str:
 
 
 @pytest.mark.parametrize("made", MADE, ids=ids)
-def test_made_again(made: Any) -> None:
+def test_rebuilt_from_their_description(made: Any) -> None:
     made = copy.deepcopy(made)
     text = json.dumps(made.config(), allow_nan=False)
     again: Any = from_config(json.loads(text))
@@ -108,7 +108,7 @@ def test_made_again(made: Any) -> None:
     ],
     ids=repr,
 )
-def test_arguments_keep_their_kind(value: Any) -> None:
+def test_arguments_keep_their_type(value: Any) -> None:
     for made in (Holder(extra=value), Holder(value), Holder(other=value)):
         again: Any = from_config(json.loads(json.dumps(made.config())))
         assert repr(again.extra) == repr(made.extra)
@@ -116,14 +116,14 @@ def test_arguments_keep_their_kind(value: Any) -> None:
         assert repr(again.more) == repr(made.more)
 
 
-def test_of_a_tensor_only_the_shape_is_kept() -> None:
+def test_only_the_shape_of_a_tensor_is_recorded() -> None:
     again: Any = from_config(Holder(extra=torch.ones(2, 3, dtype=torch.float16)).config())
     assert again.extra.shape == (2, 3) and again.extra.dtype == torch.float16
     assert not again.extra.any()
 
 
 class Odd(nn.Module):
-    """Neither a generator nor of torch.nn."""
+    """A class that is neither a generator nor in torch.nn."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -142,7 +142,7 @@ class Odd(nn.Module):
         (Holder(extra=Odd), "the class Odd"),
     ],
 )
-def test_what_has_no_description_is_named(made: Any, match: str) -> None:
+def test_arguments_that_cannot_be_described_are_named(made: Any, match: str) -> None:
     with pytest.raises(GeneratorError, match=match):
         made.config()
 
@@ -231,7 +231,7 @@ def test_two_classes_of_one_name() -> None:
     assert kept
 
 
-def test_changes_after_the_making_are_told() -> None:
+def test_changes_after_construction_are_detected() -> None:
     made = MLP(3, (4,))
     again = from_config(made.config())
     assert isinstance(made.encoder, nn.Module)
@@ -247,7 +247,7 @@ def test_changes_after_the_making_are_told() -> None:
     twice, apart = Holder(shared, shared), Holder(Linear(2), Linear(2))
     for part in (shared, *apart.parts):
         part.bind(LAYOUT)
-    assert difference(twice, apart) == "other tensors are shared"
+    assert difference(twice, apart) == "the modules share different tensors"
 
 
 def test_survives_copies_and_keeps_the_signature() -> None:
@@ -259,7 +259,7 @@ def test_survives_copies_and_keeps_the_signature() -> None:
         MLP()  # type: ignore[call-arg]
 
 
-def test_any_module_may_join() -> None:
+def test_any_module_class_can_derive_from_configured() -> None:
     class Joins(Configured, nn.Module):
         def __init__(self, operations: Mapping[str, Operation]) -> None:
             super().__init__()

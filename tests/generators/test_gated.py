@@ -1,4 +1,4 @@
-"""Learned multipliers: against a loop, and that they and the head both come alive."""
+"""Learned multipliers: against a loop, and gradients of multipliers and head."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_multipliers_by_site() -> None:
 
 @pytest.mark.parametrize("make", [lambda: Linear(400), lambda: Lookup(400), Learned])
 @pytest.mark.parametrize("start", [0.0, 0.1])
-def test_something_learns_at_once(make: Any, start: float) -> None:
-    """Zero multipliers have a head of unit variance beneath, others the head at the identity."""
+def test_multipliers_or_heads_have_a_gradient_in_the_first_step(make: Any, start: float) -> None:
+    """With zero multipliers the head has unit variance, with others it is at the identity."""
     damped = GatedGenerator(make(), start)
     damped.bind(LAYOUT)
     inner = damped.generator
@@ -93,16 +93,16 @@ def test_something_learns_at_once(make: Any, start: float) -> None:
         assert torch.equal(inner(condition), flat)
 
 
-def test_a_module_of_ones_own_that_would_never_learn() -> None:
+def test_a_zero_weight_of_the_users_module_raises() -> None:
     mine = nn.Linear(5, LAYOUT.size)
     nn.init.zeros_(mine.weight)
-    with pytest.raises(GeneratorError, match="neither would learn"):
+    with pytest.raises(GeneratorError, match="neither has a gradient"):
         GatedGenerator(mine).bind(LAYOUT)
     GatedGenerator(mine, start=0.1).bind(LAYOUT)
     GatedGenerator(nn.Linear(5, LAYOUT.size)).bind(LAYOUT)
 
 
-def test_a_table_that_has_learned_stays() -> None:
+def test_a_trained_table_is_not_randomised() -> None:
     inner = Lookup(3)
     inner.bind(LAYOUT)
     assert inner.table is not None
@@ -157,7 +157,7 @@ def test_wrong_inputs(arguments: Any, error: Any, words: str) -> None:
         GatedGenerator(*arguments)
 
 
-def test_is_bound_without_memory() -> None:
+def test_binds_on_the_meta_device() -> None:
     with torch.device("meta"):
         damped = GatedGenerator(MLP(5, (4,)))
         damped.bind(LAYOUT)

@@ -27,7 +27,7 @@ def _lookup(count: int = 4) -> Lookup:
     return lookup
 
 
-def test_rows_of_the_table() -> None:
+def test_ids_give_rows_of_the_table() -> None:
     lookup = _lookup()
     assert lookup.table is not None
     assert torch.equal(lookup(torch.tensor(2)), lookup.table[2])
@@ -54,7 +54,7 @@ def test_is_a_linear_map_of_one_hot_vectors() -> None:
     torch.testing.assert_close(lookup(ids), linear(nn.functional.one_hot(ids, 4).float()))
 
 
-def test_only_the_rows_in_use_get_a_gradient() -> None:
+def test_only_selected_rows_have_a_gradient() -> None:
     lookup = _lookup()
     assert lookup.table is not None
     lookup(torch.tensor([1, 1])).sum().backward()
@@ -98,7 +98,7 @@ def test_wrong_counts(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2.0, "3", None, True])
-def test_counts_of_the_wrong_kind(count: Any) -> None:
+def test_counts_of_the_wrong_type(count: Any) -> None:
     with pytest.raises(KIND, match="count"):
         Lookup(count)
 

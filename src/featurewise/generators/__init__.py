@@ -1,4 +1,4 @@
-"""Generators: what turns a condition into the modulation parameters of a network."""
+"""Generators: modules that predict the modulation parameters of a network from a condition."""
 
 from featurewise.generators.adain import AdaIN
 from featurewise.generators.base import Generator, Head, LocalGenerator, flat_parameters

@@ -1,4 +1,4 @@
-"""What turns a condition into parameters: ``Generator``, its ``Head``, ``LocalGenerator``."""
+"""Base classes: ``Generator``, its ``Head``, and ``LocalGenerator``."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from featurewise.generators.errors import ConditionError, GeneratorError
 
 
 class Head(nn.Linear):
-    """The last linear map of a generator: features F -> the N numbers of a layout.
+    """The last linear map of a generator: F features -> the N parameters of a layout.
 
-    Weight zero and bias ``layout.start()``, so that every condition begins as the identity.
-    ``parameter_groups`` gives the weights of heads a weight decay of their own.
+    The weight starts at zero and the bias at ``layout.start()``, so that every condition starts as
+    the identity. ``parameter_groups`` puts the weights of heads into a weight-decay group of their
+    own.
 
     Args:
-        features: width F of what comes in.
+        features: width F of the input.
         layout: the sites; N is ``layout.size``.
-        device: where the parameters live.
-        dtype: their dtype.
+        device: of the parameters.
+        dtype: of the parameters.
     """
 
     head_weights: ClassVar[tuple[str, ...]] = ("weight",)
@@ -53,13 +54,13 @@ class Head(nn.Linear):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Back to the identity; draws no random numbers."""
+        """Reset to the identity; uses no random numbers."""
         self.weight.zero_()
         self.bias.copy_(self.layout.start())
 
 
 class _Bound(Configured, nn.Module):
-    """A module that serves one layout, known only after it is made."""
+    """A module for one layout, which ``bind`` sets after construction."""
 
     layout: Layout | None
 
@@ -68,11 +69,11 @@ class _Bound(Configured, nn.Module):
         self.layout = None
 
     def bind(self, layout: Layout) -> None:
-        """Build what depends on ``layout``, once; an equal layout again changes nothing.
+        """Build the parameters for ``layout``; a second call with an equal layout has no effect.
 
         Raises:
-            LayoutError: if bound to another layout before, or the layout has no parameters.
-            ArgumentTypeError: if ``layout`` is no layout.
+            LayoutError: if already bound to another layout, or if the layout has no parameters.
+            ArgumentTypeError: if ``layout`` is not a layout.
         """
         if not isinstance(layout, Layout):
             raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
@@ -89,18 +90,18 @@ class _Bound(Configured, nn.Module):
         self.layout = layout
 
     def _build(self, layout: Layout) -> None:
-        """Make the parameters whose shapes depend on the layout."""
+        """Create the parameters whose shapes depend on the layout."""
 
 
 class Generator(_Bound):
     """Condition -> flat parameters of a whole network (Perez et al. 2018, eq. 1: f and h).
 
-    An encoder turns the condition into features, one linear head turns the features into all
-    parameters of all sites. The head is built by ``bind``, when the layout is known.
+    An encoder maps the condition to features, and one linear head maps the features to all
+    parameters of all sites. ``bind`` builds the head, once the layout is known.
 
     Args:
         encoder: any module from a condition to features ``(F,)``, ``(B, F)`` or
-            ``(B, F, *positions)``; None where the condition is itself such features.
+            ``(B, F, *positions)``; None if the condition already is such features.
         features: width F.
 
     Attributes:
@@ -108,8 +109,8 @@ class Generator(_Bound):
         layout: the sites it generates for; None until bound.
 
     Raises:
-        GeneratorError: unless ``features`` is at least 1.
-        ArgumentTypeError: an encoder that is no module, or ``features`` that is no integer.
+        GeneratorError: if ``features`` is below 1.
+        ArgumentTypeError: if ``encoder`` is not a module, or ``features`` not an integer.
 
     Example:
         >>> from featurewise.core import Affine
@@ -138,10 +139,10 @@ class Generator(_Bound):
         self.head = Head(self.features, layout, device=device, dtype=dtype)
 
     def forward(self, condition: Any) -> Float[Tensor, "..."]:
-        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, as the features are.
+        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, as for the features.
 
         Args:
-            condition: what the encoder takes.
+            condition: the input of the encoder.
 
         Raises:
             LayoutError: if no layout is bound.
@@ -161,21 +162,21 @@ class Generator(_Bound):
 
 
 class LocalGenerator(_Bound, ABC):
-    """A generator that is asked site by site, with the features there.
+    """A generator that is called at each site, with the features of that site.
 
-    Self-conditioning (squeeze-and-excitation), statistics (AdaIN) and generators that carry a
-    memory from site to site are of this kind.
+    Examples are self-conditioning (squeeze-and-excitation), statistics (AdaIN) and generators that
+    pass a memory from site to site.
 
     Attributes:
         layout: the sites it generates for; None until bound.
     """
 
     def index(self, site: Site) -> int:
-        """Position of ``site`` in the layout.
+        """Index of ``site`` in the layout.
 
         Raises:
             LayoutError: if no layout is bound, or it has no such site.
-            ArgumentTypeError: if ``site`` is no site.
+            ArgumentTypeError: if ``site`` is not a site.
         """
         if self.layout is None:
             raise unbound(self)
@@ -184,8 +185,8 @@ class LocalGenerator(_Bound, ABC):
         for place, own in enumerate(self.layout):
             if own == site:
                 return place
-        self.layout[site.name]  # the error that lists the sites
-        raise LayoutError(f"site '{site.name}' is not as it was when this generator was bound")
+        self.layout[site.name]  # raises an error that lists the sites
+        raise LayoutError(f"site '{site.name}' has changed since this generator was bound")
 
     @abstractmethod
     def forward(
@@ -194,10 +195,10 @@ class LocalGenerator(_Bound, ABC):
         """Raw parameters of one site, and the memory for the next.
 
         Args:
-            site: the site that asks.
+            site: the current site.
             x: its features, before modulation.
-            condition: what the caller conditions on; may be None.
-            memory: what the previous site returned; None at the first.
+            condition: the condition of the call; may be None.
+            memory: the memory that the previous site returned; None at the first site.
         """
 
 
@@ -205,12 +206,12 @@ class LocalGenerator(_Bound, ABC):
 
 
 def flat_parameters(output: object, layout: Layout) -> Tensor:
-    """The flat tensor in what a generator returned: any module may stand for a ``Generator``.
+    """The flat tensor in the output of a generator, which may be any module.
 
     Args:
         output: a flat tensor ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, or a
             ``TaskRepresentation``.
-        layout: the layout it is for.
+        layout: the layout to which it belongs.
 
     Raises:
         ArgumentTypeError: if it is neither.
@@ -234,10 +235,10 @@ def flat_parameters(output: object, layout: Layout) -> Tensor:
 
 
 def of_all_sites(module: object, name: str, who: str) -> nn.Module:
-    """``module``, if it may give the flat parameters of all sites at once.
+    """``module``, after a check that it can predict the parameters of all sites at once.
 
     Raises:
-        ArgumentTypeError: if it is no module, or a local generator.
+        ArgumentTypeError: if it is not a module, or is a local generator.
     """
     if not isinstance(module, nn.Module):
         raise ArgumentTypeError(f"{name} must be a module, got {type(module).__name__}")
@@ -250,14 +251,14 @@ def of_all_sites(module: object, name: str, who: str) -> nn.Module:
 
 
 def bind_part(module: nn.Module, layout: Layout) -> None:
-    """Bind a part to its layout, if it is a generator that needs one."""
+    """Bind a module to a layout, if it has a method ``bind``."""
     bind = getattr(module, "bind", None)
     if bind is not None:
         bind(layout)
 
 
 def needs_condition(generator: nn.Module) -> bool:
-    """Whether a generator, or any module in its place, cannot be called without an argument."""
+    """Whether a generator (any module) cannot be called without an argument."""
     try:
         signature = inspect.signature(generator.forward)
     except (TypeError, ValueError):
@@ -276,12 +277,12 @@ def along_features(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def check_condition(x: object, weight: Tensor, name: str) -> None:
-    """Raise unless a linear map with ``weight`` ``(N, F)`` can take ``x``.
+    """Raise unless ``x`` is a valid input of a linear map with ``weight`` ``(N, F)``.
 
     Args:
         x: ``(F,)``, ``(B, F)`` or ``(B, F, *positions)``, of the dtype and device of ``weight``.
         weight: of the linear map.
-        name: what to call ``x`` in an error.
+        name: of ``x`` in error messages.
 
     Raises:
         ArgumentTypeError: not a floating-point tensor, or of another device or (outside autocast)
@@ -315,8 +316,8 @@ def check_ids(ids: object, name: str) -> None:
 def check_range(ids: Tensor, count: int, name: str) -> None:
     """Raise ``ConditionError`` unless all ids lie in [0, count).
 
-    Reads values, so it is skipped where that would break a graph or stall another device, whose
-    own assertion catches such ids.
+    The check reads values. It is skipped in compiled code and for other devices than the CPU, where
+    reading would break the graph or synchronise; their own assertion reports such ids.
     """
     unreadable = torch.compiler.is_compiling() or _torch.in_transform()
     if unreadable or ids.device.type != "cpu" or ids.numel() == 0:
@@ -341,5 +342,5 @@ def positive(value: object, name: str) -> int:
 
 
 def unbound(generator: nn.Module) -> LayoutError:
-    """The error of a generator that is used before it knows its sites."""
+    """The error for a generator that is called before ``bind``."""
     return LayoutError(f"{type(generator).__name__} has no layout yet: call bind(layout) first")

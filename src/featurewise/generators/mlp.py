@@ -15,7 +15,7 @@ from featurewise.generators.errors import GeneratorError
 
 
 class Perceptron(nn.Module):
-    """Linear layers with an activation after each; features on axis 1, as everywhere here."""
+    """Linear layers with an activation after each; features are on axis 1."""
 
     def __init__(self, widths: Sequence[int], activation: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ class MLP(Generator):
     Args:
         in_features: width F of the condition, which is ``(F,)``, ``(B, F)`` or
             ``(B, F, *positions)``.
-        hidden: widths of the hidden layers, at least one (with none it is ``Linear``).
-        activation: makes the activation after each hidden layer.
+        hidden: widths of the hidden layers, at least one (without any, use ``Linear``).
+        activation: factory of the activation after each hidden layer.
 
     Raises:
         GeneratorError: a width below 1, or no hidden layer.
-        ArgumentTypeError: a width that is no integer, or an activation that makes no module.
+        ArgumentTypeError: a width that is not an integer, or an activation that returns no module.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""``Recurrent``: token sequences -> parameters, by the last state of a GRU or an LSTM."""
+"""``Recurrent``: token sequences -> parameters, from the last state of a GRU or an LSTM."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class RecurrentEncoder(nn.Module):
     """Token ids -> state of a one-layer recurrent network after the last token.
 
     Args:
-        vocabulary: number of tokens; token 0 is the padding.
-        embedding: width of a word vector.
+        vocabulary: size of the vocabulary; token 0 is the padding.
+        embedding: width of a token embedding.
         hidden: width H of the state.
         kind: "gru" or "lstm".
     """
@@ -41,8 +41,7 @@ class RecurrentEncoder(nn.Module):
 
         Args:
             condition: tokens ``(B, T)`` padded with 0 at the end, or ``(tokens, lengths)`` with
-                lengths ``(B,)``. Without lengths a sequence ends with its last token that is
-                not 0.
+                lengths ``(B,)``. Without lengths a sequence ends at its last token other than 0.
 
         Raises:
             ArgumentTypeError: tokens or lengths that are not integer tensors.
@@ -59,7 +58,7 @@ class RecurrentEncoder(nn.Module):
         return last.squeeze(0)
 
     def _run(self, tokens: PackedSequence) -> tuple[Tensor, ...]:
-        """The last state ``(1, B, H)``, followed by the memory of an LSTM."""
+        """The last state ``(1, B, H)``, followed by the cell state of an LSTM."""
         vocabulary = self.embedding.num_embeddings
         if isinstance(self.recurrent, GRU) and vocabulary < len(tokens.data):
             words = self.embedding(torch.arange(vocabulary, device=tokens.data.device))
@@ -70,7 +69,7 @@ class RecurrentEncoder(nn.Module):
         return last if isinstance(last, tuple) else (last,)
 
     def _sequences(self, condition: Any) -> tuple[Int[Tensor, "B T"], Int[Tensor, " B"]]:
-        """Tokens and lengths of a condition, checked."""
+        """Checked tokens and lengths of a condition."""
         pair = isinstance(condition, tuple | list)
         if pair and len(condition) != 2:
             raise ArgumentTypeError(
@@ -107,14 +106,14 @@ class Recurrent(Generator):
     """Token sequences -> GRU or LSTM -> parameters (Perez et al. 2018, section 2.2).
 
     Args:
-        vocabulary: number of tokens; token 0 is the padding.
-        embedding: width of a word vector (theirs: 200).
-        hidden: width of the state (theirs: 4096).
+        vocabulary: size of the vocabulary; token 0 is the padding.
+        embedding: width of a token embedding (paper: 200).
+        hidden: width of the state (paper: 4096).
         kind: "gru" or "lstm".
 
     Raises:
         GeneratorError: a number below 1, or an unknown kind.
-        ArgumentTypeError: a number that is no integer.
+        ArgumentTypeError: a number that is not an integer.
 
     Example:
         >>> generator = Recurrent(vocabulary=80, embedding=32, hidden=64)

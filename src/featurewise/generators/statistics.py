@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a site's features over their positions."""
+"""Mean and standard deviation of the features of a site over their positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featurewise.core.film import compute_dtype
 def position_mean(x: Tensor, site: Site) -> Tensor:
     """Mean over all positions: ``(B, C)``, or ``(C,)`` at a site without a batch axis.
 
-    Features without positions are their own mean.
+    Features without positions are returned unchanged.
 
     Raises:
         ShapeError: if ``x`` does not fit the site.
@@ -34,9 +34,9 @@ def position_statistics(
 
     Args:
         x: features of the site.
-        site: where they come from.
+        site: the site.
         eps: added to the variance.
-        name: what to call ``x`` in an error.
+        name: of ``x`` in error messages.
 
     Returns:
         Two tensors ``(B, C)``, or ``(C,)`` at a site without a batch axis.
@@ -53,7 +53,7 @@ def position_statistics(
         )
     x = x.to(compute_dtype(x))
     mean = x.mean(places, keepdim=True)
-    # Two passes: right for features far from zero, and faster than `torch.var` on a CPU.
+    # Two passes: accurate for features far from zero, and faster than `torch.var` on a CPU.
     variance = (x - mean).square().mean(places)
     return mean.reshape(variance.shape), (variance + eps).sqrt()
 
