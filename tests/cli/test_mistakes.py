@@ -66,7 +66,7 @@ def test_a_damaged_model(fails, film, picture, tmp_path):
 def test_pictures_that_are_none(fails, film, tmp_path):
     text = tmp_path / "words.png"
     text.write_text("not a picture")
-    assert "words.png: not a readable picture" in fails("ask", film, text, QUESTION)
+    assert "words.png: not a readable image" in fails("ask", film, text, QUESTION)
     empty = tmp_path / "empty.jpg"
     empty.touch()
     assert "empty.jpg: the file is empty" in fails("ask", film, empty, QUESTION)
