@@ -1,7 +1,7 @@
-"""Conditioning by concatenation, and the conditional bias that it is (Dumoulin et al. 2018).
+"""Conditioning by concatenation, and the equivalent conditional bias (Dumoulin et al. 2018).
 
 ``W [x; z] = W_x x + W_z z``: concatenating a condition z to the input of a linear map adds a bias
-that depends on z. For a convolution the same holds wherever the kernel sees no zero padding.
+that depends on z. For a convolution the same holds where the kernel does not reach zero padding.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _CONVOLUTIONS: Final[dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3
 
 
 class ConcatLinear(nn.Module):
-    """A linear map of features and condition side by side: ``W [x; z] + b``.
+    """A linear map of the concatenated features and condition: ``W [x; z] + b``.
 
     Args:
         in_features: width C of x.
         condition_features: width F of the condition z.
         out_features: width D of the output.
-        bias: whether there is a b.
+        bias: whether there is a bias b.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class ConcatLinear(nn.Module):
 
 
 class ConcatConv(nn.Module):
-    """A convolution of features and constant maps of the condition side by side.
+    """A convolution of features, concatenated with constant maps of the condition.
 
-    It costs ``k² F D`` weights where the conditional bias costs ``F D``, and differs from it only
-    where the kernel reaches into zero padding: there the condition's taps are missing.
+    It has ``k² F D`` weights for the condition, where a conditional bias has ``F D``. The two
+    differ only where the kernel reaches zero padding, since the condition is zero there, too.
 
     Args:
         in_features: channels C of x.
@@ -85,8 +85,8 @@ class ConcatConv(nn.Module):
         bias: whether there is a bias.
 
     Raises:
-        GeneratorError: a number or a name out of range, or "same" with a stride.
-        ArgumentTypeError: a number that is no integer.
+        GeneratorError: an invalid number or name, or "same" with a stride.
+        ArgumentTypeError: a number that is not an integer.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class ConcatConv(nn.Module):
         return y
 
     def conditional_bias(self, condition: Float[Tensor, "B F"]) -> Float[Tensor, "B D"]:
-        """All taps of ``W_z`` times z: what the condition adds where no padding is seen."""
+        """``W_z``, summed over all taps, times z: the bias where the kernel reaches no padding."""
         taps = self.convolve.weight[:, self.in_features :].flatten(2).sum(dim=2)
         return condition @ taps.T
 
