@@ -66,7 +66,7 @@ def test_a_damaged_model(fails, film, picture, tmp_path):
 def test_pictures_that_are_none(fails, film, tmp_path):
     text = tmp_path / "words.png"
     text.write_text("not a picture")
-    assert "words.png: not a readable picture" in fails("ask", film, text, QUESTION)
+    assert "words.png: not a readable image" in fails("ask", film, text, QUESTION)
     empty = tmp_path / "empty.jpg"
     empty.touch()
     assert "empty.jpg: the file is empty" in fails("ask", film, empty, QUESTION)
@@ -141,10 +141,10 @@ def test_wrong_lines_show_the_usage(run, words):
 
 
 def test_errors_of_every_room_are_one_line(fails, monkeypatch):
-    from featurewise.core.errors import KindError
+    from featurewise.core.errors import ArgumentTypeError
     from featurewise.worlds.glyphs.formats import FormatError
 
-    for error in (FormatError("a.png: is no picture"), KindError("not a tensor")):
+    for error in (FormatError("a.png: is no picture"), ArgumentTypeError("not a tensor")):
         monkeypatch.setattr("featurewise.cli.discovery.names", lambda error=error: throw(error))
         assert fails("systems") == f"error: {error}"
 

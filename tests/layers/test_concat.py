@@ -14,11 +14,11 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from featurewise.core import KindError, ShapeError, Shift
+from featurewise.core import ArgumentTypeError, ShapeError, Shift
 from featurewise.generators import GeneratorError
 from featurewise.layers import ConcatConv, ConcatLinear
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 class TestLinear:
@@ -144,21 +144,26 @@ class TestBoth:
     @pytest.mark.parametrize(
         ("x", "z", "error", "words"),
         [
-            (lambda x: x, None, KindError, "condition"),
-            (lambda x: x, "red", KindError, "condition"),
-            (lambda x: x, [[0.0, 0.0]] * 2, KindError, "condition"),
-            (lambda x: x, torch.zeros(2, 2, dtype=torch.int64), KindError, "condition"),
-            (lambda x: x, torch.zeros(2, 2, device="meta"), KindError, "condition is on meta"),
+            (lambda x: x, None, ArgumentTypeError, "condition"),
+            (lambda x: x, "red", ArgumentTypeError, "condition"),
+            (lambda x: x, [[0.0, 0.0]] * 2, ArgumentTypeError, "condition"),
+            (lambda x: x, torch.zeros(2, 2, dtype=torch.int64), ArgumentTypeError, "condition"),
+            (
+                lambda x: x,
+                torch.zeros(2, 2, device="meta"),
+                ArgumentTypeError,
+                "condition is on meta",
+            ),
             (lambda x: x, torch.zeros(2, 3), ShapeError, r"condition must be \(2, 2\)"),
             (lambda x: x, torch.zeros(3, 2), ShapeError, "condition"),
             (lambda x: x, torch.zeros(1, 2), ShapeError, "condition"),
             (lambda x: x, torch.zeros(2), ShapeError, "condition"),
             (lambda x: x, torch.zeros(2, 2, 1, 1), ShapeError, "condition"),
             (lambda x: x, torch.tensor(0.0), ShapeError, "condition"),
-            (lambda x: x.long(), torch.zeros(2, 2), KindError, "x must be floating"),
-            (lambda x: x.bool(), torch.zeros(2, 2), KindError, "x must be floating"),
-            (lambda x: x.tolist(), torch.zeros(2, 2), KindError, "x must be a tensor"),
-            (lambda x: None, torch.zeros(2, 2), KindError, "x must be a tensor"),
+            (lambda x: x.long(), torch.zeros(2, 2), ArgumentTypeError, "x must be floating"),
+            (lambda x: x.bool(), torch.zeros(2, 2), ArgumentTypeError, "x must be floating"),
+            (lambda x: x.tolist(), torch.zeros(2, 2), ArgumentTypeError, "x must be a tensor"),
+            (lambda x: None, torch.zeros(2, 2), ArgumentTypeError, "x must be a tensor"),
             (lambda x: torch.tensor(1.0), torch.zeros(2, 2), ShapeError, "axis"),
             (lambda x: x.flatten(), torch.zeros(2, 2), ShapeError, "axis|features"),
             (lambda x: torch.zeros(2, 4, 4, 4), torch.zeros(2, 2), ShapeError, "expected 3"),

@@ -16,8 +16,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -43,7 +43,7 @@ from featurewise.generators import (
 )
 from featurewise.layers import FiLM
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def _trained(film: FiLM) -> FiLM:
@@ -328,16 +328,16 @@ X, Z = torch.randn(2, 6, 3), torch.randn(2, 4)
         (X, torch.zeros(2, 4, 7), ShapeError, "positions|gamma"),
         (X, torch.zeros(1, 4), ShapeError, "gamma"),
         (X, torch.tensor(1.0), ShapeError, "condition"),
-        (X.long(), Z, KindError, "x must be floating point"),
-        (X.bool(), Z, KindError, "x must be floating point"),
-        (None, Z, KindError, "x must be a tensor"),
-        ([[0.0] * 6], Z, KindError, "x must be a tensor"),
-        (X, [[0.0] * 4] * 2, KindError, "condition must be a tensor"),
-        (X, "red", KindError, "condition must be a tensor"),
-        (X, Z.long(), KindError, "condition must be floating point"),
-        (X, Z.double(), KindError, "condition is torch.float64"),
-        (X, Z.to("meta"), KindError, "condition is on meta"),
-        (X.to("meta"), Z, KindError, "gamma is on cpu"),
+        (X.long(), Z, ArgumentTypeError, "x must be floating point"),
+        (X.bool(), Z, ArgumentTypeError, "x must be floating point"),
+        (None, Z, ArgumentTypeError, "x must be a tensor"),
+        ([[0.0] * 6], Z, ArgumentTypeError, "x must be a tensor"),
+        (X, [[0.0] * 4] * 2, ArgumentTypeError, "condition must be a tensor"),
+        (X, "red", ArgumentTypeError, "condition must be a tensor"),
+        (X, Z.long(), ArgumentTypeError, "condition must be floating point"),
+        (X, Z.double(), ArgumentTypeError, "condition is torch.float64"),
+        (X, Z.to("meta"), ArgumentTypeError, "condition is on meta"),
+        (X.to("meta"), Z, ArgumentTypeError, "gamma is on cpu"),
     ],
 )
 def test_wrong_calls(x: Any, z: Any, error: type[Exception], words: str) -> None:
@@ -394,7 +394,7 @@ def test_a_generator_that_returns_something_else(output: Any) -> None:
             return output
 
     film = FiLM(6, generator=Odd())
-    with pytest.raises((ShapeError, KindError)):
+    with pytest.raises((ShapeError, ArgumentTypeError)):
         film(X, Z)
     with pytest.raises(ConditionError, match="None"):
         film(X)

@@ -14,7 +14,7 @@ from featurewise.models.autoregressive import (
     GatedLayer,
     GatedPixelCNN,
     GatedUnit,
-    draw_pixels,
+    sample_pixels,
 )
 
 STACKS = ("vertical", "horizontal")
@@ -151,7 +151,7 @@ def test_drawing_is_a_plain_loop_over_pixels(local: bool) -> None:
     task = net.represent(condition).flat
     like = torch.empty(6, 1, 4, 5, dtype=torch.float64)
     with torch.no_grad():
-        found = draw_pixels(
+        found = sample_pixels(
             plain,
             like,
             torch.Generator().manual_seed(3),

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.models.style_content import Asymmetric, Plain, Symmetric, blended, leading, tell
+from featurewise.models.style_content import (
+    Asymmetric,
+    Baseline,
+    Symmetric,
+    blend_weights,
+    classify_contents,
+    leading_eigenvectors,
+)
 
 S, L, P, J = 6, 5, 12, 2
 
@@ -38,7 +45,7 @@ def test_asymmetric_solves_the_ridge_towards_the_blend() -> None:
     model = Asymmetric(S, L, P, 3, ridge=0.7, blend=0.2)
     model.fit(torch.rand(S, L, P))
     shown, counts = torch.rand(1, L, P), torch.tensor([[1.0, 0.5, 0, 2, 0]])
-    shares = blended(model.basis @ model.matrices, shown, counts, 0.2)[0]
+    shares = blend_weights(model.basis @ model.matrices, shown, counts, 0.2)[0]
     prior = sum(share * each for share, each in zip(shares, model.matrices, strict=True))
 
     def slope(change: Tensor) -> float:
@@ -89,7 +96,7 @@ def test_the_plain_ones_by_loops() -> None:
     ]
     wanted = {"mean": mean, "additive": mean + offset, "nearest": observed[far.index(min(far))]}
     for kind, expected in wanted.items():
-        model = Plain(kind, S, L, P)
+        model = Baseline(kind, S, L, P)
         model.fit(observed)
         torch.testing.assert_close(model(shown, counts)[0], expected)
 
@@ -106,19 +113,19 @@ def test_blends_by_loops() -> None:
                 left[i, j] += counts[0, letter] * (parts[i, letter] @ parts[j, letter])
     pull = 0.3 * size
     expected = torch.linalg.solve(left + pull * torch.eye(3).double(), right + pull * towards)
-    torch.testing.assert_close(blended(parts, shown, counts, 0.3, towards)[0], expected)
+    torch.testing.assert_close(blend_weights(parts, shown, counts, 0.3, towards)[0], expected)
 
 
 def test_without_a_ridge_a_blend_of_nothing_is_what_it_is_drawn_to() -> None:
     towards = torch.tensor([0.2, 0.5, 0.1])
     nothing = torch.zeros(2, L, P), torch.zeros(2, L)
-    found = blended(torch.rand(3, L, P), *nothing, 0.0, towards)
+    found = blend_weights(torch.rand(3, L, P), *nothing, 0.0, towards)
     torch.testing.assert_close(found, towards.expand(2, 3))
 
 
 @pytest.mark.parametrize("kind", ["asymmetric", "symmetric", "additive", "nearest", "mean"])
 def test_of_nothing_shown_all_draw_the_mean_and_rows_stay_apart(kind: str) -> None:
-    model: Asymmetric | Symmetric | Plain = Plain(kind, S, L, P)
+    model: Asymmetric | Symmetric | Baseline = Baseline(kind, S, L, P)
     if kind == "asymmetric":
         model = Asymmetric(S, L, P, L, ridge=0.5, blend=0.1)
     elif kind == "symmetric":
@@ -136,7 +143,7 @@ def test_of_nothing_shown_all_draw_the_mean_and_rows_stay_apart(kind: str) -> No
 
 def test_one_round_tells_by_the_nearest_drawn() -> None:
     drawn, seen = torch.rand(1, L, P), torch.rand(1, 4, P)
-    chances = tell(lambda means, counts: drawn, seen, L, 0.3, 1)
+    chances = classify_contents(lambda means, counts: drawn, seen, L, 0.3, 1)
     for n in range(4):
         weights = torch.tensor(
             [
@@ -155,7 +162,7 @@ def test_the_style_is_drawn_from_what_was_told() -> None:
         given.append((means, counts))
         return torch.rand(1, L, P, generator=torch.Generator().manual_seed(1))
 
-    chances = tell(draws, seen, L, 0.3, 2)[0]
+    chances = classify_contents(draws, seen, L, 0.3, 2)[0]
     assert not given[0][0].any()
     assert not given[0][1].any()
     for i in range(L):
@@ -173,7 +180,7 @@ def test_adapting_tells_more() -> None:
     model.fit(contents @ matrices)
     seen = contents @ (torch.randn(20, J, P) * 0.8 + matrices.mean(0))
     right = [
-        (tell(model, seen, L, 0.3, rounds).argmax(2) == torch.arange(L)).float().mean()
+        (classify_contents(model, seen, L, 0.3, rounds).argmax(2) == torch.arange(L)).float().mean()
         for rounds in (1, 20)
     ]
     assert right[1] > right[0] + 0.02
@@ -182,13 +189,13 @@ def test_adapting_tells_more() -> None:
 def test_leading_vectors_are_those_of_the_largest_eigenvalues() -> None:
     gram = torch.diag(torch.tensor([1.0, 5.0, 3.0]))
     expected = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert torch.equal(leading(gram, torch.zeros(3, 2)), expected)
+    assert torch.equal(leading_eigenvectors(gram, torch.zeros(3, 2)), expected)
 
 
 def test_leading_vectors_have_positive_sums() -> None:
     """Which of two opposite ones is found is no accident of the solver."""
     root = torch.randn(20, 20)
-    found = leading(root @ root.T, torch.zeros(20, 12))
+    found = leading_eigenvectors(root @ root.T, torch.zeros(20, 12))
     assert (found.sum(0) > 0).all()
 
 
@@ -197,5 +204,5 @@ def test_leading_vectors_tell_close_eigenvalues_apart() -> None:
     turned = torch.linalg.qr(torch.randn(6, 6).double()).Q
     gram = (turned * torch.tensor([1.0, 0.9999, 0.5, 0.4, 0.3, 0.2])) @ turned.mT
     exact = torch.linalg.eigh(gram.float().double()).eigenvectors[:, -1]
-    found = leading(gram.float(), torch.zeros(6, 1))[:, 0].double()
+    found = leading_eigenvectors(gram.float(), torch.zeros(6, 1))[:, 0].double()
     torch.testing.assert_close(found, exact * (exact @ found).sign(), rtol=0, atol=1e-6)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import featurewise as fw
-from featurewise.generators import Damped
+from featurewise.generators import GatedGenerator
 from featurewise.systems.few_shot.tadam import SYSTEM, Tadam, build, data, naming, stepper
 
 TINY = SYSTEM.preset("tiny")
@@ -24,7 +24,7 @@ def woken(arm: str = "tadam") -> Tadam:
     network = build(TINY, SYSTEM.arm(arm))
     assert isinstance(network, Tadam) and isinstance(network.embed, fw.Conditioned)
     generator = network.embed.generator
-    assert isinstance(generator, Damped) and generator.multipliers is not None
+    assert isinstance(generator, GatedGenerator) and generator.multipliers is not None
     with torch.no_grad():
         generator.multipliers.copy_(0.3 * torch.randn(8))
         for block in network.embed.backbone.blocks:  # type: ignore[union-attr]
@@ -36,7 +36,7 @@ def woken(arm: str = "tadam") -> Tadam:
 def embedded(network: Tadam, picture: Tensor, c: Tensor | None) -> Tensor:
     """Block after block by hand: 3x3, norm, (1 + γ0 h) x + β0 g, ReLU, pool."""
     embed = network.embed
-    assert isinstance(embed, fw.Conditioned) and isinstance(embed.generator, Damped)
+    assert isinstance(embed, fw.Conditioned) and isinstance(embed.generator, GatedGenerator)
     inner, layout = embed.generator.generator, embed.layout
     multipliers = embed.generator.multipliers
     assert multipliers is not None

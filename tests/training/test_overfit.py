@@ -12,13 +12,13 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.generators import Linear
 from featurewise.retrofit import Conditioned, condition
 from featurewise.training import ExperimentError, Intervals, OverfitMonitor, OverfitWarning, fit
 from featurewise.training.steppers import Supervised
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def net(width: int = 4) -> Conditioned:

@@ -112,7 +112,7 @@ def on_screen(shown: AccuracyTable) -> Table:
         drawn.add_column("questions", justify="right")
     for row in shown.rows:
         cells = [_cell(score) for score in row.scores]
-        count = [f"{row.scores[0].asked:,}" if row.scores[0] else ""] if asked else []
+        count = [f"{row.scores[0].count:,}" if row.scores[0] else ""] if asked else []
         style = "" if row.level == 2 else "bold"
         drawn.add_row("  " * row.level + row.name, *cells, *count, style=style)
     return drawn

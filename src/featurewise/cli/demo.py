@@ -18,7 +18,7 @@ from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from featurewise.explorer.tables import AccuracyTable, Claim, Curve, Picture
+    from featurewise.explorer.tables import AccuracyTable, Claim, Curve, ImageQuestions
     from featurewise.study.results import Results, Trial
     from featurewise.study.run import Run
 
@@ -99,7 +99,7 @@ def show(out: Path, preset: str, seconds: float) -> Path:
             summary=_summary(record, asking),
             claims=claims,
             accuracy=tables,
-            pictures=pictures,
+            images=pictures,
             **_parameters(answering, asking),
             losses=tuple(_curve(arm, out / arm) for arm in _ARMS),
             facts=_facts(results),
@@ -219,12 +219,12 @@ def _asking(live: Path) -> discovery.Found:
 
 def _ask(
     console: Console, answering: Any, asking: discovery.Found, out: Path
-) -> tuple[Picture, ...]:
+) -> tuple[ImageQuestions, ...]:
     """Questions about two new pictures; swapping the question turns the answer."""
     from PIL import Image
 
     from featurewise.explorer.overlay import heat
-    from featurewise.explorer.tables import Asked, Picture
+    from featurewise.explorer.tables import AnsweredQuestion, ImageQuestions
     from featurewise.study import model as models
     from featurewise.worlds.clevr import render
 
@@ -247,8 +247,12 @@ def _ask(
             )
             console.print(f"  {question.text}\n    [bold]{said}[/] ({probability:.0%})  {mark}")
             overlay = None if answer.places is None else heat(picture, answer.places.numpy())
-            asked.append(Asked(question.text, answer.ranked[:4], question.answer, overlay))
-        shown.append(Picture(picture, f"Picture {number}: {_described(scene)}", tuple(asked)))
+            asked.append(
+                AnsweredQuestion(question.text, answer.ranked[:4], question.answer, overlay)
+            )
+        shown.append(
+            ImageQuestions(picture, f"Picture {number}: {_described(scene)}", tuple(asked))
+        )
     return tuple(shown)
 
 

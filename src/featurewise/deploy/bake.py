@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from featurewise.core import KindError, ShapeError, Shift, Site, TaskRepresentation, _torch
+from featurewise.core import ArgumentTypeError, ShapeError, Shift, Site, TaskRepresentation, _torch
 from featurewise.deploy.constant import Constant
 from featurewise.deploy.fold import fold, modulation
 from featurewise.deploy.folding import Fold, Modulation, Unfit
@@ -104,8 +104,8 @@ def bake(
             module was replaced.
         ShapeError: parameters of more than one sample.
         LayoutError: a task of other sites.
-        KindError: an argument of the wrong kind, or a backbone that cannot be copied: one whose
-            ``forward`` was replaced by a function, or that holds a lock.
+        ArgumentTypeError: an argument of the wrong kind, or a backbone that cannot be copied: one
+            whose ``forward`` was replaced by a function, or that holds a lock.
 
     Example:
         >>> from featurewise.generators import Linear
@@ -117,9 +117,9 @@ def bake(
         ('Sequential', 'folded')
     """
     if not isinstance(net, Conditioned):
-        raise KindError(f"net must be a Conditioned, got {type(net).__name__}")
+        raise ArgumentTypeError(f"net must be a Conditioned, got {type(net).__name__}")
     if not isinstance(prune, bool):
-        raise KindError(f"prune must be True or False, got {prune!r}")
+        raise ArgumentTypeError(f"prune must be True or False, got {prune!r}")
     if net._removed:
         raise CallError("the conditioning was removed; there is nothing to bake")
     check_attached(net.backbone, net.layout, net._owner)
@@ -246,14 +246,14 @@ def _copied(network: nn.Module) -> nn.Module:
     }
     for name, module in network.named_modules():
         if isinstance(vars(module).get("forward"), types.FunctionType):
-            raise KindError(
+            raise ArgumentTypeError(
                 f"forward of module '{name}' was replaced by a function, which a copy would share "
                 "with the original; undo the replacement, or make it a method"
             )
     try:
         return copy.deepcopy(network, results)
     except (RuntimeError, TypeError) as error:
-        raise KindError(f"the backbone cannot be copied: {error}") from error
+        raise ArgumentTypeError(f"the backbone cannot be copied: {error}") from error
 
 
 def _rounded(module: nn.Module, name: str, value: Tensor, like: Tensor) -> nn.Parameter:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from featurewise.core import (
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     Operation,
@@ -107,7 +107,7 @@ def condition(
         OperationError: ``identity`` is wanted and an operation has none, or a name that no
             operation has.
         ShapeError: features that do not fit the site or the operation.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
 
     Source:
         Perez et al. 2018, *FiLM: Visual Reasoning with a General Conditioning Layer*, eq. 1-2.
@@ -120,7 +120,7 @@ def condition(
         torch.Size([5, 8, 7, 7])
     """
     if not isinstance(network, nn.Module):
-        raise KindError(f"network must be a module, got {type(network).__name__}")
+        raise ArgumentTypeError(f"network must be a module, got {type(network).__name__}")
     if when not in ("input", "output"):
         raise LayoutError(f"when must be 'input' or 'output', got {when!r}")
     training.policy(batch_norm, freeze)
@@ -163,7 +163,7 @@ def _bound(
 ) -> nn.Module:
     made = generator if isinstance(generator, nn.Module) else generator(layout)
     if not isinstance(made, nn.Module):
-        raise KindError(
+        raise ArgumentTypeError(
             f"generator must be a module or give one for a layout, got {type(made).__name__}"
         )
     bind = getattr(made, "bind", None)
@@ -323,7 +323,7 @@ class Conditioned(nn.Module):
         if isinstance(made, TaskRepresentation):
             return self._own(made)
         if not isinstance(made, Tensor):
-            raise KindError(
+            raise ArgumentTypeError(
                 f"{type(self.generator).__name__} must give a flat tensor or a "
                 f"TaskRepresentation, got {type(made).__name__}"
             )
@@ -389,7 +389,7 @@ class Conditioned(nn.Module):
 
         Raises:
             LayoutError: if the generator is bound to other sites.
-            KindError: if it is no module and makes none.
+            ArgumentTypeError: if it is no module and makes none.
         """
         before = self.generator
         self.generator = _bound(generator, self.layout, self.backbone)
@@ -451,7 +451,7 @@ class Conditioned(nn.Module):
                 made again.
             FormatError: written by a later version.
             BackboneError: another network; the message names the difference.
-            KindError: an argument of the wrong kind.
+            ArgumentTypeError: an argument of the wrong kind.
         """
         training.policy(batch_norm, freeze)
         loaded = saving.load(folder_or_repo, network, generator=generator, check=check)
@@ -666,7 +666,7 @@ class Conditioned(nn.Module):
 
     def _flat(self, task: object) -> TaskRepresentation:
         if not isinstance(task, Tensor):
-            raise KindError(
+            raise ArgumentTypeError(
                 f"task must be a TaskRepresentation or a flat tensor, got {type(task).__name__}"
             )
         return TaskRepresentation(self.layout, task)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from featurewise.core import KindError, LayoutError, ShapeError, Site, _torch
+from featurewise.core import ArgumentTypeError, LayoutError, ShapeError, Site, _torch
 from featurewise.core.film import modulate
 from featurewise.core.numbers import FLOATS
 from featurewise.core.plan import Pair
@@ -78,7 +78,7 @@ class SiteHook:
         leaf = self.site.leaf
         if leaf >= len(leaves) or not isinstance(leaves[leaf], Tensor):
             found = ", ".join(type(value).__name__ for value in leaves) or "nothing"
-            raise KindError(
+            raise ArgumentTypeError(
                 f"site '{self.site.name}': {self.site.when} leaf {leaf} must be a tensor; "
                 f"the leaves are: {found}"
             )

@@ -29,13 +29,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from featurewise.common.errors import error_text, wrap_errors
 from featurewise.common.files import recovered, sha256, write_folder
-from featurewise.common.gate import refusing, said
 from featurewise.common.json import Node, dumps, failing, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.seal import sealed, unsealed
 from featurewise.common.text import code, printable, short
-from featurewise.core import FeaturewiseError, KindError, Layout
+from featurewise.core import ArgumentTypeError, FeaturewiseError, Layout
 from featurewise.core.numbers import is_float, stored
 from featurewise.generators import Configured, GeneratorError, from_config
 from featurewise.generators.base import bind_part
@@ -400,7 +400,7 @@ def load(
 ) -> Loaded:
     """Read a conditioner; see ``Conditioned.from_pretrained``."""
     if not isinstance(network, nn.Module):
-        raise KindError(f"network must be a module, got {type(network).__name__}")
+        raise ArgumentTypeError(f"network must be a module, got {type(network).__name__}")
     if check not in _CHECKS:
         raise SavingError(f"check must be one of {', '.join(_CHECKS)}, got {check!r}")
     place = str(source)
@@ -437,7 +437,7 @@ class _Saved:
 
     @classmethod
     def read(cls, place: str, config: bytes, weights: bytes) -> _Saved:
-        with refusing(place, SavingError, SavingError, what="is no conditioner"):
+        with wrap_errors(place, SavingError, SavingError, what="is no conditioner"):
             data = Node(loads(config), _CONFIG)
             _check_format(place, data["format"])
             layout = Layout.from_json(data["layout"].value)
@@ -480,9 +480,11 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
     place = saved.place
     if given is not None:
         if not isinstance(given, nn.Module):
-            raise KindError(f"generator must be a module or None, got {type(given).__name__}")
+            raise ArgumentTypeError(
+                f"generator must be a module or None, got {type(given).__name__}"
+            )
         what = "does not fit the generator given"
-        with refusing(place, SavingError, FeaturewiseError, what=what), saved.limit():
+        with wrap_errors(place, SavingError, FeaturewiseError, what=what), saved.limit():
             made = _bound(given, saved.layout)
     else:
         made = _made(saved)
@@ -491,7 +493,7 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
     _check_dtypes(place, own, saved.tensors)
     other = [name for name, t in saved.tensors.items() if own[name].dtype != t.dtype]
     if other and given is not None:
-        raise KindError(
+        raise ArgumentTypeError(
             f"{place}: {other[0]} is {saved.tensors[other[0]].dtype}, in the generator given it "
             f"is {own[other[0]].dtype}; convert the generator"
         )
@@ -524,7 +526,7 @@ def _made(saved: _Saved) -> nn.Module:
     except FeaturewiseError as error:
         raise SavingError(f"{saved.place}: its generator cannot be made: {error}") from error
     except Exception as error:  # of a constructor that was given what it does not know
-        reason = said(error)
+        reason = error_text(error)
         raise SavingError(f"{saved.place}: its generator cannot be made: {reason}") from error
 
 

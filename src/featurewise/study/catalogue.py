@@ -19,8 +19,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import sha256, write_bytes
-from featurewise.common.gate import refusing
 from featurewise.common.images import ImageFileError, read_image
 from featurewise.common.opening import read_bytes
 from featurewise.common.text import markdown
@@ -80,7 +80,7 @@ def read(folder: Path | str, family: str, system: System[Any]) -> Entry:
             raise ExperimentError(
                 f"{path}: holds results of {found.system} at preset {found.preset}"
             )
-        with refusing(path, ExperimentError, ExperimentError):
+        with wrap_errors(path, ExperimentError, ExperimentError):
             system.require(found)
         results.append(found)
     results.sort(key=lambda each: order.index(each.preset))

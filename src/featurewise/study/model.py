@@ -17,9 +17,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
+from featurewise.common.errors import error_text, wrap_errors
 from featurewise.common.files import sha256, write_folder
-from featurewise.common.gate import refusing
-from featurewise.common.gate import said as said_by
 from featurewise.common.json import Node
 from featurewise.common.opening import read_bytes
 from featurewise.core import FeaturewiseError
@@ -159,7 +158,9 @@ def load_network(folder: Path | str, system: System[ConfigT]) -> tuple[nn.Module
         reason = str(error).splitlines()[-1].strip()
         raise ExperimentError(f"{folder}: its weights do not fit the network: {reason}") from error
     except Exception as error:  # of a state that is sealed and says something else
-        raise ExperimentError(f"{folder}: is no state of this system: {said_by(error)}") from error
+        raise ExperimentError(
+            f"{folder}: is no state of this system: {error_text(error)}"
+        ) from error
     return network.eval(), config
 
 
@@ -197,11 +198,11 @@ def _published(folder: Path) -> dict[str, Tensor]:
     """The weights of a model folder, proved equal to those that were published."""
     path = folder / WEIGHTS
     told = read_file(folder / MODEL, lambda said: said["weights_sha256"].text())
-    with refusing(path, CheckpointError):
+    with wrap_errors(path, CheckpointError):
         content = read_bytes(path)
     if sha256(content) != told:
         raise CheckpointError(f"{path}: is damaged: its SHA-256 is not the one in {MODEL}")
-    with refusing(path, CheckpointError, what="is no safetensors file"):
+    with wrap_errors(path, CheckpointError, what="is no safetensors file"):
         return safetensors.torch.load(content)
 
 

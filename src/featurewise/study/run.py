@@ -13,8 +13,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node, dumps, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
@@ -258,7 +258,7 @@ def read_file(path: Path, parse: Callable[[Node], _ParsedT]) -> _ParsedT:
         ExperimentError: it cannot be read or is damaged; the message begins with the path.
         FormatVersionError: another version of the library wrote it.
     """
-    with refusing(path, ExperimentError, ExperimentError):
+    with wrap_errors(path, ExperimentError, ExperimentError):
         return parse(read_facts(read_bytes(path, limit=MAX_BYTES), path, first=1))
 
 

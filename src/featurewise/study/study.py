@@ -15,9 +15,9 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
-from featurewise.common.processes import leave_unguarded_script
+from featurewise.common.processes import exit_if_unguarded
 from featurewise.study.queue import Lease, Queue
 from featurewise.study.results import Results
 from featurewise.study.run import (
@@ -133,7 +133,7 @@ class Study:
         Args:
             on_progress: called with a message when a trial begins and when it ends.
         """
-        leave_unguarded_script()
+        exit_if_unguarded()
         self._queue.add(self._names)
         while True:
             with self._queue.lease(self._names) as lease:
@@ -230,7 +230,7 @@ class Study:
 
 def _trial(system: System[Any], preset: str, key: str, text: str) -> Results:
     """The results of a completed trial, from the queue."""
-    with refusing(f"trial {key} of the study", ExperimentError, ExperimentError):
+    with wrap_errors(f"trial {key} of the study", ExperimentError, ExperimentError):
         found = Results.from_json(text)
         if (found.system, found.preset, len(found.trials)) != (system.name, preset, 1):
             raise ExperimentError("contains results of another system, preset or trial")

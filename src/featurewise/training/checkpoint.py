@@ -23,8 +23,8 @@ from typing import Any
 
 import safetensors.torch
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import sha256, write_folder
-from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node, failing, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.seal import sealed, unsealed
@@ -76,7 +76,7 @@ def load(folder: Path | str) -> dict[str, Any]:
     """
     folder = Path(folder)
     files = _verified(folder)
-    with refusing(folder, CheckpointError, CheckpointError, what="is not a checkpoint"):
+    with wrap_errors(folder, CheckpointError, CheckpointError, what="is not a checkpoint"):
         tensors = safetensors.torch.load(files[_TENSORS])
         return unflatten(files[_STATE].decode(), tensors)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias, TypeVar
 
-from featurewise.common.gate import refusing
+from featurewise.common.errors import wrap_errors
 from featurewise.common.json import Node, failing
 from featurewise.common.text import short
 from featurewise.core.numbers import is_finite
@@ -260,7 +260,7 @@ class _Run:
         self._earlier = content["seconds"].number(0)
         content["log_bytes"].integer(0, MOST)
         random_state = mine["random"].mapping()
-        with refusing(
+        with wrap_errors(
             path, CheckpointError, ExperimentError, what="is not the checkpoint of a run"
         ):
             self.stepper.load_state(state["stepper"])

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import sha256, write_all, write_bytes
-from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Fail, JsonError, Node, dumps, failing, loads
 from featurewise.common.opening import open_for_writing, read_bytes
 from featurewise.common.seal import SEAL, sealed, unsealed
@@ -156,12 +156,12 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
             message begins with the path and names the line.
     """
     path = Path(path)
-    with refusing(path, ExperimentError, ExperimentError):
+    with wrap_errors(path, ExperimentError, ExperimentError):
         content = read_bytes(path)
     records, _ = _checked(path, content)
     seal = _seal_of(path)
     if seal.is_file():
-        with refusing(seal, ExperimentError, ExperimentError):
+        with wrap_errors(seal, ExperimentError, ExperimentError):
             raw = read_bytes(seal, limit=MAX_BYTES)
             expected = Node(unsealed(raw, Node(loads(raw)).mapping()))
             length = expected["bytes"].integer(0, MOST)

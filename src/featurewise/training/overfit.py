@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 from featurewise.common.text import short
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.core.numbers import is_finite
 from featurewise.retrofit import Conditioned
 from featurewise.retrofit.advice import LARGE, advice, size_of_generator
@@ -38,7 +38,7 @@ class OverfitMonitor:
         warned: whether the warning has been given.
 
     Raises:
-        KindError: ``net`` is no conditioned network.
+        ArgumentTypeError: ``net`` is no conditioned network.
         ExperimentError: ``patience`` below 1, or ``large`` negative or not finite.
 
     Example:
@@ -62,7 +62,7 @@ class OverfitMonitor:
         examples: int | None = None,
     ) -> None:
         if not isinstance(net, Conditioned):
-            raise KindError(f"net must be a conditioned network, got {type(net).__name__}")
+            raise ArgumentTypeError(f"net must be a conditioned network, got {type(net).__name__}")
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
             raise ExperimentError(f"patience must be an integer of at least 1, got {patience!r}")
         if not (isinstance(large, int | float) and is_finite(large) and large >= 0):

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from featurewise.common.processes import HINT, is_dead_loader, leave_unguarded_script
+from featurewise.common.processes import HINT, exit_if_unguarded, is_dead_loader
 from featurewise.training.errors import WorkerError
 
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -66,7 +66,7 @@ def prefetched(source: Source[BatchT_co], indices: range, workers: int) -> Itera
         pin_memory=torch.cuda.is_available(),
     )
     if workers:
-        leave_unguarded_script()
+        exit_if_unguarded()
     with _worker_errors():
         batches = iter(loader)
         try:

@@ -20,7 +20,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.generators import Damped, parameter_groups
+from featurewise.generators import GatedGenerator, parameter_groups
 from featurewise.models.trunks import PoolingTrunk
 from featurewise.study.claims import above, at_least, within
 from featurewise.study.results import Measurement
@@ -67,7 +67,7 @@ class Tadam(nn.Module):
         self.embed: nn.Module = PoolingTrunk(s.channels)
         width = s.channels * (s.size // 16) ** 2
         if arm not in UNCONDITIONED:
-            generator = Damped(fw.MLP(width, (s.hidden, s.hidden), nn.ELU))
+            generator = GatedGenerator(fw.MLP(width, (s.hidden, s.hidden), nn.ELU))
             self.embed = fw.condition(self.embed, at="blocks.*.norm", generator=generator)
         self.scale = nn.Parameter(torch.tensor(0.1))
         self.name = None if arm in ALONE else nn.Linear(width, classes)

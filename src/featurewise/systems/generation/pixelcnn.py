@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.generators import Generator
-from featurewise.models.autoregressive import GatedPixelCNN, PlaceMap, draw_pixels
+from featurewise.models.autoregressive import GatedPixelCNN, SpatialMap, sample_pixels
 from featurewise.study.claims import above, at_least, decide, lower, pairs
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.system import Arm, Claim, Judged, Paper, System, Verdict
@@ -57,7 +57,7 @@ class PixelCNN(nn.Module):
 
     def __init__(self, s: Pixelwise, arm: Arm) -> None:
         super().__init__()
-        by_place = Generator(PlaceMap(TOLD, s.map, s.size), s.map)
+        by_place = Generator(SpatialMap(TOLD, s.map, s.size), s.map)
         self.net = fw.condition(
             GatedPixelCNN(s.channels, s.layers),
             at="layers.*.*_gate.shift",
@@ -92,7 +92,7 @@ def stepper(network: nn.Module, s: Pixelwise, arm: Arm) -> Generative:
         def among(rows: slice) -> AbstractContextManager[object]:
             return net.using(task=task[:, :, rows] if task.ndim > 2 else task, partial=True)
 
-        return draw_pixels(net.backbone, asked.images, random, among)
+        return sample_pixels(net.backbone, asked.images, random, among)
 
     return Generative(
         network,

@@ -1,6 +1,6 @@
 """Bilinear transforms, and FiLM as one of them. Tenenbaum & Freeman 2000, eq. 1; Distill 2018.
 
-``y_k = xᵀ W_k z``. With x lengthened by a one and z = [γ; β] FiLM is the bilinear transform whose
+``y_k = xᵀ W_k z``. With x append_one by a one and z = [γ; β] FiLM is the bilinear transform whose
 W_k has ones at (k, k) and (last, C + k), so that its rank is two. And a bilinear transform in r
 factors is FiLM between two linear maps (Kim et al. 2017, eq. 3), here a conditioned network: with
 as many factors as features it contains FiLM. Two teachers are learnt: a FiLM, and a bilinear form.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.layers.concat import ConcatLinear
-from featurewise.models.bilinear import Bilinear, bilinear, film_as_bilinear, lengthened
+from featurewise.models.bilinear import Bilinear, append_one, bilinear, film_as_bilinear
 from featurewise.study.claims import at_least, at_most, decide, decide_ratio, lower, pairs
 from featurewise.study.results import Measurement, Results
 from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
@@ -113,7 +113,7 @@ def digits(s: Forms) -> float:
     draw = torch.Generator().manual_seed(0)
     x, gamma, beta = torch.randn(3, s.rows, s.width, generator=draw, dtype=torch.float64)
     weight, z = film_as_bilinear(s.width, x.dtype), torch.cat((gamma, beta), dim=1)
-    gap = (bilinear(lengthened(x), weight, z) - fw.film(x, gamma, beta)).abs().max()
+    gap = (bilinear(append_one(x), weight, z) - fw.film(x, gamma, beta)).abs().max()
     return -math.log10(max(float(gap), 1e-16))
 
 

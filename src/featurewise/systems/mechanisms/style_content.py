@@ -18,7 +18,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from featurewise.models.style_content import Asymmetric, Plain, Symmetric, tell
+from featurewise.models.style_content import Asymmetric, Baseline, Symmetric, classify_contents
 from featurewise.study.claims import above, lower
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
@@ -58,7 +58,7 @@ class Drawing(nn.Module):
     def __init__(self, s: Fonts, arm: str) -> None:
         super().__init__()
         sizes = s.faces, len(s.letters), s.size**2
-        self.model: nn.Module = Plain(arm, *sizes)
+        self.model: nn.Module = Baseline(arm, *sizes)
         if arm in ("asymmetric", "shuffled"):
             self.model = Asymmetric(*sizes, s.rank, s.ridge, s.blend)
         elif arm == "symmetric":
@@ -112,7 +112,7 @@ def evaluate(trained: ClosedForm, s: Fonts, arm: Arm) -> Measurement:
         if arm.name == "nearest":  # the picture that is nearest, of all
             told = torch.cdist(batch.letters, model.known.flatten(0, 1)).argmin(2) % count
         else:
-            told = tell(model, batch.letters, count, s.deviation, s.rounds).argmax(2)
+            told = classify_contents(model, batch.letters, count, s.deviation, s.rounds).argmax(2)
         judge, pictures = known(s).judge(s.judging), drawn.reshape(-1, 1, s.size, s.size)
         read = judge.letters(pictures).argmax(1).view(faces, -1)
     error = (drawn - batch.letters[:, hidden]).square().mean(2).sqrt().mean()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.common.cache import cache_folder
-from featurewise.common.processes import leave_unguarded_script
+from featurewise.common.processes import exit_if_unguarded
 from featurewise.worlds.clevr.data import build_pool
 from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.pool import FORMAT_VERSION
@@ -39,7 +39,7 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     folder = cache_folder() / "clevr" / digest[:16]
     if (folder / "pool.json").exists():
         return folder
-    leave_unguarded_script()  # before its bar shows
+    exit_if_unguarded()  # before its bar shows
     folder.parent.mkdir(parents=True, exist_ok=True)
     columns = (
         TextColumn("[progress.description]{task.description}"),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featurewise.common.processes import HINT, can_spawn, is_dead_loader, leave_unguarded_script
+from featurewise.common.processes import HINT, can_spawn, exit_if_unguarded, is_dead_loader
 from featurewise.worlds.clevr import pool
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe, derive_seed
@@ -137,7 +137,7 @@ def stream(source: Source, start: int, stop: int, *, workers: int = 0) -> Iterat
         WorldError: a worker process died; noticed within seconds.
     """
     if workers:
-        leave_unguarded_script()
+        exit_if_unguarded()
     workers = workers if can_spawn() else 0
     context = "spawn" if workers else None
     loader: DataLoader[Batch] = DataLoader(

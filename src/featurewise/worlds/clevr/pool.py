@@ -37,7 +37,7 @@ from safetensors.numpy import load, save
 from featurewise.common.files import file_sha256, write_bytes
 from featurewise.common.locks import file_lock
 from featurewise.common.opening import open_regular, read_bytes
-from featurewise.common.processes import leave_unguarded_script
+from featurewise.common.processes import exit_if_unguarded
 from featurewise.worlds.clevr.errors import FormatError, WorldError
 from featurewise.worlds.clevr.processes import completed
 from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
@@ -132,7 +132,7 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MANIFEST).exists():
-        leave_unguarded_script()  # it would wait here for its parent, which waits for it
+        exit_if_unguarded()  # it would wait here for its parent, which waits for it
         with file_lock(folder / _LOCK):
             _build(folder, plan, workers, progress)
     _require_same(folder / MANIFEST, plan)

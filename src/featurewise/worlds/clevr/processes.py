@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from featurewise.common.processes import HINT, can_spawn, leave_unguarded_script
+from featurewise.common.processes import HINT, can_spawn, exit_if_unguarded
 from featurewise.worlds.clevr.errors import WorldError
 
 JobT = TypeVar("JobT")
@@ -36,7 +36,7 @@ def completed(
     Raises:
         WorldError: a worker process died.
     """
-    leave_unguarded_script()
+    exit_if_unguarded()
     workers = min(workers, len(jobs)) if can_spawn() else 0
     if workers == 0 or len(jobs) < 2:
         yield from map(work, jobs)
