@@ -20,7 +20,7 @@ from featurewise.core import (
 from featurewise.generators import Linear
 from featurewise.layers.film import FiLM
 from featurewise.retrofit import condition, select
-from featurewise.retrofit.known import Features, features_of
+from featurewise.retrofit.module_features import Features, features_of
 from featurewise.retrofit.probe import find_sites
 
 from .state import changed, state

@@ -713,7 +713,7 @@ def test_before_the_checkpoint(net: Conditioned, folder: Path) -> None:
     backbone.load_state_dict(twin(net).state_dict())
     assert torch.equal(run(again, "linear"), run(net, "linear"))
     hooks = [hook.__self__ for hook in backbone._forward_pre_hooks.values()]
-    assert not any(isinstance(hook, saving.FirstCall) for hook in hooks)
+    assert not any(isinstance(hook, saving.VerifyOnFirstCall) for hook in hooks)
     with torch.no_grad():
         backbone.stem.weight.add_(1)
     run(again, "linear")  # once is enough

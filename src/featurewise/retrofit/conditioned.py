@@ -31,7 +31,10 @@ from featurewise.retrofit.calls import Call, Owner
 from featurewise.retrofit.errors import CallError, SavingError, SiteWarning
 from featurewise.retrofit.hooks import SiteHook
 from featurewise.retrofit.probe import find_sites
-from featurewise.retrofit.reach import (
+from featurewise.retrofit.rows import RowMap, Rows
+from featurewise.retrofit.samples import SampleTracker
+from featurewise.retrofit.select import Where, count_parameters, resolve
+from featurewise.retrofit.site_checks import (
     Watched,
     check_attached,
     check_not_compiled,
@@ -40,9 +43,6 @@ from featurewise.retrofit.reach import (
     unwatch_runs,
     watch_runs,
 )
-from featurewise.retrofit.rows import RowMap, Rows
-from featurewise.retrofit.samples import SampleTracker
-from featurewise.retrofit.select import Where, count_parameters, resolve
 
 
 def condition(
@@ -191,7 +191,7 @@ class Conditioned(nn.Module):
 
     backbone: nn.Module
     generator: nn.Module
-    _origin: saving.Origin | None = None
+    _backbone_ref: saving.BackboneRef | None = None
     _frozen: tuple[str, ...] = ()
     _batch_norm: str = "train"
     _kept_still: tuple[RemovableHandle, ...] = ()  # hooks of the policy
@@ -458,7 +458,7 @@ class Conditioned(nn.Module):
         net = facade.plain_class(cls)(
             network, loaded.generator, loaded.layout, freeze=freeze, batch_norm=batch_norm
         )
-        net._origin = loaded.origin
+        net._backbone_ref = loaded.backbone_ref
         net._handles += loaded.watch(network, net._owner)
         return net
 
@@ -469,9 +469,9 @@ class Conditioned(nn.Module):
             BackboneError: another network; the message names the difference.
             SavingError: the conditioner was not loaded, so there is nothing to compare with.
         """
-        if self._origin is None:
+        if self._backbone_ref is None:
             raise SavingError("this conditioner was not made by from_pretrained")
-        self._origin.verify(self.backbone)
+        self._backbone_ref.verify(self.backbone)
 
     def push_to_hub(
         self,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from featurewise.core import ArgumentTypeError, LayoutError, Operation, ShapeError, Site, _torch
-from featurewise.retrofit.flow import Axes, Flow
-from featurewise.retrofit.known import Features, batch_first, features_of, runs_as
-from featurewise.retrofit.untouched import Untouched, check_gone
+from featurewise.retrofit.feature_axes import Axes, Flow
+from featurewise.retrofit.module_features import Features, batch_first, features_of, runs_as
+from featurewise.retrofit.snapshot import Snapshot, check_gone
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def find_sites(
     """
     for name in chosen:
         _check_module(name, network.get_submodule(name))
-    with Untouched(network) as state:
+    with Snapshot(network) as state:
         runs = None if example is None else _dry_runs(network, list(chosen), when, example, state)
         return tuple(
             _site_of(network, name, operation, when, axis, batch_axis, runs)
@@ -229,7 +229,7 @@ class _Runs:
 
 
 def _dry_runs(
-    network: nn.Module, names: list[str], when: str, example: Any, state: Untouched
+    network: nn.Module, names: list[str], when: str, example: Any, state: Snapshot
 ) -> _Runs:
     args, kwargs = arguments(example)
     seen = dry_run(network, names, when, args, kwargs, state)
@@ -278,7 +278,7 @@ def dry_run(
     when: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    state: Untouched,
+    state: Snapshot,
 ) -> dict[str, Seen]:
     """Shapes of the features at the named modules, computing nothing and changing nothing.
 
@@ -313,7 +313,7 @@ def run_on_fakes(
     run: Callable[[tuple[Any, ...], dict[str, Any]], None],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    state: Untouched,
+    state: Snapshot,
 ) -> None:
     """Run a network on fakes of its inputs: nothing is computed, and nothing of it is changed.
 
@@ -340,7 +340,7 @@ def run_on_fakes(
     except Exception as error:
         failure = _without_frames(error)
     finally:
-        state.put_back()
+        state.restore()
     check_gone(fakes.alive)
     if failure is not None:
         raise failure

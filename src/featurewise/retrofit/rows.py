@@ -64,7 +64,7 @@ class RowMap:
             _check_index(rows, "rows")
         return cls(repeat, rows)
 
-    def spread(self, value: Tensor, site: Site, x: Tensor, rows: int) -> Tensor:
+    def expand(self, value: Tensor, site: Site, x: Tensor, rows: int) -> Tensor:
         """Parameters ``(B, ...)`` as ``(R, ...)``.
 
         Args:
@@ -92,14 +92,14 @@ class RowMap:
         self._check_range(index, value.shape[0], where)
         return value.index_select(0, index.to(value.device))
 
-    def spread_condition(self, condition: Any, site: Site, x: Tensor, rows: int) -> Any:
+    def expand_condition(self, condition: Any, site: Site, x: Tensor, rows: int) -> Any:
         """The same of what a local generator is given: each of its tensors that has rows."""
         leaves, structure = _torch.tree_flatten(condition)
-        spread = [
-            self.spread(leaf, site, x, rows) if isinstance(leaf, Tensor) and leaf.ndim else leaf
+        expanded = [
+            self.expand(leaf, site, x, rows) if isinstance(leaf, Tensor) and leaf.ndim else leaf
             for leaf in leaves
         ]
-        return _torch.tree_unflatten(spread, structure)
+        return _torch.tree_unflatten(expanded, structure)
 
     def _index_at(self, site: Site, x: Tensor) -> Tensor | None:
         if isinstance(self.index, Tensor) or self.index is None:

@@ -308,7 +308,7 @@ Another network is refused, and the difference named.
 
 
 @dataclass
-class Origin:
+class BackboneRef:
     """Where a loaded conditioner comes from, and what is still to be done to its backbone.
 
     Attributes:
@@ -361,23 +361,27 @@ class Origin:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``load`` found: the parts of a ``Conditioned``, and their origin."""
+    """What ``load`` found: the parts of a ``Conditioned``, and their backbone_ref."""
 
     generator: nn.Module
     layout: Layout
-    origin: Origin
+    backbone_ref: BackboneRef
 
     def watch(self, backbone: nn.Module, owner: Owner) -> list[RemovableHandle]:
         """Wait for the first call, where something is still to be done."""
-        return [] if self.origin.settled else [FirstCall(owner, self.origin).attach(backbone)]
+        return (
+            []
+            if self.backbone_ref.settled
+            else [VerifyOnFirstCall(owner, self.backbone_ref).attach(backbone)]
+        )
 
 
-class FirstCall:
+class VerifyOnFirstCall:
     """A hook on the backbone that verifies it at the first conditioned call, and goes."""
 
-    def __init__(self, owner: Owner, origin: Origin) -> None:
+    def __init__(self, owner: Owner, backbone_ref: BackboneRef) -> None:
         self.owner = owner
-        self.origin = origin
+        self.backbone_ref = backbone_ref
         self.handle: RemovableHandle | None = None
 
     def attach(self, backbone: nn.Module) -> RemovableHandle:
@@ -389,8 +393,8 @@ class FirstCall:
         """Verify ``module`` unless the call is traced, or none of the conditioner's."""
         if torch.compiler.is_compiling() or calls.find(self.owner)[0] is None:
             return
-        if not self.origin.settled:
-            self.origin.verify(module)
+        if not self.backbone_ref.settled:
+            self.backbone_ref.verify(module)
         if self.handle is not None:
             self.handle.remove()
 
@@ -408,8 +412,8 @@ def load(
     saved = _Saved.read(place, files[_CONFIG], files[_WEIGHTS])
     values = check in ("weights", "later")
     only = saved.layout.names if check == "sites" else None
-    origin = Origin(place, saved.fingerprint, values, saved.statistics, only)
-    origin.compare(network, values=check == "weights")
+    backbone_ref = BackboneRef(place, saved.fingerprint, values, saved.statistics, only)
+    backbone_ref.compare(network, values=check == "weights")
     _check_sites(place, saved.layout, network)
     made = _filled(saved, generator)
     like = next(network.parameters(), None)
@@ -420,8 +424,8 @@ def load(
     own = statistics_of(network)
     waits = any(own[name].device.type == "meta" for name in saved.statistics)
     if check != "later" and not waits:
-        origin.settle(network)
-    return Loaded(made, saved.layout, origin)
+        backbone_ref.settle(network)
+    return Loaded(made, saved.layout, backbone_ref)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from featurewise.core import Affine, ArgumentTypeError, LayoutError, Operation, 
 from featurewise.core.patterns import expression
 from featurewise.core.site import table
 from featurewise.layers.film import FiLM
-from featurewise.retrofit.known import features_of
+from featurewise.retrofit.module_features import features_of
+from featurewise.retrofit.snapshot import Snapshot
 from featurewise.retrofit.trace import Trace
-from featurewise.retrofit.untouched import Untouched
 
 #: One way to name modules: a pattern of names, a type, a test of (name, module), or a selection.
 Selector: TypeAlias = "str | type[nn.Module] | Callable[[str, nn.Module], bool] | Selection"
@@ -305,7 +305,7 @@ class Selection:
     def __str__(self) -> str:
         """A table; axis and width are empty where only a dry run tells them."""
         rows = [("site", "module", "operation", "axis", "width")]
-        with Untouched(self.network):
+        with Snapshot(self.network):
             for name, operation in self.sites:
                 module = self.network.get_submodule(name)
                 told = features_of(module, "output")
