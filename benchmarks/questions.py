@@ -17,7 +17,7 @@ from featurewise.worlds.clevr import questions as fast
 from featurewise.worlds.clevr.families.options import (
     CHOICES,
     DESCRIPTIONS,
-    STRANGER,
+    DISTRACTOR,
     TRIVIAL_SHARE,
     Ending,
     Options,
@@ -55,8 +55,8 @@ class PlainOptions(Options):
             for code, hit in kept.items()
             if code or ending != "set"
         ]
-        strangers = {"unique": 0, "exist": len(hits)}.get(ending, len(single))
-        return proposals + [(STRANGER, objects)] * strangers
+        distractors = {"unique": 0, "exist": len(hits)}.get(ending, len(single))
+        return proposals + [(DISTRACTOR, objects)] * distractors
 
     def related(self, thing: int, ending: Ending, rng: Random) -> list[Proposal]:
         """Relations together with descriptions to filter the related set with."""
@@ -88,7 +88,7 @@ class PlainSearch(Search):
 def rate(scenes: list[Scene], generator: fast.QuestionGenerator) -> float:
     """Questions per second of processor time."""
     start = time.process_time()
-    asked = sum(len(generator.ask(scene)) for scene in scenes)
+    asked = sum(len(generator.generate(scene)) for scene in scenes)
     return asked / (time.process_time() - start)
 
 

@@ -17,49 +17,51 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from featurewise.worlds.clevr import bodies
-from featurewise.worlds.clevr.bodies import Bodies, Solver
+from featurewise.worlds.clevr import shapes
 from featurewise.worlds.clevr.objects import Scene
 from featurewise.worlds.clevr.render import render
 from featurewise.worlds.clevr.scene import sample_scenes
+from featurewise.worlds.clevr.shapes import Shapes, Solver
 
 REFERENCE = {(64, 1): "3000", (128, 1): "430-780"}
 """Earlier compiled prototype: one thread, hard shadows, no mirrors."""
 
 
 def every_pair(
-    origin: Tensor, reach: Tensor, scene: Tensor, table: Bodies
+    origin: Tensor, reach: Tensor, scene: Tensor, table: Shapes
 ) -> tuple[Tensor, Tensor]:
     """The candidates of a renderer that rules nothing out."""
     return (table.radius[scene] >= 0).nonzero().unbind(1)
 
 
-def one_by_one(origin: Tensor, direction: Tensor, b: Bodies, steps: int) -> Tensor:
+def one_by_one(origin: Tensor, direction: Tensor, b: Shapes, steps: int) -> Tensor:
     """Rays against one body after another."""
     t = torch.full(origin.shape[1:], torch.inf)
     bodies_of_rows = torch.stack([b.x, b.y, b.z])[..., 0]
     for body in bodies_of_rows.unique(dim=1).T:
         rows = (bodies_of_rows == body[:, None]).all(0).nonzero()[:, 0]
-        mine = Bodies(*(getattr(b, name)[rows] for name in Bodies.__slots__))
+        mine = Shapes(*(getattr(b, name)[rows] for name in Shapes.__slots__))
         if float(mine.radius[0]) > 0:
-            t[rows] = bodies.meet(origin[:, rows], direction[:, rows], mine, steps)
+            t[rows] = shapes.intersect(origin[:, rows], direction[:, rows], mine, steps)
     return t
 
 
 def plain(scenes: Sequence[Scene], width: int, samples: int) -> None:
     """Render without batches: a scene, then an object at a time."""
-    first, blocked = bodies.first, bodies.blocked
+    closest_hit, occluded = shapes.closest_hit, shapes.occluded
 
-    def loop_first(o: Tensor, r: Tensor, s: Tensor, b: Bodies, _: Solver) -> tuple[Tensor, Tensor]:
-        return first(o, r, s, b, one_by_one)
+    def loop_closest_hit(
+        o: Tensor, r: Tensor, s: Tensor, b: Shapes, _: Solver
+    ) -> tuple[Tensor, Tensor]:
+        return closest_hit(o, r, s, b, one_by_one)
 
-    def loop_blocked(o: Tensor, r: Tensor, s: Tensor, b: Bodies, _: Solver) -> Tensor:
-        return blocked(o, r, s, b, one_by_one)
+    def loop_occluded(o: Tensor, r: Tensor, s: Tensor, b: Shapes, _: Solver) -> Tensor:
+        return occluded(o, r, s, b, one_by_one)
 
     with (
-        patch.object(bodies, "candidates", every_pair),
-        patch.object(bodies, "first", loop_first),
-        patch.object(bodies, "blocked", loop_blocked),
+        patch.object(shapes, "candidates", every_pair),
+        patch.object(shapes, "closest_hit", loop_closest_hit),
+        patch.object(shapes, "occluded", loop_occluded),
     ):
         for scene in scenes:
             render([scene], width=width, height=width, samples=samples)

@@ -142,7 +142,7 @@ def test_online_batches_say_what_the_generator_said() -> None:
     batch = ONLINE.batch(2)
     scenes = ONLINE.scenes(2, 3)
     asked = ONLINE.questions(2, scenes)
-    assert torch.equal(batch.images, ONLINE.pictures(scenes))
+    assert torch.equal(batch.images, ONLINE.images(scenes))
     expected = [(row, q) for row, questions in enumerate(asked) for q in questions]
     assert len(expected) == len(batch.answers)
     for i, (row, question) in enumerate(expected):
@@ -211,7 +211,7 @@ def test_a_pool_holds_what_the_recipe_makes(folder: Path) -> None:
         check_batch(batch)
         scenes = TINY.scenes(block, len(batch.images))
         asked = TINY.questions(block, scenes)
-        assert torch.equal(batch.images, TINY.pictures(scenes))
+        assert torch.equal(batch.images, TINY.images(scenes))
         flat = [question for questions in asked for question in questions]
         said = [ids for _, ids, _, _ in questions_of(batch)]
         assert said == [tuple(encode(question.text)) for question in flat]
@@ -220,12 +220,12 @@ def test_a_pool_holds_what_the_recipe_makes(folder: Path) -> None:
 
 def test_the_first_pictures_of_a_pool(folder: Path) -> None:
     source = PoolSource(folder, images_per_batch=5)
-    first = list(source.in_order(pictures=7))
+    first = list(source.in_order(images=7))
     assert [len(batch.images) for batch in first] == [5, 2]
     for short, whole in zip(first, source.in_order(), strict=False):
         assert torch.equal(short.images, whole.images[: len(short.images)])
         assert list(questions_of(short)) == list(questions_of(whole))[: len(short.lengths)]
-    assert len(list(source.in_order(pictures=99))) == 3
+    assert len(list(source.in_order(images=99))) == 3
 
 
 def test_batches_tell_what_their_pictures_show(folder: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_copy_of_a_pool_for_another_process_maps_the_same_files(folder: Path) 
 def test_a_pool_does_not_depend_on_processes(folder: Path, tmp_path: Path) -> None:
     made: list[tuple[int, int]] = []
     build_pool(
-        tmp_path, TINY, images=IMAGES, workers=2, progress=lambda *counts: made.append(counts)
+        tmp_path, TINY, images=IMAGES, workers=2, on_progress=lambda *counts: made.append(counts)
     )
     assert digest(tmp_path) == digest(folder)
     assert made[-1] == (IMAGES, IMAGES) and made == sorted(made)
@@ -312,7 +312,7 @@ def test_an_interrupted_pool_goes_on(
             raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     with pytest.raises(FormatError, match=r"pool\.json.*no finished pool"):
         PoolSource(tmp_path)
     drawn: list[int] = []
@@ -332,7 +332,7 @@ def test_a_block_whose_pictures_were_lost_is_made_again(folder: Path, tmp_path: 
         raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     images = np.lib.format.open_memmap(tmp_path / "images.npy", mode="r+")
     images[2] = 0
     images.flush()
@@ -349,7 +349,7 @@ def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
             raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     part, images = tmp_path / "parts/000001.part", tmp_path / "images.npy"
     if where == "no part":
         part.unlink()
@@ -376,7 +376,7 @@ def test_two_threads_make_a_pool_once(tmp_path: Path, folder: Path) -> None:
         threading.Thread(
             target=build_pool,
             args=(tmp_path, TINY),
-            kwargs={"images": IMAGES, "progress": lambda made, total: counts.append(made)},
+            kwargs={"images": IMAGES, "on_progress": lambda made, total: counts.append(made)},
         )
         for _ in range(2)
     ]
@@ -393,7 +393,7 @@ def test_every_bit_of_a_part_is_sealed(tmp_path: Path) -> None:
         raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     part = tmp_path / "parts/000000.part"
     whole = part.read_bytes()
     rng = np.random.default_rng(0)
@@ -413,7 +413,7 @@ def test_a_block_that_is_damaged_while_others_are_made_is_not_sealed(
             (tmp_path / "parts/000000.part").write_bytes(b"")
 
     with pytest.raises(WorldError, match="block 0 was damaged while others were made"):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=damage)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=damage)
     build_pool(tmp_path, TINY, images=IMAGES)
     assert digest(tmp_path) == digest(folder)
 
@@ -424,7 +424,7 @@ if __name__ == "__main__":
     data.BALANCE_BLOCK = {block}
     recipe = Recipe({recipe})
     say = lambda made, total: print(made, flush=True)
-    build_pool({folder!r}, recipe, images={images}, progress=say)
+    build_pool({folder!r}, recipe, images={images}, on_progress=say)
 """
 
 

@@ -17,7 +17,7 @@ from featurewise.worlds.clevr.families import FAMILIES, GROUPS
 from featurewise.worlds.clevr.families.options import (
     CHOICES,
     DESCRIPTIONS,
-    STRANGER,
+    DISTRACTOR,
     Options,
     shuffled,
 )
@@ -77,7 +77,7 @@ def scenes() -> list[Scene]:
 @pytest.fixture(scope="module")
 def asked(scenes) -> list[list[Question]]:
     generator = QuestionGenerator(3)
-    return [generator.ask(scene) for scene in scenes]
+    return [generator.generate(scene) for scene in scenes]
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ def test_every_family_has_at_least_two_wordings_and_all_are_used():
     rng, seen = random.Random(0), set()
     generator = QuestionGenerator(0, families=[60])
     for _ in range(80):
-        seen.update(q.pattern for q in generator.ask(draw_scene(rng)))
+        seen.update(q.pattern for q in generator.generate(draw_scene(rng)))
     assert seen == set(range(len(FAMILIES[60].patterns)))
 
 
@@ -330,7 +330,7 @@ def test_cogent_scenes_use_the_same_words():
         generator = QuestionGenerator(5)
         for _ in range(40):
             scene = draw_scene(rng, cogent=condition)
-            for question in generator.ask(scene):
+            for question in generator.generate(scene):
                 assert unknown_words(question.text) == []
                 assert question.answer == plain.answer(question.program, scene)
 
@@ -435,12 +435,12 @@ def test_options_match_brute_force(scenes):
         singles = {(CHOICES[None][c], _mask(f)) for c, f in meant.items() if len(f) == 1}
         assert set(options.plain(everything, "unique")) == singles
         present = {(CHOICES[None][c], _mask(f)) for c, f in meant.items()}
-        for ending, strangers in (("exist", len(present)), ("count", len(singles))):
+        for ending, distractors in (("exist", len(present)), ("count", len(singles))):
             found = Counter(options.plain(everything, ending))
-            assert found.pop((STRANGER, everything)) == strangers
+            assert found.pop((DISTRACTOR, everything)) == distractors
             assert set(found) == present
         named = {(choice, hit) for choice, hit in options.plain(everything, "set")}
-        assert named - {(STRANGER, everything)} == {(c, m) for c, m in present if c.code}
+        assert named - {(DISTRACTOR, everything)} == {(c, m) for c, m in present if c.code}
 
 
 @pytest.mark.parametrize("ending", ["unique", "set", "count", "exist"])
@@ -513,7 +513,7 @@ def test_a_future_depends_on_all_that_later_nodes_and_constraints_look_at():
 
 
 def _without_strangers(options: Options, objects: int, ending):
-    return [p for p in options._find_plain(objects, ending) if p[0] is not STRANGER]
+    return [p for p in options._find_plain(objects, ending) if p[0] is not DISTRACTOR]
 
 
 # --- balance and statistics -----------------------------------------------------------------------
@@ -610,14 +610,14 @@ def test_statistics_are_near_the_published_ones(pairs):
 
 def test_equal_seeds_ask_equal_questions(scenes):
     one, two, other = QuestionGenerator(11), QuestionGenerator(11), QuestionGenerator(12)
-    first = [one.ask(scene, 5) for scene in scenes[:20]]
-    assert first == [two.ask(scene, 5) for scene in scenes[:20]]
-    assert first != [other.ask(scene, 5) for scene in scenes[:20]]
+    first = [one.generate(scene, 5) for scene in scenes[:20]]
+    assert first == [two.generate(scene, 5) for scene in scenes[:20]]
+    assert first != [other.generate(scene, 5) for scene in scenes[:20]]
 
 
 def test_only_the_chosen_families_are_asked(scenes):
     generator = QuestionGenerator(0, families=[25, 88])
-    questions = [q for scene in scenes[:20] for q in generator.ask(scene)]
+    questions = [q for scene in scenes[:20] for q in generator.generate(scene)]
     assert {q.family for q in questions} == {25, 88}
     assert all(a.family != b.family for a, b in pairwise(questions[:2]))
 
@@ -630,21 +630,21 @@ def test_unknown_families_are_refused(families):
 
 def test_scenes_that_cannot_be_asked_about_are_refused(scenes):
     with pytest.raises(SceneError, match="without objects"):
-        QuestionGenerator(0).ask(Scene(()))
+        QuestionGenerator(0).generate(Scene(()))
     with pytest.raises(SceneError, match="up to 10 objects"):
-        QuestionGenerator(0).ask(Scene(scenes[0].objects * 4))
+        QuestionGenerator(0).generate(Scene(scenes[0].objects * 4))
     with pytest.raises(WorldError, match="negative"):
-        QuestionGenerator(0).ask(scenes[0], -1)
+        QuestionGenerator(0).generate(scenes[0], -1)
 
 
 def test_poor_scenes_give_fewer_questions():
     rng = random.Random(2)
     for objects in (1, 2):
         scene = draw_scene(rng, objects, objects)
-        questions = QuestionGenerator(0).ask(scene, 90)
+        questions = QuestionGenerator(0).generate(scene, 90)
         assert 0 < len(questions) < 90
         assert all(execute(q.program, scene) == q.answer for q in questions)
 
 
 def test_no_questions_when_none_are_wanted(scenes):
-    assert QuestionGenerator(0).ask(scenes[0], 0) == []
+    assert QuestionGenerator(0).generate(scenes[0], 0) == []

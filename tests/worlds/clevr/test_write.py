@@ -133,7 +133,7 @@ def test_keys_of_scenes_are_those_of_the_release(root: Path) -> None:
 def test_pictures_are_opaque_rgba_of_the_renderer(root: Path) -> None:
     recipe = Recipe(seed=4, width=24, height=16, samples=1, questions_per_image=4)
     pictures = torch.cat(
-        [recipe.pictures(recipe.scenes(block, size)) for block, size in enumerate((3, 3, 1))]
+        [recipe.images(recipe.scenes(block, size)) for block, size in enumerate((3, 3, 1))]
     )
     for index, expected in enumerate(pictures):
         with Image.open(root / f"images/val/CLEVR_val_{index:06d}.png") as picture:
@@ -202,13 +202,13 @@ def test_an_interrupted_writing_goes_on(
             raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        write_dataset(tmp_path, **SETTINGS, progress=stop)
+        write_dataset(tmp_path, **SETTINGS, on_progress=stop)
     assert not (tmp_path / "manifest_val.json").exists()
     (tmp_path / "images/val/.CLEVR_val_000099.png.123").write_bytes(b"half a pic")
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "images/val").glob("CLEVR_*.png")}
     assert len(kept) == after
     seen: list[int] = []
-    write_dataset(tmp_path, **SETTINGS, progress=lambda done, total: seen.append(done))
+    write_dataset(tmp_path, **SETTINGS, on_progress=lambda done, total: seen.append(done))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert seen == sorted(seen) and seen[-1] == COUNT
     assert digest(tmp_path) == digest(root)
@@ -267,7 +267,7 @@ def test_an_interrupted_growth_goes_on(root: Path, tmp_path: Path, after: int) -
 
     write_dataset(tmp_path, **{**SETTINGS, "count": 1})
     with pytest.raises(InterruptionError):
-        write_dataset(tmp_path, **SETTINGS, progress=stop)
+        write_dataset(tmp_path, **SETTINGS, on_progress=stop)
     write_dataset(tmp_path, **SETTINGS)
     assert digest(tmp_path) == digest(root)
 
@@ -284,7 +284,7 @@ def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
                 raise InterruptionError
 
         with pytest.raises(InterruptionError):
-            write_dataset(tmp_path, **{**SETTINGS, "count": count}, progress=progress)
+            write_dataset(tmp_path, **{**SETTINGS, "count": count}, on_progress=progress)
 
     stop(1, after=1, times=2)  # its entries are written, the manifest is not
     stop(COUNT, after=BLOCK, times=1)

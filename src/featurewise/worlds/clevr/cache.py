@@ -54,5 +54,5 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
             recipe,
             images=images,
             workers=(os.cpu_count() or 1) if workers is None else workers,
-            progress=lambda made, total: bar.update(task, completed=made),
+            on_progress=lambda made, total: bar.update(task, completed=made),
         )

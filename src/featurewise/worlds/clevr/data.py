@@ -197,7 +197,7 @@ def make_block(recipe: Recipe, index: int, size: int) -> Block:
     asked = recipe.questions(index, scenes)
     questions = [question for about_one in asked for question in about_one]
     return Block(
-        images=recipe.pictures(scenes).numpy(),
+        images=recipe.images(scenes).numpy(),
         objects=object_table(scenes),
         counts=[len(about_one) for about_one in asked],
         tokens=[encode(question.text) for question in questions],
@@ -228,7 +228,7 @@ def build_pool(
     *,
     images: int,
     workers: int = 0,
-    progress: Progress | None = None,
+    on_progress: Progress | None = None,
 ) -> Path:
     """Draw a pool of pictures and ask about them, for :class:`PoolSource` to serve.
 
@@ -240,7 +240,7 @@ def build_pool(
         recipe: what to draw and ask. Its questions are balanced in blocks of 250 pictures.
         images: number of pictures.
         workers: processes to draw in (each uses one thread); 0 draws in this process.
-        progress: called after each block with the pictures made so far and ``images``.
+        on_progress: called after each block with the pictures made so far and ``images``.
 
     Returns:
         The folder.
@@ -258,7 +258,7 @@ def build_pool(
         block_size=BALANCE_BLOCK,
         make=partial(make_block, recipe),
     )
-    return pool.build(Path(folder), plan, workers=workers, progress=progress)
+    return pool.build(Path(folder), plan, workers=workers, on_progress=on_progress)
 
 
 class PoolSource:
@@ -327,17 +327,17 @@ class PoolSource:
         return self._gather(pictures, [self._choose(int(p), epoch) for p in pictures])
 
     def in_order(
-        self, images_per_batch: int | None = None, *, pictures: int | None = None
+        self, images_per_batch: int | None = None, *, images: int | None = None
     ) -> Iterator[Batch]:
         """Every picture once with all its questions, in the pool's order: for evaluation.
 
         Args:
             images_per_batch: pictures in a batch, by default as in training. The last batch may
                 be smaller.
-            pictures: stop after so many, if there are more.
+            images: stop after so many, if there are more.
         """
         size = images_per_batch or self.images_per_batch
-        served = self.served[:pictures]
+        served = self.served[:images]
         for start in range(0, len(served), size):
             some = np.asarray(served[start : start + size])
             yield self._gather(some, [self._all(int(p)) for p in some])

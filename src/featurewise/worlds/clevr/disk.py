@@ -64,7 +64,7 @@ class DiskSource(PoolSource):
             that come before the next picture; no other picture is read.
         labels: also read what the pictures show, from the scenes file (``Batch.objects``).
         cache: folder for pools; by default :func:`featurewise.worlds.files.cache_folder`.
-        progress: called with the number of pictures read and wanted.
+        on_progress: called with the number of pictures read and wanted.
         seed: as in :class:`PoolSource`.
         images_per_batch: as in :class:`PoolSource`.
         questions_per_image: as in :class:`PoolSource`.
@@ -86,7 +86,7 @@ class DiskSource(PoolSource):
         limit: int | None = None,
         labels: bool = False,
         cache: Path | str | None = None,
-        progress: Progress | None = None,
+        on_progress: Progress | None = None,
         seed: int = 0,
         images_per_batch: int = 16,
         questions_per_image: int | None = None,
@@ -100,7 +100,7 @@ class DiskSource(PoolSource):
         digest = hashlib.sha256(as_json(settings)).hexdigest()
         target = root / f"clevr-{split}-{width}x{height}-{digest[:16]}"
         if not (target / pool.MANIFEST).exists():
-            pool.build(target, files.plan(settings), progress=progress)
+            pool.build(target, files.plan(settings), on_progress=on_progress)
         super().__init__(
             target,
             seed=seed,

@@ -90,9 +90,9 @@ class Recipe:
     def questions(self, block: int, scenes: Sequence[Scene]) -> list[list[Question]]:
         """The questions about each of the ``scenes``, which are all those of block ``block``."""
         generator = QuestionGenerator(derive_seed(self.seed, block, 1), families=self.families)
-        return [generator.ask(scene, count=self.questions_per_image) for scene in scenes]
+        return [generator.generate(scene, count=self.questions_per_image) for scene in scenes]
 
-    def pictures(self, scenes: Sequence[Scene]) -> UInt8[Tensor, "I 3 H W"]:
+    def images(self, scenes: Sequence[Scene]) -> UInt8[Tensor, "I 3 H W"]:
         """The ``scenes`` as pictures."""
         return render(
             scenes,

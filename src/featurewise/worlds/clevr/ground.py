@@ -56,7 +56,7 @@ def normal(point: Tensor) -> Tensor:
     return torch.stack([-SWEEP[0] * slope * scale, -SWEEP[1] * slope * scale, scale])
 
 
-def meet(origin: Tensor, direction: Tensor) -> Tensor:
+def intersect(origin: Tensor, direction: Tensor) -> Tensor:
     """Where rays from above meet the sheet, in multiples of ``direction``; infinite for never.
 
     The height is convex, so Newton's method, begun behind the sheet, closes in without a miss.

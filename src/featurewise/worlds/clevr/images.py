@@ -26,7 +26,7 @@ from featurewise.common.images import MAX_BYTES, MAX_PIXELS, ImageFileError, rea
 from featurewise.common.images import image_size as read_size
 from featurewise.worlds.clevr.errors import FormatError
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "load_image", "read_picture", "resize"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "load_image", "read_rgb_image", "resize"]
 
 #: Suffixes of picture files, and what they must hold.
 SUFFIXES: Final[dict[str, str]] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -48,7 +48,7 @@ def load_image(path: Path | str, width: int, height: int) -> UInt8[Tensor, "3 {h
         FormatError: if the file is missing, damaged, too large, animated, or of another format
             than its suffix says.
     """
-    picture = resize(read_picture(Path(path)), width, height)
+    picture = resize(read_rgb_image(Path(path)), width, height)
     return torch.from_numpy(np.array(picture).transpose(2, 0, 1).copy())
 
 
@@ -104,7 +104,7 @@ def framing_note(size: tuple[int, int], wanted: tuple[int, int]) -> str | None:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Width and height of a picture file, as :func:`read_picture` gives it; it is not decoded.
+    """Width and height of a picture file, as :func:`read_rgb_image` gives it; it is not decoded.
 
     Raises:
         FormatError: as :func:`load_image`, as far as the beginning of the file tells.
@@ -115,7 +115,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise FormatError.at(Path(path), error.problem) from error
 
 
-def read_picture(path: Path) -> Image.Image:
+def read_rgb_image(path: Path) -> Image.Image:
     """A picture file as an RGB picture of its own size; see :func:`load_image`."""
     if path.suffix.lower() not in SUFFIXES:
         raise FormatError.at(path, f"suffix {path.suffix!r} is none of {', '.join(SUFFIXES)}")

@@ -28,24 +28,24 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 class Count:
     """How many questions were asked, and how many were answered right."""
 
-    right: int
-    asked: int
+    correct: int
+    total: int
 
     @property
     def accuracy(self) -> float:
         """Share answered right; NaN when none was asked."""
-        return self.right / self.asked if self.asked else float("nan")
+        return self.correct / self.total if self.total else float("nan")
 
     def __add__(self, other: Count) -> Count:
-        return Count(self.right + other.right, self.asked + other.asked)
+        return Count(self.correct + other.correct, self.total + other.total)
 
 
 class Tally:
     """Right answers by question type, gathered batch by batch."""
 
     def __init__(self) -> None:
-        self._right = torch.zeros(len(QUESTION_TYPES) + 1, dtype=torch.int64)
-        self._asked = torch.zeros_like(self._right)
+        self._correct = torch.zeros(len(QUESTION_TYPES) + 1, dtype=torch.int64)
+        self._total = torch.zeros_like(self._correct)
 
     def add(self, predicted: Int64[Tensor, " Q"], batch: Batch) -> None:
         """Count the answers to one batch.
@@ -64,9 +64,9 @@ class Tally:
         if bool((batch.answers < 0).any()):
             raise WorldError("a question has no known answer, so it cannot be counted")
         right = (predicted == batch.answers).to(torch.int64)
-        types = batch.types % len(self._asked)  # an unknown type, -1, is counted in the last place
-        self._right.index_add_(0, types, right)
-        self._asked.index_add_(0, types, torch.ones_like(right))
+        types = batch.types % len(self._total)  # an unknown type, -1, is counted in the last place
+        self._correct.index_add_(0, types, right)
+        self._total.index_add_(0, types, torch.ones_like(right))
 
     def by_type(self) -> dict[str, Count]:
         """The thirteen question types."""
@@ -81,8 +81,8 @@ class Tally:
 
     def overall(self) -> Count:
         """All questions, those of unknown type included."""
-        return self._count(range(len(self._asked)))
+        return self._count(range(len(self._total)))
 
     def _count(self, indices: Iterable[int]) -> Count:
         rows = list(indices)
-        return Count(int(self._right[rows].sum()), int(self._asked[rows].sum()))
+        return Count(int(self._correct[rows].sum()), int(self._total[rows].sum()))

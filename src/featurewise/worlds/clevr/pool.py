@@ -110,7 +110,9 @@ class Plan:
         return slice(start, min(start + self.block_size, self.shape[0]))
 
 
-def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | None = None) -> Path:
+def build(
+    folder: Path, plan: Plan, *, workers: int = 0, on_progress: Progress | None = None
+) -> Path:
     """Make the pool of ``plan`` in ``folder``, or take up where an interrupted run stopped.
 
     Another process or thread that makes it is waited for.
@@ -121,7 +123,7 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
         workers: processes to make blocks in, at most; 0 makes them in this one. So does a single
             block that is left to be made, and a program that other processes cannot import (one
             that comes from a pipe).
-        progress: called after each block.
+        on_progress: called after each block.
 
     Returns:
         The folder, now a finished pool.
@@ -134,25 +136,25 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
     if not (folder / MANIFEST).exists():
         leave_unguarded_script()  # it would wait here for its parent, which waits for it
         with file_lock(folder / _LOCK):
-            _build(folder, plan, workers, progress)
+            _build(folder, plan, workers, on_progress)
     _require_same(folder / MANIFEST, plan)
     _clear(folder)
     return folder
 
 
-def _build(folder: Path, plan: Plan, workers: int, progress: Progress | None) -> None:
+def _build(folder: Path, plan: Plan, workers: int, on_progress: Progress | None) -> None:
     if (folder / MANIFEST).exists():  # made by another process or thread, while this one waited
         return
     _begin(folder, plan)
     total = plan.shape[0]
     pending = [block for block, part in enumerate(_parts(folder, plan)) if part is None]
     made = total - sum(_length(plan, block) for block in pending)
-    if progress and made:
-        progress(made, total)
+    if on_progress and made:
+        on_progress(made, total)
     for block in _made_in(folder, plan, pending, workers):
         made += _length(plan, block)
-        if progress:
-            progress(made, total)
+        if on_progress:
+            on_progress(made, total)
     _finish(folder, plan, _parts(folder, plan))
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from featurewise.worlds.clevr.errors import SceneError, WorldError
 from featurewise.worlds.clevr.families import FAMILIES
 from featurewise.worlds.clevr.families.options import Choice, Options
-from featurewise.worlds.clevr.families.plan import Describe, Keep
+from featurewise.worlds.clevr.families.plan import Describe, Filter
 from featurewise.worlds.clevr.families.search import Search
 from featurewise.worlds.clevr.programs import FUNCTIONS, Program, SceneSets
 from featurewise.worlds.clevr.scene import Scene
@@ -101,7 +101,7 @@ class QuestionGenerator:
         self._answers = {f: possible_answers(FAMILIES[f].plan.function) for f in self._used}
         self._balance = {f: Balance(len(self._answers[f])) for f in self._used}
 
-    def ask(self, scene: Scene, count: int = 10) -> list[Question]:
+    def generate(self, scene: Scene, count: int = 10) -> list[Question]:
         """Questions about a scene, at most one of each family.
 
         Families are tried in order of how often they were used; ties are broken by lot.
@@ -164,7 +164,7 @@ def _say(family: int, pattern: int, choices: list[Choice], rng: Random) -> str:
     described = [
         choice.code
         for node, choice in zip(nodes, choices, strict=True)
-        if isinstance(node, Describe | Keep)
+        if isinstance(node, Describe | Filter)
     ]
     relations = [choice.relation for choice in choices if choice.relation is not None]
     return FAMILIES[family].patterns[pattern].fill(described, relations, rng)

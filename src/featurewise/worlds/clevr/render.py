@@ -21,14 +21,13 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from featurewise.worlds.clevr import bodies as shapes
-from featurewise.worlds.clevr import ground, materials
-from featurewise.worlds.clevr.bodies import Bodies
+from featurewise.worlds.clevr import ground, materials, shapes
 from featurewise.worlds.clevr.camera import FOCAL, HEIGHT, POSITION, WIDTH, Camera
 from featurewise.worlds.clevr.errors import SceneError
 from featurewise.worlds.clevr.lights import LAMPS, SUN_DIRECTION, SUN_IRRADIANCE, SUN_RADIUS
 from featurewise.worlds.clevr.materials import GROUND_ALBEDO, dot, unit
 from featurewise.worlds.clevr.objects import Scene
+from featurewise.worlds.clevr.shapes import Shapes
 
 OFFSET: Final = 2e-3
 CHUNK: Final = 1 << 14
@@ -67,7 +66,7 @@ class Rendering:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class SceneBatch:
     """Cameras (3, 4, S), lamps (3, L - 1, S) and objects (S, K) of S scenes as tensors.
 
     The four vectors of a camera are its place, right, up and forward.
@@ -75,10 +74,10 @@ class Stage:
 
     cameras: Tensor
     lamps: Tensor
-    bodies: Bodies
+    shapes: Shapes
 
     @classmethod
-    def of(cls, scenes: Sequence[Scene], device: torch.device, dtype: torch.dtype) -> Stage:
+    def of(cls, scenes: Sequence[Scene], device: torch.device, dtype: torch.dtype) -> SceneBatch:
         """The tensors of ``scenes``."""
         cameras = [Camera.at(POSITION if s.camera is None else s.camera) for s in scenes]
         base = tuple(lamp.position for lamp in LAMPS)
@@ -89,16 +88,16 @@ class Stage:
 
         axes = [[a.tolist() for a in (c.position, c.right, c.up, c.forward)] for c in cameras]
         lamps = [[list(p) for p in (base if s.lamps is None else s.lamps)] for s in scenes]
-        bodies = Bodies.of([s.objects for s in scenes], device, dtype)
-        return cls(vectors(axes, 4), vectors(lamps, len(LAMPS)), bodies)
+        objects = Shapes.of([s.objects for s in scenes], device, dtype)
+        return cls(vectors(axes, 4), vectors(lamps, len(LAMPS)), objects)
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """The functions that a compiler may fuse; all work ray by ray."""
 
-    meet: Callable[..., Tensor]
-    look: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    intersect: Callable[..., Tensor]
+    camera_rays: Callable[..., tuple[Tensor, Tensor, Tensor]]
     illuminate: Callable[..., tuple[Tensor, Tensor]]
     ground_radiance: Callable[..., Tensor]
     shade: Callable[..., Tensor]
@@ -107,8 +106,8 @@ class Kernels:
 @functools.cache
 def _kernels(compiled: bool) -> Kernels:
     functions: tuple[Callable[..., Any], ...] = (
-        shapes.meet,
-        _look,
+        shapes.intersect,
+        _camera_rays,
         _illuminate,
         _ground_radiance,
         _shade,
@@ -150,7 +149,7 @@ def render(
     place = torch.device(device)
     kernels = _kernels(compiled)
     with torch.inference_mode():
-        stage = Stage.of(scenes, place, torch.float32)
+        batch = SceneBatch.of(scenes, place, torch.float32)
         frame = _Frame.of(width, height, side, place)
         total = len(scenes) * frame.tiles
         images = torch.empty(total, 3, TILE, TILE, dtype=torch.uint8, device=place)
@@ -158,7 +157,7 @@ def render(
         step = max(1, CHUNK // (TILE * TILE * samples))
         for begin in range(0, total, step):
             index = torch.arange(begin, min(begin + step, total), device=place)
-            images[index], masks[index] = _tiles(stage, frame, index, kernels)
+            images[index], masks[index] = _tiles(batch, frame, index, kernels)
         return Rendering(frame.assemble(images), frame.assemble(masks))
 
 
@@ -223,21 +222,23 @@ def _spread(side: int, device: torch.device) -> Tensor:
     return (torch.stack([cell % side, cell // side]) + 0.5) / side
 
 
-def _tiles(stage: Stage, frame: _Frame, index: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
+def _tiles(
+    batch: SceneBatch, frame: _Frame, index: Tensor, kernels: Kernels
+) -> tuple[Tensor, Tensor]:
     """Pictures (G, 3, T, T) and masks (G, T, T) of the tiles ``index`` of all pictures."""
     scene, tile = index // frame.tiles, index % frame.tiles
-    camera = stage.cameras[:, :, scene, None]
+    camera = batch.cameras[:, :, scene, None]
     spot, center = frame.spot[:, tile], frame.center[:, tile]
-    sight = kernels.look(camera, spot, frame.width, frame.height)
+    sight = kernels.camera_rays(camera, spot, frame.width, frame.height)
     pixel = 1 / (FOCAL * max(WIDTH, frame.width * frame.side))
     radiance = _radiance(
-        stage, scene, sight, frame.spread[:, :, None], pixel, frame.side**2, kernels
+        batch, scene, sight, frame.spread[:, :, None], pixel, frame.side**2, kernels
     )
     # A highlight is clipped before it is averaged, as when a larger picture is scaled down.
     shape = (3, len(index), TILE, TILE, frame.side**2)
     mean = radiance.clamp_max(1).view(shape).mean(-1)
-    origin, direction, _ = kernels.look(camera, center, frame.width, frame.height)
-    _, which = shapes.first(origin, FAR * direction, scene, stage.bodies, kernels.meet)
+    origin, direction, _ = kernels.camera_rays(camera, center, frame.width, frame.height)
+    _, which = shapes.closest_hit(origin, FAR * direction, scene, batch.shapes, kernels.intersect)
     image = (display(mean) * 255).round().to(torch.uint8).transpose(0, 1)
     return image, which.view(len(index), TILE, TILE)
 
@@ -248,7 +249,9 @@ def display(radiance: Tensor) -> Tensor:
     return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
 
 
-def _look(camera: Tensor, spot: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
+def _camera_rays(
+    camera: Tensor, spot: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Camera rays through places of the picture.
 
     Args:
@@ -264,7 +267,7 @@ def _look(camera: Tensor, spot: Tensor, width: int, height: int) -> tuple[Tensor
     y = (height / 2 - spot[1]) / (FOCAL * width)
     direction = unit(camera[:, 3] + x * camera[:, 1] + y * camera[:, 2])
     origin = camera[:, 0].expand_as(direction)
-    return origin, direction, ground.meet(origin, direction)
+    return origin, direction, ground.intersect(origin, direction)
 
 
 def _illuminate(point: Tensor, lamps: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
@@ -332,7 +335,7 @@ def _ground_radiance(point: Tensor, normal: Tensor, reach: Tensor, strength: Ten
 
 
 def _radiance(
-    stage: Stage,
+    batch: SceneBatch,
     scene: Tensor,
     sight: tuple[Tensor, Tensor, Tensor],
     spread: Tensor,
@@ -340,25 +343,25 @@ def _radiance(
     samples: int,
     kernels: Kernels,
 ) -> Tensor:
-    """Radiance (3, G, R) that arrives from where rays look; see :func:`_look`.
+    """Radiance (3, G, R) that arrives from where rays look; see :func:`_camera_rays`.
 
     ``pixel`` is the angle between samples, zero for rays that left a mirror; these are not mirrored
     again.
     """
     origin, direction, floor = sight
     span = floor.clamp_max(FAR)
-    t, which = shapes.first(origin, span * direction, scene, stage.bodies, kernels.meet)
+    t, which = shapes.closest_hit(origin, span * direction, scene, batch.shapes, kernels.intersect)
     distance = span * t.clamp_max(1)
     point = origin + distance * direction
     normal = ground.normal(point)
     group, ray = (which >= 0).nonzero().unbind(1)
-    surface = _surface(stage, scene[group], point[:, group, ray], which[group, ray])
+    surface = _surface(batch, scene[group], point[:, group, ray], which[group, ray])
     normal[:, group, ray] = surface.normal
-    reach, strength = kernels.illuminate(point, stage.lamps[:, :, scene, None], spread)
+    reach, strength = kernels.illuminate(point, batch.lamps[:, :, scene, None], spread)
     start = (point + OFFSET * normal)[:, None].expand_as(reach).flatten(1, 2)
     lights = reach.shape[1]
-    lit = ~shapes.blocked(
-        start, reach.flatten(1, 2), scene.repeat(lights), stage.bodies, kernels.meet
+    lit = ~shapes.occluded(
+        start, reach.flatten(1, 2), scene.repeat(lights), batch.shapes, kernels.intersect
     ).view_as(strength)
     radiance = kernels.ground_radiance(point, normal, reach, strength * lit)
     radiance = radiance.masked_fill(floor.isinf(), 0)
@@ -373,7 +376,7 @@ def _radiance(
         rows = (surface.metal > 0).nonzero()[:, 0]
         slope, weight = _facets(samples, view.device)
         shiny, path = surface.at(rows), ray[rows] % samples
-        seen = _mirrored(stage, scene[group[rows]], shiny, slope[:, path], view[:, rows])
+        seen = _mirrored(batch, scene[group[rows]], shiny, slope[:, path], view[:, rows])
         shown[:, rows] += shiny.color * weight[path] * seen
     radiance[:, group, ray] = shown
     return radiance
@@ -405,7 +408,9 @@ def _facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return slope.to(device), weight.to(device)
 
 
-def _mirrored(stage: Stage, scene: Tensor, surface: Surface, slope: Tensor, view: Tensor) -> Tensor:
+def _mirrored(
+    batch: SceneBatch, scene: Tensor, surface: Surface, slope: Tensor, view: Tensor
+) -> Tensor:
     """Radiance (3, M) that arrives at metal from where its facets mirror ``view``."""
     if scene.numel() == 0:
         return torch.zeros_like(view)
@@ -416,9 +421,9 @@ def _mirrored(stage: Stage, scene: Tensor, surface: Surface, slope: Tensor, view
     # A facet that throws the path into the body sends it along the surface instead.
     direction = unit(direction - dot(direction, s.normal).clamp_max(0) * s.normal)[..., None]
     origin = (s.point + OFFSET * s.normal)[..., None]
-    sight = origin, direction, ground.meet(origin, direction)
+    sight = origin, direction, ground.intersect(origin, direction)
     middle = torch.full((2, len(COLORS), 1, 1), 0.5, device=view.device)
-    return _radiance(stage, scene, sight, middle, 0.0, 1, _kernels(False))[..., 0]
+    return _radiance(batch, scene, sight, middle, 0.0, 1, _kernels(False))[..., 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,9 +442,9 @@ class Surface:
         return Surface(*(getattr(self, name)[..., rows] for name in Surface.__slots__))
 
 
-def _surface(stage: Stage, scene: Tensor, point: Tensor, which: Tensor) -> Surface:
+def _surface(batch: SceneBatch, scene: Tensor, point: Tensor, which: Tensor) -> Surface:
     """The surface of objects ``which`` (M,) at ``point`` (3, M)."""
-    mine = Bodies(*(getattr(stage.bodies, name)[scene, which] for name in Bodies.__slots__))
+    mine = Shapes(*(getattr(batch.shapes, name)[scene, which] for name in Shapes.__slots__))
     cx, cy = (point[0] - mine.x) / mine.radius, (point[1] - mine.y) / mine.radius
     cz = (point[2] - mine.z) / mine.radius
     px, py = mine.cos * cx + mine.sin * cy, mine.cos * cy - mine.sin * cx
@@ -521,13 +526,15 @@ def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int
         raise SceneError(f"stride must divide {WIDTH} and {HEIGHT}, got {stride}")
     with torch.inference_mode():
         device = torch.device("cpu")
-        stage = Stage.of(scenes, device, torch.float32)
+        batch = SceneBatch.of(scenes, device, torch.float32)
         frame = _Frame.of(WIDTH // stride, HEIGHT // stride, 1, device)
         index = torch.arange(len(scenes) * frame.tiles)
         scene, tile = index // frame.tiles, index % frame.tiles
-        camera = stage.cameras[:, :, scene, None]
-        origin, direction, _ = _look(camera, frame.center[:, tile], frame.width, frame.height)
-        _, which = shapes.first(origin, FAR * direction, scene, stage.bodies)
+        camera = batch.cameras[:, :, scene, None]
+        origin, direction, _ = _camera_rays(
+            camera, frame.center[:, tile], frame.width, frame.height
+        )
+        _, which = shapes.closest_hit(origin, FAR * direction, scene, batch.shapes)
         which = which.view(len(scenes), -1)
     return [
         (torch.bincount(w + 1, minlength=len(s.objects) + 1)[1:] * stride**2).tolist()

@@ -57,7 +57,7 @@ def write_dataset(
     samples: int = 16,
     cogent: Literal["A", "B"] | None = None,
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw and write one split of a data set; several splits may share a folder.
 
@@ -80,7 +80,7 @@ def write_dataset(
             the splits of condition A trainA, valA and testA.
         workers: processes to draw in, each with one thread; 0 draws in this one. The bytes do not
             depend on it.
-        progress: called with the number of finished pictures and ``count``.
+        on_progress: called with the number of finished pictures and ``count``.
 
     Returns:
         The path of the manifest.
@@ -102,7 +102,7 @@ def write_dataset(
         questions_per_image=questions_per_image,
         cogent=cogent,
     )
-    return _Writer(ClevrFolder(Path(out), split), recipe, count, workers).write(progress)
+    return _Writer(ClevrFolder(Path(out), split), recipe, count, workers).write(on_progress)
 
 
 class _Writer:
@@ -125,12 +125,12 @@ class _Writer:
         }
         self.is_test = place.split.startswith("test")
 
-    def write(self, progress: Callable[[int, int], None] | None) -> Path:
+    def write(self, on_progress: Callable[[int, int], None] | None) -> Path:
         if self.manifest.exists() and self._settings_in(self.manifest) == self.settings:
             return self.manifest
         self._begin()
         for block in range(-(-self.count // BALANCE_BLOCK)):
-            self._write_block(block, progress)
+            self._write_block(block, on_progress)
         self._join()
         self._write_manifest()
         self._clear()
@@ -198,16 +198,16 @@ class _Writer:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError.at(path, f"not a readable manifest ({error!r})") from error
 
-    def _write_block(self, block: int, progress: Callable[[int, int], None] | None) -> None:
+    def _write_block(self, block: int, on_progress: Callable[[int, int], None] | None) -> None:
         start = block * BALANCE_BLOCK
         stop = min(start + BALANCE_BLOCK, self.count)
         part = self._part(block)
         if not part.exists() or self._missing(start, stop):
             scenes = self.recipe.scenes(block, stop - start)
-            self._draw(start, scenes, progress)
+            self._draw(start, scenes, on_progress)
             write_bytes(part, as_json(self._entries(block, start, scenes)))
-        if progress:
-            progress(stop, self.count)
+        if on_progress:
+            on_progress(stop, self.count)
 
     def _part(self, block: int) -> Path:
         return self.begun / f"{block:06d}.json"
@@ -226,7 +226,7 @@ class _Writer:
         self,
         start: int,
         scenes: Sequence[Scene],
-        progress: Callable[[int, int], None] | None,
+        on_progress: Callable[[int, int], None] | None,
     ) -> None:
         missing = self._missing(start, start + len(scenes))
         done = start + len(scenes) - len(missing)
@@ -235,14 +235,14 @@ class _Writer:
             for first in range(0, len(missing), _DRAWN_AT_ONCE)
             for stop in [first + _DRAWN_AT_ONCE]
         ]
-        if progress:
-            progress(done, self.count)
+        if on_progress:
+            on_progress(done, self.count)
         workers = min(self.workers, len(missing) // _WORTH_A_PROCESS)
         draw = partial(_draw_files, self.recipe)
         for drawn in completed(draw, jobs, workers if workers > 1 else 0, self.place.root):
             done += drawn
-            if progress:
-                progress(done, self.count)
+            if on_progress:
+                on_progress(done, self.count)
 
     def _entries(self, block: int, start: int, scenes: Sequence[Scene]) -> dict[str, Any]:
         """The block's entries of the two JSON files; questions get their numbers when joined."""
@@ -318,7 +318,7 @@ class _Writer:
 
 def _draw_files(recipe: Recipe, some: Sequence[tuple[Path, Scene]]) -> int:
     """Draws scenes to files; returns how many."""
-    pictures = recipe.pictures([scene for _, scene in some])
+    pictures = recipe.images([scene for _, scene in some])
     for (path, _), picture in zip(some, pictures, strict=True):
         write_bytes(path, as_png(picture))
     return len(some)

@@ -17,7 +17,7 @@ from featurewise.worlds.clevr.families.patterns import (
     ask_value,
     chain,
 )
-from featurewise.worlds.clevr.families.plan import Apply, Describe, Keep, Node, Plan, Relate
+from featurewise.worlds.clevr.families.plan import Apply, Describe, Filter, Node, Plan, Relate
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
 
@@ -259,7 +259,7 @@ def _either(left: int, right: int, attribute: str | None = None) -> Sketch:
     nodes: list[Node] = [*first, *second, Apply("union", ends)]
     nouns = "<things>"
     if attribute:
-        nodes.append(Keep(len(nodes) - 1, attribute))
+        nodes.append(Filter(len(nodes) - 1, attribute))
         nouns = "<3s>"
     nodes.append(Apply("count", (len(nodes) - 1,)))
     sides = (chain(left, plural=True), chain(right, plural=True, start=left + 2, relation=left + 1))
@@ -281,7 +281,7 @@ _BUILDERS: Final[dict[str, Callable[[], Iterator[Sketch]]]] = {
 
 
 def _family(group: str, plan: Plan, texts: tuple[str, ...]) -> Family:
-    descriptions = sum(isinstance(node, Describe | Keep) for node in plan.nodes)
+    descriptions = sum(isinstance(node, Describe | Filter) for node in plan.nodes)
     related = any(isinstance(n, Relate) or getattr(n, "related", False) for n in plan.nodes)
     exclusive = descriptions == 2 and not related
     return Family(group, plan, tuple(Pattern(text, exclusive=exclusive) for text in texts))

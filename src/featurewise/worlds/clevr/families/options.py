@@ -47,7 +47,7 @@ CHOICES: Final[dict[str | None, tuple[Choice, ...]]] = {
     for relation in (None, *RELATIONS)
 }
 #: Stands for "any description at all", to be drawn when its turn comes.
-STRANGER: Final = Choice(None, -1)
+DISTRACTOR: Final = Choice(None, -1)
 #: Share of options whose relation may change nothing ("the cube left of it" where all cubes are).
 TRIVIAL_SHARE: Final = 0.1
 
@@ -93,7 +93,7 @@ class Options:
         """Descriptions to filter a set with.
 
         `unique` gets those that single out one object. The others get every description present in
-        the scene plus strangers: for `exist` as many as there are present ones, otherwise as many
+        the scene plus distractors: for `exist` as many as there are present ones, otherwise as many
         as there are single-object ones.
         """
         key = (objects, ending)
@@ -108,9 +108,9 @@ class Options:
         single = [(choice, hit) for choice, hit in hits if hit and not hit & (hit - 1)]
         if ending == "unique":
             return single
-        strangers = len(hits) if ending == "exist" else len(single)
+        distractors = len(hits) if ending == "exist" else len(single)
         kept = [(choice, hit) for choice, hit in hits if choice.code or ending != "set"]
-        return [*kept, *[(STRANGER, objects)] * strangers]
+        return [*kept, *[(DISTRACTOR, objects)] * distractors]
 
     def related(self, thing: int, ending: Ending, rng: Random) -> list[Proposal]:
         """Relations to an object together with descriptions to filter the related set with.

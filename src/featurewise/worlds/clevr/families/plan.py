@@ -17,8 +17,8 @@ from typing import Final, Protocol, runtime_checkable
 from featurewise.worlds.clevr.families.options import (
     CHOICES,
     DESCRIPTIONS,
+    DISTRACTOR,
     NAMED,
-    STRANGER,
     STRIDES,
     Choice,
     Ending,
@@ -78,7 +78,7 @@ class Describe:
             found = options.plain(start, self.ending)
         finish, without = _FINISH[self.ending], self.without
         for choice, hit in shuffled(found, rng):
-            if choice is STRANGER:
+            if choice is DISTRACTOR:
                 choice = CHOICES[None][int(rng.random() * len(DESCRIPTIONS))]
                 hit &= options.matching(choice.code)
             if without.isdisjoint(NAMED[choice.code]):
@@ -107,7 +107,7 @@ class Describe:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class Filter:
     """Filter a set by one value of one attribute."""
 
     source: int

@@ -6,7 +6,7 @@ smaller cylinder, that of the sphere a point. The distance to a convex set is a 
 the place on a ray, so Newton's method walks up to the surface from outside and never through it.
 
 Rays come in groups of R neighbours that are weighed together against every body of their scene, and
-only the pairs of group and body that may meet are solved: vectors are (3, G, R), bodies (S, K).
+only the pairs of group and body that may meet are solved: vectors are (3, G, R), shapes (S, K).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOLERANCE: Final = 4e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Bodies:
+class Shapes:
     """The objects of several scenes as tensors, all of shape (S, K).
 
     Attributes:
@@ -69,7 +69,7 @@ class Bodies:
     @classmethod
     def of(
         cls, scenes: Sequence[Sequence[Object]], device: torch.device, dtype: torch.dtype
-    ) -> Bodies:
+    ) -> Shapes:
         """Tensors of the scenes' objects, with empty places up to the longest scene."""
         width = max((len(objects) for objects in scenes), default=0)
         empty = [0.0] * len(fields(cls))
@@ -86,9 +86,9 @@ class Bodies:
         wide = math.sqrt(2) * self.flat + self.core
         return (wide.square() + self.rise.square()).sqrt() + self.rounding
 
-    def pick(self, scene: Tensor, body: Tensor) -> Bodies:
-        """The fields (P, 1) of P bodies."""
-        return Bodies(*(getattr(self, f.name)[scene, body, None] for f in fields(self)))
+    def pick(self, scene: Tensor, body: Tensor) -> Shapes:
+        """The fields (P, 1) of P shapes."""
+        return Shapes(*(getattr(self, f.name)[scene, body, None] for f in fields(self)))
 
 
 def _row(thing: Object) -> list[float]:
@@ -102,7 +102,7 @@ def _row(thing: Object) -> list[float]:
     return [*thing.position, *turn, *shape, *ALBEDO[thing.color], metal]
 
 
-def excess(x: Tensor, y: Tensor, z: Tensor, b: Bodies) -> tuple[Tensor, Tensor, Tensor]:
+def excess(x: Tensor, y: Tensor, z: Tensor, b: Shapes) -> tuple[Tensor, Tensor, Tensor]:
     """Vector from the nearest point of the core to a place, both in the body's own frame."""
     k = (1 - b.core / (x * x + y * y).sqrt().clamp_min(1e-9)).clamp_min(0)
     round_x, round_y = x * k, y * k
@@ -112,7 +112,7 @@ def excess(x: Tensor, y: Tensor, z: Tensor, b: Bodies) -> tuple[Tensor, Tensor, 
     return ex, ey, z - z.clamp(-b.rise, b.rise)
 
 
-def meet(origin: Tensor, direction: Tensor, b: Bodies, steps: int) -> Tensor:
+def intersect(origin: Tensor, direction: Tensor, b: Shapes, steps: int) -> Tensor:
     """Where rays first meet their body.
 
     Args:
@@ -162,9 +162,9 @@ def _ball(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def candidates(
-    origin: Tensor, reach: Tensor, scene: Tensor, bodies: Bodies
+    origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes
 ) -> tuple[Tensor, Tensor]:
-    """Groups of rays and bodies that may meet.
+    """Groups of rays and shapes that may intersect.
 
     The rays of a group run within the hull of a ball around their origins and a ball around their
     ends; a body is left out if its own ball keeps clear of that hull.
@@ -176,8 +176,8 @@ def candidates(
     head, head_radius = _ball(origin + reach)
     axis = head - foot
     square = axis.square().sum(0).clamp_min(1e-12)
-    center = torch.stack([bodies.x, bodies.y, bodies.z])[:, scene]
-    size = (bodies.bound * bodies.radius)[scene]
+    center = torch.stack([shapes.x, shapes.y, shapes.z])[:, scene]
+    size = (shapes.bound * shapes.radius)[scene]
     offset = center - foot[..., None]
     u = (offset * axis[..., None]).sum(0) / square[:, None]
     ends = u.clamp(0, 1)
@@ -194,29 +194,29 @@ def candidates(
     return group, body
 
 
-Solver = Callable[[Tensor, Tensor, Bodies, int], Tensor]
+Solver = Callable[[Tensor, Tensor, Shapes, int], Tensor]
 
 
-def first(
-    origin: Tensor, reach: Tensor, scene: Tensor, bodies: Bodies, solve: Solver = meet
+def closest_hit(
+    origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes, solve: Solver = intersect
 ) -> tuple[Tensor, Tensor]:
     """Where rays first meet a body, and which.
 
     Args:
         origin: (3, G, R).
         reach: from the origin to the ray's end, (3, G, R).
-        scene: row of ``bodies`` that belongs to each group, (G,).
-        bodies: fields of shape (S, K).
-        solve: :func:`meet` or its compiled twin.
+        scene: row of ``shapes`` that belongs to each group, (G,).
+        shapes: fields of shape (S, K).
+        solve: :func:`intersect` or its compiled twin.
 
     Returns:
         Fraction of ``reach`` (G, R), infinite for none, and index of the body, -1 for none.
     """
     nearest = torch.full_like(reach[0], torch.inf)
     which = torch.full_like(nearest, -1.0)
-    group, body = candidates(origin, reach, scene, bodies)
+    group, body = candidates(origin, reach, scene, shapes)
     if group.numel():
-        t = solve(origin[:, group], reach[:, group], bodies.pick(scene[group], body), SOLVE_STEPS)
+        t = solve(origin[:, group], reach[:, group], shapes.pick(scene[group], body), SOLVE_STEPS)
         rows = group[:, None].expand_as(t)
         nearest.scatter_reduce_(0, rows, t, "amin")
         won = (t == nearest[group]) & t.isfinite()
@@ -224,13 +224,16 @@ def first(
     return nearest, which.long()
 
 
-def blocked(
-    origin: Tensor, reach: Tensor, scene: Tensor, bodies: Bodies, solve: Solver = meet
+def occluded(
+    origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes, solve: Solver = intersect
 ) -> Tensor:
-    """Whether a body lies between ``origin`` and ``origin + reach``, (G, R); see :func:`first`."""
+    """Whether an object lies between ``origin`` and ``origin + reach``, (G, R).
+
+    The arguments are those of :func:`closest_hit`.
+    """
     nearest = torch.full_like(reach[0], torch.inf)
-    group, body = candidates(origin, reach, scene, bodies)
+    group, body = candidates(origin, reach, scene, shapes)
     if group.numel():
-        t = solve(origin[:, group], reach[:, group], bodies.pick(scene[group], body), SHADOW_STEPS)
+        t = solve(origin[:, group], reach[:, group], shapes.pick(scene[group], body), SHADOW_STEPS)
         nearest.scatter_reduce_(0, group[:, None].expand_as(t), t, "amin")
     return nearest < 1
