@@ -111,22 +111,25 @@ def test_bad_text_is_refused(tmp_path: Path, name: str) -> None:
 BAD_QUESTION: dict[str, tuple[Change, str]] = {
     "no split": (drop("split"), '"split" is missing'),
     "split of another type": (put("split", value=3), "questions[0].split: expected a text"),
-    "split that is a path": (put("split", value="../val"), "no name of a split"),
+    "split that is a path": (put("split", value="../val"), "not a valid name of a split"),
     "no index": (drop("image_index"), '"image_index" is missing'),
     "negative index": (put("image_index", value=-1), "questions[0].image_index: -1 lies outside"),
     "index too large": (put("image_index", value=10**6), "lies outside"),
     "index as text": (put("image_index", value="0"), "expected an integer"),
     "index as truth value": (put("image_index", value=False), "expected an integer"),
     "index as fraction": (put("image_index", value=0.0), "expected an integer"),
-    "index of another picture": (put("image_index", value=1), "contradicts image_index"),
+    "index of another image": (put("image_index", value=1), "contradicts image_index"),
     "no file name": (drop("image_filename"), '"image_filename" is missing'),
-    "empty file name": (put("image_filename", value=""), "no plain file name"),
-    "file name that climbs": (put("image_filename", value="../../etc/a.png"), "no plain file name"),
-    "absolute file name": (put("image_filename", value="/etc/a.png"), "no plain file name"),
-    "Windows file name": (put("image_filename", value="..\\a.png"), "no plain file name"),
-    "file name with a drive": (put("image_filename", value="C:a.png"), "no plain file name"),
-    "file name with a zero byte": (put("image_filename", value="a\0.png"), "no plain file name"),
-    "file name of no picture": (put("image_filename", value="a.txt"), "suffix"),
+    "empty file name": (put("image_filename", value=""), "not a plain file name"),
+    "file name that leaves": (
+        put("image_filename", value="../../etc/a.png"),
+        "not a plain file name",
+    ),
+    "absolute file name": (put("image_filename", value="/etc/a.png"), "not a plain file name"),
+    "Windows file name": (put("image_filename", value="..\\a.png"), "not a plain file name"),
+    "file name with a drive": (put("image_filename", value="C:a.png"), "not a plain file name"),
+    "file name with a zero byte": (put("image_filename", value="a\0.png"), "not a plain file name"),
+    "file name of no image": (put("image_filename", value="a.txt"), "suffix"),
     "no question": (drop("question"), '"question" is missing'),
     "empty question": (put("question", value=""), "questions[0].question: the question has no"),
     "question of punctuation": (put("question", value=" ?? . "), "has no words"),
@@ -225,23 +228,23 @@ def test_what_is_no_file_is_refused(tmp_path: Path, read: Callable[[Path], objec
 
 # Something wrong with a folder -> change, and the path the error must begin with.
 BAD_FOLDER: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no pictures": (lambda root: shutil.rmtree(root / "images"), "images/val"),
+    "no images": (lambda root: shutil.rmtree(root / "images"), "images/val"),
     "no questions": (
         lambda root: (root / "questions/CLEVR_val_questions.json").unlink(),
         "questions/CLEVR_val_questions.json",
     ),
-    "a picture missing": (
+    "an image missing": (
         lambda root: (root / "images/val/CLEVR_val_000001.png").unlink(),
         "images/val/CLEVR_val_000001.png",
     ),
-    "a picture that is a folder": (
+    "an image that is a folder": (
         lambda root: [
             (root / "images/val/CLEVR_val_000001.png").unlink(),
             (root / "images/val/CLEVR_val_000001.png").mkdir(),
         ],
         "images/val/CLEVR_val_000001.png",
     ),
-    "an empty picture": (
+    "an empty image": (
         lambda root: (root / "images/val/CLEVR_val_000001.png").write_bytes(b""),
         "images/val/CLEVR_val_000001.png",
     ),
@@ -259,7 +262,7 @@ BAD_FOLDER: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "questions/CLEVR_val_questions.json",
     ),
-    "two names of one picture": (
+    "two names of one image": (
         lambda root: (root / "questions/CLEVR_val_questions.json").write_text(
             QUESTIONS.replace("CLEVR_val_000000.png", "other.png", 1)
         ),

@@ -130,7 +130,7 @@ def test_progress_is_shown(
     assert shown
     assert shown[-1] == (3, 3)
     printed = capsys.readouterr().err  # what a program prints for others stays clean
-    assert "drawing pictures 12x8" in printed
+    assert "rendering images 12x8" in printed
     assert "3/3" in printed
     cached_pool(TINY, 3, workers=0)
     assert capsys.readouterr().out == ""

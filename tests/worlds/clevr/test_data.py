@@ -68,7 +68,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks in a pool of a few pictures."""
+    """Several blocks in a pool of a few images."""
     monkeypatch.setattr("featurewise.worlds.clevr.data.BALANCE_BLOCK", BLOCK)
 
 
@@ -198,7 +198,7 @@ def test_negative_steps_are_refused(folder: Path) -> None:
 
 
 def questions_of(batch: Batch) -> Iterable[tuple[bytes, tuple[int, ...], int, int]]:
-    """Each question with the bytes of its picture."""
+    """Each question with the bytes of its image."""
     for i, row in enumerate(batch.image_index):
         ids = tuple(batch.questions[i, : batch.lengths[i]].tolist())
         yield batch.images[row].numpy().tobytes(), ids, int(batch.answers[i]), int(batch.types[i])
@@ -218,7 +218,7 @@ def test_a_pool_holds_what_the_recipe_makes(folder: Path) -> None:
         assert [ANSWERS[int(a)] for a in batch.answers] == [q.answer for q in flat]
 
 
-def test_the_first_pictures_of_a_pool(folder: Path) -> None:
+def test_the_first_images_of_a_pool(folder: Path) -> None:
     source = PoolSource(folder, images_per_batch=5)
     first = list(source.in_order(images=7))
     assert [len(batch.images) for batch in first] == [5, 2]
@@ -228,7 +228,7 @@ def test_the_first_pictures_of_a_pool(folder: Path) -> None:
     assert len(list(source.in_order(images=99))) == 3
 
 
-def test_batches_tell_what_their_pictures_show(folder: Path) -> None:
+def test_batches_tell_what_their_images_show(folder: Path) -> None:
     shown = torch.cat(
         [batch.objects for batch in PoolSource(folder, images_per_batch=5).in_order()]
     )
@@ -270,7 +270,7 @@ def test_an_epoch_brings_every_question_once(folder: Path) -> None:
         assert Counter(q for s in steps for q in questions_of(source.batch(s))) == everything
 
 
-def test_few_questions_per_picture_take_turns(folder: Path) -> None:
+def test_few_questions_per_image_take_turns(folder: Path) -> None:
     """With k of n questions an epoch, n/k epochs bring every question once."""
     source = PoolSource(folder, images_per_batch=4, questions_per_image=2)
     everything = Counter(q for batch in source.in_order() for q in questions_of(batch))
@@ -327,7 +327,7 @@ def test_an_interrupted_pool_goes_on(
     assert drawn == [2]
 
 
-def test_a_block_whose_pictures_were_lost_is_made_again(folder: Path, tmp_path: Path) -> None:
+def test_a_block_whose_images_were_lost_is_made_again(folder: Path, tmp_path: Path) -> None:
     def stop(made: int, total: int) -> None:
         raise InterruptionError
 
@@ -340,7 +340,7 @@ def test_a_block_whose_pictures_were_lost_is_made_again(folder: Path, tmp_path: 
     assert digest(tmp_path) == digest(folder)
 
 
-@pytest.mark.parametrize("where", ["header", "picture", "part", "no part", "cut", "longer"])
+@pytest.mark.parametrize("where", ["header", "image", "part", "no part", "cut", "longer"])
 def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
     folder: Path, tmp_path: Path, where: str
 ) -> None:
@@ -360,7 +360,7 @@ def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
     else:
         path, at = {
             "header": (images, 60),
-            "picture": (images, 500),
+            "image": (images, 500),
             "part": (part, part.stat().st_size // 2),
         }[where]
         content = bytearray(path.read_bytes())
@@ -478,7 +478,7 @@ def test_a_folder_of_another_pool_is_refused(folder: Path, tmp_path: Path) -> No
         build_pool(folder, replace(TINY, seed=6), images=IMAGES)
     with pytest.raises(WorldError, match="other settings"):
         build_pool(folder, TINY, images=IMAGES + 1)
-    with pytest.raises(WorldError, match="at least 1 picture"):
+    with pytest.raises(WorldError, match="at least 1 image"):
         build_pool(tmp_path, TINY, images=0)
 
 
@@ -577,10 +577,10 @@ def test_a_pool_of_version_0_1_has_no_seal_and_is_read(folder: Path, tmp_path: P
     del manifest["seal"]
     (target / "pool.json").write_text(json.dumps(manifest))
     assert len(pool.Pool(target)) == IMAGES
-    for name in ("pictures", "questions"):
+    for name in (pool.IMAGE_COUNT_KEY, "questions"):
         other = {**manifest, name: manifest[name] + 1}
         (target / "pool.json").write_text(json.dumps(other))
-        with pytest.raises(FormatError, match=f"{name}, there are"):
+        with pytest.raises(FormatError, match=f'"{name}" is .* but the pool holds'):
             pool.Pool(target)
 
 
@@ -624,13 +624,13 @@ def test_a_disk_source_reads_a_data_set_once(
     shutil.copytree(SMALL, tmp_path / "data")
     first = open_small()
     assert open_small(width=7) != first
-    picture = tmp_path / "data/images/val/CLEVR_val_000000.png"
-    os.utime(picture, ns=(0, 1))
-    assert open_small() == first  # the picture is the same
-    before = picture.stat()
-    picture.write_bytes((tmp_path / "data/images/val/CLEVR_val_000001.png").read_bytes())
-    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (picture.stat().st_size, picture.stat().st_mtime_ns) == (before.st_size, 1)
+    image = tmp_path / "data/images/val/CLEVR_val_000000.png"
+    os.utime(image, ns=(0, 1))
+    assert open_small() == first  # the image is the same
+    before = image.stat()
+    image.write_bytes((tmp_path / "data/images/val/CLEVR_val_000001.png").read_bytes())
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (image.stat().st_size, image.stat().st_mtime_ns) == (before.st_size, 1)
     second = open_small()
     assert second != first
     questions = tmp_path / "data/questions/CLEVR_val_questions.json"
@@ -666,7 +666,7 @@ def test_a_disk_source_takes_other_questions(tmp_path: Path) -> None:
     assert (batch.questions == 1).sum() >= 2
 
 
-def test_a_limit_keeps_the_first_pictures_and_their_questions(tmp_path: Path) -> None:
+def test_a_limit_keeps_the_first_images_and_their_questions(tmp_path: Path) -> None:
     whole = DiskSource(SMALL, "val", width=6, height=4, cache=tmp_path, images_per_batch=1)
     some = DiskSource(SMALL, "val", width=6, height=4, cache=tmp_path, images_per_batch=1, limit=1)
     (batch,) = some.in_order()
@@ -715,7 +715,7 @@ def test_labels_are_what_the_scenes_file_tells(tmp_path: Path) -> None:
     scenes = Recipe(seed=3, width=36, height=48, samples=1).scenes(0, 2)
     expected = torch.from_numpy(object_table(scenes)).long()
     assert torch.equal(batch.objects[..., :4], expected[..., :4])
-    # Places were rounded to pixels of a picture of 36 columns.
+    # Places were rounded to pixels of an image of 36 columns.
     assert (batch.objects - expected).abs().max() <= 480 / 36
     plain = DiskSource(root, "val", width=6, height=4, cache=tmp_path, images_per_batch=2)
     assert (next(iter(plain.in_order())).objects == -1).all()
@@ -742,7 +742,7 @@ def test_a_share_of_a_pool_is_served(folder: Path, end: float) -> None:
         PoolSource(folder, share=(1.0, 0.5))
 
 
-@pytest.mark.skipif(not BLENDER.is_dir(), reason=f"official pictures not found at {BLENDER}")
+@pytest.mark.skipif(not BLENDER.is_dir(), reason=f"official images not found at {BLENDER}")
 def test_a_disk_source_reads_official_data(tmp_path: Path) -> None:
     source = DiskSource(BLENDER, "valA", cache=tmp_path, images_per_batch=8)
     batches = list(source.in_order())

@@ -75,8 +75,8 @@ def test_a_rendering_agrees_with_a_file_of_the_official_size(
     small = render(scenes, width=size[0], height=size[1], samples=4).images
     top, bottom = visible_rows(size, (480, 320))
     shown = slice(max(0, round(top) + 1), min(size[1], round(bottom) - 1))
-    for picture, expected in zip(official, small, strict=True):
-        Image.fromarray(picture).save(tmp_path / "a.png")
+    for image, expected in zip(official, small, strict=True):
+        Image.fromarray(image).save(tmp_path / "a.png")
         found = load_image(tmp_path / "a.png", *size)
         difference = (found.int() - expected.int()).abs().double()[:, shown].mean()
         assert difference < 2.5
@@ -127,7 +127,7 @@ def test_another_shape_is_told(size: tuple[int, int], says: str | None) -> None:
     assert note is None if says is None else says in str(note)
 
 
-def test_the_size_of_a_file_is_that_of_its_picture(tmp_path: Path) -> None:
+def test_the_size_of_a_file_is_that_of_its_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)

@@ -509,7 +509,7 @@ def test_search_finds_an_answer_exactly_if_there_is_one(family, monkeypatch):
 
 def test_a_future_depends_on_all_that_later_nodes_and_constraints_look_at():
     plan = FAMILIES[10].plan  # describe, query, describe, query, equal; nodes 0 and 2 must differ
-    assert [plan.looked_at(k) for k in range(5)] == [(0,), (0, 1), (1, 2), (1, 3), (4,)]
+    assert [plan.live_after(k) for k in range(5)] == [(0,), (0, 1), (1, 2), (1, 3), (4,)]
 
 
 def _without_strangers(options: Options, objects: int, ending):
@@ -521,20 +521,20 @@ def _without_strangers(options: Options, objects: int, ending):
 
 def test_balance_by_hand():
     balance = Balance(3)
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
     balance.add(0)
-    assert balance.refused() == {0}  # 1 > 1.1 * 0
+    assert balance.rejected() == {0}  # 1 > 1.1 * 0
     balance.add(1)
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
     for _ in range(9):
         balance.add(0)
         balance.add(1)
     balance.add(0)
-    assert balance.refused() == set()  # 11 against 10
+    assert balance.rejected() == set()  # 11 against 10
     balance.add(0)
-    assert balance.refused() == {0}
+    assert balance.rejected() == {0}
     balance.reset()
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
 
 
 def test_balance_caps_at_five_times_the_median():
@@ -542,10 +542,10 @@ def test_balance_caps_at_five_times_the_median():
     for _ in range(25):
         balance.add(3)
         balance.add(4)
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
     balance.add(3)
     balance.add(4)
-    assert balance.refused() == {3, 4}  # 26 > 5 * max(0, 5)
+    assert balance.rejected() == {3, 4}  # 26 > 5 * max(0, 5)
 
 
 DOMAIN = {"integer": [str(n) for n in range(11)], "bool": ["yes", "no"]} | {

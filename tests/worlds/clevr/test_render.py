@@ -1,4 +1,4 @@
-"""Pictures against a plain twin, against measurements of the original, and against themselves."""
+"""Images against a plain twin, against measurements of the original, and against themselves."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def radiance(
 
 def twin(scene: Scene, width: int, height: int) -> np.ndarray:
     camera = Camera.at()
-    picture = np.zeros((height, width, 3))
+    image = np.zeros((height, width, 3))
     for row in range(height):
         for column in range(width):
             x = (column + 0.5 - width / 2) / (width * 35 / 32)
@@ -240,14 +240,12 @@ def twin(scene: Scene, width: int, height: int) -> np.ndarray:
             light = radiance(scene, camera.position, toward, 1 / (480 * 35 / 32), False)
             light = np.minimum(light, 1)
             small = light <= 0.0031308
-            picture[row, column] = np.where(
-                small, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055
-            )
-    return picture * 255
+            image[row, column] = np.where(small, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return image * 255
 
 
-def test_pictures_agree_with_the_plain_twin() -> None:
-    # Far from the camera's axis nothing stands: the middle of the picture is where things are.
+def test_images_agree_with_the_plain_twin() -> None:
+    # Far from the camera's axis nothing stands: the middle of the image is where things are.
     ours = render([MIXED], width=36, height=24, samples=1).images[0].permute(1, 2, 0).numpy()
     error = np.abs(ours - twin(MIXED, 36, 24)).max(-1)
     assert np.median(error) < 0.51  # 8-bit rounding alone
@@ -278,7 +276,7 @@ def test_materials_agree_with_the_plain_twin() -> None:
 
 
 def test_empty_scene_has_the_original_brightness() -> None:
-    picture = render([Scene(())], samples=1).images[0]
+    image = render([Scene(())], samples=1).images[0]
     expected = {
         (240, 160): (135, 135, 134),
         (120, 160): (132, 132, 134),
@@ -292,7 +290,7 @@ def test_empty_scene_has_the_original_brightness() -> None:
         (440, 40): (101, 101, 101),
     }
     for (x, y), color in expected.items():
-        np.testing.assert_allclose(picture[:, y, x].numpy(), color, atol=2)
+        np.testing.assert_allclose(image[:, y, x].numpy(), color, atol=2)
 
 
 @pytest.fixture(scope="module")
@@ -331,12 +329,12 @@ def test_object_colours_have_the_original_medians(crowd: tuple[list[Scene], Rend
     }
     scenes, rendering = crowd
     seen: dict[tuple[str, str], list[np.ndarray]] = {}
-    for scene, picture, mask in zip(scenes, rendering.images, rendering.masks, strict=True):
+    for scene, image, mask in zip(scenes, rendering.images, rendering.masks, strict=True):
         for i, thing in enumerate(scene.objects):
             assert thing.pixel is not None
             x, y = thing.pixel[0] // 5, thing.pixel[1] // 5
             if 0 <= x < 96 and 0 <= y < 64 and mask[y, x] == i:
-                seen.setdefault((thing.color, thing.material), []).append(picture[:, y, x].numpy())
+                seen.setdefault((thing.color, thing.material), []).append(image[:, y, x].numpy())
     for color, pair in expected.items():
         for material, value in zip(("rubber", "metal"), pair, strict=True):
             median = np.median(seen[color, material], axis=0)
@@ -344,9 +342,9 @@ def test_object_colours_have_the_original_medians(crowd: tuple[list[Scene], Rend
             assert np.abs(median - value).max() < (9 if material == "rubber" else 16), color
 
 
-def test_pictures_resemble_those_of_the_original() -> None:
+def test_images_resemble_those_of_the_original() -> None:
     if not DATA.is_dir():
-        pytest.skip(f"needs the pictures of the original generator in {DATA}")
+        pytest.skip(f"needs the images of the original generator in {DATA}")
     entries = json.loads((DATA / "scenes/CLEVR_val_scenes.json").read_text())["scenes"][:6]
     errors, plain = [], []
     for entry in entries:
@@ -365,8 +363,8 @@ def test_pictures_resemble_those_of_the_original() -> None:
             )
         )
         ours = render([replace(scene, camera=solve_camera(scene))], width=120, height=80, samples=4)
-        picture = Image.open(DATA / "images/val" / entry["image_filename"]).convert("RGB")
-        real = np.asarray(picture.resize((120, 80), Image.Resampling.BOX), dtype=np.float64)
+        image = Image.open(DATA / "images/val" / entry["image_filename"]).convert("RGB")
+        real = np.asarray(image.resize((120, 80), Image.Resampling.BOX), dtype=np.float64)
         error = np.abs(ours.images[0].permute(1, 2, 0).numpy() - real).mean(-1)
         on_object = ours.masks[0].numpy() >= 0
         errors.append(error[on_object].mean())
@@ -377,7 +375,7 @@ def test_pictures_resemble_those_of_the_original() -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# Pictures against themselves
+# Images against themselves
 
 
 def test_a_row_of_a_batch_is_the_scene_alone() -> None:
@@ -394,7 +392,7 @@ def test_rendering_repeats_exactly() -> None:
     assert torch.equal(first.images, second.images)
 
 
-def test_masks_agree_with_pictures() -> None:
+def test_masks_agree_with_images() -> None:
     with_all = render([MIXED], width=120, height=80, samples=1)
     assert set(with_all.masks.unique().tolist()) == {-1, *range(len(MIXED.objects))}
     colors = [0, 1, 3, 4]  # not the metals that mirror their surroundings
@@ -411,11 +409,11 @@ def test_masks_agree_with_pictures() -> None:
 
 
 def test_more_samples_soften_edges_and_shadows_and_keep_the_brightness() -> None:
-    pictures = [render([MIXED], width=96, height=64, samples=n).images.float() for n in (1, 4, 16)]
-    rough = [float((p[..., 1:] - p[..., :-1]).abs().square().mean()) for p in pictures]
+    images = [render([MIXED], width=96, height=64, samples=n).images.float() for n in (1, 4, 16)]
+    rough = [float((p[..., 1:] - p[..., :-1]).abs().square().mean()) for p in images]
     assert rough[0] > rough[1] > rough[2]
-    for picture in pictures:
-        assert abs(float(picture.mean() - pictures[-1].mean())) < 1
+    for image in images:
+        assert abs(float(image.mean() - images[-1].mean())) < 1
 
 
 def test_shadows_follow_the_lamps() -> None:
@@ -443,7 +441,7 @@ def test_the_field_of_view_is_fixed_by_the_width() -> None:
     assert torch.equal(tall[:, :, 12:52], wide)
 
 
-def test_no_scenes_give_no_pictures() -> None:
+def test_no_scenes_give_no_images() -> None:
     rendering = render([], width=8, height=8)
     assert rendering.images.shape == (0, 3, 8, 8)
 
@@ -454,6 +452,6 @@ def test_samples_must_be_square(samples: int) -> None:
         render([MIXED], width=8, height=8, samples=samples)
 
 
-def test_a_picture_has_pixels() -> None:
-    with pytest.raises(SceneError, match="at least one pixel, got 0 x 8"):
+def test_an_image_has_pixels() -> None:
+    with pytest.raises(SceneError, match="at least 1 pixel, got 0 x 8"):
         render([MIXED], width=0, height=8)

@@ -33,7 +33,7 @@ def scenes() -> list[Scene]:
 
 def official() -> list[dict[str, object]]:
     if not DATA.is_dir():
-        pytest.skip(f"needs the pictures of the original generator in {DATA}")
+        pytest.skip(f"needs the images of the original generator in {DATA}")
     loaded = json.loads((DATA / "scenes/CLEVR_val_scenes.json").read_text())
     return list(loaded["scenes"])
 

@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks in a few pictures."""
+    """Several blocks in a few images."""
     monkeypatch.setattr("featurewise.worlds.clevr.write.BALANCE_BLOCK", BLOCK)
 
 
@@ -62,7 +62,7 @@ def digest(root: Path) -> dict[str, str]:
 
 
 def public_loader(root: Path, split: str) -> Iterator[tuple[np.ndarray, dict[str, Any], list[str]]]:
-    """What published CLEVR code does: questions, pictures by name, programs as function[value]."""
+    """What published CLEVR code does: questions, images by name, programs as function[value]."""
     with open(root / f"questions/CLEVR_{split}_questions.json") as file:  # noqa: PTH123
         questions = json.load(file)["questions"]
     for question in questions:
@@ -99,9 +99,9 @@ def test_a_public_loader_reads_what_we_write(root: Path) -> None:
 
 
 def test_names_are_those_of_the_release(root: Path) -> None:
-    pictures = [f"images/val/CLEVR_val_{index:06d}.png" for index in range(COUNT)]
+    images = [f"images/val/CLEVR_val_{index:06d}.png" for index in range(COUNT)]
     files = ["questions/CLEVR_val_questions.json", "scenes/CLEVR_val_scenes.json"]
-    assert sorted(digest(root)) == sorted([*pictures, *files, "manifest_val.json"])
+    assert sorted(digest(root)) == sorted([*images, *files, "manifest_val.json"])
 
 
 def test_keys_of_scenes_are_those_of_the_release(root: Path) -> None:
@@ -130,15 +130,15 @@ def test_keys_of_scenes_are_those_of_the_release(root: Path) -> None:
             }
 
 
-def test_pictures_are_opaque_rgba_of_the_renderer(root: Path) -> None:
+def test_images_are_opaque_rgba_of_the_renderer(root: Path) -> None:
     recipe = Recipe(seed=4, width=24, height=16, samples=1, questions_per_image=4)
-    pictures = torch.cat(
+    images = torch.cat(
         [recipe.images(recipe.scenes(block, size)) for block, size in enumerate((3, 3, 1))]
     )
-    for index, expected in enumerate(pictures):
-        with Image.open(root / f"images/val/CLEVR_val_{index:06d}.png") as picture:
-            assert picture.mode == "RGBA" and picture.format == "PNG"
-            pixels = np.array(picture)
+    for index, expected in enumerate(images):
+        with Image.open(root / f"images/val/CLEVR_val_{index:06d}.png") as image:
+            assert image.mode == "RGBA" and image.format == "PNG"
+            pixels = np.array(image)
         assert (pixels[..., 3] == 255).all()
         np.testing.assert_array_equal(pixels[..., :3], expected.numpy().transpose(1, 2, 0))
 
@@ -195,7 +195,7 @@ class InterruptionError(Exception):
 def test_an_interrupted_writing_goes_on(
     root: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurewise.worlds.clevr.write._DRAWN_AT_ONCE", 1)
+    monkeypatch.setattr("featurewise.worlds.clevr.write._IMAGES_PER_JOB", 1)
 
     def stop(done: int, total: int) -> None:
         if done >= after:
@@ -227,14 +227,14 @@ def test_a_finished_data_set_is_left_alone(root: Path, monkeypatch: pytest.Monke
 
 def test_other_settings_in_the_same_folder_are_refused(root: Path, tmp_path: Path) -> None:
     before = digest(root)
-    with pytest.raises(WorldError, match="other settings: seed 4, not 5; width 24, not 25; name"):
+    with pytest.raises(WorldError, match="other settings: seed 4, not 5; width 24, not 25; choose"):
         write_dataset(root, **{**SETTINGS, "count": COUNT + 1, "seed": 5, "width": 25})
-    with pytest.raises(WorldError, match=f"has {COUNT} pictures, more than {COUNT - 1}"):
+    with pytest.raises(WorldError, match=f"has {COUNT} images, more than {COUNT - 1}"):
         write_dataset(root, **{**SETTINGS, "count": COUNT - 1})
     assert digest(root) == before
     (tmp_path / "images/val").mkdir(parents=True)
     (tmp_path / "images/val/CLEVR_val_000000.png").write_bytes(b"of somebody else")
-    with pytest.raises(WorldError, match="holds pictures already"):
+    with pytest.raises(WorldError, match="contains images already"):
         write_dataset(tmp_path, **SETTINGS)
     assert (tmp_path / "images/val/CLEVR_val_000000.png").read_bytes() == b"of somebody else"
 
@@ -244,7 +244,7 @@ def test_files_of_somebody_else_are_left_alone(tmp_path: Path, name: str) -> Non
     theirs = tmp_path / name / f"CLEVR_val_{name}.json"
     theirs.parent.mkdir()
     theirs.write_text("mine")
-    with pytest.raises(WorldError, match="exists already; name another folder"):
+    with pytest.raises(WorldError, match="exists already; choose another folder"):
         write_dataset(tmp_path, **SETTINGS)
     assert theirs.read_text() == "mine"
 
@@ -273,7 +273,7 @@ def test_an_interrupted_growth_goes_on(root: Path, tmp_path: Path, after: int) -
 
 
 def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
-    """Stopped after its only block, then, grown, after the pictures of that block."""
+    """Stopped after its only block, then, grown, after the images of that block."""
 
     def stop(count: int, after: int, times: int) -> None:
         seen: list[int] = []
@@ -292,7 +292,7 @@ def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
     assert digest(tmp_path) == digest(root)
 
 
-def test_a_changed_picture_does_not_grow_into_a_data_set(tmp_path: Path) -> None:
+def test_a_changed_image_does_not_grow_into_a_data_set(tmp_path: Path) -> None:
     write_dataset(tmp_path, **{**SETTINGS, "count": 2})
     (tmp_path / "images/val/CLEVR_val_000001.png").write_bytes(b"changed")
     with pytest.raises(FormatError, match=r"000001\.png: was changed since it was written"):
@@ -302,7 +302,7 @@ def test_a_changed_picture_does_not_grow_into_a_data_set(tmp_path: Path) -> None
 def test_several_processes_write_the_same_bytes(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurewise.worlds.clevr.write._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("featurewise.worlds.clevr.write._MIN_IMAGES_PER_WORKER", 1)
     write_dataset(tmp_path, **SETTINGS, workers=2)
     assert digest(tmp_path) == digest(root)
 

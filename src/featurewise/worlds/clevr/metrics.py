@@ -1,4 +1,4 @@
-"""Accuracy by question type, in the rows of the published tables (Johnson et al. 2017)."""
+"""Accuracy by question type, grouped as in the published tables (Johnson et al. 2017)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featurewise.worlds.clevr.data import Batch
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.vocabulary import QUESTION_TYPES
 
-#: The five rows of papers, as sums of the thirteen types.
+#: The five groups of the published tables -> their question types (13 in all).
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "count": ("count",),
     "exist": ("exist",),
@@ -26,14 +26,19 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many questions were asked, and how many were answered right."""
+    """Number of correct answers and of questions.
+
+    Attributes:
+        correct: questions with a correct answer.
+        total: all questions.
+    """
 
     correct: int
     total: int
 
     @property
     def accuracy(self) -> float:
-        """Share answered right; NaN when none was asked."""
+        """Proportion of correct answers, 0 to 1; NaN without questions."""
         return self.correct / self.total if self.total else float("nan")
 
     def __add__(self, other: Count) -> Count:
@@ -41,7 +46,7 @@ class Count:
 
 
 class Tally:
-    """Right answers by question type, gathered batch by batch."""
+    """Counts of correct answers by question type, accumulated over batches."""
 
     def __init__(self) -> None:
         self._correct = torch.zeros(len(QUESTION_TYPES) + 1, dtype=torch.int64)
@@ -63,26 +68,26 @@ class Tally:
             )
         if bool((batch.answers < 0).any()):
             raise WorldError("a question has no known answer, so it cannot be counted")
-        right = (predicted == batch.answers).to(torch.int64)
-        types = batch.types % len(self._total)  # an unknown type, -1, is counted in the last place
-        self._correct.index_add_(0, types, right)
-        self._total.index_add_(0, types, torch.ones_like(right))
+        correct = (predicted == batch.answers).to(torch.int64)
+        types = batch.types % len(self._total)  # an unknown type, -1, has the last index
+        self._correct.index_add_(0, types, correct)
+        self._total.index_add_(0, types, torch.ones_like(correct))
 
     def by_type(self) -> dict[str, Count]:
-        """The thirteen question types."""
+        """Counts of the 13 question types."""
         return {name: self._count([i]) for i, name in enumerate(QUESTION_TYPES)}
 
     def by_group(self) -> dict[str, Count]:
-        """The five rows of papers."""
+        """Counts of the five groups of ``GROUPS``."""
         return {
             group: self._count([QUESTION_TYPES.index(name) for name in names])
             for group, names in GROUPS.items()
         }
 
     def overall(self) -> Count:
-        """All questions, those of unknown type included."""
+        """Counts of all questions, including those of unknown type."""
         return self._count(range(len(self._total)))
 
     def _count(self, indices: Iterable[int]) -> Count:
-        rows = list(indices)
-        return Count(int(self._correct[rows].sum()), int(self._total[rows].sum()))
+        types = list(indices)
+        return Count(int(self._correct[types].sum()), int(self._total[types].sum()))

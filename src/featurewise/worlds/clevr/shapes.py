@@ -1,12 +1,13 @@
-"""The shapes of the CLEVR world and where rays meet them.
+"""The shapes of the CLEVR world and their intersections with rays.
 
 Cube, sphere and cylinder are one family: a convex core and everything within a rounding distance of
-it. In units of the object's radius the core of the cube is a smaller cube, that of the cylinder a
+it. In units of the object's radius, the core of the cube is a smaller cube, that of the cylinder a
 smaller cylinder, that of the sphere a point. The distance to a convex set is a convex function of
-the place on a ray, so Newton's method walks up to the surface from outside and never through it.
+the position on a ray, so Newton's method approaches the surface from outside and never crosses it.
 
-Rays come in groups of R neighbours that are weighed together against every body of their scene, and
-only the pairs of group and body that may meet are solved: vectors are (3, G, R), shapes (S, K).
+Rays come in groups of R neighbours. Each group is tested against the bounding spheres of all
+objects of its scene, and intersections are computed only for the pairs of group and object that may
+intersect. Vectors are (3, G, R) for G groups, objects (S, K) for S scenes of up to K objects.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Shapes:
         z: centre.
         cos: cosine of the turn about Z.
         sin: sine of the turn about Z.
-        radius: half extent; zero marks an empty place.
+        radius: half extent; zero marks padding.
         flat: half width of the core of a cube; zero for other shapes.
         core: radius of the core of a cylinder; zero for other shapes.
         rise: half height of the core.
@@ -70,7 +71,7 @@ class Shapes:
     def of(
         cls, scenes: Sequence[Sequence[Object]], device: torch.device, dtype: torch.dtype
     ) -> Shapes:
-        """Tensors of the scenes' objects, with empty places up to the longest scene."""
+        """Tensors of the scenes' objects, padded to the number of objects of the largest scene."""
         width = max((len(objects) for objects in scenes), default=0)
         empty = [0.0] * len(fields(cls))
         rows = [
@@ -82,13 +83,13 @@ class Shapes:
 
     @property
     def bound(self) -> Tensor:
-        """Radius of a ball around the body, in radii."""
+        """Radius of the bounding sphere, in units of ``radius``."""
         wide = math.sqrt(2) * self.flat + self.core
         return (wide.square() + self.rise.square()).sqrt() + self.rounding
 
-    def pick(self, scene: Tensor, body: Tensor) -> Shapes:
-        """The fields (P, 1) of P shapes."""
-        return Shapes(*(getattr(self, f.name)[scene, body, None] for f in fields(self)))
+    def pick(self, scene: Tensor, index: Tensor) -> Shapes:
+        """The fields (P, 1) of P objects, given their scene and their index in it, (P,) each."""
+        return Shapes(*(getattr(self, f.name)[scene, index, None] for f in fields(self)))
 
 
 def _row(thing: Object) -> list[float]:
@@ -103,7 +104,7 @@ def _row(thing: Object) -> list[float]:
 
 
 def excess(x: Tensor, y: Tensor, z: Tensor, b: Shapes) -> tuple[Tensor, Tensor, Tensor]:
-    """Vector from the nearest point of the core to a place, both in the body's own frame."""
+    """Vector from the nearest point of the core to a point, both in the object's own frame."""
     k = (1 - b.core / (x * x + y * y).sqrt().clamp_min(1e-9)).clamp_min(0)
     round_x, round_y = x * k, y * k
     cube = b.flat > 0
@@ -113,7 +114,7 @@ def excess(x: Tensor, y: Tensor, z: Tensor, b: Shapes) -> tuple[Tensor, Tensor, 
 
 
 def intersect(origin: Tensor, direction: Tensor, b: Shapes, steps: int) -> Tensor:
-    """Where rays first meet their body.
+    """Where rays first intersect their object.
 
     Args:
         origin: (3, P, R).
@@ -154,7 +155,7 @@ def _slab(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ball(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Center (3, G) and radius (G,) of a ball around ``points`` (3, G, R)."""
+    """Center (3, G) and radius (G,) of a sphere around ``points`` (3, G, R)."""
     if points.shape[-1] == 1:
         return points[..., 0], torch.zeros_like(points[0, :, 0])
     low, high = points.amin(-1), points.amax(-1)
@@ -164,13 +165,13 @@ def _ball(points: Tensor) -> tuple[Tensor, Tensor]:
 def candidates(
     origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes
 ) -> tuple[Tensor, Tensor]:
-    """Groups of rays and shapes that may intersect.
+    """Groups of rays and objects that may intersect.
 
-    The rays of a group run within the hull of a ball around their origins and a ball around their
-    ends; a body is left out if its own ball keeps clear of that hull.
+    The rays of a group lie within the hull of a sphere around their origins and a sphere around
+    their ends. An object is left out if its bounding sphere is outside that hull.
 
     Returns:
-        Group and body of every candidate pair, (P,) each, ordered by group.
+        Group and object of every candidate pair, (P,) each, ordered by group.
     """
     foot, foot_radius = _ball(origin)
     head, head_radius = _ball(origin + reach)
@@ -188,10 +189,10 @@ def candidates(
     beyond = (offset - ends * axis[..., None]).square().sum(0).sqrt()
     beyond = beyond - torch.maximum(head_radius, foot_radius)[:, None]
     near = (torch.maximum(outside, beyond) < size * 1.001 + 1e-4) & (size > 0)
-    group, body = near.nonzero().unbind(1)
-    if group.numel() == 1:  # a compiled solver treats a single pair apart; a second costs nothing
-        return group.expand(2), body.expand(2)
-    return group, body
+    group, index = near.nonzero().unbind(1)
+    if group.numel() == 1:  # a compiled solver would be compiled again for a single pair
+        return group.expand(2), index.expand(2)
+    return group, index
 
 
 Solver = Callable[[Tensor, Tensor, Shapes, int], Tensor]
@@ -200,27 +201,28 @@ Solver = Callable[[Tensor, Tensor, Shapes, int], Tensor]
 def closest_hit(
     origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes, solve: Solver = intersect
 ) -> tuple[Tensor, Tensor]:
-    """Where rays first meet a body, and which.
+    """Where rays first intersect an object, and which.
 
     Args:
         origin: (3, G, R).
         reach: from the origin to the ray's end, (3, G, R).
         scene: row of ``shapes`` that belongs to each group, (G,).
         shapes: fields of shape (S, K).
-        solve: :func:`intersect` or its compiled twin.
+        solve: :func:`intersect` or its compiled version.
 
     Returns:
-        Fraction of ``reach`` (G, R), infinite for none, and index of the body, -1 for none.
+        Fraction of ``reach`` (G, R), infinite for none, and index of the object, -1 for none.
     """
     nearest = torch.full_like(reach[0], torch.inf)
     which = torch.full_like(nearest, -1.0)
-    group, body = candidates(origin, reach, scene, shapes)
+    group, index = candidates(origin, reach, scene, shapes)
     if group.numel():
-        t = solve(origin[:, group], reach[:, group], shapes.pick(scene[group], body), SOLVE_STEPS)
+        t = solve(origin[:, group], reach[:, group], shapes.pick(scene[group], index), SOLVE_STEPS)
         rows = group[:, None].expand_as(t)
         nearest.scatter_reduce_(0, rows, t, "amin")
-        won = (t == nearest[group]) & t.isfinite()
-        which.scatter_reduce_(0, rows, torch.where(won, body[:, None].to(t.dtype), -1.0), "amax")
+        closest = (t == nearest[group]) & t.isfinite()
+        hits = torch.where(closest, index[:, None].to(t.dtype), -1.0)
+        which.scatter_reduce_(0, rows, hits, "amax")
     return nearest, which.long()
 
 
@@ -232,8 +234,9 @@ def occluded(
     The arguments are those of :func:`closest_hit`.
     """
     nearest = torch.full_like(reach[0], torch.inf)
-    group, body = candidates(origin, reach, scene, shapes)
+    group, index = candidates(origin, reach, scene, shapes)
     if group.numel():
-        t = solve(origin[:, group], reach[:, group], shapes.pick(scene[group], body), SHADOW_STEPS)
+        picked = shapes.pick(scene[group], index)
+        t = solve(origin[:, group], reach[:, group], picked, SHADOW_STEPS)
         nearest.scatter_reduce_(0, group[:, None].expand_as(t), t, "amin")
     return nearest < 1
