@@ -1,10 +1,10 @@
-"""Pictures per second of the CLEVR renderer, beside a plain loop that does the same work.
+"""Images per second of the CLEVR renderer, and of a plain loop with the same result.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/render.py [--compiled]
 
-The plain loop takes one scene after another and, for every ray, one object after another, without
-sorting out pairs that cannot meet. Ratios are of processor time, which other programs on the
-machine disturb little.
+The plain loop renders one scene after another and tests every ray against one object after another,
+also the pairs that cannot intersect. Times are processor times, on which other programs have little
+influence.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from featurewise.worlds.clevr.scene import sample_scenes
 from featurewise.worlds.clevr.shapes import Shapes, Solver
 
 REFERENCE = {(64, 1): "3000", (128, 1): "430-780"}
-"""Earlier compiled prototype: one thread, hard shadows, no mirrors."""
+"""Images per second of an earlier compiled prototype: one thread, hard shadows, no mirrors."""
 
 
 def every_pair(
-    origin: Tensor, reach: Tensor, scene: Tensor, table: Shapes
+    origin: Tensor, reach: Tensor, scene: Tensor, objects: Shapes
 ) -> tuple[Tensor, Tensor]:
-    """The candidates of a renderer that rules nothing out."""
-    return (table.radius[scene] >= 0).nonzero().unbind(1)
+    """The candidates of a renderer that excludes no pair."""
+    return (objects.radius[scene] >= 0).nonzero().unbind(1)
 
 
 def one_by_one(origin: Tensor, direction: Tensor, b: Shapes, steps: int) -> Tensor:
-    """Rays against one body after another."""
+    """Intersections of rays with one object after another."""
     t = torch.full(origin.shape[1:], torch.inf)
-    bodies_of_rows = torch.stack([b.x, b.y, b.z])[..., 0]
-    for body in bodies_of_rows.unique(dim=1).T:
-        rows = (bodies_of_rows == body[:, None]).all(0).nonzero()[:, 0]
+    centers = torch.stack([b.x, b.y, b.z])[..., 0]
+    for center in centers.unique(dim=1).T:
+        rows = (centers == center[:, None]).all(0).nonzero()[:, 0]
         mine = Shapes(*(getattr(b, name)[rows] for name in Shapes.__slots__))
         if float(mine.radius[0]) > 0:
             t[rows] = shapes.intersect(origin[:, rows], direction[:, rows], mine, steps)
@@ -47,7 +47,7 @@ def one_by_one(origin: Tensor, direction: Tensor, b: Shapes, steps: int) -> Tens
 
 
 def plain(scenes: Sequence[Scene], width: int, samples: int) -> None:
-    """Render without batches: a scene, then an object at a time."""
+    """Render without batches: one scene and one object at a time."""
     closest_hit, occluded = shapes.closest_hit, shapes.occluded
 
     def loop_closest_hit(
@@ -67,15 +67,15 @@ def plain(scenes: Sequence[Scene], width: int, samples: int) -> None:
             render([scene], width=width, height=width, samples=samples)
 
 
-def rate(work: Callable[[], object], pictures: int, rounds: int = 3) -> float:
-    """Pictures per second of processor time, best of ``rounds``."""
+def images_per_second(work: Callable[[], object], images: int, rounds: int = 3) -> float:
+    """Images per second of processor time, best of ``rounds``."""
     work()
     best = float("inf")
     for _ in range(rounds):
         begin = time.process_time()
         work()
         best = min(best, time.process_time() - begin)
-    return pictures / best
+    return images / best
 
 
 def main() -> None:
@@ -85,11 +85,11 @@ def main() -> None:
     torch.set_num_threads(1)
     scenes = sample_scenes(8, seed=0)
     modes = [False, True] if options.compiled else [False]
-    print("size      samples  path      img/s  times the plain loop  prototype")
+    print("size      samples  path      img/s  ratio to plain loop  prototype")
     for width, height, samples in ((64, 64, 1), (64, 64, 4), (128, 128, 1), (128, 128, 4)):
-        slow = rate(lambda w=width, n=samples: plain(scenes[:2], w, n), 2, rounds=1)
+        slow = images_per_second(lambda w=width, n=samples: plain(scenes[:2], w, n), 2, rounds=1)
         for compiled in modes:
-            fast = rate(
+            fast = images_per_second(
                 lambda w=width, h=height, n=samples, c=compiled: render(
                     scenes, width=w, height=h, samples=n, compiled=c
                 ),
@@ -102,7 +102,9 @@ def main() -> None:
                 f"{reference:>21}"
             )
     for samples in (1, 4, 16):
-        fast = rate(lambda n=samples: render(scenes, width=120, height=80, samples=n), len(scenes))
+        fast = images_per_second(
+            lambda n=samples: render(scenes, width=120, height=80, samples=n), len(scenes)
+        )
         print(f"120x80   {samples:<8} eager     {fast:6.1f}")
 
 

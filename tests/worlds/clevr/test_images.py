@@ -1,4 +1,4 @@
-"""Images from files, good and bad."""
+"""Reading of valid and invalid image files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A small PNG file that claims to be of any size."""
+    """A small PNG file whose header has this width and height."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = zlib.compress(b"\0" * 1000)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -44,7 +44,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def smooth() -> NDArray[np.uint8]:
-    """An image that compression hardly changes."""
+    """An image that JPEG compression changes little."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     return np.stack([90 + 2 * x, 60 + 3 * y, 120 + x + y], axis=2).astype(np.uint8)
 
@@ -54,7 +54,7 @@ PNG = encoded(IMAGE)
 JPEG = encoded(IMAGE, "JPEG", quality=95)
 
 
-def test_a_png_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_png_of_the_right_size_is_not_resized(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     image = load_image(path, WIDTH, HEIGHT)
@@ -84,7 +84,7 @@ def as_16_bit(image: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(image[..., 0].astype(np.uint16) * 257)
 
 
-# Image, suffix, encoder options -> the RGB image it must become, and how far it may be off.
+# Name -> content of the file, its suffix, the expected RGB image, tolerance in grey levels.
 CONVERTED: dict[str, tuple[bytes, str, NDArray[np.uint8], float]] = {
     "opaque RGBA": (encoded(IMAGE.convert("RGBA")), ".png", noise(), 0),
     "upper-case suffix": (PNG, ".PNG", noise(), 0),
@@ -129,7 +129,7 @@ CONVERTED: dict[str, tuple[bytes, str, NDArray[np.uint8], float]] = {
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_what_can_be_converted_is_converted(tmp_path: Path, name: str) -> None:
+def test_other_modes_are_converted_to_rgb(tmp_path: Path, name: str) -> None:
     content, suffix, expected, tolerance = CONVERTED[name]
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
@@ -147,7 +147,7 @@ def test_a_cmyk_image_is_not_inverted(tmp_path: Path) -> None:
     torch.testing.assert_close(color, torch.tensor([230.0, 20.0, 10.0]), atol=4, rtol=0)
 
 
-def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     image = Image.new("RGB", (32, 16), "black")
     image.paste("white", (0, 0, 16, 16))
@@ -203,7 +203,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_images_are_refused(tmp_path: Path, name: str) -> None:
+def test_bad_images_are_rejected(tmp_path: Path, name: str) -> None:
     file, content, says = BAD[name]
     path = tmp_path / file
     path.write_bytes(content)
@@ -223,7 +223,7 @@ def test_bad_images_are_refused(tmp_path: Path, name: str) -> None:
     ],
     ids=["missing", "folder", "link to nothing", "link to itself"],
 )
-def test_what_is_no_file_is_refused(
+def test_a_path_without_a_file_is_rejected(
     tmp_path: Path, make: Callable[[Path], object], says: str
 ) -> None:
     path = tmp_path / "a.png"
@@ -246,8 +246,8 @@ def test_the_largest_allowed_image_is_read(tmp_path: Path) -> None:
     assert int(load_image(path, 8, 4).min()) == 255
 
 
-def test_every_flipped_bit_of_a_png_is_noticed(tmp_path: Path) -> None:
-    """A flip is refused, or leaves the image as it was; never a changed image."""
+def test_every_flipped_bit_of_a_png_is_detected(tmp_path: Path) -> None:
+    """A flipped bit raises an error or does not change the image."""
     path = tmp_path / "a.png"
     rng = np.random.default_rng(0)
     small = encoded(Image.fromarray(noise(5, 7)).convert("RGBA"))
@@ -263,7 +263,7 @@ def test_every_flipped_bit_of_a_png_is_noticed(tmp_path: Path) -> None:
             assert torch.equal(image, expected)
 
 
-def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+def test_every_truncation_is_detected(tmp_path: Path) -> None:
     for name, content in (("a.png", PNG), ("a.jpg", JPEG)):
         path = tmp_path / name
         for length in range(0, len(content) - 12, 37):
@@ -272,7 +272,7 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
                 load_image(path, WIDTH, HEIGHT)
 
 
-def test_random_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+def test_random_bytes_raise_no_other_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for name, content in (("a.png", PNG), ("a.jpg", JPEG)):
         path = tmp_path / name
