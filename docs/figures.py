@@ -220,7 +220,7 @@ def clevr() -> Figure:
             torch.where(mask < 0, torch.nan, mask.float()).numpy(), cmap="tab10", vmin=0, vmax=9
         )
         bare(row[1], "mask: which object shows")
-        short = [q for q in ask.ask(one, count=40) if len(q.text) < 80][:3]
+        short = [q for q in ask.generate(one, count=40) if len(q.text) < 80][:3]
         row[2].axis("off")
         text = "\n\n".join(f"{wrapped(q.text)}\n→ {q.answer}" for q in short)
         written = row[2].text(

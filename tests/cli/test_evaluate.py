@@ -177,7 +177,7 @@ def test_images_may_be_links(run, film, folder, tmp_path):
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "val/../../x.png", "..", ".x.png"])
 def test_names_that_lead_elsewhere_are_refused(fails, film, folder, questions, name):
     change(questions, lambda entry: {**entry, "image_filename": name})
-    assert "no plain file name" in fails("evaluate", film, "--data", folder)
+    assert "not a plain file name" in fails("evaluate", film, "--data", folder)
 
 
 def test_another_shape_is_noted(run, film, folder):

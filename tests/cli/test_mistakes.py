@@ -119,7 +119,7 @@ def test_data_that_is_none(fails, film, data, tmp_path):
 def test_a_data_set_with_other_settings(fails, data):
     words = ("world", "clevr", "--count", 3, "--out", data, "--split", "val")
     assert "begun with other settings" in fails(*words)
-    assert "'a b' is no name of a split" in fails(
+    assert "'a b' is not a valid name of a split" in fails(
         "world", "clevr", "--count", 1, "--out", data, "--split", "a b"
     )
 

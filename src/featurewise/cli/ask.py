@@ -58,11 +58,11 @@ def ask(
 ) -> None:
     """Ask a trained network a question about an image."""
     from featurewise.study.model import load_network
-    from featurewise.worlds.clevr.images import read_picture
+    from featurewise.worlds.clevr.images import read_rgb_image
 
     found = discovery.find(run)
     answering = discovery.part(found, "answering")
-    original = read_picture(image)
+    original = read_rgb_image(image)
     if not question.strip():
         raise UserError('the question is empty; ask something, such as "How many cubes are there?"')
     place = None if out is None else _place(image, out)

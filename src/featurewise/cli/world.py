@@ -80,7 +80,7 @@ def clevr(
             samples=samples,
             cogent=condition,
             workers=processes,
-            progress=progress,
+            on_progress=progress,
         )
     typer.echo(f"{count} images with their questions are in {out} (see {manifest.name}).")
 

@@ -23,7 +23,7 @@ from featurewise.common.cache import cache_folder
 from featurewise.common.files import write_bytes
 from featurewise.common.locks import file_lock
 from featurewise.common.opening import read_bytes
-from featurewise.worlds.files import as_json, remembered
+from featurewise.worlds.files import as_json, disk_cache
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES, attributes
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
@@ -201,7 +201,7 @@ def _scripts(stamps: tuple[tuple[str, str], ...], where: str | Path) -> dict[str
     versions = [SURVEY_VERSION, features.version("freetype2"), unicodedata.unidata_version]
     return {
         name: Script(name, tuple(map(Typeface.from_json, each["faces"])), each["letters"])
-        for name, each in remembered("glyphs/scripts", [versions, stamps], find).items()
+        for name, each in disk_cache("glyphs/scripts", [versions, stamps], find).items()
     }
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import features
 
 from featurewise.common.files import file_sha256
-from featurewise.worlds.files import remembered
+from featurewise.worlds.files import disk_cache
 from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
 from featurewise.worlds.glyphs.fontfiles import (
@@ -187,7 +187,7 @@ def _survey(stamps: tuple[tuple[str, str], ...], letters: str) -> Survey:
         return {"faces": [face.to_json() for face in found.faces], "refused": found.refused}
 
     drawn_by = features.version("freetype2")
-    kept = remembered("glyphs/surveys", [SURVEY_VERSION, drawn_by, letters, stamps], find)
+    kept = disk_cache("glyphs/surveys", [SURVEY_VERSION, drawn_by, letters, stamps], find)
     return Survey(tuple(map(Typeface.from_json, kept["faces"])), kept["refused"])
 
 
