@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from featurewise.worlds.files import as_json, remembered
+from featurewise.worlds.files import as_json, disk_cache
 
 
 @pytest.fixture(autouse=True)
@@ -30,23 +30,23 @@ class Finder:
 
 def test_it_is_found_once() -> None:
     find = Finder()
-    first = remembered("things", [1, "a"], find)
-    assert remembered("things", [1, "a"], find) == first == {"of": [1, "é"]}
+    first = disk_cache("things", [1, "a"], find)
+    assert disk_cache("things", [1, "a"], find) == first == {"of": [1, "é"]}
     assert find.times == 1
 
 
 @pytest.mark.parametrize("other", [("things", [2, "a"]), ("others", [1, "a"])])
 def test_other_questions_are_kept_apart(other: tuple[str, Any]) -> None:
     find = Finder()
-    remembered("things", [1, "a"], find)
-    remembered(*other, find)
+    disk_cache("things", [1, "a"], find)
+    disk_cache(*other, find)
     assert find.times == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "other", "list"])
 def test_what_is_damaged_is_found_anew(damage: str, cache: Path) -> None:
     find = Finder()
-    remembered("things", 1, find)
+    disk_cache("things", 1, find)
     (place,) = cache.glob("things/*.json")
     whole = place.read_text()
     content = json.loads(whole)
@@ -59,15 +59,15 @@ def test_what_is_damaged_is_found_anew(damage: str, cache: Path) -> None:
     }[damage]
     assert broken != whole
     place.write_text(broken)
-    assert remembered("things", 1, find) == {"of": [2, "é"]}
-    assert remembered("things", 1, find) == {"of": [2, "é"]}
+    assert disk_cache("things", 1, find) == {"of": [2, "é"]}
+    assert disk_cache("things", 1, find) == {"of": [2, "é"]}
     assert find.times == 2
 
 
 def test_without_a_cache_it_is_found_each_time(cache: Path) -> None:
     cache.write_text("a file where the folder would be")
     find = Finder([3])
-    assert [remembered("things", 1, find) for _ in range(2)] == [[3], [3]]
+    assert [disk_cache("things", 1, find) for _ in range(2)] == [[3], [3]]
     assert find.times == 2
 
 

@@ -18,7 +18,7 @@ def as_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
-def remembered(kind: str, of: Any, find: Callable[[], Any]) -> Any:
+def disk_cache(kind: str, of: Any, find: Callable[[], Any]) -> Any:
     """What ``find`` finds, kept in the cache; found anew when what is kept is damaged.
 
     Where the cache cannot be written, it is found each time.
