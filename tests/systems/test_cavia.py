@@ -80,7 +80,7 @@ def test_each_arm_has_the_rate_of_what_it_fits_and_its_outer_gradient_is_clipped
 def test_waves_are_measured_that_no_run_is_trained_on() -> None:
     waves = held_out(S)
     assert waves.query_x.shape == (S.held_out, 100, 1)
-    wanted = SineSource(S.held_out, S.shots, 100, held_out=True).batch(0)
+    wanted = SineSource(S.held_out, S.shots, 100, split="test").batch(0)
     assert torch.equal(waves.amplitude, wanted.amplitude)
     seen = SineSource(S.held_out, S.shots, 100).batch(0)
     assert not (waves.amplitude[:, None] == seen.amplitude).any()

@@ -22,8 +22,8 @@ from featurewise.systems.generation.dcgan import (
     stepper,
 )
 from featurewise.training.steppers import Adversarial
-from featurewise.worlds.glyphs.drawn import Drawn
-from featurewise.worlds.glyphs.material import material
+from featurewise.worlds.glyphs.gan import GanBatch
+from featurewise.worlds.glyphs.letter_data import letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 
 TINY = SYSTEM.preset("tiny")
@@ -43,9 +43,9 @@ def players(arm: str) -> tuple[Player, Player]:
     return generator.eval(), discriminator.eval()
 
 
-def batch(rows: int = 6) -> Drawn:
+def batch(rows: int = 6) -> GanBatch:
     chance = torch.Generator().manual_seed(1)
-    return Drawn(
+    return GanBatch(
         torch.rand(rows, 1, 16, 16, generator=chance),
         torch.arange(rows) % 4,
         torch.randn(rows, TINY.noise, generator=chance),
@@ -126,10 +126,10 @@ def untrained() -> Adversarial:
     return stepper(SYSTEM.build(TINY, SYSTEM.arm("concat")), TINY, SYSTEM.arm("concat"))
 
 
-def asked(letters: list[int]) -> Drawn:
+def asked(letters: list[int]) -> GanBatch:
     """Of each letter a drawing; neither pictures nor noise are given."""
     count = len(letters)
-    return Drawn(torch.zeros(count, 1, 16, 16), torch.tensor(letters), torch.zeros(count, 8))
+    return GanBatch(torch.zeros(count, 1, 16, 16), torch.tensor(letters), torch.zeros(count, 8))
 
 
 def test_each_player_follows_its_own_gradient_and_the_average_draws() -> None:
@@ -158,14 +158,14 @@ def test_drawings_of_one_letter_differ_by_their_noise() -> None:
 def test_all_letters_are_asked_and_compared_with_those_learned_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained, known = untrained(), material(TINY.where, TINY.letters, 16)
+    trained, known = untrained(), letter_splits(TINY.where, TINY.letters, 16)
     s, given = replace(TINY, asked=3, judging=1), []
 
     def compare(*what: object) -> dict[str, float]:
         given.extend(what)
-        return {"correct": 7.0, "total": 12.0, "covered": 0.5}
+        return {"correct": 7.0, "total": 12.0, "mode_coverage": 0.5}
 
-    monkeypatch.setattr(dcgan, "compare", compare)
+    monkeypatch.setattr(dcgan, "compare_with_real", compare)
     measured = evaluate(trained, s, SYSTEM.arm("concat"))
     images, letters, _, real = given
     assert letters.tolist() == [0, 1, 2, 3] * 3

@@ -21,7 +21,7 @@ from featurewise.systems.generation.pixelcnn import (
     nats,
     objective,
 )
-from featurewise.worlds.glyphs.placed import Pixels
+from featurewise.worlds.glyphs.placed import PlacedLetters
 
 TINY = SYSTEM.preset("tiny")
 NATS = ("nats_what", "nats_where")
@@ -41,11 +41,11 @@ def network(arm: str) -> PixelCNN:
     return made
 
 
-def batch(rows: int = 2) -> Pixels:
+def batch(rows: int = 2) -> PlacedLetters:
     chance = torch.Generator().manual_seed(1)
     images = (torch.rand(rows, 1, 16, 16, generator=chance) > 0.5).double()
     told = torch.eye(TOLD, dtype=torch.float64)[torch.arange(rows) * 7 % TOLD]
-    return Pixels(images, told, torch.arange(rows) < rows // 2)
+    return PlacedLetters(images, told, torch.arange(rows) < rows // 2)
 
 
 def gates(made: PixelCNN) -> dict[str, tuple[Tensor, Tensor]]:
@@ -72,9 +72,9 @@ def test_a_gate_is_equation_4_or_5(arm: str) -> None:
         rows = slice(start, start + width)
         start += width
         if arm == "feature":  # V h, with the bias of the head as a row of its own
-            bias = (told.told @ head.weight[rows].T + head.bias[rows])[:, :, None, None]
+            bias = (told.condition @ head.weight[rows].T + head.bias[rows])[:, :, None, None]
         else:  # V * m(h)
-            placed = made.net.generator.encoder(told.told)
+            placed = made.net.generator.encoder(told.condition)
             assert placed.shape[2:] == (16, 16)
             bias = torch.einsum("of,nfhw->nohw", head.weight[rows], placed)
             bias = bias + head.bias[rows][:, None, None]
@@ -98,7 +98,9 @@ def test_no_pixel_sees_itself_or_a_later_one(arm: str) -> None:
 
 
 def test_only_the_location_dependent_bias_varies_over_places() -> None:
-    biases = {arm: network(arm).net.represent(batch().told).flat for arm in ("feature", "location")}
+    biases = {
+        arm: network(arm).net.represent(batch().condition).flat for arm in ("feature", "location")
+    }
     assert biases["feature"].ndim == 2
     assert biases["location"].shape[2:] == (16, 16)
     assert biases["location"].std((2, 3)).min() > 0
@@ -126,7 +128,7 @@ def test_drawn_pictures_are_those_of_the_plain_loop(arm: str) -> None:
     for parameter in made.parameters():  # so that chances are far from one half
         nn.init.normal_(parameter)
     stepper = SYSTEM.stepper(made, TINY, SYSTEM.arm(arm))
-    asked = Pixels(torch.zeros(3, 1, 16, 16), torch.eye(TOLD)[:3], torch.ones(3).bool())
+    asked = PlacedLetters(torch.zeros(3, 1, 16, 16), torch.eye(TOLD)[:3], torch.ones(3).bool())
     found = stepper.sample(asked, seed=5)  # type: ignore[attr-defined]
     lots = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(5))
     images = torch.zeros(3, 1, 16, 16)
@@ -143,11 +145,11 @@ def test_who_is_told_nothing_or_of_others_learns_nothing_of_the_picture() -> Non
     truth = data["feature"]
     for arm in data:
         assert torch.equal(data[arm].images, truth.images), arm
-    assert torch.equal(data["location"].told, truth.told)
-    assert (data["unconditional"].told == data["unconditional"].told[0, 0]).all()
-    dealt = data["shuffled"].told
-    assert torch.equal(dealt.sum(0), truth.told.sum(0))
-    assert (dealt.argmax(1) == truth.told.argmax(1)).float().mean() < 0.5
+    assert torch.equal(data["location"].condition, truth.condition)
+    assert (data["unconditional"].condition == data["unconditional"].condition[0, 0]).all()
+    dealt = data["shuffled"].condition
+    assert torch.equal(dealt.sum(0), truth.condition.sum(0))
+    assert (dealt.argmax(1) == truth.condition.argmax(1)).float().mean() < 0.5
 
 
 def test_arms_have_as_many_parameters_within_a_tenth() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from featurewise.worlds.clevr.formats import read_questions, read_scenes
 from featurewise.worlds.glyphs import find_typefaces
-from featurewise.worlds.glyphs.fontfiles import covered, face_count, font
+from featurewise.worlds.glyphs.fontfiles import code_points, font, typeface_count
 from featurewise.worlds.glyphs.formats import cifar10, mini_imagenet, mnist, read_idx
 from featurewise.worlds.small.vowels import read_vowels
 
@@ -24,8 +24,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "train.csv": lambda path: mini_imagenet(path.parent),
     "questions.json": read_questions,
     "scenes.json": read_scenes,
-    "a.ttf": face_count,
-    "b.ttf": covered,
+    "a.ttf": typeface_count,
+    "b.ttf": code_points,
     "c.ttf": lambda path: font(path, 0, 16.0),
     "d.ttf": lambda path: find_typefaces(path.parent),
 }

@@ -1,4 +1,4 @@
-"""Attributes, against what is known of the faces and of drawn bars."""
+"""Attributes, against what is known of the typefaces and of drawn bars."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_slant_does_not_disturb_the_others() -> None:
         assert oblique[name] == pytest.approx(upright[name], abs=0.02), name
 
 
-def test_a_face_without_the_letters_has_none() -> None:
+def test_a_typeface_without_the_letters_has_none() -> None:
     measured = of("DejaVuSansDisplay")
     assert tuple(measured) == ATTRIBUTES
     assert all(np.isnan(value) for value in measured.values())

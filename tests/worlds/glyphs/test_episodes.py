@@ -12,9 +12,8 @@ from torch import Tensor
 
 from featurewise.worlds.glyphs.episodes import (
     EpisodeSource,
+    InMemoryPool,
     Pool,
-    Stacked,
-    parts,
     script_pool,
 )
 from featurewise.worlds.glyphs.errors import GlyphError
@@ -23,7 +22,7 @@ from featurewise.worlds.glyphs.formats import omniglot
 WAY, SHOT, QUERIES, EPISODES = 3, 2, 4, 5
 
 
-def coded(groups: int = 4, classes: int = 5, pictures: int = 6, channels: int = 1) -> Stacked:
+def coded(groups: int = 4, classes: int = 5, pictures: int = 6, channels: int = 1) -> InMemoryPool:
     """Every picture tells in its first two pixels which it is."""
     names, of, drawn = [], [], []
     for group in range(groups):
@@ -35,7 +34,7 @@ def coded(groups: int = 4, classes: int = 5, pictures: int = 6, channels: int = 
             names.append(f"c{label}")
             of.append(f"g{group}")
             drawn.append(stack)
-    return Stacked(tuple(names), tuple(of), tuple(drawn))
+    return InMemoryPool(tuple(names), tuple(of), tuple(drawn))
 
 
 def source(pool: Pool, **changes: object) -> EpisodeSource:
@@ -50,7 +49,7 @@ def source(pool: Pool, **changes: object) -> EpisodeSource:
     return EpisodeSource(pool, **options)  # type: ignore[arg-type]
 
 
-def told(images: Tensor) -> list[tuple[int, int]]:
+def one_hot(images: Tensor) -> list[tuple[int, int]]:
     """(class, picture) that the pixels tell."""
     first = (images[:, 0, 0, :2] * 255).round().long().tolist()
     return [(label - 1, row) for label, row in first]
@@ -113,7 +112,7 @@ def test_apart_classes_come_from_all_groups() -> None:
     pool = coded(groups=6, classes=1)
     with pytest.raises(GlyphError, match="no group of the 6 classes has 3"):
         source(pool)
-    batch = source(pool, together=False).batch(0)
+    batch = source(pool, same_group=False).batch(0)
     assert len({which for which, _ in told(batch.support[0])}) == WAY
 
 
@@ -166,7 +165,7 @@ def test_jitter_moves_each_picture_by_itself() -> None:
     """Few pictures of a class: with jitter they serve again, each time otherwise."""
     stack = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     stack[:, :, 8:20, 12:16] = 255
-    pool = Stacked(("a", "b", "c"), ("g",) * 3, (stack,) * 3)
+    pool = InMemoryPool(("a", "b", "c"), ("g",) * 3, (stack,) * 3)
     batch = source(pool, jitter=1.0).batch(0)
     pictures = torch.cat((batch.support, batch.query), dim=1).flatten(0, 1)
     assert len({tuple(p.flatten().tolist()) for p in pictures}) == len(pictures)
@@ -204,8 +203,8 @@ def test_parts_share_no_group_and_no_kin() -> None:
     groups = [f"script{i}" for i in range(30)] + ["LATIN", "GREEK", "CYRILLIC", "COPTIC"]
     stack = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     names = tuple(f"{g} {i}" for g in groups for i in range(3))
-    pool = Stacked(names, tuple(g for g in groups for _ in range(3)), (stack,) * len(names))
-    found = parts(pool)
+    pool = InMemoryPool(names, tuple(g for g in groups for _ in range(3)), (stack,) * len(names))
+    found = split_classes(pool)
     of = [{pool.groups[label] for label in part} for part in found]
     assert sorted(label for part in found for label in part) == list(range(len(names)))
     assert not (of[0] & of[1] or of[1] & of[2] or of[0] & of[2])
@@ -215,29 +214,29 @@ def test_parts_share_no_group_and_no_kin() -> None:
     ] == [
         *(19, 5, 7),
     ]
-    assert parts(pool) == found and parts(pool, seed=1) != found
+    assert split_classes(pool) == found and split_classes(pool, seed=1) != found
 
 
 def test_three_groups_make_three_parts_and_two_do_not() -> None:
-    assert [len(part) for part in parts(coded(groups=3))] == [5, 5, 5]
+    assert [len(part) for part in split_classes(coded(groups=3))] == [5, 5, 5]
     with pytest.raises(GlyphError, match="three unrelated groups"):
-        parts(coded(groups=2))
+        split_classes(coded(groups=2))
 
 
 def test_the_scripts_of_bundled_typefaces() -> None:
-    pool = script_pool("bundled", 12, faces=2, letters=8)
+    pool = script_pool("bundled", 12, typefaces=2, letters=8)
     assert len(set(pool.groups)) >= 8
     for label, name in enumerate(pool.names):
         assert name.startswith(pool.groups[label]) and pool.count(label) == 2
         assert pool.picture(label, 0).shape == (1, 12, 12) and pool.picture(label, 0).any()
     assert max(pool.groups.count(group) for group in pool.groups) == 8
-    assert script_pool("bundled", 12, faces=2, letters=8) is pool
+    assert script_pool("bundled", 12, typefaces=2, letters=8) is pool
     assert source(pool, jitter=1.0).batch(0).support.shape == (EPISODES, WAY * SHOT, 1, 12, 12)
-    with pytest.raises(GlyphError, match="1 face and 1 letter"):
-        script_pool(faces=0)
-    with pytest.raises(GlyphError, match="from 1 to 6 faces at least, got fewest=7"):
-        script_pool(fewest=7)
-    many = script_pool("bundled", 12, fewest=6)
+    with pytest.raises(GlyphError, match="1 typeface and 1 letter"):
+        script_pool(typefaces=0)
+    with pytest.raises(GlyphError, match="from 1 to 6 typefaces at least, got min_typefaces=7"):
+        script_pool(min_typefaces=7)
+    many = script_pool("bundled", 12, min_typefaces=6)
     assert 0 < len(many.names) < len(script_pool("bundled", 12).names)
     assert all(many.count(label) == 6 for label in range(len(many.names)))
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from featurewise.worlds.glyphs.formats import (
     FormatError,
-    PictureFiles,
+    ImageFiles,
     class_folders,
     mini_imagenet,
     omniglot,
@@ -21,7 +21,7 @@ from featurewise.worlds.glyphs.formats import (
 from featurewise.worlds.glyphs.formats.folders import OmniglotPart
 
 
-def drawing(path: Path, column: int, size: tuple[int, int] = (105, 105)) -> None:
+def freetype_errors(path: Path, column: int, size: tuple[int, int] = (105, 105)) -> None:
     """Black on white, one bit a pixel, as Omniglot has them."""
     picture = Image.new("1", size, 1)
     picture.paste(0, (column, 0, column + 30, size[1]))
@@ -128,7 +128,7 @@ def test_omniglot_refuses(omni: Path) -> None:
         omniglot(omni)
 
 
-def colours(pool: PictureFiles) -> list[list[int]]:
+def colours(pool: ImageFiles) -> list[list[int]]:
     """Which channel is brightest, for each picture of each class."""
     return [
         [int(np.argmax(pool.picture(c, i).numpy()[:, 3, 3])) for i in range(pool.count(c))]

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from featurewise.worlds.glyphs import GlyphError, GlyphSource, find_typefaces, glyphs
-from featurewise.worlds.glyphs.material import material
 from featurewise.worlds.glyphs.placed import PLACES, PlacedSource, placed
 
 
@@ -73,10 +72,10 @@ def test_wrong_requests_say_what_is_wrong() -> None:
 
 
 def test_material_keeps_families_apart_and_knows_its_judge() -> None:
-    found = material("bundled", "AH", 8)
-    assert found is material("bundled", "AH", 8)
-    families = [{f.superfamily for f in some.faces} for some in (found.train, found.held_out)]
-    families.append({face.superfamily for face in found.split.judge})
+    found = letter_splits("bundled", "AH", 8)
+    assert found is letter_splits("bundled", "AH", 8)
+    families = [{f.superfamily for f in some.typefaces} for some in (found.train, found.held_out)]
+    families.append({typeface.superfamily for typeface in found.split.judge})
     assert not (families[0] & families[1] or families[0] & families[2] or families[1] & families[2])
     judge = found.judge(steps=3)
     assert (judge.alphabet, judge.size) == ("AH", 8)

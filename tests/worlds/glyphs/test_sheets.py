@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from featurewise.worlds.glyphs import Glyphs, Typeface, as_ink
-from featurewise.worlds.glyphs.sheets import compare, grade, sheet, spread
+from featurewise.worlds.glyphs.sheets import sheet
 
 
 class Corner:
@@ -65,7 +65,7 @@ def test_ink_out_of_range_is_cut_off() -> None:
 def test_grades_equal_counting_by_hand() -> None:
     judged = [0, 0, 0, 1, 1, 2, 0, 0, 0, 0] * 5
     asked = torch.tensor([0, 1, 0, 1, 0, 2, 3, 0, 1, 0] * 5)
-    grades = grade(pictures(judged), asked, Corner(4))
+    grades = sample_metrics(pictures(judged), asked, Corner(4))
     counts = Counter(judged)
     entropy = -sum(n / 50 * math.log(n / 50) for n in counts.values()) / math.log(4)
     right = sum(a == b for a, b in zip(judged, asked.tolist(), strict=True))
@@ -78,7 +78,7 @@ def test_grades_equal_counting_by_hand() -> None:
 
 def test_a_letter_below_a_fifth_of_its_share_is_not_covered() -> None:
     # Of 40 pictures of 4 letters the fair share is 10, a fifth of it 2.
-    grades = grade(pictures([0] * 37 + [1] * 2 + [2]), torch.zeros(40).long(), Corner(4))
+    grades = sample_metrics(pictures([0] * 37 + [1] * 2 + [2]), torch.zeros(40).long(), Corner(4))
     assert grades["covered"] == 2
 
 
@@ -90,25 +90,27 @@ def test_spread_is_the_mean_distance_of_pictures_of_a_letter() -> None:
         of = [image for image, mine in zip(images, letters, strict=True) if mine == letter]
         pairs = [((a - b) ** 2).mean().sqrt().item() for a, b in combinations(of, 2)]
         by_letter.append(sum(pairs) / len(pairs))
-    assert spread(images, torch.tensor(letters)) == pytest.approx(sum(by_letter) / 2)
-    assert spread(images[:1].repeat(4, 1, 1, 1), torch.zeros(4).long()) == 0
+    assert diversity(images, torch.tensor(letters)) == pytest.approx(sum(by_letter) / 2)
+    assert diversity(images[:1].repeat(4, 1, 1, 1), torch.zeros(4).long()) == 0
 
 
 def test_nothing_to_grade_is_said() -> None:
     with pytest.raises(ValueError, match="no samples"):
-        grade(torch.zeros(0, 1, 4, 4), torch.zeros(0).long(), Corner(2))
+        sample_metrics(torch.zeros(0, 1, 4, 4), torch.zeros(0).long(), Corner(2))
     with pytest.raises(ValueError, match="two pictures"):
-        spread(pictures([0, 1]), torch.tensor([0, 1]))
+        diversity(pictures([0, 1]), torch.tensor([0, 1]))
 
 
 def test_real_pictures_compare_with_themselves_as_equal() -> None:
     letters = torch.arange(4).repeat(3)
     ink = (255 * pictures(letters.tolist())).round().to(torch.uint8).view(3, 4, 4, 4)
-    face = Typeface(Path("none"), 0, "family", "style", "digest")
-    real = Glyphs(ink, (face, face, face), "ABCD", {})
-    found = compare(as_ink(ink.flatten(0, 1)), letters, Corner(4), real)
+    typeface = Typeface(Path("none"), 0, "family", "style", "digest")
+    real = Glyphs(ink, (typeface, typeface, typeface), "ABCD", {})
+    found = compare_with_real(as_ink(ink.flatten(0, 1)), letters, Corner(4), real)
     assert (found["correct"], found["total"], found["covered"], found["real"]) == (12, 12, 1.0, 1.0)
     assert found["spread"] == pytest.approx(1.0)
     # All of one letter, whatever was asked: a quarter is right, one letter of four is covered.
-    one = compare(as_ink(ink[:, :1].flatten(0, 1)).repeat(4, 1, 1, 1), letters, Corner(4), real)
+    one = compare_with_real(
+        as_ink(ink[:, :1].flatten(0, 1)).repeat(4, 1, 1, 1), letters, Corner(4), real
+    )
     assert (one["correct"], one["covered"], one["entropy"]) == (3, 0.25, 0.0)

@@ -17,7 +17,7 @@ from featurewise.worlds.glyphs import (
     glyphs,
     jittered,
 )
-from featurewise.worlds.glyphs.source import generator
+from featurewise.worlds.glyphs.source import seeded_rng
 
 SOME = glyphs(find_typefaces()[:4], DIGITS, 16)
 
@@ -25,10 +25,10 @@ SOME = glyphs(find_typefaces()[:4], DIGITS, 16)
 def test_a_batch_holds_what_it_says() -> None:
     batch = GlyphSource(SOME, 200, seed=3).batch(5)
     assert batch.images.shape == (200, 1, 16, 16) and batch.images.dtype == torch.float32
-    for image, letter, face in zip(batch.images, batch.letters, batch.faces, strict=True):
-        torch.testing.assert_close(image[0] * 255, SOME.images[face, letter].float())
+    for image, letter, typeface in zip(batch.images, batch.letters, batch.typefaces, strict=True):
+        torch.testing.assert_close(image[0] * 255, SOME.images[typeface, letter].float())
     assert set(batch.letters.tolist()) == set(range(10))
-    assert set(batch.faces.tolist()) == set(range(4))
+    assert set(batch.typefaces.tolist()) == set(range(4))
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
@@ -40,7 +40,7 @@ def test_a_batch_depends_on_seed_and_number_alone(jitter: float) -> None:
     one.batch(9)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    for name in ("images", "letters", "faces"):
+    for name in ("images", "letters", "typefaces"):
         assert torch.equal(getattr(other.batch(3), name), getattr(third, name))
     assert not torch.equal(one.batch(4).images, third.images)
     assert not torch.equal(
@@ -50,7 +50,7 @@ def test_a_batch_depends_on_seed_and_number_alone(jitter: float) -> None:
 
 def test_seed_and_number_are_not_added() -> None:
     drawn = {
-        (s, i): torch.rand(1, generator=generator(s, i)).item() for s in range(9) for i in range(9)
+        (s, i): torch.rand(1, generator=seeded_rng(s, i)).item() for s in range(9) for i in range(9)
     }
     assert len(set(drawn.values())) == 81
 

@@ -16,8 +16,10 @@ def test_a_batch_is_of_different_typefaces_whole() -> None:
     source = StyleSource(SOME, 4, seed=3)
     batch = source.batch(0)
     known = SOME.images.flatten(2).float() / 255
-    faces = [next(i for i in range(6) if torch.equal(known[i], face)) for face in batch.letters]
-    assert len(set(faces)) == 4
+    typefaces = [
+        next(i for i in range(6) if torch.equal(known[i], typeface)) for typeface in batch.letters
+    ]
+    assert len(set(typefaces)) == 4
     assert batch.shown.all()
     assert torch.equal(source.batch(0).letters, batch.letters)
     assert not torch.equal(source.batch(1).letters, batch.letters)
@@ -53,21 +55,21 @@ def test_letters_are_mixed_each_by_lots_of_its_own() -> None:
     plain, mixed = styles(SOME).letters, styles(SOME, mixed=True).letters
     dealt = [
         tuple(
-            next(i for i in range(6) if torch.equal(plain[i, letter], face[letter]))
-            for face in mixed
+            next(i for i in range(6) if torch.equal(plain[i, letter], typeface[letter]))
+            for typeface in mixed
         )
         for letter in (0, 1, 3, 4, 6, 7, 9)
     ]
     assert len(set(dealt)) > 3
 
 
-@pytest.mark.parametrize("faces", [0, 7])
-def test_more_typefaces_than_there_are(faces: int) -> None:
+@pytest.mark.parametrize("typefaces", [0, 7])
+def test_more_typefaces_than_there_are(typefaces: int) -> None:
     with pytest.raises(GlyphError, match="there are 6 typefaces to deal"):
-        StyleSource(SOME, faces)
+        StyleSource(SOME, typefaces)
 
 
 def test_too_few_letters() -> None:
     with pytest.raises(GlyphError, match="every third letter is hidden"):
-        styles(glyphs(SOME.faces, "01", 12))
-    assert styles(glyphs(SOME.faces, "012", 12)).shown[0].tolist() == [1, 1, 0]
+        styles(glyphs(SOME.typefaces, "01", 12))
+    assert styles(glyphs(SOME.typefaces, "012", 12)).shown[0].tolist() == [1, 1, 0]

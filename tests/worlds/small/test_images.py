@@ -1,4 +1,4 @@
-"""Pieces of photographs: against the photographs, which pixels are given, and what seeds fix."""
+"""Crops of photographs: against the photographs, which pixels are given, and what seeds fix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_sample_images
 
 from featurewise.worlds.small import MissingPackageError, SmallWorldError
-from featurewise.worlds.small.images import SCALES, PieceSource, grid, photographs
+from featurewise.worlds.small.images import SCALES, CropSource, grid, photographs
 
 
 def test_the_two_sides_are_the_photographs_cut_in_two() -> None:
@@ -30,9 +30,9 @@ def test_the_two_sides_are_the_photographs_cut_in_two() -> None:
 
 
 def test_a_piece_is_somewhere_in_a_photograph() -> None:
-    batch = PieceSource(tasks=6, given=4, size=5, held_out=True).batch(3)
-    for piece in batch.query_y.unflatten(1, (5, 5)):
-        upright = piece.permute(2, 0, 1)
+    batch = CropSource(tasks=6, given=4, size=5, held_out=True).batch(3)
+    for crop in batch.query_y.unflatten(1, (5, 5)):
+        upright = crop.permute(2, 0, 1)
         found = 0
         for picture in (upright, upright.flip(2)):
             for part in photographs(True):
@@ -42,7 +42,7 @@ def test_a_piece_is_somewhere_in_a_photograph() -> None:
 
 
 def test_given_pixels_are_pixels_of_the_picture_without_repetition() -> None:
-    batch = PieceSource(tasks=5, given=7, size=6).batch(0)
+    batch = CropSource(tasks=5, given=7, size=6).batch(0)
     assert torch.equal(batch.query_x[2], grid(6))
     for row in range(5):
         equal = (batch.support_x[row, :, None] == batch.query_x[row, None]).all(2)
@@ -50,7 +50,7 @@ def test_given_pixels_are_pixels_of_the_picture_without_repetition() -> None:
         where = equal.float().argmax(1)
         assert len(where.unique()) == 7
         assert torch.equal(batch.query_y[row, where], batch.support_y[row])
-    ordered = PieceSource(tasks=5, given=7, size=6, ordered=True).batch(0)
+    ordered = CropSource(tasks=5, given=7, size=6, ordered=True).batch(0)
     assert torch.equal(ordered.support_x, ordered.query_x[:, :7])
     assert torch.equal(ordered.query_y, batch.query_y)
 
@@ -60,7 +60,7 @@ def test_the_grid_goes_right_then_down() -> None:
 
 
 def test_guesses_without_a_network() -> None:
-    batch = PieceSource(tasks=3, given=4, size=4, seed=2).batch(0)
+    batch = CropSource(tasks=3, given=4, size=4, seed=2).batch(0)
     nearest, mean = batch.nearest(), batch.mean()
     for row in range(3):
         torch.testing.assert_close(mean[row, 0], batch.support_y[row].mean(0))
@@ -73,18 +73,18 @@ def test_guesses_without_a_network() -> None:
 
 
 def test_a_batch_depends_on_seed_index_and_side_alone() -> None:
-    source = PieceSource(tasks=3, given=4, seed=1)
+    source = CropSource(tasks=3, given=4, seed=1)
     first = source.batch(2)
     source.batch(0)
-    again = PieceSource(tasks=3, given=4, seed=1).batch(2)
+    again = CropSource(tasks=3, given=4, seed=1).batch(2)
     assert torch.equal(first.query_y, again.query_y)
     assert torch.equal(first.support_x, again.support_x)
     assert not torch.equal(first.query_y, source.batch(3).query_y)
-    assert not torch.equal(first.query_y, PieceSource(tasks=3, given=4, seed=2).batch(2).query_y)
+    assert not torch.equal(first.query_y, CropSource(tasks=3, given=4, seed=2).batch(2).query_y)
 
 
 def test_swapped_pictures_are_given_the_pixels_of_another() -> None:
-    batch = PieceSource(tasks=3, given=4).batch(0)
+    batch = CropSource(tasks=3, given=4).batch(0)
     swapped = batch.swapped()
     assert torch.equal(swapped.query_y, batch.query_y)
     for row in range(3):
@@ -104,11 +104,11 @@ def test_swapped_pictures_are_given_the_pixels_of_another() -> None:
 )
 def test_wrong_numbers(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(SmallWorldError, match=message):
-        PieceSource(**{"tasks": 1, "given": 1, "held_out": True, **wrong})
+        CropSource(**{"tasks": 1, "given": 1, "held_out": True, **wrong})
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     photographs.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingPackageError, match="pip install"):
-        PieceSource(tasks=1, given=1)
+        CropSource(tasks=1, given=1)

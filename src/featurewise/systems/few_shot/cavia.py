@@ -101,7 +101,7 @@ def data(s: Waves, arm: Arm, seed: int) -> Source[Any]:
 
 def held_out(s: Waves) -> SineTasks:
     """Waves of a stream that no run is trained on, with a hundred points each."""
-    return SineSource(s.held_out, s.shots, 100, held_out=True).batch(0)
+    return SineSource(s.held_out, s.shots, 100, split="test").batch(0)
 
 
 def evaluate(trained: Episodic, s: Waves, arm: Arm) -> Measurement:

@@ -29,7 +29,7 @@ from featurewise.training.batch import to_device
 from featurewise.training.inner import ERRORS, Context, ShuffledSupport, Weights, errors
 from featurewise.training.source import Source
 from featurewise.training.steppers import Episodic
-from featurewise.worlds.small.images import Pieces, PieceSource
+from featurewise.worlds.small.images import Crops, CropSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +77,17 @@ def build(s: Pictures, arm: Arm) -> nn.Module:
 
 def data(s: Pictures, arm: Arm, seed: int) -> Source[Any]:
     """Pieces of the left of the photographs."""
-    source = PieceSource(s.tasks, s.shots, s.size, arm.name == "ordered", seed)
+    source = CropSource(s.tasks, s.shots, s.size, arm.name == "ordered", seed)
     return ShuffledSupport(source) if arm.name == "shuffled" else source
 
 
-def held_out(s: Pictures, arm: Arm) -> Pieces:
+def held_out(s: Pictures, arm: Arm) -> Crops:
     """Pieces of the right of the photographs, which no run is trained on."""
     ordered = arm.name == "ordered"
-    return PieceSource(s.held_out, s.shots, s.size, ordered, held_out=True).batch(0)
+    return CropSource(s.held_out, s.shots, s.size, ordered, split="test").batch(0)
 
 
-def given(s: Pictures, arm: Arm) -> Pieces:
+def given(s: Pictures, arm: Arm) -> Crops:
     """What the network gets of them: the control gets the pixels of another piece."""
     tasks = held_out(s, arm)
     return tasks.swapped() if arm.name == "shuffled" else tasks

@@ -101,14 +101,14 @@ def episodes_of(s: FewShot, part: str, seed: int, shot: int, extra: int = 0) -> 
     """Episodes of the scripts for training, validation or test."""
     pool = world.script_pool(s.fonts, s.size, s.faces, s.letters)
     sizes: Any = {"way": s.way, "shot": shot, "queries": s.queries, "episodes": s.episodes}
-    classes = getattr(world.parts(pool), part)
+    classes = getattr(world.split_classes(pool), part)
     return EpisodeSource(pool, classes=classes, seed=seed, auxiliary=extra, **sizes)
 
 
 def data(s: FewShot, arm: Arm, seed: int, part: str = "train", shot: int = 0) -> Source[Episodes]:
     """Episodes of the training scripts, with as many shots as the settings say unless told."""
     source = episodes_of(s, part, seed, shot or s.shot)
-    return world.Relabelled(source) if arm.name == "shuffled" else source
+    return world.ShuffledLabels(source) if arm.name == "shuffled" else source
 
 
 def objective(network: nn.Module, batch: Episodes) -> tuple[Tensor, Metrics]:

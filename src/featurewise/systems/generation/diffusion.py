@@ -28,8 +28,8 @@ from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative, Sampler
 from featurewise.worlds import glyphs as world
-from featurewise.worlds.glyphs.material import material
-from featurewise.worlds.glyphs.sheets import grade, sheet, spread
+from featurewise.worlds.glyphs.letter_data import letter_splits
+from featurewise.worlds.glyphs.sheets import diversity, sample_metrics, sheet
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 UNTOLD = len(world.DIGITS)  # stands for a digit that is not told
@@ -98,7 +98,7 @@ def noising(some: world.Glyphs, s: Denoising, arm: Arm, drop: float, seed: int) 
 
 def data(s: Denoising, arm: Arm, seed: int) -> Source[DiffusionBatch]:
     """Digits of the training faces."""
-    return noising(material(s.where, world.DIGITS, s.size).train, s, arm, s.drop, seed)
+    return noising(letter_splits(s.where, world.DIGITS, s.size).train, s, arm, s.drop, seed)
 
 
 def drawn(trained: Generative, s: Denoising, arm: Arm, weight: float, each: int) -> Tensor:
@@ -114,20 +114,20 @@ def drawn(trained: Generative, s: Denoising, arm: Arm, weight: float, each: int)
 
 def evaluate(trained: Generative, s: Denoising, arm: Arm) -> Measurement:
     """The error of the noise on held-out faces; what a judge reads at each weight of guidance."""
-    found = material(s.where, world.DIGITS, s.size)
-    held_out, judge = noising(found.held_out, s, arm, 0.0, 0), found.judge(s.judging)
+    found = letter_splits(s.where, world.DIGITS, s.size)
+    held_out, judge = noising(found.test, s, arm, 0.0, 0), found.classifier(s.judging)
     batches = [to_device(held_out.batch(i), trained.learner.device) for i in range(s.tested)]
     with trained.evaluating() as network:
         losses = [float(noise_error(network, batch)[0]) for batch in batches]
-    values = {"loss": sum(losses) / len(losses), "judge_on_real": float(judge.held_out)}
-    true, right = torch.arange(UNTOLD).repeat(len(found.train.faces)), {}
-    variety = spread(world.as_ink(found.train.images.flatten(0, 1)), true)
+    values = {"loss": sum(losses) / len(losses), "judge_on_real": float(judge.real_accuracy)}
+    true, right = torch.arange(UNTOLD).repeat(len(found.train.typefaces)), {}
+    variety = diversity(world.as_ink(found.train.images.flatten(0, 1)), true)
     asked = torch.arange(UNTOLD).repeat_interleave(s.asked)
     for weight in WEIGHTS:
         images = drawn(trained, s, arm, weight, s.asked)
-        read = grade(images, asked, judge)
+        read = sample_metrics(images, asked, judge)
         right[f"weight {weight:g}"] = Proportion(int(read["correct"]), int(read["total"]))
-        values[f"spread at {weight:g}"] = spread(images, asked) / variety
+        values[f"spread at {weight:g}"] = diversity(images, asked) / variety
     return Measurement(right["weight 2"], right, values)
 
 

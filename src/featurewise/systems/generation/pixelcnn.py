@@ -31,13 +31,13 @@ from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative, Metrics
 from featurewise.worlds import glyphs as world
-from featurewise.worlds.glyphs.material import material
-from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource, nothing
-from featurewise.worlds.glyphs.sheets import grade, sheet
+from featurewise.worlds.glyphs.letter_data import letter_splits as splits
+from featurewise.worlds.glyphs.placed import PLACES, PlacedLetters, PlacedSource, null_condition
+from featurewise.worlds.glyphs.sheets import sample_metrics, sheet
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 TOLD = len(world.DIGITS) + PLACES
-TELLING = {"shuffled": "others", "unconditional": "nothing"}
+TELLING = {"shuffled": "shuffled", "unconditional": "unconditional"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +65,19 @@ class PixelCNN(nn.Module):
             generator=by_place if arm.name == "location" else fw.Linear(TOLD),
         )
 
-    def forward(self, batch: Pixels) -> Float[Tensor, "B 1 S S"]:
+    def forward(self, batch: PlacedLetters) -> Float[Tensor, "B 1 S S"]:
         """Logits of ink, of each pixel from those before it; paper is -1, what is beyond it 0."""
-        logits: Tensor = self.net(2 * batch.images - 1, condition=batch.told)
+        logits: Tensor = self.net(2 * batch.images - 1, condition=batch.condition)
         return logits
 
 
-def nats(network: nn.Module, batch: Pixels) -> Float[Tensor, " B"]:
+def nats(network: nn.Module, batch: PlacedLetters) -> Float[Tensor, " B"]:
     """What each picture costs, all pixels together."""
     each = F.binary_cross_entropy_with_logits(network(batch), batch.images, reduction="none")
     return each.sum((1, 2, 3))
 
 
-def objective(network: nn.Module, batch: Pixels) -> tuple[Tensor, Metrics]:
+def objective(network: nn.Module, batch: PlacedLetters) -> tuple[Tensor, Metrics]:
     """Nats per pixel."""
     return nats(network, batch).mean() / batch.images[0].numel(), {}
 
@@ -85,9 +85,9 @@ def objective(network: nn.Module, batch: Pixels) -> tuple[Tensor, Metrics]:
 def stepper(network: nn.Module, s: Pixelwise, arm: Arm) -> Generative:
     """Adam, a falling rate, averaged weights; pictures are drawn in reading order."""
 
-    def sampler(network: nn.Module, asked: Pixels, random: torch.Generator) -> Tensor:
+    def sampler(network: nn.Module, asked: PlacedLetters, random: torch.Generator) -> Tensor:
         net: fw.Conditioned = network.net  # type: ignore[assignment]
-        task = net.represent(asked.told).flat
+        task = net.represent(asked.condition).flat
 
         def among(rows: slice) -> AbstractContextManager[object]:
             return net.using(task=task[:, :, rows] if task.ndim > 2 else task, partial=True)
@@ -105,36 +105,36 @@ def stepper(network: nn.Module, s: Pixelwise, arm: Arm) -> Generative:
     )
 
 
-def data(s: Pixelwise, arm: Arm, seed: int) -> Source[Pixels]:
+def data(s: Pixelwise, arm: Arm, seed: int) -> Source[PlacedLetters]:
     """Digits of typefaces by lot, black and white."""
-    source = world.GlyphSource(material(s.where, world.DIGITS, s.size).train, s.batch_size, seed)
-    return PlacedSource(source, TELLING.get(arm.name, "truth"))
+    source = world.GlyphSource(splits(s.where, world.DIGITS, s.size).train, s.batch_size, seed)
+    return PlacedSource(source, TELLING.get(arm.name, "matched"))
 
 
 def drawn(trained: Generative, s: Pixelwise, arm: Arm, told: Tensor) -> Tensor:
     """Pictures, told these numbers below `TOLD`, or nothing."""
     hot, blank = F.one_hot(told, TOLD).float(), torch.zeros(len(told), 1, s.size, s.size)
-    asked = nothing(hot) if arm.name == "unconditional" else hot
-    return trained.sample(Pixels(blank, asked, told < len(world.DIGITS))).cpu()
+    asked = null_condition(hot) if arm.name == "unconditional" else hot
+    return trained.sample(PlacedLetters(blank, asked, told < len(world.DIGITS))).cpu()
 
 
 def evaluate(trained: Generative, s: Pixelwise, arm: Arm) -> Measurement:
     """Nats of pictures of held-out faces; what a judge reads in drawings of all digits."""
-    found, digits = material(s.where, world.DIGITS, s.size), len(world.DIGITS)
-    judge, telling = found.judge(s.judging), TELLING.get(arm.name, "truth")
-    batch = PlacedSource(world.GlyphSource(found.held_out, s.tested), telling).batch(0)
+    found, digits = splits(s.where, world.DIGITS, s.size), len(world.DIGITS)
+    judge, telling = found.classifier(s.judging), TELLING.get(arm.name, "matched")
+    batch = PlacedSource(world.GlyphSource(found.test, s.tested), telling).batch(0)
     with trained.evaluating() as network:
         cost = nats(network, to_device(batch, trained.learner.device)).double().cpu()
     asked = torch.arange(digits).repeat(s.asked)
-    read = grade(drawn(trained, s, arm, asked), asked, judge)
+    read = sample_metrics(drawn(trained, s, arm, asked), asked, judge)
     return Measurement(
         Proportion(int(read["correct"]), int(read["total"])),
         values={
             "nats": float(cost.mean()),  # per picture
-            "nats_what": float(cost[batch.what].mean()),
-            "nats_where": float(cost[~batch.what].mean()),
-            "covered": read["covered"] / digits,
-            "judge_on_real": float(judge.held_out),
+            "nats_what": float(cost[batch.by_letter].mean()),
+            "nats_where": float(cost[~batch.by_letter].mean()),
+            "covered": read["mode_coverage"],
+            "judge_on_real": float(judge.real_accuracy),
             "parameters": float(sum(p.numel() for p in trained.network.parameters())),
         },
     )

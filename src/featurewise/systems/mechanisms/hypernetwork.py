@@ -29,7 +29,7 @@ from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import CLASSES
-from featurewise.worlds.small.permuted import PIXELS, Permuted, PermutedSource, every
+from featurewise.worlds.small.permuted import PIXELS, Permuted, PermutedSource, permuted_digits
 
 SHARES = (0.1, 0.3, 1.0)
 """Of the training digits, one host each."""
@@ -114,12 +114,12 @@ def stepper(network: nn.Module, s: Hosts, arm: Arm) -> Supervised:
 
 def data(s: Hosts, arm: Arm, seed: int) -> Source[Permuted]:
     """Training digits, permuted; the control is told the permutation of another."""
-    return PermutedSource(s.rows, SHARES, s.tasks, seed, wrong=arm.name == "shuffled")
+    return PermutedSource(s.rows, SHARES, s.tasks, seed, shuffled=arm.name == "shuffled")
 
 
 def evaluate(trained: Supervised, s: Hosts, arm: Arm) -> Measurement:
     """Accuracy of every host on every held-out digit under every permutation."""
-    batch = every(s.split, len(SHARES), s.tasks, wrong=arm.name == "shuffled")
+    batch = permuted_digits(s.split, len(SHARES), s.tasks, shuffled=arm.name == "shuffled")
     with trained.evaluating() as network:
         logits = network(to_device(batch, trained.learner.device)).cpu()
         net = network.get_submodule("hosts.0.net")

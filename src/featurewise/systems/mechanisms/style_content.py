@@ -25,7 +25,7 @@ from featurewise.study.system import Arm, Paper, Settings, System
 from featurewise.training.source import Source
 from featurewise.training.steppers import ClosedForm, Metrics
 from featurewise.worlds.glyphs import LETTERS
-from featurewise.worlds.glyphs.material import Material, material
+from featurewise.worlds.glyphs.letter_data import LetterData, letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.styles import Styles, StyleSource, styles
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
@@ -86,9 +86,9 @@ def stepper(network: nn.Module, s: Fonts, arm: Arm) -> ClosedForm:
     return ClosedForm(network, solve)
 
 
-def known(s: Fonts) -> Material:
+def known(s: Fonts) -> LetterData:
     """The typefaces."""
-    return material(s.where, s.letters, s.size)
+    return letter_splits(s.where, s.letters, s.size)
 
 
 def data(s: Fonts, arm: Arm, seed: int) -> Source[Styles]:
@@ -98,7 +98,7 @@ def data(s: Fonts, arm: Arm, seed: int) -> Source[Styles]:
 
 def asked(s: Fonts, arm: Arm) -> tuple[Styles, Tensor]:
     """Held-out typefaces, and the numbers of the letters that are hidden."""
-    batch = styles(known(s).held_out, mixed=arm.name == "shuffled")
+    batch = styles(known(s).test, shuffled=arm.name == "shuffled")
     return batch, (batch.shown[0] == 0).nonzero().flatten()
 
 
@@ -113,7 +113,7 @@ def evaluate(trained: ClosedForm, s: Fonts, arm: Arm) -> Measurement:
             told = torch.cdist(batch.letters, model.known.flatten(0, 1)).argmin(2) % count
         else:
             told = classify_contents(model, batch.letters, count, s.deviation, s.rounds).argmax(2)
-        judge, pictures = known(s).judge(s.judging), drawn.reshape(-1, 1, s.size, s.size)
+        judge, pictures = known(s).classifier(s.judging), drawn.reshape(-1, 1, s.size, s.size)
         read = judge.letters(pictures).argmax(1).view(faces, -1)
     error = (drawn - batch.letters[:, hidden]).square().mean(2).sqrt().mean()
     found = {

@@ -17,27 +17,27 @@ from torch import Tensor
 
 from featurewise.worlds.glyphs import (
     DIGITS,
+    Classifier,
+    ClassifierConfig,
     GlyphError,
     Glyphs,
     GlyphSource,
-    Judge,
-    Training,
     as_ink,
-    coverage,
     find_typefaces,
     glyphs,
     judge,
     judging,
+    mode_coverage,
     split_typefaces,
 )
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES
 
 SPLIT = split_typefaces(find_typefaces("bundled", DIGITS))
-TINY = Training(steps=120, batch_size=32, width=8, rate=1e-2)
+TINY = ClassifierConfig(steps=120, batch_size=32, width=8, rate=1e-2)
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Judge:
+def tiny() -> Classifier:
     return judge(SPLIT, DIGITS, 12, training=TINY)
 
 
@@ -47,7 +47,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Glyphs]:
     seen: list[Glyphs] = []
     train = judging.trained
 
-    def counted(known: Glyphs, *args: Any) -> Judge:
+    def counted(known: Glyphs, *args: Any) -> Classifier:
         seen.append(known)
         return train(known, *args)
 
@@ -55,7 +55,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Glyphs]:
     return seen
 
 
-def states(network: Judge) -> dict[str, Tensor]:
+def states(network: Classifier) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
@@ -63,26 +63,30 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
-def test_it_reads_letters_of_faces_it_never_saw(tiny: Judge) -> None:
+def test_it_reads_letters_of_typefaces_it_never_saw(tiny: Classifier) -> None:
     assert tiny.held_out.item() > 0.8
     assert tiny.accuracy(glyphs(SPLIT.train, DIGITS, 12)) > 0.8
 
 
-def test_accuracy_is_counted(tiny: Judge) -> None:
+def test_accuracy_is_counted(tiny: Classifier) -> None:
     some = glyphs(SPLIT.held_out, "9705", 12)
     right = 0
-    for face in some.images:
-        for letter, image in zip("9705", face, strict=True):
+    for typeface in some.images:
+        for letter, image in zip("9705", typeface, strict=True):
             logits = tiny.letters(as_ink(image[None]))
             right += DIGITS[int(logits.argmax())] == letter
-    assert tiny.accuracy(some) == right / (4 * len(some.faces))
+    assert tiny.accuracy(some) == right / (4 * len(some.typefaces))
     whole = glyphs(SPLIT.held_out, DIGITS, 12)
     assert tiny.held_out.item() == pytest.approx(tiny.accuracy(whole))
 
 
-def test_it_sees_weight_and_slant(tiny: Judge) -> None:
+def test_it_sees_weight_and_slant(tiny: Classifier) -> None:
     known = glyphs(SPLIT.judge, DIGITS, 12)
-    seen = tiny.attributes(as_ink(known.images.flatten(0, 1))).view(len(known.faces), 10, 4).mean(1)
+    seen = (
+        tiny.attributes(as_ink(known.images.flatten(0, 1)))
+        .view(len(known.typefaces), 10, 4)
+        .mean(1)
+    )
     for column, name in ((0, "weight"), (1, "slant"), (3, "width")):
         true = known.attributes[name]
         assert torch.corrcoef(torch.stack([seen[:, column], true]))[0, 1] > 0.7, name
@@ -95,28 +99,28 @@ def test_it_learns_from_its_own_typefaces_alone(
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     judge("bundled", DIGITS, 8, training=replace(TINY, steps=1))
     (known,) = trainings
-    assert known.faces == SPLIT.judge
+    assert known.typefaces == SPLIT.judge
 
 
 def test_the_split_of_a_place_follows_the_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[Glyphs]
 ) -> None:
-    """The bundled faces are of three families, which all seeds deal alike: so a split by hand."""
+    """The bundled typefaces are of three families, which all seeds deal alike: so a split by hand."""
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     others = replace(SPLIT, judge=SPLIT.train)
     splits = {0: SPLIT, 1: others}
-    monkeypatch.setattr(judging, "split_typefaces", lambda faces, seed=0: splits[seed])
+    monkeypatch.setattr(judging, "split_typefaces", lambda typefaces, seed=0: splits[seed])
     judge("bundled", DIGITS, 8, seed=1, training=replace(TINY, steps=1))
     (known,) = trainings
-    assert known.faces == others.judge
+    assert known.typefaces == others.judge
 
 
 def test_training_by_hand() -> None:
     """Seed, jittered batches, units of the attributes, falling rate: three steps written out."""
     known, plan = glyphs(SPLIT.judge, DIGITS, 8), replace(TINY, steps=3, jitter=0.5)
-    wanted = torch.zeros(len(known.faces), 4)
+    wanted = torch.zeros(len(known.typefaces), 4)
     torch.manual_seed(4)
-    twin = Judge(DIGITS, 8, plan.width)
+    twin = Classifier(DIGITS, 8, plan.width)
     for column, name in enumerate(ATTRIBUTES):
         values = known.attributes[name].tolist()
         known_ones = [value for value in values if not math.isnan(value)]
@@ -130,10 +134,10 @@ def test_training_by_hand() -> None:
         batch = GlyphSource(known, plan.batch_size, 4, 0.5).batch(step)
         logits, attributes = twin(batch.images)
         off = [
-            (attributes[row, column] - wanted[face, column]) ** 2
-            for row, face in enumerate(batch.faces.tolist())
+            (attributes[row, column] - wanted[typeface, column]) ** 2
+            for row, typeface in enumerate(batch.typefaces.tolist())
             for column in range(4)
-            if not wanted[face, column].isnan()
+            if not wanted[typeface, column].isnan()
         ]
         loss = F.cross_entropy(logits, batch.letters) + 0.1 * sum(off) / (4 * plan.batch_size)
         adam.zero_grad()
@@ -145,7 +149,7 @@ def test_training_by_hand() -> None:
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_it_repeats_and_leaves_random_numbers_alone(tiny: Judge) -> None:
+def test_it_repeats_and_leaves_random_numbers_alone(tiny: Classifier) -> None:
     known = glyphs(SPLIT.judge, DIGITS, 12)
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -163,7 +167,7 @@ def test_it_is_trained_where_nobody_takes_gradients() -> None:
     assert judging.trained(known, 0, replace(TINY, steps=1)).letter_head.weight.isfinite().all()
 
 
-def test_it_is_kept(tiny: Judge, trainings: list[Glyphs]) -> None:
+def test_it_is_kept(tiny: Classifier, trainings: list[Glyphs]) -> None:
     again = judge(SPLIT, DIGITS, 12, training=TINY)
     assert not trainings
     assert equal(states(again), states(tiny))
@@ -221,10 +225,10 @@ def test_one_of_another_version_is_not_taken(
     assert len(trainings) == 2
 
 
-def test_what_it_tells_of_held_out_faces_is_of_those_of_its_split(
+def test_what_it_tells_of_held_out_typefaces_is_of_those_of_its_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that learned from the same faces, but was measured on others, is not taken for it."""
+    """One that learned from the same typefaces, but was measured on others, is not taken for it."""
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     short = replace(TINY, steps=20)
     for split in (SPLIT, replace(SPLIT, held_out=SPLIT.train)):
@@ -246,7 +250,7 @@ def test_it_is_looked_for_and_trained_alone(
         yield
         said.append(f"out, {len(list(lock.parent.glob('*.json')))} kept")
 
-    def watched(*args: Any) -> Judge:
+    def watched(*args: Any) -> Classifier:
         said.append("trains")
         return train(*args)
 
@@ -257,25 +261,25 @@ def test_it_is_looked_for_and_trained_alone(
     assert said == ["in", "trains", "out, 1 kept", "in", "out, 1 kept"]
 
 
-def test_a_picture_is_judged_alone(tiny: Judge) -> None:
+def test_a_picture_is_judged_alone(tiny: Classifier) -> None:
     images = as_ink(glyphs(SPLIT.train, DIGITS, 12).images[0])
     torch.testing.assert_close(tiny.letters(images)[4:5], tiny.letters(images[4:5]))
 
 
-def test_gradients_reach_the_pictures(tiny: Judge) -> None:
+def test_gradients_reach_the_pictures(tiny: Classifier) -> None:
     images = as_ink(glyphs(SPLIT.train, DIGITS, 12).images[0]).requires_grad_()
     (gradient,) = torch.autograd.grad(tiny.letters(images).sum(), images)
     assert gradient.abs().sum() > 0
 
 
-def test_wrong_wishes(tiny: Judge) -> None:
+def test_wrong_wishes(tiny: Classifier) -> None:
     with pytest.raises(GlyphError, match="tells '0123456789', not 'ab'"):
         tiny.accuracy(glyphs(SPLIT.train, "ba1", 12))
     with pytest.raises(GlyphError, match=r"reads pictures \(N, 1, 12, 12\), got \(2, 1, 16, 16\)"):
         tiny.letters(torch.zeros(2, 1, 16, 16))
 
 
-def test_faces_without_attributes_teach_letters_only() -> None:
+def test_typefaces_without_attributes_teach_letters_only() -> None:
     known = glyphs(SPLIT.judge, DIGITS, 8)
     none = {name: torch.full_like(value, float("nan")) for name, value in known.attributes.items()}
     network = judging.trained(replace(known, attributes=none), 0, replace(TINY, steps=3))
@@ -283,18 +287,18 @@ def test_faces_without_attributes_teach_letters_only() -> None:
         value.isfinite().all() for name, value in states(network).items() if name != "held_out"
     )
     torch.manual_seed(0)
-    begun = Judge(DIGITS, 8, TINY.width)
+    begun = Classifier(DIGITS, 8, TINY.width)
     assert torch.equal(network.attribute_head.weight, begun.attribute_head.weight)
     assert not torch.equal(network.letter_head.weight, begun.letter_head.weight)
 
 
 def test_coverage() -> None:
-    assert coverage(torch.tensor([3, 3, 0, 1]), 10) == 0.3
-    assert coverage(torch.arange(4), 4) == 1.0
-    assert coverage(torch.tensor([], dtype=torch.long), 4) == 0.0
+    assert mode_coverage(torch.tensor([3, 3, 0, 1]), 10) == 0.3
+    assert mode_coverage(torch.arange(4), 4) == 1.0
+    assert mode_coverage(torch.tensor([], dtype=torch.long), 4) == 0.0
     with pytest.raises(GlyphError, match=r"from 0 to below 4, got \[1, 4\]"):
-        coverage(torch.tensor([4, 1]), 4)
+        mode_coverage(torch.tensor([4, 1]), 4)
     with pytest.raises(GlyphError, match=r"from 0 to below 4, got \[-1, 1\]"):
-        coverage(torch.tensor([-1, 1]), 4)
+        mode_coverage(torch.tensor([-1, 1]), 4)
     with pytest.raises(GlyphError, match=r"from 0 to below 0, got \[\]"):
-        coverage(torch.tensor([], dtype=torch.long), 0)
+        mode_coverage(torch.tensor([], dtype=torch.long), 0)

@@ -1,4 +1,4 @@
-"""Pictures of letters: one scale, one baseline, a margin, against a plain twin."""
+"""LabelledImages of letters: one scale, one baseline, a margin, against a plain twin."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from PIL import ImageFont
 
 from featurewise.worlds.glyphs import LETTERS, GlyphError, TypefaceError
-from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.fontfiles import font_files
+from featurewise.worlds.glyphs.rasterize import rasterize
 
 FILES = {path.stem: path for path in font_files("bundled")}
 SANS = FILES["DejaVuSans"]
@@ -42,7 +42,7 @@ def plain(letters: str, size: int) -> np.ndarray:
 
 
 def test_a_plain_twin() -> None:
-    made = draw(SANS, 0, "gHl", 12)
+    made = rasterize(SANS, 0, "gHl", 12)
     assert made.dtype == np.uint8
     np.testing.assert_allclose(made, plain("gHl", 12), atol=0.51)
 
@@ -50,7 +50,7 @@ def test_a_plain_twin() -> None:
 @pytest.mark.parametrize("size", [8, 16, 28, 33])
 @pytest.mark.parametrize("name", ["DejaVuSans", "STIXGeneralItalic", "cmtt10"])
 def test_letters_fill_the_picture_up_to_the_margin(name: str, size: int) -> None:
-    made = draw(FILES[name], 0, LETTERS, size)
+    made = rasterize(FILES[name], 0, LETTERS, size)
     assert made.shape == (52, size, size)
     margin = max(1, size // 16)
     inked = made.max(axis=0) > 24
@@ -64,7 +64,7 @@ def test_letters_fill_the_picture_up_to_the_margin(name: str, size: int) -> None
 
 
 def test_letters_stand_on_one_line() -> None:
-    made = draw(SANS, 0, "HEIlmx", 64).astype(int)
+    made = rasterize(SANS, 0, "HEIlmx", 64).astype(int)
     feet = [np.flatnonzero(picture.max(axis=1) > 127)[-1] for picture in made]
     assert len(set(feet)) == 1
     heads = [np.flatnonzero(picture.max(axis=1) > 127)[0] for picture in made]
@@ -73,27 +73,27 @@ def test_letters_stand_on_one_line() -> None:
 
 def test_one_scale_for_all_letters() -> None:
     """A letter is smaller beside a wider one, and its stem is as thick as the other's."""
-    alone, beside = draw(SANS, 0, "l", 64)[0], draw(SANS, 0, "lW", 64)[0]
+    alone, beside = rasterize(SANS, 0, "l", 64)[0], rasterize(SANS, 0, "lW", 64)[0]
     assert alone.sum() > 1.3 * beside.sum()
-    both = draw(SANS, 0, "HI", 64).astype(float)
+    both = rasterize(SANS, 0, "HI", 64).astype(float)
     middle = both[:, 24, :].sum(axis=1) / 255  # above the bar of H: two stems and one
     assert math.isclose(middle[0], 2 * middle[1], rel_tol=0.08)
 
 
 def test_each_letter_is_centred() -> None:
-    for picture in draw(SANS, 0, "HIoO", 40).astype(float):
+    for picture in rasterize(SANS, 0, "HIoO", 40).astype(float):
         columns = np.flatnonzero(picture.max(axis=0) > 0)
         assert abs(columns[0] - (39 - columns[-1])) <= 1
 
 
 def test_too_small_and_blank() -> None:
     with pytest.raises(GlyphError, match="need 8 pixels or more, got a size of 7"):
-        draw(SANS, 0, "a", 7)
+        rasterize(SANS, 0, "a", 7)
     with pytest.raises(GlyphError, match="draws nothing for ' '"):
-        draw(SANS, 0, " ", 16)
+        rasterize(SANS, 0, " ", 16)
 
 
 def test_not_a_font(tmp_path) -> None:
     (tmp_path / "a.ttf").write_bytes(b"none")
-    with pytest.raises(TypefaceError, match=r"a\.ttf, face 0: not a readable font"):
-        draw(tmp_path / "a.ttf", 0, "a", 16)
+    with pytest.raises(TypefaceError, match=r"a\.ttf, typeface 0: not a readable font"):
+        rasterize(tmp_path / "a.ttf", 0, "a", 16)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featurewise.worlds.glyphs import GlyphError, Glyphs, GlyphSource
-from featurewise.worlds.glyphs.drawn import DrawnSource
+from featurewise.worlds.glyphs.gan import GanSource
 
 
 def some() -> Glyphs:
@@ -16,14 +16,14 @@ def some() -> Glyphs:
 
 def test_pictures_and_letters_are_those_of_the_plain_source() -> None:
     for i in range(3):
-        plain, drawn = GlyphSource(some(), 9, 5).batch(i), DrawnSource(some(), 9, 7, 5).batch(i)
+        plain, drawn = GlyphSource(some(), 9, 5).batch(i), GanSource(some(), 9, 7, 5).batch(i)
         assert torch.equal(plain.images, drawn.images)
         assert torch.equal(plain.letters, drawn.letters)
         assert drawn.noise.shape == (9, 7)
 
 
 def test_noise_is_normal_new_in_each_batch_and_does_not_tell_the_letter() -> None:
-    source = DrawnSource(some(), 200, 8)
+    source = GanSource(some(), 200, 8)
     batches = [source.batch(i) for i in range(20)]
     noise = torch.cat([each.noise for each in batches])
     letters = torch.cat([each.letters for each in batches])
@@ -31,11 +31,11 @@ def test_noise_is_normal_new_in_each_batch_and_does_not_tell_the_letter() -> Non
     assert float(means.abs().max()) < 5 / 1000**0.5
     assert float(noise.std()) == pytest.approx(1, abs=0.03)
     assert not torch.equal(batches[0].noise, batches[1].noise)
-    assert torch.equal(batches[3].noise, DrawnSource(some(), 200, 8).batch(3).noise)
+    assert torch.equal(batches[3].noise, GanSource(some(), 200, 8).batch(3).noise)
 
 
 def test_shuffled_deals_the_letters_anew_and_nothing_else() -> None:
-    plain, shuffled = (DrawnSource(some(), 40, 3, shuffled=s) for s in (False, True))
+    plain, shuffled = (GanSource(some(), 40, 3, shuffled=s) for s in (False, True))
     moved = 0
     for i in range(50):
         one, other = plain.batch(i), shuffled.batch(i)
@@ -48,4 +48,4 @@ def test_shuffled_deals_the_letters_anew_and_nothing_else() -> None:
 
 def test_noise_of_no_width_is_refused() -> None:
     with pytest.raises(GlyphError, match="at least 1 wide, got 0"):
-        DrawnSource(some(), 4, 0)
+        GanSource(some(), 4, 0)
