@@ -165,6 +165,46 @@ def test_what_stands_twice_is_seen(tmp_path: Path) -> None:
     assert structure.duplicated([one], [near]) == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "decodes"),
+    [
+        ('if arm.name == "film":', True),
+        ('if arm == "film":', True),
+        ('if arm in ("film", "question"):', True),
+        ('kind, _, depth = name.partition("_")', True),
+        ('kind, depth = name.split("_")', True),
+        ('if arm.startswith("cosine"):', True),
+        ("return config.width", False),
+        ("for arm in SYSTEM.arms:", False),
+        ('charm == "film"', False),
+        ('name.startswith("count_")', False),
+    ],
+)
+def test_decoding_of_an_arms_name_is_seen(line: str, decodes: bool) -> None:
+    assert structure.decodes_arm_name(line) == decodes
+
+
+def test_long_lines_are_counted() -> None:
+    assert structure.long_lines(["x" * 89, "x" * 90, "", "x"]) == 0.25
+
+
+def test_undocumented_fields_are_seen() -> None:
+    documented = (
+        '"""A.\n\n    Attributes:\n        one, two: both.\n        three (int): it.\n    """'
+    )
+    fields = "one: int; two: int; three: int; four: int; _five: int; six: ClassVar[int]"
+    frozen = f"@dataclass(frozen=True)\nclass A:\n    {documented}\n    {fields}\n"
+    assert structure.undocumented_fields(frozen) == ["A.four"]
+    assert structure.undocumented_fields(frozen.replace(documented, "")) == [
+        "A.one",
+        "A.two",
+        "A.three",
+        "A.four",
+    ]
+    assert structure.undocumented_fields(frozen.replace("frozen=True", "slots=True")) == []
+    assert structure.undocumented_fields(frozen.replace("class A", "class _A")) == []
+
+
 def test_an_import_is_followed_to_where_the_name_is_written() -> None:
     found = {name_of(path) for path in structure.imported(SOURCE / "study/model.py")}
     assert "src/featurewise/training/steppers/base.py" in found
@@ -177,6 +217,8 @@ def test_text_belongs_to_the_project() -> None:
     found = []
     for path in top + below:
         if path.suffix not in TEXT | {""} or "egg-info" in str(path) or path.stat().st_size > 2e6:
+            continue
+        if path.name == ".git":  # in a worktree of git, a file with the path of the repository
             continue
         text = path.read_text(errors="ignore")
         found += [
