@@ -25,10 +25,15 @@ _SOFTWARE = "featurewise ask"
 
 def ask(
     run: Annotated[
-        str | None, typer.Argument(help=RUN_HELP, autocompletion=discovery.complete_run)
+        str | None,
+        typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=discovery.complete_run),
     ] = None,
-    image: Annotated[Path | None, typer.Argument(help="A PNG or JPEG image.")] = None,
-    question: Annotated[str | None, typer.Argument(help="In English, in quotes.")] = None,
+    image: Annotated[
+        Path | None, typer.Argument(metavar="IMAGE", help="A PNG or JPEG image.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="In English, in quotes.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -21,7 +21,9 @@ RUN_HELP = "Name of a system (its shipped model), or folder of a run or a model.
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=discovery.complete_run)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=discovery.complete_run)
+    ],
     data: Annotated[
         Path | None,
         typer.Option(help="Data set in the layout of CLEVR v1.0, in place of the built-in world."),

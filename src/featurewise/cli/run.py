@@ -79,6 +79,7 @@ def run(
     system: Annotated[
         str,
         typer.Argument(
+            metavar="SYSTEM",
             help="Name of a system; 'featurewise systems' lists them.",
             autocompletion=discovery.complete_system,
         ),

@@ -20,7 +20,7 @@ def systems(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SYSTEM]...",
+            metavar="SYSTEM",
             help="Systems to describe in detail; without a name, all systems are listed.",
             autocompletion=discovery.complete_system,
         ),

@@ -17,6 +17,7 @@ def train(
     system: Annotated[
         str,
         typer.Argument(
+            metavar="SYSTEM",
             help="Name of a system; 'featurewise systems' lists them.",
             autocompletion=discovery.complete_system,
         ),
