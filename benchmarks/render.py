@@ -1,10 +1,10 @@
-"""Pictures per second of the CLEVR renderer, beside a plain loop that does the same work.
+"""Images per second of the CLEVR renderer, compared with a plain loop that does the same work.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/render.py [--compiled]
 
-The plain loop takes one scene after another and, for every ray, one object after another, without
-sorting out pairs that cannot meet. Ratios are of processor time, which other programs on the
-machine disturb little.
+The plain loop renders one scene after another and, for every ray, tests one object after another,
+without excluding pairs that cannot intersect. Ratios are of CPU time, on which other programs have
+little influence.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from featurewise.worlds.clevr.render import render
 from featurewise.worlds.clevr.scene import sample_scenes
 
 REFERENCE = {(64, 1): "3000", (128, 1): "430-780"}
-"""Earlier compiled prototype: one thread, hard shadows, no mirrors."""
+"""Images per second of an earlier compiled prototype: one thread, hard shadows, no mirrors."""
 
 
 def every_pair(
     origin: Tensor, reach: Tensor, scene: Tensor, table: Bodies
 ) -> tuple[Tensor, Tensor]:
-    """The candidates of a renderer that rules nothing out."""
+    """Candidates of a renderer that excludes no pair of ray and object."""
     return (table.radius[scene] >= 0).nonzero().unbind(1)
 
 
 def one_by_one(origin: Tensor, direction: Tensor, b: Bodies, steps: int) -> Tensor:
-    """Rays against one body after another."""
+    """Intersects rays with one body after another."""
     t = torch.full(origin.shape[1:], torch.inf)
     bodies_of_rows = torch.stack([b.x, b.y, b.z])[..., 0]
     for body in bodies_of_rows.unique(dim=1).T:
@@ -47,7 +47,7 @@ def one_by_one(origin: Tensor, direction: Tensor, b: Bodies, steps: int) -> Tens
 
 
 def plain(scenes: Sequence[Scene], width: int, samples: int) -> None:
-    """Render without batches: a scene, then an object at a time."""
+    """Renders without batches: one scene and one object at a time."""
     first, blocked = bodies.first, bodies.blocked
 
     def loop_first(o: Tensor, r: Tensor, s: Tensor, b: Bodies, _: Solver) -> tuple[Tensor, Tensor]:
@@ -65,15 +65,15 @@ def plain(scenes: Sequence[Scene], width: int, samples: int) -> None:
             render([scene], width=width, height=width, samples=samples)
 
 
-def rate(work: Callable[[], object], pictures: int, rounds: int = 3) -> float:
-    """Pictures per second of processor time, best of ``rounds``."""
+def images_per_second(work: Callable[[], object], images: int, rounds: int = 3) -> float:
+    """Images per second of CPU time, best of ``rounds``."""
     work()
     best = float("inf")
     for _ in range(rounds):
         begin = time.process_time()
         work()
         best = min(best, time.process_time() - begin)
-    return pictures / best
+    return images / best
 
 
 def main() -> None:
@@ -85,9 +85,9 @@ def main() -> None:
     modes = [False, True] if options.compiled else [False]
     print("size      samples  path      img/s  times the plain loop  prototype")
     for width, height, samples in ((64, 64, 1), (64, 64, 4), (128, 128, 1), (128, 128, 4)):
-        slow = rate(lambda w=width, n=samples: plain(scenes[:2], w, n), 2, rounds=1)
+        slow = images_per_second(lambda w=width, n=samples: plain(scenes[:2], w, n), 2, rounds=1)
         for compiled in modes:
-            fast = rate(
+            fast = images_per_second(
                 lambda w=width, h=height, n=samples, c=compiled: render(
                     scenes, width=w, height=h, samples=n, compiled=c
                 ),
@@ -100,7 +100,9 @@ def main() -> None:
                 f"{reference:>21}"
             )
     for samples in (1, 4, 16):
-        fast = rate(lambda n=samples: render(scenes, width=120, height=80, samples=n), len(scenes))
+        fast = images_per_second(
+            lambda n=samples: render(scenes, width=120, height=80, samples=n), len(scenes)
+        )
         print(f"120x80   {samples:<8} eager     {fast:6.1f}")
 
 
