@@ -44,7 +44,7 @@ class PlainOptions(Options):
         return sum(1 << i for i in self._fitting(code))
 
     def plain(self, objects: int, ending: Ending) -> list[Proposal]:
-        """Descriptions to filter a set with."""
+        """Proposals of descriptions that filter a set."""
         inside = self._objects(objects)
         found = {code: self._fitting(code) for code in range(len(DESCRIPTIONS))}
         hits = {code: fits & inside for code, fits in found.items() if fits}
