@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
+from featurewise.common.rng import seeded_rng
 from featurewise.retrofit import Conditioned, guide
 from featurewise.training.errors import ExperimentError
 from featurewise.training.source import Source
@@ -176,8 +176,8 @@ class DiffusionSource:
     def batch(self, index: int, /) -> DiffusionBatch:
         """The batch of this index."""
         images, classes = self.read(self.source.batch(index))
-        state = np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)
-        rng = torch.Generator().manual_seed(int(state[0]) >> 1)
+        # Independent of the stream that samples the images.
+        rng = seeded_rng(self.seed, "diffusion", index)
         times = torch.randint(self.times, classes.shape, generator=rng)
         noise = torch.randn(images.shape, generator=rng)
         dropped = torch.rand(classes.shape, generator=rng) < self.drop

@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from featurewise.common.processes import HINT, can_spawn, exit_if_unguarded, is_dead_loader
+from featurewise.common.rng import derive_seed
 from featurewise.worlds.clevr import pool
 from featurewise.worlds.clevr.errors import WorldError
-from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe, derive_seed
+from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
 from featurewise.worlds.clevr.pool import Block, Plan, Pool, Progress
 from featurewise.worlds.clevr.programs import Program, question_type
 from featurewise.worlds.clevr.scene import Scene

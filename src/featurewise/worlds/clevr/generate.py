@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
+from featurewise.common.rng import derive_seed
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.questions import Question, QuestionGenerator
 from featurewise.worlds.clevr.render import render
@@ -24,12 +24,6 @@ from featurewise.worlds.clevr.scene import Scene, sample_scenes
 
 #: Images after which the public generator resets its balance counters.
 BALANCE_BLOCK: Final = 250
-
-
-def derive_seed(seed: int, *path: int) -> int:
-    """A seed below 2**63 that is a hash of ``seed`` and the numbers of ``path``."""
-    state = np.random.SeedSequence(seed, spawn_key=path).generate_state(1, np.uint64)
-    return int(state[0] >> np.uint64(1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,11 @@ from jaxtyping import Float, Int64, UInt8
 from PIL.Image import Image
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import glyphs, scripts
 from featurewise.worlds.glyphs.sheets import sheet
-from featurewise.worlds.glyphs.source import jittered, second_stream, seeded_rng
+from featurewise.worlds.glyphs.source import jittered
 
 
 @runtime_checkable
@@ -324,7 +325,7 @@ class ShuffledLabels:
         """The batch with this index, the same at every call."""
         episodes = self.source.batch(index)
         labels = episodes.support_labels
-        rng = seeded_rng(self.source.seed, second_stream(index))
+        rng = seeded_rng(self.source.seed, "condition", index)
         order = torch.rand(labels.shape, generator=rng).argsort(1)
         return replace(episodes, support_labels=labels.gather(1, order))
 

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import Glyphs
-from featurewise.worlds.glyphs.source import GlyphSource, second_stream, seeded_rng
+from featurewise.worlds.glyphs.source import GlyphSource
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class GanSource:
         """The batch with this index, the same at every call."""
         real = self.source.batch(index)
         # Independent of the stream that samples the letters: otherwise noise predicts the letter.
-        rng = seeded_rng(second_stream(self.source.seed), index)
+        rng = seeded_rng(self.source.seed, "noise", index)
         noise = torch.randn(len(real.letters), self.noise_size, generator=rng)
         order = torch.randperm(len(real.letters), generator=rng)
         letters = real.letters[order] if self.shuffled else real.letters

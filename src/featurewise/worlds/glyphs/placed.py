@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
-from featurewise.worlds.glyphs.source import GlyphSource, second_stream, seeded_rng
+from featurewise.worlds.glyphs.source import GlyphSource
 
 #: Three rows of three places; neighbours overlap by half.
 PLACES: Final = 9
@@ -65,7 +66,7 @@ class PlacedSource:
         """The batch with this index, the same at every call."""
         batch = self.source.batch(index)
         count, letters = len(batch.letters), len(self.source.glyphs.letters)
-        rng = seeded_rng(second_stream(self.source.seed), index)
+        rng = seeded_rng(self.source.seed, "places", index)
         place = torch.randint(PLACES, (count,), generator=rng)
         by_letter = torch.arange(count) < count // 2
         small = shrunk_to_place(batch.images, place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import Glyphs
 
@@ -70,20 +70,6 @@ class GlyphSource:
         if self.jitter:
             images = jittered(images, self.jitter, rng)
         return GlyphBatch(images, letters, typefaces)
-
-
-def seeded_rng(seed: int, index: int) -> torch.Generator:
-    """A generator whose state depends on both numbers only, and differs when either does."""
-    mixed = int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:8], "big")
-    return torch.Generator().manual_seed(mixed % 2**63)
-
-
-def second_stream(number: int) -> int:
-    """A seed or an index for :func:`seeded_rng` that gives a second, independent stream.
-
-    Seeds and indices are 0 or more, so that the bitwise complement never equals one in use.
-    """
-    return ~number
 
 
 def as_ink(images: Tensor) -> Float[Tensor, "N 1 S S"]:

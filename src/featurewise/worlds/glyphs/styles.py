@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import Glyphs
-from featurewise.worlds.glyphs.source import as_ink, seeded_rng
+from featurewise.worlds.glyphs.source import as_ink
 
 #: Every third letter is hidden.
 _HIDE_EVERY: Final = 3

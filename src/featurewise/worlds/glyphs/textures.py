@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import Glyphs
 from featurewise.worlds.glyphs.sheets import LetterClassifier
-from featurewise.worlds.glyphs.source import as_ink, seeded_rng
+from featurewise.worlds.glyphs.source import as_ink
 
 #: Horizontal stripes 2 pixels wide in 4 phases, then vertical ones in 4 phases.
 TEXTURES: Final = 8

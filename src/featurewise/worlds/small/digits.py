@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 from featurewise.worlds.small.errors import MissingPackageError, SmallWorldError
-from featurewise.worlds.small.seeding import at_least_one, seeded_rng
 
 SPLITS = ("train", "validation", "test")
 """About 70, 15 and 15 % of the digits."""

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featurewise.worlds.small.seeding import at_least_one, seeded_rng
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 
 CELLS = ("film_few", "film_many", "bilinear_few", "bilinear_many")
 """Which function, and whether its examples are of the small set or new in every batch."""

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one, check_split
 from featurewise.worlds.small.errors import MissingPackageError, SmallWorldError
-from featurewise.worlds.small.seeding import at_least_one, check_split, seeded_rng
 
 SCALES = (4, 8)
 """Factors by which the photographs are downscaled before cropping."""

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 from featurewise.worlds.small.digits import digits
 from featurewise.worlds.small.errors import SmallWorldError
-from featurewise.worlds.small.seeding import at_least_one, seeded_rng
 
 PIXELS = 64
 """Number of pixels of a digit."""

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.small.errors import SmallWorldError
-from featurewise.worlds.small.seeding import seeded_rng
 
 KINDS = ("place", "feature")
 """The two kinds of question, by number."""

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featurewise.worlds.small.seeding import at_least_one, check_split, seeded_rng
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one, check_split
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, math.pi)

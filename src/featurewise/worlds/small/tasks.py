@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 from featurewise.worlds.small.errors import SmallWorldError
-from featurewise.worlds.small.seeding import at_least_one, seeded_rng
 
 TASKS = ("match", "detect", "parity")
 """The names of the tasks, as the attributes of `Tasks`."""
