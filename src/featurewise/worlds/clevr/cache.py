@@ -39,7 +39,7 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     folder = cache_folder() / "clevr" / digest[:16]
     if (folder / "pool.json").exists():
         return folder
-    leave_unguarded_script()  # before its bar shows
+    leave_unguarded_script()  # before the progress bar is shown
     folder.parent.mkdir(parents=True, exist_ok=True)
     columns = (
         TextColumn("[progress.description]{task.description}"),
