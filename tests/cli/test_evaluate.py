@@ -119,7 +119,7 @@ def test_a_limit_reads_no_other_image(run, film, folder, questions):
         if entry["image_index"] == 0
     ]  # fmt: skip
     assert some["asked"] == len(first) < whole["asked"]
-    assert "no such" in run(*words, code=2).error
+    assert "no such image" in run(*words, code=2).error
 
 
 def test_a_limit_renders_no_other_image(run, film, monkeypatch):

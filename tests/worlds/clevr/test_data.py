@@ -731,7 +731,7 @@ def test_labels_are_the_objects_of_the_scenes_file(tmp_path: Path) -> None:
 def test_a_share_of_a_pool_has_its_images(folder: Path, end: float) -> None:
     parts = [(0.0, end), (end, 1.0)] if end else [(0.0, 1.0)]
     sources = [PoolSource(folder, images_per_batch=1, share=part) for part in parts]
-    assert [i for source in sources for i in source.served] == list(range(IMAGES))
+    assert [i for source in sources for i in source.image_range] == list(range(IMAGES))
     whole = list(PoolSource(folder, images_per_batch=1).in_order())
     found = [batch for source in sources for batch in source.in_order()]
     assert all(map(same, found, whole))

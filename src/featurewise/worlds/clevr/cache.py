@@ -39,7 +39,7 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     folder = cache_folder() / "clevr" / digest[:16]
     if (folder / "pool.json").exists():
         return folder
-    exit_if_unguarded()  # before its bar shows
+    exit_if_unguarded()  # before the progress bar is shown
     folder.parent.mkdir(parents=True, exist_ok=True)
     columns = (
         TextColumn("[progress.description]{task.description}"),

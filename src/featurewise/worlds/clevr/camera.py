@@ -48,15 +48,15 @@ class Camera:
         Raises:
             ValueError: if ``position`` is not three finite numbers off the Z axis.
         """
-        place = np.asarray(position, dtype=np.float64)
-        if place.shape != (3,) or not np.isfinite(place).all() or not np.hypot(*place[:2]) > 1e-6:
+        point = np.asarray(position, dtype=np.float64)
+        if point.shape != (3,) or not np.isfinite(point).all() or not np.hypot(*point[:2]) > 1e-6:
             raise ValueError(
                 f"a camera needs three finite coordinates off the Z axis, got {position!r}"
             )
-        forward = -place / np.linalg.norm(place)
+        forward = -point / np.linalg.norm(point)
         right = np.cross(forward, (0.0, 0.0, 1.0))
         right /= np.linalg.norm(right)
-        return cls(place, right, np.cross(right, forward), forward)
+        return cls(point, right, np.cross(right, forward), forward)
 
     def project(self, points: Array, width: int = WIDTH, height: int = HEIGHT) -> Array:
         """Where ``points`` fall in the image.

@@ -299,10 +299,10 @@ class PoolSource:
             raise WorldError(f"seed must not be negative, got {seed}")
         if not 0 <= share[0] < share[1] <= 1:
             raise WorldError(f"share must rise and lie in 0..1, got {share}")
-        self.served = range(*(int(end * len(self.pool)) for end in share))
-        if not 1 <= images_per_batch <= len(self.served):
+        self.image_range = range(*(int(end * len(self.pool)) for end in share))
+        if not 1 <= images_per_batch <= len(self.image_range):
             raise WorldError(
-                f"images_per_batch must lie in 1..{len(self.served)}, the images of {folder}, "
+                f"images_per_batch must lie in 1..{len(self.image_range)}, the images of {folder}, "
                 f"got {images_per_batch}"
             )
         if questions_per_image is not None and questions_per_image < 1:
@@ -315,7 +315,7 @@ class PoolSource:
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
-        return len(self.served) // self.images_per_batch
+        return len(self.image_range) // self.images_per_batch
 
     def batch(self, step: int) -> Batch:
         """The batch of a step.
@@ -340,9 +340,9 @@ class PoolSource:
             images: most images; default: all of them.
         """
         size = images_per_batch or self.images_per_batch
-        served = self.served[:images]
-        for start in range(0, len(served), size):
-            some = np.asarray(served[start : start + size])
+        images_in_use = self.image_range[:images]
+        for start in range(0, len(images_in_use), size):
+            some = np.asarray(images_in_use[start : start + size])
             yield self._gather(some, [self._all(int(p)) for p in some])
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
@@ -350,7 +350,7 @@ class PoolSource:
         order = self._order
         if order is None or order[0] != epoch:
             rng = np.random.default_rng(derive_seed(self.seed, 0, epoch))
-            order = (epoch, self.served.start + rng.permutation(len(self.served)))
+            order = (epoch, self.image_range.start + rng.permutation(len(self.image_range)))
             self._order = order
         return order[1]
 

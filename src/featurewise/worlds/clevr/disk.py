@@ -92,10 +92,10 @@ class DiskSource(PoolSource):
         questions_per_image: int | None = None,
         share: tuple[float, float] = (0.0, 1.0),
     ) -> None:
-        place = ClevrFolder(Path(folder), split)
-        path = place.questions if questions is None else Path(questions)
+        dataset = ClevrFolder(Path(folder), split)
+        path = dataset.questions if questions is None else Path(questions)
         root = cache_folder() if cache is None else Path(cache)
-        files = _Files(place, path, limit, labels)
+        files = _Files(dataset, path, limit, labels)
         settings = files.fingerprint(width, height, root)
         digest = hashlib.sha256(as_json(settings)).hexdigest()
         target = root / f"clevr-{split}-{width}x{height}-{digest[:16]}"
@@ -129,19 +129,19 @@ class Query(NamedTuple):
 
 
 def read_queries(
-    place: ClevrFolder, questions: Path | None = None, limit: int | None = None
+    dataset: ClevrFolder, questions: Path | None = None, limit: int | None = None
 ) -> dict[str, list[Query]]:
     """The questions about each image of a split, in the order of :class:`DiskSource`.
 
     Args:
-        place: the split.
+        dataset: the split.
         questions: the file; default: that of the split.
         limit: stop before the image that follows the first ``limit``.
 
     Raises:
         FormatError: if the file is missing, holds no question, or lacks what a batch needs.
     """
-    path = place.questions if questions is None else questions
+    path = dataset.questions if questions is None else questions
     if not path.is_file():
         raise FormatError.at(path, "not found")
     found: dict[str, list[Query]] = {}
@@ -152,7 +152,7 @@ def read_queries(
             if len(found) == limit:
                 break
             _require_one_name(node, name, indices)
-        found.setdefault(name, []).append(_query(node, name, position, place.split))
+        found.setdefault(name, []).append(_query(node, name, position, dataset.split))
     if not found:
         raise FormatError.at(path, "holds no question")
     _require_answers_throughout(path, found)
@@ -201,10 +201,10 @@ class _Files:
     """The files of a split that a pool is made of."""
 
     def __init__(
-        self, place: ClevrFolder, questions: Path, limit: int | None, labels: bool
+        self, dataset: ClevrFolder, questions: Path, limit: int | None, labels: bool
     ) -> None:
-        self.place, self.questions, self.limit, self.labels = place, questions, limit, labels
-        for path, kind in ((place.images, Path.is_dir), (questions, Path.is_file)):
+        self.dataset, self.questions, self.limit, self.labels = dataset, questions, limit, labels
+        for path, kind in ((dataset.images, Path.is_dir), (questions, Path.is_file)):
             if not kind(path):
                 raise FormatError.at(path, "not found")
 
@@ -224,13 +224,13 @@ class _Files:
         if self.limit is not None:
             settings["limit"] = self.limit
         if self.labels:
-            settings["scenes_sha256"] = file_sha256(self.place.scenes)
+            settings["scenes_sha256"] = file_sha256(self.dataset.scenes)
         return settings
 
     def _listing(self, cache: Path) -> str:
         """Hash of the names and contents of the images; for a link, the content of its target."""
         images = sorted(self._images(), key=lambda path: path.name)
-        name = hashlib.sha256(os.fsencode(self.place.images.resolve())).hexdigest()[:16]
+        name = hashlib.sha256(os.fsencode(self.dataset.images.resolve())).hexdigest()[:16]
         digests = content_digests(images, cache / "digests" / f"{name}.json")
         found = hashlib.sha256()
         for path, digest in zip(images, digests, strict=True):
@@ -239,12 +239,12 @@ class _Files:
 
     def _images(self) -> Iterable[Path]:
         if self.limit is None:
-            return (path for path in self.place.images.iterdir() if path.is_file())
-        return (self.place.image(name) for name in read_queries(*self._source))
+            return (path for path in self.dataset.images.iterdir() if path.is_file())
+        return (self.dataset.image(name) for name in read_queries(*self._source))
 
     @property
     def _source(self) -> tuple[ClevrFolder, Path, int | None]:
-        return self.place, self.questions, self.limit
+        return self.dataset, self.questions, self.limit
 
     def plan(self, settings: Mapping[str, int | str]) -> Plan:
         """Plan of the pool."""
@@ -255,7 +255,7 @@ class _Files:
 
         def make(block: int, size: int) -> Block:
             some = slice(block * _BLOCK, block * _BLOCK + size)
-            paths = [self.place.image(name) for name in names[some]]
+            paths = [self.dataset.image(name) for name in names[some]]
             about = [question for name in names[some] for question in queries[name]]
             return Block(
                 images=torch.stack([load_image(path, width, height) for path in paths]).numpy(),
@@ -274,12 +274,12 @@ class _Files:
         if not self.labels:
             return table
         rows = {name: row for row, name in enumerate(names)}
-        for record in iter_scenes(self.place.scenes):
+        for record in iter_scenes(self.dataset.scenes):
             if (row := rows.pop(record.image_filename, None)) is not None:
-                size = image_size(self.place.image(record.image_filename))
+                size = image_size(self.dataset.image(record.image_filename))
                 table[row] = _in_frame(record.scene, size)
         if rows:
-            raise FormatError.at(self.place.scenes, f"has no scene of {next(iter(rows))}")
+            raise FormatError.at(self.dataset.scenes, f"has no scene of {next(iter(rows))}")
         return table
 
 

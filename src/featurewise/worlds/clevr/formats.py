@@ -136,8 +136,8 @@ class QuestionRecord:
             FormatError: if answer, program or family are unknown.
         """
         if self.answer is None or self.program is None or self.family is None:
-            place = f"question about image {self.image_index}"
-            raise FormatError.at(self.image_filename, "has no answer, program or family", place)
+            where = f"question about image {self.image_index}"
+            raise FormatError.at(self.image_filename, "has no answer, program or family", where)
         return Question(self.text, self.answer, self.program, self.family, pattern=-1)
 
 

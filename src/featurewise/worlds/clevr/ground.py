@@ -72,5 +72,5 @@ def intersect(origin: Tensor, direction: Tensor) -> Tensor:
         t = t - (height - origin[2] - t * direction[2]) / fall
     s = s0 + t * ds
     side = SWEEP[0] * (origin[1] + t * direction[1]) - SWEEP[1] * (origin[0] + t * direction[0])
-    seen = (t > 0) & (t <= begin * (1 + 1e-4)) & (s > NEAR) & (side.abs() < SIDE)
-    return torch.where(seen, t, torch.inf)
+    hit = (t > 0) & (t <= begin * (1 + 1e-4)) & (s > NEAR) & (side.abs() < SIDE)
+    return torch.where(hit, t, torch.inf)

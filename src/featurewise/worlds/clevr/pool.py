@@ -58,7 +58,7 @@ _KEYS: Final = frozenset(
     {"format", "settings", IMAGE_COUNT_KEY, "questions", "vocabulary", "answers", "types", "sha256"}
 )
 
-#: Called with the number of images made so far and the number wanted.
+#: Called with the number of images made so far and the number to make.
 Progress = Callable[[int, int], None]
 #: Names and values that determine the content of a pool, as JSON values.
 Settings = Mapping[str, Any]
@@ -198,11 +198,11 @@ def _has_right_header(images: Path, plan: Plan) -> bool:
 
 def _require_same(path: Path, plan: Plan) -> None:
     found = _read_json(path).get("settings")
-    wanted = json.loads(as_json(dict(plan.settings)))
-    if found != wanted:
+    expected = json.loads(as_json(dict(plan.settings)))
+    if found != expected:
         raise WorldError(
             f"{path}: this folder was begun with other settings ({found}), not those of this call "
-            f"({wanted}); choose another folder, or delete this one"
+            f"({expected}); choose another folder, or delete this one"
         )
 
 
@@ -373,13 +373,13 @@ def _reopen(folder: Path) -> Pool:
 def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     if manifest.get("format") != FORMAT_VERSION:
         raise FormatError.at(path, f"format {manifest.get('format')!r} instead of {FORMAT_VERSION}")
-    said = {name: value for name, value in manifest.items() if name != "seal"}
+    content = {name: value for name, value in manifest.items() if name != "seal"}
     try:
-        seal = _seal(said)
+        seal = _seal(content)
     except ValueError as error:  # a number that is not finite
         raise FormatError.at(path, str(error)) from error
     # Version 0.1 wrote no seal.
-    if said.keys() != _KEYS or manifest.get("seal", seal) != seal:
+    if content.keys() != _KEYS or manifest.get("seal", seal) != seal:
         raise FormatError.at(path, "altered: its seal is not the hash of its content")
     for name in ("settings", "sha256"):
         if not isinstance(manifest.get(name), dict):

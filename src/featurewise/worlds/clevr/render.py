@@ -147,17 +147,17 @@ def render(
         raise SceneError(f"width and height must be at least 1 pixel, got {width} x {height}")
     if samples < 1 or side * side != samples:
         raise SceneError(f"samples must be a square number such as 1, 4, 9, 16; got {samples}")
-    place = torch.device(device)
+    target = torch.device(device)
     kernels = _kernels(compiled)
     with torch.inference_mode():
-        batch = SceneBatch.of(scenes, place, torch.float32)
-        frame = _Frame.of(width, height, side, place)
+        batch = SceneBatch.of(scenes, target, torch.float32)
+        frame = _Frame.of(width, height, side, target)
         total = len(scenes) * frame.tiles
-        images = torch.empty(total, 3, TILE, TILE, dtype=torch.uint8, device=place)
-        masks = torch.empty(total, TILE, TILE, dtype=torch.int64, device=place)
+        images = torch.empty(total, 3, TILE, TILE, dtype=torch.uint8, device=target)
+        masks = torch.empty(total, TILE, TILE, dtype=torch.int64, device=target)
         step = max(1, CHUNK // (TILE * TILE * samples))
         for begin in range(0, total, step):
-            index = torch.arange(begin, min(begin + step, total), device=place)
+            index = torch.arange(begin, min(begin + step, total), device=target)
             images[index], masks[index] = _tiles(batch, frame, index, kernels)
         return Rendering(frame.assemble(images), frame.assemble(masks))
 
@@ -372,14 +372,14 @@ def _radiance(
     unshaded = lit[:, group, ray]
     view = -direction[:, group, ray]
     footprint = distance[group, ray] * pixel
-    shown = kernels.shade(surface, view, footprint, toward, received, unshaded, pixel == 0)
+    outgoing = kernels.shade(surface, view, footprint, toward, received, unshaded, pixel == 0)
     if pixel > 0:
         rows = (surface.metal > 0).nonzero()[:, 0]
         slope, weight = _facets(samples, view.device)
         shiny, path = surface.at(rows), ray[rows] % samples
-        seen = _mirrored(batch, scene[group[rows]], shiny, slope[:, path], view[:, rows])
-        shown[:, rows] += shiny.color * weight[path] * seen
-    radiance[:, group, ray] = shown
+        reflected = _mirrored(batch, scene[group[rows]], shiny, slope[:, path], view[:, rows])
+        outgoing[:, rows] += shiny.color * weight[path] * reflected
+    radiance[:, group, ray] = outgoing
     return radiance
 
 
@@ -431,7 +431,7 @@ def _mirrored(
 class Surface:
     """The surface at M ray hits: vectors (3, M), the rest (M,).
 
-    ``bend`` is the curvature that widens a highlight, in 1 / Blender units.
+    ``curvature`` is the curvature that widens a highlight, in 1 / Blender units.
     """
 
     point: Tensor
@@ -439,7 +439,7 @@ class Surface:
     tangent: Tensor
     color: Tensor
     metal: Tensor
-    bend: Tensor
+    curvature: Tensor
 
     def at(self, rows: Tensor) -> Surface:
         """The surface at a subset of the rays."""
@@ -448,26 +448,26 @@ class Surface:
 
 def _surface(batch: SceneBatch, scene: Tensor, point: Tensor, which: Tensor) -> Surface:
     """The surface of objects ``which`` (M,) at ``point`` (3, M)."""
-    mine = Shapes(*(getattr(batch.shapes, name)[scene, which] for name in Shapes.__slots__))
-    cx, cy = (point[0] - mine.x) / mine.radius, (point[1] - mine.y) / mine.radius
-    cz = (point[2] - mine.z) / mine.radius
-    px, py = mine.cos * cx + mine.sin * cy, mine.cos * cy - mine.sin * cx
-    ex, ey, ez = shapes.excess(px, py, cz, mine)
-    normal = unit(torch.stack([mine.cos * ex - mine.sin * ey, mine.sin * ex + mine.cos * ey, ez]))
+    own = Shapes(*(getattr(batch.shapes, name)[scene, which] for name in Shapes.__slots__))
+    cx, cy = (point[0] - own.x) / own.radius, (point[1] - own.y) / own.radius
+    cz = (point[2] - own.z) / own.radius
+    px, py = own.cos * cx + own.sin * cy, own.cos * cy - own.sin * cx
+    ex, ey, ez = shapes.excess(px, py, cz, own)
+    normal = unit(torch.stack([own.cos * ex - own.sin * ey, own.sin * ex + own.cos * ey, ez]))
     around = torch.stack([-cy, cx, torch.zeros_like(cx)])
     tangent = unit(around - dot(around, normal) * normal)
-    flat_side = (ez == 0) & (mine.core > 0)
+    flat_side = (ez == 0) & (own.core > 0)
     facets = (ex != 0).int() + (ey != 0).int() + (ez != 0).int()
-    plain = torch.where(mine.flat > 0, facets == 1, (ex == 0) & (ey == 0))
-    bend = torch.where(flat_side, 1.0, torch.where(plain, 0.0, 1 / mine.rounding)) / mine.radius
-    color = torch.stack([mine.red, mine.green, mine.blue])
-    return Surface(point, normal, tangent, color, mine.metal, bend)
+    plain = torch.where(own.flat > 0, facets == 1, (ex == 0) & (ey == 0))
+    curvature = torch.where(flat_side, 1.0, torch.where(plain, 0.0, 1 / own.rounding)) / own.radius
+    color = torch.stack([own.red, own.green, own.blue])
+    return Surface(point, normal, tangent, color, own.metal, curvature)
 
 
 def _floor(surface: Surface, reach: Tensor, strength: Tensor) -> Tensor:
     """Radiance (3, M) of the ground around the base of objects, on the side of the surface.
 
-    Behind an object, as seen from a lamp, the ground is in the object's own shadow.
+    Behind an object, as reflected from a lamp, the ground is in the object's own shadow.
     """
     total = torch.full_like(surface.point, BOUNCE[0])
     for i, color in enumerate(_colors(reach).T * (GROUND_ALBEDO / math.pi)):
@@ -499,7 +499,7 @@ def _shade(
         square = dot(reach[:, i], reach[:, i])
         toward = reach[:, i] * square.rsqrt()
         size = LAMPS[i].side ** 2 / (16 * square) if i < len(LAMPS) else SUN_RADIUS**2 / 4
-        blur = size + (footprint * s.bend).square() / 4
+        blur = size + (footprint * s.curvature).square() / 4
         matte = materials.rubber(s.color, s.normal, view, toward)
         gloss = materials.metal(s.color, s.normal, s.tangent, view, toward, blur)
         total = total + torch.where(shiny, gloss, matte) * (

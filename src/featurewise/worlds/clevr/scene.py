@@ -165,9 +165,9 @@ def _place_one(rng: np.random.Generator, others: list[Object], cogent: str | Non
     )
 
 
-def _apart(place: tuple[float, float], radius: float, other: Object) -> bool:
+def _apart(position: tuple[float, float], radius: float, other: Object) -> bool:
     """Whether two objects have enough clearance, and distance along the axis of each relation."""
-    dx, dy = place[0] - other.position[0], place[1] - other.position[1]
+    dx, dy = position[0] - other.position[0], position[1] - other.position[1]
     if np.hypot(dx, dy) - radius - other.radius < CLEARANCE:
         return False
     return all(

@@ -110,12 +110,12 @@ def write_dataset(
 class _Writer:
     """Writes one split, block by block."""
 
-    def __init__(self, place: ClevrFolder, recipe: Recipe, count: int, workers: int) -> None:
-        self.place, self.recipe, self.count, self.workers = place, recipe, count, workers
-        self.manifest = place.root / f"manifest_{place.split}.json"
-        self.begun = place.root / f".begun_{place.split}"
+    def __init__(self, dataset: ClevrFolder, recipe: Recipe, count: int, workers: int) -> None:
+        self.dataset, self.recipe, self.count, self.workers = dataset, recipe, count, workers
+        self.manifest = dataset.root / f"manifest_{dataset.split}.json"
+        self.begun = dataset.root / f".begun_{dataset.split}"
         self.settings = {
-            "split": place.split,
+            "split": dataset.split,
             "count": count,
             "seed": recipe.seed,
             "questions_per_image": recipe.questions_per_image,
@@ -125,7 +125,7 @@ class _Writer:
             "cogent": recipe.cogent,
             "renderer": "featurewise.worlds.clevr.render",
         }
-        self.is_test = place.split.startswith("test")
+        self.is_test = dataset.split.startswith("test")
 
     def write(self, on_progress: Callable[[int, int], None] | None) -> Path:
         if self.manifest.exists() and self._settings_in(self.manifest) == self.settings:
@@ -146,16 +146,16 @@ class _Writer:
             self._require_empty()
         else:
             self._continue(earlier)
-        for folder in (self.place.images, self.place.questions.parent, self.begun):
+        for folder in (self.dataset.images, self.dataset.questions.parent, self.begun):
             folder.mkdir(parents=True, exist_ok=True)
         write_bytes(settings, as_json({"settings": self.settings}))
         self.manifest.unlink(missing_ok=True)
 
     def _require_empty(self) -> None:
-        images = self.place.images
+        images = self.dataset.images
         if images.is_dir() and any(images.iterdir()):
             raise WorldError(f"{images}: contains images already; choose another folder")
-        for path in (self.place.scenes, self.place.questions):
+        for path in (self.dataset.scenes, self.dataset.questions):
             if path.exists():
                 raise WorldError(f"{path}: exists already; choose another folder or split")
 
@@ -215,11 +215,11 @@ class _Writer:
         return self.begun / f"{block:06d}.json"
 
     def _path(self, index: int) -> Path:
-        return self.place.images / image_name(self.place.split, index)
+        return self.dataset.images / image_name(self.dataset.split, index)
 
     def _name(self, index: int) -> str:
         """Name of an image in the manifest: its path below the root."""
-        return self._path(index).relative_to(self.place.root).as_posix()
+        return self._path(index).relative_to(self.dataset.root).as_posix()
 
     def _missing(self, start: int, stop: int) -> list[int]:
         return [index for index in range(start, stop) if not self._path(index).exists()]
@@ -241,7 +241,7 @@ class _Writer:
             on_progress(done, self.count)
         workers = min(self.workers, len(missing) // _MIN_IMAGES_PER_WORKER)
         work = partial(_render_files, self.recipe)
-        for rendered in completed(work, jobs, workers if workers > 1 else 0, self.place.root):
+        for rendered in completed(work, jobs, workers if workers > 1 else 0, self.dataset.root):
             done += rendered
             if on_progress:
                 on_progress(done, self.count)
@@ -249,7 +249,7 @@ class _Writer:
     def _entries(self, block: int, start: int, scenes: Sequence[Scene]) -> dict[str, Any]:
         """The block's entries of the two JSON files; ``_join`` numbers the questions."""
         questions_by_image = self.recipe.questions(block, scenes)
-        split = self.place.split
+        split = self.dataset.split
         return {
             "scenes": [
                 scene_to_json(SceneRecord(scene, split, index, image_name(split, index)))
@@ -275,7 +275,7 @@ class _Writer:
         return replace(scene, objects=tuple(objects))
 
     def _question(self, question: Question, image_index: int) -> dict[str, Any]:
-        split = self.place.split
+        split = self.dataset.split
         record = QuestionRecord.of(question, split=split, image_index=image_index, index=0)
         entry = question_to_json(record)
         hidden = ("answer", "program", "question_family_index") if self.is_test else ()
@@ -283,29 +283,31 @@ class _Writer:
 
     def _join(self) -> None:
         info = {
-            "split": self.place.split,
+            "split": self.dataset.split,
             "version": "1.0",
             "date": "not recorded",
             "license": "Procedural data made by featurewise; not the CLEVR release",
         }
         if not self.is_test:
-            self.place.scenes.parent.mkdir(exist_ok=True)
-            write_array(self.place.scenes, "scenes", self._parts("scenes"), info)
+            self.dataset.scenes.parent.mkdir(exist_ok=True)
+            write_array(self.dataset.scenes, "scenes", self._parts("scenes"), info)
         numbered = (
             {**entry, "question_index": number}
             for number, entry in enumerate(self._parts("questions"))
         )
-        write_array(self.place.questions, "questions", numbered, info)
+        write_array(self.dataset.questions, "questions", numbered, info)
 
     def _parts(self, key: str) -> Iterator[dict[str, Any]]:
         for block in range(-(-self.count // BALANCE_BLOCK)):
             yield from json.loads(self._part(block).read_text(encoding="utf-8"))[key]
 
     def _write_manifest(self) -> None:
-        root = self.place.root
+        root = self.dataset.root
         paths = [self._path(index) for index in range(self.count)]
         paths += (
-            [self.place.questions] if self.is_test else [self.place.scenes, self.place.questions]
+            [self.dataset.questions]
+            if self.is_test
+            else [self.dataset.scenes, self.dataset.questions]
         )
         hashes = {path.relative_to(root).as_posix(): file_sha256(path) for path in paths}
         write_bytes(self.manifest, as_json({"settings": self.settings, "sha256": hashes}))
@@ -314,7 +316,7 @@ class _Writer:
         for path in self.begun.iterdir():
             path.unlink()
         self.begun.rmdir()
-        for partial_file in self.place.images.glob(".CLEVR_*"):  # of a killed process
+        for partial_file in self.dataset.images.glob(".CLEVR_*"):  # of a killed process
             partial_file.unlink()
 
 

@@ -129,7 +129,7 @@ def folder_source(
             questions_per_image=None if measuring else settings.questions,
             share=(0.0, 1.0) if apart else part,
         )
-    source.images_per_batch = min(settings.pictures, len(source.served))
+    source.images_per_batch = min(settings.pictures, len(source.image_range))
     return source
 
 

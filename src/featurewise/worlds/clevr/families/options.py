@@ -110,29 +110,29 @@ class Options:
         if ending == "unique":
             return single
         distractors = len(hits) if ending == "exist" else len(single)
-        kept = [(choice, hit) for choice, hit in hits if choice.code or ending != "set"]
-        return [*kept, *[(DISTRACTOR, objects)] * distractors]
+        present = [(choice, hit) for choice, hit in hits if choice.code or ending != "set"]
+        return [*present, *[(DISTRACTOR, objects)] * distractors]
 
-    def related(self, thing: int, ending: Ending, rng: Random) -> list[Proposal]:
+    def related(self, anchor: int, ending: Ending, rng: Random) -> list[Proposal]:
         """Relations to an object, with descriptions to filter the related set with.
 
         An option is trivial if its relation does not restrict the set; trivial options are sampled
         so that they are a tenth of the result. The filtered set may be empty only for `count` and
         `exist`.
         """
-        key = (thing, ending)
+        key = (anchor, ending)
         found = self._related.get(key)
         if found is None:
-            found = self._related[key] = self._find_related(thing, ending)
+            found = self._related[key] = self._find_related(anchor, ending)
         informative, trivial = found
-        wanted = round(len(informative) * TRIVIAL_SHARE / (1 - TRIVIAL_SHARE))
-        return [*informative, *rng.sample(trivial, min(wanted, len(trivial)))]
+        count = round(len(informative) * TRIVIAL_SHARE / (1 - TRIVIAL_SHARE))
+        return [*informative, *rng.sample(trivial, min(count, len(trivial)))]
 
-    def _find_related(self, thing: int, ending: Ending) -> tuple[list[Proposal], list[Proposal]]:
+    def _find_related(self, anchor: int, ending: Ending) -> tuple[list[Proposal], list[Proposal]]:
         informative: list[Proposal] = []
         trivial: list[Proposal] = []
         for relation in RELATIONS:
-            others, choices = self.sets.related[relation][thing], CHOICES[relation]
+            others, choices = self.sets.related[relation][anchor], CHOICES[relation]
             for code, mask in self.present:
                 hit = mask & others
                 if ending == "unique" and (not hit or hit & (hit - 1)):
