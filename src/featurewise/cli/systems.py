@@ -32,12 +32,10 @@ def systems(
     """
     console = Terminal()
     if not names:
-        rows = [
-            (name, ", ".join(discovery.commands_of_shipped_model(name)), title)
-            for name, title in (
-                (name, discovery.outline(name, "title")) for name in discovery.names()
-            )
-        ]
+        rows = []
+        for name in discovery.names():
+            commands = ", ".join(discovery.commands_of_shipped_model(name))
+            rows.append((name, commands, discovery.outline(name, "title")))
         console.print(_table(("system", "trained model", "title"), rows))
         console.print("details of a system: featurewise systems SYSTEM", style="dim")
     for name in names or ():
