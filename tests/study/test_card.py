@@ -319,7 +319,7 @@ def test_seconds_are_a_median_with_its_range():
 
 
 def test_a_figure_has_its_caption():
-    drawn = dataclasses.replace(
+    figured = dataclasses.replace(
         TOY,
         draw=lambda *_: None,
         caption="Loss over steps.",
@@ -327,7 +327,7 @@ def test_a_figure_has_its_caption():
     )
     trials = [Trial(arm, 0, 1, 1.0, 1, Measurement(Proportion(1, 2))) for arm in ("film", "blind")]
     sheets = {"tiny": {"film": "film.png", "blind": "blind.png"}}
-    text = page(Results("toy", "tiny", tuple(trials)), system=drawn, sheets=sheets)
+    text = page(Results("toy", "tiny", tuple(trials)), system=figured, sheets=sheets)
     assert (
         "#### What the arms do\n\nLoss over steps.\n\n"
         "**film**\n\n![Figure of what arm film does](film.png)\n\n"

@@ -44,18 +44,18 @@ FOUND = results(a=[(90, 1.0), (80, 2.0)], b=[(70, 2.0), (62, 4.0)])
     ids=lambda each: getattr(each, "sentence", None),
 )
 def test_the_value_is_the_mean_over_seeds(claim, within, value):
-    verdict = claim.judge(FOUND)
+    verdict = claim.verdict(FOUND)
     assert verdict.within is within
     assert verdict.value == pytest.approx(value)
     assert verdict.interval.low < verdict.value < verdict.interval.high or value == 0.5
 
 
 def test_arms_are_compared_seed_by_seed():
-    """The spread between seeds that both share does not widen the interval of the difference."""
+    """The deviation between seeds that both share does not widen the interval of the difference."""
     same = results(a=[(90, 1.0), (50, 1.0)], b=[(80, 1.0), (40, 1.0)])
-    interval = claims.above(ACCURACY, "a", "b", 10).judge(same).interval
+    interval = claims.above(ACCURACY, "a", "b", 10).verdict(same).interval
     assert (interval.low, interval.high) == pytest.approx((10, 10))
-    assert math.isfinite(claims.at_least(ACCURACY, "a", 50).judge(same).interval.high)
+    assert math.isfinite(claims.at_least(ACCURACY, "a", 50).verdict(same).interval.high)
 
 
 def test_nothing_is_decided_without_a_shared_seed():
@@ -89,15 +89,15 @@ THREE = results(a=[(90, 1.0), (70, 1.0), (51, 1.0)], b=[(80, 1.0), (61, 1.0), (4
     ids=lambda each: getattr(each, "sentence", None),
 )
 def test_the_interval_decides(claim, outcome):
-    assert claim.judge(THREE).outcome == outcome
+    assert claim.verdict(THREE).outcome == outcome
 
 
 @pytest.mark.parametrize("bar", [5, 20])
 def test_one_seed_is_no_verdict(bar):
     """Whichever side of the bar it falls on."""
     one = results(a=[(90, 1.0)], b=[(80, 2.0)])
-    assert claims.above(ACCURACY, "a", "b", bar).judge(one).outcome == "one seed"
-    assert claims.at_most_ratio(LOSS, "a", "b", bar / 10).judge(one).outcome == "one seed"
+    assert claims.above(ACCURACY, "a", "b", bar).verdict(one).outcome == "one seed"
+    assert claims.at_most_ratio(LOSS, "a", "b", bar / 10).verdict(one).outcome == "one seed"
 
 
 def test_a_verdict_without_interval_says_so():
@@ -127,13 +127,13 @@ def test_a_nan_decides_nothing():
 )
 def test_a_bar_that_no_result_could_meet_decides_nothing(claim, outcome):
     found = results(a=[(98, 1.0), (97, 1.0), (99, 1.0)], b=[(96, 1.0), (97, 1.0), (95, 1.0)])
-    assert claim.judge(found).outcome == outcome
+    assert claim.verdict(found).outcome == outcome
 
 
 def test_a_bar_at_the_end_of_the_scale_can_be_met():
     """90 % and 10 points are 100 %, whatever floats make of it."""
     found = results(a=[(100, 1.0), (100, 1.0)], b=[(90, 1.0), (90, 1.0)])
-    assert claims.above(ACCURACY, "a", "b", 10).judge(found).outcome == "supported"
+    assert claims.above(ACCURACY, "a", "b", 10).verdict(found).outcome == "supported"
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ def test_a_bar_beyond_its_scale_is_refused_where_it_is_known(make, complaint):
 
 
 def test_seeds_needed_are_enough_four_times_in_five():
-    """Against drawing: so many seeds decide in about 80 of 100 trials, a third of them in few."""
-    rng, mean, spread = random.Random(0), 1.0, 1.5
-    pilot = [mean - spread, mean, mean + spread]  # standard deviation 1.5
+    """Against simulation: so many seeds decide in about 80 of 100 trials, a third of them in few."""
+    rng, mean, deviation = random.Random(0), 1.0, 1.5
+    pilot = [mean - deviation, mean, mean + deviation]  # standard deviation 1.5
     needed = claims.seeds_needed(pilot, low=0)
     assert needed == 20
 
     def decided(seeds):
-        trials = [[rng.gauss(mean, spread) for _ in range(seeds)] for _ in range(400)]
+        trials = [[rng.gauss(mean, deviation) for _ in range(seeds)] for _ in range(400)]
         return sum(claims.decide(t, low=0).outcome == "supported" for t in trials) / 400
 
     assert 0.72 < decided(needed) < 0.88
@@ -172,7 +172,7 @@ def test_seeds_needed_are_enough_four_times_in_five():
 def test_ratios_are_averaged_as_logarithms():
     """So that one arm over the other is the inverse of the other over the one."""
     found = results(a=[(1, 0.02), (1, 0.9), (1, 3.0)], b=[(1, 1.0), (1, 1.0), (1, 2.0)])
-    one, other = (claims.at_most_ratio(LOSS, *arms, 1).judge(found) for arms in ("ab", "ba"))
+    one, other = (claims.at_most_ratio(LOSS, *arms, 1).verdict(found) for arms in ("ab", "ba"))
     mean = (0.02 * 0.9 * 1.5) ** (1 / 3)
     assert (one.value, other.value) == pytest.approx((mean, 1 / mean))
     assert (one.interval.low, one.interval.high) == pytest.approx(
@@ -180,7 +180,7 @@ def test_ratios_are_averaged_as_logarithms():
     )
     assert one.interval.low > 0
     none = results(a=[(1, 0.0), (1, 1.0)], b=[(1, 2.0), (1, 2.0)])
-    assert claims.at_most_ratio(LOSS, "a", "b", 0.3).judge(none).value == pytest.approx(0.25)
+    assert claims.at_most_ratio(LOSS, "a", "b", 0.3).verdict(none).value == pytest.approx(0.25)
 
 
 def test_a_ratio_as_wide_as_the_numbers_there_are_is_no_single_seed():

@@ -210,10 +210,14 @@ def test_networks_come_back_with_averaged_weights(trained, model, kind):
 
 
 def test_a_model_tells_where_it_comes_from(trained, model):
-    told = read_model(model)
-    assert told.run == read_run(trained[0]) == read_run(model) == RUN
-    assert (told.steps, told.world, told.departures) == (6, "Random numbers.", ("It is a toy.",))
-    assert told.measured == {"random numbers": trained[1].measured}
+    model_facts = read_model(model)
+    assert model_facts.run == read_run(trained[0]) == read_run(model) == RUN
+    assert (model_facts.steps, model_facts.world, model_facts.departures) == (
+        6,
+        "Random numbers.",
+        ("It is a toy.",),
+    )
+    assert model_facts.measured == {"random numbers": trained[1].measured}
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "weights.safetensors"]
     assert not list(model.parent.glob(".*"))
 

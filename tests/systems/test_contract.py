@@ -1,7 +1,7 @@
 """What every system promises, found by file name: a new one cannot stay out of this.
 
 Each arm of each system is built and trained at its tiny preset; properties are checked one by one,
-so that a run's report counts properties times arms. What a system cannot be asked is skipped, with
+so that a run's report counts properties times arms. Properties that a system cannot have are skipped, with
 the reason that `SKIPS` gives.
 """
 
@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 KEYS = Path(__file__).with_name("state_keys.json")
 OUTPUTS = Path(__file__).with_name("reference_outputs.json")
 
-#: (system, property) -> why it cannot be asked of this system.
+#: (system, property) -> why this system cannot have it.
 _INNER = "torch.export refuses gradients taken within a forward pass, as an inner loop does"
 SKIPS: Mapping[tuple[str, str], str] = {
     ("cavia", "a_network_is_exported"): _INNER,
@@ -72,8 +72,8 @@ def _skip(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache filled in this process: to start another takes longer than to draw a few pictures."""
+def _clevr_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache filled in this process: to start another takes longer than to render a few images."""
 
     def here(*args: Any, workers: int, **kwargs: Any) -> Path:
         return build_pool(*args, workers=0, **kwargs)
@@ -416,10 +416,10 @@ def test_a_deep_copy_gives_the_same_and_is_apart(name: str, arm: str) -> None:
 
 @each_arm
 def test_samples_repeat_by_seed(name: str, arm: str) -> None:
-    """What is drawn depends on the seed alone, and training never notices."""
+    """Samples depend on the seed alone, and training never notices."""
     stepper = trained(name, arm).stepper
     if not isinstance(stepper, CanSample):
-        pytest.skip("this system draws nothing")
+        pytest.skip("this system generates no samples")
     found = trained(name, arm)
     condition = found.system.data(found.config, 0).batch(0)
     before = torch.get_rng_state()
@@ -499,9 +499,9 @@ def test_outputs_of_known_weights_are_a_contract(name: str, arm: str) -> None:
 
 
 def reference(name: str, arm: str) -> dict[str, list[float]]:
-    """Mean and spread of what networks with set weights make of set inputs, by network.
+    """Mean and standard deviation of what networks with set weights make of set inputs, by network.
 
-    Weights and inputs are sines of their position: no generator, no font, no library of pictures
+    Weights and inputs are sines of their position: no generator, no font, no image library
     has a say in them. Counts and indices in the batch stay.
     """
     system = SYSTEMS[name]
@@ -619,7 +619,7 @@ def like(name: str, arm: str) -> Measurement:
 
 
 def made_up(name: str) -> Iterator[Results]:
-    """Results of all arms with what an evaluation measures, their numbers drawn by lot."""
+    """Results of all arms with what an evaluation measures, their numbers random."""
     rng = random.Random(0)
 
     def proportion(of: Proportion) -> Proportion:

@@ -145,7 +145,7 @@ def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
     make are never touched.
 
     Raises:
-        ExperimentError: matplotlib, which draws the charts, is not installed; or there is a file in
+        ExperimentError: matplotlib, which plots the charts, is not installed; or there is a file in
             the way that this library did not make: then nothing is written.
     """
     docs = Path(docs)
@@ -287,7 +287,7 @@ def _own(entry: Entry, cards: Path) -> set[Path]:
 
 
 def _digest(facts: Any) -> str:
-    """Of what an image is drawn from."""
+    """Of what an image is plotted from."""
     return sha256(json.dumps(facts).encode())
 
 

@@ -47,7 +47,7 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What is told of published weights.
+    """Facts of published weights.
 
     Attributes:
         run: the training they come from.
@@ -69,7 +69,7 @@ class Model:
 
 
 def read_model(folder: Path | str) -> Model:
-    """What a model folder tells of its weights.
+    """The facts of the weights in a model folder.
 
     Raises:
         ExperimentError: there is no ``model.json`` or it is damaged; the message begins with the
@@ -197,10 +197,10 @@ def _settle(stepper: Stepper, state: Mapping[str, Any]) -> None:
 def _published(folder: Path) -> dict[str, Tensor]:
     """The weights of a model folder, proved equal to those that were published."""
     path = folder / WEIGHTS
-    told = read_file(folder / MODEL, lambda said: said["weights_sha256"].text())
+    expected = read_file(folder / MODEL, lambda said: said["weights_sha256"].text())
     with wrap_errors(path, CheckpointError):
         content = read_bytes(path)
-    if sha256(content) != told:
+    if sha256(content) != expected:
         raise CheckpointError(f"{path}: is damaged: its SHA-256 is not the one in {MODEL}")
     with wrap_errors(path, CheckpointError, what="is no safetensors file"):
         return safetensors.torch.load(content)

@@ -1,4 +1,4 @@
-"""What runs measured: proportions with intervals, tables by type, spread over seeds.
+"""What runs measured: proportions with intervals, tables by type, standard deviation over seeds.
 
 Two kinds of uncertainty are kept apart: that of one accuracy, from the number of independent units
 in the test set (Wilson interval), and that of a method, from the number of seeds trained
