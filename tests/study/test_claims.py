@@ -151,7 +151,7 @@ def test_a_bar_beyond_its_scale_is_refused_where_it_is_known(make, complaint):
 
 
 def test_seeds_needed_are_enough_four_times_in_five():
-    """Against simulation: so many seeds decide in about 80 of 100 trials, a third of them in few."""
+    """Simulated: so many seeds decide in about 80 of 100 trials, a third of them in few."""
     rng, mean, deviation = random.Random(0), 1.0, 1.5
     pilot = [mean - deviation, mean, mean + deviation]  # standard deviation 1.5
     needed = claims.seeds_needed(pilot, low=0)

@@ -210,14 +210,14 @@ def test_networks_come_back_with_averaged_weights(trained, model, kind):
 
 
 def test_a_model_tells_where_it_comes_from(trained, model):
-    model_facts = read_model(model)
-    assert model_facts.run == read_run(trained[0]) == read_run(model) == RUN
-    assert (model_facts.steps, model_facts.world, model_facts.departures) == (
+    facts = read_model(model)
+    assert facts.run == read_run(trained[0]) == read_run(model) == RUN
+    assert (facts.steps, facts.world, facts.departures) == (
         6,
         "Random numbers.",
         ("It is a toy.",),
     )
-    assert model_facts.measured == {"random numbers": trained[1].measured}
+    assert facts.measured == {"random numbers": trained[1].measured}
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "weights.safetensors"]
     assert not list(model.parent.glob(".*"))
 
@@ -326,7 +326,7 @@ def test_settings_that_ask_for_more_than_the_weights_are_not_built(model):
     for system in (TOY, dataclasses.replace(TOY, build=deep)):
         settings = {**run["settings"], "width": 10**9}
         edited(model, "model.json", run={**run, "settings": settings})
-        with pytest.raises(ExperimentError, match="than the file holds|not fit|memory"):
+        with pytest.raises(ExperimentError, match="larger than its file|not fit|memory"):
             load_network(model, system)
         assert len(built) < 2000
 

@@ -1,8 +1,8 @@
 """What every system promises, found by file name: a new one cannot stay out of this.
 
 Each arm of each system is built and trained at its tiny preset; properties are checked one by one,
-so that a run's report counts properties times arms. Properties that a system cannot have are skipped, with
-the reason that `SKIPS` gives.
+so that a run's report counts properties times arms. Properties that a system cannot have are
+skipped, with the reason that `SKIPS` gives.
 """
 
 from __future__ import annotations

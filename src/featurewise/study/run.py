@@ -1,7 +1,7 @@
 """One training in its folder: what it is, said on disk, and how it is trained and measured.
 
 A run folder carries ``run.json`` beside its checkpoints: which system, preset, arm, seed and
-settings, on what hardware; in the end ``results.json``, and ``sheet.png`` where the system has a figure.
+settings, on what hardware; in the end ``results.json``, and ``sheet.png`` with the system's figure.
 """
 
 from __future__ import annotations
