@@ -10,15 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.training.errors import ExperimentError
-from featurewise.training.inner import (
-    Context,
-    InnerLoop,
-    ShuffledSupport,
-    Weights,
-    errors,
-    r_squared,
-)
+from featurewise.training.inner import Context, Weights
 
 
 @dataclass(frozen=True)
@@ -124,59 +116,3 @@ def test_the_context_can_be_the_task_representation_itself(tasks: Tasks) -> None
 def test_defaults_are_one_step_with_learning_rate_1_and_second_order_gradients() -> None:
     network = Weights(perceptron())
     assert (network.steps, network.learning_rate, network.second_order) == (1, 1.0, True)
-
-
-@pytest.mark.parametrize("kind", ["context", "weights"])
-def test_errors_equal_their_definitions(tasks: Tasks, kind: str) -> None:
-    network: InnerLoop = (
-        context() if kind == "context" else Weights(perceptron(), steps=2, learning_rate=0.3)
-    )
-    with torch.no_grad():
-        found = errors(network, tasks)
-
-        def error(fitted: Tensor) -> float:
-            predictions = network.predict(tasks.query_x, fitted)
-            return torch.stack([(predictions - tasks.query_y) ** 2]).mean().item()
-
-        assert found["error"] == pytest.approx(error(network.fit(tasks, 2)))
-        assert found["before"] == pytest.approx(error(network.initial(tasks)))
-        assert found["longer"] == pytest.approx(error(network.fit(tasks, 4)))
-        assert found["swapped"] == pytest.approx(error(network.fit(tasks.swapped(), 2)))
-        assert found["left"] == pytest.approx(found["error"] / found["before"])
-    with pytest.raises(ExperimentError, match="Linear is not a network with an inner loop"):
-        errors(nn.Linear(1, 1), tasks)
-
-
-def test_shuffled_support_swaps_the_support_points_of_every_batch(tasks: Tasks) -> None:
-    class Source:
-        def batch(self, index: int, /) -> Tasks:
-            return replace(tasks, query_x=tasks.query_x + index)
-
-    swapped = ShuffledSupport(Source()).batch(5)
-    assert torch.equal(swapped.support_x[1], tasks.support_x[0])
-    assert torch.equal(swapped.query_x, tasks.query_x + 5)
-
-
-def test_r_squared_is_1_for_a_linear_map_and_0_for_noise() -> None:
-    rng = torch.Generator().manual_seed(0)
-    fitted = torch.randn(4000, 3, generator=rng)
-    truth = fitted @ torch.randn(3, 2, generator=rng) + 4
-    assert r_squared(fitted, truth) == pytest.approx(1)
-    assert abs(r_squared(fitted, torch.randn(4000, 2, generator=rng))) < 0.05
-    noisy = truth + truth.std() * torch.randn(4000, 2, generator=rng)
-    assert 0.3 < r_squared(fitted, noisy) < 0.7
-    # A constant context carries no information, and the rank-deficient fit must not fail.
-    assert abs(r_squared(torch.zeros(4000, 3), truth)) < 0.05
-
-
-def test_r_squared_is_evaluated_on_other_tasks_than_the_map_is_fitted_on() -> None:
-    """With as many parameters as tasks the map fits noise exactly, but does not generalise."""
-    rng = torch.Generator().manual_seed(0)
-    fitted, truth = (torch.randn(40, width, generator=rng) for width in (20, 2))
-    assert r_squared(fitted, truth) < 0
-
-
-def test_r_squared_ignores_differences_between_the_means_of_the_true_parameters() -> None:
-    rng = torch.Generator().manual_seed(0)
-    truth = torch.randn(4000, 2, generator=rng) + torch.tensor([0.0, 100.0])
-    assert abs(r_squared(torch.zeros(4000, 3), truth)) < 0.05

@@ -8,7 +8,6 @@ a batch are adapted at once, and the outer gradient passes through the inner loo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Protocol, TypedDict, Unpack, runtime_checkable
 
 import torch
@@ -16,8 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.retrofit import Conditioned, adapt
-from featurewise.training.errors import ExperimentError
-from featurewise.training.source import Source
 
 
 @runtime_checkable
@@ -166,73 +163,3 @@ class Weights(InnerLoop):
 
         predictions: Tensor = torch.vmap(one)(own, x)
         return predictions
-
-
-@dataclass(frozen=True)
-class ShuffledSupport:
-    """Control: each task gets the support points of another task, so they carry no information.
-
-    Attributes:
-        source: batches of tasks.
-    """
-
-    source: Source[RegressionTasks]
-
-    def batch(self, index: int, /) -> RegressionTasks:
-        """The batch of this index, with the support points of another task."""
-        return self.source.batch(index).swapped()
-
-
-ERRORS: dict[str, str] = {
-    "error": "mean squared error at the query points, after adaptation with N inner steps",
-    "before": "mean squared error at the query points, before adaptation",
-    "longer": "mean squared error at the query points, after 2N inner steps",
-    "swapped": "mean squared error at the query points, adapted to the support points of another "
-    "task",
-    "left": "relative error: error / before",
-}
-"""Metrics that `errors` returns, with their definitions; the names are those of saved results."""
-
-
-def errors(network: nn.Module, tasks: RegressionTasks) -> dict[str, float]:
-    """Errors before and after adaptation, and with the support points of another task.
-
-    Returns:
-        The metrics of `ERRORS`, averaged over tasks and query points.
-
-    Raises:
-        ExperimentError: the network has no inner loop.
-    """
-    if not isinstance(network, InnerLoop):
-        raise ExperimentError(f"{type(network).__name__} is not a network with an inner loop")
-    fitted = {
-        "error": network.fit(tasks),
-        "before": network.fit(tasks, 0),
-        "longer": network.fit(tasks, 2 * network.steps),
-        "swapped": network.fit(tasks.swapped()),
-    }
-    found = {
-        name: (network.predict(tasks.query_x, each) - tasks.query_y).square().mean().item()
-        for name, each in fitted.items()
-    }
-    return {**found, "left": found["error"] / found["before"]}
-
-
-def r_squared(fitted: Float[Tensor, "T N"], truth: Float[Tensor, "T D"]) -> float:
-    """R² of the true parameters of tasks as an affine map of the fitted ones.
-
-    Args:
-        fitted: parameters that the inner loop found.
-        truth: parameters that generated the tasks.
-
-    Returns:
-        R² of the least-squares map found on the first half of the tasks and evaluated on the
-        second half, over all D numbers together.
-    """
-    inputs = torch.cat((fitted, torch.ones_like(fitted[:, :1])), dim=1).double().cpu()
-    half, truth = len(truth) // 2, truth.double().cpu()
-    solution = torch.linalg.lstsq(inputs[:half], truth[:half], driver="gelsd").solution
-    residual = (inputs[half:] @ solution - truth[half:]).square().sum()
-    total = (truth[half:] - truth[half:].mean(0)).square().sum()
-    unexplained: float = (residual / total).item()
-    return 1 - unexplained
