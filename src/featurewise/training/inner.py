@@ -8,12 +8,14 @@ a batch are adapted at once, and the outer gradient passes through the inner loo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol, TypedDict, Unpack, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.core import Layout
 from featurewise.retrofit import Conditioned, adapt
 
 
@@ -163,3 +165,14 @@ class Weights(InnerLoop):
 
         predictions: Tensor = torch.vmap(one)(own, x)
         return predictions
+
+
+def linear_without_bias(size: int) -> Callable[[Layout], nn.Module]:
+    """Makes the generator of a `Context`: a linear map without a bias.
+
+    At the initial context, zero, it is the identity; its gradient is not zero there.
+
+    Args:
+        size: N, the size of the context.
+    """
+    return lambda layout: nn.Linear(size, layout.size, bias=False)

@@ -14,7 +14,6 @@ themselves, without a context.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -37,7 +36,7 @@ from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement
 from featurewise.study.system import Arm, Paper, System
 from featurewise.training.batch import to_device
-from featurewise.training.inner import Context, Weights
+from featurewise.training.inner import Context, Weights, linear_without_bias
 from featurewise.training.optim import cosine
 from featurewise.training.shuffled import ShuffledCondition, previous_sample
 from featurewise.training.source import Source
@@ -115,11 +114,6 @@ def build(config: Config) -> nn.Module:
         learning_rate=config.context_learning_rate,
         second_order=config.second_order,
     )
-
-
-def linear_without_bias(size: int) -> Callable[[fw.Layout], nn.Module]:
-    """A linear map of the context: the identity at phi = 0, where its gradient is not zero."""
-    return lambda layout: nn.Linear(size, layout.size, bias=False)
 
 
 def objective(network: nn.Module, tasks: Any) -> tuple[Tensor, Metrics]:
