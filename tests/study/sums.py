@@ -1,7 +1,7 @@
-"""A small system for the tests of studies, slow when told to be; run as a script, a worker.
+"""A small system for tests of studies; as a script it is a worker of a study.
 
-``FEATUREWISE_TEST_PAUSE`` seconds pass before each batch; each training leaves a line in the file
-``FEATUREWISE_TEST_BEGUN`` when it begins.
+Environment variables: ``FEATUREWISE_TEST_PAUSE`` is a delay before each batch, in seconds;
+``FEATUREWISE_TEST_BEGUN`` is a file to which each training appends a line when it starts.
 """
 
 import os
@@ -31,7 +31,7 @@ class Sums(Config):
 
 
 class Source:
-    """Is the sum positive? The blind arm sees noise instead."""
+    """Numbers labelled by whether their sum is positive; in the blind arm, labels with noise."""
 
     def __init__(self, seed, blind):
         self.seed, self.blind = seed, blind

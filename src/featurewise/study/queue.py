@@ -28,7 +28,7 @@ from featurewise.training.files import locked, storage_errors
 
 DATABASE = "study.db"
 _LOCKS = ".workers"
-_SETTINGS = "facts"  # name of the settings in databases, since version 0.1
+_SETTINGS = "facts"  # name of the settings in existing databases
 _MISSED_HEARTBEATS = 6  # after which a lease expires
 _RELEASE_TIMEOUT = 10.0  # seconds to retry the release of an item
 

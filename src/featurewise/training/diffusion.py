@@ -158,7 +158,7 @@ class DiffusionSource:
         source: batches of images with classes.
         read: batch of the source -> images (N, ...) in [-1, 1] and classes (N,).
         times: T, of the schedule.
-        seed: of timesteps, noise and dropped classes; batch i depends on the seed and i alone.
+        seed: of timesteps, noise and dropped classes; batch i depends only on the seed and i.
         null_class: class index that means "no class".
         drop: probability that the class of an image is replaced by the null class (Ho & Salimans
             2022, algorithm 1).

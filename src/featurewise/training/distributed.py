@@ -102,8 +102,8 @@ class Group:
             return [dict(state)]
         message = _pack(state)
         sizes = [torch.zeros((), dtype=torch.int64) for _ in range(self.size)]
-        mine = torch.tensor(message.numel())
-        sizes = _all_gather(sizes, mine)
+        own_size = torch.tensor(message.numel())
+        sizes = _all_gather(sizes, own_size)
         longest = int(max(sizes))
         padded = torch.nn.functional.pad(message, (0, longest - message.numel()))
         messages = _all_gather([torch.empty_like(padded) for _ in sizes], padded)

@@ -254,17 +254,17 @@ class _Run:
                 f"{path}: was trained by {len(processes)} processes and "
                 f"cannot be resumed exactly by {self.group.size}"
             )
-        mine = processes[self.group.rank]
-        mine.mapping(("random", "meter"))
+        own = processes[self.group.rank]
+        own.mapping(("random", "meter"))
         self.evaluated = _numbers(content["evaluated"])
         self._earlier = content["seconds"].number(0)
         content["log_bytes"].integer(0, MOST)
-        random_state = mine["random"].mapping()
+        random_state = own["random"].mapping()
         with wrap_errors(
             path, CheckpointError, ExperimentError, what="is not the checkpoint of a run"
         ):
             self.stepper.load_state(state["stepper"])
-            self.meter.load_state([_numbers(each) for each in mine["meter"].items()])
+            self.meter.load_state([_numbers(each) for each in own["meter"].items()])
             randomness.check(random_state)
         return random_state
 
@@ -327,8 +327,8 @@ class _Run:
         return limit is not None and time.monotonic() - self._saved >= limit
 
     def _save(self) -> None:
-        mine = {"random": randomness.capture(), "meter": self.meter.state(self.step)}
-        processes = self.group.gather(mine)
+        own = {"random": randomness.capture(), "meter": self.meter.state(self.step)}
+        processes = self.group.gather(own)
         self._saved = time.monotonic()
         if self.log is None:
             return
