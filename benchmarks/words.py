@@ -60,6 +60,7 @@ ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
     ("docs/changelog.md", ("*",)): "what versions were called then",
     ("*worlds/clevr/*", ("material", "materials")): "attribute of a CLEVR object",
     ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
+    ("docs/figures.py", ("material",)): "attribute of a CLEVR object, in a question",
 }
 
 
