@@ -1,4 +1,4 @@
-"""Concatenation is a conditional bias: exactly inside, and by how much not at a zero border."""
+"""Concatenation equals a conditional bias, except where a kernel reaches zero padding."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestLinear:
         beta = layer.conditional_bias(z)
         torch.testing.assert_close(layer(x, z), Shift()(plain, {"beta": beta}, axis=-1))
 
-    def test_is_a_product_with_the_joined_vector(self) -> None:
+    def test_is_a_product_with_the_concatenated_vector(self) -> None:
         layer = ConcatLinear(3, 2, 4)
         x, z = torch.randn(5, 3), torch.randn(5, 2)
         for i in range(5):
@@ -47,7 +47,7 @@ class TestLinear:
 
 
 def missing_taps(layer: ConcatConv, z: Tensor, extent: tuple[int, ...], padding: int) -> Tensor:
-    """What zero padding takes away, tap by tap: the sum of ``W_z[tap] z`` over taps outside."""
+    """The effect of zero padding, tap by tap: the sum of ``W_z[tap] z`` over taps outside."""
     weight = layer.convolve.weight[:, layer.in_features :].detach()
     size = weight.shape[2]
     out_extent = [n + 2 * padding - size + 1 for n in extent]
@@ -61,7 +61,7 @@ def missing_taps(layer: ConcatConv, z: Tensor, extent: tuple[int, ...], padding:
 
 
 def _split(layer: ConcatConv, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The layer itself, and the same without the condition plus the conditional bias."""
+    """The output of the layer, and that for a zero condition plus the conditional bias."""
     without = layer(x, torch.zeros_like(z))
     return layer(x, z), Shift()(without, {"beta": layer.conditional_bias(z)})
 
@@ -81,7 +81,7 @@ class TestConv:
 
     @pytest.mark.parametrize("rank", [1, 2])
     @pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (5, 2), (3, 2)])
-    def test_zero_padding_lacks_exactly_the_missing_taps(
+    def test_the_difference_at_zero_padding_is_the_missing_taps(
         self, rank: int, kernel: int, padding: int
     ) -> None:
         layer = ConcatConv(3, 2, 4, kernel, rank=rank, padding=padding).double()
@@ -95,7 +95,7 @@ class TestConv:
         assert missing[inside].abs().max() < 1e-12
         assert (split - whole)[..., 0].abs().max() > 0.01
 
-    def test_the_reference_can_be_told_from_a_wrong_one(self) -> None:
+    def test_the_comparison_detects_a_wrong_reference(self) -> None:
         layer = ConcatConv(3, 2, 4, 3, padding=1).double()
         x, z = torch.randn(2, 3, 5, 6).double(), torch.randn(2, 2).double()
         whole, split = _split(layer, x, z)
@@ -110,7 +110,7 @@ class TestConv:
         expected = layer.convolve(torch.cat((x, maps), dim=1))
         torch.testing.assert_close(layer(x, z), expected)
 
-    def test_costs_of_both(self) -> None:
+    def test_number_of_weights(self) -> None:
         with_maps = ConcatConv(3, 2, 4, 5).convolve.weight[:, 3:].numel()
         assert (with_maps, 2 * 4) == (5 * 5 * 2 * 4, 8)
 
@@ -120,7 +120,7 @@ class TestConv:
     [(ConcatLinear(3, 2, 4), (2, 5, 3)), (ConcatConv(3, 2, 4, 3, padding=1), (2, 3, 4, 4))],
 )
 class TestBoth:
-    def test_a_row_is_the_row_alone(self, layer: Any, shape: tuple[int, ...]) -> None:
+    def test_rows_are_independent(self, layer: Any, shape: tuple[int, ...]) -> None:
         x, z = torch.randn(shape), torch.randn(2, 2)
         for i in range(2):
             alone = layer(x[i : i + 1], z[i : i + 1])
@@ -213,6 +213,6 @@ def test_wrong_settings(make: Callable[[], nn.Module], error: Any, words: str) -
         make()
 
 
-def test_a_convolution_of_another_rank_is_refused() -> None:
+def test_a_convolution_of_another_rank_raises() -> None:
     with pytest.raises((ShapeError, TypeCheckError), match="position axes"):
         ConcatConv(3, 2, 4, 3)(torch.zeros(2, 3, 5), torch.zeros(2, 2))

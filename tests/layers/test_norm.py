@@ -1,4 +1,4 @@
-"""Conditional norms against torch's affine norms, row by row, and the policies of batch norm."""
+"""Conditional norms against the affine norms of torch, and the policies of batch norm."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ class TestEveryNorm:
             ours.film.generator.vector.copy_(gamma)
         x = _features(kind)
         for norm in (ours, theirs):
-            norm(x)  # running averages move away from their start
+            norm(x)  # so that running averages differ from their start values
             norm.train(training)
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-6, atol=1e-6)
 
-    def test_begins_as_the_norm_alone(self, kind: str) -> None:
+    def test_starts_as_the_norm_alone(self, kind: str) -> None:
         make, _, axis = NORMS[kind]
         norm, x = make(C, F).eval(), _features(kind)
         assert torch.equal(norm(x, torch.randn(5, F)), norm.normalize(x))
@@ -98,7 +98,7 @@ class TestEveryNorm:
         film.load_state_dict(norm.film.state_dict())
         assert torch.equal(norm(x, z), film(norm.normalize(x), z))
 
-    def test_a_row_of_a_mixed_batch_is_the_row_alone(self, kind: str) -> None:
+    def test_rows_of_a_batch_are_independent(self, kind: str) -> None:
         norm = _trained(NORMS[kind][0](C, F))
         norm(_features(kind), torch.randn(5, F))
         norm.eval()
@@ -192,7 +192,7 @@ class TestEveryNorm:
         with pytest.raises((ShapeError, ArgumentTypeError, TypeCheckError), match="width|features"):
             NORMS[kind][0](features)
 
-    def test_a_condition_without_a_generator_is_refused(self, kind: str) -> None:
+    def test_a_condition_without_a_generator_raises(self, kind: str) -> None:
         with pytest.raises(ConditionError, match="declared site"):
             NORMS[kind][0](C)(_features(kind), torch.zeros(5, F))
 
@@ -206,7 +206,7 @@ class TestBatchNorm:
         torch.testing.assert_close(ours.running_mean, theirs.running_mean)
         torch.testing.assert_close(ours.running_var, theirs.running_var)
 
-    def test_frozen_averages_are_used_and_never_change(self) -> None:
+    def test_frozen_averages_are_used_and_not_updated(self) -> None:
         norm = ConditionalBatchNorm(C, F, statistics="frozen")
         with torch.no_grad():
             norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2.0)
@@ -225,7 +225,7 @@ class TestBatchNorm:
         groups=st.lists(st.integers(2, 4), min_size=1, max_size=3),
         positions=st.lists(st.integers(1, 3), max_size=2),
     )
-    def test_every_condition_is_normalised_as_if_it_were_alone(
+    def test_conditions_are_normalised_independently(
         self, groups: list[int], positions: list[int]
     ) -> None:
         count = len(groups) + 1  # one condition never appears
@@ -249,7 +249,7 @@ class TestBatchNorm:
             expected = alone[k].eval()(_lined(x[ids == k]))
             torch.testing.assert_close(_lined(norm(x, None, ids)[ids == k]), expected)
 
-    def test_statistics_of_a_condition_carry_gradients(self) -> None:
+    def test_statistics_of_a_condition_have_gradients(self) -> None:
         norm = ConditionalBatchNorm(2, statistics="per_condition", conditions=2).double()
         ids = torch.tensor([0, 1, 0, 1, 1])
         x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
@@ -257,7 +257,7 @@ class TestBatchNorm:
         assert gradgradcheck(lambda x: norm(x, None, ids), (x,), fast_mode=True)
 
     @pytest.mark.parametrize("statistics", ["batch", "frozen", "per_condition"])
-    def test_in_evaluation_rows_do_not_see_each_other(self, statistics: str) -> None:
+    def test_in_evaluation_rows_are_independent(self, statistics: str) -> None:
         conditions = 3 if statistics == "per_condition" else None
         norm = _trained(
             ConditionalBatchNorm(C, F, statistics=statistics, conditions=conditions)
@@ -309,7 +309,7 @@ class TestBatchNorm:
             assert caught.match(words)
 
     @pytest.mark.parametrize("statistics", ["batch", "frozen"])
-    def test_ids_that_nobody_needs(self, statistics: str) -> None:
+    def test_superfluous_ids_raise(self, statistics: str) -> None:
         norm = ConditionalBatchNorm(C, statistics=statistics)
         with pytest.raises(ConditionError, match="takes no ids"):
             norm(_features("batch"), None, torch.zeros(5, dtype=torch.int64))
@@ -385,7 +385,7 @@ class TestOthers:
         expected = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
         torch.testing.assert_close(ConditionalRMSNorm(C)(x), expected)
 
-    def test_tokens_with_a_condition_each(self) -> None:
+    def test_tokens_with_one_condition_each(self) -> None:
         norm = _trained(ConditionalLayerNorm(C, F, operation=Affine()))
         x, z = torch.randn(2, 5, C), torch.randn(2, F, 5)
         out = norm(x, z)

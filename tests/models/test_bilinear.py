@@ -1,4 +1,4 @@
-"""The bilinear transform against its sum, and FiLM as a special case of it."""
+"""The bilinear transform against its sum, and FiLM as a special case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_it_is_the_sum_over_all_products() -> None:
     torch.testing.assert_close(layer(x, z), expected)
 
 
-def test_film_is_one_of_them() -> None:
+def test_film_is_a_special_case() -> None:
     x, gamma, beta = torch.randn(3, 7, 5, dtype=torch.float64)
     weight = film_as_bilinear(5, torch.float64)
     y = bilinear(append_one(x), weight, torch.cat((gamma, beta), dim=1))

@@ -336,7 +336,7 @@ def building_at_most(tensors: int, numbers: int) -> Iterator[None]:
             room[1] -= tensor.numel()
         if min(room) < 0:
             raise LimitError(
-                f"the generator is larger than its file: {tensors:,} tensors, {numbers:,} numbers"
+                f"it needs more than the file holds: {tensors:,} tensors of {numbers:,} numbers"
             )
 
     with ExitStack() as stack:

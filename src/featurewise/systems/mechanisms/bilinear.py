@@ -1,6 +1,6 @@
 """Bilinear transforms, and FiLM as one of them. Tenenbaum & Freeman 2000, eq. 1; Distill 2018.
 
-``y_k = xᵀ W_k z``. With x append_one by a one and z = [γ; β] FiLM is the bilinear transform whose
+``y_k = xᵀ W_k z``. With x extended by a one and z = [γ; β] FiLM is the bilinear transform whose
 W_k has ones at (k, k) and (last, C + k), so that its rank is two. And a bilinear transform in r
 factors is FiLM between two linear maps (Kim et al. 2017, eq. 3), here a conditioned network: with
 as many factors as features it contains FiLM. Two teachers are learnt: a FiLM, and a bilinear form.
