@@ -100,7 +100,7 @@ BAD: dict[str, Callable[[Path], object]] = {
 def folders(path: Path) -> object:
     path.with_suffix(".txt").unlink(missing_ok=True)
     pool = class_folders(path.parent.parent, 8)
-    return pool.picture(0, 0)
+    return pool.image(0, 0)
 
 
 # Damage that the header does not show.
@@ -147,7 +147,7 @@ def test_no_other_program_is_started(tmp_path: Path) -> None:
     (tmp_path / "in/class/a.png").write_bytes(EPS)
     code = (
         "from featurewise.worlds.glyphs.formats import FormatError, class_folders\n"
-        "try: class_folders('in', 8).picture(0, 0)\n"
+        "try: class_folders('in', 8).image(0, 0)\n"
         "except FormatError as error: print(error)"
     )
     words = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
@@ -203,7 +203,7 @@ def test_folders_of_classes_contain_the_images_of_the_files(
     path = tmp_path / "class/a.png"
     path.write_bytes(content)
     square = to_rgb(read_image(path)).resize((8, 8), Image.Resampling.BILINEAR)
-    found: Any = class_folders(tmp_path, 8).picture(0, 0).permute(1, 2, 0).numpy()
+    found: Any = class_folders(tmp_path, 8).image(0, 0).permute(1, 2, 0).numpy()
     assert np.array_equal(found, np.asarray(square))
     whole = np.asarray(to_rgb(read_image(path))).astype(int)
     expected = NOISE[..., :1].repeat(3, 2) if grey else NOISE

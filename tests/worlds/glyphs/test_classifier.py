@@ -1,4 +1,4 @@
-"""The judge: what it learns from, that it repeats, that it is kept undamaged."""
+"""The evaluation classifier: its training set, reproducibility, accuracy and cache."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from featurewise.worlds.glyphs import (
     Glyphs,
     GlyphSource,
     as_ink,
+    evaluation_classifier,
     find_typefaces,
     glyphs,
-    judge,
-    judging,
     mode_coverage,
     split_typefaces,
 )
+from featurewise.worlds.glyphs import classifier as module
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES
 
 SPLIT = split_typefaces(find_typefaces("bundled", DIGITS))
-TINY = ClassifierConfig(steps=120, batch_size=32, width=8, rate=1e-2)
+TINY = ClassifierConfig(steps=120, batch_size=32, width=8, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Classifier:
-    return judge(SPLIT, DIGITS, 12, training=TINY)
+    return evaluation_classifier(SPLIT, DIGITS, 12, config=TINY)
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Glyphs]:
-    """What judges learned from."""
+    """The training set of every classifier that was trained."""
     seen: list[Glyphs] = []
-    train = judging.trained
+    train = module.train_classifier
 
     def counted(known: Glyphs, *args: Any) -> Classifier:
         seen.append(known)
         return train(known, *args)
 
-    monkeypatch.setattr(judging, "trained", counted)
+    monkeypatch.setattr(module, "train_classifier", counted)
     return seen
 
 
@@ -63,228 +63,229 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
-def test_it_reads_letters_of_typefaces_it_never_saw(tiny: Classifier) -> None:
-    assert tiny.held_out.item() > 0.8
+def test_it_classifies_letters_of_typefaces_that_it_was_not_trained_on(tiny: Classifier) -> None:
+    assert tiny.real_accuracy.item() > 0.8
     assert tiny.accuracy(glyphs(SPLIT.train, DIGITS, 12)) > 0.8
 
 
-def test_accuracy_is_counted(tiny: Classifier) -> None:
-    some = glyphs(SPLIT.held_out, "9705", 12)
+def test_accuracy_against_a_loop(tiny: Classifier) -> None:
+    some = glyphs(SPLIT.test, "9705", 12)
     right = 0
     for typeface in some.images:
         for letter, image in zip("9705", typeface, strict=True):
             logits = tiny.letters(as_ink(image[None]))
             right += DIGITS[int(logits.argmax())] == letter
     assert tiny.accuracy(some) == right / (4 * len(some.typefaces))
-    whole = glyphs(SPLIT.held_out, DIGITS, 12)
-    assert tiny.held_out.item() == pytest.approx(tiny.accuracy(whole))
+    whole = glyphs(SPLIT.test, DIGITS, 12)
+    assert tiny.real_accuracy.item() == pytest.approx(tiny.accuracy(whole))
 
 
-def test_it_sees_weight_and_slant(tiny: Classifier) -> None:
-    known = glyphs(SPLIT.judge, DIGITS, 12)
-    seen = (
-        tiny.attributes(as_ink(known.images.flatten(0, 1)))
-        .view(len(known.typefaces), 10, 4)
-        .mean(1)
-    )
+def test_estimated_attributes_correlate_with_the_true_ones(tiny: Classifier) -> None:
+    known = glyphs(SPLIT.classifier, DIGITS, 12)
+    estimated = tiny.attributes(as_ink(known.images.flatten(0, 1)))
+    seen = estimated.view(len(known.typefaces), 10, 4).mean(1)
     for column, name in ((0, "weight"), (1, "slant"), (3, "width")):
         true = known.attributes[name]
         assert torch.corrcoef(torch.stack([seen[:, column], true]))[0, 1] > 0.7, name
         assert (seen[:, column] - true).abs().mean() < true.std(), name
 
 
-def test_it_learns_from_its_own_typefaces_alone(
+def test_it_is_trained_on_its_part_of_the_split_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[Glyphs]
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
-    judge("bundled", DIGITS, 8, training=replace(TINY, steps=1))
+    evaluation_classifier("bundled", DIGITS, 8, config=replace(TINY, steps=1))
     (known,) = trainings
-    assert known.typefaces == SPLIT.judge
+    assert known.typefaces == SPLIT.classifier
 
 
-def test_the_split_of_a_place_follows_the_seed(
+def test_the_split_of_a_location_depends_on_the_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[Glyphs]
 ) -> None:
-    """The bundled typefaces are of three families, which all seeds deal alike: so a split by hand."""
+    """All seeds split the three bundled families alike, so the splits are made by hand."""
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
-    others = replace(SPLIT, judge=SPLIT.train)
+    others = replace(SPLIT, classifier=SPLIT.train)
     splits = {0: SPLIT, 1: others}
-    monkeypatch.setattr(judging, "split_typefaces", lambda typefaces, seed=0: splits[seed])
-    judge("bundled", DIGITS, 8, seed=1, training=replace(TINY, steps=1))
+    monkeypatch.setattr(module, "split_typefaces", lambda typefaces, seed=0: splits[seed])
+    evaluation_classifier("bundled", DIGITS, 8, seed=1, config=replace(TINY, steps=1))
     (known,) = trainings
-    assert known.typefaces == others.judge
+    assert known.typefaces == others.classifier
 
 
-def test_training_by_hand() -> None:
-    """Seed, jittered batches, units of the attributes, falling rate: three steps written out."""
-    known, plan = glyphs(SPLIT.judge, DIGITS, 8), replace(TINY, steps=3, jitter=0.5)
+def test_training_against_a_loop() -> None:
+    """Seed, jittered batches, standardised attributes, learning rate schedule: three steps."""
+    known, config = glyphs(SPLIT.classifier, DIGITS, 8), replace(TINY, steps=3, jitter=0.5)
     wanted = torch.zeros(len(known.typefaces), 4)
     torch.manual_seed(4)
-    twin = Classifier(DIGITS, 8, plan.width)
+    reference = Classifier(DIGITS, 8, config.width)
     for column, name in enumerate(ATTRIBUTES):
         values = known.attributes[name].tolist()
         known_ones = [value for value in values if not math.isnan(value)]
         mean = sum(known_ones) / len(known_ones)
-        spread = math.sqrt(sum((value - mean) ** 2 for value in known_ones) / len(known_ones))
-        twin.mean[column], twin.spread[column] = mean, spread
-        wanted[:, column] = torch.tensor([(value - mean) / spread for value in values])
-    adam = torch.optim.Adam(twin.parameters())
+        std = math.sqrt(sum((value - mean) ** 2 for value in known_ones) / len(known_ones))
+        reference.mean[column], reference.std[column] = mean, std
+        wanted[:, column] = torch.tensor([(value - mean) / std for value in values])
+    adam = torch.optim.Adam(reference.parameters())
     for step in range(3):
-        adam.param_groups[0]["lr"] = plan.rate * (1 + math.cos(math.pi * step / 3)) / 2
-        batch = GlyphSource(known, plan.batch_size, 4, 0.5).batch(step)
-        logits, attributes = twin(batch.images)
+        adam.param_groups[0]["lr"] = config.learning_rate * (1 + math.cos(math.pi * step / 3)) / 2
+        batch = GlyphSource(known, config.batch_size, 4, 0.5).batch(step)
+        logits, attributes = reference(batch.images)
         off = [
             (attributes[row, column] - wanted[typeface, column]) ** 2
             for row, typeface in enumerate(batch.typefaces.tolist())
             for column in range(4)
             if not wanted[typeface, column].isnan()
         ]
-        loss = F.cross_entropy(logits, batch.letters) + 0.1 * sum(off) / (4 * plan.batch_size)
+        loss = F.cross_entropy(logits, batch.letters) + 0.1 * sum(off) / (4 * config.batch_size)
         adam.zero_grad()
         loss.backward()
         adam.step()
-    found = states(judging.trained(known, 4, plan))
-    for name, value in states(twin).items():
-        if name != "held_out":
+    found = states(module.train_classifier(known, 4, config))
+    for name, value in states(reference).items():
+        if name != "real_accuracy":
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_it_repeats_and_leaves_random_numbers_alone(tiny: Classifier) -> None:
-    known = glyphs(SPLIT.judge, DIGITS, 12)
+def test_training_is_reproducible_and_keeps_the_global_random_state(tiny: Classifier) -> None:
+    known = glyphs(SPLIT.classifier, DIGITS, 12)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    again = states(judging.trained(known, 0, TINY))
+    again = states(module.train_classifier(known, 0, TINY))
     assert torch.equal(torch.get_rng_state(), before)
-    again["held_out"] = tiny.held_out
+    again["real_accuracy"] = tiny.real_accuracy
     assert equal(again, states(tiny))
-    other = judging.trained(known, 1, replace(TINY, steps=1))
+    other = module.train_classifier(known, 1, replace(TINY, steps=1))
     assert not torch.equal(other.letter_head.weight, tiny.letter_head.weight)
 
 
 @torch.no_grad()
-def test_it_is_trained_where_nobody_takes_gradients() -> None:
-    known = glyphs(SPLIT.judge, DIGITS, 8)
-    assert judging.trained(known, 0, replace(TINY, steps=1)).letter_head.weight.isfinite().all()
+def test_it_is_trained_under_no_grad() -> None:
+    known = glyphs(SPLIT.classifier, DIGITS, 8)
+    assert (
+        module.train_classifier(known, 0, replace(TINY, steps=1))
+        .letter_head.weight.isfinite()
+        .all()
+    )
 
 
-def test_it_is_kept(tiny: Classifier, trainings: list[Glyphs]) -> None:
-    again = judge(SPLIT, DIGITS, 12, training=TINY)
+def test_it_is_cached(tiny: Classifier, trainings: list[Glyphs]) -> None:
+    again = evaluation_classifier(SPLIT, DIGITS, 12, config=TINY)
     assert not trainings
     assert equal(states(again), states(tiny))
     assert not again.training and not any(p.requires_grad for p in again.parameters())
 
 
-def flip(place: Path) -> None:
-    content = bytearray(place.read_bytes())
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    place.write_bytes(content)
+    path.write_bytes(content)
 
 
-def reseed(place: Path) -> None:
-    path = place.with_suffix(".json")
+def reseed(path: Path) -> None:
+    path = path.with_suffix(".json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 9}))
 
 
 @pytest.mark.parametrize("harm", [flip, reseed, Path.unlink])
-def test_a_damaged_one_is_trained_anew(
+def test_a_damaged_cache_entry_is_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[Glyphs], harm: Any
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     short = replace(TINY, steps=2)
-    first = states(judge(SPLIT, DIGITS, 8, training=short))
-    (place,) = (tmp_path / "glyphs/judges").glob("*.safetensors")
-    harm(place)
-    assert equal(states(judge(SPLIT, DIGITS, 8, training=short)), first)
+    first = states(evaluation_classifier(SPLIT, DIGITS, 8, config=short))
+    (path,) = (tmp_path / "glyphs/classifiers").glob("*.safetensors")
+    harm(path)
+    assert equal(states(evaluation_classifier(SPLIT, DIGITS, 8, config=short)), first)
     assert len(trainings) == 2
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 1}, {"letters": DIGITS[:9]}, {"size": 9}, {"training": TINY}]
+    "changes", [{"seed": 1}, {"letters": DIGITS[:9]}, {"size": 9}, {"config": TINY}]
 )
-def test_others_are_kept_apart(
+def test_other_arguments_have_another_cache_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
-    wish = {"letters": DIGITS, "size": 8, "training": replace(TINY, steps=1)}
-    judge(SPLIT, **wish)
-    changed = {**wish, **changes}
-    if "training" in changes:
-        changed["training"] = replace(TINY, steps=2)
-    judge(SPLIT, **changed)
-    assert len(list((tmp_path / "glyphs/judges").glob("*.safetensors"))) == 2
+    arguments = {"letters": DIGITS, "size": 8, "config": replace(TINY, steps=1)}
+    evaluation_classifier(SPLIT, **arguments)
+    changed = {**arguments, **changes}
+    if "config" in changes:
+        changed["config"] = replace(TINY, steps=2)
+    evaluation_classifier(SPLIT, **changed)
+    assert len(list((tmp_path / "glyphs/classifiers").glob("*.safetensors"))) == 2
 
 
 @pytest.mark.parametrize("version", ["_VERSION", "FORMAT_VERSION"])
-def test_one_of_another_version_is_not_taken(
+def test_a_cache_entry_of_another_version_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainings: list[Glyphs], version: str
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
-    judge(SPLIT, DIGITS, 8, training=replace(TINY, steps=1))
-    monkeypatch.setattr(judging, version, getattr(judging, version) + 1)
-    judge(SPLIT, DIGITS, 8, training=replace(TINY, steps=1))
+    evaluation_classifier(SPLIT, DIGITS, 8, config=replace(TINY, steps=1))
+    monkeypatch.setattr(module, version, getattr(module, version) + 1)
+    evaluation_classifier(SPLIT, DIGITS, 8, config=replace(TINY, steps=1))
     assert len(trainings) == 2
 
 
-def test_what_it_tells_of_held_out_typefaces_is_of_those_of_its_split(
+def test_the_accuracy_on_real_images_is_that_of_the_test_part_of_its_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that learned from the same typefaces, but was measured on others, is not taken for it."""
+    """Another cache entry, even with the same training set, if the test set differs."""
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     short = replace(TINY, steps=20)
-    for split in (SPLIT, replace(SPLIT, held_out=SPLIT.train)):
-        network = judge(split, DIGITS, 8, training=short)
-        told = network.accuracy(glyphs(split.held_out, DIGITS, 8))
-        assert network.held_out.item() == pytest.approx(told)
+    for split in (SPLIT, replace(SPLIT, test=SPLIT.train)):
+        network = evaluation_classifier(split, DIGITS, 8, config=short)
+        accuracy = network.accuracy(glyphs(split.test, DIGITS, 8))
+        assert network.real_accuracy.item() == pytest.approx(accuracy)
 
 
-def test_it_is_looked_for_and_trained_alone(
+def test_the_cache_is_read_and_written_under_a_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two processes that ask at once, the second waits and finds what the first kept."""
+    """Of two processes at once, the second waits and loads what the first saved."""
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
-    train, said = judging.trained, []
+    train, events = module.train_classifier, []
 
     @contextmanager
-    def alone(lock: Path) -> Iterator[None]:
-        said.append("in")
+    def lock(path: Path) -> Iterator[None]:
+        events.append("in")
         yield
-        said.append(f"out, {len(list(lock.parent.glob('*.json')))} kept")
+        events.append(f"out, {len(list(path.parent.glob('*.json')))} saved")
 
     def watched(*args: Any) -> Classifier:
-        said.append("trains")
+        events.append("trains")
         return train(*args)
 
-    monkeypatch.setattr(judging, "file_lock", alone)
-    monkeypatch.setattr(judging, "trained", watched)
+    monkeypatch.setattr(module, "file_lock", lock)
+    monkeypatch.setattr(module, "train_classifier", watched)
     for _ in range(2):
-        judge(SPLIT, DIGITS, 8, training=replace(TINY, steps=1))
-    assert said == ["in", "trains", "out, 1 kept", "in", "out, 1 kept"]
+        evaluation_classifier(SPLIT, DIGITS, 8, config=replace(TINY, steps=1))
+    assert events == ["in", "trains", "out, 1 saved", "in", "out, 1 saved"]
 
 
-def test_a_picture_is_judged_alone(tiny: Classifier) -> None:
+def test_images_of_a_batch_do_not_influence_each_other(tiny: Classifier) -> None:
     images = as_ink(glyphs(SPLIT.train, DIGITS, 12).images[0])
     torch.testing.assert_close(tiny.letters(images)[4:5], tiny.letters(images[4:5]))
 
 
-def test_gradients_reach_the_pictures(tiny: Classifier) -> None:
+def test_gradients_reach_the_images(tiny: Classifier) -> None:
     images = as_ink(glyphs(SPLIT.train, DIGITS, 12).images[0]).requires_grad_()
     (gradient,) = torch.autograd.grad(tiny.letters(images).sum(), images)
     assert gradient.abs().sum() > 0
 
 
-def test_wrong_wishes(tiny: Classifier) -> None:
-    with pytest.raises(GlyphError, match="tells '0123456789', not 'ab'"):
+def test_wrong_images_are_refused(tiny: Classifier) -> None:
+    with pytest.raises(GlyphError, match="knows '0123456789', not 'ab'"):
         tiny.accuracy(glyphs(SPLIT.train, "ba1", 12))
-    with pytest.raises(GlyphError, match=r"reads pictures \(N, 1, 12, 12\), got \(2, 1, 16, 16\)"):
+    with pytest.raises(GlyphError, match=r"takes images \(N, 1, 12, 12\), got \(2, 1, 16, 16\)"):
         tiny.letters(torch.zeros(2, 1, 16, 16))
 
 
-def test_typefaces_without_attributes_teach_letters_only() -> None:
-    known = glyphs(SPLIT.judge, DIGITS, 8)
+def test_typefaces_without_attributes_train_the_letters_only() -> None:
+    known = glyphs(SPLIT.classifier, DIGITS, 8)
     none = {name: torch.full_like(value, float("nan")) for name, value in known.attributes.items()}
-    network = judging.trained(replace(known, attributes=none), 0, replace(TINY, steps=3))
+    network = module.train_classifier(replace(known, attributes=none), 0, replace(TINY, steps=3))
     assert all(
-        value.isfinite().all() for name, value in states(network).items() if name != "held_out"
+        value.isfinite().all() for name, value in states(network).items() if name != "real_accuracy"
     )
     torch.manual_seed(0)
     begun = Classifier(DIGITS, 8, TINY.width)
@@ -292,13 +293,13 @@ def test_typefaces_without_attributes_teach_letters_only() -> None:
     assert not torch.equal(network.letter_head.weight, begun.letter_head.weight)
 
 
-def test_coverage() -> None:
+def test_mode_coverage() -> None:
     assert mode_coverage(torch.tensor([3, 3, 0, 1]), 10) == 0.3
     assert mode_coverage(torch.arange(4), 4) == 1.0
     assert mode_coverage(torch.tensor([], dtype=torch.long), 4) == 0.0
-    with pytest.raises(GlyphError, match=r"from 0 to below 4, got \[1, 4\]"):
+    with pytest.raises(GlyphError, match=r"from 0 to below 4 classes, got \[1, 4\]"):
         mode_coverage(torch.tensor([4, 1]), 4)
-    with pytest.raises(GlyphError, match=r"from 0 to below 4, got \[-1, 1\]"):
+    with pytest.raises(GlyphError, match=r"from 0 to below 4 classes, got \[-1, 1\]"):
         mode_coverage(torch.tensor([-1, 1]), 4)
-    with pytest.raises(GlyphError, match=r"from 0 to below 0, got \[\]"):
+    with pytest.raises(GlyphError, match=r"from 0 to below 0 classes, got \[\]"):
         mode_coverage(torch.tensor([], dtype=torch.long), 0)

@@ -1,4 +1,4 @@
-"""Letters with noise: the noise tells nothing, and dealing anew is all that the control does."""
+"""Letters with noise: noise is independent of the letter; the control only permutes labels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def some() -> Glyphs:
     return Glyphs(images.to(torch.uint8), (), "ABCD", {})
 
 
-def test_pictures_and_letters_are_those_of_the_plain_source() -> None:
+def test_images_and_letters_are_those_of_the_plain_source() -> None:
     for i in range(3):
-        plain, drawn = GlyphSource(some(), 9, 5).batch(i), GanSource(some(), 9, 7, 5).batch(i)
-        assert torch.equal(plain.images, drawn.images)
-        assert torch.equal(plain.letters, drawn.letters)
-        assert drawn.noise.shape == (9, 7)
+        plain, batch = GlyphSource(some(), 9, 5).batch(i), GanSource(some(), 9, 7, 5).batch(i)
+        assert torch.equal(plain.images, batch.images)
+        assert torch.equal(plain.letters, batch.letters)
+        assert batch.noise.shape == (9, 7)
 
 
-def test_noise_is_normal_new_in_each_batch_and_does_not_tell_the_letter() -> None:
+def test_noise_is_normal_and_independent_of_batch_and_letter() -> None:
     source = GanSource(some(), 200, 8)
     batches = [source.batch(i) for i in range(20)]
     noise = torch.cat([each.noise for each in batches])
@@ -34,7 +34,7 @@ def test_noise_is_normal_new_in_each_batch_and_does_not_tell_the_letter() -> Non
     assert torch.equal(batches[3].noise, GanSource(some(), 200, 8).batch(3).noise)
 
 
-def test_shuffled_deals_the_letters_anew_and_nothing_else() -> None:
+def test_shuffled_permutes_the_labels_and_nothing_else() -> None:
     plain, shuffled = (GanSource(some(), 40, 3, shuffled=s) for s in (False, True))
     moved = 0
     for i in range(50):
@@ -42,10 +42,10 @@ def test_shuffled_deals_the_letters_anew_and_nothing_else() -> None:
         assert torch.equal(one.images, other.images) and torch.equal(one.noise, other.noise)
         assert torch.equal(one.letters.sort().values, other.letters.sort().values)
         moved += int((one.letters != other.letters).sum())
-    # Of 4 equally frequent letters a quarter stays by chance.
+    # A random permutation of 4 equally frequent letters keeps a quarter of the labels.
     assert moved / 2000 == pytest.approx(0.75, abs=0.05)
 
 
-def test_noise_of_no_width_is_refused() -> None:
-    with pytest.raises(GlyphError, match="at least 1 wide, got 0"):
+def test_noise_of_size_0_is_refused() -> None:
+    with pytest.raises(GlyphError, match="noise_size must be 1 or more, got 0"):
         GanSource(some(), 4, 0)

@@ -1,4 +1,4 @@
-"""Glyphs that are kept: drawn once, never served damaged; and scripts."""
+"""Cached glyphs: rendered once, and again when damaged; scripts."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ TYPEFACES = find_typefaces()[:3]
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     return tmp_path / "glyphs"
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that were drawn."""
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the font files that letters were rendered from."""
     calls: list[str] = []
 
     def counted(path: Path, *args: Any) -> Any:
         calls.append(path.name)
         return rasterize(path, *args)
 
-    monkeypatch.setattr(render, "draw", counted)
+    monkeypatch.setattr(render, "rasterize", counted)
     return calls
 
 
@@ -57,7 +57,7 @@ def same(one: Glyphs, other: Glyphs) -> bool:
     )
 
 
-def test_pictures_and_attributes_of_each_typeface(kept: Path) -> None:
+def test_images_and_attributes_of_each_typeface(cache: Path) -> None:
     made = glyphs(TYPEFACES, "aZ4", 20)
     assert made.images.shape == (3, 3, 20, 20) and made.size == 20
     assert (made.typefaces, made.letters) == (TYPEFACES, "aZ4")
@@ -67,11 +67,11 @@ def test_pictures_and_attributes_of_each_typeface(kept: Path) -> None:
             assert made.attributes[name][i].item() == pytest.approx(value)
 
 
-def test_drawn_once(kept: Path, drawn: list[str]) -> None:
+def test_letters_are_rendered_once(cache: Path, rendered: list[str]) -> None:
     first = glyphs(TYPEFACES, DIGITS, 16)
-    assert len(drawn) == 3
+    assert len(rendered) == 3
     assert same(glyphs(TYPEFACES, DIGITS, 16), first)
-    assert len(drawn) == 3
+    assert len(rendered) == 3
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_drawn_once(kept: Path, drawn: list[str]) -> None:
         (TYPEFACES, "ab", 17),
     ],
 )
-def test_what_differs_is_kept_apart(
-    kept: Path, drawn: list[str], typefaces: tuple[Typeface, ...], letters: str, size: int
+def test_other_arguments_have_another_cache_entry(
+    cache: Path, rendered: list[str], typefaces: tuple[Typeface, ...], letters: str, size: int
 ) -> None:
     glyphs(TYPEFACES, "ab", 16)
-    drawn.clear()
+    rendered.clear()
     made = glyphs(typefaces, letters, size)
-    assert drawn == [typeface.path.name for typeface in typefaces]
+    assert rendered == [typeface.path.name for typeface in typefaces]
     assert made.images.shape == (len(typefaces), len(letters), size, size)
 
 
@@ -104,7 +104,7 @@ def damage_manifest(place: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "letters": "ax"}))
 
 
-def cut(place: Path) -> None:
+def truncate(place: Path) -> None:
     place.write_bytes(place.read_bytes()[:100])
 
 
@@ -113,24 +113,26 @@ def cut(place: Path) -> None:
     [
         damage_tensors,
         damage_manifest,
-        cut,
+        truncate,
         Path.unlink,
         lambda place: place.with_suffix(".json").unlink(),
         lambda place: place.with_suffix(".json").write_text("{"),
     ],
 )
-def test_what_is_damaged_is_drawn_anew(kept: Path, drawn: list[str], harm: Any) -> None:
+def test_a_damaged_cache_entry_is_rendered_again(
+    cache: Path, rendered: list[str], harm: Any
+) -> None:
     first = glyphs(TYPEFACES, "ab", 16)
-    (place,) = kept.glob("*.safetensors")
+    (place,) = cache.glob("*.safetensors")
     harm(place)
-    drawn.clear()
+    rendered.clear()
     assert same(glyphs(TYPEFACES, "ab", 16), first)
-    assert len(drawn) == 3
+    assert len(rendered) == 3
     assert same(glyphs(TYPEFACES, "ab", 16), first)
-    assert len(drawn) == 3
+    assert len(rendered) == 3
 
 
-def test_wrong_wishes(kept: Path) -> None:
+def test_wrong_arguments_are_refused(cache: Path) -> None:
     with pytest.raises(GlyphError, match="at least one"):
         glyphs((), "ab", 16)
     with pytest.raises(GlyphError, match=r"\['a'\] more than once"):
@@ -139,11 +141,11 @@ def test_wrong_wishes(kept: Path) -> None:
         glyphs(TYPEFACES, "ab", 4)
     with pytest.raises(TypefaceError, match=r"DejaVu Sans Bold lacks 'ก'; find_typefaces"):
         glyphs(TYPEFACES, "aก", 16)
-    assert not list(kept.glob("*.json"))
+    assert not list(cache.glob("*.json"))
 
 
-def test_a_file_that_changed_since_it_was_found(kept: Path, tmp_path: Path) -> None:
-    """Its digest names what is kept, so what another file draws must not be kept by that name."""
+def test_a_file_that_changed_since_it_was_found(cache: Path, tmp_path: Path) -> None:
+    """The digest is part of the cache key: another file must not be cached under it."""
     place = tmp_path / "font.ttf"
     shutil.copy(TYPEFACES[0].path, place)
     (typeface,) = find_typefaces(tmp_path, "ab")
@@ -163,32 +165,30 @@ def test_scripts_of_the_bundled_typefaces() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_every_typeface_draws_every_letter_of_its_script(script: Script) -> None:
+def test_every_typeface_has_every_letter_of_its_script(script: Script) -> None:
     assert len(script.letters) >= 15 and script.typefaces
     assert {unicodedata.name(letter).split()[0] for letter in script.letters} == {
         script.name.split()[0]
     }
     for typeface in script.typefaces:
         assert set(map(ord, script.letters)) <= code_points(typeface.path, typeface.index)
-        drawn = rasterize(typeface.path, typeface.index, script.letters, 48)
-        assert len({picture.tobytes() for picture in drawn}) == len(script.letters)
-        assert drawn.any(axis=(1, 2)).all()
+        images = rasterize(typeface.path, typeface.index, script.letters, 48)
+        assert len({image.tobytes() for image in images}) == len(script.letters)
+        assert images.any(axis=(1, 2)).all()
 
 
-def test_letters_times_typefaces_are_most() -> None:
-    """Made coverages: 20 letters of four typefaces beat 30 of two and 60 of one."""
+def test_the_set_with_most_letters_times_typefaces_is_taken() -> None:
+    """20 letters in four typefaces are more than 30 in two and 60 in one."""
     typefaces = find_typefaces()[:5]
     has = dict(zip(typefaces, (range(60), range(30), range(20), range(20), range(10)), strict=True))
     points = sorted(map(ord, SCRIPTS["CYRILLIC"].letters))
 
     def made(path: Path, index: int) -> frozenset[int]:
-        typeface = next(
-            typeface for typeface in typefaces if (typeface.path, typeface.index) == (path, index)
-        )
+        typeface = next(each for each in typefaces if (each.path, each.index) == (path, index))
         return frozenset(points[i] for i in has[typeface] if i < len(points))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "covered", made)
+        patch.setattr(render, "code_points", made)
         patch.setattr(render, "_faults", lambda *_: set())
         script = render._script("MADE", frozenset(points), typefaces)
     assert script is not None
@@ -196,7 +196,7 @@ def test_letters_times_typefaces_are_most() -> None:
     assert script.letters == "".join(map(chr, points[:20]))
 
 
-def test_typefaces_that_draw_badly_are_left_out_and_single_letters_too(
+def test_typefaces_with_many_faults_are_left_out_and_single_faulty_letters_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     letters = SCRIPTS["GREEK"].letters
@@ -209,13 +209,13 @@ def test_typefaces_that_draw_badly_are_left_out_and_single_letters_too(
     assert script.letters == letters[1:]
 
 
-def test_scripts_are_found_once_for_all_processes(
+def test_scripts_are_cached_for_all_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     render._scripts.cache_clear()
     found = scripts("bundled")
-    monkeypatch.setattr(render, "find_all", None)  # would be called to find them anew
+    monkeypatch.setattr(render, "find_all", None)  # would be called to find them again
     render._scripts.cache_clear()
     assert scripts("bundled") == found
     assert len(found) > 5

@@ -69,7 +69,7 @@ def mode_coverage(predictions: Int64[Tensor, " N"], classes: int) -> float:
     """Mode coverage: the share, 0 to 1, of classes that samples are classified as often enough.
 
     A class counts if at least 0.2 / ``classes`` of the samples are classified as it, a fifth of
-    its share if all classes were equally frequent. Modes that a generator drops lower it.
+    its share if all classes were equally frequent. A generator that drops modes has a lower value.
 
     Args:
         predictions: the class that the evaluation classifier predicts for each sample.

@@ -112,7 +112,7 @@ class Survey:
 
     Attributes:
         typefaces: those with all letters, ordered by family, style and file.
-        refused: the others, ``file#index`` -> the reason why it was refused.
+        refused: ``file#index`` of the others, or ``file`` if it is broken -> the reason.
     """
 
     typefaces: tuple[Typeface, ...]
@@ -125,7 +125,7 @@ class Split:
 
     Attributes:
         train: for training.
-        test: for testing.
+        test: for testing, generative systems and the evaluation classifier alike.
         classifier: for training the evaluation classifier, and for nothing else.
     """
 
