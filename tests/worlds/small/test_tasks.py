@@ -129,7 +129,7 @@ def test_shuffled_questions_have_the_condition_of_another_row_and_nothing_else_c
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"seed": -1, "batch_size": 2}, "seed and path must be 0 or more, got -1"),
+        ({"seed": -1, "batch_size": 2}, "seed must be 0 or more, got -1"),
         ({"seed": 0, "batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"seed": 0, "batch_size": 2, "features": 1}, "features must be 2 or more, got 1"),
         ({"seed": 0, "batch_size": 1, "shuffled": True}, "a batch of 1 row cannot be shuffled"),

@@ -20,3 +20,9 @@ def check_split(split: str) -> None:
     """Raises SmallWorldError unless ``split`` is "train" or "test"."""
     if split not in ("train", "test"):
         raise SmallWorldError(f"split must be 'train' or 'test', got {split!r}")
+
+
+def check_seed(seed: int) -> None:
+    """Raises SmallWorldError unless ``seed`` is 0 or more."""
+    if seed < 0:
+        raise SmallWorldError(f"seed must be 0 or more, got {seed}")

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
-from featurewise.worlds.small.checks import at_least_one
+from featurewise.worlds.small.checks import at_least_one, check_seed
 from featurewise.worlds.small.errors import MissingPackageError, SmallWorldError
 
 SPLITS = ("train", "validation", "test")
@@ -59,7 +59,7 @@ class DigitSource:
 
     def __post_init__(self) -> None:
         at_least_one(self.batch_size, "batch_size")
-        seeded_rng(self.seed)
+        check_seed(self.seed)
         _ = self._all
 
     @cached_property

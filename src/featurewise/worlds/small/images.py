@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
-from featurewise.worlds.small.checks import at_least_one, check_split
+from featurewise.worlds.small.checks import at_least_one, check_seed, check_split
 from featurewise.worlds.small.errors import MissingPackageError, SmallWorldError
 
 SCALES = (4, 8)
@@ -85,7 +85,7 @@ class CropSource:
     def __post_init__(self) -> None:
         for name in ("tasks", "given", "size"):
             at_least_one(getattr(self, name), name)
-        seeded_rng(self.seed)
+        check_seed(self.seed)
         check_split(self.split)
         if self.given > self.size**2:
             raise SmallWorldError(

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
-from featurewise.worlds.small.checks import at_least_one
+from featurewise.worlds.small.checks import at_least_one, check_seed
 from featurewise.worlds.small.digits import digits
 from featurewise.worlds.small.errors import SmallWorldError
 
@@ -64,7 +64,7 @@ class PermutedSource:
     def __post_init__(self) -> None:
         at_least_one(self.batch_size, "batch_size")
         at_least_one(self.tasks, "tasks")
-        seeded_rng(self.seed)
+        check_seed(self.seed)
         total = len(digits("train").labels)
         if not self.shares or not all(1 / total <= share <= 1 for share in self.shares):
             raise SmallWorldError(

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
-from featurewise.worlds.small.checks import at_least_one, check_split
+from featurewise.worlds.small.checks import at_least_one, check_seed, check_split
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, math.pi)
@@ -79,7 +79,7 @@ class SineSource:
     def __post_init__(self) -> None:
         for name in ("tasks", "shots", "queries"):
             at_least_one(getattr(self, name), name)
-        seeded_rng(self.seed)
+        check_seed(self.seed)
         check_split(self.split)
 
     def batch(self, index: int, /) -> SineTasks:

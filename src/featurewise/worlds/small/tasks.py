@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
-from featurewise.worlds.small.checks import at_least_one
+from featurewise.worlds.small.checks import at_least_one, check_seed
 from featurewise.worlds.small.errors import SmallWorldError
 
 TASKS = ("match", "detect", "parity")
@@ -83,7 +83,7 @@ class TaskSource:
             raise SmallWorldError("a batch of 1 row cannot be shuffled; batch_size must be 2")
         if self.features < 2:
             raise SmallWorldError(f"features must be 2 or more, got {self.features}")
-        seeded_rng(self.seed)
+        check_seed(self.seed)
 
     def batch(self, index: int, /) -> Tasks:
         """The batch with this index, which depends on the seed and on the index only."""
