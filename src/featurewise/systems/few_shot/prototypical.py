@@ -1,215 +1,230 @@
-"""Prototypical networks. Snell, Swersky, Zemel 2017, equations 1 and 2, figure 1.
+"""Prototypical networks. Snell, Swersky & Zemel 2017, equations 1 and 2, figure 1.
 
-A network of convolutions embeds pictures; a class is the mean of its few support pictures there,
-and a query belongs to the class whose mean is nearest: softmax over -|f(x) - c|². Nothing is
-conditioned: this is the base that TADAM conditions (``tadam``).
+Four blocks of convolutions f embed images. The prototype of a class is the mean vector of its
+support images, and a query is classified by its squared distances to the prototypes::
 
-    featurewise run prototypical --arms all --seeds 3
+    c_k = mean of f(x) over the support images x of class k
+    p(k | x) = softmax over k of -|f(x) - c_k|²
+
+Nothing is conditioned: this is the base that TADAM conditions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from featurewise.models.prototypes import embed_images, prototypes, squared_distances
 from featurewise.models.trunks import PoolingTrunk
-from featurewise.study.claims import above, at_least, at_most
-from featurewise.study.results import Measurement, Proportion
-from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import to_device
+from featurewise.study.claims import Claim, Statement, above, at_least, at_most
+from featurewise.study.results import Measurement
+from featurewise.study.system import Arm, Paper, System
+from featurewise.systems.episodes import (
+    ACCURACY,
+    CAPTION,
+    FIGURE_SEED,
+    TEST_SEED,
+    EpisodeConfig,
+    accuracy_with,
+    draw_episodes,
+    measure,
+    query_loss,
+    script_episodes,
+)
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
-from featurewise.training.steppers import Episodic, Metrics
-from featurewise.worlds.glyphs import episodes as world
-from featurewise.worlds.glyphs.episodes import Episodes, EpisodeSource
-from featurewise.worlds.glyphs.versions import NEEDS, render_versions
+from featurewise.training.steppers import Episodic
+from featurewise.worlds.glyphs.episodes import Episodes, EpisodeSource, ShuffledLabels
+from featurewise.worlds.glyphs.facts import SCRIPTS
+from featurewise.worlds.glyphs.versions import render_versions
 
-EPISODES = (
-    "Two test episodes, a class a row: its support image, a gap, its queries. Wrongly classified "
-    "queries are white on black; the fraction at the left counts the right ones."
-)
+# --- method ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class FewShot(Settings):
-    """Sizes; `letters` and `faces` are the most that are taken of a script."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(EpisodeConfig):
+    """One network and its training.
 
-    fonts: Literal["bundled", "debian"] = "debian"
-    size: int = 20
-    faces: int = 6
-    letters: int = 30
-    channels: int = 16
-    way: int = 5
-    shot: int = 1
-    queries: int = 5
-    episodes: int = 8
-    test_episodes: int = 500
-    learning_rate: float = 5e-3
+    Attributes:
+        embedding: "convolutions", or "pixels", which embeds an image as its own pixels.
+        similarity: of a query and a prototype: minus the squared "distance", or the "cosine".
+        learned_scale: whether similarities are multiplied by a learned number. It starts at 10
+            for cosines, and at random between 0 and 1 for distances.
+        shuffled_labels: whether the support labels of an episode are permuted, as a control.
+    """
 
-
-def prototypes(
-    vectors: Float[Tensor, "E NK D"], labels: Int64[Tensor, "E NK"], way: int
-) -> Float[Tensor, "E N D"]:
-    """Mean vector of each class, equation 1."""
-    member = (labels[..., None] == torch.arange(way, device=labels.device)).to(vectors.dtype)
-    return member.mT @ vectors / member.sum(1)[..., None]
-
-
-def distances(
-    queries: Float[Tensor, "E Q D"], centres: Float[Tensor, "E N D"]
-) -> Float[Tensor, "E Q N"]:
-    """Squared Euclidean distances."""
-    return (queries[:, :, None] - centres[:, None]).square().sum(3)
+    embedding: Literal["convolutions", "pixels"] = "convolutions"
+    similarity: Literal["distance", "cosine"] = "distance"
+    learned_scale: bool = False
+    shuffled_labels: bool = False
 
 
 class Prototypical(nn.Module):
-    """Embedding, class means, distances; by the cosine, or on raw pixels, in those arms."""
+    """Embedding, prototypes, similarities."""
 
-    def __init__(self, s: FewShot, arm: str) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.way, self.cosine = s.way, arm.startswith("cosine")
-        self.embed: nn.Module = nn.Flatten() if arm == "pixels" else PoolingTrunk(s.channels)
-        starts = {"cosine_scaled": torch.tensor(10.0), "pixels": torch.rand(())}
-        self.scale = nn.Parameter(starts[arm]) if arm in starts else 1.0
+        self.way, self.similarity = config.way, config.similarity
+        pixels = config.embedding == "pixels"
+        self.embed: nn.Module = nn.Flatten() if pixels else PoolingTrunk(config.channels)
+        self.scale: nn.Parameter | float = 1.0
+        if config.learned_scale:
+            start = torch.tensor(10.0) if config.similarity == "cosine" else torch.rand(())
+            self.scale = nn.Parameter(start)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, batch: Episodes) -> Float[Tensor, "E Q N"]:
         """Logits of the classes for each query, equation 2."""
-        shots = batch.support.shape[1]
-        pictures = torch.cat((batch.support, batch.query), dim=1)
-        vectors = self.embed(pictures.flatten(0, 1)).view(*pictures.shape[:2], -1)
-        centres = prototypes(vectors[:, :shots], batch.support_labels, self.way)
-        if self.cosine:
-            unit = (F.normalize(each, dim=2) for each in (vectors[:, shots:], centres))
-            return self.scale * (next(unit) @ next(unit).mT)
-        return -self.scale * distances(vectors[:, shots:], centres)
+        support_size = batch.support.shape[1]
+        vectors = embed_images(self.embed, torch.cat((batch.support, batch.query), dim=1))
+        support, queries = vectors[:, :support_size], vectors[:, support_size:]
+        centres = prototypes(support, batch.support_labels, self.way)
+        if self.similarity == "cosine":
+            queries, centres = F.normalize(queries, dim=2), F.normalize(centres, dim=2)
+            return self.scale * (queries @ centres.mT)
+        return -self.scale * squared_distances(queries, centres)
 
 
-def build(s: FewShot, arm: Arm) -> nn.Module:
-    """The network of an arm."""
-    network: nn.Module = Prototypical(s, arm.name)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+def stepper(network: nn.Module, config: Config) -> Episodic:
+    """Adam with a cosine schedule, on the cross-entropy of the queries."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    return Episodic(network, query_loss, optimizer, schedule=cosine(config.steps, floor=0.01))
 
 
-def episodes_of(s: FewShot, part: str, seed: int, shot: int, extra: int = 0) -> EpisodeSource:
-    """Episodes of the scripts for training, validation or test."""
-    pool = world.script_pool(s.fonts, s.size, s.faces, s.letters)
-    sizes: Any = {"way": s.way, "shot": shot, "queries": s.queries, "episodes": s.episodes}
-    classes = getattr(world.split_classes(pool), part)
-    return EpisodeSource(pool, classes=classes, seed=seed, auxiliary=extra, **sizes)
+def data(config: Config, seed: int) -> Source[Episodes]:
+    """Episodes of the training scripts."""
+    return labelled(script_episodes(config, "train", seed), config)
 
 
-def data(s: FewShot, arm: Arm, seed: int, part: str = "train", shot: int = 0) -> Source[Episodes]:
-    """Episodes of the training scripts, with as many shots as the settings say unless told."""
-    source = episodes_of(s, part, seed, shot or s.shot)
-    return world.ShuffledLabels(source) if arm.name == "shuffled" else source
+def labelled(source: EpisodeSource, config: Config) -> Source[Episodes]:
+    """The episodes with their support labels, permuted where the config has it so."""
+    return ShuffledLabels(source) if config.shuffled_labels else source
 
 
-def objective(network: nn.Module, batch: Episodes) -> tuple[Tensor, Metrics]:
-    """Cross-entropy of the queries."""
-    logits = network(batch).flatten(0, 1)
-    answers = batch.query_labels.flatten()
-    right = (logits.detach().argmax(1) == answers).float().mean()
-    return F.cross_entropy(logits, answers), {"accuracy": right}
+# --- experiment -----------------------------------------------------------------------------
 
 
-def stepper(network: nn.Module, s: FewShot, arm: Arm) -> Episodic:
-    """Adam, its rate along a cosine."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=s.learning_rate)
-    return Episodic(network, objective, optimizer, schedule=cosine(s.steps, floor=0.01))
+def evaluate(trained: Episodic, config: Config) -> Measurement:
+    """Accuracy on episodes of scripts that are not trained on."""
+    return measure(
+        trained,
+        config,
+        lambda shot: labelled(script_episodes(config, "test", TEST_SEED, shot), config),
+    )
 
 
-def evaluate(stepper: Episodic, s: FewShot, arm: Arm, part: str = "test") -> Measurement:
-    """Episodes of scripts never seen."""
-    return scores(stepper, s, lambda shot: data(s, arm, 10_000, part, shot))
-
-
-def scores(stepper: Episodic, s: FewShot, of: Callable[[int], Source[Any]]) -> Measurement:
-    """Queries named rightly, with as many shots as in training and with five."""
-    found = {}
-    for shot in sorted({s.shot, 5}):
-        right, source = [], of(shot)
-        with stepper.evaluating() as network:
-            for index in range(-(-s.test_episodes // s.episodes)):
-                batch = to_device(source.batch(index), stepper.learner.device)
-                right.append(network(batch).argmax(2) == batch.query_labels)
-        found[f"{shot}-shot"] = Proportion.of(torch.cat(right))
-    return Measurement(found[f"{s.shot}-shot"], found)
-
-
-def draw(stepper: Episodic, s: FewShot, arm: Arm) -> Image:
-    """Test episodes, and which of their queries are named rightly."""
-    return show(stepper, episodes_of(s, "test", 20_000, s.shot).batch(0))
-
-
-def show(stepper: Episodic, batch: Episodes) -> Image:
-    """A sheet of two episodes."""
-    with stepper.evaluating() as network:
-        named = network(to_device(batch, stepper.learner.device)).argmax(2).cpu()
-    return world.episode_sheet(batch, named, count=2)
+def draw(trained: Episodic, config: Config) -> Image:
+    """Test episodes, and which of their queries are classified correctly."""
+    return draw_episodes(trained, script_episodes(config, "test", FIGURE_SEED).batch(0))
 
 
 SYSTEM = System(
     name="prototypical",
-    title="Prototypical networks: the nearest class mean",
-    what="Four blocks of convolutions embed letters; a class is the mean of its support pictures, "
-    "and a query goes to the nearest by squared Euclidean distance. Not conditioned.",
+    doc=__doc__,
     paper=Paper(
-        citation="Snell, Swersky, Zemel 2017: Prototypical Networks for Few-shot Learning. NeurIPS",
-        url="https://arxiv.org/abs/1703.05175",
-        where="equations 1 and 2, figure 1",
-        reports="Omniglot, 5 classes (table 1): 98.8 % from 1 shot, 99.7 % from 5",
+        "Snell, Swersky, Zemel 2017: Prototypical Networks for Few-shot Learning. NeurIPS",
+        "https://arxiv.org/abs/1703.05175",
+        "equations 1 and 2, figure 1",
+        "Omniglot, 5 classes (table 1): 98.8 % from 1 shot, 99.7 % from 5",
     ),
-    world="Letters of scripts with two typefaces at least; no test script is trained on.",
-    licence="typefaces of Debian's font packages, mostly OFL and Apache-2.0; nothing is shipped",
+    world=SCRIPTS,
     presets={
-        "tiny": FewShot(
-            steps=30, fonts="bundled", size=16, faces=2, letters=8, channels=8, test_episodes=8
+        "tiny": Config(
+            steps=30,
+            typefaces="bundled",
+            image_size=16,
+            typefaces_per_script=2,
+            letters_per_script=8,
+            channels=8,
+            test_episodes=8,
         ),
-        "small": FewShot(steps=1000),
-        "paper": FewShot(steps=100_000, size=28, letters=100, channels=64, episodes=1),
+        "small": Config(steps=1000),
+        "paper": Config(
+            steps=100_000, image_size=28, letters_per_script=100, channels=64, batch_size=1
+        ),
     },
     arms=(
         Arm("prototypical", "the system"),
-        Arm("cosine", "the same with cosines in place of distances"),
-        Arm("cosine_scaled", "cosines times a learned number"),
-        Arm("pixels", "nearest class mean of the raw pixels; nothing is learned but one scale"),
+        Arm("cosine", "cosines in place of distances", similarity="cosine"),
+        Arm(
+            "cosine_scaled",
+            "cosines times a learned number",
+            similarity="cosine",
+            learned_scale=True,
+        ),
+        Arm(
+            "pixels",
+            "nearest class mean of the raw pixels; one learned number scales the distances",
+            embedding="pixels",
+            learned_scale=True,
+        ),
         Arm(
             "shuffled",
-            "control: support labels dealt by lot, in the test too, so that chance is left",
+            "control: support labels are permuted, in the test too, which leaves guessing",
+            shuffled_labels=True,
         ),
     ),
-    build=build,
+    build=Prototypical,
     stepper=stepper,
     data=data,
     evaluate=evaluate,
+    draw=draw,
+    metrics=(ACCURACY, accuracy_with(1), accuracy_with(5)),
+    finding="A learned embedding classifies letters of unseen scripts from one example far better "
+    "than raw pixels do. Distances are better than plain cosines; whether they are better than "
+    "cosines with a learned scale three seeds do not decide.",
     claims=(
-        above("prototypical", "pixels", 20.0),
-        above("prototypical", "shuffled", 50.0, added=True),
-        above("prototypical", "cosine", 0.0),
-        above("prototypical", "cosine_scaled", 0.0),
-        at_least("shuffled", 0.17),
-        at_most("shuffled", 0.23),
+        Claim(
+            "A learned embedding is better than raw pixels.",
+            above(ACCURACY, "prototypical", "pixels", 20),
+        ),
+        Claim(
+            "The accuracy is due to the labels of the support.",
+            above(ACCURACY, "prototypical", "shuffled", 50),
+            added=True,
+        ),
+        Claim(
+            "Squared distances are better than cosines.",
+            above(ACCURACY, "prototypical", "cosine", 0),
+            Statement(
+                "Euclidean distance is better than cosine distance",
+                "figure 2",
+                comparable="direction only: letters, not photographs",
+            ),
+        ),
+        Claim(
+            "Squared distances are better than cosines with a learned scale.",
+            above(ACCURACY, "prototypical", "cosine_scaled", 0),
+            why="The scale makes up for most of what cosines lose; three seeds are too few for "
+            "the rest.",
+        ),
+        Claim(
+            "Permuted labels leave no less than guessing, 20 %.",
+            at_least(ACCURACY, "shuffled", 17),
+        ),
+        Claim(
+            "Permuted labels leave no more than guessing, 20 %.",
+            at_most(ACCURACY, "shuffled", 23),
+        ),
     ),
     departures=(
         "Trained on five classes, not 60. No query is in a typeface that its class is shown in.",
-        "20 x 20 pixels, 16 channels, not 28 x 28, 64; five shots, jittered where there are fewer.",
+        "20 x 20 pixels, 16 channels, not 28 x 28, 64; of letters with fewer images than shots, "
+        "images occur again with another jitter.",
         "Letters of Unicode scripts in typefaces, not Omniglot's 1,623 characters drawn by hand; "
         "none is rotated to make new classes.",
         "Preset paper has the paper's trunk and image size; its episodes are of 5 classes, not 60.",
     ),
-    needs=NEEDS,
-    versions=lambda s: render_versions(s.fonts),
+    versions=lambda config: render_versions(config.typefaces),
+    tuned_on="not recorded",
     tested_on="504 episodes of 25 queries from 14 scripts (420 letters, 1,380 images) that share "
     "no letter with the 38 training scripts; scripts are the independent units",
-    caption=EPISODES,
-    measures={f"{k}-shot": f"queries of five classes, {k} shown of each" for k in (1, 5)},
-    band="84 % from one shot, 90 % from five; chance is 20 %",
-    draw=draw,
+    caption=CAPTION,
+    expected="84 % from one shot, 90 % from five; 20 % by guessing",
 )

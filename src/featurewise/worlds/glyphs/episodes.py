@@ -346,18 +346,20 @@ class EpisodeConditioning:
 
     Args:
         source: of the episodes.
-        shuffled: as a control, condition each episode on the support images of the next episode in
-            the batch.
     """
 
-    def __init__(self, source: EpisodeSource, shuffled: bool = False) -> None:
-        self.source, self.shuffled = source, shuffled
+    def __init__(self, source: EpisodeSource) -> None:
+        self.source = source
 
     def batch(self, index: int) -> ConditionedEpisodes:
         """The batch with this index, the same at every call."""
         episodes = self.source.batch(index)
-        condition = episodes.support.roll(-1, 0) if self.shuffled else episodes.support
-        return ConditionedEpisodes(**vars(episodes), condition=condition)
+        return ConditionedEpisodes(**vars(episodes), condition=episodes.support)
+
+
+def next_episode(index: int, batch: Episodes) -> Int64[Tensor, " E"]:
+    """For each episode of a batch the position of the next one; for the last one, of the first."""
+    return torch.arange(len(batch.support)).roll(-1)
 
 
 def episode_sheet(
