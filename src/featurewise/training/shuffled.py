@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -16,9 +17,13 @@ from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
 from featurewise.training.batch import batch_size
+from featurewise.training.errors import ExperimentError
 from featurewise.training.source import Source
 
 BatchT = TypeVar("BatchT")
+
+Permutation: TypeAlias = Callable[[int, Any], Int64[Tensor, " B"]]
+"""(index, batch) -> order of the samples; it depends on nothing else."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +32,50 @@ class ShuffledCondition(Generic[BatchT]):
 
     Attributes:
         source: batches by index, dataclasses of tensors.
-        fields: names of the tensors that are the condition; they are permuted together.
+        fields: names of the tensors that are the condition; they are permuted together. A tensor
+            of a dataclass within the batch is named as in ``"match.condition"``.
         permutation: (index, batch) -> order of the samples; it depends on nothing else. See
-            `random_order`.
+            `random_order` and `rotation`.
     """
 
     source: Source[BatchT]
     fields: tuple[str, ...]
-    permutation: Callable[[int, BatchT], Int64[Tensor, " B"]]
+    permutation: Permutation
 
     def batch(self, index: int, /) -> BatchT:
         """The batch of this index; sample i has the condition of sample ``permutation[i]``."""
         batch: Any = self.source.batch(index)
         order = self.permutation(index, batch)
-        changed = {name: getattr(batch, name)[order] for name in self.fields}
-        shuffled: BatchT = replace(batch, **changed)
+        for name in self.fields:
+            batch = _permuted(batch, name, order)
+        shuffled: BatchT = batch
         return shuffled
+
+
+def _permuted(batch: Any, name: str, order: Int64[Tensor, " B"]) -> Any:
+    """The batch with one tensor in another order."""
+    field, _, below = name.partition(".")
+    value = getattr(batch, field)
+    return replace(batch, **{field: _permuted(value, below, order) if below else value[order]})
+
+
+def rotation(by: int = 1) -> Permutation:
+    """Sample i has the condition of sample ``i - by``: none keeps its own.
+
+    Args:
+        by: so many samples; 2 where two kinds of sample alternate, so that each kind keeps its
+            own conditions.
+
+    The permutation raises ExperimentError for a batch in which every sample would keep its own.
+    """
+    return partial(_rotated, by)
+
+
+def _rotated(by: int, index: int, batch: Any) -> Int64[Tensor, " B"]:
+    count = batch_size(batch)
+    if by % count == 0:
+        raise ExperimentError(f"a batch of {count} samples cannot be rotated by {by}")
+    return torch.arange(count).roll(by)
 
 
 def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
@@ -54,8 +87,3 @@ def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
         count: number of samples in it.
     """
     return torch.randperm(count, generator=seeded_rng(seed, "shuffled", index))
-
-
-def previous_sample(index: int, batch: Any) -> Int64[Tensor, " B"]:
-    """The permutation that gives each sample the condition of the one before it in the batch."""
-    return torch.arange(batch_size(batch)).roll(1)
