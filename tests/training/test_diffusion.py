@@ -144,8 +144,8 @@ class Plain:
         return torch.full((40, 1, 2, 2), 0.01 * index), torch.arange(40) % 5
 
 
-def noising(seed: int = 0, drop: float = 0.0, shuffled: bool = False) -> Noising:
-    return Noising(Plain(), lambda batch: batch, 50, seed, 5, drop, shuffled)
+def noising(seed: int = 0, drop: float = 0.0) -> Noising:
+    return Noising(Plain(), lambda batch: batch, 50, seed, 5, drop)
 
 
 def test_a_noised_batch_is_its_picture_its_noise_and_its_time() -> None:
@@ -168,17 +168,21 @@ def test_noise_depends_on_seed_and_index_alone() -> None:
     for other in (noising(seed=1).batch(3), noising().batch(4)):
         assert not torch.equal(other.noise, first.noise)
         assert not torch.equal(other.times, first.times)
-    for changed in (noising(drop=0.5).batch(3), noising(shuffled=True).batch(3)):
-        assert torch.equal(changed.images, first.images)
+    assert torch.equal(noising(drop=0.5).batch(3).images, first.images)
 
 
-def test_classes_are_dropped_or_dealt() -> None:
+def test_classes_are_dropped() -> None:
     assert (noising(drop=1.0).batch(0).classes == 5).all()
     dropped = torch.cat([noising(drop=0.2).batch(i).classes == 5 for i in range(50)])
     assert dropped.float().mean().item() == pytest.approx(0.2, abs=0.03)
-    dealt = noising(shuffled=True).batch(0).classes
-    assert torch.equal(dealt.sort().values, (torch.arange(40) % 5).sort().values)
-    assert not torch.equal(dealt, torch.arange(40) % 5)
+
+
+def test_a_permutation_depends_on_the_index_alone() -> None:
+    source = noising()
+    order = source.permutation(3, Plain().batch(3))
+    assert order.sort().values.tolist() == list(range(40))
+    assert torch.equal(order, noising(drop=0.5).permutation(3, Plain().batch(3)))
+    assert not torch.equal(order, source.permutation(4, Plain().batch(4)))
 
 
 class Told(nn.Module):

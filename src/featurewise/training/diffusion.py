@@ -155,7 +155,6 @@ class Noising:
         seed: of times, noise and what is not told; batch i depends on it and on i alone.
         untold: the class that stands for one that is not told.
         drop: share of pictures whose class is not told (Ho & Salimans 2022, algorithm 1).
-        shuffled: as a control, whether the classes told are those of other pictures of the batch.
     """
 
     source: Source[Any]
@@ -164,20 +163,27 @@ class Noising:
     seed: int
     untold: int
     drop: float = 0.0
-    shuffled: bool = False
 
     def batch(self, index: int, /) -> Noised:
         """The batch of this index."""
         images, classes = self.read(self.source.batch(index))
-        state = np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)
-        chance = torch.Generator().manual_seed(int(state[0]) >> 1)
-        times = torch.randint(self.times, classes.shape, generator=chance)
-        noise = torch.randn(images.shape, generator=chance)
-        dropped = torch.rand(classes.shape, generator=chance) < self.drop
-        dealt = torch.randperm(len(classes), generator=chance)
-        told = classes[dealt] if self.shuffled else classes
+        times, noise, uniform, _ = self._random(index, images.shape)
         images = noised(images, noise, alphas(self.times)[times])
-        return Noised(images, times, told.masked_fill(dropped, self.untold), noise)
+        classes = classes.masked_fill(uniform < self.drop, self.untold)
+        return Noised(images, times, classes, noise)
+
+    def permutation(self, index: int, batch: Any) -> Int64[Tensor, " N"]:
+        """A random order of a batch of ``source``, for a control whose classes are permuted."""
+        return self._random(index, self.read(batch)[0].shape)[3]
+
+    def _random(self, index: int, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Times, noise, numbers in [0, 1) and an order, for images of this shape (N, ...)."""
+        state = np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)
+        rng = torch.Generator().manual_seed(int(state[0]) >> 1)
+        times = torch.randint(self.times, shape[:1], generator=rng)
+        noise = torch.randn(shape, generator=rng)
+        uniform = torch.rand(shape[:1], generator=rng)
+        return times, noise, uniform, torch.randperm(shape[0], generator=rng)
 
 
 class Denoiser(nn.Module):

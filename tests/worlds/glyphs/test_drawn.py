@@ -1,4 +1,4 @@
-"""Letters with noise: the noise tells nothing, and dealing anew is all that the control does."""
+"""Letters with noise: the noise is independent of the letter, and so is the permutation."""
 
 from __future__ import annotations
 
@@ -34,16 +34,14 @@ def test_noise_is_normal_new_in_each_batch_and_does_not_tell_the_letter() -> Non
     assert torch.equal(batches[3].noise, DrawnSource(some(), 200, 8).batch(3).noise)
 
 
-def test_shuffled_deals_the_letters_anew_and_nothing_else() -> None:
-    plain, shuffled = (DrawnSource(some(), 40, 3, shuffled=s) for s in (False, True))
-    moved = 0
-    for i in range(50):
-        one, other = plain.batch(i), shuffled.batch(i)
-        assert torch.equal(one.images, other.images) and torch.equal(one.noise, other.noise)
-        assert torch.equal(one.letters.sort().values, other.letters.sort().values)
-        moved += int((one.letters != other.letters).sum())
-    # Of 4 equally frequent letters a quarter stays by chance.
-    assert moved / 2000 == pytest.approx(0.75, abs=0.05)
+def test_a_permutation_depends_on_the_index_alone_and_leaves_the_noise_as_it_is() -> None:
+    source = DrawnSource(some(), 40, 3)
+    batch = source.batch(5)
+    order = source.permutation(5, batch)
+    assert order.sort().values.tolist() == list(range(40))
+    assert torch.equal(order, DrawnSource(some(), 40, 3).permutation(5, batch))
+    assert not torch.equal(order, source.permutation(6, batch))
+    assert torch.equal(source.batch(5).noise, batch.noise)
 
 
 def test_noise_of_no_width_is_refused() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from featurewise.worlds.glyphs import GlyphError, GlyphSource, find_typefaces, glyphs
 from featurewise.worlds.glyphs.material import material
-from featurewise.worlds.glyphs.placed import PLACES, PlacedSource, placed
+from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource, placed
 
 
 def source(seed: int = 0, rows: int = 24) -> GlyphSource:
@@ -52,21 +52,25 @@ def test_every_place_occurs_and_tells_nothing_of_the_letter() -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 70  # chi-squared of 35, p = 0.0004
 
 
-@pytest.mark.parametrize("telling", ["others", "nothing"])
-def test_controls_have_the_same_pictures(telling: str) -> None:
-    truth, found = PlacedSource(source()).batch(0), PlacedSource(source(), telling).batch(0)
+def test_an_unconditional_batch_has_the_same_images_and_one_condition() -> None:
+    truth, found = PlacedSource(source()).batch(0), PlacedSource(source(), False).batch(0)
     assert torch.equal(found.images, truth.images)
-    if telling == "nothing":
-        torch.testing.assert_close(found.told.sum(1), torch.ones(len(found.told)))
-        assert (found.told == found.told[0, 0]).all()
-    else:
-        assert torch.equal(found.told.sum(0), truth.told.sum(0))
-        assert not torch.equal(found.told, truth.told)
+    torch.testing.assert_close(found.told.sum(1), torch.ones(len(found.told)))
+    assert (found.told == found.told[0, 0]).all()
+
+
+def test_a_permutation_depends_on_the_index_alone() -> None:
+    batch, order = PlacedSource(source()).batch(3), PlacedSource(source()).permutation(3, _batch())
+    assert order.sort().values.tolist() == list(range(len(batch.images)))
+    assert torch.equal(order, PlacedSource(source()).permutation(3, batch))
+    assert not torch.equal(order, PlacedSource(source()).permutation(4, batch))
+
+
+def _batch() -> Pixels:
+    return PlacedSource(source()).batch(0)
 
 
 def test_wrong_requests_say_what_is_wrong() -> None:
-    with pytest.raises(GlyphError, match="telling is one of"):
-        PlacedSource(source(), "lies")
     odd = glyphs(find_typefaces("bundled", "AH"), "AH", 10)
     with pytest.raises(GlyphError, match="multiple of 4, got 10"):
         PlacedSource(GlyphSource(odd, 4))

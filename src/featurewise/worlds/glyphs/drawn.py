@@ -35,27 +35,31 @@ class DrawnSource:
         glyphs: the letters.
         batch_size: pictures in a batch.
         noise: width of the noise.
-        seed: of the lots; batch ``i`` depends on it and on ``i`` alone.
-        shuffled: as a control, deals the letters of a batch anew.
+        seed: of all randomness; batch ``i`` depends on it and on ``i`` alone.
 
     Raises:
         GlyphError: an empty batch, or noise of no width.
     """
 
-    def __init__(
-        self, glyphs: Glyphs, batch_size: int, noise: int, seed: int = 0, *, shuffled: bool = False
-    ) -> None:
+    def __init__(self, glyphs: Glyphs, batch_size: int, noise: int, seed: int = 0) -> None:
         if noise < 1:
             raise GlyphError(f"noise is at least 1 wide, got {noise}")
         self.source = GlyphSource(glyphs, batch_size, seed)
-        self.noise, self.shuffled = noise, shuffled
+        self.noise = noise
 
     def batch(self, index: int, /) -> Drawn:
         """The batch of a number: the same at every call."""
         real = self.source.batch(index)
-        # Lots of its own: those that the letters are drawn by would tell the letter.
-        lots = generator(~self.source.seed, index)
-        noise = torch.randn(len(real.letters), self.noise, generator=lots)
-        dealt = torch.randperm(len(real.letters), generator=lots)
-        letters = real.letters[dealt] if self.shuffled else real.letters
-        return Drawn(real.images, letters, noise)
+        noise, _ = self._random(index, len(real.letters))
+        return Drawn(real.images, real.letters, noise)
+
+    def permutation(self, index: int, batch: Drawn) -> Int64[Tensor, " B"]:
+        """A random order of the samples of a batch, for a control whose labels are permuted."""
+        return self._random(index, len(batch.letters))[1]
+
+    def _random(self, index: int, count: int) -> tuple[Tensor, Tensor]:
+        """Noise of a batch, and an order of its samples."""
+        # A generator of its own: the one that the letters are chosen by would tell the letter.
+        rng = generator(~self.source.seed, index)
+        noise = torch.randn(count, self.noise, generator=rng)
+        return noise, torch.randperm(count, generator=rng)

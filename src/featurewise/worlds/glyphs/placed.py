@@ -16,8 +16,6 @@ from featurewise.worlds.glyphs.source import GlyphSource, generator
 #: Three rows of three; neighbours overlap by half.
 PLACES: Final = 9
 
-_TELLING: Final = ("truth", "others", "nothing")
-
 
 @dataclass(frozen=True)
 class Pixels:
@@ -43,33 +41,39 @@ class PlacedSource:
 
     Args:
         source: of the letters; ``batch(i)`` depends on its seed and on i alone.
-        telling: "truth"; or as controls "others", what is true of other pictures of the batch, or
-            "nothing", the same of all pictures.
+        conditioned: False for a control whose condition is the same for all images.
 
     Raises:
         GlyphError: pictures whose size is no multiple of 4.
     """
 
-    def __init__(self, source: GlyphSource, telling: str = "truth") -> None:
+    def __init__(self, source: GlyphSource, conditioned: bool = True) -> None:
         if source.glyphs.size % 4:
             raise GlyphError(f"size must be a multiple of 4, got {source.glyphs.size}")
-        if telling not in _TELLING:
-            raise GlyphError(f"telling is one of {_TELLING}, got {telling!r}")
-        self.source, self.telling = source, telling
+        self.source, self.conditioned = source, conditioned
 
     def batch(self, index: int, /) -> Pixels:
         """The batch of a number: the same at every call."""
         found = self.source.batch(index)
         count, letters = len(found.letters), len(self.source.glyphs.letters)
-        chance = generator(~self.source.seed, index)
-        place = torch.randint(PLACES, (count,), generator=chance)
+        place, _ = self._random(index, count)
         what = torch.arange(count) < count // 2
         images = torch.where(what[:, None, None, None], found.images, placed(found.images, place))
         known = torch.where(what, found.letters, letters + place)
-        dealt = torch.randperm(count, generator=chance)
-        told = F.one_hot(known[dealt] if self.telling == "others" else known, letters + PLACES)
-        rows = nothing(told) if self.telling == "nothing" else told.float()
-        return Pixels((images > 0.5).float(), rows, what)
+        told = F.one_hot(known, letters + PLACES)
+        return Pixels(
+            (images > 0.5).float(), told.float() if self.conditioned else nothing(told), what
+        )
+
+    def permutation(self, index: int, batch: Pixels) -> Int64[Tensor, "B"]:
+        """A random order of the images of a batch, for a control whose condition is permuted."""
+        return self._random(index, len(batch.images))[1]
+
+    def _random(self, index: int, count: int) -> tuple[Tensor, Tensor]:
+        """Places of the images of a batch, and an order of them."""
+        rng = generator(~self.source.seed, index)
+        place = torch.randint(PLACES, (count,), generator=rng)
+        return place, torch.randperm(count, generator=rng)
 
 
 def nothing(told: Tensor) -> Float[Tensor, "B T"]:

@@ -1,0 +1,59 @@
+"""The shuffled condition: a permutation of the condition within a batch, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from featurewise.training.shuffled import ShuffledCondition, random_order
+
+
+@dataclass(frozen=True)
+class Labelled:
+    images: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+class Plain:
+    def batch(self, index: int, /) -> Labelled:
+        values = torch.arange(40) + 40 * index
+        return Labelled(values.float(), values, 2 * values)
+
+
+def shuffled(seed: int = 0, fields: tuple[str, ...] = ("labels",)) -> ShuffledCondition[Labelled]:
+    return ShuffledCondition(
+        Plain(), fields, lambda index, batch: random_order(seed, index, len(batch.labels))
+    )
+
+
+def test_only_the_condition_is_permuted() -> None:
+    plain, found = Plain().batch(2), shuffled().batch(2)
+    assert torch.equal(found.images, plain.images)
+    assert torch.equal(found.weights, plain.weights)
+    assert torch.equal(found.labels.sort().values, plain.labels)
+    assert not torch.equal(found.labels, plain.labels)
+
+
+def test_tensors_of_one_condition_stay_together() -> None:
+    found = shuffled(fields=("labels", "weights")).batch(0)
+    assert torch.equal(found.weights, 2 * found.labels)
+
+
+def test_the_order_depends_on_seed_and_index_alone() -> None:
+    first = shuffled().batch(3).labels
+    torch.manual_seed(9)
+    assert torch.equal(shuffled().batch(3).labels, first)
+    assert not torch.equal(shuffled(1).batch(3).labels, first)
+    assert not torch.equal(shuffled().batch(4).labels - 40, first)
+
+
+def test_every_position_gets_every_condition_equally_often() -> None:
+    counts = torch.zeros(4, 4)
+    for index in range(800):
+        order = random_order(7, index, 4)
+        counts[torch.arange(4), order] += 1
+    assert float((counts / 800 - 0.25).abs().max()) == pytest.approx(0, abs=0.06)
