@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from featurewise.layers.concat import ConcatConv, ConcatLinear
-from featurewise.study.results import Proportion
 from featurewise.systems.generation import dcgan
 from featurewise.systems.generation.dcgan import (
     SYSTEM,
     ConditionalStages,
+    GanBatch,
+    SummedTaps,
     discriminator_loss,
     draw,
     evaluate,
@@ -22,8 +23,7 @@ from featurewise.systems.generation.dcgan import (
     stepper,
 )
 from featurewise.training.steppers import Adversarial
-from featurewise.worlds.glyphs.drawn import Drawn
-from featurewise.worlds.glyphs.material import material
+from featurewise.worlds.glyphs.labelled import class_frequencies
 from featurewise.worlds.glyphs.sheets import sheet
 
 TINY = SYSTEM.preset("tiny")
@@ -44,9 +44,9 @@ def networks(arm: str) -> tuple[ConditionalStages, ConditionalStages]:
     return generator.eval(), discriminator.eval()
 
 
-def batch(count: int = 6) -> Drawn:
+def batch(count: int = 6) -> GanBatch:
     rng = torch.Generator().manual_seed(1)
-    return Drawn(
+    return GanBatch(
         torch.rand(count, 1, 16, 16, generator=rng),
         torch.arange(count) % 4,
         torch.randn(count, TINY.noise_size, generator=rng),
@@ -80,17 +80,18 @@ def test_only_conditioned_networks_depend_on_the_letter(arm: str) -> None:
     for network in networks(arm):
         with torch.no_grad():
             for name, weight in network.named_parameters():
-                if "generator" in name:  # of a new condition, which starts at the identity
+                # New conditions, and labels of arm summed_zero, start at the identity.
+                if "generator" in name or arm == "summed_zero":
                     weight.normal_()
         one = network(batch())
-        other = network(replace(batch(), letters=(batch().letters + 1) % 4))
+        other = network(replace(batch(), labels=(batch().labels + 1) % 4))
         assert torch.equal(one, other) is (arm == "unconditional")
 
 
 def test_losses_are_those_of_the_paper() -> None:
     generator, discriminator = networks("concat")
-    drawn = replace(batch(), images=generator(batch()))
-    real, fake = (discriminator(each).detach().double() for each in (batch(), drawn))
+    generated = replace(batch(), images=generator(batch()))
+    real, fake = (discriminator(each).detach().double() for each in (batch(), generated))
     rows = range(len(real))
     theirs = sum(
         -math.log(1 / (1 + math.exp(-real[i]))) - math.log(1 - 1 / (1 + math.exp(-fake[i])))
@@ -113,8 +114,8 @@ def test_only_the_shuffled_arm_permutes_labels_and_changes_nothing_else() -> Non
     for arm, found in batches.items():
         assert torch.equal(found.images, truth.images)
         assert torch.equal(found.noise, truth.noise)
-        assert torch.equal(found.letters, truth.letters) is (arm != "shuffled")
-        assert torch.equal(found.letters.sort().values, truth.letters.sort().values)
+        assert torch.equal(found.labels, truth.labels) is (arm != "shuffled")
+        assert torch.equal(found.labels.sort().values, truth.labels.sort().values)
 
 
 def test_film_scales_the_generators_norms_which_have_no_weights_of_their_own() -> None:
@@ -132,10 +133,10 @@ def untrained() -> Adversarial:
     return stepper(SYSTEM.build(TINY), TINY)
 
 
-def requests(letters: list[int]) -> Drawn:
+def requests(letters: list[int]) -> GanBatch:
     """A sample of each letter; neither images nor noise are given."""
     count = len(letters)
-    return Drawn(torch.zeros(count, 1, 16, 16), torch.tensor(letters), torch.zeros(count, 8))
+    return GanBatch(torch.zeros(count, 1, 16, 16), torch.tensor(letters), torch.zeros(count, 8))
 
 
 def test_each_network_has_its_own_optimizer_and_the_generator_an_average() -> None:
@@ -161,26 +162,77 @@ def test_samples_of_one_letter_differ_by_their_noise() -> None:
     assert not torch.equal(expected[0], expected[1])
 
 
-def test_all_letters_are_sampled_and_compared_with_the_training_letters(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trained, known = untrained(), material(TINY.typefaces, TINY.letters, 16)
-    config, given = replace(TINY, samples_per_class=3, classifier_steps=1), []
+def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are replaced by test images, so that all numbers follow from the classifier."""
+    config = replace(TINY, samples_per_class=4)
+    test, requested = config.splits.test, []
 
-    def compare(*what: object) -> dict[str, float]:
-        given.extend(what)
-        return {"correct": 7.0, "total": 12.0, "covered": 0.5}
+    def real(_: object, __: object, labels: torch.Tensor) -> torch.Tensor:
+        requested.append(labels)
+        rows = [(test.labels == label).nonzero()[i % 4, 0] for i, label in enumerate(labels)]
+        return test.ink[torch.stack(rows)]
 
-    monkeypatch.setattr(dcgan, "compare", compare)
+    monkeypatch.setattr(dcgan, "samples", real)
+    trained = untrained()
     measured = evaluate(trained, config)
-    images, letters, _, real = given
-    assert letters.tolist() == [0, 1, 2, 3] * 3
-    assert torch.equal(images, trained.sample(requests([0, 1, 2, 3] * 3)))
-    assert real is known.train
+    assert requested[0].tolist() == [0, 1, 2, 3] * 4
+    assert len(requested[1]) == 32
+    classifier = config.splits.classifier(config.classifier_steps)
+    classes = [classifier.letters(real(0, 0, each)).argmax(1) for each in requested[:2]]
+    right = classes[0] == requested[0]
+    assert measured.accuracy is not None
+    assert measured.accuracy.correct == int(right.sum())
+    assert measured.number(dcgan.RARE_ACCURACY) == right.view(4, 4)[:, 2:].double().mean().item()
+    shares = torch.bincount(classes[1], minlength=4) / 32
+    wanted = class_frequencies(4, 1.0)
+    assert measured.number(dcgan.MODE_COVERAGE) == int((shares >= wanted / 2).sum()) / 4
+    error = (shares - wanted).abs().sum().item() / 2
+    assert measured.number(dcgan.FREQUENCY_ERROR) == pytest.approx(error)
     weights = [p.numel() for net in trained.networks.values() for p in net.parameters()]
-    assert len(trained.networks) == 2
-    assert measured.accuracy == Proportion(7, 12)
-    assert measured.values == {"mode coverage": 0.5, "parameters": sum(weights)}
+    assert measured.number(dcgan.PARAMETERS) == sum(weights)
+
+
+def test_training_labels_are_skewed() -> None:
+    source = SYSTEM.data(TINY, 0)
+    labels = torch.cat([source.batch(i).labels for i in range(40)])
+    shares = torch.bincount(labels) / len(labels)
+    torch.testing.assert_close(shares, class_frequencies(4, 1.0), atol=0.03, rtol=0)
+
+
+def test_noise_is_normal_new_in_each_batch_and_independent_of_the_label() -> None:
+    source = SYSTEM.data(TINY, 0)
+    batches = [source.batch(i) for i in range(60)]
+    noise = torch.cat([each.noise for each in batches])
+    labels = torch.cat([each.labels for each in batches])
+    means = torch.stack([noise[labels == k].mean(0) for k in range(4)])
+    assert float(means.abs().max()) < 0.25
+    assert float(noise.std()) == pytest.approx(1, abs=0.03)
+    assert not torch.equal(batches[0].noise, batches[1].noise)
+
+
+@torch.no_grad()
+def test_summed_taps_are_concatenation_away_from_the_border() -> None:
+    one, other = networks("concat")[1].stages, networks("summed")[1].stages
+    for stage in (0, 1):
+        whole = one.get_submodule(f"stages.{stage}.layer")
+        summed = other.get_submodule(f"stages.{stage}.layer")
+        assert isinstance(whole, ConcatConv) and isinstance(summed, SummedTaps)
+        assert torch.equal(whole.convolve.weight, summed.layer.convolve.weight)
+        x, label = torch.randn(4, whole.in_features, 16, 16), torch.eye(4)
+        gap = whole(x, label) - summed(x, label)
+        assert gap[..., 0, :].abs().max() > 1e-2
+        inside = gap[..., 1:-1, 1:-1]
+        torch.testing.assert_close(inside, torch.zeros_like(inside), rtol=0, atol=1e-5)
+
+
+def test_labels_that_start_at_zero_change_nothing_at_first() -> None:
+    for network in networks("summed_zero"):
+        changed = replace(batch(), labels=(batch().labels + 1) % 4)
+        assert torch.equal(network(batch()), network(changed))
+    state = {arm: networks(arm)[0].state_dict() for arm in ("summed", "summed_zero")}
+    for key, value in state["summed"].items():
+        other = state["summed_zero"][key]
+        assert (value == other).double().mean() >= 0.5, key
 
 
 def test_the_sheet_has_a_row_for_each_letter() -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 import featurewise as fw
 from featurewise.models.unet import DiffusionBlock
+from featurewise.systems.generation import diffusion
 from featurewise.systems.generation.diffusion import NULL_CLASS, SYSTEM, samples
 from featurewise.training.diffusion import Denoiser, Noised, alphas
 
@@ -30,11 +31,11 @@ def network(arm: str) -> Denoiser:
     return made
 
 
-def batch(rows: int = 3) -> Noised:
-    chance = torch.Generator().manual_seed(1)
-    images, noise = torch.randn(2, rows, 1, 16, 16, generator=chance).double()
-    times = torch.tensor([3, 700, 250])[:rows]
-    return Noised(images, times, torch.tensor([4, NULL_CLASS, 0])[:rows], noise)
+def batch(count: int = 3) -> Noised:
+    rng = torch.Generator().manual_seed(1)
+    images, noise = torch.randn(2, count, 1, 16, 16, generator=rng).double()
+    times = torch.tensor([3, 700, 250])[:count]
+    return Noised(images, times, torch.tensor([4, NULL_CLASS, 0])[:count], noise)
 
 
 @pytest.mark.parametrize("arm", ["scale_shift", "add"])
@@ -140,6 +141,43 @@ def test_digits_are_dropped_at_the_given_probability() -> None:
     assert (classes == NULL_CLASS).float().mean().item() == pytest.approx(
         TINY.condition_dropout, abs=0.03
     )
+
+
+def test_arms_have_as_many_parameters_within_a_hundredth() -> None:
+    built = [SYSTEM.build(SYSTEM.config("small", arm.name)) for arm in SYSTEM.arms]
+    sizes = [sum(p.numel() for p in network.parameters()) for network in built]
+    assert max(sizes) < 1.01 * min(sizes), sizes
+
+
+def test_guided_samples_are_evaluated_at_every_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are replaced by test images, the more of them right the larger the weight."""
+    test = TINY.splits.test.first(2)
+    right = {0.0: 0, 1.0: 5, 2.0: 10, 4.0: 20}
+
+    def real(_: object, __: object, weight: float, per_class: int) -> torch.Tensor:
+        assert per_class == 2
+        order = torch.arange(10).repeat_interleave(2)
+        order[right[weight] :] = (order[right[weight] :] + 1) % 10
+        rows = [(test.labels == label).nonzero()[i % 2, 0] for i, label in enumerate(order)]
+        return test.ink[torch.stack(rows)]
+
+    classifier = TINY.splits.classifier(TINY.classifier_steps)
+
+    def perfect(images: torch.Tensor) -> torch.Tensor:
+        same = (images[:, None] == test.ink[None]).flatten(2).all(2)
+        return F.one_hot(test.labels[same.int().argmax(1)], 10).float()
+
+    monkeypatch.setattr(diffusion, "samples", real)
+    monkeypatch.setattr(type(classifier), "letters", lambda _, images: perfect(images))
+    measured = SYSTEM.evaluate(SYSTEM.stepper(SYSTEM.build(TINY), TINY), TINY)
+    for weight, count in right.items():
+        found = measured.by_type[f"accuracy at guidance {weight:g}"]
+        assert (found.correct, found.total) == (count, 20)
+        assert measured.values[f"Fréchet distance at guidance {weight:g}"] >= 0
+    assert measured.accuracy == measured.by_type["accuracy at guidance 1"]
+    # At 4 the samples are test images of all classes: near to all of them, and as diverse.
+    assert measured.values["Fréchet distance at guidance 4"] < 5
+    assert measured.values["diversity at guidance 4"] == pytest.approx(1, abs=0.3)
 
 
 def test_every_arm_is_conditioned_on_the_timestep() -> None:

@@ -177,14 +177,6 @@ def test_classes_are_dropped() -> None:
     assert dropped.float().mean().item() == pytest.approx(0.2, abs=0.03)
 
 
-def test_a_permutation_depends_on_the_index_alone() -> None:
-    source = noising()
-    order = source.permutation(3, Plain().batch(3))
-    assert order.sort().values.tolist() == list(range(40))
-    assert torch.equal(order, noising(drop=0.5).permutation(3, Plain().batch(3)))
-    assert not torch.equal(order, source.permutation(4, Plain().batch(4)))
-
-
 class Told(nn.Module):
     """A number for each class, times the picture, and a trace of the time."""
 

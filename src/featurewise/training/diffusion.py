@@ -167,23 +167,13 @@ class Noising:
     def batch(self, index: int, /) -> Noised:
         """The batch of this index."""
         images, classes = self.read(self.source.batch(index))
-        times, noise, uniform, _ = self._random(index, images.shape)
-        images = noised(images, noise, alphas(self.times)[times])
-        classes = classes.masked_fill(uniform < self.drop, self.untold)
-        return Noised(images, times, classes, noise)
-
-    def permutation(self, index: int, batch: Any) -> Int64[Tensor, " N"]:
-        """A random order of a batch of ``source``, for a control whose classes are permuted."""
-        return self._random(index, self.read(batch)[0].shape)[3]
-
-    def _random(self, index: int, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Times, noise, numbers in [0, 1) and an order, for images of this shape (N, ...)."""
         state = np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)
         rng = torch.Generator().manual_seed(int(state[0]) >> 1)
-        times = torch.randint(self.times, shape[:1], generator=rng)
-        noise = torch.randn(shape, generator=rng)
-        uniform = torch.rand(shape[:1], generator=rng)
-        return times, noise, uniform, torch.randperm(shape[0], generator=rng)
+        times = torch.randint(self.times, classes.shape, generator=rng)
+        noise = torch.randn(images.shape, generator=rng)
+        dropped = torch.rand(classes.shape, generator=rng) < self.drop
+        images = noised(images, noise, alphas(self.times)[times])
+        return Noised(images, times, classes.masked_fill(dropped, self.untold), noise)
 
 
 class Denoiser(nn.Module):

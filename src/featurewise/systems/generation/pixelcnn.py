@@ -1,14 +1,14 @@
 """Conditional gated PixelCNN. van den Oord et al. 2016, eq. 4 and 5, figure 2.
 
 A model of images pixel by pixel, each from those before it. The condition h adds a bias inside
-tanh and σ of every gate, the same at all positions (eq. 4, a feature-wise shift), or one that
-depends on the position (eq. 5), through a map s = m(h) and a 1×1 convolution::
+tanh and σ of every gate: the same at all positions (eq. 4, a feature-wise shift), or one that
+depends on the position (eq. 5), by a 1×1 convolution of a map s = m(h)::
 
     y = tanh(W_f * x + V_f h) * σ(W_g * x + V_g h)
     y = tanh(W_f * x + V_f * s) * σ(W_g * x + V_g * s)
 
-Half of the images are conditioned on *what* they show, a digit that fills the image; half on
-*where*: a small digit of unknown class at one of nine positions.
+Half of the images are conditioned on *what* they show, a class; half on *where*: an image of
+unknown class at half the size, in a window whose position is given. The map shows the window.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.generators import Generator
-from featurewise.models.autoregressive import GatedPixelCNN, PlaceMap, draw_pixels
+from featurewise.models.autoregressive import GatedPixelCNN, draw_pixels
 from featurewise.study.claims import (
     Claim,
     Criterion,
@@ -41,40 +41,37 @@ from featurewise.study.claims import (
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.system import Arm, Paper, System
-from featurewise.systems.glyph_config import GlyphConfig
+from featurewise.systems.image_config import ImageConfig
 from featurewise.training.batch import moved
 from featurewise.training.optim import cosine
-from featurewise.training.shuffled import ShuffledCondition
+from featurewise.training.shuffled import ShuffledCondition, random_order
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative, Metrics
-from featurewise.worlds import glyphs as world
-from featurewise.worlds.glyphs import facts
-from featurewise.worlds.glyphs.material import material
-from featurewise.worlds.glyphs.placed import PLACES, Pixels, PlacedSource, nothing
-from featurewise.worlds.glyphs.sheets import grade, sheet
-from featurewise.worlds.glyphs.versions import render_versions
-
-DIGITS = len(world.DIGITS)
-CONDITIONS = DIGITS + PLACES
-"""Width of the condition, one-hot: digits, then positions."""
+from featurewise.worlds.glyphs.facts import DIGITS, or_fashion
+from featurewise.worlds.glyphs.labelled import ImageSource, LabelledImages
+from featurewise.worlds.glyphs.placed import Conditions, Pixels, PlacedSource
+from featurewise.worlds.glyphs.sheets import sheet
 
 # --- method ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config(GlyphConfig):
+class Config(ImageConfig):
     """One network and its training.
 
     Attributes:
         bias: "feature", the same at all positions (eq. 4); or "location" (eq. 5).
-        conditioned: False conditions all images on the same.
+        conditioned: False gives only the kind of the condition, class or window.
         shuffled_condition: whether conditions are permuted within each batch, as a control.
         channels: of the gated layers.
         layers: how many.
         map_channels: of the map s.
+        jitter: how far training and test images are turned, scaled, sheared and shifted at random;
+            see `featurewise.worlds.glyphs.GlyphSource`.
         learning_rate: of Adam; it falls along a cosine.
         ema_decay: decay of the exponential moving average of the weights, which is evaluated.
-        test_images: images of held-out typefaces that nats are measured on.
+        samples_per_class: samples of each class that are evaluated; as many of windows in all.
+        test_images: images of each part of the data that nats are measured on.
     """
 
     FORMER_NAMES: ClassVar = {"map": "map_channels", "tested": "test_images"}
@@ -82,12 +79,45 @@ class Config(GlyphConfig):
     bias: Literal["feature", "location"] = "feature"
     conditioned: bool = True
     shuffled_condition: bool = False
-    channels: int = 24
+    channels: int = 16
     layers: int = 6
     map_channels: int = 10
     learning_rate: float = 1e-2
     ema_decay: float = 0.98
+    jitter: float = 0.5
     test_images: int = 1024
+
+    @property
+    def conditions(self) -> Conditions:
+        """The layout of the condition."""
+        return Conditions(len(self.class_names), self.image_size)
+
+
+class WindowMap(nn.Module):
+    """m: a condition -> a map s of the class, the same everywhere, and the mask of the window.
+
+    Two convolutions of 5×5 with ReLU between them, which see no border.
+
+    Args:
+        conditions: layout of the condition.
+        channels: of the map.
+    """
+
+    def __init__(self, conditions: Conditions, channels: int) -> None:
+        super().__init__()
+        self.conditions = conditions
+        self.first = nn.Conv2d(
+            conditions.classes + 1, channels, 5, padding=2, padding_mode="replicate"
+        )
+        self.second = nn.Conv2d(channels, channels, 5, padding=2, padding_mode="replicate")
+
+    def forward(self, condition: Float[Tensor, "B K"]) -> Float[Tensor, "B C S S"]:
+        """The map."""
+        mask = self.conditions.mask(condition)
+        classes = condition[:, : self.conditions.classes, None, None]
+        planes = classes.expand(-1, -1, *mask.shape[2:])
+        s: Tensor = self.second(F.relu(self.first(torch.cat((planes, mask), dim=1))))
+        return s
 
 
 class PixelCNN(nn.Module):
@@ -95,18 +125,20 @@ class PixelCNN(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        place_map = PlaceMap(CONDITIONS, config.map_channels, config.image_size)
-        by_position = Generator(place_map, config.map_channels)
+        generator: nn.Module = fw.Linear(config.conditions.width)
+        if config.bias == "location":
+            window_map = WindowMap(config.conditions, config.map_channels)
+            generator = Generator(window_map, config.map_channels)
         self.net = fw.condition(
             GatedPixelCNN(config.channels, config.layers),
             at="layers.*.*_gate.shift",
             operation=fw.Shift(),
-            generator=by_position if config.bias == "location" else fw.Linear(CONDITIONS),
+            generator=generator,
         )
 
     def forward(self, batch: Pixels) -> Float[Tensor, "B 1 S S"]:
         """Logits of ink, of each pixel from those before it; paper is -1, outside is 0."""
-        logits: Tensor = self.net(2 * batch.images - 1, condition=batch.told)
+        logits: Tensor = self.net(2 * batch.images - 1, condition=batch.condition)
         return logits
 
 
@@ -124,7 +156,7 @@ def objective(network: nn.Module, batch: Pixels) -> tuple[Tensor, Metrics]:
 def sampler(network: nn.Module, batch: Pixels, rng: torch.Generator) -> Tensor:
     """Images under the conditions of a batch, sampled pixel by pixel in reading order."""
     net: fw.Conditioned = network.net  # type: ignore[assignment]
-    task = net.represent(batch.told).flat
+    task = net.represent(batch.condition).flat
 
     def among(rows: slice) -> AbstractContextManager[object]:
         return net.using(task=task[:, :, rows] if task.ndim > 2 else task, partial=True)
@@ -145,102 +177,139 @@ def stepper(network: nn.Module, config: Config) -> Generative:
     )
 
 
-def conditioned(glyphs: world.Glyphs, batch_size: int, config: Config, seed: int) -> Source[Pixels]:
-    """Black and white digits, and their conditions as the config has them."""
-    letters = world.GlyphSource(glyphs, batch_size, seed)
-    source = PlacedSource(letters, config.conditioned)
-    if config.shuffled_condition:
-        return ShuffledCondition(source, ("told",), source.permutation)
-    return source
+def conditioned(
+    images: LabelledImages, batch_size: int, config: Config, seed: int
+) -> Source[Pixels]:
+    """Black and white images, and their conditions as the config has them."""
+    plain = ImageSource(images, batch_size, seed, jitter=config.jitter)
+    source = PlacedSource(plain, config.conditioned)
+    if not config.shuffled_condition:
+        return source
+
+    def within_kind(index: int, batch: Pixels) -> Tensor:
+        """A class for a class, a window for a window."""
+        half = int(batch.what.sum())
+        orders = [random_order(seed, 2 * index + k, n) for k, n in enumerate((half, half))]
+        return torch.cat((orders[0], orders[1] + half))
+
+    return ShuffledCondition(source, ("condition",), within_kind)
 
 
 def data(config: Config, seed: int) -> Source[Pixels]:
-    """Digits of the training typefaces."""
-    train = material(config.typefaces, world.DIGITS, config.image_size).train
-    return conditioned(train, config.batch_size, config, seed)
+    """Training images."""
+    return conditioned(config.splits.train, config.batch_size, config, seed)
 
 
 # --- experiment -----------------------------------------------------------------------------
 
 ACCURACY = Metric(
     "accuracy",
-    "share of samples that the evaluation classifier assigns to the requested digit",
+    "share of samples that the evaluation classifier assigns to the requested class",
     "%",
     "higher",
 )
-NATS = Metric(
-    "nats per image", "negative log-likelihood of an image of a held-out typeface", "nats", "lower"
-)
-NATS_WHAT = Metric("nats, what", "of images that are conditioned on their digit", "nats", "lower")
-NATS_WHERE = Metric(
-    "nats, where", "of images that are conditioned on the digit's position", "nats", "lower"
-)
-MODE_COVERAGE = Metric(
-    "mode coverage",
-    "share of digits that make up at least a fiftieth of the samples, as classified",
+INSIDE = Metric(
+    "ink inside the window",
+    "share of the ink of samples that lies within the requested window, over all samples",
     "%",
     "higher",
+)
+NATS = Metric("nats per image", "negative log-likelihood of a test image", "nats", "lower")
+VALIDATION = Metric("validation nats", "the same of a validation image", "nats", "lower")
+TRAINING = Metric("training nats", "the same of a training image", "nats", "lower")
+WHAT = Metric(
+    "nats given the class", "of a test image that is conditioned on its class", "nats", "lower"
+)
+WHERE = Metric(
+    "nats given the window",
+    "of a test image at half the size that is conditioned on its window",
+    "nats",
+    "lower",
 )
 REAL = Metric(
-    "accuracy on real digits",
-    "share of digits of held-out typefaces that the evaluation classifier classifies correctly",
+    "accuracy on real images",
+    "share of test images that the evaluation classifier classifies correctly",
     "%",
 )
-PARAMETERS = Metric("parameters", "trainable parameters of the network")
 
 
 def samples(
-    trained: Generative, config: Config, conditions: Int64[Tensor, " N"]
+    trained: Generative, config: Config, condition: Float[Tensor, "N K"]
 ) -> Float[Tensor, "N 1 S S"]:
-    """An image for each condition, a digit or, from 10 on, a position."""
-    one_hot, size = F.one_hot(conditions, CONDITIONS).float(), config.image_size
-    blank = torch.zeros(len(conditions), 1, size, size)
-    condition = one_hot if config.conditioned else nothing(one_hot)
-    return trained.sample(Pixels(blank, condition, conditions < DIGITS)).cpu()
+    """An image under each condition."""
+    size, layout = config.image_size, config.conditions
+    blank = torch.zeros(len(condition), 1, size, size)
+    given = condition if config.conditioned else layout.uninformative(condition)
+    what = condition[:, : layout.classes].sum(1) > 0
+    return trained.sample(Pixels(blank, given, what)).cpu()
+
+
+def mean_nats(
+    trained: Generative, config: Config, images: LabelledImages
+) -> tuple[float, float, float]:
+    """Nats of so many images of a part: of all, given the class, given the window."""
+    batch = conditioned(images, config.test_images, config, 0).batch(0)
+    with trained.evaluating() as network:
+        cost = nats(network, moved(batch, trained.learner.device)).double().cpu()
+    return float(cost.mean()), float(cost[batch.what].mean()), float(cost[~batch.what].mean())
 
 
 def evaluate(trained: Generative, config: Config) -> Measurement:
-    """Nats of images of held-out typefaces; samples of all digits, classified."""
-    found = material(config.typefaces, world.DIGITS, config.image_size)
-    classifier = found.judge(config.classifier_steps)
-    batch = conditioned(found.held_out, config.test_images, config, 0).batch(0)
-    with trained.evaluating() as network:
-        cost = nats(network, moved(batch, trained.learner.device)).double().cpu()
-    digits = torch.arange(DIGITS).repeat(config.samples_per_class)
-    graded = grade(samples(trained, config, digits), digits, classifier)
+    """Nats of all parts of the data; samples under classes, classified, and under windows."""
+    splits, layout = config.splits, config.conditions
+    classifier = splits.classifier(config.classifier_steps)
+    test, what, where = mean_nats(trained, config, splits.test)
+    labels = torch.arange(layout.classes).repeat(config.samples_per_class)
+    images = samples(trained, config, layout.of_class(labels))
+    with torch.no_grad():
+        right = classifier.letters(images).argmax(1) == labels
+    rng = torch.Generator().manual_seed(0)
+    rows, columns = torch.randint(layout.positions, (2, len(labels)), generator=rng)
+    windows = layout.of_window(rows, columns)
+    ink = samples(trained, config, windows)
     return Measurement.of(
-        Proportion(int(graded["correct"]), int(graded["total"])),
+        Proportion.of(right),
         {
-            NATS: float(cost.mean()),
-            NATS_WHAT: float(cost[batch.what].mean()),
-            NATS_WHERE: float(cost[~batch.what].mean()),
-            MODE_COVERAGE: graded["covered"] / DIGITS,
+            INSIDE: float((ink * layout.mask(windows)).sum() / ink.sum().clamp_min(1)),
+            NATS: test,
+            WHAT: what,
+            WHERE: where,
+            VALIDATION: mean_nats(trained, config, splits.validation)[0],
+            TRAINING: mean_nats(trained, config, splits.train)[0],
             REAL: float(classifier.held_out),
-            PARAMETERS: float(sum(p.numel() for p in trained.network.parameters())),
         },
     )
 
 
 def draw(trained: Generative, config: Config) -> Image.Image:
-    """Rows of samples conditioned on the digit; below them rows conditioned on the position."""
-    conditions = torch.arange(CONDITIONS).repeat_interleave(12)
-    images = samples(trained, config, conditions)
-    images = images.view(CONDITIONS, 12, 1, config.image_size, config.image_size)
-    return sheet(images, [*world.DIGITS, *(f"place {place}" for place in range(PLACES))])
+    """Rows of samples under each class; below them rows under five windows."""
+    layout, size, last = config.conditions, config.image_size, config.conditions.positions - 1
+    classes = torch.arange(layout.classes).repeat_interleave(12)
+    corners = {
+        "upper left": (0, 0),
+        "upper right": (0, last),
+        "middle": (last // 2, last // 2),
+        "lower left": (last, 0),
+        "lower right": (last, last),
+    }
+    rows, columns = torch.tensor(list(corners.values())).repeat_interleave(12, 0).unbind(1)
+    condition = torch.cat((layout.of_class(classes), layout.of_window(rows, columns)))
+    images = samples(trained, config, condition).view(-1, 12, 1, size, size)
+    return sheet(images, [*config.class_names, *corners])
 
 
-def gains_at_most(metric: Metric, values: int) -> Criterion:
-    """The condition gains no more than it carries, one of so many equally likely values."""
+def gains_at_most(metric: Metric, arm: str, values: int) -> Criterion:
+    """A condition gains no more than it carries, one of so many equally likely values."""
 
-    def judge(results: Results) -> Verdict:
-        both = pairs(results, "unconditional", "feature", metric)
+    def verdict(results: Results) -> Verdict:
+        both = pairs(results, "unconditional", arm, metric)
         return decide([without - given for without, given in both], high=math.log(values))
 
     sentence = (
-        f"`unconditional` is at most ln {values} = {math.log(values):.2f} nats above `feature` in "
+        f"`unconditional` is at most ln {values} = {math.log(values):.2f} nats above `{arm}` in "
         f"{metric.name}."
     )
-    return Criterion(sentence, judge, ("unconditional", "feature"), (metric,), "nats")
+    return Criterion(sentence, verdict, ("unconditional", arm), (metric,), "nats")
 
 
 SYSTEM = System(
@@ -252,7 +321,7 @@ SYSTEM = System(
         "eq. 4 and 5, figure 2",
         "ImageNet 32 x 32, unconditional (table 2): 3.83 bits a dimension",
     ),
-    world=facts.DIGITS,
+    world=or_fashion(DIGITS),
     presets={
         "tiny": Config(
             steps=30,
@@ -264,7 +333,8 @@ SYSTEM = System(
             samples_per_class=1,
             classifier_steps=20,
         ),
-        "small": Config(steps=900),
+        "small": Config(steps=2000),
+        "fashion": Config(steps=2000, data="fashion", jitter=0.0),
         "paper": Config(
             steps=200_000,
             batch_size=128,
@@ -278,7 +348,11 @@ SYSTEM = System(
     arms=(
         Arm("feature", "the system: the same bias at all positions (eq. 4)"),
         Arm("location", "the bias is a 1x1 convolution of a map (eq. 5)", bias="location"),
-        Arm("unconditional", "control: one condition for all images", conditioned=False),
+        Arm(
+            "unconditional",
+            "control: only the kind of the condition is given, class or window",
+            conditioned=False,
+        ),
         Arm("shuffled", "control: the condition of another image", shuffled_condition=True),
     ),
     build=PixelCNN,
@@ -287,74 +361,60 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     score=NATS,
-    metrics=(ACCURACY, NATS, NATS_WHAT, NATS_WHERE, MODE_COVERAGE, REAL, PARAMETERS),
-    finding="Both kinds of bias make samples follow the condition; the bias by position is better "
-    "in everything, also where the condition says nothing of position.",
+    metrics=(ACCURACY, INSIDE, NATS, WHAT, WHERE, VALIDATION, TRAINING, REAL),
     claims=(
         Claim(
-            "The digit as a condition lowers the nats.",
-            at_most_ratio(NATS_WHAT, "feature", "unconditional", 0.97),
+            "The class as a condition lowers the nats.",
+            above(WHAT, "unconditional", "feature", 0.5),
             Statement(
                 "classes change the likelihood little and the samples much",
                 "section 3.2",
                 comparable="direction only: digits, 10 classes",
             ),
         ),
-        Claim(
-            "The position as a condition lowers the nats.",
-            at_most_ratio(NATS_WHERE, "feature", "unconditional", 0.97),
-        ),
-        Claim(
-            "A bias by position is better where the condition is a position.",
-            at_most_ratio(NATS_WHERE, "location", "feature", 0.98),
-        ),
-        Claim(
-            "A bias by position is no worse where the condition is a digit.",
-            at_most_ratio(NATS_WHAT, "location", "feature", 1.01),
-        ),
-        Claim(
-            "The same bias everywhere is no worse where the condition is a digit.",
-            at_most_ratio(NATS_WHAT, "feature", "location", 1.01),
-            why="A bias by position helps here too: it knows where the ink of a digit lies.",
-        ),
-        Claim(
-            "A permuted condition is worth as much as none.",
-            at_most_ratio(NATS, "unconditional", "shuffled", 1.005),
-        ),
-        Claim("Samples show the requested digit.", at_least(ACCURACY, "feature", 60)),
+        Claim("Samples show the requested class.", at_least(ACCURACY, "feature", 60)),
         Claim(
             "The accuracy is due to the image's own condition.",
             above(ACCURACY, "feature", "shuffled", 40),
         ),
         Claim(
-            "The digit gains no more than it carries.",
-            gains_at_most(NATS_WHAT, 2 * DIGITS),
-            why="The unconditional control is undertrained: see what the card cannot show.",
-            added=True,
+            "A bias by position is better where the condition is a window.",
+            at_most_ratio(WHERE, "location", "feature", 0.95),
         ),
         Claim(
-            "The position gains no more than it carries.",
-            gains_at_most(NATS_WHERE, 2 * PLACES),
-            why="The unconditional control is undertrained: see what the card cannot show.",
-            added=True,
+            "A bias by position puts the ink into the window.",
+            above(INSIDE, "location", "feature", 5),
         ),
+        Claim(
+            "A bias by position is no better where the condition is a class.",
+            at_most_ratio(WHAT, "feature", "location", 1.01),
+        ),
+        Claim(
+            "A permuted condition is worth as much as none.",
+            at_most_ratio(NATS, "unconditional", "shuffled", 1.01),
+        ),
+        Claim("The class gains no more than it carries.", gains_at_most(WHAT, "feature", 10)),
+        Claim("The window gains no more than it carries.", gains_at_most(WHERE, "location", 81)),
     ),
     departures=(
-        "Binary pixels, not 256 values; at equal steps location takes twice the time.",
-        "6 layers of 24 channels on 16 x 16 pixels, not 20 of 384 on 32 x 32.",
-        "900 steps of 32 are a compromise: at twice as many nats get worse by overfitting, while "
-        "samples get better.",
+        "Black and white pixels, not 256 values; 16 x 16 pixels, 6 layers of 16 channels, not 20 "
+        "of 384 on 32 x 32.",
+        "The map s is made of the class and of the mask of the window by two convolutions, not by "
+        "deconvolutions of a vector.",
+        "Training and test digits are turned, scaled, sheared and shifted at random, so that 164 "
+        "typefaces do not overfit; images of preset fashion are not.",
         "Preset paper has the paper's depth, width, image size, steps and batch, on digits.",
     ),
     limits=(
-        "The condition is one of 20 (what) or 18 (where) equally likely values, worth ln 20 = 3.00 "
-        "and ln 18 = 2.89 nats at most. Conditional arms gain more over unconditional: that "
-        "control is undertrained, and gains over it are not the worth of the condition.",
+        "The class is one of 10 equally likely values, worth ln 10 = 2.30 nats at most, and the "
+        "window one of 81, worth 4.39: a gain beyond them is one of training, not of information.",
+        "With a bias by position a step takes two to three times as long; arms have equal steps.",
     ),
-    versions=lambda config: render_versions(config.typefaces),
-    tested_on="nats: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 200, "
-    "20 of each digit; the classifier is trained on 83 typefaces from 15 other groups",
-    caption="Twelve samples a row: of the digit at the left; below, of one of nine positions.",
-    expected="21 nats, 25 unconditional; 67 % of samples are the requested digit, 89 % with a bias "
-    "by position; 10 % at random",
+    versions=lambda config: config.versions,
+    tuned_on="steps and jitter, on the validation nats of one run of another seed (100)",
+    tested_on="nats: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 20 "
+    "of each class, and as many of windows; the classifier is trained on 83 typefaces from 15 "
+    "other groups (fashion: 1,024 of the 10,000 test images)",
+    caption="Twelve samples a row: of the class at the left; below, of five windows.",
+    expected="see the claims; 10 % of samples are the requested class at random",
 )

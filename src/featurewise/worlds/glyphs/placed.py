@@ -1,9 +1,8 @@
-"""Letters told by what they are, and letters told by where they are."""
+"""Images under two kinds of condition: what they show, and where they show it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -11,85 +10,127 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from featurewise.worlds.glyphs.errors import GlyphError
-from featurewise.worlds.glyphs.source import GlyphSource, generator
+from featurewise.worlds.glyphs.labelled import ImageSource
+from featurewise.worlds.glyphs.source import generator
 
-#: Three rows of three; neighbours overlap by half.
-PLACES: Final = 9
+
+@dataclass(frozen=True)
+class Conditions:
+    """The layout of a condition: class, row and column of a window, each one-hot.
+
+    Attributes:
+        classes: how many there are, K.
+        size: height and width S of the images, an even number. The window is half as high and
+            wide, so that each of its coordinates has P = S / 2 + 1 values.
+    """
+
+    classes: int
+    size: int
+
+    @property
+    def positions(self) -> int:
+        """P."""
+        return self.size // 2 + 1
+
+    @property
+    def width(self) -> int:
+        """K + 2 P."""
+        return self.classes + 2 * self.positions
+
+    def of_class(self, labels: Int64[Tensor, " B"]) -> Float[Tensor, "B K2P"]:
+        """The class alone."""
+        return F.pad(F.one_hot(labels, self.classes).float(), (0, 2 * self.positions))
+
+    def of_window(
+        self, rows: Int64[Tensor, " B"], columns: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B K2P"]:
+        """The position of the window alone, that of its upper left corner."""
+        hot = [F.one_hot(each, self.positions).float() for each in (rows, columns)]
+        return F.pad(torch.cat(hot, dim=1), (self.classes, 0))
+
+    def uninformative(self, condition: Float[Tensor, "B K2P"]) -> Float[Tensor, "B K2P"]:
+        """An equal share of each value, but still of the same kind: class or position.
+
+        Sums stay those of one-hot rows, so that a step of Adam moves the network as far.
+        """
+        parts = self._parts(condition)
+        equal = [part.sum(1, keepdim=True).expand_as(part) / part.shape[1] for part in parts]
+        return torch.cat(equal, dim=1)
+
+    def mask(self, condition: Float[Tensor, "B K2P"]) -> Float[Tensor, "B 1 S S"]:
+        """1 within the window, 0 outside, and everywhere where no window is given."""
+        _, rows, columns = self._parts(condition)
+        line = torch.arange(self.size, device=condition.device)
+        start = torch.arange(self.positions, device=condition.device)[:, None]
+        covers = ((line >= start) & (line < start + self.size // 2)).to(condition.dtype)
+        mask: Tensor = (rows @ covers)[:, :, None] * (columns @ covers)[:, None, :]
+        return mask[:, None]
+
+    def _parts(self, condition: Float[Tensor, "B K2P"]) -> tuple[Tensor, ...]:
+        """Class, row and column."""
+        return torch.split(condition, [self.classes, self.positions, self.positions], dim=1)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Black and white letters.
+    """Black and white images and what they are conditioned on.
 
     Attributes:
         images: (B, 1, S, S), ink 1 on paper 0.
-        told: (B, L + 9), what is told of each, one-hot: the letter, or the place. Where nothing
-            is told, an equal share of each.
-        what: (B,), whether the letter is (or was to be) told.
+        condition: (B, K + 2 P), see `Conditions`.
+        what: (B,), whether the condition is the class; otherwise it is the window.
     """
 
     images: Float[Tensor, "B 1 S S"]
-    told: Float[Tensor, "B K"]
+    condition: Float[Tensor, "B K2P"]
     what: Bool[Tensor, "B"]
 
 
 class PlacedSource:
-    """Batches of which the first half is told by what it shows, the second by where.
+    """Batches whose first half is conditioned on the class, the second on a window.
 
-    What: a letter that fills the picture. Where: a letter by lot, which is not told, at half the
-    size in one of nine places.
+    What: an image of the class. Where: an image of any class, which is not given, at half the size
+    in a window of random position, with paper around it.
 
     Args:
-        source: of the letters; ``batch(i)`` depends on its seed and on i alone.
-        conditioned: False for a control whose condition is the same for all images.
+        source: of the images; ``batch(i)`` depends on its seed and on i alone.
+        conditioned: False for a control whose condition says only of which kind it is.
 
     Raises:
-        GlyphError: pictures whose size is no multiple of 4.
+        GlyphError: images whose size is odd.
     """
 
-    def __init__(self, source: GlyphSource, conditioned: bool = True) -> None:
-        if source.glyphs.size % 4:
-            raise GlyphError(f"size must be a multiple of 4, got {source.glyphs.size}")
+    def __init__(self, source: ImageSource, conditioned: bool = True) -> None:
+        size = source.images.images.shape[-1]
+        if size % 2:
+            raise GlyphError(f"size must be an even number, got {size}")
         self.source, self.conditioned = source, conditioned
+        self.conditions = Conditions(len(source.frequencies), size)
 
     def batch(self, index: int, /) -> Pixels:
-        """The batch of a number: the same at every call."""
-        found = self.source.batch(index)
-        count, letters = len(found.letters), len(self.source.glyphs.letters)
-        place, _ = self._random(index, count)
-        what = torch.arange(count) < count // 2
-        images = torch.where(what[:, None, None, None], found.images, placed(found.images, place))
-        known = torch.where(what, found.letters, letters + place)
-        told = F.one_hot(known, letters + PLACES)
-        return Pixels(
-            (images > 0.5).float(), told.float() if self.conditioned else nothing(told), what
-        )
-
-    def permutation(self, index: int, batch: Pixels) -> Int64[Tensor, "B"]:
-        """A random order of the images of a batch, for a control whose condition is permuted."""
-        return self._random(index, len(batch.images))[1]
-
-    def _random(self, index: int, count: int) -> tuple[Tensor, Tensor]:
-        """Places of the images of a batch, and an order of them."""
+        """The batch of this index."""
+        found, layout = self.source.batch(index), self.conditions
+        count = len(found.labels)
         rng = generator(~self.source.seed, index)
-        place = torch.randint(PLACES, (count,), generator=rng)
-        return place, torch.randperm(count, generator=rng)
+        rows, columns = torch.randint(layout.positions, (2, count), generator=rng)
+        what = torch.arange(count) < count // 2
+        images = torch.where(
+            what[:, None, None, None], found.images, placed(found.images, rows, columns)
+        )
+        condition = torch.where(
+            what[:, None], layout.of_class(found.labels), layout.of_window(rows, columns)
+        )
+        if not self.conditioned:
+            condition = layout.uninformative(condition)
+        return Pixels((images > 0.5).float(), condition, what)
 
 
-def nothing(told: Tensor) -> Float[Tensor, "B T"]:
-    """What stands for one-hot rows (B, T) where nothing is told: an equal share of each.
-
-    Their sum is that of a one-hot row, so that what a step of Adam moves is alike.
-    """
-    return torch.full_like(told, 1 / told.shape[1], dtype=torch.float32)
-
-
-def placed(images: Float[Tensor, "B 1 S S"], place: Int64[Tensor, "B"]) -> Float[Tensor, "B 1 S S"]:
-    """Pictures at half their size, each in its place, 0 around; places count in reading order."""
-    size = images.shape[-1]
+def placed(
+    images: Float[Tensor, "B 1 S S"], rows: Int64[Tensor, " B"], columns: Int64[Tensor, " B"]
+) -> Float[Tensor, "B 1 S S"]:
+    """Images at half their size, each in the window at its row and column, 0 around it."""
+    half = images.shape[-1] // 2
     small, page = F.avg_pool2d(images, 2), torch.zeros_like(images)
-    for number in range(PLACES):
-        top, left = (step * size // 4 for step in divmod(number, 3))
-        here = place == number
-        page[here, :, top : top + size // 2, left : left + size // 2] = small[here]
+    for image, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        page[image, :, row : row + half, column : column + half] = small[image]
     return page
