@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def run(name: str) -> bool:
-    """Run one benchmark as if it were called alone; say whether it went well."""
+    """Run one benchmark as if it were called alone; return whether it succeeded."""
     sys.argv = [name]
     try:
         code = importlib.import_module(f"benchmarks.{name}").main()
@@ -27,7 +27,7 @@ def main(wanted: list[str]) -> int:
     known = sorted(p.stem for p in Path(__file__).parent.glob("[!_]*.py"))
     unknown = sorted(set(wanted) - set(known))
     if unknown:
-        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        print(f"no benchmark {', '.join(unknown)}; known: {', '.join(known)}", file=sys.stderr)
         return len(unknown)
     failed = []
     for name in wanted or known:

@@ -1,13 +1,13 @@
-"""What a bank saves: rows of parameters in place of what computes them.
+"""Parameters and time that a bank saves: a table of γ and β in place of their generator.
 
     python benchmarks/bank.py [--full]
 
-A diffusion transformer of diffusers, random weights, conditioned on timestep and class: its adaLN
-projections and embedders become one row per condition (``precompute``). Parameters before and
-after, the largest difference of the outputs, and the time per forward as the median of paired
-ratios, the two networks taking turns in one process. ``--full`` has the sizes of DiT-XL/2 (28
-layers, 1152 wide, 3 GB in float32; minutes). Then a retrofitted generator against its bank of
-10,000 rows, in memory and mapped from a file.
+First a diffusion transformer of diffusers with random weights, conditioned on timestep and class:
+its adaLN projections and embedders become one row per condition (``precompute``). Printed are the
+parameters before and after, the largest difference of the outputs, and the time per forward pass as
+the median of paired ratios; the two networks alternate in one process. ``--full`` has the sizes of
+DiT-XL/2 (28 layers, width 1152, 3 GB in float32; takes minutes). Then a retrofitted generator
+against its bank of 10,000 rows, in memory and memory-mapped from a file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,16 @@ EMBEDDERS = "transformer_blocks.*.norm1.emb"
 
 @dataclass(frozen=True)
 class Size:
-    """One diffusion transformer, and how often it is run."""
+    """Sizes of a diffusion transformer and of its benchmark.
+
+    Attributes:
+        layers: transformer blocks.
+        heads: attention heads.
+        head_width: features per head.
+        latent: height and width of the latent image.
+        conditions: number of conditions that are precomputed.
+        rounds: number of time measurements.
+    """
 
     layers: int
     heads: int
@@ -44,18 +53,18 @@ class Size:
     rounds: int
 
 
-#: DiT-S/2 (Peebles & Xie 2023, table 1) on latents of 16, and DiT-XL/2 on those of 32.
+#: DiT-S/2 (Peebles & Xie 2023, table 1) on latents of 16 x 16, and DiT-XL/2 on 32 x 32.
 SMALL = Size(layers=12, heads=6, head_width=64, latent=16, conditions=8, rounds=15)
 FULL = Size(layers=28, heads=16, head_width=72, latent=32, conditions=4, rounds=7)
 
 
 def parameters(modules: list[nn.Module]) -> int:
-    """Number of different parameters in modules."""
+    """Number of parameters of modules; shared ones count once."""
     return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
 
 
 def paired(before: Callable[[], object], after: Callable[[], object], rounds: int) -> str:
-    """Milliseconds of both, and the median of the ratios, the two taking turns."""
+    """Median milliseconds of two alternating functions, and the median of their ratios."""
     times: tuple[list[float], list[float]] = ([], [])
     for done in range(rounds + 1):
         for run, spent in zip((before, after), times, strict=True):
@@ -72,7 +81,7 @@ def paired(before: Callable[[], object], after: Callable[[], object], rounds: in
 
 
 def transformer(size: Size) -> nn.Module:
-    """The network, with weights drawn as its authors' code draws them."""
+    """The network, with weights initialised as by its authors."""
     from diffusers import DiTTransformer2DModel
 
     network: nn.Module = DiTTransformer2DModel(
@@ -93,7 +102,7 @@ def show_transformer(size: Size) -> None:
         for i, step in enumerate(steps)
     ]
     begin = time.perf_counter()
-    # Rows do not depend on the latents: those of one token record the same.
+    # The rows do not depend on the latents, so that one token is enough.
     net = precompute(network, PROJECTIONS, runs, example=torch.randn(1, 4, 2, 2), also=EMBEDDERS)
     recorded = time.perf_counter() - begin
     total, left = parameters([network]), parameters([net.backbone])
@@ -114,7 +123,7 @@ def show_transformer(size: Size) -> None:
 def compare(
     network: nn.Module, net: Conditioned, runs: list[dict[str, Tensor]], size: Size
 ) -> None:
-    """Differences and times of a network and its copy with rows."""
+    """Prints differences and times of a network and its copy with a bank."""
     x = torch.randn(1, 4, size.latent, size.latent)
     worst, equal = 0.0, 0
     for i, run in enumerate(runs):
@@ -124,12 +133,12 @@ def compare(
         equal += torch.equal(one, other)
     print(f"  outputs           {equal} of {len(runs)} equal, largest difference {worst:g}")
     ids = torch.tensor([0])
-    said = paired(
+    times = paired(
         lambda: network(x, **runs[0]),
         lambda: net(x, **runs[0], condition=ids),
         size.rounds,
     )
-    print(f"  time per forward  {said}")
+    print(f"  time per forward  {times}")
 
 
 def show_rows(count: int = 10_000) -> None:

@@ -1,12 +1,12 @@
-"""Conditioning a sequence on another of its length: cross-attention beside FiLM, against length.
+"""Cost of conditioning a sequence on another of the same length: cross-attention and FiLM.
 
     OMP_NUM_THREADS=1 python benchmarks/length.py [--width 32] [--rounds 7]
 
-One sequence of each; a pass is forward without gradients. Contenders take turns within a round, and
-a time is the median over rounds of the processor time of one thread, so that other jobs disturb
-little. Operations are those of matrix products, counted. The last line gives the exponents p of
-cost ~ length ** p, by a line through the logarithms; at short lengths a pass costs what calls cost,
-so that the times' exponents are also taken over the longer half.
+Batch size 1, forward pass without gradients. The methods alternate within a round. A time is the
+median over rounds of the CPU time of one thread, so that other jobs have little influence. Only
+the operations of matrix products are counted. The last lines give the exponents p of
+cost ~ length ** p, from a linear fit of the logarithms. At short lengths the overhead of calls
+dominates; the exponents of the times are therefore also given for the longer half of the lengths.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Pass = Callable[[], object]
 
 
 def passes(length: int, width: int) -> dict[str, Pass]:
-    """Both contenders on random sequences."""
+    """Forward passes of both methods on random sequences."""
     x, z = torch.randn(2, 1, length, width)
     attend, film = CrossAttention(width, width), FiLM(width, width)
-    lying = x.mT.contiguous(), z.mT.contiguous()
-    return {"film": lambda: film(*lying), "attention": lambda: x + attend(x, z)}
+    channels_first = x.mT.contiguous(), z.mT.contiguous()
+    return {"film": lambda: film(*channels_first), "attention": lambda: x + attend(x, z)}
 
 
 def timed(run: Pass) -> float:
-    """Processor seconds of one pass, over so many that they take some milliseconds."""
+    """CPU seconds of one pass, as the mean of enough passes to take at least 5 ms."""
     count, seconds = 1, 0.0
     while seconds < 5e-3:
         start = time.thread_time()

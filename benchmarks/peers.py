@@ -1,11 +1,11 @@
-"""Side by side with PEFT (IA³) and diffusers (AdaLayerNorm), where they do the same job.
+"""Comparison with PEFT (IA³) and diffusers (AdaLayerNorm) on the same tasks.
 
     python benchmarks/peers.py [--rounds 15]
 
-The same tiny Llama with the same sites and as many numbers per task, the same norm with the same
-weights. A ratio is paired: the contenders take turns in one process, one thread, CPU time, and the
-median over rounds is printed with the least and the greatest. Correctness is the largest
-difference from the plain way: every row run alone, or a loop in float64.
+Both libraries get the same tiny Llama with the same sites and as many parameters per task, and the
+same norm with the same weights. Ratios are paired: the implementations alternate in one process on
+one thread, CPU time is measured, and the median over rounds is printed with minimum and maximum.
+The error is the largest difference from a reference: each row run alone, or a loop in float64.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from featurewise.layers import ConditionalLayerNorm
 
 BATCH, TOKENS, WIDTH = 16, 16, 64
 SITES = ["model.layers.*.self_attn.k_proj", "model.layers.*.self_attn.v_proj"]
-SITES.append("model.layers.*.mlp.up_proj")  # what leaves it scales what enters down_proj
+SITES.append("model.layers.*.mlp.up_proj")  # its output is the input of down_proj
 
 
 # --- PEFT ----------------------------------------------------------------------------------------
 
 
 def llama() -> nn.Module:
-    """A random language model; the same one every time."""
+    """A language model with random weights, equal at every call."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def llama() -> nn.Module:
 
 
 def with_peft(network: nn.Module) -> nn.Module:
-    """Two tasks."""
+    """The network with IA³ adapters of PEFT for two tasks."""
     from peft import IA3Config, get_peft_model
 
     sites = ["k_proj", "v_proj", "down_proj"]
@@ -58,13 +58,13 @@ def with_peft(network: nn.Module) -> nn.Module:
 
 
 def with_featurewise(network: nn.Module) -> nn.Module:
-    """Two tasks."""
+    """The network with scales of featurewise for two tasks."""
     network.requires_grad_(False)
     return fw.condition(network, at=SITES, operation=fw.Scale(), generator=fw.Lookup(2))
 
 
 def peft_step(net: nn.Module, tokens: Tensor, tasks: Tensor) -> None:
-    """Forward and backward of a batch of two tasks: one part after the other."""
+    """Forward and backward pass of a batch of two tasks, one task after the other."""
     for task, name in enumerate("ab"):
         if (tasks == task).any():
             net.set_adapter(name)
@@ -73,12 +73,12 @@ def peft_step(net: nn.Module, tokens: Tensor, tasks: Tensor) -> None:
 
 
 def featurewise_step(net: nn.Module, tokens: Tensor, tasks: Tensor) -> None:
-    """Forward and backward of a batch of two tasks: at once."""
+    """Forward and backward pass of a batch of two tasks in one pass."""
     net(tokens, labels=tokens, condition=tasks).loss.backward()
 
 
 def lines(*functions: Callable[..., object]) -> int:
-    """Lines of code in the bodies, without docstrings and imports."""
+    """Number of lines of code in functions, without docstrings and imports."""
     count = 0
     for function in functions:
         body = textwrap.dedent(inspect.getsource(function)).splitlines()[1:]
@@ -95,7 +95,7 @@ def vectors(net: nn.Module, name: str) -> Tensor:
 
 
 def ratios(slow: Callable[[], None], fast: Callable[[], None], rounds: int) -> str:
-    """Time of ``slow`` over time of ``fast``, turn by turn."""
+    """Median times of two alternating functions, and their ratio ``slow / fast`` per round."""
     found, times = [], []
     for turn in range(rounds + 2):
         pair = []
@@ -114,14 +114,14 @@ def ratios(slow: Callable[[], None], fast: Callable[[], None], rounds: int) -> s
 
 
 def ia3(rounds: int) -> None:
-    """IA³, two tasks."""
+    """Prints the comparison with IA³ of PEFT for two tasks."""
     tokens = torch.randint(64, (BATCH, TOKENS))
     mixed, alone = torch.arange(BATCH) % 2, torch.zeros(BATCH, dtype=torch.long)
     theirs, ours = with_peft(llama()), with_featurewise(llama())
-    draw = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     for name, parameter in theirs.named_parameters():
         if "ia3_l" in name:
-            parameter.data = 1 + 0.5 * torch.randn(parameter.shape, generator=draw)
+            parameter.data = 1 + 0.5 * torch.randn(parameter.shape, generator=rng)
     with torch.no_grad():
         ours.generator.table.copy_(torch.stack([vectors(theirs, n) - 1 for n in "ab"]))
         each = []
@@ -136,8 +136,8 @@ def ia3(rounds: int) -> None:
     print(f"  one task, same vectors: outputs differ by {single:.1e}")
     print(f"  rows of two tasks in one batch, against each row alone: featurewise {both:.1e}")
     for mode in ("evaluation", "training"):
-        said = named(theirs.train(mode == "training"), tokens, mixed, want)
-        print(f"    PEFT, adapter_names=, {mode}: {said}")
+        outcome = with_adapter_names(theirs.train(mode == "training"), tokens, mixed, want)
+        print(f"    PEFT, adapter_names=, {mode}: {outcome}")
     peft, own = lines(with_peft, peft_step), lines(with_featurewise, featurewise_step)
     print(f"  lines of code, set-up and a mixed training step: PEFT {peft}, featurewise {own}")
     print("  forward and backward       PEFT   featurewise   PEFT / featurewise")
@@ -159,37 +159,37 @@ def ia3(rounds: int) -> None:
     print("    two tasks, Lookup ", ratios(their_step(mixed), our_step(mixed), rounds))
 
 
-def named(net: nn.Module, tokens: Tensor, tasks: Tensor, want: Tensor) -> str:
-    """What PEFT makes of adapters named row by row."""
+def with_adapter_names(net: nn.Module, tokens: Tensor, tasks: Tensor, want: Tensor) -> str:
+    """Whether PEFT is correct with one adapter name per row."""
     try:
         with torch.no_grad():
             got = net(tokens, adapter_names=["ab"[int(task)] for task in tasks]).logits
     except Exception as error:
         return f"raises {type(error).__name__}: {error}"
     wrong = (got - want).abs().amax((1, 2)) > 1e-4
-    said = "right" if not wrong.any() else "wrong, without a word"
-    return f"{said} ({int(wrong.sum())} of {len(wrong)} rows are another task's)"
+    outcome = "wrong, without an error" if wrong.any() else "correct"
+    return f"{outcome} ({int(wrong.sum())} of {len(wrong)} rows are another task's)"
 
 
 # --- diffusers -----------------------------------------------------------------------------------
 
 
 def looped(x: Tensor, z: Tensor, scale: nn.Linear, shift: nn.Linear) -> Tensor:
-    """Adaptive layer norm in float64, sample by sample and place by place."""
+    """Adaptive layer norm in float64, one sample and one position at a time."""
     out = torch.empty_like(x, dtype=torch.float64)
     for b in range(len(x)):
-        heard = z[b].double() * torch.sigmoid(z[b].double())
-        gamma = 1 + scale.weight.double() @ heard + scale.bias.double()
-        beta = shift.weight.double() @ heard + shift.bias.double()
+        activated = z[b].double() * torch.sigmoid(z[b].double())
+        gamma = 1 + scale.weight.double() @ activated + scale.bias.double()
+        beta = shift.weight.double() @ activated + shift.bias.double()
         for t in range(x.shape[1]):
             row = x[b, t].double()
-            spread = ((row - row.mean()) ** 2).mean()
-            out[b, t] = gamma * (row - row.mean()) / (spread + 1e-5).sqrt() + beta
+            variance = ((row - row.mean()) ** 2).mean()
+            out[b, t] = gamma * (row - row.mean()) / (variance + 1e-5).sqrt() + beta
     return out
 
 
 def halves(linear: nn.Linear, order: tuple[int, int]) -> list[nn.Linear]:
-    """Scale and shift as two maps, from one that holds both."""
+    """Scale and shift as two linear maps, from one map with both outputs."""
     found = []
     for place in order:
         half = nn.Linear(WIDTH, WIDTH)
@@ -200,7 +200,7 @@ def halves(linear: nn.Linear, order: tuple[int, int]) -> list[nn.Linear]:
 
 
 def norms() -> dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[nn.Linear]]]:
-    """The contenders, with the weights that each of them should obey."""
+    """The implementations, each with the scale and shift that it should apply."""
     from diffusers.models.normalization import AdaLayerNorm
 
     torch.manual_seed(0)
@@ -221,12 +221,12 @@ def norms() -> dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[nn.Linea
 
 @torch.no_grad()
 def adaptive_norm(rounds: int) -> None:
-    """AdaLayerNorm, for one sample and for more."""
-    print(f"\nAdaLayerNorm of diffusers {version('diffusers')}; width {WIDTH}, {TOKENS} places")
-    print("  largest difference from a float64 loop, by size of the batch:")
+    """Prints the comparison with AdaLayerNorm of diffusers, for batches of several sizes."""
+    print(f"\nAdaLayerNorm of diffusers {version('diffusers')}; width {WIDTH}, {TOKENS} positions")
+    print("  largest difference from a float64 loop, by batch size:")
     sizes = (1, 2, 5)
-    contenders = norms()
-    for name, (run, weights) in contenders.items():
+    implementations = norms()
+    for name, (run, weights) in implementations.items():
         shown = []
         for size in sizes:
             x, z = torch.randn(size, TOKENS, WIDTH), torch.randn(size, WIDTH)
@@ -236,7 +236,7 @@ def adaptive_norm(rounds: int) -> None:
             except Exception as error:
                 shown.append(f"{size}: {type(error).__name__}")
         print(f"    {name:24s}", "   ".join(shown))
-    run, weights = contenders["diffusers, default"]
+    run, weights = implementations["diffusers, default"]
     x, z = torch.randn(5, TOKENS, WIDTH), torch.randn(WIDTH)
     off = (run(x, z) - looped(x, z.expand(5, -1), *weights)).abs().max()
     print(f"    diffusers' default with one condition (C,) for all five samples: {off:.1e}")
@@ -250,9 +250,9 @@ def adaptive_norm(rounds: int) -> None:
 
         return go
 
-    theirs = hundred(contenders["diffusers, chunk_dim=1"][0])
+    theirs = hundred(implementations["diffusers, chunk_dim=1"][0])
     for name in ("ConditionalLayerNorm", "condition(LayerNorm)"):
-        print(f"    {name:20s}", ratios(theirs, hundred(contenders[name][0]), rounds))
+        print(f"    {name:20s}", ratios(theirs, hundred(implementations[name][0]), rounds))
 
 
 def main() -> None:
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of the peers, about names of adapters
+    warnings.simplefilter("ignore")  # of PEFT, about names of adapters
     try:
         import diffusers  # noqa: F401
         import peft  # noqa: F401

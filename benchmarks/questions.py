@@ -1,10 +1,10 @@
-"""Speed of question generation, beside a plain twin.
+"""Questions per second of `QuestionGenerator`, and of a plain implementation of its search.
 
     python benchmarks/questions.py
 
-prints questions per second of one core for `QuestionGenerator`, for the same generator on a plain
-search (sets of indices in place of bit masks, options found anew at every node, no memory of failed
-branches), and their ratio. Times are processor times of this process.
+The plain search has sets of indices in place of bit masks, computes the options again at every
+node, and does not record failed branches. Prints both speeds on one core and their ratio. Times are
+processor times of this process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from featurewise.worlds.clevr import questions as fast
 from featurewise.worlds.clevr.families.options import (
     CHOICES,
     DESCRIPTIONS,
-    STRANGER,
+    DISTRACTOR,
     TRIVIAL_SHARE,
     Ending,
     Options,
@@ -29,7 +29,7 @@ from featurewise.worlds.clevr.vocabulary import ATTRIBUTES, RELATIONS
 
 
 class PlainOptions(Options):
-    """Options by looking at every object for every description, every time."""
+    """Options by comparing every object with every description, without a cache."""
 
     def _objects(self, mask: int) -> set[int]:
         return {i for i in range(mask.bit_length()) if mask >> i & 1}
@@ -40,11 +40,11 @@ class PlainOptions(Options):
         return {i for i in everything if all(self.sets.values[a][i] == v for a, v in wanted)}
 
     def matching(self, code: int) -> int:
-        """Mask of the objects a description fits."""
+        """Mask of the objects that fit a description."""
         return sum(1 << i for i in self._fitting(code))
 
     def plain(self, objects: int, ending: Ending) -> list[Proposal]:
-        """Descriptions to filter a set with."""
+        """Proposals of descriptions that filter a set."""
         inside = self._objects(objects)
         found = {code: self._fitting(code) for code in range(len(DESCRIPTIONS))}
         hits = {code: fits & inside for code, fits in found.items() if fits}
@@ -55,12 +55,12 @@ class PlainOptions(Options):
             for code, hit in kept.items()
             if code or ending != "set"
         ]
-        strangers = {"unique": 0, "exist": len(hits)}.get(ending, len(single))
-        return proposals + [(STRANGER, objects)] * strangers
+        distractors = {"unique": 0, "exist": len(hits)}.get(ending, len(single))
+        return proposals + [(DISTRACTOR, objects)] * distractors
 
     def related(self, thing: int, ending: Ending, rng: Random) -> list[Proposal]:
         """Relations together with descriptions to filter the related set with."""
-        telling: list[Proposal] = []
+        informative: list[Proposal] = []
         trivial: list[Proposal] = []
         for relation in RELATIONS:
             others = self._objects(self.sets.related[relation][thing])
@@ -72,32 +72,32 @@ class PlainOptions(Options):
                 if ending == "set" and not hit:
                     continue
                 proposal = (CHOICES[relation][code], sum(1 << i for i in hit))
-                (trivial if hit == fits else telling).append(proposal)
-        wanted = round(len(telling) * TRIVIAL_SHARE / (1 - TRIVIAL_SHARE))
-        return telling + rng.sample(trivial, min(wanted, len(trivial)))
+                (trivial if hit == fits else informative).append(proposal)
+        wanted = round(len(informative) * TRIVIAL_SHARE / (1 - TRIVIAL_SHARE))
+        return informative + rng.sample(trivial, min(wanted, len(trivial)))
 
 
 class PlainSearch(Search):
-    """The search without memory: a branch that failed may be searched again."""
+    """The search without the record of failed branches."""
 
     def _extend(self, attempt: Attempt, shadows: list[list[int]]) -> bool:
         attempt.failed.clear()
         return super()._extend(attempt, shadows)
 
 
-def rate(scenes: list[Scene], generator: fast.QuestionGenerator) -> float:
+def questions_per_second(scenes: list[Scene], generator: fast.QuestionGenerator) -> float:
     """Questions per second of processor time."""
     start = time.process_time()
-    asked = sum(len(generator.ask(scene)) for scene in scenes)
-    return asked / (time.process_time() - start)
+    count = sum(len(generator.generate(scene)) for scene in scenes)
+    return count / (time.process_time() - start)
 
 
-def plain_rate(scenes: list[Scene], seed: int) -> float:
-    """The same with the plain parts in place."""
+def plain_questions_per_second(scenes: list[Scene], seed: int) -> float:
+    """The same with the plain search."""
     options, search = fast.Options, fast.Search
     fast.Options, fast.Search = PlainOptions, PlainSearch  # type: ignore[misc]
     try:
-        return rate(scenes, fast.QuestionGenerator(seed))
+        return questions_per_second(scenes, fast.QuestionGenerator(seed))
     finally:
         fast.Options, fast.Search = options, search  # type: ignore[misc]
 
@@ -107,12 +107,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--plain-scenes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    scenes = sample_scenes(given.scenes, seed=given.seed)
-    rate(scenes[:20], fast.QuestionGenerator(given.seed))  # warm-up: steps are made once
-    ours = rate(scenes, fast.QuestionGenerator(given.seed))
-    plain = plain_rate(scenes[: given.plain_scenes], given.seed)
-    print(f"questions/s: {ours:,.0f}   plain twin: {plain:,.1f}   ratio: {ours / plain:,.0f}")
+    args = parser.parse_args()
+    scenes = sample_scenes(args.scenes, seed=args.seed)
+    questions_per_second(scenes[:20], fast.QuestionGenerator(args.seed))  # warm-up
+    ours = questions_per_second(scenes, fast.QuestionGenerator(args.seed))
+    plain = plain_questions_per_second(scenes[: args.plain_scenes], args.seed)
+    print(f"questions/s: {ours:,.0f}   plain search: {plain:,.1f}   ratio: {ours / plain:,.0f}")
 
 
 if __name__ == "__main__":

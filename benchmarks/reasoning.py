@@ -1,17 +1,17 @@
-"""FiLM for visual reasoning: training and answering beside a literal twin of the paper's model.
+"""FiLM for visual reasoning: speed of training and inference against a reference implementation.
 
     python benchmarks/reasoning.py [--paper] [--rounds 5]
 
-``Twin`` is Perez et al. 2018 written as the paper says it and as one writes it first: a GRU over
-padded questions, coordinate maps concatenated, contiguous float32, Adam tensor by tensor, one
-picture per question, γ and β sliced block by block from one tensor (questions, blocks, 2, C). The
-library's network holds the same weights, gives the same logits and gradients (checked first), and
-what makes it faster is turned on one thing after another.
+``Reference`` follows Perez et al. 2018 literally and without optimisations: a GRU over padded
+questions, concatenated coordinate maps, contiguous float32, Adam one tensor at a time, one image
+per question, γ and β sliced block by block from one tensor (questions, blocks, 2, C). The library's
+network has the same weights and gives the same logits and gradients (checked first). Its
+optimisations are switched on one after another.
 
-All contenders take turns in one process; a ratio is the median over rounds of time(twin) /
-time(contender), with the least and the greatest. One thread and CPU time of the process, so that
-other jobs disturb little. ``--paper`` has the sizes of the paper (59 million parameters, pictures
-224 x 224) and takes minutes and 6 GB; otherwise everything is a quarter as wide.
+All cases alternate in one process; a ratio is the median over rounds of time(reference) /
+time(case), with minimum and maximum. Times are CPU times of the process on one thread, so that
+other jobs have little influence. ``--paper`` has the sizes of the paper (59 million parameters,
+images of 224 x 224 pixels) and takes minutes and 6 GB; otherwise all layers are a quarter as wide.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from featurewise.training.allocator import use_large_allocations
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
 #: Ratios of an earlier measurement at the paper's sizes, 1 thread, against the original code.
-SPIKE = {
+EARLIER = {
     "packed GRU": "1.45",
     "deferred weight gradient": "2.4",
     "fused Adam": "2.6",
     "large allocations": "3.1",
     "channels last": "3.4 (5.0 with a prepacked float32 product)",
     "bfloat16": "7.3-7.9",
-    "task kept": "43-48",
-    "task kept, bfloat16": "78-85",
+    "cached task": "43-48",
+    "cached task, bfloat16": "78-85",
 }
 LONGEST = 46
-PICTURES, QUESTIONS = 8, 4  # in a training batch
+IMAGES_PER_BATCH, QUESTIONS_PER_IMAGE = 8, 4  # of a training step
 
 Times = dict[str, list[float]]
 
 
-class TwinBlock(nn.Module):
+class ReferenceBlock(nn.Module):
     """Figure 3 of the paper, right."""
 
     def __init__(self, channels: int) -> None:
@@ -61,15 +61,15 @@ class TwinBlock(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=False)
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        """A block of the FiLM-ed network."""
+        """Output of the residual block, with FiLM after the norm."""
         h = F.relu(self.project(with_coordinates(x)))
         y = self.norm(self.convolve(h))
         y = y * gamma[:, :, None, None].expand_as(y) + beta[:, :, None, None].expand_as(y)
         return h + F.relu(y)
 
 
-class Twin(nn.Module):
-    """The whole model of the paper (section 3 and "from raw pixels"), literally."""
+class Reference(nn.Module):
+    """The model of the paper (section 3 and "from raw pixels"), written literally."""
 
     def __init__(self, s: Reasoning) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Twin(nn.Module):
         self.embedding = nn.Embedding(len(VOCABULARY), s.embedding, padding_idx=0)
         self.gru = nn.GRU(s.embedding, s.hidden, batch_first=True)
         self.film = nn.Linear(s.hidden, s.blocks * 2 * s.channels)
-        self.blocks = nn.ModuleList(TwinBlock(s.channels) for _ in range(s.blocks))
+        self.blocks = nn.ModuleList(ReferenceBlock(s.channels) for _ in range(s.blocks))
         self.project = nn.Conv2d(s.channels + 2, s.features, 1)
         self.classify = nn.Sequential(
             nn.Linear(s.features, s.features, bias=False),
@@ -92,7 +92,7 @@ class Twin(nn.Module):
         )
 
     def forward(self, images: Tensor, questions: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (Q, 28) of pictures (Q, 3, H, W) and padded questions (Q, T)."""
+        """Logits (Q, 28) of images (Q, 3, H, W) and padded questions (Q, T)."""
         states, _ = self.gru(self.embedding(questions))
         last = states[torch.arange(len(lengths)), lengths - 1]
         film = self.film(last).view(-1, len(self.blocks), 2, self.channels)
@@ -105,27 +105,28 @@ class Twin(nn.Module):
 
 
 def with_coordinates(x: Tensor) -> Tensor:
-    """The features and two maps of the place, concatenated."""
+    """The features, concatenated with two coordinate maps."""
     count, _, height, width = x.shape
     across = torch.linspace(-1, 1, width).expand(count, 1, height, width)
     down = torch.linspace(-1, 1, height).unsqueeze(1).expand(count, 1, height, width)
     return torch.cat((x, across, down), dim=1)
 
 
-def twin_weights(net: Reasoner) -> dict[str, Tensor]:
-    """The library's weights under the twin's names."""
+def reference_weights(net: Reasoner) -> dict[str, Tensor]:
+    """The library's weights under the names of the reference."""
     renamed: dict[str, Tensor] = {}
     for name, value in net.state_dict().items():
         if not name.startswith("naming") and not name.endswith("place.weight"):
-            renamed[twin_name(name)] = value
+            renamed[reference_name(name)] = value
     for name, value in net.state_dict().items():
         if name.endswith("place.weight"):
-            other = twin_name(name.replace("place", "project"))
+            other = reference_name(name.replace("place", "project"))
             renamed[other] = torch.cat((renamed[other], value), dim=1)
     return renamed
 
 
-def twin_name(name: str) -> str:
+def reference_name(name: str) -> str:
+    """Name in the reference of a parameter of the library."""
     for ours, theirs in (
         ("trunk.backbone.", ""),
         ("trunk.generator.encoder.embedding", "embedding"),
@@ -139,8 +140,8 @@ def twin_name(name: str) -> str:
     return name
 
 
-class PlainReader(nn.Module):
-    """``nn.GRU`` in the place of the library's reader, with its weights."""
+class PlainEncoder(nn.Module):
+    """``nn.GRU`` in place of the library's question encoder, with its weights."""
 
     def __init__(self, like: nn.Module, packed: bool) -> None:
         super().__init__()
@@ -160,15 +161,15 @@ class PlainReader(nn.Module):
         return self.recurrent(words)[0][torch.arange(len(tokens)), lengths - 1]
 
 
-def batch_of(pictures: int, questions: int, size: int) -> Batch:
-    """Noise and questions of 5 to 46 tokens, 18 on average, as CLEVR's are."""
-    count = pictures * questions
+def random_batch(images: int, questions_per_image: int, size: int) -> Batch:
+    """Random images, and questions of 5 to 46 random tokens, 18 on average as in CLEVR."""
+    count = images * questions_per_image
     share = torch.distributions.Beta(1.25, 2.9).sample((count,))
     lengths = (5 + share * (LONGEST - 5)).round().long()
     tokens = torch.randint(2, len(VOCABULARY), (count, LONGEST))
     return Batch(
-        images=torch.randint(0, 256, (pictures, 3, size, size), dtype=torch.uint8),
-        image_index=torch.arange(pictures).repeat_interleave(questions),
+        images=torch.randint(0, 256, (images, 3, size, size), dtype=torch.uint8),
+        image_index=torch.arange(images).repeat_interleave(questions_per_image),
         questions=tokens.where(torch.arange(LONGEST) < lengths.unsqueeze(1), 0),
         lengths=lengths,
         answers=torch.randint(len(ANSWERS), (count,)),
@@ -177,24 +178,24 @@ def batch_of(pictures: int, questions: int, size: int) -> Batch:
 
 
 def repeated(batch: Batch) -> Batch:
-    """One picture per question."""
+    """The batch with one image per question."""
     images = batch.images[batch.image_index]
     return replace(batch, images=images, image_index=torch.arange(len(images)))
 
 
 def logits_of(net: Reasoner, batch: Batch, task: Tensor | None = None) -> Tensor:
-    """The library's logits: as ``net(batch).logits``, without naming what it sees."""
-    seen = net.see(batch.images)
-    if len(seen) < len(batch.image_index):
-        seen = seen[batch.image_index]
+    """The library's logits: as ``net(batch).logits``, without the attribute head."""
+    features = net.see(batch.images)
+    if len(features) < len(batch.image_index):
+        features = features[batch.image_index]
     given = {"task": task} if task is not None else {"condition": (batch.questions, batch.lengths)}
-    logits: Tensor = net.answer(net.trunk(seen, **given)).float()
+    logits: Tensor = net.answer(net.trunk(features, **given)).float()
     return logits
 
 
-def keep_large_blocks(wanted: bool) -> None:
-    """As `use_large_allocations` does, or back to the thresholds that glibc itself arrives at."""
-    if use_large_allocations() and not wanted:
+def set_large_allocations(enabled: bool) -> None:
+    """Calls `use_large_allocations`, or restores the thresholds that glibc adapts to itself."""
+    if use_large_allocations() and not enabled:
         glibc = ctypes.CDLL(None)
         glibc.mallopt(-3, 32 << 20)
         glibc.mallopt(-1, 64 << 20)
@@ -203,17 +204,25 @@ def keep_large_blocks(wanted: bool) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """How a training step of the library's network is done."""
+    """A training step of the library's network.
+
+    Attributes:
+        net: the network.
+        encoder: its question encoder.
+        adam: the optimizer.
+        batch: the training batch.
+        half: whether to use bfloat16 autocast.
+    """
 
     net: Reasoner
-    reader: nn.Module
+    encoder: nn.Module
     adam: torch.optim.Adam
     batch: Batch
     half: bool = False
 
     def __call__(self) -> None:
-        """Forward, backward, Adam."""
-        self.net.trunk.generator.encoder = self.reader
+        """Forward pass, backward pass and Adam."""
+        self.net.trunk.generator.encoder = self.encoder
         self.adam.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             logits = logits_of(self.net, self.batch)
@@ -221,37 +230,37 @@ class Step:
         self.adam.step()
 
 
-def training(net: Reasoner, twin: Twin, size: int) -> dict[str, Callable[[], None]]:
-    """Training steps: the twin's, then ours, each with one thing more."""
-    batch = batch_of(PICTURES, QUESTIONS, size)
+def training_steps(net: Reasoner, reference: Reference, size: int) -> dict[str, Callable[[], None]]:
+    """Training steps: of the reference, then of the library, each with one more optimisation."""
+    batch = random_batch(IMAGES_PER_BATCH, QUESTIONS_PER_IMAGE, size)
     single = repeated(batch)
-    twin_adam = adam(twin, fused=False)
+    reference_adam = adam(reference, fused=False)
 
-    def twin_step() -> None:
-        twin_adam.zero_grad(set_to_none=True)
-        logits = twin(single.images, single.questions, single.lengths)
+    def reference_step() -> None:
+        reference_adam.zero_grad(set_to_none=True)
+        logits = reference(single.images, single.questions, single.lengths)
         F.cross_entropy(logits, single.answers).backward()
-        twin_adam.step()
+        reference_adam.step()
 
-    reader = net.trunk.generator.encoder
+    encoder = net.trunk.generator.encoder
     last = copy.deepcopy(net).to(memory_format=torch.channels_last)
-    clean = Step(net, PlainReader(reader, packed=False), adam(net, fused=False), single)
-    packed = replace(clean, reader=PlainReader(reader, packed=True))
-    deferred = replace(packed, reader=reader)
+    plain = Step(net, PlainEncoder(encoder, packed=False), adam(net, fused=False), single)
+    packed = replace(plain, encoder=PlainEncoder(encoder, packed=True))
+    deferred = replace(packed, encoder=encoder)
     fused = replace(deferred, adam=adam(net, fused=True))
     channels = replace(
-        fused, net=last, reader=last.trunk.generator.encoder, adam=adam(last, fused=True)
+        fused, net=last, encoder=last.trunk.generator.encoder, adam=adam(last, fused=True)
     )
     return {
-        "twin": twin_step,
-        "clean network": clean,
+        "reference": reference_step,
+        "plain network": plain,
         "packed GRU": packed,
         "deferred weight gradient": deferred,
         "fused Adam": fused,
-        "large allocations": replace(fused),  # and all below, see `measured`
+        "large allocations": replace(fused),  # also in all following cases, see `measured`
         "channels last": channels,
         "bfloat16": replace(channels, half=True),
-        "picture seen once": replace(channels, half=True, batch=batch),
+        "one pass per image": replace(channels, half=True, batch=batch),
     }
 
 
@@ -259,9 +268,11 @@ def adam(net: nn.Module, fused: bool) -> torch.optim.Adam:
     return torch.optim.Adam(net.parameters(), lr=1e-6, fused=fused, foreach=False)
 
 
-def answering(net: Reasoner, twin: Twin, size: int) -> dict[str, Callable[[], Tensor]]:
-    """Forty questions on four pictures: ways to get the same logits."""
-    batch = batch_of(4, 10, size)
+def inference_cases(
+    net: Reasoner, reference: Reference, size: int
+) -> dict[str, Callable[[], Tensor]]:
+    """Forty questions about four images: several ways to compute the same logits."""
+    batch = random_batch(4, 10, size)
     single = repeated(batch)
     net = net.to(memory_format=torch.channels_last)
     task = net.trunk.represent((batch.questions, batch.lengths))
@@ -273,7 +284,7 @@ def answering(net: Reasoner, twin: Twin, size: int) -> dict[str, Callable[[], Te
     def one_by_one() -> Tensor:
         return torch.cat(
             [
-                twin(*each)
+                reference(*each)
                 for each in zip(
                     single.images.split(1),
                     single.questions.split(1),
@@ -284,53 +295,55 @@ def answering(net: Reasoner, twin: Twin, size: int) -> dict[str, Callable[[], Te
         )
 
     return {
-        "twin, one by one": one_by_one,
-        "twin": lambda: twin(single.images, single.questions, single.lengths),
+        "reference, one by one": one_by_one,
+        "reference": lambda: reference(single.images, single.questions, single.lengths),
         "batched": lambda: ours(single),
-        "picture seen once": lambda: ours(batch),
-        "seen once, bfloat16": lambda: ours(batch, half=True),
-        "task kept": lambda: ours(batch, task.flat),
-        "task kept, bfloat16": lambda: ours(batch, task.flat, half=True),
+        "one pass per image": lambda: ours(batch),
+        "one pass per image, bfloat16": lambda: ours(batch, half=True),
+        "cached task": lambda: ours(batch, task.flat),
+        "cached task, bfloat16": lambda: ours(batch, task.flat, half=True),
     }
 
 
-def agreement(net: Reasoner, twin: Twin, size: int) -> None:
-    """Stop unless twin and library agree; print by how much they differ.
+def agreement(net: Reasoner, reference: Reference, size: int) -> None:
+    """Prints the differences of reference and library; stops the program if they are too large.
 
-    In float64, where no rounding hides anything, every gradient must agree. In float32 one
-    rounding may decide a maximum or a ReLU otherwise, so the gradient is compared as a whole.
+    In float64, every gradient must agree. In float32 a rounding error may change the result of a
+    maximum or a ReLU, so that the gradient of all parameters together is compared.
     """
-    batch = batch_of(2, 3, size)
+    batch = random_batch(2, 3, size)
     for dtype, bound in ((torch.float64, 1e-8), (torch.float32, 1e-2)):
         torch.set_default_dtype(dtype)
         for mode in ("train", "eval"):
             net.to(dtype).train(mode == "train")
-            twin.to(dtype).load_state_dict(twin_weights(net))  # the running statistics too
-            twin.train(mode == "train")
-            value, worst, whole = differences(net, twin, batch)
+            reference.to(dtype).load_state_dict(reference_weights(net))  # with running statistics
+            reference.train(mode == "train")
+            value, worst, whole = differences(net, reference, batch)
             off = worst if dtype == torch.float64 else whole
             if value > bound / 100 or off > bound:
                 raise SystemExit(f"{dtype}, {mode}: logits differ by {value}, gradients by {off}")
             print(
-                f"  {str(dtype)[6:]}, {mode}: logits within {value:.0e}, the gradient within "
-                f"{whole:.0e}, each part of it within {worst:.0e}"
+                f"  {str(dtype)[6:]}, {mode}: logits differ by {value:.0e}, the gradient by "
+                f"{whole:.0e}, the gradient of one parameter by at most {worst:.0e}"
             )
     net.train()
-    twin.train()
+    reference.train()
 
 
-def differences(net: Reasoner, twin: Twin, batch: Batch) -> tuple[float, float, float]:
+def differences(net: Reasoner, reference: Reference, batch: Batch) -> tuple[float, float, float]:
     """Relative differences: of logits, of the worst parameter's gradient, of all gradients."""
     single = repeated(batch)
-    theirs = twin(single.images, single.questions, single.lengths)
-    grads = torch.autograd.grad(F.cross_entropy(theirs, batch.answers), list(twin.parameters()))
-    by_name = dict(zip(dict(twin.named_parameters()), grads, strict=True))
+    theirs = reference(single.images, single.questions, single.lengths)
+    grads = torch.autograd.grad(
+        F.cross_entropy(theirs, batch.answers), list(reference.parameters())
+    )
+    by_name = dict(zip(dict(reference.named_parameters()), grads, strict=True))
     own = {name: p for name, p in net.named_parameters() if not name.startswith("naming")}
     expected = [expected_grad(name, by_name) for name in own]
     found: list[tuple[float, float, float]] = []
-    for seen in (single, batch):
-        seen_at = net.see(seen.images)[seen.image_index]
-        logits = net.answer(net.trunk(seen_at, condition=(seen.questions, seen.lengths)))
+    for each in (single, batch):
+        features = net.see(each.images)[each.image_index]
+        logits = net.answer(net.trunk(features, condition=(each.questions, each.lengths)))
         grads = torch.autograd.grad(F.cross_entropy(logits, batch.answers), list(own.values()))
         pairs = list(zip(grads, expected, strict=True))
         off = sum(float((a - b).square().sum()) for a, b in pairs)
@@ -341,13 +354,13 @@ def differences(net: Reasoner, twin: Twin, batch: Batch) -> tuple[float, float, 
     return value, worst, whole
 
 
-def expected_grad(name: str, twin: dict[str, Tensor]) -> Tensor:
-    """The twin's gradient of one of our parameters; two of ours are one of its convolutions."""
+def expected_grad(name: str, reference: dict[str, Tensor]) -> Tensor:
+    """Gradient in the reference of a parameter of the library; a convolution may be two of ours."""
     if name.endswith("place.weight"):
-        return twin[twin_name(name.replace("place", "project"))][:, -2:]
+        return reference[reference_name(name.replace("place", "project"))][:, -2:]
     if name.endswith("project.project.weight"):
-        return twin[twin_name(name)][:, :-2]
-    return twin[twin_name(name)]
+        return reference[reference_name(name)][:, :-2]
+    return reference[reference_name(name)]
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -356,17 +369,16 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def measured(cases: dict[str, Callable[[], object]], large: str, rounds: int) -> Times:
-    """CPU seconds of every case in every round; a first round is not counted.
+    """CPU seconds of every case in every round, without a first warm-up round.
 
-    From the case ``large`` on, the process keeps large blocks; a run that is not counted gets
-    them first.
+    From the case ``large`` on, the process uses large allocations, after a warm-up run.
     """
     times: Times = {name: [] for name in cases}
     for _ in range(rounds + 1):
-        keep_large_blocks(False)
+        set_large_allocations(False)
         for name, case in cases.items():
             if name == large:
-                keep_large_blocks(True)
+                set_large_allocations(True)
                 case()
             start = time.process_time()
             case()
@@ -375,7 +387,7 @@ def measured(cases: dict[str, Callable[[], object]], large: str, rounds: int) ->
 
 
 def ratios(times: Times, name: str, base: str) -> str:
-    """Median, least and greatest ratio of paired rounds."""
+    """Median, minimum and maximum of the ratios of paired rounds."""
     each = [a / b for a, b in zip(times[base], times[name], strict=True)]
     return f"{median(each):6.2f} [{min(each):.2f}-{max(each):.2f}]"
 
@@ -383,11 +395,13 @@ def ratios(times: Times, name: str, base: str) -> str:
 def table(times: Times, count: int, bases: list[str], more: dict[str, str] | None = None) -> None:
     unit = "ms/sample" if more is None else "ms/answer"
     heads = "".join(f"{'x ' + base:>22}" for base in bases)
-    print(f"  {'':26}{unit:>10}{heads}{'' if more is None else '  deviation'}  spike")
+    print(f"  {'':30}{unit:>10}{heads}{'' if more is None else '  deviation'}  earlier")
     for name, values in times.items():
         shown = "".join(f"{ratios(times, name, base):>22}" for base in bases)
         off = "" if more is None else f"{more[name]:>11}"
-        print(f"  {name:26}{median(values) / count * 1e3:10.2f}{shown}{off}  {SPIKE.get(name, '')}")
+        print(
+            f"  {name:30}{median(values) / count * 1e3:10.2f}{shown}{off}  {EARLIER.get(name, '')}"
+        )
 
 
 def main() -> None:
@@ -403,44 +417,45 @@ def main() -> None:
             settings, hidden=1024, channels=64, stem=(64, 64, 64), embedding=64, features=256
         )
         size = 128
-    net, twin = Reasoner(settings), Twin(settings)
+    net, reference = Reasoner(settings), Reference(settings)
     nn.init.normal_(net.trunk.generator.head.weight, std=0.02)
     print(
         f"GRU {settings.hidden}, {settings.channels} channels, {size} x {size}, "
-        f"{sum(p.numel() for p in twin.parameters()) / 1e6:.1f} M parameters, 1 thread"
+        f"{sum(p.numel() for p in reference.parameters()) / 1e6:.1f} M parameters, 1 thread"
     )
-    print("Twin and library, same weights; relative differences:")
-    agreement(net, twin, size)
+    print("Reference and library, same weights; relative differences:")
+    agreement(net, reference, size)
 
-    count = PICTURES * QUESTIONS
-    print(f"\nTraining step, {count} questions of {PICTURES} pictures; each line adds one thing:")
-    trained = measured(training(net, twin, size), "large allocations", options.rounds)
-    table(trained, count, ["twin"])
+    count = IMAGES_PER_BATCH * QUESTIONS_PER_IMAGE
+    print(f"\nTraining step, {count} questions about {IMAGES_PER_BATCH} images.")
+    print("Each line adds one optimisation:")
+    trained = measured(training_steps(net, reference, size), "large allocations", options.rounds)
+    table(trained, count, ["reference"])
 
     net.eval()
-    twin.eval()
-    twin.load_state_dict(twin_weights(net))
+    reference.eval()
+    reference.load_state_dict(reference_weights(net))
     with torch.no_grad():
-        cases = answering(net, twin, size)
-        exact = cases["twin"]()
+        cases = inference_cases(net, reference, size)
+        exact = cases["reference"]()
         off = {
             name: f"{float((case() - exact).abs().max() / exact.abs().max()):.0e}"
             for name, case in cases.items()
         }
-        asked = measured(cases, "batched", options.rounds)
-    print("\nForty questions on four pictures; deviation in parts of the largest logit:")
-    table(asked, 40, ["twin, one by one", "twin"], off)
+        inference = measured(cases, "batched", options.rounds)
+    print("\nForty questions about four images; deviation relative to the largest logit:")
+    table(inference, 40, ["reference, one by one", "reference"], off)
 
-    print("\nIn sum, beside the spike (paper's sizes):")
-    for what, times, name, base, spike in (
-        ("training, float32", trained, "channels last", "twin", "5.0"),
-        ("training, bfloat16", trained, "bfloat16", "twin", "7.3-7.9"),
-        ("training, seen once", trained, "picture seen once", "twin", "-"),
-        ("answering, float32", asked, "task kept", "twin", "43-48"),
-        ("answering, bfloat16", asked, "task kept, bfloat16", "twin", "78-85"),
-        ("answering, one by one", asked, "task kept, bfloat16", "twin, one by one", "-"),
+    print("\nSummary, beside the earlier measurement (sizes of the paper):")
+    for what, times, name, base, earlier in (
+        ("training, float32", trained, "channels last", "reference", "5.0"),
+        ("training, bfloat16", trained, "bfloat16", "reference", "7.3-7.9"),
+        ("training, one pass per image", trained, "one pass per image", "reference", "-"),
+        ("inference, float32", inference, "cached task", "reference", "43-48"),
+        ("inference, bfloat16", inference, "cached task, bfloat16", "reference", "78-85"),
+        ("inference, one by one", inference, "cached task, bfloat16", "reference, one by one", "-"),
     ):
-        print(f"  {what:26}{ratios(times, name, base):>22}   spike {spike}")
+        print(f"  {what:30}{ratios(times, name, base):>22}   earlier {earlier}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The GRU of ``Recurrent`` beside ``nn.GRU``: ratios of CPU time per training step.
+"""The GRU of ``Recurrent`` compared with ``nn.GRU``: ratios of CPU time per training step.
 
     OMP_NUM_THREADS=1 python benchmarks/recurrent.py [--hidden 256 1024] [--rounds 5]
 
-Questions like CLEVR's: 128 of them, 5 to 45 tokens, 18 on average, 90 different words. A step is
-embedding, GRU, loss and all gradients. Contenders take turns within a round; a ratio is the median
-over rounds of time(nn.GRU) / time(ours), so more than 1 means ours is faster. One thread and
-per-thread CPU time, so that other jobs on the machine disturb little. Values and gradients are
-compared with a float64 ``nn.GRU`` in the same run.
+A batch holds 128 sequences with lengths as those of CLEVR questions: 5 to 45 tokens, 18 on average,
+from a vocabulary of 90. A step is embedding, GRU, loss and all gradients. The implementations
+alternate within a round; a ratio is the median over rounds of time(nn.GRU) / time(ours), so that
+more than 1 means ours is faster. Times are CPU times of one thread, so that other jobs have little
+influence. Values and gradients are compared with a float64 ``nn.GRU`` in the same run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def questions(seed: int = 0) -> tuple[Tensor, Tensor]:
     return tokens.where(torch.arange(LONGEST) < lengths.unsqueeze(1), 0), lengths
 
 
-def contenders(encoder: RecurrentEncoder, tokens: Tensor, lengths: Tensor) -> dict[str, Step]:
+def implementations(encoder: RecurrentEncoder, tokens: Tensor, lengths: Tensor) -> dict[str, Step]:
     """Forward passes with the same weights: nn.GRU on padded and on packed batches, and ours."""
     embedding = encoder.embedding
     gru = nn.GRU(embedding.embedding_dim, encoder.recurrent.hidden_size, batch_first=True)
@@ -67,8 +67,8 @@ def error(encoder: RecurrentEncoder, tokens: Tensor, lengths: Tensor, half: bool
     exact = copy.deepcopy(encoder).double()
     found = []
     for model, step in (
-        (encoder, contenders(encoder, tokens, lengths)["ours"]),
-        (exact, contenders(exact, tokens, lengths)["packed"]),
+        (encoder, implementations(encoder, tokens, lengths)["ours"]),
+        (exact, implementations(exact, tokens, lengths)["packed"]),
     ):
         with torch.autocast("cpu", torch.bfloat16, enabled=half and model is encoder):
             states = step()
@@ -90,7 +90,7 @@ def main() -> None:
     )
     for hidden in options.hidden:
         encoder = RecurrentEncoder(VOCABULARY, EMBEDDING, hidden, "gru")
-        steps = contenders(encoder, tokens, lengths)
+        steps = implementations(encoder, tokens, lengths)
         for half in (False, True):
             for step in steps.values():
                 timed(step, half)

@@ -1,11 +1,11 @@
-"""What a retrofitted site costs above the same arithmetic written into the network.
+"""Overhead of a retrofitted site over the same arithmetic written into the network.
 
     python -m benchmarks.retrofit [--quick]
 
-Microseconds per site: median over alternating runs in one process, of the time of a chain of
-linear maps with sites, less that of the chain alone. ``inline`` is ``x * (1 + gamma) + beta`` in
-the forward; ``inline, split`` cuts all parameters and adds all ones at once, as somebody would who
-had measured; ``film`` is the checked function of the library, ``retrofit`` the hooks.
+Microseconds per site: time of a chain of linear maps with sites minus that of the chain alone, as
+the median over alternating runs in one process. ``inline`` is ``x * (1 + gamma) + beta`` in
+``forward``; ``inline, split`` splits all parameters and adds all ones at once, an optimised form;
+``film`` is the library's function with argument checks, ``retrofit`` uses hooks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Chain(nn.Module):
 
 
 class Inline(nn.Module):
-    """The chain with its modulation in the code."""
+    """The chain with the modulation written into ``forward``."""
 
     def __init__(self, chain: Chain, checked: bool) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class InlineSplit(nn.Module):
 
 
 def medians(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Microseconds per run of each case, the cases taking turns."""
+    """Median microseconds per run of each case; the cases alternate."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for run in cases.values():
         for _ in range(5):
@@ -107,7 +107,7 @@ def networks() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 
 class Residuals(nn.Module):
-    """Four residual blocks of convolutions, as FiLM was published; modulated inline if told."""
+    """Four residual blocks as in the FiLM paper; modulated inline if parameters are given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Residuals(nn.Module):
 
 
 def convolutions(rounds: int) -> None:
-    """Whole training steps of a compiled network: what a site costs where it is used."""
+    """Prints the ratio of training steps of a compiled network, retrofitted and inline."""
     inline, hooked = Residuals(), Residuals()
     hooked.load_state_dict(inline.state_dict())
     net = condition(hooked, at="norms.*", generator=Learned())
@@ -164,7 +164,7 @@ def report(title: str, found: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="leave out what is compiled")
+    parser.add_argument("--quick", action="store_true", help="without compiled networks")
     parser.add_argument("--rounds", type=int, default=51)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,19 +1,21 @@
-"""The code itself, measured: ``python -m benchmarks.structure``, part of ``make check``.
+"""Figures about the structure of the code: ``python -m benchmarks.structure``, in ``make check``.
 
-For each system: its lines, the files one reads to understand it (its own, and those that the names
-it imports are written in), and the share of its lines that also stand in a sibling. What at least
-half of the systems import is common ground, read once for all, and told apart. For the library:
-import cycles, lazy imports counted.
+For each system: its lines, the files that one reads to understand it (its own files and those that
+define the names it imports), and the share of its lines that also occur in another system. Files
+that at least half of the systems import are counted once, as common ground. For the library: import
+cycles (lazy imports count), undocumented fields of dataclasses, and for the systems room the share
+of long lines and the number of lines that decode the name of an arm.
 
-The bars are those of the house: 240 lines a file, method and experiment together, so that no line
-is joined to fit and the record has room for what a card must say; 8 files or 1,500 lines to read
-beside the common ground, 10 % duplicated. A long file, duplicates and cycles fail the check; a long
-reading is told.
+Limits: 240 lines per file, method and experiment together, so that no line is joined to fit and the
+record has room for what a card needs; 8 files or 1,500 lines to read beside the common ground; 10 %
+duplicated lines. A long file, duplicated lines or an import cycle fail the check. All other figures
+are only printed.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,19 +25,30 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src"
 SYSTEMS = SOURCE / "featurewise" / "systems"
 LONGEST, FILES, LINES, SHARE, RUN = 240, 8, 1_500, 0.10, 6
-"""Lines of a file; files, or lines, to read; share of duplicated lines, in runs so long."""
+"""Limits: lines of a file; files, or lines, to read; share of duplicated lines, which count in runs
+of at least `RUN` lines."""
+WIDE = 90
+"""Columns from which on a line counts as long."""
+
+#: Ways to decode the name of an arm; an arm should change the settings of its system instead.
+DECODING = re.compile(
+    r"""\barm\.name\b | (?<!for\ )\barm\ (?:==|!=|in|not\ in)\ | \.r?(?:partition|split)\("_"\)
+        | \barm(?:\.name)?\.startswith\(""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is measured of a system.
+    """Figures of one system.
 
     Attributes:
-        lines: of its files together.
-        longest: lines of the longest.
-        files: how many one reads beside the common ground.
-        reading: lines of these.
-        duplicated: share of its lines that stand in a sibling too, in runs of `RUN` or more.
+        lines: lines of all its files.
+        longest: lines of its longest file.
+        files: number of files to read beside the common ground.
+        reading: lines of these files.
+        duplicated: share of its lines that also occur in another system, in runs of at least
+            `RUN` lines.
     """
 
     lines: int
@@ -45,12 +58,12 @@ class Figures:
     duplicated: float
 
     def failures(self) -> list[str]:
-        """Which bars are passed that must not be."""
+        """Exceeded limits that fail the check."""
         found = [f"a file of {self.longest} lines"] if self.longest > LONGEST else []
         return found + ([f"{self.duplicated:.0%} twice"] if self.duplicated > SHARE else [])
 
     def remarks(self) -> list[str]:
-        """Which bars are passed, all of them."""
+        """All exceeded limits."""
         long = self.files > FILES and self.reading > LINES
         return self.failures() + (["much to read"] if long else [])
 
@@ -75,15 +88,15 @@ def lines(path: Path) -> int:
 
 @cache
 def imported(path: Path) -> frozenset[Path]:
-    """Files of the library whose names a file imports.
+    """Files of the library that define the names a file imports.
 
-    A name that a package passes on counts where it is written, and the package does not.
+    A name that a package re-exports counts for the file that defines it, not for the package.
     """
     found: set[Path] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("featurewise"):
             for alias in node.names:
-                found |= set(_written(str(node.module), alias.name))
+                found |= set(_defining(str(node.module), alias.name))
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith("featurewise."):
@@ -91,8 +104,8 @@ def imported(path: Path) -> frozenset[Path]:
     return frozenset(found - {path})
 
 
-def _written(module: str, name: str) -> Iterator[Path]:
-    """Where a name that is imported from a module is written."""
+def _defining(module: str, name: str) -> Iterator[Path]:
+    """Files that define a name imported from a module."""
     if submodule := list(_file(f"{module}.{name}")):
         yield from submodule
         return
@@ -100,7 +113,7 @@ def _written(module: str, name: str) -> Iterator[Path]:
         if path.name == "__init__.py":
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.ImportFrom) and name in _names(node):
-                    yield from _written(str(node.module), name)
+                    yield from _defining(str(node.module), name)
                     return
         yield path
 
@@ -117,14 +130,14 @@ def _file(module: str) -> Iterator[Path]:
 
 
 def reading(files: list[Path]) -> set[Path]:
-    """The system's files and what they import; the library's front door is not read."""
-    front = SOURCE / "featurewise" / "__init__.py"
-    return {*files, *(each for path in files for each in imported(path))} - {front}
+    """The files of a system and the files they import, except ``featurewise/__init__.py``."""
+    top = SOURCE / "featurewise" / "__init__.py"
+    return {*files, *(each for path in files for each in imported(path))} - {top}
 
 
 @cache
 def code(path: Path) -> list[str]:
-    """Lines that say something: no blank ones, no imports, no brackets alone."""
+    """Stripped lines of a file without imports, blank lines and lines of brackets alone."""
     text = path.read_text()
     skipped: set[int] = set()
     for node in ast.walk(ast.parse(text)):
@@ -138,7 +151,7 @@ def code(path: Path) -> list[str]:
 
 
 def duplicated(own: list[Path], others: list[Path]) -> float:
-    """Share of a system's lines that stand in another's too, in runs of `RUN` lines or more."""
+    """Share of the lines of `own` that also occur in `others`, in runs of at least `RUN` lines."""
     theirs = {run for path in others for run in _runs(code(path))}
     total = shared = 0
     for path in own:
@@ -157,7 +170,7 @@ def _runs(text: list[str]) -> list[tuple[str, ...]]:
 
 
 def common() -> set[Path]:
-    """What at least half of the systems import."""
+    """Files that at least half of the systems import."""
     found = systems()
     counts = Counter(path for files in found.values() for path in reading(files) - {*files})
     return {path for path, count in counts.items() if 2 * count >= len(found)}
@@ -180,10 +193,10 @@ def measure() -> dict[str, Figures]:
 
 
 def cycles() -> list[list[str]]:
-    """Groups of modules that import each other, however far round; lazy imports count.
+    """Groups of modules that import each other, directly or indirectly; lazy imports count.
 
-    An import of a name is one of the module where the name is written: what a package's own file
-    passes on makes no cycle.
+    An imported name counts as an import of the module that defines it, so that a re-export in the
+    ``__init__.py`` of a package makes no cycle.
     """
     graph = {path: imported(path) for path in SOURCE.rglob("*.py") if path.name != "__init__.py"}
     reach = {path: _reached(path, graph) for path in graph}
@@ -206,8 +219,68 @@ def _reached(start: Path, graph: Mapping[Path, frozenset[Path]]) -> set[Path]:
     return found
 
 
+def system_lines() -> list[str]:
+    """Lines of all files of all systems."""
+    return [
+        line for files in systems().values() for p in files for line in p.read_text().splitlines()
+    ]
+
+
+def long_lines(text: list[str]) -> float:
+    """Share of lines of at least `WIDE` columns."""
+    return sum(len(line) >= WIDE for line in text) / max(len(text), 1)
+
+
+def decodes_arm_name(line: str) -> bool:
+    """Whether a line of code decodes the name of an arm."""
+    return DECODING.search(line) is not None
+
+
+def undocumented_fields(text: str) -> list[str]:
+    """Public fields of frozen dataclasses that the section ``Attributes:`` does not name.
+
+    Args:
+        text: source of a module.
+
+    Returns:
+        ``Class.field`` for each; private classes and fields, and class variables, do not count.
+    """
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and _is_frozen(node):
+            named = _attributes(ast.get_docstring(node) or "")
+            fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+            names = [
+                each.target.id
+                for each in fields
+                if isinstance(each.target, ast.Name)
+                and "ClassVar" not in ast.unparse(each.annotation)
+            ]
+            found += [f"{node.name}.{n}" for n in names if n[0] != "_" and n not in named]
+    return found
+
+
+def _is_frozen(node: ast.ClassDef) -> bool:
+    """Whether a class is decorated with ``@dataclass(frozen=True, ...)``."""
+    return any(
+        isinstance(each, ast.Call)
+        and ast.unparse(each.func).split(".")[-1] == "dataclass"
+        and any(k.arg == "frozen" and ast.unparse(k.value) == "True" for k in each.keywords)
+        for each in node.decorator_list
+    )
+
+
+def _attributes(docstring: str) -> set[str]:
+    """Names in the section ``Attributes:`` of a docstring; it ends at a line without indent."""
+    section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", docstring, re.MULTILINE)
+    entries = re.findall(
+        r"^    (\w[\w, ]*?)(?: \(.*?\))?:", section[1] if section else "", re.MULTILINE
+    )
+    return {name for entry in entries for name in re.split(r",\s*", entry)}
+
+
 def main() -> int:
-    """Prints the figures; 1 if a bar is passed."""
+    """Prints the figures; returns 1 if a limit that fails the check is exceeded."""
     print(f"{'system':<16}{'lines':>7}{'files read':>12}{'lines read':>12}{'duplicated':>12}")
     figures = measure()
     for name, each in figures.items():
@@ -215,6 +288,13 @@ def main() -> int:
         print(f"{name:<16}{row}  {'; '.join(each.remarks())}".rstrip())
     ground = common()
     print(f"common ground: {len(ground)} files, {sum(map(lines, ground)):,} lines")
+    text = system_lines()
+    print(f"systems: lines of at least {WIDE} columns: {long_lines(text):.1%}")
+    print(f"systems: lines that decode the name of an arm: {sum(map(decodes_arm_name, text))}")
+    fields = [
+        name for path in SOURCE.rglob("*.py") for name in undocumented_fields(path.read_text())
+    ]
+    print(f"undocumented fields of dataclasses: {len(fields)}")
     found = cycles()
     print(f"import cycles: {len(found)}", *(" - ".join(group) for group in found), sep="\n  ")
     return int(bool(found) or any(each.failures() for each in figures.values()))

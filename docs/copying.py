@@ -1,4 +1,4 @@
-"""For the built pages: what a copy button copies is what one types, without prompts and outputs."""
+"""For the built pages: copy buttons copy only the typed input, without prompts and outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BLOCK = re.compile(r'<div class="[^"]*\bhighlight\b[^"]*">\s*<pre.*?</pre>', re
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """A hook of MkDocs: gives the theme's copy button another text where a block has prompts."""
+    """A hook of MkDocs: sets the text of the copy button for blocks with prompts."""
     return _BLOCK.sub(lambda block: _with_text(block[0]), html)
 
 
@@ -21,10 +21,10 @@ def _with_text(block: str) -> str:
 
 
 def typed(block: str) -> str:
-    """The lines of a highlighted session that one types.
+    """The typed lines of a highlighted session.
 
     Args:
-        block: HTML, as Pygments makes it of a session in a shell or in Python.
+        block: HTML of a shell or Python session, as Pygments writes it.
     """
     lines = (line for line in block.split("\n") if 'class="gp"' in line)
     without_prompts = (re.sub(r'<span class="gp">.*?</span>', "", line) for line in lines)

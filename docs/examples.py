@@ -1,4 +1,4 @@
-"""For the reference pages: show the ``Example:`` of a docstring as the code it is."""
+"""For the reference pages: show the ``Example:`` of a docstring as code."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import griffe
 
 
 class Examples(griffe.Extension):
-    """The parser of docstrings takes ``Examples:`` for code, and ``Example:`` for a remark."""
+    """The docstring parser formats ``Examples:`` as code, but ``Example:`` as a note."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Called with everything that has been read."""
+        """Called for every parsed object."""
         if obj.docstring:
             text = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.M)
-            # Marks for doctest are no news to a reader.
+            # Directives of doctest are of no use to readers.
             obj.docstring.value = re.sub(r" *# doctest: .*", "", text)

@@ -1,4 +1,4 @@
-"""Draw the figures and write the cards of the documentation: ``python docs/figures.py``."""
+"""Make the figures and write the cards of the documentation: ``python docs/figures.py``."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def scene() -> Scene:
     return sample_scenes(1, seed=11, min_objects=5, max_objects=6)[0]
 
 
-# --- FiLM on features of a picture ---------------------------------------------------------------
+# --- FiLM on features of an image ----------------------------------------------------------------
 
 FEATURES = ("red", "green", "blue", "edges", "light")
 
 
-def features(picture: Tensor) -> Tensor:
-    """Five features of a picture ``(3, H, W)`` in 0..1, each with a maximum of one: (5, H, W).
+def features(image: Tensor) -> Tensor:
+    """Five features of an image ``(3, H, W)`` in 0..1, each with a maximum of one: (5, H, W).
 
-    Three colour opponents, the strength of edges, and light: what the first layers of a network
-    trained on pictures come to see, written down by hand.
+    Three colour opponents, edge strength and lightness: written by hand, and similar to features
+    in the first layers of a trained network.
     """
-    red, green, blue = picture
-    light = picture.mean(0)
+    red, green, blue = image
+    light = image.mean(0)
     sobel = torch.tensor([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])
     kernels = torch.stack([sobel, sobel.T])[:, None]
     slopes = F.conv2d(F.pad(light[None, None], (1, 1, 1, 1), mode="replicate"), kernels)
@@ -88,39 +88,39 @@ CONDITIONS = {
 }
 
 
-def film_on_a_picture() -> Figure:
-    """One picture, five features, three conditions: γ picks, mutes, inverts; β is a threshold."""
-    picture = render([scene()], width=240, height=160, samples=16).images[0] / 255
-    x = features(picture)
+def film_on_an_image() -> Figure:
+    """One image, five features, three conditions: γ selects, removes, inverts; β is a threshold."""
+    image = render([scene()], width=240, height=160, samples=16).images[0] / 255
+    x = features(image)
     figure, grid = plt.subplots(4, 6, figsize=(10, 5.6), layout="constrained")
-    show_picture(grid[0, 0], picture, "the picture")
+    show_image(grid[0, 0], image, "the image")
     for axis, name, value in zip(grid[0, 1:], FEATURES, x, strict=True):
         show_map(axis, value, f"x: {name}", SOFT)
     for row, (question, (gamma, beta)) in zip(grid[1:], CONDITIONS.items(), strict=True):
         y = film(x[None], torch.tensor(gamma), torch.tensor(beta))[0].relu()
         found = y.sum(0).clamp(0, 1)
-        show_picture(row[0], picture * (0.25 + 0.75 * found), wrapped(f"“{question}”", 24))
+        show_image(row[0], image * (0.25 + 0.75 * found), wrapped(f"“{question}”", 24))
         for axis, value, g, b in zip(row[1:], y, gamma, beta, strict=True):
             shown = f"γ = {g:+.1f}" + (f",  β = {b:+.1f}" if b else "") if g else "γ = 0"
             show_map(axis, value, shown, ONE if g else SOFT)
     return figure
 
 
-def show_picture(axis: Axes, picture: Tensor, title: str) -> None:
-    """A picture ``(3, H, W)`` in 0..1."""
-    axis.imshow(picture.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="bilinear")
+def show_image(axis: Axes, image: Tensor, title: str) -> None:
+    """Plot an image ``(3, H, W)`` in 0..1."""
+    axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="bilinear")
     bare(axis, title)
 
 
 def show_map(axis: Axes, value: Tensor, title: str, frame: str) -> None:
-    """A feature map ``(H, W)``."""
+    """Plot a feature map ``(H, W)``."""
     axis.imshow(value.numpy(), cmap="magma", vmin=0, vmax=1, interpolation="bilinear")
     bare(axis, title)
     axis.spines[:].set(color=frame, linewidth=1.5 if frame == ONE else 0.8)
 
 
 def bare(axis: Axes, title: str) -> None:
-    """No ticks, a title."""
+    """Set the title and remove the ticks."""
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_title(title, fontsize=9)
@@ -152,7 +152,7 @@ def spectrum() -> Figure:
     axis, angle = axes[1, 2], torch.linspace(0, 2 * torch.pi, 61)
     for line in lines:
         axis.plot(*line.T, color=SOFT, lw=0.6)
-        # Positions along the line: each point gets a scale of its own.
+        # Positions along the line: each point has its own scale.
         gamma = 1 + 0.35 * torch.stack([torch.cos(angle), torch.sin(angle)])
         axis.plot(*film(line.T[None], gamma[None], None)[0], color=TWO, lw=0.8)
     frame_plane(axis, "Affine per position: γ(t) x")
@@ -160,7 +160,7 @@ def spectrum() -> Figure:
 
 
 def frame_plane(axis: Axes, title: str) -> None:
-    """The plane of two features."""
+    """Set up the axes of two features."""
     axis.set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7), aspect="equal")
     bare(axis, title)
     axis.set_xlabel("feature 1", fontsize=7)
@@ -171,7 +171,7 @@ def frame_plane(axis: Axes, title: str) -> None:
 
 
 def concatenation(padding_mode: Literal["zeros", "replicate"]) -> tuple[Tensor, Tensor]:
-    """A convolution of features with a condition concatenated, and its conditional bias: (H, W)."""
+    """Outputs (H, W) of a convolution with a concatenated condition and with its shift."""
     torch.manual_seed(3)
     conv = ConcatConv(4, 6, 1, 3, padding="same", padding_mode=padding_mode)
     x, z = torch.randn(1, 4, 12, 12), 1.5 * torch.randn(1, 6)
@@ -182,7 +182,7 @@ def concatenation(padding_mode: Literal["zeros", "replicate"]) -> tuple[Tensor, 
 
 
 def concatenation_is_a_shift() -> Figure:
-    """The two agree everywhere but where zero padding cuts the condition off, at the border."""
+    """Both are equal except at the border, where zero padding replaces the condition."""
     figure, axes = plt.subplots(1, 4, figsize=(10, 2.7), layout="constrained")
     whole, shifted = concatenation("zeros")
     for axis, value, title in (
@@ -207,26 +207,26 @@ def concatenation_is_a_shift() -> Figure:
 
 
 def clevr() -> Figure:
-    """Pictures, the objects that show in them, and questions with their answers."""
+    """Images, masks of the visible objects, and questions with answers."""
     scenes = sample_scenes(2, seed=5, min_objects=5, max_objects=8)
-    drawn = render(scenes, width=360, height=240, samples=16)
-    ask = QuestionGenerator(seed=4)
+    rendered = render(scenes, width=360, height=240, samples=16)
+    generator = QuestionGenerator(seed=4)
     figure, grid = plt.subplots(
         2, 3, figsize=(9.5, 4.4), width_ratios=[1, 1, 1.1], layout="constrained"
     )
-    for row, one, image, mask in zip(grid, scenes, drawn.images, drawn.masks, strict=True):
-        show_picture(row[0], image / 255, "rendering")
+    for row, one, image, mask in zip(grid, scenes, rendered.images, rendered.masks, strict=True):
+        show_image(row[0], image / 255, "rendering")
         row[1].imshow(
             torch.where(mask < 0, torch.nan, mask.float()).numpy(), cmap="tab10", vmin=0, vmax=9
         )
-        bare(row[1], "mask: which object shows")
-        short = [q for q in ask.ask(one, count=40) if len(q.text) < 80][:3]
+        bare(row[1], "mask: visible objects")
+        short = [q for q in generator.generate(one, count=40) if len(q.text) < 80][:3]
         row[2].axis("off")
         text = "\n\n".join(f"{wrapped(q.text)}\n→ {q.answer}" for q in short)
         written = row[2].text(
             0, 1, text, va="top", fontsize=8.5, linespacing=1.25, transform=row[2].transAxes
         )
-        # Or the layout would make room for the words at the pictures' expense.
+        # Otherwise the layout would shrink the images to make room for the text.
         written.set_in_layout(False)
     return figure
 
@@ -245,16 +245,16 @@ def wrapped(text: str, width: int = 46) -> str:
 
 
 def row_and_column() -> Figure:
-    """What each way of giving parameters can say about a map of features that are all one."""
+    """Each shape of parameters, applied to a map of features that are all one."""
     x = torch.ones(1, 1, 12, 18)
     h, w = torch.linspace(-1, 1, 12), torch.linspace(-1, 1, 18)
     zero = torch.zeros(1)
     row_column = {"gamma": zero, "beta": zero, "row": 0.6 * h, "column": -0.4 * w.abs()}
     spot = torch.exp(-3 * ((h[:, None] + 0.3) ** 2 + (w[None] - 0.4) ** 2))
     maps = {
-        "(C,) or (B, C): everywhere the same": film(x, torch.tensor([0.6]), None),
+        "(C,) or (B, C): the same at all positions": film(x, torch.tensor([0.6]), None),
         "RowColumn: H + W + 2C numbers": RowColumn()(x, row_column),
-        "(B, C, H, W): any place its own": film(x, spot[None, None], None),
+        "(B, C, H, W): one for each position": film(x, spot[None, None], None),
     }
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.4), layout="constrained")
     for axis, (title, value) in zip(axes, maps.items(), strict=True):
@@ -263,10 +263,10 @@ def row_and_column() -> Figure:
     return figure
 
 
-# --- what comes out ------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------
 
-#: Questions about the image of ``featurewise ask --example``; the answer turns with the question.
-ASKED = (
+#: Questions about the image of ``featurewise ask --example``, with different answers.
+QUESTIONS = (
     "What color is the large metal sphere?",
     "What size is the sphere that has the same color as the tiny block?",
     "What material is the big cube that has the same color as the tiny sphere?",
@@ -274,7 +274,7 @@ ASKED = (
 
 
 def answers() -> Figure:
-    """One image, three questions: the answers of the shipped model, and where it looked."""
+    """One image, three questions: the answers of the bundled model, with heat maps."""
     found = discovery.find("film")
     answering = discovery.part(found, "answering")
     network, settings = load_network(found.folder, found.system)
@@ -285,29 +285,29 @@ def answers() -> Figure:
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.75), layout="constrained")
     axes[0].imshow(original)
     bare(axes[0], "one image, three questions")
-    for axis, question in zip(axes[1:], ASKED, strict=True):
+    for axis, question in zip(axes[1:], QUESTIONS, strict=True):
         answer = answering.answer(network, small, question)
         axis.imshow(heat(original, answer.places.numpy(), rows))
-        said, probability = answer.ranked[0]
+        text, probability = answer.ranked[0]
         bare(axis, wrapped(question, 42))
-        axis.set_xlabel(f"{said}   {probability:.0%}", fontsize=11, color=ONE, weight="bold")
+        axis.set_xlabel(f"{text}   {probability:.0%}", fontsize=11, color=ONE, weight="bold")
     return figure
 
 
 def parameters() -> Figure:
-    """γ and β of the shipped model for many questions, at its first and its last block."""
+    """γ and β of the bundled model for many questions, at its first and its last block."""
     found = discovery.find("film")
     answering = discovery.part(found, "answering")
     network, settings = load_network(found.folder, found.system)
-    asked = answering.examples(settings, 7, 40)
-    table = answering.parameters(network, [q.text for _, some in asked for q in some])
+    examples = answering.examples(settings, 7, 40)
+    table = answering.parameters(network, [q.text for _, some in examples for q in some])
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
     for axis, site in zip(axes, (table.sites[0], table.sites[-1]), strict=True):
         part = table.at(site)
         axis.plot(part.gamma, part.beta, ".", ms=1.5, alpha=0.25, color=TWO, rasterized=True)
         axis.axvline(0, color=SOFT, lw=0.8)
         axis.axhline(0, color=SOFT, lw=0.8)
-        axis.plot(1, 0, "+", color=ONE, ms=12, mew=2, label="the network without a question")
+        axis.plot(1, 0, "+", color=ONE, ms=12, mew=2, label="identity")
         axis.set(title=f"{site}: {len(part.gamma):,} pairs", xlabel="γ")
     axes[0].set_ylabel("β")
     axes[0].legend(loc="upper left", fontsize=8)
@@ -315,7 +315,7 @@ def parameters() -> Figure:
 
 
 def favicon() -> Figure:
-    """Two sliders: a scale and a shift."""
+    """Two sliders, for a scale and a shift."""
     figure, axis = plt.subplots(figsize=(0.4, 0.4))
     figure.subplots_adjust(0, 0, 1, 1)
     for at, knob, color in ((0.33, 0.7, ONE), (0.67, 0.35, TWO)):
@@ -327,7 +327,7 @@ def favicon() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "film.png": film_on_a_picture,
+    "film.png": film_on_an_image,
     "spectrum.png": spectrum,
     "concatenation.png": concatenation_is_a_shift,
     "positions.png": row_and_column,
@@ -338,17 +338,17 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def main() -> None:
-    """Draw every figure into ``docs/assets``, write every card and the catalogue."""
+    """Write every figure into ``docs/assets``, every card and the catalogue."""
     ASSETS.mkdir(exist_ok=True)
     catalogue.save(discovery.published(), ASSETS.parent)
     with plt.rc_context(STYLE):
-        for name, draw in FIGURES.items():
-            figure = draw()
+        for name, plot in FIGURES.items():
+            figure = plot()
             figure.savefig(ASSETS / name, dpi=150)
             plt.close(figure)
         figure = answers()
         figure.savefig(content := BytesIO(), dpi=100)
-    # Kept in the repository, for its front page.
+    # In the repository, for its front page.
     with Image.open(content) as image:
         shown = image.convert("RGB")
     shown = shown.quantize(palette=shown.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)

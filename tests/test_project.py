@@ -1,4 +1,4 @@
-"""House rules that no linter knows: what may be imported, said, and how long a system may be."""
+"""Rules that linters do not check: unsafe imports, unwanted text, length of systems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHIPPED = [
     *sorted((ROOT / "docs").rglob("*.py")),
 ]
 
-#: Importing these, or calling them, can run code found in a file.
+#: These modules and functions can run code from a file.
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {
     "eval",
@@ -41,9 +41,9 @@ UNSAFE_CALLS = {
     "yaml.full_load",
     "pandas.read_pickle",
 }
-#: Words that must not be left in the project, written so that they do not find themselves.
+#: Text that must not be in the project; the patterns do not match themselves.
 UNWANTED = {
-    "a path of somebody's machine": r"/(?:work|tmp|root|home)/\w",
+    "a path of one machine": r"/(?:work|tmp|root|home)/\w",
     "a package registry": r"\bpyp[i]\.|pythonhoste[d]|download\.pytorc[h]|(?:extra-)?index-ur[l]",
     "an unfinished mark": r"\b(?:TOD[O]|FIXM[E]|XX[X]|NotImplementedErro[r])\b",
 }
@@ -57,7 +57,7 @@ def name_of(path: Path) -> str:
 
 
 def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and name of everything in ``tree`` that could run code found in a file."""
+    """Line and name of every import and call in ``tree`` that could run code from a file."""
     alias: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -84,7 +84,7 @@ def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def dotted(node: ast.AST, alias: dict[str, str]) -> str | None:
-    """``a.b.c`` with the first name resolved through the imports."""
+    """``a.b.c`` with the first name replaced by what was imported under it."""
     if isinstance(node, ast.Name):
         return alias.get(node.id, node.id)
     if isinstance(node, ast.Attribute):
@@ -110,7 +110,7 @@ def dotted(node: ast.AST, alias: dict[str, str]) -> str | None:
         "from numpy import load\nload(path, **options)",
     ],
 )
-def test_gate_sees_unsafe_code(line: str) -> None:
+def test_unsafe_code_is_found(line: str) -> None:
     assert list(unsafe(ast.parse(line)))
 
 
@@ -125,14 +125,16 @@ def test_gate_sees_unsafe_code(line: str) -> None:
         "import yaml\nyaml.safe_load(text)",
     ],
 )
-def test_gate_lets_safe_code_pass(line: str) -> None:
+def test_safe_code_is_accepted(line: str) -> None:
     assert not list(unsafe(ast.parse(line)))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=name_of)
-def test_nothing_runs_code_found_in_files(path: Path) -> None:
+def test_nothing_runs_code_from_files(path: Path) -> None:
     found = [f"line {line}: {name}" for line, name in unsafe(ast.parse(path.read_text()))]
-    assert not found, f"{name_of(path)}: weights are safetensors, all else is JSON: {found}"
+    assert not found, (
+        f"{name_of(path)}: use safetensors for weights and JSON for everything else: {found}"
+    )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -142,16 +144,16 @@ def test_no_bare_asserts(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", structure.systems())
-def test_a_system_fits_on_a_few_screens(name: str) -> None:
+def test_systems_are_within_limits(name: str) -> None:
     found = structure.measure()[name].failures()
-    assert not found, f"{name}: {found}; what is shared moves down a room"
+    assert not found, f"{name}: {found}; move shared code to a room below"
 
 
-def test_nothing_imports_in_circles() -> None:
+def test_there_are_no_import_cycles() -> None:
     assert not structure.cycles()
 
 
-def test_what_stands_twice_is_seen(tmp_path: Path) -> None:
+def test_duplicated_lines_are_found(tmp_path: Path) -> None:
     shared = [f"x{i} = {i}" for i in range(structure.RUN)]
     texts = {
         "one.py": ["a = 1", "import os", *shared, "b = 2", "", ")"],
@@ -165,18 +167,60 @@ def test_what_stands_twice_is_seen(tmp_path: Path) -> None:
     assert structure.duplicated([one], [near]) == 0
 
 
-def test_an_import_is_followed_to_where_the_name_is_written() -> None:
+@pytest.mark.parametrize(
+    ("line", "decodes"),
+    [
+        ('if arm.name == "film":', True),
+        ('if arm == "film":', True),
+        ('if arm in ("film", "question"):', True),
+        ('kind, _, depth = name.partition("_")', True),
+        ('kind, depth = name.split("_")', True),
+        ('if arm.startswith("cosine"):', True),
+        ("return config.width", False),
+        ("for arm in SYSTEM.arms:", False),
+        ('charm == "film"', False),
+        ('name.startswith("count_")', False),
+    ],
+)
+def test_decoding_of_an_arms_name_is_found(line: str, decodes: bool) -> None:
+    assert structure.decodes_arm_name(line) == decodes
+
+
+def test_long_lines_are_counted() -> None:
+    assert structure.long_lines(["x" * 89, "x" * 90, "", "x"]) == 0.25
+
+
+def test_undocumented_fields_are_found() -> None:
+    documented = (
+        '"""A.\n\n    Attributes:\n        one, two: both.\n        three (int): it.\n    """'
+    )
+    fields = "one: int; two: int; three: int; four: int; _five: int; six: ClassVar[int]"
+    frozen = f"@dataclass(frozen=True)\nclass A:\n    {documented}\n    {fields}\n"
+    assert structure.undocumented_fields(frozen) == ["A.four"]
+    assert structure.undocumented_fields(frozen.replace(documented, "")) == [
+        "A.one",
+        "A.two",
+        "A.three",
+        "A.four",
+    ]
+    assert structure.undocumented_fields(frozen.replace("frozen=True", "slots=True")) == []
+    assert structure.undocumented_fields(frozen.replace("class A", "class _A")) == []
+
+
+def test_imports_are_resolved_to_the_defining_file() -> None:
     found = {name_of(path) for path in structure.imported(SOURCE / "study/model.py")}
     assert "src/featurewise/training/steppers/base.py" in found
     assert "src/featurewise/training/steppers/__init__.py" not in found
 
 
-def test_text_belongs_to_the_project() -> None:
+def test_text_is_about_the_project_only() -> None:
     top = [path for path in ROOT.iterdir() if path.is_file()]
     below = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
     found = []
     for path in top + below:
         if path.suffix not in TEXT | {""} or "egg-info" in str(path) or path.stat().st_size > 2e6:
+            continue
+        if path.name == ".git":  # in a worktree of git, a file with the path of the repository
             continue
         text = path.read_text(errors="ignore")
         found += [
@@ -196,12 +240,12 @@ def test_tests_mirror_the_tree() -> None:
 
 
 def test_import_is_light() -> None:
-    """``import featurewise`` loads no system, no world, nothing to look at."""
+    """``import featurewise`` imports no systems, worlds, training, explorer or command line."""
     code = "import sys, featurewise; print(*sorted(m for m in sys.modules if '.' in m))"
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
-    heavy = ("systems", "worlds", "lab", "analysis", "explorer", "cli")
+    heavy = ("systems", "worlds", "training", "study", "analysis", "explorer", "cli")
     loaded = [m for m in shown if m.startswith(tuple(f"featurewise.{room}" for room in heavy))]
     assert not loaded
 
@@ -219,7 +263,7 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_the_lock_has_a_hash_for_every_pin() -> None:
-    """Of the packages that are pinned, and of the setuptools that builds the library."""
+    """Hashes of all pinned packages, and of the setuptools that builds the library."""
     text = "".join((ROOT / "requirements" / f"{name}.txt").read_text() for name in LOCKS)
     entries = re.split(r"^(?=\w)", text, flags=re.M)[1:]
     locked = dict(re.split(r"[ ;]", each, maxsplit=1)[0].split("==") for each in entries)
@@ -232,12 +276,12 @@ def test_the_lock_has_a_hash_for_every_pin() -> None:
     assert "://" not in text
 
 
-def test_hints_name_extras_that_bring_the_package() -> None:
-    brought = {
+def test_extras_in_hints_exist() -> None:
+    extras = {
         extra: {plain(re.split(r"[\[<>=~!; ]", item)[0]) for item in items}
         for extra, items in PROJECT["optional-dependencies"].items()
     }
-    assert {"optuna", "psycopg"} <= brought["study"] and "scikit-learn" in brought["systems"]
+    assert {"optuna", "psycopg"} <= extras["study"] and "scikit-learn" in extras["systems"]
     texts = [*MODULES, ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     hints = [
         (name_of(path), extra)
@@ -246,8 +290,8 @@ def test_hints_name_extras_that_bring_the_package() -> None:
         for extra in listed.split(",")
     ]
     assert len(hints) > 3
-    unknown = [hint for hint in hints if hint[1] not in brought]
-    assert not unknown, f"hints at extras that there are not: {unknown}"
+    unknown = [hint for hint in hints if hint[1] not in extras]
+    assert not unknown, f"unknown extras: {unknown}"
 
 
 def plain(name: str) -> str:

@@ -1,12 +1,12 @@
 """featurewise: condition any neural network on anything.
 
-A network is conditioned *at* its sites, *with* an operation, *by* a generator::
+A network is conditioned at sites, with an operation, by a generator::
 
     net = fw.condition(resnet, at="layer3.*.bn2", operation=fw.Affine(), generator=fw.Linear(512))
     y = net(images, condition=sentence_embedding)
 
-Names are imported from their rooms when they are first used (PEP 562), so that the command line
-shows its help, and completes words, without waiting for torch.
+Public names are imported when they are first used (PEP 562), so that help and completion of the
+command line do not import torch.
 """
 
 from importlib import import_module
@@ -64,10 +64,10 @@ __all__ = [
 
 _ROOMS = ("core", "generators", "layers", "retrofit", "deploy")
 
-if not TYPE_CHECKING:  # a type checker must see the names above, and no others
+if not TYPE_CHECKING:  # hidden from type checkers, which use the imports above
 
     def __getattr__(name: str) -> object:
-        """A public name, imported with all others when the first of them is used."""
+        """Returns a public name; the first access imports all of them."""
         if name in __all__:
             for room in (import_module(f"{__name__}.{room}") for room in _ROOMS):
                 globals().update({n: vars(room)[n] for n in __all__ if n in room.__all__})
@@ -75,5 +75,5 @@ if not TYPE_CHECKING:  # a type checker must see the names above, and no others
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        """Public names too, used or not."""
+        """All names, including public ones that are not imported yet."""
         return sorted({*globals(), *__all__})

@@ -30,6 +30,6 @@ def test_exponents() -> None:
 @pytest.mark.parametrize(
     ("lengths", "costs"), [((4, 4), (1, 2)), ((4, 8), (1,)), ((4, 8), (0, 1)), ((0, 8), (1, 1))]
 )
-def test_what_has_no_exponent(lengths: tuple[int, ...], costs: tuple[float, ...]) -> None:
+def test_invalid_exponents_raise(lengths: tuple[int, ...], costs: tuple[float, ...]) -> None:
     with pytest.raises(ShapeError, match="two lengths"):
         exponent(lengths, costs)

@@ -8,10 +8,10 @@ from featurewise.core import ShapeError
 
 
 def test_shares_against_a_loop() -> None:
-    draws = torch.Generator().manual_seed(0)
-    values = torch.randn(40, 3, generator=draws) * torch.tensor([1.0, 2.0, 0.1])
+    rng = torch.Generator().manual_seed(0)
+    values = torch.randn(40, 3, generator=rng) * torch.tensor([1.0, 2.0, 0.1])
     values += torch.tensor([5.0, -1.0, 0.0])
-    classes = torch.randint(0, 4, (40,), generator=draws)
+    classes = torch.randint(0, 4, (40,), generator=rng)
     values[classes == 2] += 3.0
     columns = values.double().T.tolist()
     whole = statistics.pvariance([v for column in columns for v in column])
@@ -27,7 +27,7 @@ def test_shares_against_a_loop() -> None:
     assert found.over_classes == pytest.approx(statistics.fmean(between) / samples)
 
 
-def test_the_ends_of_the_scale() -> None:
+def test_extreme_shares() -> None:
     classes = torch.tensor([0, 0, 3, 3])
     same_rows = torch.tensor([0.0, 1.0, 2.0]).expand(4, 3)
     assert dependence(same_rows, classes).over_samples == 0.0

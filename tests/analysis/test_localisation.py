@@ -5,9 +5,9 @@ from featurewise.analysis import pooled_places, share_inside
 from featurewise.core import ShapeError
 
 
-def test_places_against_a_loop() -> None:
+def test_positions_against_a_loop() -> None:
     features = torch.rand(3, 16, 4, 5, generator=torch.Generator().manual_seed(0))
-    features[0, :4] = 0.0  # dead features point nowhere
+    features[0, :4] = 0.0  # dead features have no position
     expected = torch.zeros(3, 4, 5)
     for n in range(3):
         alive = [f for f in range(16) if features[n, f].max() > features[n, f].min()]
@@ -17,7 +17,7 @@ def test_places_against_a_loop() -> None:
     torch.testing.assert_close(pooled_places(features), expected)
 
 
-def test_weighted_places_against_a_loop() -> None:
+def test_weighted_positions_against_a_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(2, 9, 4, 5, generator=generator)
     features[0, :4] = 0.0
@@ -33,7 +33,7 @@ def test_weighted_places_against_a_loop() -> None:
     assert pooled_places(features, torch.zeros(2, 9)).sum() == 0
 
 
-def test_a_map_without_any_place_is_zero() -> None:
+def test_a_constant_map_has_zero_shares() -> None:
     assert pooled_places(torch.zeros(1, 3, 2, 2)).sum() == 0
 
 

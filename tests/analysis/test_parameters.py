@@ -10,7 +10,7 @@ def batch() -> TaskRepresentation:
     return TaskRepresentation(layout, torch.arange(20.0).reshape(2, 10) - 5.0)
 
 
-def test_every_row_holds_the_parameters_of_its_site_feature_and_condition() -> None:
+def test_rows_have_the_parameters_of_their_site_feature_and_condition() -> None:
     task = batch()
     table = parameter_table(task)
     assert len(table.gamma) == 2 * (2 + 3)
@@ -38,7 +38,7 @@ def test_summary_counts_shares() -> None:
     assert summary["gamma_near_zero"] == 0.0
 
 
-def test_other_operations_and_single_tasks_are_refused() -> None:
+def test_other_operations_and_single_tasks_raise() -> None:
     gate = Layout((Site("gate", 2, Gate()),))
     with pytest.raises(LayoutError, match="site 'gate'"):
         parameter_table(TaskRepresentation.identity(gate, 2))

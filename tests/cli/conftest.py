@@ -10,7 +10,7 @@ from featurewise.worlds.clevr import cache
 
 @pytest.fixture(scope="session")
 def run():
-    """``run("train", "film")`` -> exit code, output, and no exception but the foreseen ones."""
+    """Runs a command, as in ``run("train", "film")``, checks its exit code, returns its output."""
 
     def call(*words, code=0):
         result = CliRunner().invoke(app, [str(word) for word in words])
@@ -26,7 +26,7 @@ def run():
 
 @pytest.fixture(scope="session")
 def fails(run):
-    """The one line of an error, with exit code 2."""
+    """Runs a command that must fail with exit code 2; returns its error, which is one line."""
 
     def call(*words):
         lines = run(*words, code=2).error.strip().splitlines()
@@ -38,7 +38,7 @@ def fails(run):
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Pools are drawn in this process, into a cache of the tests."""
+    """Images are rendered in this process, into a cache folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATUREWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         here = functools.partial(cache.cached_pool, workers=0)
@@ -50,7 +50,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def film(run, tmp_path_factory):
-    """A tiny FiLM run of a few steps."""
+    """Folder of a tiny FiLM run of four steps."""
     folder = tmp_path_factory.mktemp("runs") / "film"
     run("train", "film", "--preset", "tiny", "--steps", 4, "--out", folder)
     return folder
@@ -58,7 +58,7 @@ def film(run, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def question(run, tmp_path_factory):
-    """The same of the baseline that never looks."""
+    """Folder of the same run of the question-only baseline."""
     folder = tmp_path_factory.mktemp("runs") / "question"
     run("train", "film", "--arm", "question", "--preset", "tiny", "--steps", 4, "--out", folder)
     return folder
@@ -66,13 +66,14 @@ def question(run, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def data(run, tmp_path_factory):
-    """A data set in the layout of CLEVR v1.0: two pictures."""
-    folder = tmp_path_factory.mktemp("data") / "drawn"
-    size = ("--width", 48, "--height", 32, "--samples", 1)
-    run("world", "clevr", "--count", 2, "--out", folder, "--split", "val", "--questions", 4, *size)
+    """A data set of two images in the layout of CLEVR v1.0."""
+    folder = tmp_path_factory.mktemp("data") / "rendered"
+    size = ("--questions-per-image", 4, "--width", 48, "--height", 32, "--samples-per-pixel", 1)
+    run("world", "clevr", "--count", 2, "--out", folder, "--split", "val", *size)
     return folder
 
 
 @pytest.fixture(scope="session")
-def picture(data):
+def image(data):
+    """Path of an image of the data set."""
     return data / "images" / "val" / "CLEVR_val_000000.png"

@@ -1,6 +1,6 @@
-"""The command line as `python -m featurewise.cli` starts it, with more systems to be found.
+"""``python -m featurewise.cli`` with a further folder of systems.
 
-Run as ``started.py FOLDER WORDS...``; its workers are started in the same way.
+Run as ``started.py FOLDER ARGUMENTS...``; its workers are started in the same way.
 """
 
 import importlib

@@ -15,12 +15,12 @@ from featurewise.study import catalogue
 from featurewise.study.made import MARK
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 
-SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
+SYSTEM_FILE = Path(__file__).parents[1] / "study" / "sums.py"
 
 
 @pytest.fixture
 def sums(tmp_path, monkeypatch):
-    """A library whose only system is the small one of the lab's tests."""
+    """A library whose only system is the small one of the tests of `study`."""
     root = tmp_path / "systems"
     (root / "arithmetic").mkdir(parents=True)
     (root / "arithmetic" / "__init__.py").touch()
@@ -33,7 +33,7 @@ def sums(tmp_path, monkeypatch):
 
 @pytest.fixture
 def finished(tmp_path):
-    """The folder of a run, as it is left."""
+    """Folder of a finished run."""
     from PIL import Image
 
     folder = tmp_path / "run"
@@ -77,7 +77,7 @@ def test_a_run_is_published(run, sums, finished, tmp_path):
     assert catalogue.stale(discovery.published(results), docs) == []
 
 
-def test_a_new_run_replaces_what_was_published(run, sums, finished, tmp_path):
+def test_a_new_run_replaces_published_results(run, sums, finished, tmp_path):
     where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
     run("cards", "--add", finished, *where)
     (finished / "seeing-s1" / "sheet.png").unlink()
@@ -85,11 +85,11 @@ def test_a_new_run_replaces_what_was_published(run, sums, finished, tmp_path):
     assert not list((tmp_path / "docs").rglob("*seeing.png"))
 
 
-def test_what_is_no_run_is_refused(fails, sums, finished, tmp_path):
+def test_only_runs_are_published(fails, sums, finished, tmp_path):
     where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
     assert "holds no results.json" in fails("cards", "--add", tmp_path, *where)
     Results("sums", "small", ()).save(finished / "results.json")
-    assert "nothing is measured yet" in fails("cards", "--add", finished, *where)
+    assert "no trial has finished yet" in fails("cards", "--add", finished, *where)
     Results("sms", "small", ()).save(finished / "results.json")
     assert "no system is called 'sms'" in fails("cards", "--add", finished, *where)
 
@@ -109,8 +109,8 @@ NAMES = (
 
 @pytest.mark.parametrize("place", ["system", "preset", "arm"])
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_no_name_in_results_leads_elsewhere(fails, sums, finished, tmp_path, place, name):
-    """Sealed by hand, as a forger would; nothing is written anywhere."""
+def test_no_name_in_results_becomes_another_path(fails, sums, finished, tmp_path, place, name):
+    """The file has a valid seal, as a forged one would; no file is written."""
     content = json.loads((finished / "results.json").read_text())
     del content["seal"]
     if place == "arm":
@@ -137,7 +137,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(("part", "value"), [(p, v) for p, vs in ODD.items() for v in vs], ids=str)
-def test_no_result_beyond_its_range_is_published(fails, sums, finished, tmp_path, part, value):
+def test_results_out_of_range_are_refused(fails, sums, finished, tmp_path, part, value):
     content = json.loads((finished / "results.json").read_text())
     del content["seal"]
     content["trials"][1][part] = value
@@ -193,13 +193,11 @@ def test_without_results_nothing_is_written(fails, sums, tmp_path, monkeypatch):
         ("catalogue.md", b"# My shop"),
         ("cards/sums.md", b"# Greeting cards"),
         ("cards/sums.json", b'{"name": "sums"}'),
-        ("cards/sums.png", b"my picture"),
+        ("cards/sums.png", b"my image"),
         ("cards/sums.small.seeing.png", b""),
     ],
 )
-def test_a_file_of_somebody_else_is_never_written_over(
-    fails, sums, finished, tmp_path, name, content
-):
+def test_files_of_the_user_are_never_overwritten(fails, sums, finished, tmp_path, name, content):
     where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
     theirs = tmp_path / "docs" / name
     theirs.parent.mkdir(parents=True)
@@ -209,7 +207,7 @@ def test_a_file_of_somebody_else_is_never_written_over(
     assert kept == [theirs] and theirs.read_bytes() == content
 
 
-def test_neighbours_are_left_alone(run, sums, finished, tmp_path):
+def test_other_files_in_the_folder_are_kept(run, sums, finished, tmp_path):
     where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
     theirs = tmp_path / "docs" / "cards" / "birthday.md"
     theirs.parent.mkdir(parents=True)
@@ -221,7 +219,7 @@ def test_neighbours_are_left_alone(run, sums, finished, tmp_path):
     assert catalogue.stale(discovery.published(tmp_path / "results"), tmp_path / "docs") == []
 
 
-def test_cards_of_version_0_1_are_known(run, sums, finished, tmp_path):
+def test_cards_of_version_0_1_are_recognised(run, sums, finished, tmp_path):
     where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
     run("cards", "--add", finished, *where)
     for path in (tmp_path / "docs").rglob("*.md"):
@@ -230,7 +228,7 @@ def test_cards_of_version_0_1_are_known(run, sums, finished, tmp_path):
     assert catalogue.stale(discovery.published(tmp_path / "results"), tmp_path / "docs") == []
 
 
-def test_published_results_of_somebody_else_are_left_alone(fails, sums, finished, tmp_path):
+def test_results_of_the_user_are_never_overwritten(fails, sums, finished, tmp_path):
     where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
     theirs = tmp_path / "results" / "sums" / "small.json"
     theirs.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Every command as a user gives it, on a tiny network."""
+"""Every command, run on a tiny network."""
 
 import importlib
 import json
@@ -26,13 +26,30 @@ def test_systems_are_listed(run):
     assert "arxiv.org" not in text
 
 
-def test_all_of_a_system_is_told(run):
+def test_a_system_is_described_in_detail(run):
     text = run("systems", "film").text
     for word in ("Perez", "tiny", "small", "paper", "question", "shuffled", "arxiv.org"):
         assert word in text
     assert "film is at least 15 points above question." in text
     assert "CAVIA" not in text
     assert "did you mean film" in run("systems", "flim", code=2).error
+
+
+def test_systems_with_a_shipped_model_are_marked(run, monkeypatch):
+    lines = {line.split()[0]: line for line in run("systems").output.splitlines() if line.strip()}
+    for name in discovery.names():
+        shipped = discovery.shipped_model(discovery.module(name)) / discovery.MODEL
+        assert ("ask, evaluate" in lines[name]) == shipped.is_file()
+    text = run("systems", "film").text
+    assert "trained model included: featurewise ask film IMAGE QUESTION, featurewise eval" in text
+    assert "trained model" not in run("systems", "cavia").text
+
+
+def test_arguments_of_ask_are_optional_in_the_help(run):
+    """With ``--example`` there are none."""
+    text = run("ask", "--help").text
+    assert "[RUN] [IMAGE] [QUESTION]" in text and "[required]" not in text
+    assert "Missing IMAGE, QUESTION" in run("ask", "film", code=2).text
 
 
 def test_help_names_every_command(run):
@@ -42,7 +59,7 @@ def test_help_names_every_command(run):
         assert "--help" in run(command, "--help").text
 
 
-def test_training_tells_where_it_is_and_how_good(run, film):
+def test_training_prints_folder_and_accuracy(run, film):
     assert {"run.json", "checkpoints", "metrics.jsonl", "results.json"} <= {
         path.name for path in film.iterdir()
     }
@@ -51,17 +68,17 @@ def test_training_tells_where_it_is_and_how_good(run, film):
     assert read_run(film).settings["steps"] == 4
 
 
-def test_training_in_the_usual_folder_for_a_while(run, tmp_path, monkeypatch):
+def test_training_for_some_seconds_in_the_default_folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = run("train", "film", "--preset", "tiny", "--seconds", 1, "--steps", 4000, "--seed", 5)
-    assert "with more --seconds it goes on" in shown.text
+    assert "run again to resume" in shown.text
     assert (tmp_path / "runs" / "film-film-tiny-s5" / "run.json").is_file()
 
 
 def test_evaluation_by_type(run, film, question):
-    shown = run("evaluate", film, "--beside", question, "--control", "--json")
+    shown = run("evaluate", film, "--compare", question, "--control", "--json")
     table = json.loads(shown.output)
-    assert table["columns"] == ["film", "film, other questions", "question"]
+    assert table["columns"] == ["film", "film, shuffled questions", "question"]
     assert "Held out" in table["data"]
     network, settings = load_network(film, SYSTEM)
     stepper = SYSTEM.stepper(network, settings, SYSTEM.arms[0])
@@ -75,11 +92,11 @@ def test_evaluation_by_type(run, film, question):
     for row in table["rows"]:
         for score in filter(None, row["scores"]):
             assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
-    drawn = run("evaluate", film, "--limit", 3).text
-    assert "all questions" in drawn and "first 3 images" in drawn
+    shown = run("evaluate", film, "--limit", 3).text
+    assert "all questions" in shown and "first 3 images" in shown
 
 
-def test_groups_sum_their_types(film):
+def test_a_group_is_the_sum_of_its_types(film):
     network, settings = load_network(film, SYSTEM)
     found = answering.measured(network, settings, answering.held_out(settings))
     groups = answering.groups(found)
@@ -89,16 +106,16 @@ def test_groups_sum_their_types(film):
     assert part.total == sum(found.by_type[name].total for name in types)
 
 
-@pytest.mark.parametrize(("pictures", "batches"), [(1, [1]), (7, [7]), (None, [16]), (99, [16])])
-def test_so_many_pictures(film, pictures, batches):
+@pytest.mark.parametrize(("limit", "batches"), [(1, [1]), (7, [7]), (None, [16]), (99, [16])])
+def test_the_number_of_images_is_limited(film, limit, batches):
     settings = load_network(film, SYSTEM)[1]
-    found = list(answering.held_out(settings, pictures))
+    found = list(answering.held_out(settings, limit))
     assert [len(batch.images) for batch in found] == batches
     for batch in found:
         assert sorted(set(batch.image_index.tolist())) == list(range(len(batch.images)))
 
 
-def test_the_last_batch_is_cut(film, monkeypatch):
+def test_the_last_batch_is_smaller(film, monkeypatch):
     monkeypatch.setattr("featurewise.systems.reasoning.film.study.AT_ONCE", 5)
     settings = load_network(film, SYSTEM)[1]
     found = list(answering.held_out(settings, 12))
@@ -114,35 +131,35 @@ def test_evaluation_on_a_folder(run, film, data):
     assert str(data) in table["data"] and "split val" in table["data"]
 
 
-def test_asking(run, film, picture, tmp_path):
+def test_ask(run, film, image, tmp_path):
     out = tmp_path / "seen.png"
-    shown = run("ask", film, picture, "How many cubes are there?", "--out", out, "--top", 3)
+    shown = run("ask", film, image, "How many cubes are there?", "--out", out, "--top", 3)
     assert shown.text.count("%") == 3 and str(out) in shown.text
-    assert Image.open(out).size == Image.open(picture).size
-    facts = json.loads(run("ask", film, picture, "Is it a ball?", "--json", "--top", 28).output)
+    assert Image.open(out).size == Image.open(image).size
+    facts = json.loads(run("ask", film, image, "Is it a ball?", "--json", "--top", 28).output)
     assert sum(each["probability"] for each in facts["answers"]) == pytest.approx(1, abs=1e-4)
     values = [each["probability"] for each in facts["answers"]]
     assert values == sorted(values, reverse=True) and len(values) == 28
     assert facts["attention"] is None
-    assert not list(picture.parent.glob("*attention*"))
+    assert not list(image.parent.glob("*attention*"))
 
 
-def test_unknown_words_are_named_and_the_question_answered(run, film, picture, tmp_path):
+def test_a_question_with_unknown_words_is_answered(run, film, image, tmp_path):
     question = "How many zeppelins and [cubes] are there?"
-    shown = run("ask", film, picture, question, "--out", tmp_path / "a.png")
-    assert "unknown words, read as blanks: 'zeppelins', '[cubes]'" in shown.text
+    shown = run("ask", film, image, question, "--out", tmp_path / "a.png")
+    assert "unknown words, encoded as <unk>: 'zeppelins', '[cubes]'" in shown.text
     assert "%" in shown.text
 
 
-def test_a_network_without_a_pooled_map_has_no_picture(run, question, picture):
-    facts = json.loads(run("ask", question, picture, "How many cubes?", "--json").output)
+def test_a_network_without_a_feature_map_has_no_attention(run, question, image):
+    facts = json.loads(run("ask", question, image, "How many cubes?", "--json").output)
     assert facts["attention"] is None and len(facts["answers"]) == 5
 
 
-def test_an_answer_repeats_the_networks_own(film, picture):
+def test_an_answer_is_complete_and_leaves_no_hooks(film, image):
     network, settings = load_network(film, SYSTEM)
-    image = answering.picture(settings, picture)
-    one = answering.answer(network, image, "How many cubes are there?")
+    pixels = answering.picture(settings, image)
+    one = answering.answer(network, pixels, "How many cubes are there?")
     assert one.places.sum().item() == pytest.approx(1) or one.places.sum() == 0
     assert one == one and len(one.ranked) == 28
     assert not network.answer._forward_pre_hooks
@@ -155,24 +172,23 @@ def test_parameters_of_questions(film, question):
     assert answering.parameters(load_network(question, SYSTEM)[0], ["Is it red?"]) is None
 
 
-def test_a_published_model_stands_where_a_run_stands(run, film, picture, tmp_path):
+def test_an_exported_model_answers_like_its_run(run, film, image, tmp_path):
     export_model(film, tmp_path / "model", system=SYSTEM)
-    words = (picture, "How many cubes are there?", "--json", "--out", tmp_path / "a.png")
+    words = (image, "How many cubes are there?", "--json", "--out", tmp_path / "a.png")
     assert run("ask", tmp_path / "model", *words).output == run("ask", film, *words).output
 
 
-def test_a_systems_name_is_its_shipped_model(run, film, picture, tmp_path, monkeypatch):
+def test_the_name_of_a_system_selects_its_shipped_model(run, film, image, tmp_path, monkeypatch):
     model = export_model(film, tmp_path / "model", system=SYSTEM)
     monkeypatch.setattr(discovery, "shipped_model", lambda of: model)
     assert discovery.find("film").shipped
-    words = (picture, "How many cubes are there?", "--json", "--out", tmp_path / "a.png")
+    words = (image, "How many cubes are there?", "--json", "--out", tmp_path / "a.png")
     assert run("ask", "film", *words).output == run("ask", film, *words).output
-    assert "ships a trained model" in run("systems", "film").text
 
 
-def test_drawing_goes_on_and_repeats(run, data):
-    size = ("--width", 48, "--height", 32, "--samples", 1, "--questions", 4, "--split", "val")
-    shown = run("world", "clevr", "--count", 2, "--out", data, *size)
+def test_rendering_resumes(run, data):
+    size = ("--width", 48, "--height", 32, "--samples-per-pixel", 1, "--questions-per-image", 4)
+    shown = run("world", "clevr", "--count", 2, "--split", "val", "--out", data, *size)
     assert "2 images with their questions" in shown.text
     assert json.loads((data / "manifest_val.json").read_text())["settings"]["count"] == 2
 
@@ -193,24 +209,27 @@ def test_completion(monkeypatch, film, tmp_path):
 
 
 def test_the_demonstration(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(demo, "_pace", lambda record, settings, arm: 0.1)
+    monkeypatch.setattr(demo, "_seconds_per_step", lambda record, settings, arm: 0.1)
     page = demo.show(tmp_path / "demo", "tiny", 20.0)
     shown = capsys.readouterr().out
-    rates = {}
-    for arm in ("film", "question"):  # the same steps, and the same schedule to its end
+    learning_rates = {}
+    for arm in ("film", "question"):  # the same steps, and the whole schedule
         records = [
             json.loads(record)
             for record in (tmp_path / "demo" / arm / "metrics.jsonl").read_text().splitlines()
         ]
-        rates[arm] = [(each["step"], each["lr"]) for each in records if each["kind"] == "train"]
-    assert rates["film"] == rates["question"] and rates["film"][-1][0] == 30
-    assert rates["film"][-1][1] < 0.5 * rates["film"][0][1]
-    # Resumed, as many as were begun with, however much time there is.
+        learning_rates[arm] = [
+            (each["step"], each["lr"]) for each in records if each["kind"] == "train"
+        ]
+    film, question = learning_rates["film"], learning_rates["question"]
+    assert film == question and film[-1][0] == 30
+    assert film[-1][1] < 0.5 * film[0][1]
+    # A resumed demonstration keeps its number of steps.
     assert demo._steps(page.parent, SYSTEM, "tiny", 0.1) == 30
     assert page == tmp_path / "demo" / "report.html" and str(page) in shown.replace("\n", "")
     assert "one seed: film is at least 15 points above question." in shown
     html = page.read_text(encoding="utf-8")
-    for word in ("film is at least 15 points above question.", "Picture 1: a ", "blocks.0.norm"):
+    for word in ("film is at least 15 points above question.", "Image 1: a ", "blocks.0.norm"):
         assert word in html
     assert html.count("data:image/png") == 2 + 8
 
@@ -225,7 +244,7 @@ def test_a_finished_demonstration_is_kept(tmp_path):
     assert _unfinished(out) == tmp_path / "demo-2"
 
 
-def test_as_a_program():
+def test_an_error_of_the_program():
     shown = subprocess.run(
         [sys.executable, "-m", "featurewise.cli", "train", "flim"],
         capture_output=True,

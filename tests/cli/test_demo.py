@@ -1,4 +1,4 @@
-"""The demonstration compares two networks that were trained alike, and looks first at its needs."""
+"""The demonstration: both networks get the same number of steps; missing packages fail first."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ demo = importlib.import_module("featurewise.cli.demo")  # the package's `demo` i
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
-def test_what_is_not_installed_is_said_first(fails, monkeypatch, tmp_path, missing):
+def test_a_missing_package_is_reported_before_training(fails, monkeypatch, tmp_path, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setattr(discovery, "load", lambda name: pytest.fail("began"))
     error = fails("demo", "--out", tmp_path / "demo")
@@ -21,21 +21,21 @@ def test_what_is_not_installed_is_said_first(fails, monkeypatch, tmp_path, missi
     assert not (tmp_path / "demo").exists()
 
 
-def test_files_of_somebody_else_are_left_alone(fails, tmp_path):
-    (tmp_path / "picture-1.png").write_bytes(b"mine")
-    assert "holds files of other things" in fails("demo", "--out", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["picture-1.png"]
+def test_files_of_the_user_are_kept(fails, tmp_path):
+    (tmp_path / "mine-1.png").write_bytes(b"mine")
+    assert "holds files of another kind" in fails("demo", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine-1.png"]
 
 
 @pytest.mark.parametrize(
     ("seconds", "steps"), [(60.0, 30), (12.0, 12), (0.01, 1)], ids=["fast", "slow", "slowest"]
 )
-def test_both_are_trained_for_as_many_steps_as_there_is_time(tmp_path, monkeypatch, seconds, steps):
-    monkeypatch.setattr(demo, "_pace", lambda record, settings, arm: 0.5)
+def test_the_number_of_steps_fits_the_time(tmp_path, monkeypatch, seconds, steps):
+    monkeypatch.setattr(demo, "_seconds_per_step", lambda record, settings, arm: 0.5)
     assert demo._steps(tmp_path, discovery.load("film"), "tiny", seconds) == steps
 
 
-def test_a_training_that_was_cut_short_decides_no_claims(capsys):
+def test_claims_are_not_tested_after_fewer_steps(capsys):
     record = discovery.load("film")
     measured = Measurement(Proportion(1, 2), values={"turned": 0.5})
     trials = tuple(Trial(arm, 0, 20, 1.0, 1, measured) for arm in ("film", "question"))

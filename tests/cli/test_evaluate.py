@@ -1,4 +1,4 @@
-"""``evaluate`` on data sets as they are found: without answers, with links, other questions."""
+"""``evaluate`` on data sets without answers, with symbolic links, and with other questions."""
 
 import json
 import shutil
@@ -39,8 +39,8 @@ def test_predictions_need_no_answers(run, fails, film, folder, questions, tmp_pa
     out = tmp_path / "answers.json"
     run("evaluate", film, "--data", folder, "--predictions", out)
     expected = json.loads(out.read_text())
-    asked = change(questions, only("image_filename", "question", "question_index"))
-    assert [each["question_index"] for each in expected] == list(range(len(asked)))
+    entries = change(questions, only("image_filename", "question", "question_index"))
+    assert [each["question_index"] for each in expected] == list(range(len(entries)))
     assert all(list(each) == ["question_index", "answer"] for each in expected)
     assert all(each["answer"] in ANSWERS for each in expected)
     (folder / "images" / "val").rename(folder / "images" / "test")
@@ -49,24 +49,26 @@ def test_predictions_need_no_answers(run, fails, film, folder, questions, tmp_pa
     again = tmp_path / "test.json"
     shown = run(*words, "--predictions", again)
     assert (
-        f"{len(asked)} answers are in {again}" in shown.text and "all questions" not in shown.text
+        f"{len(entries)} answers are in {again}" in shown.text and "all questions" not in shown.text
     )
     assert json.loads(again.read_text()) == expected
 
 
-def test_without_answers_nothing_is_read_in_vain(fails, film, folder, questions, monkeypatch):
+def test_missing_answers_are_reported_before_images_are_read(
+    fails, film, folder, questions, monkeypatch
+):
     change(questions, only("image_filename", "question"))
     monkeypatch.setattr("featurewise.worlds.clevr.disk.load_image", None)
     line = fails("evaluate", film, "--data", folder)
-    assert f"{questions}: has no answers to measure by" in line and "--predictions" in line
+    assert f"{questions}: has no answers" in line and "--predictions" in line
 
 
 def test_predictions_overwrite_nothing(fails, film, folder, questions, tmp_path):
     words = ("evaluate", film, "--data", folder, "--predictions")
     before = questions.read_bytes()
-    assert "exists; name a new file" in fails(*words, questions)
+    assert "exists; give the name of a new file" in fails(*words, questions)
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
-    assert "exists; name a new file" in fails(*words, tmp_path / "dangling")
+    assert "exists; give the name of a new file" in fails(*words, tmp_path / "dangling")
     assert "there is no folder" in fails(*words, tmp_path / "missing" / "a.json")
     assert "need --data" in fails("evaluate", film, "--predictions", tmp_path / "a.json")
     assert questions.read_bytes() == before
@@ -90,7 +92,7 @@ def test_predictions_keep_the_order_and_the_numbers_of_the_file(
     run(*words)
 
 
-def test_other_questions_tell_how_many_words_are_unknown(run, film, folder, questions, tmp_path):
+def test_unknown_words_of_other_questions_are_counted(run, film, folder, questions, tmp_path):
     humans = tmp_path / "CLEVR-Humans-val.json"
     entries = [
         {"image_filename": "CLEVR_val_000001.png", "question": "Is the orb grey?", "answer": "yes"},
@@ -117,7 +119,7 @@ def test_a_limit_reads_no_other_image(run, film, folder, questions):
         if entry["image_index"] == 0
     ]  # fmt: skip
     assert some["asked"] == len(first) < whole["asked"]
-    assert "no such picture" in run(*words, code=2).error
+    assert "no such image" in run(*words, code=2).error
 
 
 def test_a_limit_renders_no_other_image(run, film, monkeypatch):
@@ -137,17 +139,17 @@ def test_a_limit_renders_no_other_image(run, film, monkeypatch):
 TOLERATED = {
     "no program": lambda entry: {**entry, "program": None},
     "a program of another language": lambda entry: {**entry, "program": [{"function": "dance"}]},
-    "a program that is none": lambda entry: {**entry, "program": "count"},
+    "a program of another type": lambda entry: {**entry, "program": "count"},
     "a family above 89": lambda entry: {**entry, "question_family_index": 1234},
     "another template": lambda entry: {**entry, "template_filename": "four_hop.json"},
-    "nothing but what is needed": only("image_filename", "question", "answer"),
+    "required entries only": only("image_filename", "question", "answer"),
     "nulls": lambda entry: {**entry, "question_index": None, "question_family_index": None},
-    "more than is needed": lambda entry: {**entry, "comment": {"deep": [1, 2]}},
+    "further entries": lambda entry: {**entry, "comment": {"deep": [1, 2]}},
 }
 
 
 @pytest.mark.parametrize("name", TOLERATED)
-def test_what_is_not_needed_does_not_matter(run, film, folder, questions, name):
+def test_unused_entries_may_be_missing_or_wrong(run, film, folder, questions, name):
     words = ("evaluate", film, "--data", folder, "--json")
     expected = overall(run(*words))
     change(questions, TOLERATED[name])
@@ -175,12 +177,12 @@ def test_images_may_be_links(run, film, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "val/../../x.png", "..", ".x.png"])
-def test_names_that_lead_elsewhere_are_refused(fails, film, folder, questions, name):
+def test_file_names_with_folders_are_refused(fails, film, folder, questions, name):
     change(questions, lambda entry: {**entry, "image_filename": name})
-    assert "no plain file name" in fails("evaluate", film, "--data", folder)
+    assert "not a plain file name" in fails("evaluate", film, "--data", folder)
 
 
-def test_another_shape_is_noted(run, film, folder):
+def test_another_aspect_ratio_is_noted(run, film, folder):
     for path in (folder / "images" / "val").iterdir():
         Image.open(path).resize((48, 48)).save(path)
     shown = run("evaluate", film, "--data", folder)
@@ -198,6 +200,6 @@ def test_twins_on_the_built_in_world_and_on_a_data_set(run, fails, film, data, f
     assert sum(pairs.values()) > 0
     shown = run("evaluate", film, "--twins", "--data", data)
     assert "Twin test" in shown.text and str(data) in shown.text.replace(" ", "")
-    assert "asks questions of its own" in fails("evaluate", film, "--twins", "--control")
+    assert "generates its own questions" in fails("evaluate", film, "--twins", "--control")
     shutil.rmtree(folder / "scenes")
     assert "the twin test needs it" in fails("evaluate", film, "--twins", "--data", folder)

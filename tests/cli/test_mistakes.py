@@ -1,4 +1,4 @@
-"""What a user can get wrong is one clear line and exit code 2."""
+"""Mistakes of the user are reported in one clear line with exit code 2."""
 
 import json
 import shutil
@@ -34,10 +34,10 @@ def test_wrong_names(fails, tmp_path, monkeypatch, words, message):
 
 def test_a_system_without_a_model(fails, monkeypatch, tmp_path):
     monkeypatch.setattr("featurewise.cli.discovery.shipped_model", lambda of: tmp_path)
-    assert "film ships no trained model; train one with" in fails("evaluate", "film")
+    assert "film has no shipped model; train one with" in fails("evaluate", "film")
 
 
-def test_what_is_no_run(fails, tmp_path, film):
+def test_folders_that_hold_no_run(fails, tmp_path, film):
     assert "is neither a run (run.json) nor a model" in fails("evaluate", tmp_path)
     folder = tmp_path / "run"
     shutil.copytree(film, folder)
@@ -52,7 +52,7 @@ def test_what_is_no_run(fails, tmp_path, film):
     assert "holds no checkpoint yet" in fails("evaluate", folder)
 
 
-def test_a_damaged_model(fails, film, picture, tmp_path):
+def test_a_damaged_model(fails, film, image, tmp_path):
     from featurewise.study.model import export_model
     from featurewise.systems.reasoning.film import SYSTEM
 
@@ -60,13 +60,13 @@ def test_a_damaged_model(fails, film, picture, tmp_path):
     content = bytearray((model / "weights.safetensors").read_bytes())
     content[len(content) // 2] ^= 4
     (model / "weights.safetensors").write_bytes(content)
-    assert "weights.safetensors: is damaged" in fails("ask", model, picture, QUESTION)
+    assert "weights.safetensors: is damaged" in fails("ask", model, image, QUESTION)
 
 
-def test_pictures_that_are_none(fails, film, tmp_path):
+def test_files_that_are_no_images(fails, film, tmp_path):
     text = tmp_path / "words.png"
-    text.write_text("not a picture")
-    assert "words.png: not a readable picture" in fails("ask", film, text, QUESTION)
+    text.write_text("not an image")
+    assert "words.png: not a readable" in fails("ask", film, text, QUESTION)
     empty = tmp_path / "empty.jpg"
     empty.touch()
     assert "empty.jpg: the file is empty" in fails("ask", film, empty, QUESTION)
@@ -75,15 +75,15 @@ def test_pictures_that_are_none(fails, film, tmp_path):
 
 
 @pytest.mark.parametrize("question", ["", "   ", "?", " ?! "])
-def test_questions_without_words(fails, film, picture, question):
-    assert "the question" in fails("ask", film, picture, question)
+def test_questions_without_words(fails, film, image, question):
+    assert "the question" in fails("ask", film, image, question)
 
 
-def test_folders_that_cannot_be_written(fails, film, picture, tmp_path):
+def test_folders_that_cannot_be_written(fails, film, image, tmp_path):
     (tmp_path / "file").touch()
     inside = tmp_path / "file" / "inside"
     assert str(inside) in fails("train", "film", "--preset", "tiny", "--out", inside)
-    assert str(inside) in fails("ask", film, picture, QUESTION, "--out", inside)
+    assert str(inside) in fails("ask", film, image, QUESTION, "--out", inside)
     assert "inside" in fails("world", "clevr", "--count", 1, "--out", inside)
     assert "inside" in fails("demo", "--out", inside)
 
@@ -97,7 +97,7 @@ def test_a_cache_that_cannot_be_written(fails, tmp_path, monkeypatch, where):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
-def test_devices_that_there_are_not(fails, tmp_path, monkeypatch, device):
+def test_missing_devices(fails, tmp_path, monkeypatch, device):
     monkeypatch.setenv("FEATUREWISE_DEVICE", "auto")
     for words in (("train", "film"), ("run", "film"), ("demo",)):
         assert device in fails(*words, "--device", device, "--out", tmp_path / "out")
@@ -108,10 +108,10 @@ def test_a_folder_with_another_run(fails, film):
     words = ("train", "film", "--preset", "tiny", "--out", film)
     assert "holds a run with steps 4, not 30; choose another folder" in fails(*words)
     assert "seed 0, not 1" in fails(*words, "--steps", 4, "--seed", 1)
-    assert "holds a run already" in fails(*words, "--steps", 4, "--no-resume")
+    assert "contains a run already" in fails(*words, "--steps", 4, "--no-resume")
 
 
-def test_data_that_is_none(fails, film, data, tmp_path):
+def test_missing_data(fails, film, data, tmp_path):
     assert "not found" in fails("evaluate", film, "--data", tmp_path)
     assert "not found" in fails("evaluate", film, "--data", data, "--split", "train")
 
@@ -119,7 +119,7 @@ def test_data_that_is_none(fails, film, data, tmp_path):
 def test_a_data_set_with_other_settings(fails, data):
     words = ("world", "clevr", "--count", 3, "--out", data, "--split", "val")
     assert "begun with other settings" in fails(*words)
-    assert "'a b' is no name of a split" in fails(
+    assert "'a b' is not a valid name of a split" in fails(
         "world", "clevr", "--count", 1, "--out", data, "--split", "a b"
     )
 
@@ -130,21 +130,23 @@ def test_a_data_set_with_other_settings(fails, data):
         ("train",),
         ("train", "film", "--steps", "0"),
         ("train", "film", "--steps", "many"),
+        ("ask",),
         ("ask", "film"),
+        ("ask", "film", "--example"),
         ("world", "clevr", "--count", "1"),
         ("world", "clevr", "--count", "1", "--out", "x", "--cogent", "C"),
         ("nothing",),
     ],
 )
-def test_wrong_lines_show_the_usage(run, words):
+def test_wrong_arguments_show_the_usage(run, words):
     assert "Usage:" in run(*words, code=2).text
 
 
 def test_errors_of_every_room_are_one_line(fails, monkeypatch):
-    from featurewise.core.errors import KindError
+    from featurewise.core.errors import ArgumentTypeError
     from featurewise.worlds.glyphs.formats import FormatError
 
-    for error in (FormatError("a.png: is no picture"), KindError("not a tensor")):
+    for error in (FormatError("a.png: is no picture"), ArgumentTypeError("not a tensor")):
         monkeypatch.setattr("featurewise.cli.discovery.names", lambda error=error: throw(error))
         assert fails("systems") == f"error: {error}"
 
@@ -153,7 +155,7 @@ def throw(error):
     raise error
 
 
-def test_mistakes_of_ours_are_not_hidden(run, monkeypatch):
+def test_bugs_keep_their_traceback(run, monkeypatch):
     def broken():
         raise ValueError("a bug")
 
@@ -164,8 +166,8 @@ def test_mistakes_of_ours_are_not_hidden(run, monkeypatch):
     assert app.pretty_exceptions_show_locals is False
 
 
-def test_no_file_name_steers_the_terminal(run, fails, tmp_path):
-    """Neither one that we name, nor one that the reader of the command line names."""
+def test_control_characters_in_file_names_are_escaped(run, fails, tmp_path):
+    """In messages of the library and in those of the parser of the command line."""
     odd = tmp_path / "\x1b[2J\u202e"
     odd.mkdir()
     (odd / "run.json").write_text("{")

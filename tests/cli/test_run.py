@@ -1,4 +1,4 @@
-"""``featurewise run``: all arms and seeds of a found system, stopped and gone on with."""
+"""``featurewise run``: all arms and seeds of a system, interrupted and resumed."""
 
 import importlib
 import json
@@ -24,18 +24,18 @@ pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
 
 command = importlib.import_module("featurewise.cli.run")  # the package's `run` is the function
 
-SYSTEM_FILE = Path(__file__).parents[1] / "lab" / "sums.py"
+SYSTEM_FILE = Path(__file__).parents[1] / "study" / "sums.py"
 STARTED = Path(__file__).with_name("started.py")
 
 
 def children(pid):
-    """The kernel's list of processes that a process started."""
+    """File of the kernel with the ids of the child processes."""
     return Path(f"/proc/{pid}/task/{pid}/children")
 
 
 @pytest.fixture
 def sums(tmp_path, monkeypatch):
-    """The small system of the lab's tests, found as the library's own are, also by workers."""
+    """The small system of the tests of `study`, in a folder where workers find it too."""
     root = tmp_path / "systems"
     (root / "arithmetic").mkdir(parents=True)
     (root / "arithmetic" / "__init__.py").touch()
@@ -58,7 +58,7 @@ def measured(folder):
     return {(t.arm, t.seed): (t.measured, t.steps) for t in results.trials}
 
 
-def test_one_after_another(run, sums, tmp_path):
+def test_one_trial_after_another(run, sums, tmp_path):
     out = tmp_path / "out"
     shown = run(*line(out)).text
     assert "preset tiny, 2 arms, 2 seeds: 4 trials" in shown
@@ -77,11 +77,11 @@ def test_one_after_another(run, sums, tmp_path):
         assert sheet.size == (60, 40)
     assert json.loads((out / "sums.json").read_text())["results"][0]["partial"] == lacks
     again = run(*line(out)).text
-    assert "4 trials, 4 done before" in again and "begins" not in again
+    assert "4 trials, 4 finished before" in again and "begins" not in again
 
 
 def test_a_partial_run_has_a_card_after_each_trial(sums, tmp_path, monkeypatch):
-    """And the card says what it lacks."""
+    """The card lists the missing trials."""
     record = discovery.load("sums")
     study = Study(record, preset="tiny", arms=["seeing", "blind"], seeds=[0], folder=tmp_path)
     study.begin()
@@ -89,17 +89,17 @@ def test_a_partial_run_has_a_card_after_each_trial(sums, tmp_path, monkeypatch):
     assert "None yet." in (tmp_path / "sums.md").read_text()
     cards = []
 
-    def told(message):
+    def on_progress(message):
         command._publish(study)
         cards.append((tmp_path / "sums.md").read_text())
 
-    study.work(told)
+    study.work(on_progress)
     assert "**Partial**: 1 of 3 arms, 1 of 3 seeds" in cards[1]
     assert "**Partial**: 2 of 3 arms, 1 of 3 seeds" in cards[3]
 
 
-def test_two_jobs_killed_and_gone_on_with(run, sums, tmp_path, monkeypatch):
-    """The command is killed while both jobs train; they end, and the same line goes on."""
+def test_two_jobs_are_killed_and_resumed(run, sums, tmp_path, monkeypatch):
+    """The command is killed while both jobs train; they exit, and the same command resumes."""
     run(*line(tmp_path / "undisturbed", arms="seeing,blind", seeds="1"))
     words, out = line(tmp_path / "out", "--jobs", 2, seeds="1"), tmp_path / "out"
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.3"}
@@ -114,8 +114,8 @@ def test_two_jobs_killed_and_gone_on_with(run, sums, tmp_path, monkeypatch):
     study = Study(
         discovery.load("sums"), preset="tiny", arms=["seeing", "blind"], seeds=[0], folder=out
     )
-    until(lambda: len(study.standing().waiting) == 2)  # the jobs noticed, saved and put back
-    assert not study.standing().results.trials
+    until(lambda: len(study.status().waiting) == 2)  # both jobs saved a checkpoint and exited
+    assert not study.status().results.trials
     shown = run(*words).text
     assert "[2/2]" in shown
     assert measured(out) == measured(tmp_path / "undisturbed")
@@ -125,9 +125,9 @@ def test_two_jobs_killed_and_gone_on_with(run, sums, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(
-    not children(os.getpid()).is_file(), reason="needs /proc, which tells the workers' numbers"
+    not children(os.getpid()).is_file(), reason="needs /proc for the ids of the workers"
 )
-def test_a_killed_job_leaves_its_trial_to_the_other(run, sums, tmp_path):
+def test_the_trial_of_a_killed_job_is_finished_by_the_other(run, sums, tmp_path):
     run(*line(tmp_path / "undisturbed", arms="seeing,blind", seeds="1"))
     words, out = line(tmp_path / "out", "--jobs", 2, seeds="1"), tmp_path / "out"
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.2"}
@@ -147,7 +147,7 @@ def test_a_killed_job_leaves_its_trial_to_the_other(run, sums, tmp_path):
         assert logs[0].read_bytes() == logs[1].read_bytes()
 
 
-def test_ctrl_c_says_how_to_go_on(sums, tmp_path):
+def test_ctrl_c_prints_how_to_resume(sums, tmp_path):
     out, storage = tmp_path / "my $out", f"sqlite:///{tmp_path}/s.db?timeout=60"
     words = line(out, "--storage", storage, seeds="1,", arms="seeing")
     slow = {**os.environ, "FEATUREWISE_TEST_PAUSE": "0.3"}
@@ -162,33 +162,33 @@ def test_ctrl_c_says_how_to_go_on(sums, tmp_path):
     finally:
         stopped.kill()
     assert stopped.returncode == 130
-    assert "Stopped; 1 trials are left. The same line goes on:" in said
+    assert "Stopped; 1 trials are left. To resume, run the same command again:" in said
     again = shlex.split(
         next(each for each in said.splitlines() if each.startswith("  featurewise"))
     )
     assert again[:3] == ["featurewise", "run", "sums"]
-    told = dict(zip(again[3::2], again[4::2], strict=True))
+    options = dict(zip(again[3::2], again[4::2], strict=True))
     assert {
         "--seeds": "1,",
         "--out": str(out),
         "--arms": "seeing",
         "--jobs": "1",
-    }.items() <= told.items()
-    assert told["--storage"] == storage.replace("timeout=60", "***")
+    }.items() <= options.items()
+    assert options["--storage"] == storage.replace("timeout=60", "***")
     assert "Traceback" not in said
 
 
-def test_what_failed_is_said(run, sums, tmp_path):
+def test_failed_trials_are_reported(run, sums, tmp_path):
     shown = run(*line(tmp_path, arms="broken,blind", seeds="1"), code=2)
     assert "[2/2] blind" in shown.text
     assert "1 trials failed (broken-s0: the ruler is broken)" in shown.error
 
 
-def test_a_worker_that_cannot_work_is_named(run, sums, tmp_path, monkeypatch):
+def test_the_error_of_a_worker_is_reported(run, sums, tmp_path, monkeypatch):
     nothing = (sys.executable, "-c", "raise SystemExit('no machine')")
     monkeypatch.setattr(command, "COMMAND", nothing)
     error = run(*line(tmp_path, "--jobs", 2), code=2).error
-    assert "no worker is left, but 4 trials: no machine" in error
+    assert "all workers exited, but 4 trials are left: no machine" in error
 
 
 def test_changed_settings_are_recorded(run, fails, sums, tmp_path, monkeypatch):
@@ -220,26 +220,26 @@ def test_changed_settings_are_recorded(run, fails, sums, tmp_path, monkeypatch):
         ("steps=0", "a preset trains for at least 1 step"),
     ],
 )
-def test_settings_that_there_are_not(fails, sums, tmp_path, change, message):
+def test_wrong_settings(fails, sums, tmp_path, change, message):
     assert message in fails(*line(tmp_path / "out", "--set", change))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["results.json", "sums.md", "sums.json"])
-def test_files_of_somebody_else_are_left_alone(fails, sums, tmp_path, name):
+def test_files_of_the_user_are_kept(fails, sums, tmp_path, name):
     (tmp_path / name).write_text("{}")
     assert f"{name}: not made by featurewise" in fails(*line(tmp_path))
     assert (tmp_path / name).read_text() == "{}"
 
 
 @pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "sheet.png"])
-def test_a_training_leaves_files_of_somebody_else_alone(fails, sums, tmp_path, name):
+def test_a_training_keeps_files_of_the_user(fails, sums, tmp_path, name):
     (tmp_path / name).write_text("mine")
     assert f"holds {name}, but no run" in fails("train", "sums", "--out", tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_what_is_not_installed_is_said_first(fails, monkeypatch, tmp_path):
+def test_a_missing_package_is_reported_before_training(fails, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.setattr(discovery, "load", lambda name: pytest.fail("began"))
     error = fails("run", "film", "--out", tmp_path / "out")
@@ -255,8 +255,8 @@ def test_seeds(text, seeds):
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "a", "1,b", ","])
-def test_no_seeds(text):
-    with pytest.raises(ValueError, match="are no seeds; say how many"):
+def test_wrong_seeds(text):
+    with pytest.raises(ValueError, match="is no list of seeds; give their number"):
         command._seeds(text)
 
 
@@ -270,7 +270,7 @@ def test_arms(sums):
         command._arms(record, ",")
 
 
-def test_the_board_shows_where_each_trial_is(sums, tmp_path):
+def test_the_display_shows_the_step_of_each_trial(sums, tmp_path):
     study = Study(
         discovery.load("sums"), preset="tiny", arms=["seeing"], seeds=[0], folder=tmp_path
     )
@@ -278,17 +278,17 @@ def test_the_board_shows_where_each_trial_is(sums, tmp_path):
 
     board = command._Board(Console(), study)
     key = Key("seeing", 0)
-    assert board._step(key) == "begins"
+    assert board._step(key) == "starting"
     folder = tmp_path / "seeing-s0"
     folder.mkdir()
     (folder / "metrics.jsonl").write_text('{"step": 4, "kind": "train"}\n{"step": 8}\n')
     assert board._step(key) == "step 8 of 24"
     (folder / "metrics.jsonl").write_text('{"step": 4}\n{"st')
-    assert board._step(key) == "begins"
+    assert board._step(key) == "starting"
 
 
 def until(condition, seconds=200):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Help, version and completion answer at once: they read names, and import no torch."""
+"""Help, version and completion take less than 0.3 s of CPU time: they do not import torch."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 SECONDS = 0.3
-"""CPU time that nobody notices; with torch it would be 3 seconds."""
+"""Limit of CPU time; with torch it would be 3 seconds."""
 
 CODE = """
 import json, resource, sys
@@ -22,7 +22,7 @@ finally:
     print(json.dumps([used.ru_utime + used.ru_stime, heavy]), file=sys.stderr)
 """
 
-pytest.importorskip("resource", reason="CPU time of a process is asked of Unix")
+pytest.importorskip("resource", reason="the CPU time of a process needs Unix")
 
 
 def started(*words, **environment):
@@ -54,7 +54,7 @@ def started(*words, **environment):
         (["world", "clevr", "--help"], "--workers"),
     ],
 )
-def test_nobody_waits_for_help(words, shown):
+def test_help_is_fast(words, shown):
     seconds, heavy, output = started(*words)
     assert shown in output and not heavy
     assert seconds < SECONDS
@@ -71,7 +71,7 @@ def test_nobody_waits_for_help(words, shown):
         ("featurewise evaluate fi", "film"),
     ],
 )
-def test_nobody_waits_for_completion(line, shown):
+def test_completion_is_fast(line, shown):
     seconds, heavy, output = started(
         _FEATUREWISE_COMPLETE="complete_bash",
         COMP_WORDS=line,
@@ -89,7 +89,7 @@ def test_as_a_module(module):
     assert done.stdout.startswith("featurewise 0.")
 
 
-def test_importing_the_library_imports_nothing_yet():
+def test_importing_the_library_imports_no_torch():
     code = (
         "import sys, featurewise as fw; assert not {'torch', 'numpy'} & set(sys.modules)\n"
         "assert set(fw.__all__) <= set(dir(fw)); assert callable(fw.film) and callable(fw.bank)\n"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what was made is kept, how to resume is said, the exit code is the usual."""
+"""Ctrl-C and SIGTERM keep finished files, print how to resume, and set the usual exit code."""
 
 import os
 import signal
@@ -14,9 +14,9 @@ import pytest
     [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)],
     ids=["INT", "TERM"],
 )
-def test_a_stopped_data_set(tmp_path, signum, how, code):
+def test_a_stopped_rendering(tmp_path, signum, how, code):
     words = ["world", "clevr", "--count", "5000", "--out", str(tmp_path / "a b")]
-    words += ["--width", "24", "--height", "16", "--samples", "1", "--workers", "0"]
+    words += ["--width", "24", "--height", "16", "--samples-per-pixel", "1", "--workers", "0"]
     stopped = subprocess.Popen(
         [sys.executable, "-m", "featurewise", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -36,6 +36,6 @@ def test_a_stopped_data_set(tmp_path, signum, how, code):
         stopped.kill()
     assert stopped.returncode == code
     assert not output and "Traceback" not in said
-    assert f"stopped by {how}; what is finished is kept. To resume" in said
+    assert f"stopped by {how}; finished work is kept. To resume" in said
     assert f"featurewise world clevr --count 5000 --out '{tmp_path / 'a b'}'" in said
     assert "5000 images of 24 x 16: about" in said

@@ -1,4 +1,4 @@
-"""No terminal makes a command fail: what its encoding lacks is spelt out."""
+"""Characters that the encoding of the terminal lacks are replaced; no command fails."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from featurewise.cli.streams import spell_out
         ("plain", "plain"),
     ],
 )
-def test_spelt_out(text, plain):
+def test_text_in_ascii(text, plain):
     assert spell_out(text) == plain
 
 
@@ -33,7 +33,7 @@ def test_spelt_out(text, plain):
         ("latin-1", ("--help",)),
     ],
 )
-def test_no_encoding_is_too_small(encoding, words):
+def test_commands_work_with_every_encoding(encoding, words):
     done = subprocess.run(
         [sys.executable, "-m", "featurewise", *words],
         capture_output=True,

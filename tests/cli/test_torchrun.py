@@ -1,4 +1,4 @@
-"""The same command line under torchrun: two processes train one network."""
+"""``train`` under torchrun: two processes train one network."""
 
 import json
 import os
@@ -10,10 +10,12 @@ from featurewise.study.model import load_network
 from featurewise.systems.reasoning.film import SYSTEM
 
 
-def test_two_processes_share_a_run_from_its_first_picture(tmp_path: Path) -> None:
+def test_two_processes_share_a_run_and_an_empty_cache(tmp_path: Path) -> None:
     environment = {
         **os.environ,
-        "FEATUREWISE_CACHE": str(tmp_path / "cache"),  # empty: both want the same pool at once
+        "FEATUREWISE_CACHE": str(
+            tmp_path / "cache"
+        ),  # empty: both processes render the same images
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -21,7 +23,7 @@ def test_two_processes_share_a_run_from_its_first_picture(tmp_path: Path) -> Non
     command += ["--out", str(tmp_path / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("held-out accuracy") == 1  # one of them speaks
+    assert done.stdout.count("held-out accuracy") == 1  # only one process prints
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["trials"][0]["steps"] == 6
     load_network(tmp_path / "run", SYSTEM)

@@ -1,4 +1,4 @@
-"""``train --data``: from files in the layout of CLEVR v1.0 and of CLEVR-CoGenT."""
+"""``train --data``: data sets in the layout of CLEVR v1.0 and CLEVR-CoGenT."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def trained(run, folder, *words):
     return run(*words)
 
 
-def test_cogent_is_trained_on_and_measured_on_its_validation_split(run, cogent, tmp_path):
+def test_cogent_is_evaluated_on_its_validation_split(run, cogent, tmp_path):
     shown = trained(run, tmp_path / "run", "--data", cogent)
     assert "held-out accuracy" in shown.text
     settings = read_run(tmp_path / "run").settings
@@ -45,7 +45,7 @@ def test_cogent_is_trained_on_and_measured_on_its_validation_split(run, cogent, 
     assert "held-out accuracy" in again.text
 
 
-def test_a_split_without_another_keeps_its_last_tenth_apart(run, cogent, tmp_path):
+def test_a_split_without_validation_split_holds_out_its_last_tenth(run, cogent, tmp_path):
     for arm in ("film", "shuffled", "question"):
         folder = tmp_path / arm
         trained(run, folder, "--data", cogent, "--split", "valB", "--arm", arm)
@@ -53,7 +53,7 @@ def test_a_split_without_another_keeps_its_last_tenth_apart(run, cogent, tmp_pat
         assert table["rows"][0]["scores"][0]["asked"] == 1 * 4
 
 
-def test_the_batches_are_those_of_the_files(cogent):
+def test_batches_come_from_the_files(cogent):
     from dataclasses import replace
 
     s = replace(SYSTEM.preset("tiny"), folder=Folder(path=str(cogent), split="trainA"))
@@ -72,7 +72,7 @@ def test_the_batches_are_those_of_the_files(cogent):
     assert all(shown[:, :4].tolist() in known for shown in batch.objects)
 
 
-def test_without_scenes_there_is_nothing_to_name(run, cogent, tmp_path):
+def test_without_scenes_there_are_no_object_labels(run, cogent, tmp_path):
     from dataclasses import replace
 
     root = shutil.copytree(cogent, tmp_path / "data")
@@ -82,10 +82,10 @@ def test_without_scenes_there_is_nothing_to_name(run, cogent, tmp_path):
     trained(run, tmp_path / "run", "--data", root)
 
 
-def test_what_cannot_be_trained_on_is_refused(fails, cogent, data, tmp_path):
+def test_unusable_data_is_refused(fails, cogent, data, tmp_path):
     words = ("train", "film", "--preset", "tiny", "--out", tmp_path / "run")
     line = fails(*words, "--data", data)
-    assert "no split train or trainA; name one with --split: val" in line
+    assert "no split train or trainA; choose one with --split: val" in line
     assert "did you mean valB" in fails(*words, "--data", cogent, "--split", "valC")
     assert "holds no questions/" in fails(*words, "--data", tmp_path)
     assert "--split needs --data" in fails(*words, "--split", "val")
@@ -96,13 +96,13 @@ def test_what_cannot_be_trained_on_is_refused(fails, cogent, data, tmp_path):
     for entry in content["questions"]:
         del entry["answer"]
     path.write_text(json.dumps(content))
-    assert "has no answers to learn from" in fails(*words, "--data", root)
+    assert "has no answers, which training needs" in fails(*words, "--data", root)
     assert not (tmp_path / "run").exists()
 
 
 def test_runs_of_different_data_are_not_compared(fails, run, film, cogent, tmp_path):
     trained(run, tmp_path / "run", "--data", cogent)
-    words = ("evaluate", tmp_path / "run", "--beside", film)
+    words = ("evaluate", tmp_path / "run", "--compare", film)
     assert "different held-out data" in fails(*words)
     run(*words, "--data", cogent, "--split", "valB")
 

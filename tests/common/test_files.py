@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, and only regular files are read."""
+"""Files and folders are written atomically, and only regular files are read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_honours_the_umask(tmp_path: Path, umask: int) -> None:
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         write_bytes(tmp_path / "a.bin", b"x")
@@ -35,7 +35,7 @@ def test_honours_the_umask(tmp_path: Path, umask: int) -> None:
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_failure_leaves_the_old_file_alone(
+def test_failure_leaves_the_old_file_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     path = tmp_path / "a.bin"
@@ -51,9 +51,7 @@ def test_failure_leaves_the_old_file_alone(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_is_complete_before_it_has_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_is_complete_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     replace = Path.replace
 
@@ -71,7 +69,7 @@ def test_missing_folder(tmp_path: Path) -> None:
         write_bytes(tmp_path / "no" / "a.bin", b"x")
 
 
-def test_content_that_fails_to_come_leaves_the_old_file_alone(tmp_path: Path) -> None:
+def test_an_error_while_producing_content_leaves_the_old_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_bytes(path, b"one")
 
@@ -100,7 +98,7 @@ def test_content_is_on_the_disk_before_the_file_appears(
     assert path.read_bytes() == b"onetwo"
 
 
-def test_of_two_that_write_at_once_the_last_ones_content_stays(tmp_path: Path) -> None:
+def test_of_two_concurrent_writers_the_last_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "a"
 
     def pieces() -> Iterator[bytes]:
@@ -124,7 +122,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_a_folder_replaces_the_older_one(
+def test_a_folder_replaces_an_existing_one(
     exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
@@ -136,14 +134,14 @@ def test_a_folder_replaces_the_older_one(
         assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_folder_that_may_not_be_replaced_stays(tmp_path: Path) -> None:
+def test_without_replace_an_existing_folder_stays(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", OLD, replace=False)
     with pytest.raises(FileExistsError):
         write_folder(tmp_path / "a", NEW, replace=False)
     assert content(tmp_path / "a") == OLD
 
 
-def test_a_folder_that_cannot_take_the_name_leaves_the_old_one(
+def test_a_failed_rename_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_exchanged", lambda *_: False)
@@ -208,7 +206,7 @@ while code:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     stands = folder.is_dir()
     found = content(files.recovered(folder))
-    files.write_folder(folder, NEW)  # the next writer is not hindered
+    files.write_folder(folder, NEW)  # the next writer succeeds
     print(stands, {repr(OLD): "old", repr(NEW): "new"}[repr(dict(sorted(found.items())))])
     assert content(folder) == NEW
     step += 1
@@ -217,7 +215,7 @@ while code:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and exchanges folders")
 @pytest.mark.parametrize("exchange", [True, False])
-def test_killed_at_any_step_there_is_the_old_folder_or_the_new(
+def test_a_writer_killed_at_any_step_leaves_the_old_or_the_new_folder(
     exchange: bool, tmp_path: Path
 ) -> None:
     words = [sys.executable, "-c", KILLED, files.__file__, str(tmp_path), str(exchange)]
@@ -229,7 +227,7 @@ def test_killed_at_any_step_there_is_the_old_folder_or_the_new(
     assert ("False" in stood) is not exchange
 
 
-def test_a_folder_killed_between_is_read_where_nothing_can_be_renamed(
+def test_an_interrupted_replacement_is_read_without_renaming(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = tmp_path / ".a.0123456789abcdef.part"
@@ -243,9 +241,11 @@ def test_a_folder_killed_between_is_read_where_nothing_can_be_renamed(
     assert recovered(tmp_path / "a") == new
 
 
-def test_what_was_removed_does_not_come_back(tmp_path: Path) -> None:
-    write_folder(tmp_path / ".a.0123456789abcdef.old", OLD)  # its successor stood, and is gone
-    write_folder(tmp_path / ".a.1123456789abcdef.part", NEW)  # never complete
+def test_a_removed_folder_is_not_recovered(tmp_path: Path) -> None:
+    write_folder(
+        tmp_path / ".a.0123456789abcdef.old", OLD
+    )  # its successor was complete, and was removed later
+    write_folder(tmp_path / ".a.1123456789abcdef.part", NEW)  # an incomplete folder
     assert not recovered(tmp_path / "a").exists()
 
 

@@ -1,6 +1,6 @@
-"""The one reader of images: every reader of a world refuses the same bad files, at once.
+"""Reading of images: all readers of worlds raise for the same bad files, without delay.
 
-What good files become is tested where the worlds read them.
+The decoded content is tested with the worlds that read it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def claiming(width: int, height: int) -> bytes:
-    """A small PNG file that claims to be of any size."""
+    """A small PNG file whose header states any size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = zlib.compress(bytes(1000))
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -100,10 +100,10 @@ BAD: dict[str, Callable[[Path], object]] = {
 def folders(path: Path) -> object:
     path.with_suffix(".txt").unlink(missing_ok=True)
     pool = class_folders(path.parent.parent, 8)
-    return pool.picture(0, 0)
+    return pool.image(0, 0)
 
 
-# What the beginning of a file does not tell.
+# Damage that the header does not show.
 UNSEEN = ("half a PNG", "PNG without its end", "PNG with a flipped bit", "half a JPEG")
 
 READERS: dict[str, tuple[Callable[[Path], object], type[Exception]]] = {
@@ -121,7 +121,7 @@ READERS: dict[str, tuple[Callable[[Path], object], type[Exception]]] = {
     ("name", "reader"),
     [(n, r) for n in BAD for r in READERS if r != "size" or n not in UNSEEN],
 )
-def test_bad_files_are_refused_at_once(tmp_path: Path, name: str, reader: str) -> None:
+def test_bad_files_raise_without_delay(tmp_path: Path, name: str, reader: str) -> None:
     read, error = READERS[reader]
     path = tmp_path / "class" / "a.png"
     path.parent.mkdir()
@@ -131,13 +131,15 @@ def test_bad_files_are_refused_at_once(tmp_path: Path, name: str, reader: str) -
     with pytest.raises((error, *missing)) as caught:
         read(path)
     assert str(path.parent) in str(caught.value)
-    if "pixel row" in name or "million" in name:  # refused by its size, not by what is missing
+    if (
+        "pixel row" in name or "million" in name
+    ):  # the error is about its size, not the missing data
         assert "more than the allowed" in str(caught.value)
     assert time.monotonic() - begun < 5
 
 
 def test_no_other_program_is_started(tmp_path: Path) -> None:
-    """Whatever the reader: a stand-in for Ghostscript would leave a trace."""
+    """For all readers: a substitute for Ghostscript would create a file."""
     for name in ("gs", "gswin64c"):
         (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
         (tmp_path / name).chmod(0o755)
@@ -145,7 +147,7 @@ def test_no_other_program_is_started(tmp_path: Path) -> None:
     (tmp_path / "in/class/a.png").write_bytes(EPS)
     code = (
         "from featurewise.worlds.glyphs.formats import FormatError, class_folders\n"
-        "try: class_folders('in', 8).picture(0, 0)\n"
+        "try: class_folders('in', 8).image(0, 0)\n"
         "except FormatError as error: print(error)"
     )
     words = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
@@ -153,7 +155,7 @@ def test_no_other_program_is_started(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
         env={**os.environ, **words},
     )  # fmt: skip
-    assert "a.png: is no readable picture" in found.stdout
+    assert "a.png: is no readable" in found.stdout
     assert not (tmp_path / "started").exists()
 
 
@@ -170,7 +172,9 @@ def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     ("content", "says"),
     [(EPS, "a PostScript document; save it as PNG or JPEG"), (b"?", "neither PNG nor JPEG")],
 )
-def test_what_a_file_holds_instead_is_said(tmp_path: Path, content: bytes, says: str) -> None:
+def test_the_error_names_the_format_of_other_files(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageFileError, match=says):
         read_image(tmp_path / "a.png")
@@ -192,14 +196,14 @@ def test_a_link_to_an_image_is_followed(tmp_path: Path) -> None:
     ],
     ids=["CMYK", "16 bits", "RGBA", "JPEG"],
 )
-def test_folders_of_classes_become_what_the_files_hold(
+def test_folders_of_classes_contain_the_images_of_the_files(
     tmp_path: Path, content: bytes, grey: bool, tolerance: int
 ) -> None:
     (tmp_path / "class").mkdir()
     path = tmp_path / "class/a.png"
     path.write_bytes(content)
     square = to_rgb(read_image(path)).resize((8, 8), Image.Resampling.BILINEAR)
-    found: Any = class_folders(tmp_path, 8).picture(0, 0).permute(1, 2, 0).numpy()
+    found: Any = class_folders(tmp_path, 8).image(0, 0).permute(1, 2, 0).numpy()
     assert np.array_equal(found, np.asarray(square))
     whole = np.asarray(to_rgb(read_image(path))).astype(int)
     expected = NOISE[..., :1].repeat(3, 2) if grey else NOISE

@@ -1,4 +1,4 @@
-"""Locks keep out processes and threads, end with their holder, and touch no other file."""
+"""Locks exclude processes and threads, end with their holder, and touch no other file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ with file_lock(pathlib.Path(sys.argv[1])):
 
 
 def other(*words: object) -> subprocess.Popen[str]:
-    """A process of its own that holds a lock."""
+    """A separate process that holds a lock."""
     started = subprocess.Popen(
         [sys.executable, "-c", HOLDS, *map(str, words)], stdout=subprocess.PIPE, text=True
     )
@@ -34,7 +34,7 @@ def other(*words: object) -> subprocess.Popen[str]:
     return started
 
 
-def test_another_process_is_kept_out_and_waited_for(tmp_path: Path) -> None:
+def test_another_process_is_excluded_and_can_be_waited_for(tmp_path: Path) -> None:
     lock, left = tmp_path / "lock", tmp_path / "left"
     with other(lock, 0.5, left):
         with (
@@ -47,7 +47,7 @@ def test_another_process_is_kept_out_and_waited_for(tmp_path: Path) -> None:
             assert left.exists()
 
 
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with other(lock, 60, tmp_path / "left") as holder:
         holder.send_signal(signal.SIGKILL)
@@ -56,7 +56,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
             pass
 
 
-def test_another_thread_is_kept_out_and_waits(tmp_path: Path) -> None:
+def test_another_thread_is_excluded_and_waits(tmp_path: Path) -> None:
     lock, said = tmp_path / "lock", []
 
     def work(name: str) -> None:
@@ -77,7 +77,7 @@ def test_another_thread_is_kept_out_and_waits(tmp_path: Path) -> None:
     assert all(said[i][0] == said[i + 1][0] for i in (0, 2, 4))
 
 
-def test_who_opens_and_closes_the_file_does_not_free_it(tmp_path: Path) -> None:
+def test_opening_and_closing_the_file_does_not_release_it(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with file_lock(lock):
         for mode in ("r", "a"):
@@ -94,8 +94,8 @@ def test_who_opens_and_closes_the_file_does_not_free_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_process_that_was_forked_does_not_keep_it(tmp_path: Path) -> None:
-    """As the workers of a data loader would that outlive a killed training by seconds."""
+def test_a_forked_process_does_not_inherit_it(tmp_path: Path) -> None:
+    """Workers of a data loader may outlive a killed training process by seconds."""
     lock = tmp_path / "lock"
     with file_lock(lock):
         child = os.fork()
@@ -125,7 +125,7 @@ def test_the_target_of_a_link_keeps_its_content(tmp_path: Path, kind: str) -> No
     assert (tmp_path / "mine").read_bytes() == b"precious"
 
 
-def test_a_link_to_nothing_and_a_pipe_are_refused(tmp_path: Path) -> None:
+def test_a_dangling_link_and_a_pipe_raise(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nothing")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
@@ -134,7 +134,7 @@ def test_a_link_to_nothing_and_a_pipe_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_it_is_free_after_an_error(tmp_path: Path) -> None:
+def test_it_is_released_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyError), file_lock(tmp_path / "lock"):
         raise KeyError
     with file_lock(tmp_path / "lock", wait=False):

@@ -1,4 +1,4 @@
-"""Regular files are opened; whatever else has a name is refused at once, and left as it was."""
+"""Regular files are opened; other paths raise without delay and are not changed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ODD: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.fixture(autouse=True)
 def in_time() -> Iterator[None]:
-    """Nothing here waits for anything."""
+    """No test may block."""
     begun = time.monotonic()
     yield
     assert time.monotonic() - begun < 5
@@ -69,7 +69,7 @@ def in_time() -> Iterator[None]:
 
 @pytest.mark.parametrize("read", [open_regular, read_bytes, require_regular])
 @pytest.mark.parametrize("name", ODD)
-def test_odd_files_are_refused_without_waiting(tmp_path: Path, name: str, read: Any) -> None:
+def test_irregular_files_raise_without_blocking(tmp_path: Path, name: str, read: Any) -> None:
     make, says = ODD[name]
     make(tmp_path / "a")
     with pytest.raises(OSError, match=says) as caught:
@@ -79,7 +79,7 @@ def test_odd_files_are_refused_without_waiting(tmp_path: Path, name: str, read: 
 
 @pytest.mark.parametrize("write", [open_for_writing, open_emptied])
 @pytest.mark.parametrize("name", [name for name in ODD if name != "a folder"])
-def test_odd_files_are_not_written(tmp_path: Path, name: str, write: Any) -> None:
+def test_irregular_files_are_not_written(tmp_path: Path, name: str, write: Any) -> None:
     make, _ = ODD[name]
     make(tmp_path / "a")
     before = sorted(tmp_path.iterdir())
@@ -102,7 +102,7 @@ def test_a_link_is_read_but_never_written(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_bytes() == b"precious"
 
 
-def test_a_name_that_changes_hands_after_it_was_looked_at(
+def test_a_path_that_changes_after_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a"
@@ -130,7 +130,7 @@ def test_files_are_not_read_beyond_the_limit(tmp_path: Path) -> None:
     assert read_bytes(path, limit=0) == b""
 
 
-def test_files_of_our_own_are_made_appended_to_or_emptied(tmp_path: Path) -> None:
+def test_own_files_are_created_appended_to_or_emptied(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for _ in range(2):
         descriptor = open_for_writing(path, os.O_APPEND)

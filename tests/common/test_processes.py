@@ -1,4 +1,4 @@
-"""A worker that imports its parent's script leaves; deaths are told from errors."""
+"""A worker that runs the script of its parent exits; dead workers are detected."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from featurewise.common.processes import (
     UnguardedScriptError,
+    exit_if_unguarded,
     is_dead_loader,
-    leave_unguarded_script,
 )
 
 
-def test_only_a_worker_that_still_imports_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_unguarded_script()
+def test_only_a_worker_that_imports_the_script_exits(monkeypatch: pytest.MonkeyPatch) -> None:
+    exit_if_unguarded()
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(UnguardedScriptError, match=r'if __name__ == "__main__":'):
-        leave_unguarded_script()
+        exit_if_unguarded()
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,5 @@ def test_only_a_worker_that_still_imports_leaves(monkeypatch: pytest.MonkeyPatch
         (ValueError("DataLoader worker (pid 3) is killed by signal"), False),
     ],
 )
-def test_a_dead_loader_is_told_from_other_errors(error: Exception, dead: bool) -> None:
+def test_dead_workers_are_distinguished_from_other_errors(error: Exception, dead: bool) -> None:
     assert is_dead_loader(error) is dead

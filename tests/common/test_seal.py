@@ -1,4 +1,4 @@
-"""A seal holds every byte: of JSON, of a safetensors file."""
+"""A seal protects every byte of JSON and of safetensors files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from featurewise.common.json import loads
 from featurewise.common.seal import (
-    PLACE,
+    PLACEHOLDER,
     SealError,
     check_tensors,
     seal_tensors,
@@ -23,11 +23,11 @@ CONTENT = {"a": [1, 2.5, None, "é"], "b": {"c": True}}
 
 
 @pytest.mark.parametrize("end", ["\n", ""])
-def test_an_object_comes_back_if_every_byte_is_there(end: str) -> None:
+def test_an_object_is_read_back_only_if_no_byte_changed(end: str) -> None:
     raw = sealed(CONTENT, end=end)
     assert unsealed(raw, loads(raw), end=end) == CONTENT
     plain = (json.dumps(CONTENT, indent=1) + end).encode()
-    assert json.loads(raw)["seal"] == hashlib.sha256(plain).hexdigest()  # checked without us
+    assert json.loads(raw)["seal"] == hashlib.sha256(plain).hexdigest()  # an independent check
     for at in range(len(raw)):
         for bad in (raw[:at] + raw[at + 1 :], raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]):
             with pytest.raises(ValueError):
@@ -37,13 +37,13 @@ def test_an_object_comes_back_if_every_byte_is_there(end: str) -> None:
             unsealed(bad, loads(bad), end=end)
 
 
-def test_an_object_without_a_seal_is_none() -> None:
+def test_an_object_without_a_seal_raises() -> None:
     with pytest.raises(SealError, match="missing"):
         unsealed(b"{}", {})
 
 
-def test_tensors_come_back_if_every_byte_is_there() -> None:
-    raw = seal_tensors(save({"x": torch.arange(3)}, metadata={"a": PLACE}))
+def test_tensors_are_read_back_only_if_no_byte_changed() -> None:
+    raw = seal_tensors(save({"x": torch.arange(3)}, metadata={"a": PLACEHOLDER}))
     digest = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["a"]
     check_tensors(raw, digest)
     assert hashlib.sha256(raw.replace(digest.encode(), b"0" * 64)).hexdigest() == digest

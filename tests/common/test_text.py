@@ -1,4 +1,4 @@
-"""What strangers call things neither steers a terminal nor becomes markup."""
+"""Untrusted text neither controls a terminal nor becomes markup."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from featurewise.training.errors import CheckpointError
         ("\udc80\U000e0001", r"\udc80\U000e0001"),
     ],
 )
-def test_invisible_characters_are_written_out(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(printable(text)) == shown
 
 
-def test_lines_may_stay() -> None:
+def test_newlines_can_be_kept() -> None:
     assert printable("a\n\x1bb", lines=True) == "a\n\\x1bb"
 
 
@@ -45,25 +45,25 @@ def test_lines_may_stay() -> None:
         "{{ x }}",
     ],
 )
-def test_nothing_of_a_text_is_markup(text: str) -> None:
+def test_text_does_not_become_markup(text: str) -> None:
     shown = markdown(text)
     assert not set("<>[]`*|\n{}\\") & set(shown)
     assert code(text).startswith("<code>") or "`" in code(text)
     assert "<script" not in code(text) and "\n" not in code(text)
 
 
-def test_plain_names_stay_as_they_are() -> None:
+def test_plain_names_are_unchanged() -> None:
     name = "Intel(R) Xeon(R) @ 2.80GHz, γ_1 / 3 %"
     assert markdown(name) == name and code("layer1.0") == "`layer1.0`"
     assert code("a|b`c") == "<code>a&#124;b&#96;c</code>"
 
 
-def test_values_are_shown_in_short() -> None:
+def test_long_values_are_truncated() -> None:
     assert short("a\x1b") == r"'a\x1b'"
     assert short([1, 2]) == "[1, 2]" and len(short("x" * 10**6)) == 80
     assert short(10**5000) == "an integer of 16610 bits"
 
 
 @pytest.mark.parametrize("error", [FeaturewiseError, ShapeError, ExperimentError, CheckpointError])
-def test_what_an_error_quotes_cannot_steer_a_terminal(error: type[Exception]) -> None:
+def test_quotes_in_errors_are_escaped(error: type[Exception]) -> None:
     assert str(error("a\x1b[2J\u202e: bad\nline")) == "a\\x1b[2J\\u202e: bad\nline"

@@ -1,4 +1,4 @@
-"""The plain twin of every operation: loops over indices in float64, written from the formulas."""
+"""A reference for every operation: loops over indices in float64, written from the formulas."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ SCALES: dict[str, Callable[[float], float]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``operation`` runs for every one of them."""
+    """Parametrise tests that take ``operation`` over all operations."""
     if "operation" in metafunc.fixturenames:
         metafunc.parametrize("operation", OPERATIONS, ids=str)
 
 
-class Twin:
-    """Plain float64 loops beside the library's batched operations."""
+class Reference:
+    """Reference loops in float64 for the batched operations of the library."""
 
     def __call__(
         self,
@@ -186,7 +186,7 @@ def _one(
                 term = read("left", c, r) * (cosine(r, j, width) + read("right", r, j)) * feature(j)
                 y, size = y + term, size + abs(term)
         return y, size
-    raise AssertionError(f"no twin for {operation}")
+    raise AssertionError(f"no reference for {operation}")
 
 
 def cosine(k: int, n: int, width: int) -> float:
@@ -196,8 +196,8 @@ def cosine(k: int, n: int, width: int) -> float:
 
 
 @pytest.fixture(scope="session")
-def twin() -> Twin:
-    return Twin()
+def reference() -> Reference:
+    return Reference()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ C = 4
 
 
 def bilinear(x: Tensor, weight: Tensor, z: Tensor) -> Tensor:
-    """``y_k = x^T W_k z``, written as the sum that it is. Shapes (I,), (K, I, J), (J,)."""
+    """``y_k = x^T W_k z`` as an explicit sum. Shapes (I,), (K, I, J), (J,)."""
     y = torch.zeros(len(weight), dtype=x.dtype)
     for k, matrix in enumerate(weight):
         for i in range(len(x)):
@@ -36,7 +36,7 @@ def test_film_is_a_bilinear_transform_exactly() -> None:
     assert torch.equal(y, film(x, gamma, beta, axis=0, batch_axis=None))
 
 
-def test_every_slice_of_it_has_rank_two() -> None:
+def test_every_slice_has_rank_two() -> None:
     assert torch.linalg.matrix_rank(film_weight(C)).tolist() == [2] * C
 
 

@@ -1,4 +1,4 @@
-"""`DeltaWeight`: against loops in float64, its gradients, and what it makes of a linear map."""
+"""`DeltaWeight`: against loops in float64, its gradients, and its effect after a linear map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featurewise.core import DeltaWeight, LowRank, Operation, ShapeError
 
 
 def looped(x: Tensor, delta: Tensor, axis: int, batch_axis: int | None) -> Tensor:
-    """Number by number."""
+    """The result, computed element by element."""
     y = x.clone()
     for place in itertools.product(*(range(n) for n in x.shape)):
         own = delta if batch_axis is None or delta.ndim == 2 else delta[place[batch_axis]]
@@ -71,7 +71,7 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, expected.to(dtype), rtol=0.01, atol=1e-3)
 
 
-def test_the_low_rank_update_is_one_of_it() -> None:
+def test_low_rank_is_a_special_case() -> None:
     x, left, right = torch.randn(5, 6), torch.randn(5, 6, 2), torch.randn(5, 2, 6)
     low = LowRank(2)
     factors = low.effective({"left": left, "right": right})
@@ -82,7 +82,7 @@ def test_the_low_rank_update_is_one_of_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "convolution"])
-def test_it_predicts_any_kernel(kind: str) -> None:
+def test_any_kernel_can_be_predicted(kind: str) -> None:
     """D = W' W⁻¹ - 1 turns the kernel W into W'."""
     plain: nn.Module = nn.Linear(4, 4, bias=False) if kind == "linear" else nn.Conv2d(4, 4, 1)
     shape = (3, 4) if kind == "linear" else (3, 4, 2, 2)
@@ -98,7 +98,7 @@ def test_it_predicts_any_kernel(kind: str) -> None:
     torch.testing.assert_close(net(x, condition=delta.flatten(1)), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_it_is_found_by_its_name() -> None:
+def test_it_is_restored_by_name() -> None:
     assert Operation.from_json(DeltaWeight().to_json()) == DeltaWeight()
     with pytest.raises(ShapeError):
         DeltaWeight()(torch.randn(2, 3), {"delta": torch.randn(2, 3)})

@@ -14,8 +14,8 @@ from torch.func import grad, vmap
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -26,7 +26,7 @@ from featurewise.core import (
 )
 from featurewise.core.patterns import matching
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 LAYOUT = Layout(
     (
@@ -34,7 +34,7 @@ LAYOUT = Layout(
         Site("a.gate", 4, Gate()),
         Site("b.norm", 5, Affine()),
         Site("b.wide", 4, LowRank(2)),
-        # As many rows as features: only the operation knows which are which.
+        # As many rows as features: only the operation can distinguish them.
         Site("b.image", 4, RowColumn(), extent=(4, 6)),
     )
 )
@@ -48,9 +48,9 @@ def random(*shape: int) -> Task:
 
 
 def meant(at: Any, parameter: str | None, features: Any) -> list[bool]:
-    """Which numbers of the flat vector are chosen, one by one, from the definitions."""
+    """Which numbers of the flat vector are selected, one by one, from the definitions."""
     sites = matching(at, LAYOUT.names)
-    # The feature that an index of a parameter belongs to; None where to no feature.
+    # The feature to which an index of a parameter belongs; None if it belongs to none.
     owner: dict[str, Callable[[tuple[int, ...]], int | None]] = {
         "gamma": lambda i: i[0],
         "beta": lambda i: i[0],
@@ -167,7 +167,7 @@ def test_freezing_to_one_task_repeats_it_and_makes_a_batch_of_one() -> None:
     assert (frozen["b.norm"]["gamma"] == mean["b.norm"]["gamma"][:, None]).all()
 
 
-def test_noise_is_of_the_given_size_where_chosen_and_repeats() -> None:
+def test_noise_has_the_given_std_where_selected_and_repeats_with_its_seed() -> None:
     layout = Layout((Site("a", 5000, Affine()),))
     task = Task(layout, torch.zeros(2, 10_000, dtype=torch.float64))
     noisy = task.edit(parameter="gamma").noise(0.5, torch.Generator().manual_seed(0))
@@ -177,7 +177,7 @@ def test_noise_is_of_the_given_size_where_chosen_and_repeats() -> None:
     assert abs(noisy["a"]["gamma"].mean()) < 0.02
     assert (noisy["a"]["beta"] == 0).all()
     assert not torch.equal(noisy[0].flat, noisy[1].flat)
-    # A number's noise does not depend on what else is chosen.
+    # The noise of a number does not depend on which others are selected.
     few = task.edit(parameter="gamma", features=[7]).noise(0.5, torch.Generator().manual_seed(0))
     assert torch.equal(few["a"]["gamma"][:, 7], noisy["a"]["gamma"][:, 7])
     assert torch.equal(task.edit().noise(0.0).flat, task.flat)
@@ -236,39 +236,43 @@ def test_repr_counts() -> None:
 
 WRONG: list[tuple[dict[str, Any], type[Exception] | tuple[type[Exception], ...], str]] = [
     ({"at": "c.*"}, LayoutError, "no site matches 'c"),
-    ({"at": []}, LayoutError, "no pattern"),
+    ({"at": []}, LayoutError, "at least one pattern"),
     ({"at": 3}, KIND, "patterns of names"),
     ({"parameter": "delta"}, LayoutError, "'delta'; there are beta, column, gamma"),
     ({"at": "a.gate", "parameter": "beta"}, LayoutError, "no site of a.gate has a parameter"),
     ({"parameter": 3}, KIND, "parameter must be a name"),
     ({"features": 9}, ShapeError, "'a.norm': there is no feature 9, it has 3"),
     ({"features": [-4]}, ShapeError, "no feature -4"),
-    ({"features": []}, ShapeError, "no number is chosen"),
-    ({"features": slice(9, None)}, ShapeError, "no number is chosen"),
+    ({"features": []}, ShapeError, "no number is selected"),
+    ({"features": slice(9, None)}, ShapeError, "no number is selected"),
     ({"features": 1.0}, KIND, "features must be"),
     ({"features": "12"}, KIND, "features must be"),
     ({"features": torch.tensor([1.0])}, KIND, "features must be"),
     ({"features": [1.5]}, KIND, "features must be integers"),
     ({"features": torch.tensor([True, False])}, ShapeError, "3 booleans, got 2"),
-    ({"at": "b.image", "parameter": "row", "features": 0}, LayoutError, "no row of their own"),
+    (
+        {"at": "b.image", "parameter": "row", "features": 0},
+        LayoutError,
+        "row is not a parameter of single features",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("choice", "error", "message"), WRONG, ids=lambda v: str(v)[:40])
-def test_wrong_choices(choice: dict[str, Any], error: Any, message: str) -> None:
+def test_invalid_selections_raise(choice: dict[str, Any], error: Any, message: str) -> None:
     with pytest.raises(error) as caught:
         random().edit(**choice)
     if not isinstance(caught.value, TypeCheckError):
         assert message in str(caught.value)
 
 
-def test_booleans_choose_features() -> None:
+def test_booleans_select_features() -> None:
     task = random()
     done = task.edit(at="a.norm", features=[True, False, True]).zero()
     assert torch.equal(done["a.norm"]["gamma"] == 0, torch.tensor([True, False, True]))
 
 
-def test_wrong_changes() -> None:
+def test_invalid_changes_raise() -> None:
     edit = random(3, N).edit(at="a.norm")
     for value in (torch.ones(5), torch.ones(2, 6), torch.ones(1, 3, 6)):
         with pytest.raises(ShapeError, match=r"value must be a number, \(6,\) or \(B, 6\)"):
@@ -335,7 +339,7 @@ def test_mean_is_the_even_mixture() -> None:
     assert one.mean() is one
 
 
-def test_wrong_mixtures() -> None:
+def test_invalid_mixtures_raise() -> None:
     bank = random(5, N)
     for weights in (torch.ones(4), torch.ones(2, 4), torch.ones(1, 1, 5), torch.tensor(1.0)):
         with pytest.raises(ShapeError, match=r"weights must be \(5,\) or \(B, 5\)"):
@@ -346,5 +350,5 @@ def test_wrong_mixtures() -> None:
         bank.mix([1.0] * 5)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="no rows"):
         random().mix(torch.ones(5))
-    with pytest.raises(ShapeError, match="keep a batch"):
+    with pytest.raises(ShapeError, match="keep the batch axis"):
         random(5, N, 2).mix(torch.ones(5))

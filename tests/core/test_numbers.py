@@ -1,4 +1,4 @@
-"""Numbers that no float holds, tensors that torch only stores, infinities without weight."""
+"""Numbers too large for a float, storage-only dtypes, and infinities with weight zero."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor
 import featurewise as fw
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     Layout,
     ShapeError,
     Site,
@@ -27,7 +27,14 @@ from featurewise.core import (
 from featurewise.core.numbers import stored
 from featurewise.deploy import Mixture
 from featurewise.deploy.bank import Bank
-from featurewise.generators import Bounded, Damped, Linear, Optional, parameter_groups, spectral
+from featurewise.generators import (
+    Bounded,
+    GatedGenerator,
+    Linear,
+    Optional,
+    parameter_groups,
+    spectral,
+)
 from featurewise.layers import ConditionalLayerNorm
 from featurewise.retrofit import adapt, condition, guide
 
@@ -45,12 +52,12 @@ def same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(7, 8, 9), other.nan_to_num(7, 8, 9))
 
 
-# --- nothing enters without weight ---------------------------------------------------------------
+# --- weight zero excludes ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("kind", ["number", "scalar", "rows"])
-def test_lerp_is_exact_at_its_ends_whatever_the_other_end_is(odd: float, kind: str) -> None:
+def test_lerp_is_exact_at_both_ends(odd: float, kind: str) -> None:
     one, other = task(0.3, 2), task(odd, 2)
     other.flat[:, ::2] = 5.0
     ends = {"number": (0, 1), "scalar": (torch.tensor(0.0), torch.tensor(1.0))}
@@ -69,7 +76,7 @@ def test_lerp_at_an_end_still_has_the_gradient_of_its_weight() -> None:
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("lead", [(), (2,)])
-def test_a_row_without_weight_enters_no_mixture(odd: float, lead: tuple[int, ...]) -> None:
+def test_mix_excludes_rows_of_weight_zero(odd: float, lead: tuple[int, ...]) -> None:
     rows = task(1.0, 3).flat.clone()
     rows[1], rows[2] = odd, 0.1
     many = TaskRepresentation(LAYOUT, rows)
@@ -90,7 +97,7 @@ def test_mixtures_of_finite_and_other_rows_agree() -> None:
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_a_row_of_a_bank_without_weight_enters_no_mixture(odd: float) -> None:
+def test_bank_mixtures_exclude_rows_of_weight_zero(odd: float) -> None:
     rows = torch.ones(2, N)
     rows[1] = odd
     mixed = Bank(LAYOUT, rows)(Mixture(torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]])))
@@ -117,19 +124,19 @@ def task_of(net: Any, value: float) -> TaskRepresentation:
 
 @pytest.mark.parametrize("odd", [*ODD, 10**400, -(10**5000)], ids=["+", "-", "n", "400", "5000"])
 @pytest.mark.parametrize("how", ["set", "scale", "noise"])
-def test_an_edit_takes_finite_numbers_alone(odd: float, how: str) -> None:
+def test_edits_need_finite_numbers(odd: float, how: str) -> None:
     with pytest.raises(ShapeError, match="must be finite"):
         getattr(task().edit(), how)(odd)
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_edit_puts_in_finite_tensors_alone(odd: float) -> None:
+def test_edits_need_finite_tensors(odd: float) -> None:
     for value in (torch.tensor(odd), torch.tensor([1.0] * (N - 1) + [odd])):
         with pytest.raises(ShapeError, match="must be finite"):
             task().edit().set(value)
 
 
-# --- numbers that no float holds -----------------------------------------------------------------
+# --- numbers too large for a float ---------------------------------------------------------------
 
 HUGE: dict[str, Callable[[int], Any]] = {
     "product": lambda n: task() * n,
@@ -137,7 +144,7 @@ HUGE: dict[str, Callable[[int], Any]] = {
     "lerp": lambda n: task().lerp(task(), n),
     "gate": lambda n: Gate(ceiling=n),
     "bounded": lambda n: Bounded(Linear(2), gamma=(0.5, n)),
-    "damped": lambda n: Damped(Linear(2), start=n),
+    "damped": lambda n: GatedGenerator(Linear(2), start=n),
     "spectral": lambda n: spectral(Linear(2), n),
     "optional": lambda n: Optional(Linear(2), drop=n),
     "decay": lambda n: parameter_groups(Linear(2), weight_decay=n),
@@ -151,18 +158,18 @@ HUGE: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("digits", [400, 5000])
 @pytest.mark.parametrize("what", HUGE)
-def test_numbers_that_no_float_holds_are_refused_in_words(what: str, digits: int) -> None:
+def test_numbers_too_large_for_a_float_raise(what: str, digits: int) -> None:
     with pytest.raises((FeaturewiseError, TypeCheckError)):
         HUGE[what](10**digits)
 
 
-# --- what torch stores and does not compute -------------------------------------------------------
+# --- storage-only dtypes -------------------------------------------------------------------------
 
 STORED = [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.int8, torch.bool]
 
 
 @pytest.mark.parametrize("dtype", STORED, ids=str)
-def test_tensors_that_cannot_be_computed_with_are_refused_in_words(dtype: torch.dtype) -> None:
+def test_storage_only_dtypes_raise(dtype: torch.dtype) -> None:
     odd = torch.ones(2, 4).to(dtype)
     net = condition(torch.nn.Identity(), at="", generator=Linear(2), example=torch.ones(2, 4))
     calls: list[Callable[[], Any]] = [
@@ -176,21 +183,21 @@ def test_tensors_that_cannot_be_computed_with_are_refused_in_words(dtype: torch.
         lambda: Bank(LAYOUT, torch.ones(2, N).to(dtype)),
     ]
     for call in calls:
-        with pytest.raises((KindError, TypeCheckError)):
+        with pytest.raises((ArgumentTypeError, TypeCheckError)):
             call()
 
 
-# --- what is written is what is meant -------------------------------------------------------------
+# --- lazy views in files -------------------------------------------------------------------------
 
 
 def lazy(tensor: Tensor) -> Tensor:
-    """The same numbers, as torch has only noted that they are negated."""
+    """The same numbers as a lazily negated view."""
     found = torch.complex(tensor, -tensor).conj().imag
     assert found.is_neg() and torch.equal(found, tensor)
     return found
 
 
-def test_lazy_views_are_worked_out_before_they_are_written(tmp_path: Path) -> None:
+def test_lazy_views_are_resolved_in_files(tmp_path: Path) -> None:
     plain = torch.randn(3, N)
     TaskRepresentation(LAYOUT, lazy(plain)).save(tmp_path / "task")
     assert torch.equal(TaskRepresentation.load(tmp_path / "task").flat, plain)
@@ -202,6 +209,6 @@ def test_lazy_views_are_worked_out_before_they_are_written(tmp_path: Path) -> No
     assert not stored(pair.conj()).is_conj() and not stored(lazy(plain)).is_neg()
 
 
-def test_the_library_says_what_it_takes() -> None:
-    with pytest.raises(KindError, match="floating point of 16, 32 or 64 bits"):
+def test_error_messages_name_the_accepted_dtypes() -> None:
+    with pytest.raises(ArgumentTypeError, match="floating point of 16, 32 or 64 bits"):
         fw.core.film(torch.ones(2, 4).to(torch.float8_e5m2), None, None)

@@ -1,4 +1,4 @@
-"""Every operation against its plain twin, and the algebra that it must obey."""
+"""Every operation against a reference in plain loops, and its algebraic properties."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     LowRank,
     Operation,
     OperationError,
@@ -46,7 +46,7 @@ def is_neutral(operation: Operation) -> bool:
 
 
 def only_sums_and_products(operation: Operation) -> bool:
-    """Whether equal numbers give equal bits at any place in memory.
+    """Whether equal numbers give bit-identical results at any memory address.
 
     A matrix product may be summed in another order; exp and its relatives round the last few
     numbers of a tensor, which fill no vector register, otherwise than the rest.
@@ -56,11 +56,11 @@ def only_sums_and_products(operation: Operation) -> bool:
     return isinstance(operation, Shift | RowColumn)
 
 
-# --- against the twin ----------------------------------------------------------------------------
+# --- against the reference ------------------------------------------------------------------------
 
 
 def stored(x: Tensor, how: str) -> Tensor:
-    """The same numbers (or their first along an axis, repeated), laid out otherwise in memory."""
+    """The same numbers (or the first along an axis, repeated) with another memory layout."""
     if how == "permuted":
         order = tuple(reversed(range(x.ndim)))
         return x.permute(order).contiguous().permute(order)
@@ -94,7 +94,7 @@ def cases(draw: Any, operation: Operation | None) -> tuple[Tensor, int, int | No
 
 
 def close(y: Tensor, expected: Tensor, size: Tensor, terms: int) -> None:
-    """Rounded as the contract says: 4 eps of the terms; half precision one rounding more."""
+    """Equal within 4 eps of the terms; in half precision, one rounding more."""
     half = y.dtype in (torch.float16, torch.bfloat16)
     eps = torch.finfo(torch.float32 if half else y.dtype).eps
     bound = (3 + terms) * eps * size + torch.finfo(torch.float32).smallest_normal
@@ -106,7 +106,9 @@ def close(y: Tensor, expected: Tensor, size: Tensor, terms: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_equals_twin_at_any_shape(operation: Operation, dtype: torch.dtype, twin: Any) -> None:
+def test_equals_reference_at_any_shape(
+    operation: Operation, dtype: torch.dtype, reference: Any
+) -> None:
     shapes = 0
 
     @settings(max_examples=50)
@@ -114,7 +116,7 @@ def test_equals_twin_at_any_shape(operation: Operation, dtype: torch.dtype, twin
     def compare(case: Any) -> None:
         nonlocal shapes
         shapes += 1
-        check_against_twin(operation, case, dtype, twin)
+        check_against_reference(operation, case, dtype, reference)
 
     compare()
     assert shapes >= 50  # over the four dtypes: at least 200 an operation
@@ -122,18 +124,20 @@ def test_equals_twin_at_any_shape(operation: Operation, dtype: torch.dtype, twin
 
 @settings(max_examples=200)
 @given(case=cases(None), dtype=st.sampled_from(DTYPES))
-def test_film_equals_twin_at_any_shape(case: Any, dtype: torch.dtype, twin: Any) -> None:
-    check_against_twin(None, case, dtype, twin)
+def test_film_equals_reference_at_any_shape(case: Any, dtype: torch.dtype, reference: Any) -> None:
+    check_against_reference(None, case, dtype, reference)
 
 
-def check_against_twin(operation: Operation | None, case: Any, dtype: torch.dtype, twin: Any):
+def check_against_reference(
+    operation: Operation | None, case: Any, dtype: torch.dtype, reference: Any
+):
     x, axis, batch, forms = case
     x = x.to(dtype)
-    each = {form: twin.values(operation, x, axis, batch, form) for form in set(forms.values())}
+    each = {form: reference.values(operation, x, axis, batch, form) for form in set(forms.values())}
     values = {name: each[forms[name]][name].to(dtype) for name in each["sample"]}
-    y = twin.run(operation, x, values, axis, batch)
+    y = reference.run(operation, x, values, axis, batch)
     assert y.shape == x.shape and y.dtype == dtype
-    expected, size = twin(operation, x, values, axis, batch)
+    expected, size = reference(operation, x, values, axis, batch)
     terms = 1
     if isinstance(operation, LowRank):
         terms += 2 * (operation.rank + x.shape[axis])
@@ -144,29 +148,31 @@ def check_against_twin(operation: Operation | None, case: Any, dtype: torch.dtyp
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rank", RANKS)
-def test_every_axis_and_batch_axis(operation: Operation, rank: int, form: str, twin: Any) -> None:
+def test_every_axis_and_batch_axis(
+    operation: Operation, rank: int, form: str, reference: Any
+) -> None:
     x = torch.randn(SHAPES[rank], dtype=torch.float64)
-    for axis, batch in twin.places(operation, x.shape):
-        values = twin.values(operation, x, axis, batch, form)
-        y = twin.run(operation, x, values, axis, batch)
-        torch.testing.assert_close(y, twin(operation, x, values, axis, batch)[0])
+    for axis, batch in reference.places(operation, x.shape):
+        values = reference.values(operation, x, axis, batch, form)
+        y = reference.run(operation, x, values, axis, batch)
+        torch.testing.assert_close(y, reference(operation, x, values, axis, batch)[0])
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rank", [r for r in RANKS if r > 1])
-def test_row_of_a_mixed_batch_is_the_row_alone(
-    operation: Operation, rank: int, form: str, twin: Any
+def test_rows_of_a_batch_are_independent(
+    operation: Operation, rank: int, form: str, reference: Any
 ) -> None:
     x = torch.randn(SHAPES[rank])
-    for axis, batch in twin.places(operation, x.shape):
+    for axis, batch in reference.places(operation, x.shape):
         if batch is None:
             continue
-        values = twin.values(operation, x, axis, batch, form)
+        values = reference.values(operation, x, axis, batch, form)
         values = {name: value.float() for name, value in values.items()}
-        together = twin.run(operation, x, values, axis, batch)
+        together = reference.run(operation, x, values, axis, batch)
         for i in range(x.shape[batch]):
             own = {n: v if form == "shared" else v[i : i + 1] for n, v in values.items()}
-            alone = twin.run(operation, x.narrow(batch, i, 1), own, axis, batch)
+            alone = reference.run(operation, x.narrow(batch, i, 1), own, axis, batch)
             row = together.narrow(batch, i, 1)
             if only_sums_and_products(operation):
                 assert torch.equal(row, alone)
@@ -174,7 +180,7 @@ def test_row_of_a_mixed_batch_is_the_row_alone(
                 torch.testing.assert_close(row, alone, rtol=1e-6, atol=1e-6)
 
 
-def test_float32_parameters_keep_their_digits_over_float64_features() -> None:
+def test_float32_parameters_are_not_rounded_with_float64_features() -> None:
     x, gamma = torch.randn(2, 3, dtype=torch.float64), torch.full((3,), 1e-8)
     assert torch.equal(Scale()(x, {"gamma": gamma}), x * (1.0 + gamma.double()))
 
@@ -194,7 +200,7 @@ def test_half_precision_scale_is_not_rounded_before_use(dtype: torch.dtype) -> N
 
 @pytest.mark.parametrize("own", [torch.float32, None], ids=["float32-start", "same-dtype"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_start_is_the_identity_bit_for_bit(
+def test_start_is_the_identity_exactly(
     operation: Operation, dtype: torch.dtype, own: torch.dtype | None
 ) -> None:
     x = (100 * torch.randn(3, 4, 5, 6)).to(dtype)
@@ -227,7 +233,7 @@ def test_affine_is_the_diagonal_affine_map() -> None:
     torch.testing.assert_close(y, x @ torch.diag(1 + gamma) + beta, rtol=1e-14, atol=1e-14)
 
 
-def test_shift_and_scale_are_the_halves_of_affine() -> None:
+def test_affine_is_scale_and_shift() -> None:
     x, gamma, beta = torch.randn(2, 3, 4), torch.randn(2, 3), torch.randn(2, 3)
     none = torch.zeros(2, 3)
     affine = Affine()
@@ -237,15 +243,15 @@ def test_shift_and_scale_are_the_halves_of_affine() -> None:
     assert torch.equal(gate, Scale("sigmoid")(x, {"gamma": gamma}))
 
 
-def test_row_column_without_rows_and_columns_is_affine(twin: Any) -> None:
+def test_row_column_without_rows_and_columns_is_affine(reference: Any) -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
-    values = twin.values(RowColumn(), x)
+    values = reference.values(RowColumn(), x)
     values["row"], values["column"] = torch.zeros(4).double(), torch.zeros(5).double()
     affine = Affine()(x, {"gamma": values["gamma"], "beta": values["beta"]})
     torch.testing.assert_close(RowColumn()(x, values), affine)
 
 
-def test_two_affines_are_one() -> None:
+def test_two_affines_compose() -> None:
     x = torch.randn(2, 3, 5, dtype=torch.float64)
     g1, b1, g2, b2 = torch.randn(4, 2, 3, dtype=torch.float64)
     twice = Affine()(Affine()(x, {"gamma": g1, "beta": b1}), {"gamma": g2, "beta": b2})
@@ -253,11 +259,11 @@ def test_two_affines_are_one() -> None:
     torch.testing.assert_close(Affine()(x, {"gamma": gamma, "beta": beta}), twice)
 
 
-def test_permuting_features_commutes(operation: Operation, twin: Any) -> None:
+def test_permuting_features_commutes(operation: Operation, reference: Any) -> None:
     if isinstance(operation, LowRank):
         pytest.skip("mixes features in a fixed basis, so their order matters")
     x = torch.randn(2, 6, 3, 4)
-    values = {n: v.float() for n, v in twin.values(operation, x).items()}
+    values = {n: v.float() for n, v in reference.values(operation, x).items()}
     order = torch.randperm(6)
     mixed = {n: v[:, order] if v.shape[1] == 6 else v for n, v in values.items()}
     y = operation(x, values)
@@ -265,17 +271,17 @@ def test_permuting_features_commutes(operation: Operation, twin: Any) -> None:
     assert not torch.equal(operation(x[:, order], values), y[:, order])
 
 
-def test_translation_equivariance(operation: Operation, twin: Any) -> None:
+def test_translation_equivariance(operation: Operation, reference: Any) -> None:
     x = torch.randn(2, 3, 4, 5)
-    values = {n: v.float() for n, v in twin.values(operation, x).items()}
+    values = {n: v.float() for n, v in reference.values(operation, x).items()}
     moved = operation(x.roll((1, 2), (2, 3)), values)
     same = torch.equal(moved, operation(x, values).roll((1, 2), (2, 3)))
     assert same is not isinstance(operation, RowColumn)
 
 
-def test_effective_is_what_the_features_feel(operation: Operation, twin: Any) -> None:
+def test_effective_parameters(operation: Operation, reference: Any) -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
-    raw = twin.values(operation, x)
+    raw = reference.values(operation, x)
     felt = operation.effective(raw)
     assert felt.keys() == raw.keys()
     if isinstance(operation, LowRank):
@@ -314,29 +320,29 @@ def test_every_start_passes_gradients_to_its_parameters(operation: Operation) ->
     raw = {n: v.requires_grad_() for n, v in start(operation, 4, (3, 3)).items()}
     (operation(x, raw) * torch.randn_like(x)).sum().backward()
     grads = {n: v.grad for n, v in raw.items()}
-    # Where one factor of a product starts at zero, the other learns from the second step on.
+    # Where one factor of a product starts at zero, the gradient of the other is zero at first.
     still = {"right"} if isinstance(operation, LowRank) else set()
     assert {n for n, g in grads.items() if g is None or not g.any()} == still
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_gradcheck(operation: Operation, form: str, twin: Any) -> None:
-    check_gradients(operation, form, twin)
+def test_gradcheck(operation: Operation, form: str, reference: Any) -> None:
+    check_gradients(operation, form, reference)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_film_gradcheck(form: str, twin: Any) -> None:
-    check_gradients(None, form, twin)
+def test_film_gradcheck(form: str, reference: Any) -> None:
+    check_gradients(None, form, reference)
 
 
-def check_gradients(operation: Operation | None, form: str, twin: Any) -> None:
+def check_gradients(operation: Operation | None, form: str, reference: Any) -> None:
     x = torch.randn(2, 2, 1, 2, dtype=torch.float64, requires_grad=True)
-    values = twin.values(operation, x, 1, 0, form)
+    values = reference.values(operation, x, 1, 0, form)
     names = list(values)
     leaves = [values[name].requires_grad_() for name in names]
 
     def run(x: Tensor, *given: Tensor) -> Tensor:
-        return twin.run(operation, x, dict(zip(names, given, strict=True)))
+        return reference.run(operation, x, dict(zip(names, given, strict=True)))
 
     inputs = (x, *leaves)
     assert gradcheck(
@@ -356,37 +362,37 @@ def check_gradients(operation: Operation | None, form: str, twin: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_keeps_the_memory_format(operation: Operation, dtype: torch.dtype, twin: Any) -> None:
+def test_keeps_the_memory_format(operation: Operation, dtype: torch.dtype, reference: Any) -> None:
     x = torch.randn(2, 3, 4, 5).to(dtype)
     for form in FORMS:
-        values = {n: v.to(dtype) for n, v in twin.values(operation, x, form=form).items()}
+        values = {n: v.to(dtype) for n, v in reference.values(operation, x, form=form).items()}
         for laid in (x, x.to(memory_format=torch.channels_last)):
             assert operation(laid, values).stride() == laid.stride()
-        # A view after the site, as many backbones have it, must go on working.
+        # Many backbones have a view after the site, which must still work.
         assert operation(x, values).view(2, -1).shape == (2, 60)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (1, 3, 1, 1), (2, 3, 4, 0)])
-def test_empty_and_single(operation: Operation, shape: tuple[int, ...], twin: Any) -> None:
+def test_empty_and_single(operation: Operation, shape: tuple[int, ...], reference: Any) -> None:
     x = torch.randn(shape)
     for form in FORMS:
-        values = {n: v.float() for n, v in twin.values(operation, x, form=form).items()}
+        values = {n: v.float() for n, v in reference.values(operation, x, form=form).items()}
         y = operation(x, values)
-        torch.testing.assert_close(y, twin(operation, x, values)[0].float())
+        torch.testing.assert_close(y, reference(operation, x, values)[0].float())
 
 
-def test_changes_no_argument(operation: Operation, twin: Any) -> None:
+def test_arguments_are_not_modified(operation: Operation, reference: Any) -> None:
     x = torch.randn(2, 3, 4, 5)
-    values = {n: v.float() for n, v in twin.values(operation, x).items()}
+    values = {n: v.float() for n, v in reference.values(operation, x).items()}
     before = x.clone(), {n: v.clone() for n, v in values.items()}
     operation(x, values)
     assert torch.equal(x, before[0])
     assert all(torch.equal(v, before[1][n]) for n, v in values.items())
 
 
-def test_vmap_over_tasks_is_the_batch(operation: Operation, twin: Any) -> None:
+def test_vmap_over_tasks_is_the_batch(operation: Operation, reference: Any) -> None:
     x = torch.randn(5, 3, 4, 5, dtype=torch.float64)
-    values = twin.values(operation, x)
+    values = reference.values(operation, x)
 
     def one(x: Tensor, values: dict[str, Tensor]) -> Tensor:
         return operation(x, values, axis=0, batch_axis=None)
@@ -394,9 +400,9 @@ def test_vmap_over_tasks_is_the_batch(operation: Operation, twin: Any) -> None:
     torch.testing.assert_close(torch.func.vmap(one)(x, values), operation(x, values))
 
 
-def test_jvp_and_grad_transforms(operation: Operation, twin: Any) -> None:
+def test_jvp_and_grad_transforms(operation: Operation, reference: Any) -> None:
     x, direction = torch.randn(2, 2, 3, 4, 5, dtype=torch.float64)
-    values = twin.values(operation, x)
+    values = reference.values(operation, x)
     _, tangent = torch.func.jvp(lambda x: operation(x, values), (x,), (direction,))
     # Operations are affine in the features, so the derivative is a difference.
     torch.testing.assert_close(tangent, operation(x + direction, values) - operation(x, values))
@@ -408,11 +414,11 @@ def test_jvp_and_grad_transforms(operation: Operation, twin: Any) -> None:
 
 
 @pytest.mark.traced
-def test_compiles_without_graph_breaks(operation: Operation, twin: Any) -> None:
+def test_compiles_without_graph_breaks(operation: Operation, reference: Any) -> None:
     torch.compiler.reset()
     compiled = torch.compile(operation, fullgraph=True, backend="eager")
     x = torch.randn(2, 3, 4, 5)
-    values = {n: v.float() for n, v in twin.values(operation, x).items()}
+    values = {n: v.float() for n, v in reference.values(operation, x).items()}
     torch.testing.assert_close(compiled(x, values), operation(x, values))
 
 
@@ -470,7 +476,7 @@ class Clipped(Operation):
         return x.clamp(*self.bounds)
 
 
-def test_users_operation_comes_back_from_json_text() -> None:
+def test_operations_of_users_are_restored_from_json_text() -> None:
     mine = Clipped((0.0, 0.5))
     again = Operation.from_json(json.loads(json.dumps(mine.to_json())))
     assert again == mine and hash(again) == hash(mine)
@@ -536,12 +542,12 @@ def test_an_unknown_name_lists_the_names_and_a_near_one(name: str, near: str) ->
 
 
 @pytest.mark.parametrize("name", ["", "diagonal", "operation", "xyzzy"])
-def test_names_of_nothing(name: str) -> None:
+def test_unknown_names(name: str) -> None:
     with pytest.raises(OperationError, match="the names are"):
         operation_of(name)
 
 
 @pytest.mark.parametrize("value", [3, None, Affine, ["film"]])
-def test_what_names_no_operation(value: Any) -> None:
-    with pytest.raises((KindError, TypeCheckError)):
+def test_values_that_name_no_operation(value: Any) -> None:
+    with pytest.raises((ArgumentTypeError, TypeCheckError)):
         operation_of(value)

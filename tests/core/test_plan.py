@@ -1,4 +1,4 @@
-"""A plan equals what each site makes of its own parameters, one after the other."""
+"""A plan gives the same scales and shifts as each site on its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OPERATIONS: list[Operation] = [
 
 @dataclass(frozen=True)
 class TwiceAsMuch(Affine):
-    """A user's own: the plan must not take it for its parent."""
+    """A user's subclass, which the plan must not treat as its parent class."""
 
     def scale_shift(self, values: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         return 2.0 + values["gamma"], 3.0 * values["beta"]
@@ -47,7 +47,7 @@ class TwiceAsMuch(Affine):
 
 @dataclass(frozen=True)
 class ClippedAffine(Affine):
-    """A user's own that does more than scale and shift."""
+    """A user's subclass that does more than scale and shift."""
 
     def apply(
         self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
@@ -61,7 +61,7 @@ def layout_of(operations: list[Operation]) -> Layout:
 
 
 def one_by_one(layout: Layout, flat: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
-    """The plain twin: in float64, site by site."""
+    """The reference: in float64, site by site."""
     named = layout.split(flat.double())
     pairs = []
     for site in layout:
@@ -86,14 +86,14 @@ def test_all_sites_at_once(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     layout = layout_of([*OPERATIONS, TwiceAsMuch(), *reversed(OPERATIONS)])
     flat = torch.randn(*shape, layout.size).to(dtype)
     plan = Plan(layout)
-    for _ in range(2):  # the second time the offsets are kept
+    for _ in range(2):  # the second time the offsets are cached
         found = plan.pairs(flat)
         assert_pairs(found, one_by_one(layout, flat))
         wide = torch.float32 if dtype == torch.bfloat16 else dtype
         assert {t.dtype for pair in found or () for t in pair or () if t is not None} == {wide}
 
 
-def test_sites_that_are_no_scale_and_shift_leave_the_others_in_place() -> None:
+def test_sites_without_scale_and_shift_do_not_affect_the_others() -> None:
     sites = (
         Site("a", 4, LowRank(2)),
         Site("b", 5, Affine()),
@@ -113,7 +113,7 @@ def test_sites_that_are_no_scale_and_shift_leave_the_others_in_place() -> None:
     torch.testing.assert_close(found[3][1], named["d"]["beta"])
 
 
-def test_an_operation_that_applies_itself_is_left_to_do_so() -> None:
+def test_an_operation_that_overrides_apply_is_not_planned() -> None:
     layout = layout_of([ClippedAffine(), Affine()])
     found = Plan(layout).pairs(torch.randn(2, layout.size))
     assert found is not None
@@ -121,7 +121,7 @@ def test_an_operation_that_applies_itself_is_left_to_do_so() -> None:
     assert found[1] is not None
 
 
-def test_what_is_only_passed_on_keeps_every_bit() -> None:
+def test_parameters_without_an_offset_are_bit_identical() -> None:
     layout = layout_of([Shift(), Affine(raw=True), Affine()])
     found = Plan(layout).pairs(torch.full((layout.size,), -0.0))
     assert found is not None
@@ -143,7 +143,7 @@ def test_gradients() -> None:
     torch.testing.assert_close(mine, theirs)
 
 
-def test_what_is_not_planned() -> None:
+def test_unsupported_inputs_are_not_planned() -> None:
     layout = layout_of([Affine()])
     plan = Plan(layout)
     assert plan.pairs(torch.zeros(2, layout.size, 5)) is None  # positions
@@ -153,7 +153,7 @@ def test_what_is_not_planned() -> None:
     assert Plan(Layout(())).pairs(torch.zeros(0)) is None
 
 
-def test_nothing_of_a_transform_is_kept() -> None:
+def test_offsets_of_a_transform_are_not_cached() -> None:
     layout = layout_of([Affine(), Shift()])
     plan = Plan(layout)
 
@@ -174,8 +174,8 @@ def test_nothing_of_a_transform_is_kept() -> None:
 
 @pytest.mark.traced
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_every_run_of_a_trace_says_the_same() -> None:
-    """``torch.jit.trace`` compares two; offsets kept from the first would differ."""
+def test_runs_of_a_trace_are_alike() -> None:
+    """``torch.jit.trace`` compares two runs; offsets cached in the first would differ."""
     layout = Layout((Site("a", 3, Affine()), Site("b", 4, Gate()), Site("c", 2, Shift())))
     plan = Plan(layout)
     flat = torch.randn(2, layout.size)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -42,8 +42,8 @@ LAYOUT = Layout(
 )
 #: By hand: 2*4, 3*2 + 2*3, 5, 2*2 + 3 + 4, 2*6.
 SIZE = 8 + 12 + 5 + 11 + 12
-#: Kind errors are found by the run-time shape checks first, where those are on.
-KIND = (KindError, TypeCheckError)
+#: Run-time shape checks, where enabled, raise first.
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def flat(*shape: int) -> Tensor:
@@ -87,7 +87,7 @@ BAD_SITES: dict[str, tuple[dict[str, Any], Any, str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_SITES)
-def test_site_refuses(what: str) -> None:
+def test_invalid_sites_raise(what: str) -> None:
     change, error, word = BAD_SITES[what]
     with pytest.raises(error, match=word):
         Site(**{"name": "a", "width": 3, "operation": Affine(), **change})
@@ -100,7 +100,7 @@ def test_size_and_start() -> None:
     assert LAYOUT.size == SIZE
     start = LAYOUT.start()
     assert start.shape == (SIZE,)
-    # Zero everywhere but the raw gamma of the last site, which is one itself.
+    # Zero everywhere but at the last site, whose raw gamma is not an offset and starts at one.
     assert torch.equal(start.nonzero().flatten(), torch.arange(SIZE - 12, SIZE - 6))
     assert start.sum() == 6
     assert LAYOUT.neutral
@@ -165,7 +165,7 @@ BAD_FLAT: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("what", BAD_FLAT)
-def test_split_refuses(what: str) -> None:
+def test_invalid_splits_raise(what: str) -> None:
     given, error = BAD_FLAT[what]
     with pytest.raises(error, match="flat"):
         LAYOUT.split(given)
@@ -177,7 +177,7 @@ def named() -> dict[str, dict[str, Any]]:
     return LAYOUT.split(flat(2, SIZE))
 
 
-def test_join_refuses_what_does_not_belong() -> None:
+def test_invalid_joins_raise() -> None:
     for change, error, word in (
         (lambda n: n.pop("head"), LayoutError, "head"),
         (lambda n: n.update(tail={}), LayoutError, "tail"),
@@ -206,19 +206,19 @@ def test_sites_by_name() -> None:
             ask("body")
 
 
-def test_layout_refuses() -> None:
+def test_invalid_layouts_raise() -> None:
     with pytest.raises(LayoutError, match="two sites are named 'a'"):
         Layout((Site("a", 2, Affine()), Site("a", 3, Affine())))
     with pytest.raises(KIND, match="sites"):
         Layout(("a",))  # type: ignore[arg-type]
-    # An operation that cannot stand at its site is found when the layout is made.
+    # An operation that its site does not support raises when the layout is made.
     with pytest.raises(ShapeError, match="two position axes"):
         Layout((Site("a", 2, RowColumn()),))
     with pytest.raises(OperationError, match="exceeds the width"):
         Layout((Site("a", 2, LowRank(3)),))
 
 
-def test_layout_of_nothing() -> None:
+def test_empty_layout() -> None:
     empty = Layout(())
     assert empty.size == 0 and empty.start().shape == (0,) and empty.neutral
     assert empty.split(torch.zeros(0)) == {} and empty.join({}).shape == (0,)
@@ -297,41 +297,43 @@ def test_bad_json(what: str) -> None:
 
 
 def test_printed_table() -> None:
-    lines = str(LAYOUT).splitlines()  # no module is known, nor the backbone
+    lines = str(LAYOUT).splitlines()  # without class names and the size of the backbone
     assert len(lines) == len(LAYOUT) + 2
     assert lines[0].split() == ["site", "operation", "axis", "width", "parameters"]
     assert lines[2].split() == ["body.0", "LowRank(rank=2)", "-1", "3", "12"]
     assert lines[-1].split() == ["5", "sites", str(SIZE)]
 
 
-def told() -> Layout:
-    """``LAYOUT`` with what is for people to read: class names, size of the backbone."""
+def annotated() -> Layout:
+    """``LAYOUT`` with the fields for display: class names, size of the backbone."""
     modules = ("Conv2d", "LSTM", "Linear", "Block", "Network")
     sites = zip(LAYOUT, modules, strict=True)
     return Layout(tuple(replace(site, module=name) for site, name in sites), 4800)
 
 
 def test_printed_table_of_a_network() -> None:
-    lines = str(told()).splitlines()
+    lines = str(annotated()).splitlines()
     assert lines[0].split() == ["site", "module", "operation", "axis", "width", "parameters"]
     assert lines[2].split() == ["body.0", "LSTM", "LowRank(rank=2)", "-1", "3", "12"]
     assert lines[-2].split() == ["5", "sites", str(SIZE)]
     assert lines[-1] == "1.00% of the backbone, which has 4,800 parameters"
-    assert len({len(line) for line in lines[:-1]}) == 1  # the columns end together
-    assert "%" not in str(replace(told(), backbone=0))  # no share of nothing
+    assert len({len(line) for line in lines[:-1]}) == 1  # the columns are aligned
+    assert "%" not in str(replace(annotated(), backbone=0))  # no share of an empty backbone
     assert "12,000,000" in str(Layout((Site("a", 6_000_000, Affine()),)))
 
 
-def test_what_is_for_people_is_no_difference() -> None:
-    assert told() == LAYOUT and hash(told()) == hash(LAYOUT)
-    assert told()["stem"] == LAYOUT["stem"] and LAYOUT["stem"] in told()
-    again = Layout.from_json(json.loads(json.dumps(told().to_json())))
-    assert str(again) == str(told())
+def test_fields_for_display_do_not_affect_equality() -> None:
+    assert annotated() == LAYOUT and hash(annotated()) == hash(LAYOUT)
+    assert annotated()["stem"] == LAYOUT["stem"] and LAYOUT["stem"] in annotated()
+    again = Layout.from_json(json.loads(json.dumps(annotated().to_json())))
+    assert str(again) == str(annotated())
     assert [site.module for site in again] == ["Conv2d", "LSTM", "Linear", "Block", "Network"]
 
 
 def test_json_of_the_first_versions_still_loads() -> None:
-    old = [{k: v for k, v in site.items() if k != "module"} for site in told().to_json()["sites"]]
+    old = [
+        {k: v for k, v in site.items() if k != "module"} for site in annotated().to_json()["sites"]
+    ]
     loaded = Layout.from_json(json.loads(json.dumps(old)))
     assert loaded == LAYOUT and loaded.backbone is None
     assert {site.module for site in loaded} == {""}
@@ -357,7 +359,7 @@ def test_splitting_compiles_without_graph_breaks() -> None:
 
 
 def nearest_by_hand(value: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Each wanted cell takes the given one in which its middle lies."""
+    """Each new cell takes the value of the old cell that contains its centre."""
     for axis, size in enumerate(sizes, 2):
         given = value.shape[axis]
         middles = (torch.arange(size, dtype=torch.float64) + 0.5) * given / size
@@ -383,10 +385,10 @@ def test_nearest_positions_equal_the_loop(given_sizes: tuple[int, ...], axis: in
     assert torch.equal(found, Site("a", 3, Affine(), axis=axis).modulate(x, by_hand))
 
 
-def test_linear_and_area_say_what_they_do() -> None:
+def test_linear_and_area_resizing() -> None:
     beta = torch.tensor([[[0.0, 4.0, 8.0, 12.0]]])
     x = torch.zeros(1, 1, 2)
-    for rule in ("linear", "area"):  # the middle of two cells is their mean
+    for rule in ("linear", "area"):  # the centre of two cells is their mean
         site = Site("a", 1, Shift(), resize=rule)
         assert site.modulate(x, {"beta": beta}).flatten().tolist() == [2.0, 10.0]
     longer = Site("a", 1, Shift(), resize="linear").modulate(torch.zeros(1, 1, 8), {"beta": beta})
@@ -396,7 +398,7 @@ def test_linear_and_area_say_what_they_do() -> None:
 
 
 @pytest.mark.parametrize("rule", ["nearest", "linear", "area"])
-def test_what_fits_already_is_left_as_it_is(rule: str) -> None:
+def test_equal_positions_are_not_resized(rule: str) -> None:
     x = torch.randn(2, 3, 4, 5)
     plain, resizing = Site("a", 3, Affine()), Site("a", 3, Affine(), resize=rule)
     for tail in ((), (4, 5), (1, 5), (1, 1)):
@@ -423,24 +425,24 @@ def test_resized_parameters_have_gradients_and_any_dtype(rule: str) -> None:
         assert site.modulate(x.to(dtype), half).dtype == dtype
 
 
-def test_other_positions_are_refused_unless_a_rule_is_given() -> None:
+def test_other_positions_raise_without_a_resize_rule() -> None:
     x = torch.randn(2, 3, 4, 5)
-    with pytest.raises(ShapeError, match=r"gamma\(2, 3, 2, 5\) fits none .*resize='nearest'"):
+    with pytest.raises(ShapeError, match=r"gamma\(2, 3, 2, 5\) has none of .*resize='nearest'"):
         Site("a", 3, Affine()).modulate(x, {n: torch.ones(2, 3, 2, 5) for n in ("gamma", "beta")})
     site = Site("a", 3, Affine(), resize="nearest")
     for tail in ((20,), (2, 5, 1)):  # another number of position axes
-        with pytest.raises(ShapeError, match="fits none"):
+        with pytest.raises(ShapeError, match="has none of"):
             site.modulate(x, {n: torch.ones(2, 3, *tail) for n in ("gamma", "beta")})
-    with pytest.raises(ShapeError, match="fits none"):  # rows and features are never resized
+    with pytest.raises(ShapeError, match="has none of"):  # rows and features are never resized
         site.modulate(x, {n: torch.ones(4, 3, 2, 5) for n in ("gamma", "beta")})
     row_column = Site("a", 3, RowColumn(), extent=(4, 5), resize="nearest")
     wrong = {n: torch.ones(2, 3, 2, 5) for n in ("gamma", "beta")}
     wrong |= {"row": torch.ones(2, 4, 2, 5), "column": torch.ones(2, 5, 2, 5)}
-    with pytest.raises(ShapeError, match="fits none"):
+    with pytest.raises(ShapeError, match="has none of"):
         row_column.modulate(x, wrong)
 
 
-def test_resize_in_json_and_its_mistakes() -> None:
+def test_resize_in_json_and_invalid_rules() -> None:
     site = Site("a", 3, Affine(), resize="area")
     assert Site.from_json(json.loads(json.dumps(site.to_json()))) == site
     assert site != Site("a", 3, Affine())

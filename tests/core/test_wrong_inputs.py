@@ -1,4 +1,4 @@
-"""Wrong inputs: each one is refused with a typed error that names the argument."""
+"""Wrong inputs: each raises a typed error that names the argument."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from featurewise.core import (
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     LowRank,
     Operation,
     OperationError,
@@ -26,8 +26,8 @@ from featurewise.core import (
 )
 
 B, C, H, W = 2, 3, 4, 5
-#: With run-time shape checks on, a wrong kind is found by them, before the library's own check.
-KIND = (KindError, TypeCheckError)
+#: Run-time shape checks, where enabled, raise for a wrong type before the library does.
+KIND = (ArgumentTypeError, TypeCheckError)
 
 Call = dict[str, Any]
 
@@ -63,7 +63,7 @@ def with_axes(**axes: Any) -> Callable[[Call], None]:
     return lambda given: given.update(axes)
 
 
-#: what is wrong -> (change, kind of error, word that the message must hold)
+#: what is wrong -> (change, type of error, word that the message must contain)
 ABOUT_FEATURES: dict[str, tuple[Callable[[Call], None], Any, str]] = {
     "x a list": (with_x(Tensor.tolist), KIND, "x"),
     "x None": (with_x(lambda x: None), KIND, "x"),
@@ -85,7 +85,7 @@ ABOUT_FEATURES: dict[str, tuple[Callable[[Call], None], Any, str]] = {
 
 
 def longest(value: Tensor) -> int:
-    """The longest of a parameter's own axes, after that of the samples."""
+    """The longest axis of a parameter, the batch axis excluded."""
     return 1 + max(range(value.ndim - 1), key=lambda i: value.shape[1 + i])
 
 
@@ -176,19 +176,19 @@ def refuse(operation: Operation | None, through: str) -> int:
 
 
 @pytest.mark.parametrize("through", ["operation", "site"])
-def test_wrong_inputs_are_refused(operation: Operation, through: str) -> None:
+def test_wrong_inputs_raise(operation: Operation, through: str) -> None:
     count = refuse(operation, through)
     print(f"{operation} through {through}: {count} wrong inputs refused")
     assert count >= 15
 
 
-def test_wrong_inputs_to_film_are_refused() -> None:
+def test_wrong_inputs_to_film_raise() -> None:
     count = refuse(None, "film")
     print(f"film: {count} wrong inputs refused")
     assert count >= 15
 
 
-def test_good_inputs_are_not_refused(operation: Operation) -> None:
+def test_valid_inputs_do_not_raise(operation: Operation) -> None:
     for through in ("operation", "site"):
         assert call(operation, good(operation), through).shape == (B, C, H, W)
 
@@ -199,7 +199,7 @@ def test_the_table_names_every_case_once(operation: Operation) -> None:
 
 
 @pytest.mark.parametrize("form", ["shared", "sample"])
-def test_row_column_refuses_other_positions_than_its_site_has(form: str) -> None:
+def test_row_column_raises_for_other_positions_than_its_site(form: str) -> None:
     # Features of one pixel would broadcast silently against rows and columns.
     site = Site("place", C, RowColumn(), extent=(H, W))
     lead = () if form == "shared" else (B,)
@@ -209,13 +209,13 @@ def test_row_column_refuses_other_positions_than_its_site_has(form: str) -> None
             site.modulate(torch.randn(B, C, *positions), values)
 
 
-def test_site_refuses_another_width() -> None:
+def test_site_raises_for_another_width() -> None:
     site = Site("block.conv", C, Scale())
     with pytest.raises(ShapeError, match=r"site 'block.conv'.*3 features on axis 1.*has 4"):
         site.modulate(torch.randn(B, 4), {"gamma": torch.randn(C)})
 
 
-def test_errors_show_what_would_be_right() -> None:
+def test_errors_show_the_expected_shapes() -> None:
     with pytest.raises(ShapeError) as caught:
         film(torch.randn(B, C, H, W), torch.randn(B, 4), None)
     message = str(caught.value)
@@ -241,7 +241,7 @@ BAD_OPERATIONS: dict[str, tuple[Callable[[], Operation], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_OPERATIONS)
-def test_operations_refuse_values_they_cannot_have(what: str) -> None:
+def test_invalid_settings_of_operations_raise(what: str) -> None:
     make, word = BAD_OPERATIONS[what]
     with pytest.raises((OperationError, TypeCheckError), match=word):
         make()
@@ -273,12 +273,12 @@ BAD_JSON = (
 
 
 @pytest.mark.parametrize("data", BAD_JSON, ids=str)
-def test_json_of_no_operation(data: Any) -> None:
+def test_invalid_json_of_operations(data: Any) -> None:
     with pytest.raises((OperationError, TypeCheckError)):
         Operation.from_json(data)
 
 
-def test_two_operations_of_one_name_are_not_confused() -> None:
+def test_two_operations_of_one_name_raise() -> None:
     def define(module: str) -> type[Operation]:
         body = {"__module__": module, "parameters": Scale.parameters, "apply": Scale.apply}
         return type("Twofold", (Scale,), body)

@@ -16,12 +16,21 @@ from jaxtyping import TypeCheckError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from featurewise.core import Affine, Gate, KindError, Layout, LayoutError, ShapeError, Shift, Site
+from featurewise.core import (
+    Affine,
+    ArgumentTypeError,
+    Gate,
+    Layout,
+    LayoutError,
+    ShapeError,
+    Shift,
+    Site,
+)
 from featurewise.deploy import Bank, BankError, Mixture, bank
 from featurewise.generators import MLP, ConditionError, Linear, Lookup, SqueezeExcite
 from featurewise.retrofit import CallError, Conditioned, condition
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 FIXTURES = Path(__file__).parents[1] / "retrofit/fixtures"
 
 

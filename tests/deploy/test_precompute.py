@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from featurewise.core import KindError, LayoutError, Shift
+from featurewise.core import ArgumentTypeError, LayoutError, Shift
 from featurewise.deploy import Bank, Mixture, PrecomputeError, precompute
 from featurewise.retrofit import Conditioned
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 class Block(nn.Module):

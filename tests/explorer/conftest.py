@@ -6,18 +6,18 @@ from featurewise.analysis import ParameterTable
 from featurewise.explorer import (
     AccuracyRow,
     AccuracyTable,
-    Asked,
+    AnsweredQuestion,
     Claim,
     Curve,
-    Picture,
+    ImageQuestions,
     Report,
     Score,
 )
 from featurewise.explorer.overlay import heat
 
 
-def score(value, asked=1000):
-    return Score(value, max(0.0, value - 0.03), min(1.0, value + 0.03), asked)
+def score(value, count=1000):
+    return Score(value, max(0.0, value - 0.03), min(1.0, value + 0.03), count)
 
 
 def table():
@@ -31,7 +31,7 @@ def table():
     ]
     return AccuracyTable(
         "Trained just now",
-        "Drawn pictures, held out.",
+        "Rendered images, held out.",
         ("FiLM", "question only", "FiLM, other questions"),
         tuple(
             AccuracyRow(name, level, tuple(None if v is None else score(v) for v in values))
@@ -55,28 +55,31 @@ def parameters():
 
 @pytest.fixture(scope="session")
 def report():
-    picture = Image.linear_gradient("L").resize((480, 320)).convert("RGB")
+    image = Image.linear_gradient("L").resize((480, 320)).convert("RGB")
     places = torch.zeros(5, 8)
     places[1, 2], places[3, 6] = 0.7, 0.3
     ranked = (("yes", 0.83), ("no", 0.16), ("2", 0.01))
-    asked = tuple(
-        Asked(question, ranked, truth, overlay)
+    questions = tuple(
+        AnsweredQuestion(question, ranked, truth, overlay)
         for question, truth, overlay in [
-            ("Are there any red cubes?", "yes", heat(picture, places)),
-            ("Is the <b>large</b> & shiny thing a sphere?", "no", heat(picture, places)),
+            ("Are there any red cubes?", "yes", heat(image, places)),
+            ("Is the <b>large</b> & shiny thing a sphere?", "no", heat(image, places)),
             ("How many things are there?", None, None),
         ]
     )
     return Report(
-        title="FiLM answers questions about pictures",
-        summary=("A residual network looks; FiLM decides what it looks for.", "A & B <i>2018</i>."),
+        title="FiLM answers questions about images",
+        summary=(
+            "A residual network processes the image; FiLM conditions it on the question.",
+            "A & B <i>2018</i>.",
+        ),
         claims=(
             Claim("FiLM is at least 15 points above question.", "supported", 39.0),
             Claim("FiLM is at least 15 points above attention.", "refuted", 3.25),
             Claim("FiLM is at least 15 points above shuffled.", "not tested", None),
         ),
         accuracy=(table(),),
-        pictures=(Picture(picture, "Picture 1: a small red metal cube.", asked),),
+        images=(ImageQuestions(image, "Image 1: a small red metal cube.", questions),),
         parameters=parameters(),
         parameters_of="for 20 questions",
         losses=(

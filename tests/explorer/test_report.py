@@ -1,4 +1,4 @@
-"""The page: self-contained, readable without seeing, safe with any text."""
+"""The page: self-contained, accessible to screen readers, safe with any text."""
 
 import dataclasses
 import re
@@ -23,7 +23,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """Elements with their attributes; complains about tags that do not close."""
+    """Elements with their attributes; fails on tags that are not closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -70,7 +70,7 @@ def test_nothing_is_loaded_and_nothing_runs(html, page):
     assert "@import" not in html and not re.search(r"url\((?!#)", html)
 
 
-def test_ids_are_unique_and_references_meet_them(page):
+def test_ids_are_unique_and_references_resolve(page):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for _, attributes in page.elements:
@@ -81,7 +81,7 @@ def test_ids_are_unique_and_references_meet_them(page):
             assert attributes["aria-labelledby"] in ids
 
 
-def test_figures_and_pictures_have_names(page):
+def test_figures_and_images_have_labels(page):
     assert len(page.all("svg")) == 3 and len(page.all("img")) == 3
     assert all(each["role"] == "img" and each["aria-label"] for each in page.all("svg"))
     assert all(each["alt"] for each in page.all("img"))
@@ -109,7 +109,7 @@ def test_text_is_escaped(html, page):
     assert not Page(render(shown)).all("script")
 
 
-def test_numbers_are_there(page):
+def test_numbers_are_on_the_page(page):
     words = " ".join(page.text.split())
     for expected in (
         "91.0 [88.0, 94.0]",
@@ -130,15 +130,15 @@ def test_an_empty_report_is_a_page():
     assert Page(render(Report(title="Nothing"))).text.count("Nothing") == 2
 
 
-def test_the_same_report_is_the_same_page(report, html):
+def test_rendering_is_reproducible(report, html):
     assert render(report) == html
 
 
-def test_it_is_small(html):
+def test_the_page_is_small(html):
     assert len(html) < 1_500_000
 
 
-def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
+def test_write_makes_folders_and_leaves_no_other_file(tmp_path):
     path = write(Report(title="Nothing"), tmp_path / "a" / "b.html")
     write(Report(title="Something"), path)
     assert "Something" in path.read_text(encoding="utf-8")
@@ -146,27 +146,27 @@ def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
 
 
 def test_figures_are_xml_in_the_colour_of_the_page(report):
-    drawn = [
+    svgs = [
         figures.accuracy(report.accuracy[0]),
         figures.curves(report.losses),
         figures.histograms(report.parameters),
     ]
-    for svg in drawn:
+    for svg in svgs:
         root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
         assert "viewBox" in root.attrib and "width" not in root.attrib
         assert "currentColor" in svg and "#010203" not in svg and "<metadata" not in svg
         assert "#ffffff" not in svg
-    assert "question only" in drawn[0] and "query color" in drawn[0]
+    assert "question only" in svgs[0] and "query color" in svgs[0]
 
 
-def test_drawing_changes_nothing_for_others(report):
+def test_plotting_leaves_the_global_style_unchanged(report):
     matplotlib = pytest.importorskip("matplotlib")
     before = dict(matplotlib.rcParams)
     figures.curves(report.losses)
     assert dict(matplotlib.rcParams) == before
 
 
-def test_tables_that_contradict_themselves_are_refused():
+def test_inconsistent_tables_raise():
     with pytest.raises(ReportError, match="1 scores for 2 columns"):
         AccuracyTable("t", "d", ("a", "b"), (AccuracyRow("r", 0, (None,)),))
     with pytest.raises(ReportError, match="level must be 0, 1 or 2, not 3"):
@@ -176,7 +176,7 @@ def test_tables_that_contradict_themselves_are_refused():
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
-def test_what_is_not_installed_is_named(report, monkeypatch, missing):
+def test_missing_packages_are_named(report, monkeypatch, missing):
     monkeypatch.setitem(__import__("sys").modules, missing, None)
     only_curves = dataclasses.replace(report, accuracy=(), parameters=None)
     with pytest.raises(ReportError, match=f"pip install {missing}"):

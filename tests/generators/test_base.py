@@ -1,4 +1,4 @@
-"""Generators in general: birth, binding, rows, positions, gradients, state, wrong inputs."""
+"""All generators: initial state, binding, rows, positions, gradients, state, wrong inputs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     FeaturewiseError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     Scale,
@@ -41,7 +41,7 @@ from featurewise.generators import (
     flat_parameters,
 )
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 LAYOUT = Layout(
     (
@@ -80,7 +80,7 @@ def _bound(make: Callable[[], Generator], layout: Layout = LAYOUT) -> Generator:
 
 
 def _trained(make: Callable[[], Generator]) -> Generator:
-    """Bound, and away from its birth."""
+    """A bound generator, not in its initial state."""
     generator = _bound(make)
     with torch.no_grad():
         for parameter in generator.parameters():
@@ -94,51 +94,51 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 class TestEveryGenerator:
-    def test_every_condition_begins_as_the_identity(self, kind: str) -> None:
+    def test_every_condition_starts_as_the_identity(self, kind: str) -> None:
         make, conditions = ZOO[kind]
         flat = _bound(make)(conditions(4))
         assert torch.equal(flat, LAYOUT.start().expand(4, -1))
 
-    def test_conditions_make_a_difference_once_trained(self, kind: str) -> None:
+    def test_trained_generators_depend_on_the_condition(self, kind: str) -> None:
         make, conditions = ZOO[kind]
         flat = _trained(make)(conditions(4))
         assert flat.shape == (4, LAYOUT.size)
         assert all((flat[i] - flat[j]).abs().max() > 1e-3 for i in range(4) for j in range(i))
 
-    def test_a_row_of_a_batch_is_the_row_alone(self, kind: str) -> None:
+    def test_rows_of_a_batch_are_independent(self, kind: str) -> None:
         make, conditions = ZOO[kind]
         generator, batch = _trained(make), conditions(4)
         flat = generator(batch)
         for i in range(4):
             torch.testing.assert_close(flat[i : i + 1], generator(batch[i : i + 1]))
 
-    def test_binding_again_to_an_equal_layout_changes_nothing(self, kind: str) -> None:
+    def test_binding_to_an_equal_layout_again_has_no_effect(self, kind: str) -> None:
         generator = _trained(ZOO[kind][0])
         before = [(p, p.clone()) for p in generator.parameters()]
         generator.bind(Layout(LAYOUT.sites))
         assert all(p is q for (p, _), q in zip(before, generator.parameters(), strict=True))
         assert all(torch.equal(p, old) for p, old in before)
 
-    def test_another_layout_is_refused(self, kind: str) -> None:
+    def test_another_layout_raises(self, kind: str) -> None:
         generator = _bound(ZOO[kind][0])
         with pytest.raises(LayoutError, match=r"stem\.conv.*make a new one"):
             generator.bind(OTHER)
 
-    def test_unbound_is_refused(self, kind: str) -> None:
+    def test_unbound_generators_raise(self, kind: str) -> None:
         make, conditions = ZOO[kind]
         with pytest.raises(LayoutError, match="bind"):
             make()(conditions(2))
 
-    def test_a_missing_condition_is_refused(self, kind: str) -> None:
+    def test_a_missing_condition_raises(self, kind: str) -> None:
         with pytest.raises((FeaturewiseError, TypeCheckError), match="None"):
             _bound(ZOO[kind][0])(None)
 
     @pytest.mark.parametrize("layout", ["conv", None, (), LAYOUT.sites])
-    def test_only_layouts_are_bound(self, kind: str, layout: Any) -> None:
+    def test_binding_anything_but_a_layout_raises(self, kind: str, layout: Any) -> None:
         with pytest.raises(KIND, match="layout"):
             ZOO[kind][0]().bind(layout)
 
-    def test_an_empty_layout_is_refused(self, kind: str) -> None:
+    def test_an_empty_layout_raises(self, kind: str) -> None:
         with pytest.raises(LayoutError, match="no parameters"):
             ZOO[kind][0]().bind(Layout(()))
 
@@ -194,7 +194,7 @@ class TestEveryGenerator:
 
 
 class TestHead:
-    def test_starts_at_the_layout_and_returns_there_without_random_numbers(self) -> None:
+    def test_reset_restores_the_start_values_without_random_numbers(self) -> None:
         state = torch.get_rng_state()
         head = Head(7, LAYOUT)
         with torch.no_grad():
@@ -220,7 +220,7 @@ class TestPositions:
         batch=st.integers(0, 4),
         features=st.integers(1, 5),
     )
-    def test_every_position_is_a_condition_of_its_own(
+    def test_every_position_has_its_own_condition(
         self, shape: list[int], batch: int, features: int
     ) -> None:
         generator = Linear(features)
@@ -248,16 +248,16 @@ class TestPositions:
 
 
 WRONG_CONDITIONS: list[tuple[str, Any, type[Exception], str]] = [
-    ("list", [[0.0] * 5], KindError, "must be a tensor"),
-    ("string", "red cube", KindError, "must be a tensor"),
-    ("number", 3.0, KindError, "must be a tensor"),
-    ("tuple", (torch.zeros(2, 5),), KindError, "must be a tensor"),
-    ("integers", torch.zeros(2, 5, dtype=torch.int64), KindError, "floating point"),
-    ("booleans", torch.zeros(2, 5, dtype=torch.bool), KindError, "floating point"),
-    ("complex", torch.zeros(2, 5, dtype=torch.complex64), KindError, "floating point"),
-    ("double", torch.zeros(2, 5, dtype=torch.float64), KindError, "float64"),
-    ("half", torch.zeros(2, 5, dtype=torch.float16), KindError, "float16"),
-    ("device", torch.zeros(2, 5, device="meta"), KindError, "meta"),
+    ("list", [[0.0] * 5], ArgumentTypeError, "must be a tensor"),
+    ("string", "red cube", ArgumentTypeError, "must be a tensor"),
+    ("number", 3.0, ArgumentTypeError, "must be a tensor"),
+    ("tuple", (torch.zeros(2, 5),), ArgumentTypeError, "must be a tensor"),
+    ("integers", torch.zeros(2, 5, dtype=torch.int64), ArgumentTypeError, "floating point"),
+    ("booleans", torch.zeros(2, 5, dtype=torch.bool), ArgumentTypeError, "floating point"),
+    ("complex", torch.zeros(2, 5, dtype=torch.complex64), ArgumentTypeError, "floating point"),
+    ("double", torch.zeros(2, 5, dtype=torch.float64), ArgumentTypeError, "float64"),
+    ("half", torch.zeros(2, 5, dtype=torch.float16), ArgumentTypeError, "float16"),
+    ("device", torch.zeros(2, 5, device="meta"), ArgumentTypeError, "meta"),
     ("scalar", torch.tensor(1.0), ShapeError, r"\(B, 5\)"),
     ("narrow", torch.zeros(2, 4), ShapeError, r"\(2, 4\)"),
     ("wide", torch.zeros(2, 6), ShapeError, r"\(2, 6\)"),
@@ -275,7 +275,7 @@ WRONG_CONDITIONS: list[tuple[str, Any, type[Exception], str]] = [
     ids=[w[0] for w in WRONG_CONDITIONS],
 )
 def test_wrong_conditions(kind: str, condition: Any, error: type[Exception], words: str) -> None:
-    # The shape-check hook of the tests may speak first, in its own words.
+    # The run-time shape checks of the tests may raise first, with another message.
     with pytest.raises((error, TypeCheckError)) as caught:
         _bound(ZOO[kind][0])(condition)
     if not isinstance(caught.value, TypeCheckError):
@@ -308,7 +308,11 @@ def test_wrong_conditions(kind: str, condition: Any, error: type[Exception], wor
         (lambda: MLP(3, (4, 1.5)), KIND, "hidden"),
         (lambda: MLP(3, 4), KIND, "hidden"),
         (lambda: MLP(3, "ab"), KIND, "hidden"),
-        (lambda: MLP(3, (4,), torch.tanh), (KindError, TypeError), "activation|missing|input"),
+        (
+            lambda: MLP(3, (4,), torch.tanh),
+            (ArgumentTypeError, TypeError),
+            "activation|missing|input",
+        ),
         (lambda: MLP(3, (4,), "relu"), KIND, "activation"),
         (lambda: MLP(3, (4,), lambda: None), KIND, "activation"),
     ],
@@ -322,10 +326,10 @@ def test_wrong_settings(make: Callable[[], Any], error: Any, words: str) -> None
     ("features", "error", "words"),
     [
         (torch.zeros(2, 4), ShapeError, "features of the encoder"),
-        (torch.zeros(2, 6, dtype=torch.int64), KindError, "floating point"),
-        ("features", KindError, "must be a tensor"),
-        (None, KindError, "must be a tensor"),
-        ((torch.zeros(2, 6),), KindError, "must be a tensor"),
+        (torch.zeros(2, 6, dtype=torch.int64), ArgumentTypeError, "floating point"),
+        ("features", ArgumentTypeError, "must be a tensor"),
+        (None, ArgumentTypeError, "must be a tensor"),
+        ((torch.zeros(2, 6),), ArgumentTypeError, "must be a tensor"),
     ],
 )
 def test_an_encoder_that_returns_something_else(
@@ -353,18 +357,18 @@ class TestFlatParameters:
             (torch.zeros(2, 3), ShapeError),
             (torch.tensor(0.0), ShapeError),
             (TaskRepresentation.identity(OTHER), LayoutError),
-            ({"gamma": torch.zeros(3)}, KindError),
-            ((torch.zeros(LAYOUT.size),), KindError),
-            (None, KindError),
+            ({"gamma": torch.zeros(3)}, ArgumentTypeError),
+            ((torch.zeros(LAYOUT.size),), ArgumentTypeError),
+            (None, ArgumentTypeError),
         ],
     )
-    def test_refuses_the_rest(self, output: Any, error: type[Exception]) -> None:
+    def test_other_outputs_raise(self, output: Any, error: type[Exception]) -> None:
         with pytest.raises(error):
             flat_parameters(output, LAYOUT)
 
 
 class TestLearned:
-    def test_is_one_vector_for_all(self) -> None:
+    def test_all_samples_share_one_vector(self) -> None:
         learned = Learned()
         learned.bind(LAYOUT)
         assert torch.equal(learned(), LAYOUT.start())
@@ -417,6 +421,6 @@ class TestLearned:
             learned.bind(OTHER)
 
 
-def test_a_local_generator_must_say_what_it_generates() -> None:
+def test_local_generator_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
         LocalGenerator()  # type: ignore[abstract]

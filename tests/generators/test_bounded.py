@@ -1,4 +1,4 @@
-"""Bounds: exact identity, slope one there, never passed."""
+"""Bounds: the identity is exact, its slope is one, and bounds are not exceeded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from featurewise.core import Affine, Gate, KindError, Layout, LowRank, RowColumn, Scale, Shift, Site
+from featurewise.core import (
+    Affine,
+    ArgumentTypeError,
+    Gate,
+    Layout,
+    LowRank,
+    RowColumn,
+    Scale,
+    Shift,
+    Site,
+)
 from featurewise.generators import Bounded, GeneratorError
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),
@@ -26,7 +36,7 @@ LAYOUT = Layout(
 
 
 class Given(nn.Module):
-    """The condition itself is the flat tensor."""
+    """The condition is the flat tensor."""
 
     def forward(self, flat: Tensor) -> Tensor:
         return flat
@@ -61,7 +71,7 @@ def test_equals_the_loop(positions: tuple[int, ...]) -> None:
                 n += 1
 
 
-def test_bounds_are_reached_and_not_passed() -> None:
+def test_bounds_are_reached_and_not_exceeded() -> None:
     generator = bounded(gamma=(0.25, 1.5), beta=(-0.5, 0.25))
     for value, gamma, beta in ((1e4, 1.5, 0.25), (-1e4, 0.25, -0.5)):
         values = LAYOUT.split(generator(torch.full((LAYOUT.size,), value)))
@@ -84,14 +94,14 @@ def test_identity_slope_and_curvature() -> None:
     assert torch.equal(bend, torch.zeros_like(bend))
 
 
-def test_gradients_stay_finite_far_out() -> None:
+def test_gradients_are_finite_far_from_the_identity() -> None:
     for size in (1e30, -1e30):
         flat = torch.full((LAYOUT.size,), size, requires_grad=True)
         bounded(gamma=(0.5, 2.0)).forward(flat).sum().backward()
         assert flat.grad is not None and flat.grad.isfinite().all()
 
 
-def test_one_parameter_alone() -> None:
+def test_bounds_of_one_parameter() -> None:
     flat = 5 * torch.randn(LAYOUT.size)
     before, after = LAYOUT.split(flat), LAYOUT.split(bounded(beta=(-1.0, 1.0))(flat))
     for site in ("a", "b"):
@@ -100,13 +110,13 @@ def test_one_parameter_alone() -> None:
 
 
 @pytest.mark.parametrize("operation", [Gate(), Scale("exp"), Affine("softplus"), Scale("tanh")])
-def test_scales_that_are_no_offset(operation: Any) -> None:
+def test_scales_that_are_not_offsets_raise(operation: Any) -> None:
     layout = Layout((Site("x", 2, operation),))
-    with pytest.raises(GeneratorError, match="site 'x': gamma .* no offset"):
+    with pytest.raises(GeneratorError, match="site 'x': gamma .* not an offset"):
         Bounded(Given(), gamma=(0.5, 2.0)).bind(layout)
 
 
-def test_nothing_to_bound() -> None:
+def test_layouts_without_the_parameter_raise() -> None:
     generator = Bounded(Given(), gamma=(0.5, 2.0), beta=(-1.0, 1.0))
     with pytest.raises(GeneratorError, match="gamma"):
         generator.bind(Layout((Site("x", 2, Shift()),)))

@@ -1,4 +1,4 @@
-"""Several conditions at once: against each generator alone, and modulations one after another."""
+"""Several conditions: against each generator alone, and against successive modulations."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.func import vmap
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Diagonal,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -30,9 +30,9 @@ from featurewise.core import (
 from featurewise.generators import (
     MLP,
     BySite,
+    ConcatEncoders,
     ConditionError,
     GeneratorError,
-    Joint,
     Learned,
     Linear,
     Lookup,
@@ -46,7 +46,7 @@ from featurewise.generators import (
 )
 from featurewise.retrofit import condition
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 ANY = Layout(
     (
         Site("stem", 3, Affine()),
@@ -95,17 +95,15 @@ CONDITIONS = {"text": vectors(3, 5), "user": torch.tensor([6, 0, 6])}
         (Product(pair()), DIAGONAL),
         (BySite({"stem": Linear(5), "layer*.**": Lookup(7)}), ANY),
         (
-            Joint(
+            ConcatEncoders(
                 {"text": MLP(5, [4]).encoder, "user": nn.Embedding(7, 6)}, {"text": 4, "user": 6}
             ),
             ANY,
         ),
     ],
-    ids=["Sum", "Product", "BySite", "Joint"],
+    ids=["Sum", "Product", "BySite", "ConcatEncoders"],
 )
-def test_all_start_at_the_identity_and_are_it_with_nothing_given(
-    generator: Any, layout: Layout
-) -> None:
+def test_identity_at_the_start_and_without_conditions(generator: Any, layout: Layout) -> None:
     ready(generator, layout, away=False)
     start = layout.start().double()
     names = generator.patterns if isinstance(generator, BySite) else ("text", "user")
@@ -121,17 +119,17 @@ def test_all_start_at_the_identity_and_are_it_with_nothing_given(
 def test_sum_adds_offsets_from_the_start() -> None:
     total = ready(Sum(pair()), ANY)
     start = ANY.start().double()
-    assert start.any()  # a layout that does not start at zero, or this shows nothing
+    assert start.any()  # otherwise the test would not check the offsets
     text, user = (total.parts[name](CONDITIONS[name]) for name in ("text", "user"))
     for row in range(3):
         expected = start + (text[row] - start) + (user[row] - start)
         torch.testing.assert_close(total(CONDITIONS)[row], expected)
-    # One alone is that generator, bit for bit.
+    # A single one gives the parameters of its generator exactly.
     assert torch.equal(total({"text": CONDITIONS["text"]}), text)
     assert torch.equal(total({"user": CONDITIONS["user"]}), user)
 
 
-def test_shared_and_positional_conditions_meet() -> None:
+def test_shared_and_positional_conditions_broadcast() -> None:
     total = ready(Sum({"a": Linear(5), "b": Linear(2), "c": Linear(3)}), ANY)
     a, b, c = vectors(5), vectors(4, 2), vectors(4, 3, 6, 1)
     wide = vectors(4, 3, 1, 7)
@@ -144,10 +142,10 @@ def test_shared_and_positional_conditions_meet() -> None:
     assert flat.shape == (4, ANY.size, 6, 7)
     torch.testing.assert_close(flat[1, :, 3, 4], two({"a": c[1, :, 3, 0], "b": wide[1, :, 0, 4]}))
     for wrong in (vectors(5, 2), vectors(1, 2)):
-        with pytest.raises(ShapeError, match="different rows or positions: 'a'"):
+        with pytest.raises(ShapeError, match="different batch sizes or positions: 'a'"):
             total({"a": a, "b": wrong, "c": c})
     for wrong in (vectors(4, 3, 5, 1), vectors(4, 3, 6), vectors(1, 3)):
-        with pytest.raises(ShapeError, match="different rows or positions"):
+        with pytest.raises(ShapeError, match="different batch sizes or positions"):
             two({"a": c, "b": wrong})
 
 
@@ -158,12 +156,12 @@ def features(site: Site) -> Tensor:
     return vectors(3, site.width, 2)
 
 
-def test_product_is_one_modulation_after_the_other() -> None:
+def test_product_equals_successive_modulations() -> None:
     three = {"first": Linear(5), "second": Lookup(7), "third": Linear(2)}
     product = ready(Product(three), DIAGONAL)
     given = {"first": vectors(3, 5), "second": torch.tensor([1, 2, 1]), "third": vectors(3, 2)}
     for names in (["first", "second"], ["second", "third"], ["first", "second", "third"]):
-        # The order is that of the generators, whatever the order of the conditions.
+        # The order is that of the generators, not that of the conditions.
         flat = product({name: given[name] for name in reversed(names)})
         for site in DIAGONAL:
             x = features(site)
@@ -213,12 +211,12 @@ def test_product_of_half_precision_is_computed_in_float32() -> None:
     [Gate(), Affine(activation="softplus"), Affine(activation="tanh"), LowRank()],
     ids=str,
 )
-def test_product_refuses_what_is_not_closed(operation: Operation) -> None:
-    with pytest.raises(OperationError, match="'here': two .* in a row are no"):
+def test_product_raises_for_operations_that_do_not_compose(operation: Operation) -> None:
+    with pytest.raises(OperationError, match="'here': a composition of two .* has another form"):
         Product({"a": Linear(3)}).bind(Layout((Site("here", 4, operation),)))
 
 
-def test_product_refuses_diagonals_it_does_not_know() -> None:
+def test_product_raises_for_unknown_diagonal_operations() -> None:
     class Other(Diagonal):
         def parameters(self, width: int, extent: Any = None) -> Any:
             return Shift().parameters(width)
@@ -233,8 +231,8 @@ def test_product_refuses_diagonals_it_does_not_know() -> None:
 # --- by site -------------------------------------------------------------------------------------
 
 
-def test_each_generator_serves_its_own_sites() -> None:
-    # Sites of one generator that do not lie together, in another order than the patterns.
+def test_each_generator_predicts_its_own_sites() -> None:
+    # Sites of one generator are not adjacent, and not in the order of the patterns.
     generator = BySite({"*.bn": Linear(5), "stem": Linear(2), "layer1.raw": Lookup(3)})
     ready(generator, ANY)
     given = {"*.bn": vectors(3, 5), "stem": vectors(2), "layer1.raw": torch.tensor([0, 2, 2])}
@@ -255,65 +253,67 @@ def test_each_generator_serves_its_own_sites() -> None:
     assert torch.equal(named["stem"]["beta"], ANY.split(flat)["stem"]["beta"])
 
 
-def test_sites_must_be_matched_once() -> None:
+def test_each_site_must_match_exactly_one_pattern() -> None:
     with pytest.raises(LayoutError, match=r"matches layer2.bn"):
         BySite({"stem": Linear(3), "layer1.*": Linear(3)}).bind(ANY)
     with pytest.raises(LayoutError, match=r"'stem' is matched by 'stem' and by '\*\*'"):
         BySite({"stem": Linear(3), "**": Linear(3)}).bind(ANY)
     with pytest.raises(LayoutError, match="no site matches 'layer3"):
         BySite({"**": Linear(3), "layer3.*": Linear(3)}).bind(ANY)
-    with pytest.raises(GeneratorError, match="too much alike"):
+    with pytest.raises(GeneratorError, match="differ only in dots and slashes"):
         BySite({"a.b": Linear(3), "a/b": Linear(3)})
 
 
-# --- joint ---------------------------------------------------------------------------------------
+# --- concatenated encoders -----------------------------------------------------------------------
 
 
-def test_joint_is_a_head_on_concatenated_features() -> None:
-    joint = ready(Joint({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}), ANY)
-    weight, bias = joint.head.weight, joint.head.bias
-    user = joint.encoder.encoders["user"](CONDITIONS["user"])
+def test_concat_encoders_is_a_head_on_concatenated_features() -> None:
+    concat = ready(
+        ConcatEncoders({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}), ANY
+    )
+    weight, bias = concat.head.weight, concat.head.bias
+    user = concat.encoder.encoders["user"](CONDITIONS["user"])
     expected = CONDITIONS["text"] @ weight[:, :5].T + user @ weight[:, 5:].T + bias
-    torch.testing.assert_close(joint(CONDITIONS), expected)
-    only = joint({"user": CONDITIONS["user"]})
+    torch.testing.assert_close(concat(CONDITIONS), expected)
+    only = concat({"user": CONDITIONS["user"]})
     torch.testing.assert_close(only, user @ weight[:, 5:].T + bias)
-    # The order of the conditions is not that of the features.
-    assert torch.equal(joint(dict(reversed(CONDITIONS.items()))), joint(CONDITIONS))
+    # The order of the conditions is not that of the encoders.
+    assert torch.equal(concat(dict(reversed(CONDITIONS.items()))), concat(CONDITIONS))
 
 
-def test_joint_takes_positions_and_one_width_for_all() -> None:
-    joint = ready(Joint({"a": None, "b": nn.Tanh()}, 3), ANY)
+def test_concat_encoders_with_positions_and_one_width() -> None:
+    concat = ready(ConcatEncoders({"a": None, "b": nn.Tanh()}, 3), ANY)
     a, b = vectors(3), vectors(4, 3, 6)
-    flat = joint({"a": a, "b": b})
+    flat = concat({"a": a, "b": b})
     assert flat.shape == (4, ANY.size, 6)
-    torch.testing.assert_close(flat[1, :, 2], joint({"a": a, "b": b[1, :, 2]}))
+    torch.testing.assert_close(flat[1, :, 2], concat({"a": a, "b": b[1, :, 2]}))
 
 
-def test_joint_wrong_features() -> None:
-    joint = ready(Joint({"a": None, "b": None}, {"a": 3, "b": 2}), ANY)
+def test_concat_encoders_with_wrong_features() -> None:
+    concat = ready(ConcatEncoders({"a": None, "b": None}, {"a": 3, "b": 2}), ANY)
     with pytest.raises(ShapeError, match=r"features of 'b' must be \(2,\)"):
-        joint({"a": vectors(4, 3), "b": vectors(4, 3)})
-    with pytest.raises(KindError, match="features of 'a' must be a floating-point"):
-        joint({"a": torch.ones(3, dtype=torch.int64)})
+        concat({"a": vectors(4, 3), "b": vectors(4, 3)})
+    with pytest.raises(ArgumentTypeError, match="features of 'a' must be a floating-point"):
+        concat({"a": torch.ones(3, dtype=torch.int64)})
     with pytest.raises(ConditionError, match="'a' is None"):
-        joint({"a": None})
-    with pytest.raises(ShapeError, match="different rows"):
-        joint({"a": vectors(4, 3), "b": vectors(3, 2)})
+        concat({"a": None})
+    with pytest.raises(ShapeError, match="different batch sizes"):
+        concat({"a": vectors(4, 3), "b": vectors(3, 2)})
     with pytest.raises(GeneratorError, match="features must name the encoders a, b; got a"):
-        Joint({"a": None, "b": None}, {"a": 3})
+        ConcatEncoders({"a": None, "b": None}, {"a": 3})
     with pytest.raises(GeneratorError, match="features of 'a' must be at least 1"):
-        Joint({"a": None}, 0)
+        ConcatEncoders({"a": None}, 0)
 
 
-# --- all of them ---------------------------------------------------------------------------------
+# --- all classes ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", [Sum, Product, BySite, Joint])
+@pytest.mark.parametrize("cls", [Sum, Product, BySite, ConcatEncoders])
 def test_wrong_names_and_conditions(cls: Any) -> None:
-    extra = (3,) if cls is Joint else ()
+    extra = (3,) if cls is ConcatEncoders else ()
     made = cls({"affine" if cls is not BySite else "**": Linear(3)} | {}, *extra)
-    if cls is Joint:
-        made = Joint({"affine": None}, 3)
+    if cls is ConcatEncoders:
+        made = ConcatEncoders({"affine": None}, 3)
     name = "**" if cls is BySite else "affine"
     with pytest.raises(LayoutError, match="no layout yet"):
         made({name: vectors(3)})
@@ -322,14 +322,14 @@ def test_wrong_names_and_conditions(cls: Any) -> None:
         made(None)
     with pytest.raises(ConditionError, match="no generator for 'other'; there are"):
         made({name: vectors(3), "other": vectors(3)})
-    with pytest.raises(KindError, match="must be a mapping"):
+    with pytest.raises(ArgumentTypeError, match="must be a mapping"):
         made(vectors(3))
-    with pytest.raises(KindError, match="must be a mapping"):
+    with pytest.raises(ArgumentTypeError, match="must be a mapping"):
         made(Masked({name: vectors(1, 3)}, torch.tensor([True])))
     for wrong in ({}, {"": Linear(3)}, {"train": Linear(3)}):
         with pytest.raises(GeneratorError):
             cls(wrong, *extra)
-    with pytest.raises((KindError, GeneratorError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, GeneratorError, TypeCheckError)):
         cls({3: Linear(3)}, *extra)
     with pytest.raises(KIND):
         cls({"a": SqueezeExcite()}, *extra)
@@ -342,7 +342,7 @@ def test_wrong_names_and_conditions(cls: Any) -> None:
             cls({"a.b": Linear(3)}, *extra)
 
 
-def test_unconditional_parts_and_missing_rows_inside() -> None:
+def test_learned_and_optional_parts() -> None:
     total = ready(Sum({"task": Learned(), "text": Optional(Linear(5), 0.0)}), ANY)
     z, present = vectors(3, 5), torch.tensor([True, False, True])
     flat = total({"task": None, "text": Masked(z, present)})
@@ -361,7 +361,7 @@ def test_heads_are_found_for_weight_decay() -> None:
     for made in (
         Sum(pair()),
         BySite({"stem": Linear(5), "layer*.**": Lookup(7)}),
-        Joint({"text": None}, 5),
+        ConcatEncoders({"text": None}, 5),
         Optional(Sum(pair())),
     ):
         made.bind(ANY)
@@ -376,11 +376,11 @@ def test_heads_are_found_for_weight_decay() -> None:
     [
         lambda: Sum(pair()),
         lambda: BySite({"stem": Linear(5), "layer*.**": Lookup(7)}),
-        lambda: Joint({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}),
+        lambda: ConcatEncoders({"text": None, "user": nn.Embedding(7, 6)}, {"text": 5, "user": 6}),
         lambda: Optional(Sum({"a": MLP(3, [4])}), 0.25),
     ],
 )
-def test_made_again_from_their_description(make: Any) -> None:
+def test_rebuilt_from_their_description(make: Any) -> None:
     one = ready(make(), ANY)
     two = from_config(one.config())
     two.bind(ANY)
@@ -399,11 +399,11 @@ def test_made_again_from_their_description(make: Any) -> None:
         Sum({"a": Linear(5), "b": Linear(2)}),
         Product({"a": Linear(5), "b": Linear(2)}),
         BySite({"*a*": Linear(5), "shift": Linear(2), "exp": Linear(2)}),
-        Joint({"a": None, "b": nn.Linear(2, 6)}, {"a": 5, "b": 6}),
+        ConcatEncoders({"a": None, "b": nn.Linear(2, 6)}, {"a": 5, "b": 6}),
     ],
     ids=lambda made: type(made).__name__,
 )
-def test_gradients_reach_every_part_and_vmap(made: Any) -> None:
+def test_every_part_has_gradients_also_under_vmap(made: Any) -> None:
     ready(made, DIAGONAL)
     names = made.patterns if isinstance(made, BySite) else ("a", "b")
     given = dict(zip(names, (vectors(3, 5), vectors(3, 2), vectors(3, 2)), strict=False))
@@ -423,7 +423,7 @@ class TestTraced:
         yield
         torch._dynamo.reset()
 
-    @pytest.mark.parametrize("name", ["sum", "product", "site", "joint"])
+    @pytest.mark.parametrize("name", ["sum", "product", "site", "concat"])
     def test_compile_and_export(self, name: str) -> None:
         network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3))
         linear = {"0": Linear(5), "2": Linear(3)}
@@ -431,7 +431,7 @@ class TestTraced:
             "sum": Sum(linear),
             "product": Product(linear),
             "site": BySite(linear),
-            "joint": Joint({"0": None, "2": None}, {"0": 5, "2": 3}),
+            "concat": ConcatEncoders({"0": None, "2": None}, {"0": 5, "2": 3}),
         }[name]
         net = condition(network, at=nn.Conv2d, generator=generator)
         with torch.no_grad():

@@ -1,8 +1,9 @@
-"""A generator tells how it was made, and is made again from that, and from nothing else."""
+"""Generators record their constructor arguments and are rebuilt from them."""
 
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import json
 import pickle
@@ -17,7 +18,9 @@ from featurewise.core import Affine, Gate, Layout, Operation, Site
 from featurewise.generators import (
     MLP,
     AdaIN,
+    ConcatEncoders,
     Configured,
+    GatedGenerator,
     Generator,
     GeneratorError,
     Learned,
@@ -27,13 +30,13 @@ from featurewise.generators import (
     SqueezeExcite,
     from_config,
 )
-from featurewise.generators.config import difference
+from featurewise.generators.config import RENAMED, difference
 
 LAYOUT = Layout((Site("a", 4, Affine()), Site("b", 6, Affine())))
 
 
 class Holder(Generator):
-    """Takes anything, keeps it, and passes its modules on."""
+    """Accepts any arguments, stores them, and registers its modules."""
 
     def __init__(self, *parts: Any, extra: Any = 1.5, **more: Any) -> None:
         super().__init__(nn.ModuleList(p for p in parts if isinstance(p, nn.Module)), 3)
@@ -41,7 +44,7 @@ class Holder(Generator):
 
 
 class Grandchild(Linear):
-    """Inherits a constructor."""
+    """A class that inherits its constructor."""
 
 
 MADE: list[nn.Module] = [
@@ -68,7 +71,7 @@ def ids(module: nn.Module) -> str:
 
 
 @pytest.mark.parametrize("made", MADE, ids=ids)
-def test_made_again(made: Any) -> None:
+def test_rebuilt_from_their_description(made: Any) -> None:
     made = copy.deepcopy(made)
     text = json.dumps(made.config(), allow_nan=False)
     again: Any = from_config(json.loads(text))
@@ -105,7 +108,7 @@ def test_made_again(made: Any) -> None:
     ],
     ids=repr,
 )
-def test_arguments_keep_their_kind(value: Any) -> None:
+def test_arguments_keep_their_type(value: Any) -> None:
     for made in (Holder(extra=value), Holder(value), Holder(other=value)):
         again: Any = from_config(json.loads(json.dumps(made.config())))
         assert repr(again.extra) == repr(made.extra)
@@ -113,14 +116,14 @@ def test_arguments_keep_their_kind(value: Any) -> None:
         assert repr(again.more) == repr(made.more)
 
 
-def test_of_a_tensor_only_the_shape_is_kept() -> None:
+def test_only_the_shape_of_a_tensor_is_recorded() -> None:
     again: Any = from_config(Holder(extra=torch.ones(2, 3, dtype=torch.float16)).config())
     assert again.extra.shape == (2, 3) and again.extra.dtype == torch.float16
     assert not again.extra.any()
 
 
 class Odd(nn.Module):
-    """Neither a generator nor of torch.nn."""
+    """A class that is neither a generator nor in torch.nn."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -139,7 +142,7 @@ class Odd(nn.Module):
         (Holder(extra=Odd), "the class Odd"),
     ],
 )
-def test_what_has_no_description_is_named(made: Any, match: str) -> None:
+def test_arguments_that_cannot_be_described_are_named(made: Any, match: str) -> None:
     with pytest.raises(GeneratorError, match=match):
         made.config()
 
@@ -175,6 +178,48 @@ def test_bad_descriptions(config: Any, match: str) -> None:
         from_config(config)
 
 
+#: Descriptions as version 0.1 wrote them, with the name that the class had then.
+OLD_NAMES: dict[str, tuple[nn.Module, dict[str, Any]]] = {
+    "Damped": (
+        GatedGenerator(Linear(6)),
+        {
+            "generator": {"generator": {"kind": "Linear", "arguments": {"in_features": 6}}},
+            "start": 0.0,
+        },
+    ),
+    "Joint": (
+        ConcatEncoders({"floats": None}, {"floats": 6}),
+        {
+            "encoders": {"mapping": {"floats": None}},
+            "features": {"mapping": {"floats": 6}},
+        },
+    ),
+}
+
+
+def test_every_old_name_has_a_description_here() -> None:
+    assert OLD_NAMES.keys() == RENAMED.keys()
+
+
+@pytest.mark.parametrize("name", OLD_NAMES)
+def test_old_names_of_classes_can_be_read_and_new_ones_are_written(name: str) -> None:
+    expected, arguments = OLD_NAMES[name]
+    made: Any = from_config({"kind": name, "arguments": arguments})
+    assert type(made) is type(expected)
+    assert made.config() == {"kind": RENAMED[name], "arguments": arguments}
+    assert from_config(made.config()).config() == made.config()
+    outer = {"encoder": {"generator": {"kind": name, "arguments": arguments}}, "features": 3}
+    nested: Any = from_config({"kind": "Generator", "arguments": outer})
+    assert type(nested.encoder) is type(expected)
+
+
+def test_a_class_of_the_user_with_an_old_name_comes_first() -> None:
+    own = type("Joint", (Linear,), {"__module__": __name__})
+    assert type(from_config({"kind": "Joint", "arguments": {"in_features": 2}})) is own
+    del own
+    gc.collect()  # so that no later test finds it
+
+
 def test_two_classes_of_one_name() -> None:
     def make(place: str) -> type:
         body = {"__module__": place, "__init__": lambda self: Generator.__init__(self, None, 2)}
@@ -186,7 +231,7 @@ def test_two_classes_of_one_name() -> None:
     assert kept
 
 
-def test_changes_after_the_making_are_told() -> None:
+def test_changes_after_construction_are_detected() -> None:
     made = MLP(3, (4,))
     again = from_config(made.config())
     assert isinstance(made.encoder, nn.Module)
@@ -202,7 +247,7 @@ def test_changes_after_the_making_are_told() -> None:
     twice, apart = Holder(shared, shared), Holder(Linear(2), Linear(2))
     for part in (shared, *apart.parts):
         part.bind(LAYOUT)
-    assert difference(twice, apart) == "other tensors are shared"
+    assert difference(twice, apart) == "the modules share different tensors"
 
 
 def test_survives_copies_and_keeps_the_signature() -> None:
@@ -214,7 +259,7 @@ def test_survives_copies_and_keeps_the_signature() -> None:
         MLP()  # type: ignore[call-arg]
 
 
-def test_any_module_may_join() -> None:
+def test_any_module_class_can_derive_from_configured() -> None:
     class Joins(Configured, nn.Module):
         def __init__(self, operations: Mapping[str, Operation]) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Dropout of parameters: what falls together, how often, and to what."""
+"""Dropout of parameters: its groups, its probability, and the values of dropped parameters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from featurewise.core import Affine, KindError, Layout, LowRank, RowColumn, Scale, Shift, Site
+from featurewise.core import (
+    Affine,
+    ArgumentTypeError,
+    Layout,
+    LowRank,
+    RowColumn,
+    Scale,
+    Shift,
+    Site,
+)
 from featurewise.generators import GeneratorError, Linear, ParameterDropout
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),
@@ -23,7 +32,7 @@ LAYOUT = Layout(
         Site("f", 2, Scale("sigmoid")),
     )
 )
-# What falls together, by hand: (site, parameter, feature) -> group.
+# Groups, written by hand: (site, parameter, feature) -> group.
 TOGETHER = {
     "row": lambda site, name, c: 0,
     "site": lambda site, name, c: site,
@@ -60,7 +69,7 @@ def fallen(generator: ParameterDropout, z: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("per", list(TOGETHER))
 @pytest.mark.parametrize("shape", [(4,), (7, 4), (7, 4, 2, 3)])
-def test_what_falls_together(per: str, shape: tuple[int, ...]) -> None:
+def test_groups_of_dropout(per: str, shape: tuple[int, ...]) -> None:
     generator = dropped(per)
     down = fallen(generator, torch.randn(shape))
     if down.ndim > 2:  # all positions of a row together
@@ -77,7 +86,7 @@ def test_what_falls_together(per: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("per", list(TOGETHER))
-def test_how_often_and_independently(per: str) -> None:
+def test_probability_and_independence(per: str) -> None:
     down = fallen(dropped(per, p=0.3), torch.randn(4000, 4)).double()
     torch.testing.assert_close(
         down.mean(0), torch.full((LAYOUT.size,), 0.3).double(), atol=0.04, rtol=0
@@ -90,7 +99,7 @@ def test_how_often_and_independently(per: str) -> None:
 
 
 @pytest.mark.parametrize("rescale", [True, False])
-def test_what_stays(rescale: bool) -> None:
+def test_kept_parameters(rescale: bool) -> None:
     generator = dropped("feature", rescale)
     z, start = torch.randn(50, 4), LAYOUT.start()
     generator.eval()
@@ -108,13 +117,13 @@ def test_what_stays(rescale: bool) -> None:
         assert torch.equal(flat[~down], whole[~down])
 
 
-def test_no_dropout_changes_nothing() -> None:
+def test_without_dropout_parameters_are_unchanged() -> None:
     generator = dropped("feature", p=0.0)
     z = torch.randn(3, 4)
     assert torch.equal(generator(z), generator.generator(z))
 
 
-def test_no_gradient_where_it_fell() -> None:
+def test_dropped_parameters_have_no_gradient() -> None:
     generator = dropped("feature")
     z = torch.randn(1, 4)
     torch.manual_seed(3)

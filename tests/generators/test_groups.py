@@ -10,7 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, Gate, KindError, Layout, Site
+from featurewise.core import Affine, ArgumentTypeError, Gate, Layout, Site
 from featurewise.generators import (
     MLP,
     Generator,
@@ -23,7 +23,7 @@ from featurewise.generators import (
     parameter_groups,
 )
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout((Site("a", 3, Affine()), Site("b", 2, Gate())))
 
 
@@ -73,7 +73,7 @@ def test_every_trainable_parameter_is_in_one_group() -> None:
     assert len(grouped) == len({id(p) for p in grouped}) == len(list(network.parameters()))
 
 
-def test_heads_have_their_own_group_even_at_the_same_decay() -> None:
+def test_heads_have_a_separate_group_even_at_the_same_decay() -> None:
     assert _names(_network(), 0.1, None)["heads"][0] == 0.1
 
 
@@ -102,7 +102,7 @@ def test_frozen_and_shared_parameters() -> None:
     assert "heads" not in groups
 
 
-def test_an_optimiser_decays_heads_and_leaves_biases() -> None:
+def test_an_optimiser_decays_heads_but_not_biases() -> None:
     generator = Linear(2)
     generator.bind(LAYOUT)
     assert generator.head is not None

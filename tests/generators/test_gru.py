@@ -18,7 +18,7 @@ LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 
 
 def _pair(inputs: int = 3, width: int = 4) -> tuple[GRU, nn.GRU]:
-    """Ours and torch's, with the same weights, in float64."""
+    """``GRU`` and ``nn.GRU`` with the same weights, in float64."""
     ours = GRU(inputs, width).double()
     theirs = nn.GRU(inputs, width, batch_first=True).double()
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -30,7 +30,7 @@ def _packed(x: Tensor, lengths: list[int]) -> PackedSequence:
 
 
 def _gradients(gru: nn.GRU, x: Tensor, lengths: list[int]) -> list[Tensor]:
-    """States, last states, and gradients of a loss that weighs every one of them differently."""
+    """States, last states, and gradients of a loss with a different weight for each state."""
     x = x.clone().requires_grad_()
     states, last = gru(_packed(x, lengths))
     weigh = torch.linspace(0.5, 2.0, states.data.numel(), dtype=x.dtype).view_as(states.data)
@@ -52,7 +52,7 @@ def test_values_and_gradients_are_those_of_torch(
 
 @settings(max_examples=30)
 @given(lengths=LENGTHS)
-def test_a_table_of_inputs_is_the_inputs_looked_up(lengths: list[int]) -> None:
+def test_a_table_of_inputs_equals_its_lookup(lengths: list[int]) -> None:
     ours, theirs = _pair()
     table = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(5, (len(lengths), max(lengths)))
@@ -64,7 +64,7 @@ def test_a_table_of_inputs_is_the_inputs_looked_up(lengths: list[int]) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-def test_the_fast_path_is_taken_when_training_and_only_then(
+def test_only_training_uses_the_fast_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = []
@@ -184,7 +184,7 @@ def test_state_dict_is_that_of_torch() -> None:
     }
 
 
-def test_plain_twin_is_the_recurrence_of_the_docstring() -> None:
+def test_plain_states_is_the_recurrence_of_the_docstring() -> None:
     projected, weight, bias = (a.detach() for a in _arguments())
     h = torch.zeros(3, 3, dtype=torch.float64)
     rows = iter(projected)
@@ -203,7 +203,7 @@ def test_plain_twin_is_the_recurrence_of_the_docstring() -> None:
     torch.testing.assert_close(gru_states(projected, weight, bias, SIZES), expected)
 
 
-def test_a_reference_of_one_step_from_torch() -> None:
+def test_one_step_equals_gru_cell_of_torch() -> None:
     cell = nn.GRUCell(3, 4).double()
     x = torch.randn(5, 3, dtype=torch.float64)
     projected = F.linear(x, cell.weight_ih, cell.bias_ih)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, KindError, Layout, Scale, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, Scale, Site
 from featurewise.generators import ConditionError, GeneratorError, Linear, Lookup
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout((Site("a", 3, Affine()), Site("b", 2, Scale(raw=True))))
 
 
@@ -27,7 +27,7 @@ def _lookup(count: int = 4) -> Lookup:
     return lookup
 
 
-def test_rows_of_the_table() -> None:
+def test_ids_give_rows_of_the_table() -> None:
     lookup = _lookup()
     assert lookup.table is not None
     assert torch.equal(lookup(torch.tensor(2)), lookup.table[2])
@@ -54,7 +54,7 @@ def test_is_a_linear_map_of_one_hot_vectors() -> None:
     torch.testing.assert_close(lookup(ids), linear(nn.functional.one_hot(ids, 4).float()))
 
 
-def test_only_the_rows_in_use_get_a_gradient() -> None:
+def test_only_selected_rows_have_a_gradient() -> None:
     lookup = _lookup()
     assert lookup.table is not None
     lookup(torch.tensor([1, 1])).sum().backward()
@@ -73,15 +73,15 @@ def test_only_the_rows_in_use_get_a_gradient() -> None:
         (torch.tensor([0, 1, 99]), ConditionError, "99"),
         (torch.tensor([[0, -5]]), ConditionError, "-5"),
         (torch.tensor([2**40]), ConditionError, str(2**40)),
-        (torch.tensor([1.0]), KindError, "float32"),
-        (torch.tensor([True]), KindError, "bool"),
-        (torch.tensor([1], dtype=torch.uint8), KindError, "uint8"),
-        (torch.tensor([1], dtype=torch.int16), KindError, "int16"),
-        (torch.tensor([1], dtype=torch.float64), KindError, "float64"),
-        (1, KindError, "int"),
-        ([1, 2], KindError, "list"),
-        ((torch.tensor([1]),), KindError, "tuple"),
-        ("1", KindError, "str"),
+        (torch.tensor([1.0]), ArgumentTypeError, "float32"),
+        (torch.tensor([True]), ArgumentTypeError, "bool"),
+        (torch.tensor([1], dtype=torch.uint8), ArgumentTypeError, "uint8"),
+        (torch.tensor([1], dtype=torch.int16), ArgumentTypeError, "int16"),
+        (torch.tensor([1], dtype=torch.float64), ArgumentTypeError, "float64"),
+        (1, ArgumentTypeError, "int"),
+        ([1, 2], ArgumentTypeError, "list"),
+        ((torch.tensor([1]),), ArgumentTypeError, "tuple"),
+        ("1", ArgumentTypeError, "str"),
         (None, ConditionError, "None"),
     ],
 )
@@ -98,7 +98,7 @@ def test_wrong_counts(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2.0, "3", None, True])
-def test_counts_of_the_wrong_kind(count: Any) -> None:
+def test_counts_of_the_wrong_type(count: Any) -> None:
     with pytest.raises(KIND, match="count"):
         Lookup(count)
 

@@ -1,4 +1,4 @@
-"""Condition dropout and missing rows: a missing row is the untouched network, exactly."""
+"""Condition dropout and missing rows: the network is exactly unmodified for missing rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.compiler import set_stance
 from torch.func import grad, vmap
 from torch.utils import _pytree
 
-from featurewise.core import Affine, Gate, KindError, Layout, LayoutError, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Gate, Layout, LayoutError, ShapeError, Site
 from featurewise.generators import (
     MLP,
     ConditionError,
@@ -27,7 +27,7 @@ from featurewise.generators import (
 )
 from featurewise.retrofit import condition
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (Site("a", 3, Affine()), Site("b", 2, Affine(raw=True)), Site("c", 4, Affine(activation="exp")))
 )
@@ -35,7 +35,7 @@ N = LAYOUT.size
 
 
 def away(generator: nn.Module, drop: float = 0.0) -> Optional:
-    """Bound, in float64, away from the identity."""
+    """A bound generator in float64, not at the identity."""
     optional = Optional(generator, drop).double()
     optional.bind(LAYOUT)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def away(generator: nn.Module, drop: float = 0.0) -> Optional:
     return optional.double()
 
 
-def test_missing_rows_are_the_start_and_the_others_the_generator() -> None:
+def test_missing_rows_have_the_start_values() -> None:
     optional = away(Linear(5))
     z = torch.randn(4, 5, dtype=torch.float64)
     present = torch.tensor([True, False, True, False])
@@ -73,7 +73,7 @@ def test_positions_shared_vectors_and_single_samples() -> None:
     assert torch.equal(optional(Masked(shared, torch.tensor(True))), optional.generator(shared))
 
 
-def test_a_missing_condition_is_the_base_network_bit_for_bit() -> None:
+def test_without_a_condition_the_network_is_exactly_the_base_network() -> None:
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU()).eval()
     x, z = torch.randn(4, 3, 8, 8), torch.randn(4, 5)
     base = network(x)
@@ -100,7 +100,7 @@ def test_exact_in_other_dtypes(dtype: torch.dtype) -> None:
     assert torch.equal(flat[0], LAYOUT.start().to(dtype))
 
 
-def test_autocast_keeps_the_dtype_that_the_generator_gives() -> None:
+def test_autocast_keeps_the_dtype_of_the_generator() -> None:
     optional = Optional(Linear(5))
     optional.bind(LAYOUT)
     z, present = torch.randn(2, 5), torch.tensor([False, True])
@@ -110,7 +110,7 @@ def test_autocast_keeps_the_dtype_that_the_generator_gives() -> None:
     assert torch.equal(flat[0], LAYOUT.start().bfloat16())
 
 
-def test_dropout_in_training_is_per_row_and_of_the_given_rate() -> None:
+def test_dropout_in_training_is_per_row_with_the_given_probability() -> None:
     optional = away(Lookup(3), drop=0.3).train()
     ids = torch.randint(3, (20_000,))
     flat = optional(ids)
@@ -118,13 +118,13 @@ def test_dropout_in_training_is_per_row_and_of_the_given_rate() -> None:
     dropped = (flat == start).all(1)
     assert abs(dropped.double().mean() - 0.3) < 0.02
     assert torch.equal(flat[~dropped], optional.generator(ids)[~dropped])
-    # Rows fall independently of each other.
+    # Rows are dropped independently of each other.
     both = (dropped[:-1] & dropped[1:]).double().mean()
     assert abs(both - 0.09) < 0.02
     assert torch.equal(optional.eval()(ids), optional.generator(ids))
 
 
-def test_dropout_never_gives_a_missing_row_back() -> None:
+def test_dropout_keeps_missing_rows_missing() -> None:
     optional = away(Linear(5), drop=0.5).train()
     present = torch.rand(1000) < 0.5
     flat = optional(Masked(torch.randn(1000, 5, dtype=torch.float64), present))
@@ -134,7 +134,7 @@ def test_dropout_never_gives_a_missing_row_back() -> None:
 
 
 @pytest.mark.parametrize(("drop", "all_gone"), [(0.0, False), (1.0, True)])
-def test_extreme_rates(drop: float, all_gone: bool) -> None:
+def test_extreme_probabilities(drop: float, all_gone: bool) -> None:
     optional = away(Linear(5), drop=drop).train()
     z = torch.randn(50, 5, dtype=torch.float64)
     start = LAYOUT.start().double()
@@ -143,7 +143,7 @@ def test_extreme_rates(drop: float, all_gone: bool) -> None:
     assert torch.equal(shared, start if all_gone else optional.generator(z[0]))
 
 
-def test_missing_rows_pass_no_gradient_and_cannot_poison_it() -> None:
+def test_missing_rows_have_no_gradient_even_if_nan() -> None:
     optional = away(MLP(5, [4]))
     z = torch.randn(3, 5, dtype=torch.float64)
     present = torch.tensor([True, False, True])
@@ -199,7 +199,7 @@ def test_state_dict_is_that_of_the_generator_alone() -> None:
     assert torch.equal(other(z), optional(z))
 
 
-def test_start_comes_back_after_meta() -> None:
+def test_start_is_restored_after_meta() -> None:
     with torch.device("meta"):
         optional = Optional(Linear(5))
         optional.bind(LAYOUT)
@@ -226,7 +226,9 @@ def test_any_module_may_be_optional() -> None:
 def test_wrong_inputs() -> None:
     with pytest.raises(KIND):
         Optional(Linear)  # type: ignore[arg-type]
-    with pytest.raises(KindError, match="SqueezeExcite, which makes its parameters site by site"):
+    with pytest.raises(
+        ArgumentTypeError, match="SqueezeExcite, which makes its parameters site by site"
+    ):
         Optional(SqueezeExcite())
     with pytest.raises(KIND):
         Optional(Linear(3), drop="0.1")  # type: ignore[arg-type]
@@ -235,7 +237,7 @@ def test_wrong_inputs() -> None:
             Optional(Linear(3), drop)
     with pytest.raises(LayoutError, match="no layout yet"):
         Optional(Linear(3))(torch.randn(2, 3))
-    with pytest.raises(ConditionError, match="must be there"):
+    with pytest.raises(ConditionError, match="must not be None"):
         Masked(None, torch.tensor([True]))
     for present in ([True], torch.ones(2)):
         with pytest.raises(KIND):
@@ -247,7 +249,7 @@ def test_wrong_inputs() -> None:
         optional(Masked(torch.ones(3, 5).double(), torch.tensor([True, False])))
     with pytest.raises(ShapeError):
         optional(Masked(torch.ones(3, 4).double(), torch.tensor([True] * 3)))
-    with pytest.raises(KindError, match="present is on meta, the generator is on cpu"):
+    with pytest.raises(ArgumentTypeError, match="present is on meta, the generator is on cpu"):
         optional(Masked(torch.ones(1, 5).double(), torch.tensor([True], device="meta")))
 
 

@@ -1,4 +1,4 @@
-"""``Recurrent``: what a sequence is, and which are refused."""
+"""``Recurrent``: sequences and their lengths, and invalid sequences."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from featurewise.core import Affine, KindError, Layout, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, ShapeError, Site
 from featurewise.generators import ConditionError, GeneratorError, Recurrent
 from featurewise.generators.recurrent import RecurrentEncoder
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def _alone(encoder: RecurrentEncoder, tokens: list[int]) -> Tensor:
-    """Last state of one sequence by torch's own layer, without padding or packing."""
+    """Last state of one sequence by the layer of torch, without padding or packing."""
     kind = nn.GRU if isinstance(encoder.recurrent, nn.GRU) else nn.LSTM
     plain = kind(encoder.embedding.embedding_dim, encoder.recurrent.hidden_size)
     plain.load_state_dict(encoder.recurrent.state_dict())
@@ -35,7 +35,7 @@ def _alone(encoder: RecurrentEncoder, tokens: list[int]) -> Tensor:
     ),
     more=st.integers(0, 3),
 )
-def test_the_state_after_the_last_word(kind: str, sentences: list[list[int]], more: int) -> None:
+def test_the_state_after_the_last_token(kind: str, sentences: list[list[int]], more: int) -> None:
     encoder = RecurrentEncoder(11, 3, 4, kind)
     longest = max(map(len, sentences)) + more
     tokens = torch.tensor([s + [0] * (longest - len(s)) for s in sentences])
@@ -48,7 +48,7 @@ def test_the_state_after_the_last_word(kind: str, sentences: list[list[int]], mo
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_words_after_the_given_length_do_not_matter(kind: str) -> None:
+def test_tokens_after_the_given_length_are_ignored(kind: str) -> None:
     encoder = RecurrentEncoder(11, 3, 4, kind)
     tokens = torch.randint(1, 11, (4, 6))
     lengths = torch.tensor([6, 1, 3, 5])
@@ -56,7 +56,7 @@ def test_words_after_the_given_length_do_not_matter(kind: str) -> None:
     assert torch.equal(encoder((tokens, lengths)), encoder([changed, lengths]))
 
 
-def test_a_zero_inside_is_a_word_without_a_vector() -> None:
+def test_a_zero_inside_a_sequence_has_a_zero_embedding() -> None:
     encoder = RecurrentEncoder(11, 3, 4, "gru")
     inside = encoder(torch.tensor([[1, 0, 2]]))
     torch.testing.assert_close(inside[0], _alone(encoder, [1, 0, 2]))
@@ -64,7 +64,7 @@ def test_a_zero_inside_is_a_word_without_a_vector() -> None:
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-@pytest.mark.parametrize("batch", [2, 20])  # fewer and more words than the vocabulary has
+@pytest.mark.parametrize("batch", [2, 20])  # fewer and more tokens than the vocabulary has
 def test_gradients_are_those_of_torch(kind: str, batch: int) -> None:
     encoder = RecurrentEncoder(11, 3, 4, kind).double()
     tokens = torch.randint(0, 11, (batch, 5))
@@ -82,7 +82,9 @@ def test_gradients_are_those_of_torch(kind: str, batch: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_the_path_for_tracing_gives_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_for_tracing_gives_equal_results(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = RecurrentEncoder(11, 3, 4, kind)
     tokens = torch.randint(1, 11, (4, 6)) * (torch.arange(6) < torch.tensor([[6], [1], [3], [5]]))
     eager = encoder(tokens)
@@ -117,15 +119,15 @@ GOOD = torch.tensor([[1, 2, 3], [4, 5, 0]])
         (torch.tensor(3), ShapeError, "tokens"),
         (torch.zeros(0, 4, dtype=torch.int64), ShapeError, "tokens"),
         (torch.zeros(2, 0, dtype=torch.int64), ShapeError, "tokens"),
-        (GOOD.float(), KindError, "tokens.*float32"),
-        (GOOD.bool(), KindError, "tokens.*bool"),
-        (GOOD.to(torch.int16), KindError, "tokens.*int16"),
-        ([[1, 2, 3]], KindError, "tokens"),
-        ("what color is it", KindError, "tokens.*str"),
-        ((GOOD,), KindError, "tokens, lengths"),
-        ((GOOD, GOOD, GOOD), KindError, "tokens, lengths"),
-        ((GOOD, [3, 2]), KindError, "lengths.*list"),
-        ((GOOD, torch.tensor([3.0, 2.0])), KindError, "lengths.*float32"),
+        (GOOD.float(), ArgumentTypeError, "tokens.*float32"),
+        (GOOD.bool(), ArgumentTypeError, "tokens.*bool"),
+        (GOOD.to(torch.int16), ArgumentTypeError, "tokens.*int16"),
+        ([[1, 2, 3]], ArgumentTypeError, "tokens"),
+        ("what color is it", ArgumentTypeError, "tokens.*str"),
+        ((GOOD,), ArgumentTypeError, "tokens, lengths"),
+        ((GOOD, GOOD, GOOD), ArgumentTypeError, "tokens, lengths"),
+        ((GOOD, [3, 2]), ArgumentTypeError, "lengths.*list"),
+        ((GOOD, torch.tensor([3.0, 2.0])), ArgumentTypeError, "lengths.*float32"),
         ((GOOD, torch.tensor([3])), ShapeError, r"lengths must be \(2,\), got \(1,\)"),
         ((GOOD, torch.tensor([[3, 2]])), ShapeError, "lengths"),
         ((GOOD, torch.tensor(3)), ShapeError, "lengths"),

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, KindError, Layout, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, Site
 from featurewise.generators import (
     MLP,
     Generator,
@@ -24,7 +24,7 @@ from featurewise.generators import (
 )
 from featurewise.generators.spectral import LimitedHead
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout((Site("a", 30, Affine()), Site("b", 10, Affine())))
 
 
@@ -33,7 +33,7 @@ def norm(weight: torch.Tensor) -> float:
 
 
 def limited(size: float, limit: float = 1.0, dtype: torch.dtype = torch.float64) -> LimitedHead:
-    """A head whose largest singular value is ``size``, and which was run in training."""
+    """A head whose largest singular value is ``size``, after calls in training."""
     generator = spectral(Generator(nn.Identity(), 12), limit)
     generator.bind(LAYOUT)
     head = generator.head
@@ -57,15 +57,15 @@ def test_above_the_limit(limit: float) -> None:
     torch.testing.assert_close(head(x), x @ head.limited().T + head.bias)
 
 
-def test_below_the_limit_nothing_changes() -> None:
+def test_below_the_limit_the_weight_is_unchanged() -> None:
     head = limited(0.999)
     assert torch.equal(head.limited(), head.weight)
     x = torch.randn(3, 12, dtype=torch.float64)
     assert torch.equal(head(x), nn.functional.linear(x, head.weight, head.bias))
 
 
-def test_the_zero_head_of_birth_stays_alive() -> None:
-    """Rounds on the zero weight must not lose the vectors that will find σ later."""
+def test_the_initial_zero_head_has_gradients() -> None:
+    """Iterations on the zero weight must not destroy the vectors, which later estimate σ."""
     generator = spectral(Linear(12), 0.5)
     generator.bind(LAYOUT)
     head = generator.head
@@ -83,7 +83,7 @@ def test_the_zero_head_of_birth_stays_alive() -> None:
     raw = norm(head.weight)
     assert raw > 1.0
     assert norm(head.limited()) == pytest.approx(0.5, rel=0.25)
-    for _ in range(200):  # the weight has come to rest
+    for _ in range(200):  # until the weight has converged
         generator(z)
     assert norm(head.limited()) == pytest.approx(0.5, rel=1e-3)
 
@@ -109,22 +109,22 @@ def test_gradients_are_those_of_the_quotient() -> None:
     assert torch.autograd.gradcheck(run, head.weight.detach().requires_grad_())
 
 
-def test_two_runs_before_backward() -> None:
-    """The iteration moves its vectors in place; backward must not read them."""
+def test_two_calls_before_backward() -> None:
+    """The iteration changes its vectors in place; the backward pass must not depend on them."""
     head = limited(3.0).train()
     x = torch.randn(3, 12, dtype=torch.float64)
     (head(x) + head(x)).sum().backward()
     assert head.weight.grad is not None
 
 
-def test_evaluation_moves_nothing() -> None:
+def test_evaluation_changes_no_buffer() -> None:
     head = limited(3.0)
     before = {name: value.clone() for name, value in head.state_dict().items()}
     head(torch.randn(2, 12, dtype=torch.float64))
     assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
 
 
-def test_a_learned_head_is_limited_at_once() -> None:
+def test_a_trained_head_is_limited_in_the_first_call() -> None:
     inner = Linear(12)
     inner.bind(LAYOUT)
     assert inner.head is not None
@@ -136,7 +136,7 @@ def test_a_learned_head_is_limited_at_once() -> None:
     assert used == pytest.approx(0.5, rel=0.1)
 
 
-def test_under_autocast_sigma_keeps_its_digits() -> None:
+def test_under_autocast_sigma_is_not_rounded() -> None:
     head = limited(3.0, dtype=torch.float32)
     expected = head.limited()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -161,7 +161,7 @@ def test_keys_and_groups() -> None:
     assert groups["heads"] == [generator.head.weight]
 
 
-def test_a_head_used_in_two_places_stays_one() -> None:
+def test_a_head_that_is_registered_twice_stays_one_module() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""``SqueezeExcite``: the layer of the paper, and its identity at birth."""
+"""``SqueezeExcite``: the layer of the paper, and the identity as its initial state."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from featurewise.core import Affine, Gate, KindError, Layout, LayoutError, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Gate, Layout, LayoutError, ShapeError, Site
 from featurewise.generators import ConditionError, GeneratorError, SqueezeExcite
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def _bound(*sites: Site, reduction: int = 2, trained: bool = True) -> SqueezeExcite:
@@ -63,7 +63,7 @@ def test_is_the_layer_of_the_paper(
     torch.testing.assert_close(_layer(generator, site, x), reference(generator, x))
 
 
-def test_the_reference_can_be_told_from_a_wrong_one() -> None:
+def test_the_comparison_detects_a_wrong_reference() -> None:
     site = Site("a", 6, Gate(ceiling=1.0))
     generator, x = _bound(site), torch.randn(3, 6, 5)
     out = _layer(generator, site, x)
@@ -72,13 +72,13 @@ def test_the_reference_can_be_told_from_a_wrong_one() -> None:
     assert not torch.allclose(out, reference(generator, x))
 
 
-def test_is_the_identity_at_birth() -> None:
+def test_is_initially_the_identity() -> None:
     site = Site("a", 32, Gate())
     x = torch.randn(3, 32, 5, 5)
     assert torch.equal(_layer(_bound(site, reduction=16, trained=False), site, x), x)
 
 
-def test_the_last_map_learns_at_once_and_then_the_first() -> None:
+def test_the_last_map_has_a_gradient_first_and_then_the_others() -> None:
     site = Site("a", 8, Gate())
     generator = _bound(site, trained=False)
     x = torch.randn(3, 8, 5)
@@ -92,7 +92,7 @@ def test_the_last_map_learns_at_once_and_then_the_first() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
 
 
-def test_a_row_depends_on_itself_alone() -> None:
+def test_rows_are_independent() -> None:
     site = Site("a", 6, Gate())
     generator, x = _bound(site), torch.randn(4, 6, 5)
     together = _layer(generator, site, x)
@@ -109,7 +109,7 @@ def test_conditions_on_the_sample_and_not_on_the_batch() -> None:
     assert torch.equal(cut["gamma"][0], cut["gamma"][1])
 
 
-def test_every_site_has_its_own_maps() -> None:
+def test_every_site_has_separate_maps() -> None:
     sites = (Site("a.b", 4, Gate()), Site("a_b", 4, Affine()))
     generator = _bound(*sites)
     x = torch.randn(2, 4, 3)
@@ -174,15 +174,15 @@ X = torch.randn(2, 6, 3)
         (SITE, torch.zeros(2, 5, 3), None, ShapeError, "6 features"),
         (SITE, torch.zeros(6), None, ShapeError, "axis"),
         (SITE, torch.tensor(1.0), None, ShapeError, "axis"),
-        (SITE, X.long(), None, KindError, "int64"),
-        (SITE, X.bool(), None, KindError, "bool"),
-        (SITE, None, None, KindError, "x"),
-        (SITE, [[1.0]], None, KindError, "x"),
+        (SITE, X.long(), None, ArgumentTypeError, "int64"),
+        (SITE, X.bool(), None, ArgumentTypeError, "bool"),
+        (SITE, None, None, ArgumentTypeError, "x"),
+        (SITE, [[1.0]], None, ArgumentTypeError, "x"),
         (Site("b", 6, Gate()), X, None, LayoutError, "no site 'b'"),
-        (Site("a", 3, Gate()), X, None, LayoutError, "not as it was"),
-        (Site("a", 6, Gate(ceiling=1.0)), X, None, LayoutError, "not as it was"),
-        ("a", X, None, KindError, "site"),
-        (None, X, None, KindError, "site"),
+        (Site("a", 3, Gate()), X, None, LayoutError, "has changed since"),
+        (Site("a", 6, Gate(ceiling=1.0)), X, None, LayoutError, "has changed since"),
+        ("a", X, None, ArgumentTypeError, "site"),
+        (None, X, None, ArgumentTypeError, "site"),
     ],
 )
 def test_wrong_inputs(site: Any, x: Any, condition: Any, error: Any, words: str) -> None:
@@ -208,7 +208,7 @@ def test_wrong_reductions(reduction: Any, error: Any) -> None:
         SqueezeExcite(reduction)
 
 
-def test_unbound_is_refused() -> None:
+def test_unbound_generators_raise() -> None:
     with pytest.raises(LayoutError, match="bind"):
         SqueezeExcite()(SITE, X, None, None)
     with pytest.raises(LayoutError, match="make a new one"):

@@ -1,4 +1,4 @@
-"""What all wrappers of generators have in common."""
+"""Properties of all wrappers of generators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featurewise.core import (
     Affine,
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     Scale,
@@ -27,7 +27,7 @@ from featurewise.generators import (
     MLP,
     Bounded,
     ConditionError,
-    Damped,
+    GatedGenerator,
     Learned,
     Linear,
     Lookup,
@@ -38,7 +38,7 @@ from featurewise.generators import (
 )
 from featurewise.generators.wrapper import Wrapper
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),
@@ -49,12 +49,12 @@ LAYOUT = Layout(
 )
 Wrap = Callable[[nn.Module], Wrapper]
 WRAPS: dict[str, Wrap] = {
-    "damped": Damped,
+    "damped": GatedGenerator,
     "dropout": lambda g: ParameterDropout(g, 0.5),
     "bounded": lambda g: Bounded(g, gamma=(0.2, 3.0), beta=(-1.0, 0.5)),
     "spectral": spectral,
     "all": lambda g: Bounded(
-        ParameterDropout(Damped(spectral(g)), 0.5), gamma=(0.2, 3.0), beta=(-1.0, 0.5)
+        ParameterDropout(GatedGenerator(spectral(g)), 0.5), gamma=(0.2, 3.0), beta=(-1.0, 0.5)
     ),
 }
 each_wrap = pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
@@ -77,7 +77,7 @@ def _fresh() -> Iterator[None]:
 
 
 def moved(wrapper: Wrapper) -> Wrapper:
-    """Bound, and all its parameters away from the identity."""
+    """A bound wrapper, all parameters not at the identity."""
     wrapper.bind(LAYOUT)
     with torch.no_grad():
         for parameter in wrapper.parameters():
@@ -85,7 +85,7 @@ def moved(wrapper: Wrapper) -> Wrapper:
     return wrapper
 
 
-HEADLESS = ("lookup", "learned")  # nothing there whose spectral norm could be limited
+HEADLESS = ("lookup", "learned")  # no head whose spectral norm could be limited
 PAIRS = [
     pytest.param(wrap, *made, id=f"{how}-{what}")
     for how, wrap in WRAPS.items()
@@ -95,7 +95,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("wrap", "make", "condition"), PAIRS)
-def test_identity_at_birth(wrap: Wrap, make: Callable[[], nn.Module], condition: Any) -> None:
+def test_starts_at_the_identity(wrap: Wrap, make: Callable[[], nn.Module], condition: Any) -> None:
     generator = wrap(make())
     generator.bind(LAYOUT)
     for training in (True, False):
@@ -106,8 +106,8 @@ def test_identity_at_birth(wrap: Wrap, make: Callable[[], nn.Module], condition:
 
 
 @each_wrap
-def test_learns_from_birth(wrap: Wrap) -> None:
-    """Some parameter receives a gradient at once, and after two steps the head does."""
+def test_gradients_in_the_first_steps(wrap: Wrap) -> None:
+    """Some parameter has a gradient in the first step, and the head after two steps."""
     generator = wrap(Linear(5))
     generator.bind(LAYOUT)
     target, z = torch.randn(64, LAYOUT.size), torch.randn(64, 5)
@@ -145,7 +145,7 @@ def test_binding_again(wrap: Wrap) -> None:
 
 
 @each_wrap
-def test_a_bound_generator_keeps_what_it_learned(wrap: Wrap) -> None:
+def test_a_trained_generator_keeps_its_parameters(wrap: Wrap) -> None:
     inner = Linear(5)
     inner.bind(LAYOUT)
     assert inner.head is not None

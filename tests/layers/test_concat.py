@@ -1,4 +1,4 @@
-"""Concatenation is a conditional bias: exactly inside, and by how much not at a zero border."""
+"""Concatenation equals a conditional bias, except where a kernel reaches zero padding."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from featurewise.core import KindError, ShapeError, Shift
+from featurewise.core import ArgumentTypeError, ShapeError, Shift
 from featurewise.generators import GeneratorError
 from featurewise.layers import ConcatConv, ConcatLinear
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 class TestLinear:
@@ -38,7 +38,7 @@ class TestLinear:
         beta = layer.conditional_bias(z)
         torch.testing.assert_close(layer(x, z), Shift()(plain, {"beta": beta}, axis=-1))
 
-    def test_is_a_product_with_the_joined_vector(self) -> None:
+    def test_is_a_product_with_the_concatenated_vector(self) -> None:
         layer = ConcatLinear(3, 2, 4)
         x, z = torch.randn(5, 3), torch.randn(5, 2)
         for i in range(5):
@@ -47,7 +47,7 @@ class TestLinear:
 
 
 def missing_taps(layer: ConcatConv, z: Tensor, extent: tuple[int, ...], padding: int) -> Tensor:
-    """What zero padding takes away, tap by tap: the sum of ``W_z[tap] z`` over taps outside."""
+    """The effect of zero padding, tap by tap: the sum of ``W_z[tap] z`` over taps outside."""
     weight = layer.convolve.weight[:, layer.in_features :].detach()
     size = weight.shape[2]
     out_extent = [n + 2 * padding - size + 1 for n in extent]
@@ -61,7 +61,7 @@ def missing_taps(layer: ConcatConv, z: Tensor, extent: tuple[int, ...], padding:
 
 
 def _split(layer: ConcatConv, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The layer itself, and the same without the condition plus the conditional bias."""
+    """The output of the layer, and that for a zero condition plus the conditional bias."""
     without = layer(x, torch.zeros_like(z))
     return layer(x, z), Shift()(without, {"beta": layer.conditional_bias(z)})
 
@@ -81,7 +81,7 @@ class TestConv:
 
     @pytest.mark.parametrize("rank", [1, 2])
     @pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (5, 2), (3, 2)])
-    def test_zero_padding_lacks_exactly_the_missing_taps(
+    def test_the_difference_at_zero_padding_is_the_missing_taps(
         self, rank: int, kernel: int, padding: int
     ) -> None:
         layer = ConcatConv(3, 2, 4, kernel, rank=rank, padding=padding).double()
@@ -95,7 +95,7 @@ class TestConv:
         assert missing[inside].abs().max() < 1e-12
         assert (split - whole)[..., 0].abs().max() > 0.01
 
-    def test_the_reference_can_be_told_from_a_wrong_one(self) -> None:
+    def test_the_comparison_detects_a_wrong_reference(self) -> None:
         layer = ConcatConv(3, 2, 4, 3, padding=1).double()
         x, z = torch.randn(2, 3, 5, 6).double(), torch.randn(2, 2).double()
         whole, split = _split(layer, x, z)
@@ -110,7 +110,7 @@ class TestConv:
         expected = layer.convolve(torch.cat((x, maps), dim=1))
         torch.testing.assert_close(layer(x, z), expected)
 
-    def test_costs_of_both(self) -> None:
+    def test_number_of_weights(self) -> None:
         with_maps = ConcatConv(3, 2, 4, 5).convolve.weight[:, 3:].numel()
         assert (with_maps, 2 * 4) == (5 * 5 * 2 * 4, 8)
 
@@ -120,7 +120,7 @@ class TestConv:
     [(ConcatLinear(3, 2, 4), (2, 5, 3)), (ConcatConv(3, 2, 4, 3, padding=1), (2, 3, 4, 4))],
 )
 class TestBoth:
-    def test_a_row_is_the_row_alone(self, layer: Any, shape: tuple[int, ...]) -> None:
+    def test_rows_are_independent(self, layer: Any, shape: tuple[int, ...]) -> None:
         x, z = torch.randn(shape), torch.randn(2, 2)
         for i in range(2):
             alone = layer(x[i : i + 1], z[i : i + 1])
@@ -144,21 +144,26 @@ class TestBoth:
     @pytest.mark.parametrize(
         ("x", "z", "error", "words"),
         [
-            (lambda x: x, None, KindError, "condition"),
-            (lambda x: x, "red", KindError, "condition"),
-            (lambda x: x, [[0.0, 0.0]] * 2, KindError, "condition"),
-            (lambda x: x, torch.zeros(2, 2, dtype=torch.int64), KindError, "condition"),
-            (lambda x: x, torch.zeros(2, 2, device="meta"), KindError, "condition is on meta"),
+            (lambda x: x, None, ArgumentTypeError, "condition"),
+            (lambda x: x, "red", ArgumentTypeError, "condition"),
+            (lambda x: x, [[0.0, 0.0]] * 2, ArgumentTypeError, "condition"),
+            (lambda x: x, torch.zeros(2, 2, dtype=torch.int64), ArgumentTypeError, "condition"),
+            (
+                lambda x: x,
+                torch.zeros(2, 2, device="meta"),
+                ArgumentTypeError,
+                "condition is on meta",
+            ),
             (lambda x: x, torch.zeros(2, 3), ShapeError, r"condition must be \(2, 2\)"),
             (lambda x: x, torch.zeros(3, 2), ShapeError, "condition"),
             (lambda x: x, torch.zeros(1, 2), ShapeError, "condition"),
             (lambda x: x, torch.zeros(2), ShapeError, "condition"),
             (lambda x: x, torch.zeros(2, 2, 1, 1), ShapeError, "condition"),
             (lambda x: x, torch.tensor(0.0), ShapeError, "condition"),
-            (lambda x: x.long(), torch.zeros(2, 2), KindError, "x must be floating"),
-            (lambda x: x.bool(), torch.zeros(2, 2), KindError, "x must be floating"),
-            (lambda x: x.tolist(), torch.zeros(2, 2), KindError, "x must be a tensor"),
-            (lambda x: None, torch.zeros(2, 2), KindError, "x must be a tensor"),
+            (lambda x: x.long(), torch.zeros(2, 2), ArgumentTypeError, "x must be floating"),
+            (lambda x: x.bool(), torch.zeros(2, 2), ArgumentTypeError, "x must be floating"),
+            (lambda x: x.tolist(), torch.zeros(2, 2), ArgumentTypeError, "x must be a tensor"),
+            (lambda x: None, torch.zeros(2, 2), ArgumentTypeError, "x must be a tensor"),
             (lambda x: torch.tensor(1.0), torch.zeros(2, 2), ShapeError, "axis"),
             (lambda x: x.flatten(), torch.zeros(2, 2), ShapeError, "axis|features"),
             (lambda x: torch.zeros(2, 4, 4, 4), torch.zeros(2, 2), ShapeError, "expected 3"),
@@ -208,6 +213,6 @@ def test_wrong_settings(make: Callable[[], nn.Module], error: Any, words: str) -
         make()
 
 
-def test_a_convolution_of_another_rank_is_refused() -> None:
+def test_a_convolution_of_another_rank_raises() -> None:
     with pytest.raises((ShapeError, TypeCheckError), match="position axes"):
         ConcatConv(3, 2, 4, 3)(torch.zeros(2, 3, 5), torch.zeros(2, 2))

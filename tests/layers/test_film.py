@@ -1,4 +1,4 @@
-"""``FiLM``: the article's facts about the layer, its gradients, its birth, wrong inputs."""
+"""``FiLM``: properties of the layer, its gradients, its initial state, wrong inputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     Layout,
     LayoutError,
     LowRank,
@@ -43,7 +43,7 @@ from featurewise.generators import (
 )
 from featurewise.layers import FiLM
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def _trained(film: FiLM) -> FiLM:
@@ -60,7 +60,7 @@ def _parameters(film: FiLM, z: Tensor) -> dict[str, Tensor]:
 
 
 def reference(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """``(1 + Δγ) x + β``, one number at a time, in float64."""
+    """``(1 + Δγ) x + β``, element by element, in float64."""
     out = x.double().clone()
     flat = out.flatten(2) if x.ndim > 2 else out.unsqueeze(2)
     for b in range(flat.shape[0]):
@@ -78,7 +78,7 @@ def reference(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     features=st.integers(1, 4),
     shape=st.lists(st.integers(0, 3), max_size=3),
 )
-def test_is_the_equation(batch: int, width: int, features: int, shape: list[int]) -> None:
+def test_equals_the_formula(batch: int, width: int, features: int, shape: list[int]) -> None:
     film = _trained(FiLM(width, features))
     x, z = torch.randn(batch, width, *shape), torch.randn(batch, features)
     raw = _parameters(film, z)
@@ -86,7 +86,7 @@ def test_is_the_equation(batch: int, width: int, features: int, shape: list[int]
     torch.testing.assert_close(film(x, z), expected.float())
 
 
-def test_the_reference_can_be_told_from_a_wrong_one() -> None:
+def test_the_comparison_detects_a_wrong_reference() -> None:
     film = _trained(FiLM(3, 2))
     x, z = torch.randn(2, 3, 4), torch.randn(2, 2)
     raw = _parameters(film, z)
@@ -150,7 +150,7 @@ class TestFactsOfTheArticle:
         assert scale.min() > 0 and scale.max() < 1
         torch.testing.assert_close(scale, torch.sigmoid(_parameters(gate, z)["gamma"]))
 
-    def test_one_linear_map_emits_all_parameters(self) -> None:
+    def test_one_linear_map_predicts_all_parameters(self) -> None:
         assert sum(p.numel() for p in FiLM(64, 16).parameters()) == 2 * 64 * (16 + 1)
 
 
@@ -160,11 +160,11 @@ class TestBirth:
         [Affine(), Shift(), Scale(), Gate(), Scale("exp"), Affine(raw=True)],
         ids=str,
     )
-    def test_begins_as_the_identity(self, operation: Operation) -> None:
+    def test_starts_as_the_identity(self, operation: Operation) -> None:
         x = torch.randn(2, 6, 3, 3)
         assert torch.equal(FiLM(6, 4, operation=operation)(x, torch.randn(2, 4)), x)
 
-    def test_low_rank_begins_close_to_exact(self) -> None:
+    def test_low_rank_starts_close_to_the_identity(self) -> None:
         x = torch.randn(2, 6, 3, 3)
         assert torch.equal(FiLM(6, 4, operation=LowRank(2))(x, torch.randn(2, 4)), x)
 
@@ -193,14 +193,14 @@ class TestDeclaredSite:
         assert FiLM(6)(odd) is odd
 
     @pytest.mark.parametrize("condition", [torch.zeros(2, 4), 0, "red", {}, False])
-    def test_refuses_a_condition(self, condition: Any) -> None:
+    def test_a_condition_raises(self, condition: Any) -> None:
         with pytest.raises(ConditionError, match="declared site"):
             FiLM(6)(torch.zeros(2, 6), condition)
 
 
 class TestRows:
     @pytest.mark.parametrize("operation", [Affine(), Shift(), Scale("exp"), Gate(), LowRank(2)])
-    def test_a_row_of_a_mixed_batch_is_the_row_alone(self, operation: Operation) -> None:
+    def test_rows_of_a_batch_are_independent(self, operation: Operation) -> None:
         film = _trained(FiLM(6, 4, operation=operation))
         x, z = torch.randn(5, 6, 3, 3), torch.randn(5, 4)
         together = film(x, z)
@@ -307,7 +307,7 @@ def test_half_precision_features_are_modulated_in_float32() -> None:
     assert torch.equal(film(x, torch.zeros(2, 4)), exact.bfloat16())
 
 
-def test_prints_what_it_does() -> None:
+def test_repr() -> None:
     assert "6, Gate(), axis=-1" in repr(FiLM(6, operation=Gate(), axis=-1))
 
 
@@ -328,20 +328,20 @@ X, Z = torch.randn(2, 6, 3), torch.randn(2, 4)
         (X, torch.zeros(2, 4, 7), ShapeError, "positions|gamma"),
         (X, torch.zeros(1, 4), ShapeError, "gamma"),
         (X, torch.tensor(1.0), ShapeError, "condition"),
-        (X.long(), Z, KindError, "x must be floating point"),
-        (X.bool(), Z, KindError, "x must be floating point"),
-        (None, Z, KindError, "x must be a tensor"),
-        ([[0.0] * 6], Z, KindError, "x must be a tensor"),
-        (X, [[0.0] * 4] * 2, KindError, "condition must be a tensor"),
-        (X, "red", KindError, "condition must be a tensor"),
-        (X, Z.long(), KindError, "condition must be floating point"),
-        (X, Z.double(), KindError, "condition is torch.float64"),
-        (X, Z.to("meta"), KindError, "condition is on meta"),
-        (X.to("meta"), Z, KindError, "gamma is on cpu"),
+        (X.long(), Z, ArgumentTypeError, "x must be floating point"),
+        (X.bool(), Z, ArgumentTypeError, "x must be floating point"),
+        (None, Z, ArgumentTypeError, "x must be a tensor"),
+        ([[0.0] * 6], Z, ArgumentTypeError, "x must be a tensor"),
+        (X, [[0.0] * 4] * 2, ArgumentTypeError, "condition must be a tensor"),
+        (X, "red", ArgumentTypeError, "condition must be a tensor"),
+        (X, Z.long(), ArgumentTypeError, "condition must be floating point"),
+        (X, Z.double(), ArgumentTypeError, "condition is torch.float64"),
+        (X, Z.to("meta"), ArgumentTypeError, "condition is on meta"),
+        (X.to("meta"), Z, ArgumentTypeError, "gamma is on cpu"),
     ],
 )
 def test_wrong_calls(x: Any, z: Any, error: type[Exception], words: str) -> None:
-    # The shape-check hook of the tests may speak first, in its own words.
+    # The run-time shape checks of the tests may raise first, with another message.
     with pytest.raises((error, TypeCheckError)) as caught:
         FiLM(6, 4)(x, z)
     if not isinstance(caught.value, TypeCheckError):
@@ -394,7 +394,7 @@ def test_a_generator_that_returns_something_else(output: Any) -> None:
             return output
 
     film = FiLM(6, generator=Odd())
-    with pytest.raises((ShapeError, KindError)):
+    with pytest.raises((ShapeError, ArgumentTypeError)):
         film(X, Z)
     with pytest.raises(ConditionError, match="None"):
         film(X)

@@ -1,4 +1,4 @@
-"""Conditional norms against torch's affine norms, row by row, and the policies of batch norm."""
+"""Conditional norms against the affine norms of torch, and the policies of batch norm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from featurewise.core import Affine, KindError, Scale, ShapeError
+from featurewise.core import Affine, ArgumentTypeError, Scale, ShapeError
 from featurewise.generators import ConditionError, GeneratorError, Learned, Lookup
 from featurewise.layers import (
     ConditionalBatchNorm,
@@ -24,7 +24,7 @@ from featurewise.layers import (
     FiLM,
 )
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 C, F = 6, 4
 
 NORMS: dict[str, tuple[Callable[..., nn.Module], Callable[[], nn.Module], int]] = {
@@ -79,11 +79,11 @@ class TestEveryNorm:
             ours.film.generator.vector.copy_(gamma)
         x = _features(kind)
         for norm in (ours, theirs):
-            norm(x)  # running averages move away from their start
+            norm(x)  # so that running averages differ from their start values
             norm.train(training)
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-6, atol=1e-6)
 
-    def test_begins_as_the_norm_alone(self, kind: str) -> None:
+    def test_starts_as_the_norm_alone(self, kind: str) -> None:
         make, _, axis = NORMS[kind]
         norm, x = make(C, F).eval(), _features(kind)
         assert torch.equal(norm(x, torch.randn(5, F)), norm.normalize(x))
@@ -98,7 +98,7 @@ class TestEveryNorm:
         film.load_state_dict(norm.film.state_dict())
         assert torch.equal(norm(x, z), film(norm.normalize(x), z))
 
-    def test_a_row_of_a_mixed_batch_is_the_row_alone(self, kind: str) -> None:
+    def test_rows_of_a_batch_are_independent(self, kind: str) -> None:
         norm = _trained(NORMS[kind][0](C, F))
         norm(_features(kind), torch.randn(5, F))
         norm.eval()
@@ -146,19 +146,19 @@ class TestEveryNorm:
             (lambda x: x[..., :0].flatten(), torch.zeros(5, F), ShapeError, "axis"),
             (lambda x: x.transpose(1, -1), torch.zeros(5, F), ShapeError, "expected 6 features"),
             (lambda x: torch.cat((x, x), 1).transpose(1, -1), torch.zeros(5, F), ShapeError, "6"),
-            (lambda x: x.long(), torch.zeros(5, F), KindError, "x must be floating"),
-            (lambda x: x.bool(), torch.zeros(5, F), KindError, "x must be floating"),
-            (lambda x: x.tolist(), torch.zeros(5, F), KindError, "x must be a tensor"),
-            (lambda x: None, torch.zeros(5, F), KindError, "x must be a tensor"),
+            (lambda x: x.long(), torch.zeros(5, F), ArgumentTypeError, "x must be floating"),
+            (lambda x: x.bool(), torch.zeros(5, F), ArgumentTypeError, "x must be floating"),
+            (lambda x: x.tolist(), torch.zeros(5, F), ArgumentTypeError, "x must be a tensor"),
+            (lambda x: None, torch.zeros(5, F), ArgumentTypeError, "x must be a tensor"),
             (lambda x: torch.tensor(1.0), torch.zeros(5, F), ShapeError, "axis"),
             (lambda x: x, torch.zeros(5, F + 1), ShapeError, "condition"),
             (lambda x: x, torch.zeros(4, F), ShapeError, "gamma"),
             (lambda x: x, torch.zeros(1, F), ShapeError, "gamma"),
-            (lambda x: x, torch.zeros(5, F, dtype=torch.int64), KindError, "condition"),
-            (lambda x: x, torch.zeros(5, F, dtype=torch.float64), KindError, "condition"),
-            (lambda x: x, torch.zeros(5, F, device="meta"), KindError, "condition"),
-            (lambda x: x, "red", KindError, "condition"),
-            (lambda x: x, [[0.0] * F] * 5, KindError, "condition"),
+            (lambda x: x, torch.zeros(5, F, dtype=torch.int64), ArgumentTypeError, "condition"),
+            (lambda x: x, torch.zeros(5, F, dtype=torch.float64), ArgumentTypeError, "condition"),
+            (lambda x: x, torch.zeros(5, F, device="meta"), ArgumentTypeError, "condition"),
+            (lambda x: x, "red", ArgumentTypeError, "condition"),
+            (lambda x: x, [[0.0] * F] * 5, ArgumentTypeError, "condition"),
         ],
     )
     def test_wrong_calls(self, kind: str, x: Any, z: Any, error: Any, words: str) -> None:
@@ -189,10 +189,10 @@ class TestEveryNorm:
 
     @pytest.mark.parametrize("features", [0, -1, 2.0, "6", None, True])
     def test_wrong_widths(self, kind: str, features: Any) -> None:
-        with pytest.raises((ShapeError, KindError, TypeCheckError), match="width|features"):
+        with pytest.raises((ShapeError, ArgumentTypeError, TypeCheckError), match="width|features"):
             NORMS[kind][0](features)
 
-    def test_a_condition_without_a_generator_is_refused(self, kind: str) -> None:
+    def test_a_condition_without_a_generator_raises(self, kind: str) -> None:
         with pytest.raises(ConditionError, match="declared site"):
             NORMS[kind][0](C)(_features(kind), torch.zeros(5, F))
 
@@ -206,7 +206,7 @@ class TestBatchNorm:
         torch.testing.assert_close(ours.running_mean, theirs.running_mean)
         torch.testing.assert_close(ours.running_var, theirs.running_var)
 
-    def test_frozen_averages_are_used_and_never_change(self) -> None:
+    def test_frozen_averages_are_used_and_not_updated(self) -> None:
         norm = ConditionalBatchNorm(C, F, statistics="frozen")
         with torch.no_grad():
             norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2.0)
@@ -225,7 +225,7 @@ class TestBatchNorm:
         groups=st.lists(st.integers(2, 4), min_size=1, max_size=3),
         positions=st.lists(st.integers(1, 3), max_size=2),
     )
-    def test_every_condition_is_normalised_as_if_it_were_alone(
+    def test_conditions_are_normalised_independently(
         self, groups: list[int], positions: list[int]
     ) -> None:
         count = len(groups) + 1  # one condition never appears
@@ -249,7 +249,7 @@ class TestBatchNorm:
             expected = alone[k].eval()(_lined(x[ids == k]))
             torch.testing.assert_close(_lined(norm(x, None, ids)[ids == k]), expected)
 
-    def test_statistics_of_a_condition_carry_gradients(self) -> None:
+    def test_statistics_of_a_condition_have_gradients(self) -> None:
         norm = ConditionalBatchNorm(2, statistics="per_condition", conditions=2).double()
         ids = torch.tensor([0, 1, 0, 1, 1])
         x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
@@ -257,7 +257,7 @@ class TestBatchNorm:
         assert gradgradcheck(lambda x: norm(x, None, ids), (x,), fast_mode=True)
 
     @pytest.mark.parametrize("statistics", ["batch", "frozen", "per_condition"])
-    def test_in_evaluation_rows_do_not_see_each_other(self, statistics: str) -> None:
+    def test_in_evaluation_rows_are_independent(self, statistics: str) -> None:
         conditions = 3 if statistics == "per_condition" else None
         norm = _trained(
             ConditionalBatchNorm(C, F, statistics=statistics, conditions=conditions)
@@ -294,11 +294,11 @@ class TestBatchNorm:
             (torch.tensor([0, 1]), ShapeError, r"ids must be \(5,\)"),
             (torch.tensor([[0, 1, 0, 1, 1]]), ShapeError, "ids"),
             (torch.tensor(0), ShapeError, "ids"),
-            (torch.zeros(5), KindError, "ids"),
-            (torch.zeros(5, dtype=torch.bool), KindError, "ids"),
-            ([0, 1, 0, 1, 1], KindError, "ids"),
-            (0, KindError, "ids"),
-            ("cat", KindError, "ids"),
+            (torch.zeros(5), ArgumentTypeError, "ids"),
+            (torch.zeros(5, dtype=torch.bool), ArgumentTypeError, "ids"),
+            ([0, 1, 0, 1, 1], ArgumentTypeError, "ids"),
+            (0, ArgumentTypeError, "ids"),
+            ("cat", ArgumentTypeError, "ids"),
         ],
     )
     def test_wrong_ids(self, ids: Any, error: Any, words: str) -> None:
@@ -309,7 +309,7 @@ class TestBatchNorm:
             assert caught.match(words)
 
     @pytest.mark.parametrize("statistics", ["batch", "frozen"])
-    def test_ids_that_nobody_needs(self, statistics: str) -> None:
+    def test_superfluous_ids_raise(self, statistics: str) -> None:
         norm = ConditionalBatchNorm(C, statistics=statistics)
         with pytest.raises(ConditionError, match="takes no ids"):
             norm(_features("batch"), None, torch.zeros(5, dtype=torch.int64))
@@ -385,7 +385,7 @@ class TestOthers:
         expected = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
         torch.testing.assert_close(ConditionalRMSNorm(C)(x), expected)
 
-    def test_tokens_with_a_condition_each(self) -> None:
+    def test_tokens_with_one_condition_each(self) -> None:
         norm = _trained(ConditionalLayerNorm(C, F, operation=Affine()))
         x, z = torch.randn(2, 5, C), torch.randn(2, F, 5)
         out = norm(x, z)

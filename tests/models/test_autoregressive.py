@@ -1,4 +1,4 @@
-"""Causal convolutions and the gated PixelCNN: against masks, loops, and what may be seen."""
+"""Causal convolutions and the gated PixelCNN: against masks and loops, and receptive fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featurewise.models.autoregressive import (
     GatedLayer,
     GatedPixelCNN,
     GatedUnit,
-    draw_pixels,
+    sample_pixels,
 )
 
 STACKS = ("vertical", "horizontal")
@@ -51,7 +51,7 @@ def test_causal_convolution_is_the_masked_one(stack: str, strict: bool, size: in
 @pytest.mark.parametrize(
     ("size", "stack", "error"), [(4, "vertical", "odd"), (1, "vertical", "3"), (3, "both", "stack")]
 )
-def test_wrong_convolutions_say_what_is_wrong(size: int, stack: str, error: str) -> None:
+def test_invalid_convolutions_raise(size: int, stack: str, error: str) -> None:
     with pytest.raises(GeneratorError, match=error):
         CausalConv2d(1, 1, size, stack)
 
@@ -72,7 +72,7 @@ def test_gated_unit_is_its_formula_with_the_bias_inside() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_layer_is_its_figure(first: bool) -> None:
+def test_layer_equals_figure_2(first: bool) -> None:
     layer = GatedLayer(3, 3, first=first).double()
     v, h = (torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(2))
     rows = F.conv2d(v, masked(layer.vertical, 3, "vertical", first), layer.vertical.bias, padding=1)
@@ -83,13 +83,13 @@ def test_a_layer_is_its_figure(first: bool) -> None:
     gated = torch.tanh(own[:, :3]) * torch.sigmoid(own[:, 3:])
     mixed = torch.einsum("dc,nchw->ndhw", layer.mix.weight[:, :, 0, 0], gated)
     mixed = mixed + layer.mix.bias[:, None, None]
-    told, vertical = layer.above(v)
-    horizontal = layer.along(h, told)
+    across, vertical = layer.above(v)
+    horizontal = layer.along(h, across)
     torch.testing.assert_close(vertical, torch.tanh(rows[:, :3]) * torch.sigmoid(rows[:, 3:]))
     torch.testing.assert_close(horizontal, mixed if first else h + mixed)
 
 
-def test_every_pixel_sees_all_pixels_before_it_and_no_other() -> None:
+def test_every_pixel_depends_on_exactly_the_pixels_before_it() -> None:
     torch.manual_seed(0)
     network = GatedPixelCNN(6, 5, size=3, first_size=5).double()
     height, width = 4, 5
@@ -100,20 +100,20 @@ def test_every_pixel_sees_all_pixels_before_it_and_no_other() -> None:
             assert (seen[pixel, other] != 0) == (other < pixel), (pixel, other)
 
 
-def test_rows_can_be_had_one_at_a_time() -> None:
+def test_rows_can_be_computed_one_at_a_time() -> None:
     torch.manual_seed(0)
     network = GatedPixelCNN(4, 3).double()
     x = torch.randn(2, 1, 5, 6, dtype=torch.float64)
     whole = network(x)
     for row in range(5):
-        above = [told[:, :, row:] for told in network.above(x[:, :, : row + 1])]
+        above = [output[:, :, row:] for output in network.above(x[:, :, : row + 1])]
         one = network.along(x[:, :, row : row + 1], above)
         torch.testing.assert_close(one, whole[:, :, row : row + 1], rtol=0, atol=1e-12)
 
 
-def test_reach_is_that_of_the_convolutions_without_a_blind_spot() -> None:
+def test_receptive_field_has_no_blind_spot() -> None:
     torch.manual_seed(0)
-    network = GatedPixelCNN(6, 3, size=3, first_size=5).double()  # reach 2 + 1 + 1 = 4
+    network = GatedPixelCNN(6, 3, size=3, first_size=5).double()  # radius 2 + 1 + 1 = 4
     x = torch.randn(1, 1, 7, 11, dtype=torch.float64, requires_grad=True)
     (seen,) = torch.autograd.grad(network(x)[0, 0, 6, 5], x)
     for row in range(7):
@@ -123,7 +123,7 @@ def test_reach_is_that_of_the_convolutions_without_a_blind_spot() -> None:
             assert (seen[0, 0, row, column] != 0) == (before and near), (row, column)
 
 
-def test_conditioning_starts_as_the_plain_network_and_is_placed_in_every_gate() -> None:
+def test_conditioning_starts_as_the_identity_and_has_a_site_in_every_gate() -> None:
     network = GatedPixelCNN(4, 3)
     x = torch.randn(2, 1, 5, 5)
     plain = network(x)
@@ -139,36 +139,38 @@ def test_conditioning_starts_as_the_plain_network_and_is_placed_in_every_gate() 
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_drawing_is_a_plain_loop_over_pixels(local: bool) -> None:
+def test_sampling_equals_a_loop_over_pixels(local: bool) -> None:
     torch.manual_seed(0)
     plain = GatedPixelCNN(4, 3).double()
     net = fw.condition(
         plain, at="layers.*.*_gate.shift", operation=fw.Shift(), generator=fw.Linear(3)
     ).double()
-    for parameter in net.parameters():  # so that chances are far from one half
+    for parameter in net.parameters():  # so that probabilities are far from one half
         torch.nn.init.normal_(parameter)
     condition = torch.randn(6, 3, 4, 5).double() if local else torch.randn(6, 3).double()
     task = net.represent(condition).flat
     like = torch.empty(6, 1, 4, 5, dtype=torch.float64)
     with torch.no_grad():
-        found = draw_pixels(
+        found = sample_pixels(
             plain,
             like,
             torch.Generator().manual_seed(3),
             lambda rows: net.using(task=task[:, :, rows] if local else task, partial=True),
         )
-        lots = torch.rand(like.shape, generator=torch.Generator().manual_seed(3), dtype=like.dtype)
+        uniform = torch.rand(
+            like.shape, generator=torch.Generator().manual_seed(3), dtype=like.dtype
+        )
         expected = torch.zeros_like(like)
         for row in range(4):
             for column in range(5):
                 logit = net(2 * expected - 1, condition=condition)[:, 0, row, column]
                 expected[:, 0, row, column] = (
-                    lots[:, 0, row, column] < 1 / (1 + (-logit).exp())
+                    uniform[:, 0, row, column] < 1 / (1 + (-logit).exp())
                 ).double()
     assert torch.equal(found, expected)
     assert 0.05 < found.mean() < 0.95
 
 
-def test_one_layer_is_refused() -> None:
+def test_one_layer_raises() -> None:
     with pytest.raises(GeneratorError, match="at least 2 layers"):
         GatedPixelCNN(4, 1)

@@ -1,11 +1,11 @@
-"""The bilinear transform against its sum, and FiLM as a special case of it."""
+"""The bilinear transform against its sum, and FiLM as a special case."""
 
 from __future__ import annotations
 
 import torch
 
 from featurewise.core import film
-from featurewise.models.bilinear import Bilinear, bilinear, film_as_bilinear, lengthened
+from featurewise.models.bilinear import Bilinear, append_one, bilinear, film_as_bilinear
 
 
 def test_it_is_the_sum_over_all_products() -> None:
@@ -21,10 +21,10 @@ def test_it_is_the_sum_over_all_products() -> None:
     torch.testing.assert_close(layer(x, z), expected)
 
 
-def test_film_is_one_of_them() -> None:
+def test_film_is_a_special_case() -> None:
     x, gamma, beta = torch.randn(3, 7, 5, dtype=torch.float64)
     weight = film_as_bilinear(5, torch.float64)
-    y = bilinear(lengthened(x), weight, torch.cat((gamma, beta), dim=1))
+    y = bilinear(append_one(x), weight, torch.cat((gamma, beta), dim=1))
     torch.testing.assert_close(y, film(x, gamma, beta), rtol=0, atol=1e-15)
     assert torch.linalg.matrix_rank(weight).tolist() == [2] * 5
     assert weight.sum() == 10
@@ -40,5 +40,5 @@ def test_a_layer_can_hold_a_film_generator() -> None:
         for k in range(3):
             layer.weight[k, k] = scale[k]
             layer.weight[k, 3] = shift[k]
-    longer = lengthened(z)
+    longer = append_one(z)
     torch.testing.assert_close(layer(x, z), film(x, longer @ scale.T, longer @ shift.T))

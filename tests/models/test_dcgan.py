@@ -1,4 +1,4 @@
-"""The networks of a DCGAN: what a shuffled convolution is, and that every layer sees the label."""
+"""The networks of a DCGAN: upsampling by a pixel shuffle, and labels in every layer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from featurewise.models.dcgan import discriminator, generator
 
 @pytest.mark.parametrize("labels", [0, 3])
 @pytest.mark.parametrize("size", [8, 16])
-def test_noise_becomes_pictures_and_pictures_logits(labels: int, size: int) -> None:
+def test_generator_gives_images_and_discriminator_logits(labels: int, size: int) -> None:
     label = torch.eye(3)[[0, 1]] if labels else None
-    pictures = generator(5, 7, 4, size, labels=labels)(torch.randn(2, 5), label)
-    assert pictures.shape == (2, 1, size, size)
-    assert pictures.min() >= 0 and pictures.max() <= 1
-    assert discriminator(7, 4, size, labels=labels)(pictures, label).shape == (2,)
+    images = generator(5, 7, 4, size, labels=labels)(torch.randn(2, 5), label)
+    assert images.shape == (2, 1, size, size)
+    assert images.min() >= 0 and images.max() <= 1
+    assert discriminator(7, 4, size, labels=labels)(images, label).shape == (2,)
 
 
 def test_a_shuffled_convolution_is_a_transposed_one() -> None:
-    """Output place 2i + a sees inputs i - 1 .. i + 1: kernel 6, stride 2, padding 2."""
+    """Output position 2i + a depends on inputs i - 1 .. i + 1: kernel 6, stride 2, padding 2."""
     convolve = nn.Conv2d(3, 8, 3, padding=1).double()
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
     kernel = torch.zeros(3, 2, 6, 6, dtype=torch.float64)
@@ -47,17 +47,17 @@ def test_every_layer_has_the_label_at_its_input() -> None:
         assert all(isinstance(layer, (ConcatConv, ConcatLinear)) for layer in layers)
         network.eval()
         x = torch.randn(1, 5) if layers[0].in_features == 5 else torch.rand(1, 1, 8, 8)
-        for silent in range(4):
-            # All but one layer deaf to the label: that one must still tell two labels apart.
+        for only in range(4):
+            # Only one layer depends on the label: the output must still differ between two labels.
             for i, layer in enumerate(layers):
                 inner = layer.linear if isinstance(layer, ConcatLinear) else layer.convolve
                 with torch.no_grad():
-                    inner.weight[:, layer.in_features :] = float(i == silent)
+                    inner.weight[:, layer.in_features :] = float(i == only)
                     inner.weight[:, layer.in_features] *= 2.0
             one, other = (network(x, torch.eye(3)[[k]]) for k in (0, 1))
-            assert not torch.equal(one, other), silent
+            assert not torch.equal(one, other), only
 
 
-def test_copies_are_told_no_label() -> None:
+def test_several_copies_with_labels_raise() -> None:
     with pytest.raises(GeneratorError, match="labels=3"):
         generator(5, 7, 4, 8, labels=3, copies=2)

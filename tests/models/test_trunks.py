@@ -1,4 +1,4 @@
-"""Plain trunks: each against its formula written out."""
+"""Unconditioned networks: each against its formula."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featurewise.models.trunks import (
 
 
 def maps(count: int, height: int, width: int) -> Tensor:
-    """Coordinate maps (N, 2, H, W), place by place."""
+    """Coordinate maps (N, 2, H, W), element by element."""
     both = torch.empty(count, 2, height, width, dtype=torch.float64)
     for row in range(height):
         for column in range(width):
@@ -29,7 +29,7 @@ def maps(count: int, height: int, width: int) -> Tensor:
 
 
 def concatenated(layer: CoordinateConv, x: Tensor) -> Tensor:
-    """The same layer as one convolution over features and maps side by side."""
+    """The same layer as one convolution of the concatenated features and maps."""
     weight = torch.cat((layer.project.weight, layer.place.weight), dim=1)
     both = torch.cat((x, maps(len(x), x.shape[2], x.shape[3]).to(x.dtype)), dim=1)
     return F.conv2d(both, weight, layer.project.bias)
@@ -59,7 +59,7 @@ def test_coordinates_run_from_corner_to_corner() -> None:
     assert found[0, :, 0, -1].tolist() == [1, -1]
 
 
-def test_coordinates_of_other_sizes_and_dtypes_are_kept_apart() -> None:
+def test_coordinates_are_cached_by_size_and_dtype() -> None:
     device = torch.device("cpu")
     assert coordinates(2, 3, torch.float32, device).shape == (1, 2, 2, 3)
     assert coordinates(3, 2, torch.float32, device).shape == (1, 2, 3, 2)
@@ -84,11 +84,11 @@ def test_residual_block_is_its_formula(training: bool) -> None:
     torch.testing.assert_close(block(x), h + normed.clamp_min(0), rtol=0, atol=1e-12)
 
 
-def test_the_norm_has_nothing_of_its_own_to_modulate_with() -> None:
+def test_the_norm_has_no_affine_part() -> None:
     assert list(ResidualBlock(4).norm.parameters()) == []
 
 
-def test_trunk_is_its_blocks_in_turn() -> None:
+def test_trunk_is_the_sequence_of_its_blocks() -> None:
     trunk = ResidualTrunk(4, 3).eval()
     x = expected = torch.randn(2, 4, 5, 5)
     for block in trunk.blocks:
@@ -124,7 +124,7 @@ def test_stem_is_its_formula() -> None:
     torch.testing.assert_close(stem(x), expected, rtol=0, atol=1e-12)
 
 
-def test_classifier_takes_the_maximum_over_places() -> None:
+def test_classifier_takes_the_maximum_over_positions() -> None:
     classify = PooledClassifier(3, 5, 6, 4).double().eval()
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     features = concatenated(classify.project, x).clamp_min(0)
@@ -133,8 +133,8 @@ def test_classifier_takes_the_maximum_over_places() -> None:
     torch.testing.assert_close(classify(x), classify.classify(pooled), rtol=0, atol=1e-12)
 
 
-def test_what_lies_where_the_map_is_largest_decides() -> None:
-    """Only places that hold the maximum of some feature have a gradient: the argmax of the map."""
+def test_only_positions_of_maxima_have_a_gradient() -> None:
+    """Only positions that hold the maximum of a feature have a gradient: the argmax of the map."""
     classify = PooledClassifier(3, 5, 6, 4).eval()
     x = torch.randn(1, 3, 4, 5, requires_grad=True)
     features = classify.map(x)[0].flatten(1)
@@ -155,8 +155,8 @@ def test_pooling_trunk(blocks: int, size: int, features: int) -> None:
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
         y = F.conv2d(expected, kernel, padding=1)
-        mean, spread = norm.running_mean, (norm.running_var + norm.eps).sqrt()
-        y = ((y - mean[:, None, None]) / spread[:, None, None]).clamp(min=0)
+        mean, std = norm.running_mean, (norm.running_var + norm.eps).sqrt()
+        y = ((y - mean[:, None, None]) / std[:, None, None]).clamp(min=0)
         half = y.shape[2] // 2
         expected = torch.stack(
             [

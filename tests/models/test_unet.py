@@ -14,8 +14,8 @@ from featurewise.generators import GeneratorError
 from featurewise.models.unet import DiffusionBlock, Sinusoidal, TimeAndClass, UNet, Upsample
 
 
-def stirred(network: nn.Module) -> nn.Module:
-    """The network in float64, nothing of it at zero any more."""
+def randomised(network: nn.Module) -> nn.Module:
+    """The network in float64, with random weights, none of them zero."""
     for parameter in network.double().parameters():
         nn.init.normal_(parameter, std=0.3)
     return network
@@ -42,13 +42,13 @@ def test_sinusoidal_is_its_formula() -> None:
             assert found[row, 3 + k].item() == pytest.approx(math.cos(angle), abs=1e-4)
 
 
-def test_sinusoidal_keeps_the_dtype_of_numbers_and_tells_all_times_apart() -> None:
+def test_sinusoidal_keeps_the_dtype_and_distinguishes_all_times() -> None:
     assert Sinusoidal(4)(torch.rand(3).double()).dtype == torch.float64
     features = Sinusoidal(16)(torch.arange(1000).double())
     assert torch.pdist(features).min() > 0.01
 
 
-def test_sinusoidal_of_an_odd_width_is_refused() -> None:
+def test_sinusoidal_of_an_odd_width_raises() -> None:
     with pytest.raises(GeneratorError, match="even"):
         Sinusoidal(5)
 
@@ -70,7 +70,7 @@ def test_time_and_class_are_summed_before_the_activation() -> None:
 def test_block_is_its_formula_with_scale_and_shift_after_the_second_norm(
     inside: int, outside: int
 ) -> None:
-    plain = stirred(DiffusionBlock(inside, outside, groups=2))
+    plain = randomised(DiffusionBlock(inside, outside, groups=2))
     block = fw.condition(
         plain, at="second_norm", operation=fw.Affine(), generator=fw.Linear(3)
     ).double()
@@ -94,8 +94,8 @@ def test_block_starts_as_its_skip_and_the_network_at_zero() -> None:
     assert not UNet(4, (4, 8), groups=2)(x).any()
 
 
-def test_unet_is_its_levels_written_out() -> None:
-    net = stirred(UNet(1, (4, 8), blocks=2, groups=2))
+def test_unet_equals_its_layers_in_order() -> None:
+    net = randomised(UNet(1, (4, 8), blocks=2, groups=2))
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     a = net.stem(x)
     b = net.down[0](a)
@@ -120,7 +120,7 @@ def test_unet_is_its_levels_written_out() -> None:
     assert len(net.up) == 7
 
 
-def test_upsampling_repeats_every_pixel_before_it_convolves() -> None:
+def test_upsampling_repeats_pixels_then_convolves() -> None:
     layer = Upsample(2)
     x = torch.randn(1, 2, 3, 3)
     larger = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -128,7 +128,7 @@ def test_upsampling_repeats_every_pixel_before_it_convolves() -> None:
 
 
 def test_every_level_reaches_the_output() -> None:
-    net = stirred(UNet(1, (4, 4, 8), groups=2))
+    net = randomised(UNet(1, (4, 4, 8), groups=2))
     net(torch.randn(1, 1, 8, 8, dtype=torch.float64)).square().sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
@@ -136,6 +136,6 @@ def test_every_level_reaches_the_output() -> None:
 
 
 @pytest.mark.parametrize(("widths", "blocks", "error"), [((), 1, "level"), ((8,), 0, "blocks")])
-def test_wrong_sizes_say_what_is_wrong(widths: tuple[int, ...], blocks: int, error: str) -> None:
+def test_invalid_sizes_raise(widths: tuple[int, ...], blocks: int, error: str) -> None:
     with pytest.raises(GeneratorError, match=error):
         UNet(1, widths, blocks)

@@ -24,9 +24,9 @@ from featurewise.generators import (
     AdaIN,
     Bounded,
     BySite,
-    Damped,
+    ConcatEncoders,
+    GatedGenerator,
     Generator,
-    Joint,
     Learned,
     Linear,
     Lookup,
@@ -103,7 +103,7 @@ CASES: Mapping[str, tuple[Callable[[], Any], Any, Mapping[str, fw.Operation]]] =
         {NORMS: fw.Affine()},
     ),
     "joint": (
-        lambda: Joint(
+        lambda: ConcatEncoders(
             {"floats": None, "tokens": nn.EmbeddingBag(7, 3)}, {"floats": 6, "tokens": 3}
         ),
         {"floats": FLOATS, "tokens": TOKENS},
@@ -119,7 +119,7 @@ CASES: Mapping[str, tuple[Callable[[], Any], Any, Mapping[str, fw.Operation]]] =
         Masked(FLOATS, torch.tensor([True, False, True])),
         {NORMS: fw.Affine()},
     ),
-    "damped": (lambda: Damped(Linear(6)), FLOATS, {NORMS: fw.Affine()}),
+    "damped": (lambda: GatedGenerator(Linear(6)), FLOATS, {NORMS: fw.Affine()}),
     "bounded": (
         lambda: Bounded(ParameterDropout(Linear(6), 0.2), gamma=(0.5, 2.0)),
         FLOATS,

@@ -14,7 +14,7 @@ from torch.func import grad, vmap
 
 from featurewise.core import (
     Affine,
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     LowRank,
@@ -26,7 +26,7 @@ from featurewise.core import (
 from featurewise.generators import Linear
 from featurewise.retrofit import CallError, Conditioned, adapt, condition
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 Loss = Callable[[Any], Tensor]
 
 
@@ -270,7 +270,7 @@ def test_wrong_inputs(net: Conditioned) -> None:
         with pytest.raises(KIND):
             call(**wrong)
     context = {"start": torch.zeros(4).double(), "loss": by_context(net)}
-    with pytest.raises(KindError, match="at names sites"):
+    with pytest.raises(ArgumentTypeError, match="at names sites"):
         call(at="blocks.*", **context)
     with pytest.raises(ShapeError, match="steps must not be negative, got -1"):
         call(steps=-1)

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, KindError, LayoutError, Scale, Shift
+from featurewise.core import Affine, ArgumentTypeError, LayoutError, Scale, Shift
 from featurewise.generators import (
     MLP,
-    Damped,
+    GatedGenerator,
     Generator,
     Learned,
     Linear,
@@ -22,7 +22,7 @@ from featurewise.generators import (
 )
 from featurewise.retrofit import Conditioned, advice, condition
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def network() -> nn.Sequential:
@@ -126,7 +126,7 @@ def test_a_frozen_backbone_and_its_statistics() -> None:
     [
         (Linear(100), 1, False),
         (MLP(100, (8,)), 2, True),
-        (Damped(MLP(100, (8,))), 2, True),
+        (GatedGenerator(MLP(100, (8,))), 2, True),
         (Lookup(50), 1, False),
         (Learned(), 0, False),
         (SqueezeExcite(1), 2, True),
@@ -158,7 +158,7 @@ def test_an_operation_without_identity() -> None:
     assert not steps(advice(film(Linear(4), operation=Shift())))["Start with FiLM"].urgent
 
 
-@pytest.mark.parametrize("generator", [Linear(4), Damped(Linear(4)), SqueezeExcite()])
+@pytest.mark.parametrize("generator", [Linear(4), GatedGenerator(Linear(4)), SqueezeExcite()])
 def test_the_code_runs(generator: nn.Module) -> None:
     net = film(generator)
     found = advice(net)

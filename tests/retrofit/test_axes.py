@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from featurewise.core import LayoutError, ShapeError
 from featurewise.generators import Linear
 from featurewise.retrofit import condition, select
-from featurewise.retrofit.known import Features, features_of
+from featurewise.retrofit.module_features import Features, features_of
 
 from .state import changed, state
-from .test_untouched import llama
+from .test_snapshot import llama
 
 # --- norms of every kind -------------------------------------------------------------------------
 

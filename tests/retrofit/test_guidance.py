@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.compiler import set_stance
 from torch.func import grad, vmap
 
-from featurewise.core import Affine, KindError, ShapeError
+from featurewise.core import Affine, ArgumentTypeError, ShapeError
 from featurewise.generators import Linear, Optional
 from featurewise.retrofit import CallError, Conditioned, condition, guide
 
 Move = Callable[[Conditioned], Conditioned]
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 @pytest.fixture
@@ -167,11 +167,11 @@ class Cache:
 @pytest.mark.parametrize(
     ("odd", "error", "message"),
     [
-        (lambda y: y.argmax(1), KindError, "leaf 3 of the output is torch.int64"),
-        (Cache, KindError, "leaf 3 of the output is a Cache"),
-        (lambda y: float(y.detach().sum()), KindError, "leaf 3 of the output is a float"),
+        (lambda y: y.argmax(1), ArgumentTypeError, "leaf 3 of the output is torch.int64"),
+        (Cache, ArgumentTypeError, "leaf 3 of the output is a Cache"),
+        (lambda y: float(y.detach().sum()), ArgumentTypeError, "leaf 3 of the output is a float"),
         (lambda y: y[y > 0], ShapeError, "leaf 3 of the output is"),
-        (lambda y: [y] if y.sum() > 0 else (y,), KindError, "differ in structure"),
+        (lambda y: [y] if y.sum() > 0 else (y,), ArgumentTypeError, "differ in structure"),
     ],
 )
 def test_outputs_that_cannot_be_blended(odd: Any, error: Any, message: str) -> None:

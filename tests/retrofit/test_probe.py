@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featurewise.core import (
     Affine,
-    KindError,
+    ArgumentTypeError,
     LayoutError,
     Operation,
     RowColumn,
@@ -20,7 +20,7 @@ from featurewise.core import (
 from featurewise.generators import Linear
 from featurewise.layers.film import FiLM
 from featurewise.retrofit import condition, select
-from featurewise.retrofit.known import Features, features_of
+from featurewise.retrofit.module_features import Features, features_of
 from featurewise.retrofit.probe import find_sites
 
 from .state import changed, state
@@ -275,9 +275,9 @@ def test_what_can_never_be_a_site() -> None:
     network = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2)]), "lazy": nn.LazyLinear(2)})
     with pytest.raises(LayoutError, match="'blocks' is a ModuleList"):
         condition(network, at="blocks", generator=Linear(2))
-    with pytest.raises(KindError, match="'lazy' is lazy"):
+    with pytest.raises(ArgumentTypeError, match="'lazy' is lazy"):
         condition(network, at="lazy", generator=Linear(2))
-    with pytest.raises(KindError, match="site '0' passes no floating-point tensor"):
+    with pytest.raises(ArgumentTypeError, match="site '0' passes no floating-point tensor"):
         site_of(nn.Embedding(3, 4), torch.randint(3, (2,)), when="input")
     with pytest.raises(ShapeError, match="axis=3 is no axis"):
         site_of(nn.ReLU(), torch.randn(2, 3), axis=3)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from featurewise.generators import (
     MLP,
     Bounded,
-    Damped,
+    GatedGenerator,
     Linear,
     ParameterDropout,
     deviation,
@@ -109,7 +109,7 @@ ARMS = {
     "Linear, Bounded (0, 2), (-1, 1)": Arm(
         lambda: Bounded(linear(), gamma=(0.0, 2.0), beta=(-1.0, 1.0))
     ),
-    "Linear, Damped": Arm(lambda: Damped(linear())),
+    "Linear, GatedGenerator": Arm(lambda: GatedGenerator(linear())),
 }
 
 

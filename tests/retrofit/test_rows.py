@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from featurewise.core import (
     Affine,
-    KindError,
+    ArgumentTypeError,
     LayoutError,
     LowRank,
     Operation,
@@ -21,7 +21,7 @@ from featurewise.core import (
 from featurewise.generators import Learned, Linear, LocalGenerator
 from featurewise.retrofit import Conditioned, condition, guide
 
-KIND = (KindError, TypeCheckError)  # whichever checks first
+KIND = (ArgumentTypeError, TypeCheckError)  # whichever checks first
 ORDERS = ("interleave", "tile")
 
 
@@ -278,13 +278,13 @@ def test_a_function_says_whose_the_tokens_of_an_expert_are() -> None:
         ({"repeat": "twice"}, LayoutError, "'interleave' or 'tile', got 'twice'"),
         ({"repeat": "tile", "rows": torch.zeros(6, dtype=torch.long)}, LayoutError, "not both"),
         ({"rows": [0, 1]}, KIND, r"got list|\[0, 1\]"),
-        ({"rows": torch.zeros(6)}, KindError, "int64 or int32, got torch.float32"),
+        ({"rows": torch.zeros(6)}, ArgumentTypeError, "int64 or int32, got torch.float32"),
         ({"rows": torch.zeros(6, 1, dtype=torch.long)}, ShapeError, r"\(R,\)"),
         ({"rows": torch.zeros(5, dtype=torch.long)}, ShapeError, "5 entries, the features have 6"),
         ({"rows": torch.full((6,), 3)}, ShapeError, r"\[0, 3\).*from 3 to 3"),
         ({"rows": torch.full((6,), -1)}, ShapeError, r"\[0, 3\).*from -1 to -1"),
         ({"rows": {"nowhere": torch.zeros(6, dtype=torch.long)}}, LayoutError, "nowhere"),
-        ({"rows": {"0": torch.zeros(6)}}, KindError, r"rows\['0'\] must be int64"),
+        ({"rows": {"0": torch.zeros(6)}}, ArgumentTypeError, r"rows\['0'\] must be int64"),
         ({"rows": lambda site, x: "first"}, KIND, "site '0' must be a tensor|'first'"),
         ({}, ShapeError, "2 of each sample, say so: repeat='interleave'"),
     ],

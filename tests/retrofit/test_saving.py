@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.common import files as common_files
 from featurewise.common.seal import sealed
-from featurewise.core import Diagonal, KindError
+from featurewise.core import ArgumentTypeError, Diagonal
 from featurewise.generators import MLP, Configured, Generator, Linear
 from featurewise.retrofit import BackboneError, Conditioned, FormatError, SavingError, saving
 from featurewise.retrofit.fingerprint import Fingerprint, statistics_of
@@ -713,7 +713,7 @@ def test_before_the_checkpoint(net: Conditioned, folder: Path) -> None:
     backbone.load_state_dict(twin(net).state_dict())
     assert torch.equal(run(again, "linear"), run(net, "linear"))
     hooks = [hook.__self__ for hook in backbone._forward_pre_hooks.values()]
-    assert not any(isinstance(hook, saving.FirstCall) for hook in hooks)
+    assert not any(isinstance(hook, saving.VerifyOnFirstCall) for hook in hooks)
     with torch.no_grad():
         backbone.stem.weight.add_(1)
     run(again, "linear")  # once is enough
@@ -1001,11 +1001,13 @@ def test_a_generator_given_that_does_not_fit(folder: Path, net: Conditioned) -> 
     ):
         with pytest.raises(error, match=match):
             Conditioned.from_pretrained(folder, twin(net), generator=given)
-    with pytest.raises((KindError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, TypeCheckError)):
         Conditioned.from_pretrained(folder, twin(net), generator=3)  # type: ignore[arg-type]
     double = Linear(6)
     double.bind(net.layout)
-    with pytest.raises(KindError, match=r"float32, in the generator given it is torch\.float64"):
+    with pytest.raises(
+        ArgumentTypeError, match=r"float32, in the generator given it is torch\.float64"
+    ):
         Conditioned.from_pretrained(folder, twin(net), generator=double.double())
 
 
@@ -1260,7 +1262,7 @@ def test_the_card_is_one_of_the_hub(folder: Path) -> None:
 def test_wrong_arguments(folder: Path) -> None:
     with pytest.raises(SavingError, match="check must be one of weights, architecture, later"):
         Conditioned.from_pretrained(folder, Backbone(), check="never")
-    with pytest.raises((KindError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, TypeCheckError)):
         Conditioned.from_pretrained(folder, 3)  # type: ignore[arg-type]
 
 
@@ -1299,7 +1301,7 @@ def test_weights_of_another_kind_are_refused_and_not_cast(
     save_file(tensors, folder / "model.safetensors")
     reseal(folder)
     generator = {"generator": type(net.generator)(6)} if given else {}
-    with pytest.raises((SavingError, KindError), match=str(dtype).removeprefix("torch.")):
+    with pytest.raises((SavingError, ArgumentTypeError), match=str(dtype).removeprefix("torch.")):
         Conditioned.from_pretrained(folder, twin(net), **generator)
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from featurewise.core import (
     Affine,
+    ArgumentTypeError,
     Gate,
-    KindError,
     LayoutError,
     OperationError,
     Scale,
@@ -112,7 +112,7 @@ def test_two_operations_for_one_site() -> None:
 
 @pytest.mark.parametrize("at", [3, int, {"head": Affine}])
 def test_wrong_kinds(at: object) -> None:
-    with pytest.raises((KindError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, TypeCheckError)):
         names(at)
 
 
@@ -334,7 +334,7 @@ WRONG: dict[str, Any] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_arguments(what: str) -> None:
-    with pytest.raises((KindError, TypeCheckError)):
+    with pytest.raises((ArgumentTypeError, TypeCheckError)):
         WRONG[what](select(Tree()))
 
 

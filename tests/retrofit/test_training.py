@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.deploy import bake
-from featurewise.generators import MLP, Damped, Learned, Linear, ParameterDropout
+from featurewise.generators import MLP, GatedGenerator, Learned, Linear, ParameterDropout
 from featurewise.retrofit import CallError, Conditioned, condition
 
 
@@ -223,7 +223,7 @@ def test_a_baked_network_is_past_it() -> None:
 )
 def test_wrong_policies_change_nothing(arguments: Any, words: str) -> None:
     network = convolutional()
-    with pytest.raises((KindError, TypeCheckError), match=words):
+    with pytest.raises((ArgumentTypeError, TypeCheckError), match=words):
         make(network, **arguments)
     assert not any(m._forward_hooks for m in network.modules())
     assert all(p.requires_grad for p in network.parameters())
@@ -316,7 +316,7 @@ def test_untied_tensors_and_kept_variables_are_the_networks_own() -> None:
 GENERATORS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: Linear(2),
     "encoder": lambda: MLP(2, [5]),
-    "damped": lambda: Damped(Linear(2)),
+    "damped": lambda: GatedGenerator(Linear(2)),
     "module": lambda: OfLayout(),
 }
 

@@ -1,7 +1,7 @@
-"""A small system for the tests of studies, slow when told to be; run as a script, a worker.
+"""A small system for tests of studies; as a script it is a worker of a study.
 
-``FEATUREWISE_TEST_PAUSE`` seconds pass before each batch; each training leaves a line in the file
-``FEATUREWISE_TEST_BEGUN`` when it begins.
+Environment variables: ``FEATUREWISE_TEST_PAUSE`` is a delay before each batch, in seconds;
+``FEATUREWISE_TEST_BEGUN`` is a file to which each training appends a line when it starts.
 """
 
 import os
@@ -14,20 +14,24 @@ import torch
 from PIL import Image
 from torch import nn
 
-from featurewise.study.claims import above
+from featurewise.common.dataset import DatasetFacts
+from featurewise.study.claims import Claim, Criterion, Verdict, above
+from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.results import Measurement, Proportion
-from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training import Every, ExperimentError, Supervised
+from featurewise.study.system import Arm, Config, Paper, System
+from featurewise.training import ExperimentError, Intervals, Supervised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sums(Settings):
+class Sums(Config):
     width: int = 8
-    every: Every = field(default_factory=lambda: Every(log=4, save=4))
+    source: str = "seeing"
+    broken: bool = False
+    intervals: Intervals = field(default_factory=lambda: Intervals(log=4, save=4))
 
 
 class Source:
-    """Is the sum positive? The blind arm sees noise instead."""
+    """Numbers labelled by whether their sum is positive; in the blind arm, labels with noise."""
 
     def __init__(self, seed, blind):
         self.seed, self.blind = seed, blind
@@ -40,8 +44,8 @@ class Source:
         return (torch.randn(32, 4, generator=generator) if self.blind else x), y
 
 
-def build(settings, arm):
-    width = settings.width
+def build(config):
+    width = config.width
     return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 2))
 
 
@@ -49,21 +53,21 @@ def objective(network, batch):
     return nn.functional.cross_entropy(network(batch[0]), batch[1]), {}
 
 
-def stepper(network, settings, arm):
+def stepper(network, config):
     return Supervised(network, objective, torch.optim.Adam(network.parameters(), 0.05))
 
 
-def data(settings, arm, seed):
+def data(config, seed):
     if log := os.environ.get("FEATUREWISE_TEST_BEGUN"):
         with Path(log).open("a", encoding="utf-8") as file:
-            file.write(f"{arm.name}-s{seed}\n")
-    return Source(seed, arm.name == "blind")
+            file.write(f"{config.source}-s{seed}\n")
+    return Source(seed, config.source == "blind")
 
 
-def evaluate(trained, settings, arm):
-    if arm.name == "broken":
+def evaluate(trained, config):
+    if config.broken:
         raise ExperimentError("the ruler is broken")
-    source = Source(10**6, arm.name == "blind")
+    source = Source(10**6, config.source == "blind")
     right = total = 0
     with trained.evaluating() as network:
         for index in range(4):
@@ -72,7 +76,7 @@ def evaluate(trained, settings, arm):
     return Measurement(Proportion(right, total), {}, {"wrong": float(total - right)})
 
 
-def draw(trained, settings, arm):
+def draw(trained, config):
     with trained.evaluating() as network:
         return Image.new("RGB", (60, 40), (int(network[0].weight.sum()) % 256, 40, 80))
 
@@ -85,24 +89,30 @@ PRESETS = {
 
 SYSTEM = System(
     name="sums",
-    title="Is a sum positive?",
-    what="Two layers on sums.",
+    doc="Signs of sums. Nobody 2020, eq. 1.\n\nTwo layers on sums.",
     paper=Paper("Nobody 2020: Sums", "https://example.org", "eq. 1"),
-    world="Random numbers.",
-    licence="none needed",
+    world=DatasetFacts("Random numbers.", "none needed"),
     presets=PRESETS,
-    arms=(Arm("seeing", "the system"), Arm("blind", "sees noise"), Arm("broken", "never measured")),
+    arms=(
+        Arm("seeing", "the system"),
+        Arm("blind", "sees noise", source="blind"),
+        Arm("broken", "never measured", source="broken", broken=True),
+    ),
     build=build,
     stepper=stepper,
     data=data,
     evaluate=evaluate,
     claims=(
-        above("seeing", "blind", 20),
-        Claim("100 % right.", lambda r: Verdict(r.mean("seeing").value, low=1.01)),
-        above("seeing", "broken", 1),
+        Claim("Seeing helps.", above(ACCURACY, "seeing", "blind", 20)),
+        Claim(
+            "It never errs.",
+            Criterion("100 % right.", lambda r: Verdict(r.mean("seeing").value, low=1.01)),
+        ),
+        Claim("Measuring helps.", above(ACCURACY, "seeing", "broken", 1)),
     ),
     departures=("It is a toy.",),
-    band="about 90 %",
+    expected="about 90 %",
+    metrics=(Metric("wrong", "errors in 128 questions"),),
     draw=draw,
     caption="A sheet of one colour; red for the sum of the weights.",
 )

@@ -8,17 +8,20 @@ import pytest
 import torch
 from torch import nn
 
+from featurewise.common.dataset import DatasetFacts
 from featurewise.study import card
-from featurewise.study.claims import above, at_least
+from featurewise.study.claims import Claim, Criterion, Statement, Verdict, above, at_least
+from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 from featurewise.study.run import describe_run, train
-from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training import ClosedForm, Every, ExperimentError, Supervised, hardware
+from featurewise.study.system import Arm, Config, Paper, System
+from featurewise.training import ClosedForm, ExperimentError, Intervals, Supervised, hardware
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Toy(Settings):
+class Toy(Config):
     width: int
+    noise: bool = False
 
 
 class Signs:
@@ -34,24 +37,31 @@ class Signs:
         return (torch.randn(64, 4, generator=generator) if self.blind else x), y
 
 
+class Layers(nn.Sequential):
+    """Takes a batch, as networks of systems do."""
+
+    def forward(self, batch):
+        return super().forward(batch[0])
+
+
 def objective(network, batch):
-    logits = network(batch[0])
+    logits = network(batch)
     return nn.functional.cross_entropy(logits, batch[1]), {}
 
 
-def build(settings, arm):
-    width = settings.width
-    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+def build(config):
+    width = config.width
+    return Layers(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
 
 
-def stepper(network, settings, arm):
+def stepper(network, config):
     return Supervised(network, objective, torch.optim.Adam(network.parameters(), 0.05))
 
 
-def evaluate(stepper, settings, arm):
-    x, y = Signs(10**6, arm.name == "blind").batch(0)
+def evaluate(stepper, config):
+    x, y = Signs(10**6, config.noise).batch(0)
     with stepper.evaluating() as network:
-        right = network(x).argmax(1) == y
+        right = network((x, y)).argmax(1) == y
     by_type = {
         name: Proportion(int(right[y == kind].sum()), int((y == kind).sum()))
         for kind, name in enumerate(("negative", "positive"))
@@ -64,30 +74,43 @@ def beats(results):
     return Verdict(gap, low=0.2)
 
 
+LOSS = Metric("loss", "mean error", "nats", "lower")
+METRICS = (
+    Metric("negative", "of negative sums, share classified correctly", "%"),
+    Metric("positive", "of positive sums, share classified correctly", "%"),
+    Metric("wrong", "errors"),
+    LOSS,
+)
+
 TOY = System(
     name="toy",
-    title="A toy",
-    what="Two layers on sums.",
+    doc="A toy. Nobody 2020, eq. 1.\n\nTwo layers on sums::\n\n    y = x > 0\n\n``y`` is a sign.",
     paper=Paper("Nobody 2020, Sums", "https://example.org", "eq. 1"),
-    world="Random numbers.",
-    licence="none needed",
+    world=DatasetFacts("Random numbers.", "none needed"),
     presets={
-        "tiny": Toy(steps=30, width=8, every=Every(log=10, evaluate=15)),
+        "tiny": Toy(steps=30, width=8, intervals=Intervals(log=10, evaluate=15)),
         "small": Toy(steps=300, width=16),
         "paper": Toy(steps=3000, width=64),
     },
-    arms=(Arm("film", "the system"), Arm("blind", "sees noise | instead")),
+    arms=(Arm("film", "the system"), Arm("blind", "sees noise | instead", noise=True)),
     build=build,
     stepper=stepper,
-    data=lambda settings, arm, seed: Signs(seed, arm.name == "blind"),
+    data=lambda config, seed: Signs(seed, config.noise),
     evaluate=evaluate,
     claims=(
-        Claim("At least 20 points above blind.", beats),
-        at_least("film", 0.99, why="It is small."),
-        above("film", "shuffled", 50, added=True),
+        Claim("It beats blind.", Criterion("At least 20 points above blind.", beats)),
+        Claim(
+            "It is nearly perfect.",
+            at_least(ACCURACY, "film", 99),
+            Statement("sums are easy", "table 2", "99.9 %", "no: real sums"),
+            why="It is small.",
+        ),
+        Claim("Order matters.", above(ACCURACY, "film", "shuffled", 50), added=True),
     ),
     departures=("It is a toy.",),
-    band="about 95 %",
+    expected="about 95 %",
+    finding="Sums are learned.",
+    metrics=METRICS,
     cost={"tiny": "1 second", "small": "2 seconds", "paper": "9 seconds"},
 )
 
@@ -114,69 +137,84 @@ def test_a_trial_learns_and_repeats(results, tmp_path):
     assert results.of("blind")[0].measured.number() < 0.75
 
 
+CLAIMS = (Claim("It beats blind.", above(LOSS, "film", "blind", 5)),)
+
+
+def page(*results, system=TOY, **options):
+    return card.to_markdown(card.content(system, *results, **options))
+
+
 def test_card(results):
-    markdown = card.to_markdown(TOY, results)
+    markdown = page(results)
     for expected in (
         "# A toy",
-        "Nobody 2020, Sums <https://example.org>, eq. 1.",
+        "[Nobody 2020, Sums](https://example.org), eq. 1.",
+        "## What was found\n\nSums are learned.",
+        "3 claims at preset `tiny`, 2 seeds: 1 no interval, 1 refuted, 1 not tested.",
+        "Two layers on sums:\n\n```text\ny = x > 0\n```\n\n`y` is a sign.",
         "| small | `featurewise run toy --preset small` | 300 | expected: 2 seconds |",
         "| tiny | `featurewise run toy --preset tiny` | 30 | ",
+        "Expected: about 95 %.",
         "**Partial**: 2 of 2 arms, 1 of 3 seeds; missing: film with seed 2; blind with seed 1, 2.",
         "| `blind` | sees noise \\| instead |",
-        "| At least 20 points above blind. | tiny | no interval |",
-        "| `accuracy` of `film` is at least 0.99. | tiny | refuted |",
-        " | It is small. |",
-        "above `shuffled`. | tiny | not tested | – | Stated after the results were known. |",
+        "| It beats blind. At least 20 points above blind. | – | – | ",
+        "| It is nearly perfect. Accuracy of `film` is at least 99 %. "
+        "| sums are easy (table 2) | 99.9 % | ",
+        " | refuted | no: real sums | It is small. |",
+        " | not tested | – | Stated after the results were known. |",
         "refuted where none of it does, inconclusive otherwise. One seed gives no interval",
-        "The paper gives no number for this experiment.",
+        "| wrong | – | errors |",
         "### Preset `tiny`",
         "Seeds 0, 1.",
         "Test set: size not recorded.",
         "Settings were chosen on: not recorded.",
-        "### By type",
-        "| wrong | 1.5 [1.5, 1.5] | 1.5 |",
+        "#### accuracy (%) of each seed",
         "- It is a toy.",
         "Licence: none needed.",
         f"torch {torch.__version__}",
     ):
-        assert expected in markdown
+        assert expected in markdown, expected
     for line in markdown.splitlines():
         assert not line.startswith("|") or line.replace("\\|", "").count("|") >= 3
 
 
 def test_card_without_results():
-    markdown = card.to_markdown(TOY)
-    assert "None yet." in markdown
-    assert markdown.count("not tested") == 3
+    markdown = page()
+    assert "None yet." in markdown and "3 claims, none tested yet." in markdown
+    assert markdown.count("| not tested |") == 3
 
 
-def test_a_card_of_two_presets_judges_each(results):
+def test_a_card_of_two_presets_has_a_verdict_at_each(results):
     other = dataclasses.replace(results, preset="small", trials=results.trials[:1])
-    markdown = card.to_markdown(TOY, results, other)
-    assert "| At least 20 points above blind. | tiny | no interval |" in markdown
-    assert "| At least 20 points above blind. | small | not tested | – |" in markdown
-    assert "is at least 0.99. | small | one seed | " in markdown
+    markdown = page(results, other)
+    assert "| tiny | no interval |" in markdown
+    assert "| – | small | not tested |" in markdown
+    assert "| small | one seed | no: real sums |" in markdown
     assert markdown.index("### Preset `tiny`") < markdown.index("### Preset `small`")
 
 
 def test_card_json_says_the_same(results):
-    content = json.loads(card.to_json(TOY, results), parse_constant=pytest.fail)
+    text = card.to_json(card.content(TOY, results))
+    content = json.loads(text, parse_constant=pytest.fail)
     assert [claim["verdicts"][0]["verdict"] for claim in content["claims"]] == [
         "no interval",
         "refuted",
         "not tested",
     ]
     assert [claim["added"] for claim in content["claims"]] == [False, False, True]
-    film, blind = (content["results"][0]["arms"][arm] for arm in ("film", "blind"))
-    assert film["accuracy"]["value"] == pytest.approx(results.mean("film").value)
-    assert (film["accuracy"]["over"], blind["accuracy"]["over"]) == ("seeds", "questions")
-    assert blind["accuracy"]["low"] == results.of("blind")[0].measured.accuracy.interval.low
+    arms = (content["results"][0]["arms"][arm]["numbers"] for arm in ("film", "blind"))
+    film, blind = (numbers["accuracy"] for numbers in arms)
+    assert film["value"] == pytest.approx(100 * results.mean("film").value)
+    assert list(film["by_seed"]) == ["0", "1"]
+    assert (film["over"], blind["over"]) == ("seeds", "test samples")
+    assert blind["low"] == 100 * results.of("blind")[0].measured.accuracy.interval.low
     assert content["presets"]["tiny"]["settings"]["width"] == 8
     assert content["results"][0]["hardware"]["torch"] == torch.__version__
 
 
-def test_what_is_shown_once_is_not_shown_again():
-    """The score and the parameters have columns; large numbers are whole, proportions end at 1."""
+def test_numbers_are_shown_in_their_unit_and_within_their_scale():
+    """Shares in % that end at 100, large numbers whole, and no metric that was not measured."""
+    metrics = (Metric("even", "share of even ones", "%"), Metric("counted", "of all"), LOSS)
     trials = tuple(
         Trial(
             "film",
@@ -184,21 +222,27 @@ def test_what_is_shown_once_is_not_shown_again():
             1,
             1.0,
             8192,
-            Measurement(
-                Proportion(right, 100),
-                {"even": Proportion(right, 100)},
-                {"loss": 0.25, "parameters": 8192.0, "counted": 12345.6},
-            ),
+            Measurement.of(None, {metrics[0]: Proportion(right, 100), metrics[1]: 12345.6}),
         )
         for seed, right in enumerate((100, 90, 100))
     )
-    scored = dataclasses.replace(TOY, score="loss", better="lower")
-    text = card.to_markdown(scored, Results("toy", "tiny", trials))
-    assert "| film | 0.25 [0.25, 0.25] | 3 | 8,192 |" in text
-    assert "\n| loss |" not in text
-    assert "\n| parameters |" not in text
-    assert "| counted | 12,346 [12,346, 12,346] |" in text
-    assert "| even | 96.7 [82.3, 100.0] |" in text
+    system = dataclasses.replace(TOY, score=metrics[0], metrics=metrics, claims=CLAIMS)
+    text = page(Results("toy", "tiny", trials), system=system)
+    assert "| arm | even (%) | counted |" in text
+    assert "| `film` | 96.7 [82.3, 100.0] | 12,346 [12,346, 12,346] |" in text
+    assert "| `film` | 8,192 | – | – | 1 | 1.0 |" in text
+
+
+def test_what_a_trial_costs_is_counted(tmp_path):
+    trial = train(tmp_path, TOY, describe_run(TOY, preset="tiny"))
+    assert trial.flops == 2 * 64 * (4 * 8 + 8 * 2)
+    assert trial.peak_memory is None or trial.peak_memory > 10**7
+    assert [step for step, _ in trial.curve] == [10, 20, 30]
+    assert trial.curve[-1][1] < trial.curve[0][1]
+    found = Results("toy", "tiny", (trial,))
+    assert Results.from_json(found.to_json()) == found
+    arm = card.content(TOY, found)["results"][0]["arms"]["film"]
+    assert arm["curves"]["0"] == [list(point) for point in trial.curve]
 
 
 def test_a_system_that_is_solved_has_as_many_parameters_as_its_solution(tmp_path):
@@ -214,51 +258,53 @@ def test_a_system_that_is_solved_has_as_many_parameters_as_its_solution(tmp_path
         network.mean.copy_(batch[0].mean(0))
         return {"loss": torch.zeros(())}
 
-    def evaluate(trained, settings, arm):
-        return Measurement(values={"mean": float(trained.network.mean[0])})
+    mean = Metric("mean", "of the first input")
+
+    def evaluate(trained, config):
+        return Measurement.of(None, {mean: float(trained.network.mean[0])})
 
     solved = dataclasses.replace(
         TOY,
-        build=lambda settings, arm: Mean(),
-        stepper=lambda network, settings, arm: ClosedForm(network, solve),
+        build=lambda config: Mean(),
+        stepper=lambda network, config: ClosedForm(network, solve),
         evaluate=evaluate,
-        score="mean",
+        score=mean,
+        metrics=(mean,),
     )
     assert train(tmp_path, solved, describe_run(solved, preset="tiny")).parameters == 4
 
 
 def test_drift_is_found(results, tmp_path):
-    assert len(card.stale(TOY, [results], tmp_path)) == 2
-    card.save(TOY, [results], tmp_path)
-    assert card.stale(TOY, [results], tmp_path) == []
+    facts = card.content(TOY, results)
+    assert len(card.stale(tmp_path, facts)) == 2
+    card.save(tmp_path, facts)
+    assert card.stale(tmp_path, facts) == []
     changed = dataclasses.replace(TOY, departures=("It is a big toy.",))
-    assert len(card.stale(changed, [results], tmp_path)) == 2
+    assert len(card.stale(tmp_path, card.content(changed, results))) == 2
 
 
-def verdict_of(values, claim):
+def verdict_of(values, criterion):
     """The row of a claim in the card of a toy whose arms measured these accuracies of 100."""
     trials = tuple(
         Trial(arm, seed, 1, 1.0, 1, Measurement(Proportion(right, 100)))
         for arm, numbers in values.items()
         for seed, right in enumerate(numbers)
     )
+    claim = Claim("Sums are hard.", criterion, why="Sums are easy.")
     system = dataclasses.replace(TOY, claims=(claim,))
-    (row,) = [
-        line
-        for line in card.to_markdown(system, Results("toy", "tiny", trials)).splitlines()
-        if line.startswith(f"| {claim.sentence} |")
-    ]
+    text = page(Results("toy", "tiny", trials), system=system)
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {claim.sentence} ")]
     return row
 
 
 def test_a_refuted_claim_says_why_and_a_supported_one_does_not():
     arms = {"film": (70, 71, 72), "blind": (60, 61, 62)}
-    refuted = verdict_of(arms, above("film", "blind", 20, why="Sums are easy."))
-    assert refuted.endswith("| refuted | 10 [10, 10] | Sums are easy. |")
-    supported = verdict_of(arms, above("film", "blind", 5, why="Sums are easy."))
-    assert supported.endswith("| supported | 10 [10, 10] |  |")
-    beyond = verdict_of(arms, above("film", "blind", 40, why="Sums are easy."))
-    assert "| bar beyond the scale | 10 [10, 10] | No result could meet the bar. Sums" in beyond
+    refuted = verdict_of(arms, above(ACCURACY, "film", "blind", 20))
+    assert refuted.endswith("| 10.0 [10.0, 10.0] points | refuted | – | Sums are easy. |")
+    supported = verdict_of(arms, above(ACCURACY, "film", "blind", 5))
+    assert supported.endswith("| 10.0 [10.0, 10.0] points | supported | – | – |")
+    beyond = verdict_of(arms, above(ACCURACY, "film", "blind", 40))
+    assert "points | bar beyond the scale | – | No result could meet the bar. Sums" in beyond
 
 
 def test_seconds_are_a_median_with_its_range():
@@ -267,13 +313,13 @@ def test_seconds_are_a_median_with_its_range():
         Trial("film", seed, 1, seconds, 1, Measurement(Proportion(1, 2)))
         for seed, seconds in enumerate((22.0, 409.2, 18.3))
     )
-    text = card.to_markdown(TOY, Results("toy", "tiny", trials))
+    text = page(Results("toy", "tiny", trials))
     assert "| 22.0 (18.3 to 409.2) |" in text and "149" not in text
-    assert "| 22.0 |" in card.to_markdown(TOY, Results("toy", "tiny", trials[:1]))
+    assert "| 22.0 |" in page(Results("toy", "tiny", trials[:1]))
 
 
 def test_a_figure_has_its_caption():
-    drawn = dataclasses.replace(
+    figured = dataclasses.replace(
         TOY,
         draw=lambda *_: None,
         caption="Loss over steps.",
@@ -281,7 +327,7 @@ def test_a_figure_has_its_caption():
     )
     trials = [Trial(arm, 0, 1, 1.0, 1, Measurement(Proportion(1, 2))) for arm in ("film", "blind")]
     sheets = {"tiny": {"film": "film.png", "blind": "blind.png"}}
-    text = card.to_markdown(drawn, Results("toy", "tiny", tuple(trials)), sheets=sheets)
+    text = page(Results("toy", "tiny", tuple(trials)), system=figured, sheets=sheets)
     assert (
         "#### What the arms do\n\nLoss over steps.\n\n"
         "**film**\n\n![Figure of what arm film does](film.png)\n\n"
@@ -292,14 +338,14 @@ def test_a_figure_has_its_caption():
 def test_what_renders_the_data_is_said():
     system = dataclasses.replace(
         TOY,
-        needs="a font, `apt-get install fonts-x`",
+        world=dataclasses.replace(TOY.world, needs="a font, `apt-get install fonts-x`"),
         tested_on="3 families",
         tuned_on="validation families",
         limits=("It is easy.",),
     )
     trial = Trial("film", 0, 1, 1.0, 1, Measurement(Proportion(1, 2)))
     found = Results("toy", "tiny", (trial,), {}, {"fonts-x": "1.2-3", "FreeType": "2.13"})
-    text = card.to_markdown(system, found)
+    text = page(found, system=system)
     for expected in (
         "To install: a font, `apt-get install fonts-x`",
         "The data were rendered by: fonts-x 1.2-3, FreeType 2.13.",
@@ -309,7 +355,7 @@ def test_what_renders_the_data_is_said():
     ):
         assert expected in text
     older = dataclasses.replace(found, data_versions={})
-    assert "rendered by: versions not recorded." in card.to_markdown(system, older)
+    assert "rendered by: versions not recorded." in page(older, system=system)
 
 
 CONTROL = Arm("blind", "control: sees noise", control_of="wide")
@@ -327,22 +373,27 @@ CONTROL = Arm("blind", "control: sees noise", control_of="wide")
         ({"arms": ()}, "toy: arms must have different names"),
         ({"arms": (Arm("a", "x"), Arm("a", "y"))}, "toy: arms must have different names"),
         ({"claims": ()}, "toy: a system claims something"),
-        ({"draw": lambda *_: None}, "toy: what draw draws needs a caption"),
+        ({"draw": lambda *_: None}, "toy: what draw gives needs a caption"),
         (
             {"arms": (Arm("film", "the system"), Arm("blind", "control: sees noise"))},
             "toy: a claim must compare blind with film: blind is a control",
         ),
+        ({"arms": (Arm("film", "the system", depth=3),)}, "toy: film changes depth, which is no"),
+        ({"metrics": (LOSS, LOSS)}, "toy: two metrics have one name"),
+        ({"score": Metric("time", "in seconds")}, "toy: time is not among its metrics"),
+        ({"doc": ""}, "toy: the docstring of a system's file begins"),
+        ({"doc": "A toy without a body. Nobody 2020."}, "toy: the docstring of a system's file"),
         (
             {
                 "arms": (Arm("film", "the system"), Arm("wide", "wider"), CONTROL),
-                "claims": (above("film", "blind", 5),),
+                "claims": CLAIMS,
             },
             "toy: a claim must compare blind with wide",
         ),
         (
             {
                 "arms": (Arm("film", "the system"), CONTROL),
-                "claims": (above("film", "blind", 5),),
+                "claims": CLAIMS,
             },
             "toy: arm 'wide' is unknown",
         ),
@@ -353,6 +404,14 @@ def test_incomplete_records_are_refused(change, complaint):
         dataclasses.replace(TOY, **change)
 
 
+def test_an_arm_is_the_preset_with_its_changes():
+    assert TOY.config("tiny", "film") == TOY.preset("tiny")
+    assert TOY.config("tiny", "blind") == dataclasses.replace(TOY.preset("tiny"), noise=True)
+    assert TOY.config(Toy(steps=5, width=1), "blind") == Toy(steps=5, width=1, noise=True)
+    with pytest.raises(ExperimentError, match="an arm is called like a file"):
+        Arm("../blind", "sees noise")
+
+
 def test_unknown_names_list_the_known():
     with pytest.raises(ExperimentError, match="toy: arm 'flim' is unknown; there is film, blind"):
         TOY.arm("flim")
@@ -360,8 +419,8 @@ def test_unknown_names_list_the_known():
         ExperimentError, match="toy: preset 'huge' is unknown; there is tiny, small"
     ):
         TOY.preset("huge")
-    with pytest.raises(ExperimentError, match="a claim without a number"):
-        Claim("It is better.", beats)
+    with pytest.raises(ExperimentError, match="toy: metric 'nats' is unknown"):
+        TOY.metric("nats")
     with pytest.raises(ExperimentError, match="at least 1 step"):
         Toy(steps=0, width=1)
 

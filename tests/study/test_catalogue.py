@@ -1,4 +1,4 @@
-"""The catalogue and its pictures, made from made-up results of made-up systems."""
+"""The catalogue and its figures, made from made-up results of made-up systems."""
 
 import dataclasses
 import hashlib
@@ -8,39 +8,43 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featurewise.common.dataset import DatasetFacts
 from featurewise.study import card, catalogue
-from featurewise.study.claims import above, at_least
+from featurewise.study.claims import Claim, Statement, above, at_least
+from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.results import Measurement, Proportion, Results, Trial
-from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.study.system import Arm, Config, Paper, System
 from featurewise.training import ExperimentError
 
+LOSS = Metric("loss", "mean error", "nats", "lower")
 
-def made_up(name="alpha", score="accuracy"):
+
+PAPER = Statement("one is better", "table 1", "95.0 %")
+
+
+def made_up(name="alpha", score=ACCURACY):
     def nothing(*_):
         raise AssertionError("nothing is built for a catalogue")
 
     return System(
         name=name,
-        title=f"{name.capitalize()}: to be or not",
-        what="Nothing.",
+        doc=f"{name.capitalize()}: to be or not. Nobody 2020, eq. 1.\n\nNothing.",
         paper=Paper("Nobody 2020: Sums", "https://example.org", "eq. 1"),
-        world="Random numbers.",
-        licence="none needed",
-        presets={each: Settings(steps=1) for each in ("tiny", "small", "paper")},
+        world=DatasetFacts("Random numbers.", "none needed"),
+        presets={each: Config(steps=1) for each in ("tiny", "small", "paper")},
         arms=(Arm("one", "the system"), Arm("other", "a baseline")),
         build=nothing,
         stepper=nothing,
         data=nothing,
         evaluate=nothing,
         claims=(
-            above("one", "other", 20),
-            at_least("one", 0.99),
-            above("other", "none", 1),
-            at_least("one", 0.9),
+            Claim("One helps.", above(ACCURACY, "one", "other", 20), PAPER),
+            Claim("One is nearly perfect.", at_least(ACCURACY, "one", 99)),
+            Claim("Other helps.", above(ACCURACY, "other", "none", 1)),
+            Claim("One is good.", at_least(ACCURACY, "one", 90)),
         ),
-        measures={"accuracy": "of 100 questions", "loss": "in nats"},
-        departures=(),
-        band="",
+        finding=f"{name.capitalize()} is better.",
+        metrics=(LOSS,),
         score=score,
     )
 
@@ -83,33 +87,24 @@ def entries(folder, *names):
 def test_the_page_says_it_all(published):
     page = catalogue.to_markdown(entries(published))
     for expected in (
+        "3 systems, 12 claims: 1 supported, 1 refuted, 1 inconclusive, 2 one seed, 7 not tested. "
+        "3 claims repeat a statement of their paper, 3 of these with its number beside ours.",
         "## Sea shells",
         "### [Alpha: to be or not](cards/alpha.md)",
         "[Nobody 2020: Sums](https://example.org), eq. 1.",
-        "\n`accuracy`: of 100 questions.\n",
-        "| `one` is at least 20 points above `other`. | ✓ supported | 30 [30, 30] |  |",
-        "| `accuracy` of `one` is at least 0.9. | ? inconclusive | 0.91 [0.8852, 0.9348] | About",
-        "| `accuracy` of `one` is at least 0.99. | ✗ refuted | 0.91 [0.8852, 0.9348] |  |",
-        "| `accuracy` of `one` is at least 0.9. | – one seed | 0.9 |  |",
-        "| `other` is at least 1 points above `none`. | – not tested | – |  |",
         "Preset `small`: 2 arms, seeds 0, 1, 2; 6 minutes for 6 trials on A Fine One, 1 of 4 core",
         "**Partial**: 1 of 2 arms, 1 of 3 seeds; missing: one with seed 1, 2; other.",
-        "| system | family | supported | refuted | inconclusive | one seed | not tested | measured",
-        "| [alpha](cards/alpha.md) | sea shells | 1 | 1 | 1 |  | 1 | `small`, 6 minutes |",
-        "| [beta](cards/beta.md) | sea shells |  |  |  | 2 | 2 | `small`, partial, 60 seconds |",
-        "| [gamma](cards/gamma.md) | sea shells |  |  |  |  | 4 | never run |",
-        "| all |  | 1 | 1 | 1 | 2 | 7 |  |",
+        "| system | what was found | supported | refuted | inconclusive | not decided | measured",
+        "| [alpha](cards/alpha.md) | Alpha is better. | 1 | 1 | 1 | 1 | `small`, 3 seeds |",
+        "| [beta](cards/beta.md) | Beta is better. |  |  |  | 4 | `small`, partial, 1 seed |",
+        "| [gamma](cards/gamma.md) | Gamma is better. |  |  |  | 4 | never run |",
+        "![Verdicts of each system's claims](catalogue.png)",
     ):
         assert expected in page, expected
     alpha, beta, gamma = page.split("\n### ")[1:]
-    assert (
-        "seed 1, 2" in beta
-        and "**Partial**" not in alpha
-        and "Never run." in gamma
-        and "![" not in gamma
-    )
-    assert "![Alpha: to be or not: a sample of what it does](cards/alpha.png)" in alpha
-    assert "![Beta: to be or not: its arms side by side](cards/beta.png)" in beta
+    assert "seed 1, 2" in beta and "**Partial**" not in alpha
+    assert "Never run." in gamma and "![" not in gamma
+    assert "![Alpha: to be or not: its arms side by side](cards/alpha.png)" in alpha
 
 
 def test_what_is_missing():
@@ -122,38 +117,34 @@ def test_what_is_missing():
     assert card.missing(system, nothing) == "0 of 2 arms, 0 of 3 seeds; missing: one, other"
 
 
-def test_the_card_shows_the_score_whatever_it_is():
-    text = card.to_markdown(made_up(score="loss"), results())
-    assert "| arm | loss | seeds |" in text and "| one | 9.1 [8.852, 9.348] | 3 |" in text
-    assert "| accuracy | 91.0 [88.5, 93.5] | 61.0 [58.5, 63.5] |" in text
-    assert "| arm | accuracy | seeds |" in card.to_markdown(made_up(), results())
+def test_the_card_shows_the_score_first_whatever_it_is():
+    for score, head in ((LOSS, "| arm | loss (nats) |"), (ACCURACY, "| arm | accuracy (%) |")):
+        facts = card.content(made_up(score=score), results())
+        assert head in card.to_markdown(facts)
+        shown = "9.1 [8.85, 9.35]" if score is LOSS else "91.0 [88.5, 93.5]"
+        assert f"| `one` | {shown} |" in card.to_markdown(facts)
 
 
-def test_every_picture_has_words_for_those_who_do_not_see_it(published, tmp_path):
+def test_every_image_has_a_text_in_its_place(published, tmp_path):
     catalogue.save(entries(published), tmp_path / "docs")
     pages = [*(tmp_path / "docs").rglob("*.md")]
-    pictures = [
+    images = [
         found for page in pages for found in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text())
     ]
-    assert len(pictures) == 3 and all(len(words) > 10 for words, _ in pictures)
+    assert len(images) == 6 and all(len(words) > 10 for words, _ in images)
 
 
 def test_what_drifted_is_found(published, tmp_path):
     docs = tmp_path / "docs"
     names = lambda paths: sorted(path.name for path in paths)  # noqa: E731
-    assert len(catalogue.stale(entries(published), docs)) == 3 * 2 + 2 + 1 + 1
+    assert len(catalogue.stale(entries(published), docs)) == 3 * 2 + 2 + 2
     written = catalogue.save(entries(published), docs)
     assert {path for path in docs.rglob("*") if path.is_file()} == set(written)
     assert catalogue.stale(entries(published), docs) == []
 
     page = docs / "catalogue.md"
-    page.write_text(page.read_text().replace("refuted", "supported"))
+    page.write_text(page.read_text().replace("better", "worse"))
     assert names(catalogue.stale(entries(published), docs)) == ["catalogue.md"]
-    catalogue.save(entries(published), docs)
-
-    sheet = published / "alpha" / "small" / "one.png"
-    sheet.write_bytes(catalogue.small(noise(100, 80)))
-    assert names(catalogue.stale(entries(published), docs)) == ["alpha.png", "alpha.small.one.png"]
     catalogue.save(entries(published), docs)
 
     better = results(seeds=(0, 1), arms=("one",), name="beta")
@@ -163,6 +154,7 @@ def test_what_drifted_is_found(published, tmp_path):
         "beta.md",
         "beta.png",
         "catalogue.md",
+        "catalogue.png",
     ]
     catalogue.save(entries(published), docs)
 
@@ -172,23 +164,34 @@ def test_what_drifted_is_found(published, tmp_path):
     assert catalogue.stale(left, docs) == []
 
 
-def test_a_picture_is_drawn_again_only_when_its_source_changed(published, tmp_path, monkeypatch):
+def test_a_chart_is_plotted_again_only_when_its_source_changed(published, tmp_path, monkeypatch):
     catalogue.save(entries(published), tmp_path)
-    monkeypatch.setattr(catalogue, "_drawn", lambda entry: pytest.fail("drawn again"))
+    for plot in ("draw_arms", "draw_verdicts"):
+        monkeypatch.setattr(catalogue, plot, lambda facts: pytest.fail("plotted again"))
     catalogue.save(entries(published), tmp_path)
 
 
-def test_pictures_stay_small(published, tmp_path):
+def test_figures_of_arms_stand_once(published, tmp_path):
+    """The card shows them where they are published; none is copied."""
+    catalogue.save(entries(published), tmp_path / "docs")
+    assert not [*(tmp_path / "docs").rglob("*one.png")]
+    text = (tmp_path / "docs/cards/alpha.md").read_text()
+    (address,) = re.findall(r"!\[Figure of what arm one does\]\((.*?)\)", text)
+    assert address == "../../results/alpha/small/one.png"
+    assert (tmp_path / "docs/cards" / address).resolve() == published / "alpha/small/one.png"
+
+
+def test_images_stay_small(published, tmp_path):
     catalogue.save(entries(published), tmp_path)
-    pictures = [*published.rglob("*.png"), *tmp_path.rglob("cards/*.png")]
-    assert len(pictures) == 4
-    for path in pictures:
+    images = [*published.rglob("*.png"), *tmp_path.rglob("cards/*.png"), tmp_path / "catalogue.png"]
+    assert len(images) == 4
+    for path in images:
         assert path.stat().st_size <= catalogue.LIMIT == 40_000
         with Image.open(path) as image:
             assert image.width >= 60  # and are still something to look at
 
 
-def test_a_picture_that_is_small_already_keeps_its_size():
+def test_an_image_that_is_small_already_keeps_its_size():
     plain = Image.new("RGB", (300, 200), (10, 20, 30))
     with Image.open(catalogue.io.BytesIO(catalogue.small(plain))) as image:
         assert image.size == (300, 200) and image.convert("RGB").getpixel((5, 5)) == (10, 20, 30)
@@ -210,7 +213,9 @@ def test_the_chart_shows_values_where_they_are():
         "high": {"value": 1.0, "low": 0.9, "high": 1.1},
         "none": None,
     }
-    pixels = np.asarray(catalogue.draw({"score": "accuracy", "arms": arms}).convert("RGB"), int)
+    pixels = np.asarray(
+        catalogue.draw_arms({"score": "accuracy", "arms": arms}).convert("RGB"), int
+    )
     first = np.argwhere(np.abs(pixels - (0xC2, 0x41, 0x0C)).sum(2) < 30)
     second = np.argwhere(np.abs(pixels - (0x52, 0x60, 0x6D)).sum(2) < 30)
     assert len(first) and len(second)
@@ -219,7 +224,7 @@ def test_the_chart_shows_values_where_they_are():
 
 
 def test_the_score_stands_for_the_system(tmp_path):
-    entry = catalogue.Entry("f", made_up(score="loss"), (results(),))
+    entry = catalogue.Entry("f", made_up(score=LOSS), (results(),))
     assert catalogue._chart(entry)["arms"]["one"]["value"] == pytest.approx(9.1)
 
 

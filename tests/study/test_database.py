@@ -1,4 +1,4 @@
-"""Addresses of databases are shown without their secrets."""
+"""URLs of databases are printed without their secrets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from featurewise.training import ExperimentError
 
 pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
 
-from featurewise.study.database import shown, without_secrets
+from featurewise.study.database import redacted, without_secrets
 
-SHOWN = {
+REDACTED = {
     "postgresql+psycopg://me:sesame@host/name": "postgresql+psycopg://me:***@host/name",
     "postgresql://me:sesame%2F%40@host:5432/name": "postgresql://me:***@host:5432/name",
     "postgresql://me:sesame@[::1]:5432/name": "postgresql://me:***@[::1]:5432/name",
@@ -44,34 +44,32 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("address", SHOWN)
-def test_an_address_is_shown_without_its_secrets(address: str) -> None:
-    assert shown(address) == SHOWN[address]
-    assert "sesame" not in without_secrets(f"could not open {address}", address)
+@pytest.mark.parametrize("url", REDACTED)
+def test_a_url_is_printed_without_its_secrets(url: str) -> None:
+    assert redacted(url) == REDACTED[url]
+    assert "sesame" not in without_secrets(f"could not open {url}", url)
 
 
-def test_a_password_is_hidden_however_it_is_written() -> None:
-    address = "postgresql://me:sesame%2F%40@host/name"
-    for way in ("sesame/@", "sesame%2F%40", "sesame/%40"):
-        assert without_secrets(f"no {way} here", address) == "no *** here"
+def test_a_password_is_hidden_with_and_without_percent_encoding() -> None:
+    url = "postgresql://me:sesame%2F%40@host/name"
+    for spelling in ("sesame/@", "sesame%2F%40", "sesame/%40"):
+        assert without_secrets(f"no {spelling} here", url) == "no *** here"
 
 
 @pytest.mark.parametrize(
-    "address", [url for url in SHOWN if "://" not in url or "'***'" in SHOWN[url]]
+    "url", [each for each in REDACTED if "://" not in each or "'***'" in REDACTED[each]]
 )
-def test_what_is_no_address_is_refused_without_its_secrets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+def test_an_invalid_url_is_refused_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    monkeypatch.setattr("featurewise.study.database._AT_FIRST", 0.0)
-    with pytest.raises(ExperimentError) as told:
-        Queue("a", folder=tmp_path, storage=address)
-    assert "sesame" not in str(told.value)
+    monkeypatch.setattr("featurewise.study.database._OPEN_TIMEOUT", 0.0)
+    with pytest.raises(ExperimentError) as caught:
+        Queue("a", folder=tmp_path, storage=url)
+    assert "sesame" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "address", ["unheard://me:sesame@host/x", "postgresql+pg8000://me:sesame@h/x"]
-)
-def test_an_address_without_a_driver_is_refused_at_once(tmp_path: Path, address: str) -> None:
-    with pytest.raises(ExperimentError, match=r"\*\*\*") as told:
-        Queue("a", folder=tmp_path, storage=address)
-    assert "sesame" not in str(told.value)
+@pytest.mark.parametrize("url", ["unheard://me:sesame@host/x", "postgresql+pg8000://me:sesame@h/x"])
+def test_a_url_without_an_installed_driver_is_refused_immediately(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ExperimentError, match=r"\*\*\*") as caught:
+        Queue("a", folder=tmp_path, storage=url)
+    assert "sesame" not in str(caught.value)

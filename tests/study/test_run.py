@@ -5,19 +5,22 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
+from featurewise.common.dataset import DatasetFacts
 from featurewise.common.seal import sealed
+from featurewise.study.claims import Claim, Criterion, Verdict
+from featurewise.study.metric import Metric
 from featurewise.study.model import export_model, load_network, read_model
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.run import Run, describe_run, read_run, train, write_run
-from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training import Every, ExperimentError, Supervised
+from featurewise.study.system import Arm, Config, Paper, System
+from featurewise.training import ExperimentError, Intervals, Supervised
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, FormatVersionError, StorageError
 
@@ -29,9 +32,12 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Toy(Settings):
+class Toy(Config):
+    FORMER_NAMES: ClassVar = {"rate": "learning_rate"}
+
     width: int = 3
-    rate: float = 0.01
+    learning_rate: float = 0.01
+    noise: bool = False
     parts: tuple[Part, ...] = (Part("A", (1, 2)), Part())
     pair: tuple[int, str] = (1, "x")
     noted: bool = field(default=True)
@@ -43,21 +49,21 @@ class Sums:
         return x, x.sum(1, keepdim=True)
 
 
-def build(settings, arm):
-    layers = nn.Linear(3, settings.width), nn.BatchNorm1d(settings.width)
-    return nn.Sequential(*layers, nn.Linear(settings.width, 1))
+def build(config):
+    layers = nn.Linear(3, config.width), nn.BatchNorm1d(config.width)
+    return nn.Sequential(*layers, nn.Linear(config.width, 1))
 
 
 def objective(network, batch):
     return (network(batch[0]) - batch[1]).square().mean(), {}
 
 
-def stepper(network, settings, arm):
-    optimizer = torch.optim.Adam(network.parameters(), settings.rate)
+def stepper(network, config):
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
     return Supervised(network, objective, optimizer, average=0.9)
 
 
-def evaluate(stepper, settings, arm):
+def evaluate(stepper, config):
     with stepper.evaluating() as network:
         error = objective(network, Sums().batch(999))[0].item()
     return Measurement(Proportion(3, 4), {"odd": Proportion(1, 2)}, {"error": error})
@@ -65,27 +71,25 @@ def evaluate(stepper, settings, arm):
 
 TOY = System(
     name="toy",
-    title="A toy",
-    what="Sums.",
+    doc="A toy. Nobody 2020, eq. 1.\n\nSums.",
     paper=Paper("Nobody 2020, Sums", "https://example.org", "eq. 1"),
-    world="Random numbers.",
-    licence="none needed",
-    presets={name: Toy(steps=6, every=Every(log=3)) for name in ("tiny", "small", "paper")},
-    arms=(Arm("film", "the system"), Arm("blind", "sees noise")),
+    world=DatasetFacts("Random numbers.", "none needed"),
+    presets={name: Toy(steps=6, intervals=Intervals(log=3)) for name in ("tiny", "small", "paper")},
+    arms=(Arm("film", "the system"), Arm("blind", "sees noise", noise=True)),
     build=build,
     stepper=stepper,
-    data=lambda settings, arm, seed: Sums(),
+    data=lambda config, seed: Sums(),
     evaluate=evaluate,
-    claims=(Claim("Above 50 %.", lambda results: Verdict(1.0, low=0.5)),),
+    claims=(Claim("It is good.", Criterion("Above 50 %.", lambda results: Verdict(1.0, low=0.5))),),
     departures=("It is a toy.",),
-    band="",
+    metrics=(Metric("odd", "share of odd ones", "%"), Metric("error", "squared error")),
     cost={"tiny": "", "small": "", "paper": ""},
 )
 RUN = describe_run(TOY, preset="tiny", seed=3)
 
 
 def test_versions_of_the_data_are_recorded_with_the_results(tmp_path):
-    rendered = dataclasses.replace(TOY, versions=lambda settings: {"pen": f"of {settings.steps}"})
+    rendered = dataclasses.replace(TOY, versions=lambda config: {"pen": f"of {config.steps}"})
     train(tmp_path, rendered, RUN)
     assert Results.load(tmp_path / "results.json").data_versions == {"pen": "of 6"}
 
@@ -105,14 +109,20 @@ def model(trained, tmp_path):
 def test_facts_come_back(tmp_path):
     write_run(tmp_path / "run", RUN)
     assert read_run(tmp_path / "run") == RUN
-    assert RUN.typed(TOY) == (TOY.presets["tiny"], TOY.arms[0])
+    assert RUN.config(TOY) == TOY.config("tiny", "film")
     assert {"torch", "processor"} <= RUN.hardware.keys()
 
 
 def test_settings_of_an_override_come_back():
-    other = Toy(steps=9, parts=(Part("B"),), pair=(2, "y"), rate=1.0, every=Every(save=None))
-    run = describe_run(TOY, preset="tiny", arm="blind", settings=other)
-    assert run.typed(TOY) == (other, TOY.arms[1])
+    other = Toy(
+        steps=9,
+        parts=(Part("B"),),
+        pair=(2, "y"),
+        learning_rate=1.0,
+        intervals=Intervals(save=None),
+    )
+    run = describe_run(TOY, preset="tiny", arm="blind", config=other)
+    assert run.config(TOY) == dataclasses.replace(other, noise=True)
 
 
 @pytest.mark.parametrize(
@@ -120,26 +130,26 @@ def test_settings_of_an_override_come_back():
     [
         ({"width": "3"}, "settings.width must be int, not '3'"),
         ({"width": True}, "settings.width must be int"),
-        ({"rate": None}, "settings.rate must be float"),
+        ({"rate": None}, "settings.learning_rate must be float"),
         ({"noted": 1}, "settings.noted must be bool"),
         ({"parts": [{"kind": "C"}]}, r"settings.parts\[0\].kind must be NoneType"),
         ({"parts": 3}, "settings.parts must be"),
         ({"pair": [1]}, "settings.pair must be"),
-        ({"every": 3}, "settings.every must be an object"),
-        ({"every": {"log": 0}}, "settings.every: every 0"),
+        ({"every": 3}, "settings.intervals must be an object"),
+        ({"every": {"log": 0}}, "settings.intervals: log=0 must be above 0"),
         ({"depth": 1}, "settings: 'depth' is unknown"),
     ],
 )
 def test_settings_of_another_version_are_refused(change, message):
     run = dataclasses.replace(RUN, settings={**RUN.settings, **change})
     with pytest.raises(ExperimentError, match=message):
-        run.typed(TOY)
+        run.config(TOY)
 
 
 def test_settings_without_a_needed_field_are_refused():
     settings = {name: value for name, value in RUN.settings.items() if name != "steps"}
     with pytest.raises(ExperimentError, match="steps"):
-        dataclasses.replace(RUN, settings=settings).typed(TOY)
+        dataclasses.replace(RUN, settings=settings).config(TOY)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +179,7 @@ def test_training_keeps_its_results_and_goes_on(trained):
     assert Results.load(folder / "results.json").trials == (trial,)
     again = train(folder, TOY, RUN)
     assert (again.measured, again.steps) == (trial.measured, 6)
-    with pytest.raises(ExperimentError, match="holds a run already"):
+    with pytest.raises(ExperimentError, match="contains a run already"):
         train(folder, TOY, RUN, resume=False)
 
 
@@ -181,7 +191,7 @@ def test_training_within_a_time_is_measured_nonetheless(tmp_path):
 
 def averaged(folder):
     """What evaluation saw at the end of training, without the code under test."""
-    fresh = stepper(build(TOY.presets["tiny"], None), TOY.presets["tiny"], None)
+    fresh = stepper(build(TOY.presets["tiny"]), TOY.presets["tiny"])
     from featurewise.training import CheckpointStore
 
     fresh.load_state(CheckpointStore(folder / "checkpoints").load(6)["stepper"])
@@ -196,14 +206,18 @@ def test_networks_come_back_with_averaged_weights(trained, model, kind):
     assert settings == TOY.presets["tiny"] and not network.training
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert evaluate(stepper(network, settings, None), settings, None) == trained[1].measured
+    assert evaluate(stepper(network, settings), settings) == trained[1].measured
 
 
 def test_a_model_tells_where_it_comes_from(trained, model):
-    told = read_model(model)
-    assert told.run == read_run(trained[0]) == read_run(model) == RUN
-    assert (told.steps, told.world, told.departures) == (6, "Random numbers.", ("It is a toy.",))
-    assert told.measured == {"random numbers": trained[1].measured}
+    facts = read_model(model)
+    assert facts.run == read_run(trained[0]) == read_run(model) == RUN
+    assert (facts.steps, facts.world, facts.departures) == (
+        6,
+        "Random numbers.",
+        ("It is a toy.",),
+    )
+    assert facts.measured == {"random numbers": trained[1].measured}
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "weights.safetensors"]
     assert not list(model.parent.glob(".*"))
 
@@ -304,15 +318,15 @@ def test_settings_that_ask_for_more_than_the_weights_are_not_built(model):
     run = json.loads((model / "model.json").read_text())["run"]
     built = []
 
-    def deep(settings, arm):
-        for _ in range(settings.width):
+    def deep(config):
+        for _ in range(config.width):
             built.append(nn.Linear(3, 3))
         return nn.Sequential(*built)
 
     for system in (TOY, dataclasses.replace(TOY, build=deep)):
         settings = {**run["settings"], "width": 10**9}
         edited(model, "model.json", run={**run, "settings": settings})
-        with pytest.raises(ExperimentError, match="than the file holds|not fit|memory"):
+        with pytest.raises(ExperimentError, match="larger than its file|not fit|memory"):
             load_network(model, system)
         assert len(built) < 2000
 
@@ -412,8 +426,8 @@ def test_what_cannot_be_written_is_refused_in_words():
     for seed in (-3, 2**63):
         with pytest.raises(ExperimentError, match="a seed lies in"):
             describe_run(TOY, preset="tiny", seed=seed)
-    with pytest.raises(ExperimentError, match="settings cannot be written"):
-        describe_run(TOY, preset="tiny", settings=Toy(steps=1, rate=float("nan")))
+    with pytest.raises(ExperimentError, match="config cannot be written"):
+        describe_run(TOY, preset="tiny", config=Toy(steps=1, learning_rate=float("nan")))
     for value in (float("nan"), float("inf")):
         with pytest.raises(ExperimentError, match="only finite numbers are results"):
             Measurement(None, {}, {"loss": value})

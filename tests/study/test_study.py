@@ -1,4 +1,4 @@
-"""Studies: every trial once, whoever dies; in a file and on a database server."""
+"""Studies: each trial runs exactly once even if workers die; with SQLite and with PostgreSQL."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ from featurewise.training import ExperimentError
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.state import flatten
 
-# Workers run without shape checks, and so must the run that they are compared with to the bit.
+# Without shape checks, as in the worker processes, whose results must be bit-identical.
 pytestmark = pytest.mark.traced
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
@@ -48,17 +48,17 @@ def system():
 
 
 @pytest.fixture
-def begun(tmp_path, monkeypatch):
-    """How often each training began, by any process of this test."""
+def starts(tmp_path, monkeypatch):
+    """Number of times that each training started, in all processes of this test."""
     path = tmp_path / "begun.txt"
     monkeypatch.setenv("FEATUREWISE_TEST_BEGUN", str(path))
     return lambda: Counter(path.read_text().split() if path.exists() else [])
 
 
 @pytest.fixture(scope="module")
-def undisturbed(system, tmp_path_factory):
-    """Every trial trained alone: what it measured, and all bits it left."""
-    folder, found = tmp_path_factory.mktemp("undisturbed"), {}
+def reference(system, tmp_path_factory):
+    """Measurement, steps and checkpoint of each trial, from an uninterrupted run."""
+    folder, found = tmp_path_factory.mktemp("reference"), {}
     for key in KEYS:
         arm, seed = key.split("-s")
         run = describe_run(system, preset="tiny", arm=arm, seed=int(seed))
@@ -78,7 +78,7 @@ def bits(folder):
 def outcome(study):
     return {
         f"{t.arm}-s{t.seed}": (t.measured, t.steps, bits(study.folder / f"{t.arm}-s{t.seed}"))
-        for t in study.standing().results.trials
+        for t in study.status().results.trials
     }
 
 
@@ -90,7 +90,7 @@ def study(system, folder, *, arms=ARMS, seeds=SEEDS, storage=None):
 
 @contextlib.contextmanager
 def workers(count, folder, *, storage="", pause=0.0, arms=ARMS, seeds=SEEDS):
-    """Processes that work on one study; killed on leaving."""
+    """Worker processes of one study; killed on exit."""
     command = [sys.executable, "-W", "error", str(SCRIPT), str(folder), storage]
     command += [",".join(arms), ",".join(map(str, seeds))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "FEATUREWISE_TEST_PAUSE": str(pause)}
@@ -110,26 +110,29 @@ def workers(count, folder, *, storage="", pause=0.0, arms=ARMS, seeds=SEEDS):
 def wait_for(condition, seconds=200):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.02)
 
 
-def test_all_trials_once_and_the_results_from_the_study_alone(system, tmp_path, undisturbed, begun):
-    told = []
+def test_all_trials_run_once_and_results_are_stored_in_the_database(
+    system, tmp_path, reference, starts
+):
+    messages = []
     one = study(system, tmp_path / "out")
     one.begin()
-    assert (one.standing().left, one.standing().results.trials) == (4, ())
-    one.work(told.append)
-    assert outcome(one) == undisturbed
-    assert begun() == dict.fromkeys(KEYS, 1)
-    assert [line.split(":")[0] for line in told[::2]] == [k.replace("-s", ", seed ") for k in KEYS]
+    assert (one.status().remaining, one.status().results.trials) == (4, ())
+    one.work(messages.append)
+    assert outcome(one) == reference
+    assert starts() == dict.fromkeys(KEYS, 1)
+    names = [key.replace("-s", ", seed ") for key in KEYS]
+    assert [message.split(":")[0] for message in messages[::2]] == names
     for key in KEYS:
         (tmp_path / "out" / key / "results.json").unlink()
     again = study(system, tmp_path / "out")
     again.begin()
     again.work()
-    assert begun() == dict.fromkeys(KEYS, 1)
-    results = again.standing().results
+    assert starts() == dict.fromkeys(KEYS, 1)
+    results = again.status().results
     assert [(t.arm, t.seed) for t in results.trials] == [
         ("seeing", 0),
         ("seeing", 1),
@@ -143,55 +146,55 @@ def test_all_trials_once_and_the_results_from_the_study_alone(system, tmp_path, 
 def test_the_value_of_a_trial_in_optuna_is_the_score(system, tmp_path):
     one = study(system, tmp_path, seeds=(0,))
     one.work()
-    kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
-    assert kept.direction == optuna.study.StudyDirection.MAXIMIZE
-    accuracies = [trial.measured.number() for trial in one.standing().results.trials]
-    assert sorted(trial.value for trial in kept.trials) == sorted(accuracies)
+    stored = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert stored.direction == optuna.study.StudyDirection.MAXIMIZE
+    accuracies = [trial.measured.number() for trial in one.status().results.trials]
+    assert sorted(trial.value for trial in stored.trials) == sorted(accuracies)
 
 
-def test_the_less_the_better_is_told_to_optuna(system, tmp_path):
-    wrong = dataclasses.replace(system, better="lower", score="wrong")
+def test_a_score_that_is_better_when_lower_is_minimised(system, tmp_path):
+    score = dataclasses.replace(system.metrics[0], better="lower")
+    wrong = dataclasses.replace(system, score=score, metrics=(score,))
     one = study(wrong, tmp_path, arms=("blind",), seeds=(0,))
     one.work()
-    kept = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
-    assert kept.direction == optuna.study.StudyDirection.MINIMIZE
-    (trial,) = one.standing().results.trials
-    assert [entry.value for entry in kept.trials] == [trial.measured.number("wrong")]
+    stored = optuna.load_study(study_name="sums-tiny", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert stored.direction == optuna.study.StudyDirection.MINIMIZE
+    (trial,) = one.status().results.trials
+    assert [entry.value for entry in stored.trials] == [trial.measured.number("wrong")]
 
 
-def test_the_sheet_of_an_arm_is_that_of_its_first_seed_that_drew(system, tmp_path):
+def test_the_sheet_of_an_arm_is_that_of_its_first_seed_that_has_one(system, tmp_path):
     one = study(system, tmp_path, seeds=(0, 1, 2))
     assert one.sheets() == {}
-    drew = [tmp_path / key / "sheet.png" for key in ("seeing-s2", "seeing-s1", "blind-s2")]
-    for path in drew:
+    paths = [tmp_path / key / "sheet.png" for key in ("seeing-s2", "seeing-s1", "blind-s2")]
+    for path in paths:
         path.parent.mkdir()
         path.touch()
-    assert one.sheets() == {"seeing": drew[1], "blind": drew[2]}
+    assert one.sheets() == {"seeing": paths[1], "blind": paths[2]}
 
 
-@pytest.mark.parametrize("forged", [True, False])
-def test_results_of_fewer_steps_are_not_taken_for_those_of_the_trial(
-    system, tmp_path, begun, forged
+@pytest.mark.parametrize("sealed_again", [True, False])
+def test_damaged_results_and_those_of_fewer_steps_are_measured_again(
+    system, tmp_path, starts, sealed_again
 ):
-    """Nor are damaged ones: what a trial measured is measured again."""
     arms, seeds = ("seeing",), (0,)
     study(system, tmp_path / "out", arms=arms, seeds=seeds).work()
     path = tmp_path / "out" / "seeing-s0" / "results.json"
     whole = path.read_text()
     assert whole.count('"steps": 24') == 1
     path.write_text(whole.replace('"steps": 24', '"steps": 12'))
-    if forged:
+    if sealed_again:
         content = json.loads(path.read_text())
         del content["seal"]
         path.write_bytes(sealed(content))
     (tmp_path / "out" / "study.db").unlink()
     again = study(system, tmp_path / "out", arms=arms, seeds=seeds)
     again.work()
-    (trial,) = again.standing().results.trials
+    (trial,) = again.status().results.trials
     assert trial.steps == 24 and Results.load(path).trials == (trial,)
 
 
-def test_results_are_in_the_order_of_arms_and_seeds_whoever_came_first(system):
+def test_results_are_ordered_by_arm_and_seed(system):
     found = [
         Results("sums", "tiny", (Trial(arm, seed, 24, 1.0, 58, Measurement()),), {"cpu": cpu})
         for arm, seed, cpu in [
@@ -209,173 +212,173 @@ def test_results_are_in_the_order_of_arms_and_seeds_whoever_came_first(system):
     assert _joined(system, "tiny", rendered).data_versions == {"pen": "2"}
 
 
-def test_a_study_may_grow(system, tmp_path, begun):
+def test_a_study_can_be_extended(system, tmp_path, starts):
     study(system, tmp_path / "out", arms=("seeing",), seeds=(0,)).work()
     larger = study(system, tmp_path / "out")
     larger.work()
-    assert begun() == dict.fromkeys(KEYS, 1)
-    assert len(larger.standing().results.trials) == 4
+    assert starts() == dict.fromkeys(KEYS, 1)
+    assert len(larger.status().results.trials) == 4
     smaller = study(system, tmp_path / "out", arms=("blind",), seeds=(1,))
-    assert smaller.standing().left == 0
+    assert smaller.status().remaining == 0
 
 
-def test_two_workers_share_the_trials(system, tmp_path, undisturbed, begun):
+def test_two_workers_share_the_trials(system, tmp_path, reference, starts):
     with workers(2, tmp_path / "out", pause=0.01) as two:
         assert [worker.wait(250) for worker in two] == [0, 0]
-    assert outcome(study(system, tmp_path / "out")) == undisturbed
-    assert begun() == dict.fromkeys(KEYS, 1)
+    assert outcome(study(system, tmp_path / "out")) == reference
+    assert starts() == dict.fromkeys(KEYS, 1)
     assert "Experimental" not in (tmp_path / "workers.log").read_text()
     assert "[I " not in (tmp_path / "workers.log").read_text()
 
 
-def test_killed_in_the_middle_the_same_line_goes_on(system, tmp_path, undisturbed, begun):
+def test_a_study_that_was_killed_resumes_with_the_same_command(system, tmp_path, reference, starts):
     with workers(1, tmp_path / "out", pause=0.1) as (one,):
         wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*8")))
         one.send_signal(signal.SIGKILL)
         one.wait()
     rest = study(system, tmp_path / "out")
-    assert rest.standing().running == (Key("seeing", 0),)
+    assert rest.status().running == (Key("seeing", 0),)
     steps = CheckpointStore(tmp_path / "out" / KEYS[0] / "checkpoints").steps()
     assert 0 < steps[-1] < 24
     rest.work()
-    assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
-    assert outcome(rest) == undisturbed
+    assert starts() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
+    assert outcome(rest) == reference
 
 
 @pytest.mark.slow
-def test_killed_again_and_again(system, tmp_path, undisturbed, begun):
-    draw, kills = random.Random(3), 0
-    while study(system, tmp_path / "out").standing().left:
+def test_workers_that_are_killed_repeatedly(system, tmp_path, reference, starts):
+    rng, kills = random.Random(3), 0
+    while study(system, tmp_path / "out").status().remaining:
         (tmp_path / "begun.txt").unlink(missing_ok=True)
         with workers(2, tmp_path / "out", pause=0.05) as two:
-            wait_for(lambda: begun() or two[0].poll() is not None)
-            time.sleep(draw.uniform(0, 1.5))
-            draw.choice(two).kill()
+            wait_for(lambda: starts() or two[0].poll() is not None)
+            time.sleep(rng.uniform(0, 1.5))
+            rng.choice(two).kill()
             kills += 1
     assert kills > 3
-    assert outcome(study(system, tmp_path / "out")) == undisturbed
+    assert outcome(study(system, tmp_path / "out")) == reference
 
 
-def test_told_to_stop_a_worker_puts_its_trial_back(system, tmp_path):
+def test_a_worker_that_gets_sigterm_releases_its_trial(system, tmp_path):
     with workers(1, tmp_path / "out", pause=0.1) as (one,):
         wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*4")))
         one.send_signal(signal.SIGTERM)
         assert one.wait(100) == 143
-    standing = study(system, tmp_path / "out").standing()
-    assert (standing.running, len(standing.waiting)) == ((), 4)
+    status = study(system, tmp_path / "out").status()
+    assert (status.running, len(status.waiting)) == ((), 4)
 
 
-def test_a_live_worker_keeps_its_trial(system, tmp_path, begun):
+def test_a_live_worker_keeps_its_trial(system, tmp_path, starts):
     with workers(1, tmp_path / "out", pause=0.1, arms=("seeing",), seeds=(0,)) as (one,):
-        wait_for(lambda: begun() == {"seeing-s0": 1})
+        wait_for(lambda: starts() == {"seeing-s0": 1})
         study(system, tmp_path / "out", arms=("seeing",), seeds=(0,)).work()
         assert one.wait(100) == 0
-    assert begun() == {"seeing-s0": 1}
+    assert starts() == {"seeing-s0": 1}
 
 
-def test_one_that_fails_does_not_stop_the_others(system, tmp_path, begun):
+def test_a_failed_trial_does_not_stop_the_others(system, tmp_path, starts):
     arms = ("broken", "blind")
     one = study(system, tmp_path / "out", arms=arms, seeds=(0,))
     one.work()
-    standing = one.standing()
-    assert standing.failed == {Key("broken", 0): "the ruler is broken"}
-    assert [trial.arm for trial in standing.results.trials] == ["blind"]
+    status = one.status()
+    assert status.failed == {Key("broken", 0): "the ruler is broken"}
+    assert [trial.arm for trial in status.results.trials] == ["blind"]
     assert "ExperimentError" in (tmp_path / "out" / "broken-s0" / "error.txt").read_text()
     one.work()
-    assert begun()["broken-s0"] == 1, "a worker does not try again"
+    assert starts()["broken-s0"] == 1, "a worker must not retry a failed trial"
     again = study(system, tmp_path / "out", arms=arms, seeds=(0,))
     again.begin()
-    assert again.standing().waiting == (Key("broken", 0),)
+    assert again.status().waiting == (Key("broken", 0),)
     again.work()
-    assert begun() == {"broken-s0": 2, "blind-s0": 1}
+    assert starts() == {"broken-s0": 2, "blind-s0": 1}
 
 
-def test_other_settings_are_another_study(system, tmp_path):
+def test_other_settings_are_refused(system, tmp_path):
     study(system, tmp_path)
     presets = {**system.presets, "tiny": dataclasses.replace(system.presets["tiny"], width=9)}
     changed = dataclasses.replace(system, presets=presets)
-    with pytest.raises(ExperimentError, match=r"sums-tiny was begun with width 8, not 9"):
+    with pytest.raises(ExperimentError, match=r"sums-tiny was started with width 8, not 9"):
         study(changed, tmp_path)
 
 
-def test_what_is_wrong_is_said(system, tmp_path, monkeypatch):
+def test_errors_of_wrong_arguments(system, tmp_path, monkeypatch):
     with pytest.raises(ExperimentError, match="arm 'none' is unknown"):
         study(system, tmp_path, arms=("none",))
     with pytest.raises(ExperimentError, match="at least one arm and one seed"):
         study(system, tmp_path, seeds=())
-    with pytest.raises(ExperimentError, match="'nonsense' is no address of a database"):
+    with pytest.raises(ExperimentError, match="'nonsense' is not the URL of a database"):
         study(system, tmp_path, storage="nonsense")
     with pytest.raises(ExperimentError, match="its driver is not installed"):
         study(system, tmp_path, storage="postgresql+pg8000://me@here/x")
-    monkeypatch.setattr("featurewise.study.database._AT_FIRST", 0.0)
+    monkeypatch.setattr("featurewise.study.database._OPEN_TIMEOUT", 0.0)
     with pytest.raises(
         ExperimentError, match=r"me:\*\*\*@127.0.0.1:1/x: this database cannot be"
-    ) as told:
+    ) as caught:
         study(system, tmp_path, storage="postgresql+psycopg://me:secret@127.0.0.1:1/x")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ExperimentError, match=r"pip install 'featurewise\[study\]'"):
         study(system, tmp_path)
 
 
 @pytest.mark.parametrize("lock", [".workers/.lock", ".workers/a/.lock"])
-def test_a_lock_that_is_a_link_is_refused_at_once(tmp_path, lock):
-    (tmp_path / "mine").write_text("precious")
+def test_a_lock_that_is_a_link_is_refused_immediately(tmp_path, lock):
+    (tmp_path / "target").write_text("unchanged")
     path = tmp_path / "out" / lock
     path.parent.mkdir(parents=True)
-    path.symlink_to(tmp_path / "mine")
+    path.symlink_to(tmp_path / "target")
     with pytest.raises(ExperimentError, match=r"\.lock: cannot be locked: .* a symbolic link"):
         queue = Queue("links", folder=tmp_path / "out")
         queue.add(["a"])
-        with queue.take(["a"]):
+        with queue.lease(["a"]):
             pass
-    assert (tmp_path / "mine").read_text() == "precious"
+    assert (tmp_path / "target").read_text() == "unchanged"
 
 
 def test_an_error_text_does_not_follow_a_link(system, tmp_path):
-    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "target").write_text("unchanged")
     (tmp_path / "out/broken-s0").mkdir(parents=True)
-    (tmp_path / "out/broken-s0/error.txt").symlink_to(tmp_path / "mine")
+    (tmp_path / "out/broken-s0/error.txt").symlink_to(tmp_path / "target")
     study(system, tmp_path / "out", arms=("broken",), seeds=(0,)).work()
-    assert (tmp_path / "mine").read_text() == "precious"
+    assert (tmp_path / "target").read_text() == "unchanged"
     assert not (tmp_path / "out/broken-s0/error.txt").is_symlink()  # replaced, not followed
 
 
-def test_only_the_first_of_two_entries_counts(tmp_path):
-    """Two workers that add the same at once, as may happen over a server."""
+def test_only_the_first_of_two_entries_is_valid(tmp_path):
+    """Two workers may add the same item at the same time to a server."""
     queue = Queue("twice", folder=tmp_path)
     queue.add(["a"])
     entry = optuna.trial.create_trial(
         state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
     )
     queue._storage.create_new_trial(queue._id, entry)
-    with queue.take(["a"]) as taken:
-        taken.done(1.0, "first")
-    with queue.take(["a"]) as taken:
-        assert taken is None
+    with queue.lease(["a"]) as lease:
+        lease.done(1.0, "first")
+    with queue.lease(["a"]) as lease:
+        assert lease is None
     assert queue.items()["a"].text == "first"
 
 
-def test_an_entry_that_appears_while_the_first_is_worked_on_does_not_count(tmp_path):
+def test_an_entry_that_is_added_while_the_first_is_leased_is_ignored(tmp_path):
     queue = Queue("twice", folder=tmp_path)
     queue.add(["a"])
     entry = optuna.trial.create_trial(
         state=optuna.trial.TrialState.WAITING, user_attrs={"key": "a"}
     )
-    with queue.take(["a"]) as taken:
+    with queue.lease(["a"]) as lease:
         queue._storage.create_new_trial(queue._id, entry)
         assert queue.items()["a"].state == "running"
-        taken.done(1.0, "first")
+        lease.done(1.0, "first")
     assert queue.items()["a"].state == "done"
-    with queue.take(["a"]) as taken:
-        assert taken is None
+    with queue.lease(["a"]) as lease:
+        assert lease is None
 
 
 # --- a server -------------------------------------------------------------------------------------
 
 
 class Server:
-    """A database server of our own, which may be stopped and started again."""
+    """A PostgreSQL server of this test module, which can be stopped and restarted."""
 
     def __init__(self, programs, folder, port, user):
         self.programs, self.folder, self.port, self.user = programs, folder, port, user
@@ -400,7 +403,7 @@ class Server:
         wait_for(lambda: connects(self.port), 60)
 
     def stop(self):
-        """Every connection is cut off."""
+        """Stops the server; open connections break."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
 
@@ -410,12 +413,12 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A database server of our own."""
+    """A running PostgreSQL server."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (extra: study)")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("no PostgreSQL server in /usr/lib/postgresql (Debian: postgresql)")
-    # Not below pytest's own folder, which is closed to the user that the server needs under root.
+    # Under root the server needs another user, who cannot access pytest's temporary folders.
     folder = Path(tmp_path_factory.mktemp("server").anchor, "tmp", f"fw-pg-{os.getpid()}")
     folder.mkdir()
     user = {}
@@ -459,7 +462,7 @@ def connects(port):
 
 @pytest.fixture
 def database(server, request):
-    """Address of an empty database."""
+    """URL of an empty database."""
     import psycopg
 
     name = f"d{abs(hash(request.node.name)) % 10**8}"
@@ -469,34 +472,36 @@ def database(server, request):
     return server.address(name)
 
 
-def test_two_workers_on_a_server(system, tmp_path, undisturbed, begun, database):
+def test_two_workers_on_a_server(system, tmp_path, reference, starts, database):
     with workers(2, tmp_path / "out", storage=database, pause=0.01) as two:
         assert [worker.wait(250) for worker in two] == [0, 0]
-    assert begun() == dict.fromkeys(KEYS, 1)
-    assert outcome(study(system, tmp_path / "out", storage=database)) == undisturbed
+    assert starts() == dict.fromkeys(KEYS, 1)
+    assert outcome(study(system, tmp_path / "out", storage=database)) == reference
     text = (tmp_path / "workers.log").read_text()
     assert "Traceback" not in text and "Warning" not in text and "[I " not in text
 
 
-def test_a_dead_workers_trial_is_taken_over(system, tmp_path, undisturbed, begun, database):
+def test_the_trial_of_a_dead_worker_is_resumed_by_another(
+    system, tmp_path, reference, starts, database
+):
     with workers(1, tmp_path / "out", storage=database, pause=0.2) as (one,):
         wait_for(lambda: any((tmp_path / "out" / KEYS[0] / "checkpoints").glob("step-*4")))
         one.kill()
         one.wait()
     rest = study(system, tmp_path / "out", storage=database)
-    assert rest.standing().running == (Key("seeing", 0),)
+    assert rest.status().running == (Key("seeing", 0),)
     rest.work()
-    assert begun() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
-    assert outcome(rest) == undisturbed
+    assert starts() == {**dict.fromkeys(KEYS, 1), KEYS[0]: 2}
+    assert outcome(rest) == reference
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_loses_nothing_and_kills_nobody(
-    system, tmp_path, undisturbed, begun, server, database
+def test_workers_wait_for_an_unreachable_server_and_lose_nothing(
+    system, tmp_path, reference, starts, server, database
 ):
-    """For 10 s, more than the six after which a worker that shows no sign of life is dead."""
+    """The server is down for 10 s; leases expire after 6 s without heartbeats."""
     with workers(3, tmp_path / "out", storage=database, pause=0.3) as three:
-        wait_for(lambda: len(begun()) >= 3)
+        wait_for(lambda: len(starts()) >= 3)
         server.stop()
         try:
             time.sleep(10)
@@ -504,90 +509,90 @@ def test_a_server_that_is_away_loses_nothing_and_kills_nobody(
         finally:
             server.start()
         assert [worker.wait(250) for worker in three] == [0] * 3
-    assert begun() == dict.fromkeys(KEYS, 1)
-    assert outcome(study(system, tmp_path / "out", storage=database)) == undisturbed
+    assert starts() == dict.fromkeys(KEYS, 1)
+    assert outcome(study(system, tmp_path / "out", storage=database)) == reference
 
 
-@pytest.mark.parametrize("call", ["open", "add", "items", "take", "done", "failed", "put back"])
-def test_every_call_waits_for_a_server_that_is_away(tmp_path, server, database, call):
+@pytest.mark.parametrize("call", ["open", "add", "items", "lease", "done", "failed", "release"])
+def test_every_call_waits_for_an_unreachable_server(tmp_path, server, database, call):
     def opened():
-        return Queue("away", folder=tmp_path, storage=database, heartbeat=1)
+        return Queue("outage", folder=tmp_path, storage=database, heartbeat=1)
 
     queue = opened()
     queue.add(["a"])
-    back = threading.Timer(1.5, server.start)
+    restart = threading.Timer(1.5, server.start)
 
     @contextlib.contextmanager
-    def away():
+    def outage():
         server.stop()
-        back.start()
-        begun = time.monotonic()
+        restart.start()
+        start = time.monotonic()
         yield
-        assert time.monotonic() - begun > 1
-        back.join()
+        assert time.monotonic() - start > 1
+        restart.join()
 
     if call in ("open", "add", "items"):
-        with away():
+        with outage():
             {"open": opened, "add": lambda: queue.add(["b"]), "items": queue.items}[call]()
-    elif call == "take":
-        with away(), queue.take(["a"]) as taken:
-            assert taken.key == "a"
+    elif call == "lease":
+        with outage(), queue.lease(["a"]) as lease:
+            assert lease.key == "a"
     else:
-        with queue.take(["a"]) as taken:
+        with queue.lease(["a"]) as lease:
             server.stop()
-            back.start()
+            restart.start()
             if call == "done":
-                taken.done(1.0, "result")
+                lease.done(1.0, "result")
             elif call == "failed":
-                taken.failed("reason")
-        back.join()
+                lease.failed("reason")
+        restart.join()
     state = {"done": "done", "failed": "failed"}.get(call, "waiting")
     assert queue.items()["a"].state == state
 
 
-def test_a_server_that_stays_away_is_an_error(tmp_path, server, database, monkeypatch):
-    monkeypatch.setattr("featurewise.study.database.AWAY", 0.5)
+def test_a_server_that_stays_unreachable_is_an_error(tmp_path, server, database, monkeypatch):
+    monkeypatch.setattr("featurewise.study.database.SERVER_TIMEOUT", 0.5)
     address = database.replace("tester@", "tester:quite/secret@").replace("quite/", "quite%2F")
-    queue = Queue("away", folder=tmp_path, storage=address, heartbeat=1)
+    queue = Queue("outage", folder=tmp_path, storage=address, heartbeat=1)
     server.stop()
     try:
         with pytest.raises(
             ExperimentError, match=r"tester:\*\*\*@.*cannot be used \(tried for"
-        ) as told:
+        ) as caught:
             queue.items()
     finally:
         server.start()
-    assert "secret" not in str(told.value) and told.value.__cause__ is None
+    assert "secret" not in str(caught.value) and caught.value.__cause__ is None
 
 
 @pytest.mark.slow
-def test_a_slow_worker_is_not_taken_for_dead(system, tmp_path, begun, database):
+def test_a_slow_worker_keeps_its_lease(system, tmp_path, starts, database):
     one = ("seeing",), (0,)
     with workers(1, tmp_path / "out", storage=database, pause=0.4, arms=one[0], seeds=one[1]) as w:
-        wait_for(lambda: begun() == {"seeing-s0": 1})
+        wait_for(lambda: starts() == {"seeing-s0": 1})
         other = study(system, tmp_path / "other", arms=one[0], seeds=one[1], storage=database)
-        other.work()  # waits some ten seconds, more than the six after which it would be dead
+        other.work()  # waits about 10 s; leases expire after 6 s without heartbeats
         assert w[0].wait(100) == 0
-    assert begun() == {"seeing-s0": 1}
-    assert len(other.standing().results.trials) == 1
+    assert starts() == {"seeing-s0": 1}
+    assert len(other.status().results.trials) == 1
 
 
-def test_who_was_taken_for_dead_does_not_disturb(tmp_path, database):
+def test_a_result_after_an_expired_lease_is_ignored(tmp_path, database):
     queue = Queue("late", folder=tmp_path, storage=database, heartbeat=1)
     queue.add(["a"])
-    with queue.take(["a"]) as late:
+    with queue.lease(["a"]) as late:
         number = next(iter(queue._current().values()))[0]
         queue._storage.set_trial_state_values(number, optuna.trial.TrialState.FAIL)
         queue.add(["a"])
-        with queue.take(["a"]) as taken:
-            taken.done(1.0, "in time")
+        with queue.lease(["a"]) as lease:
+            lease.done(1.0, "in time")
         late.done(0.0, "too late")
     assert queue.items()["a"].text == "in time"
 
 
 @pytest.mark.slow
-def test_many_begin_at_once_on_an_empty_database(system, tmp_path, begun, database):
+def test_four_workers_start_together_on_an_empty_database(system, tmp_path, starts, database):
     (tmp_path / "out").mkdir()
     with workers(4, tmp_path / "out", storage=database) as four:
         assert [worker.wait(250) for worker in four] == [0] * 4
-    assert begun() == dict.fromkeys(KEYS, 1)
+    assert starts() == dict.fromkeys(KEYS, 1)

@@ -1,4 +1,4 @@
-"""A crew of workers: told to stop, waited for, and how each ended."""
+"""A pool of workers: termination, waiting, and exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from featurewise.study.workers import Crew
+from featurewise.study.workers import WorkerPool
 from featurewise.training.errors import StorageError
 
 WORKER = """
@@ -22,7 +22,7 @@ def stop(*_):
     sys.exit(3)
 
 signal.signal(signal.SIGTERM, stop)
-print(os.environ["TOLD"], flush=True)
+print(os.environ["MESSAGE"], flush=True)
 time.sleep(60)
 """
 
@@ -30,39 +30,39 @@ time.sleep(60)
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 
-def crew(folder: Path) -> Crew:
-    """Two workers that have begun, and will say so when they are told to stop."""
-    found = Crew([sys.executable, "-c", WORKER], 2, folder / "logs", {"TOLD": "ready"})
+def pool(folder: Path) -> WorkerPool:
+    """Two started workers, which print "saved" on SIGTERM."""
+    found = WorkerPool([sys.executable, "-c", WORKER], 2, folder / "logs", {"MESSAGE": "ready"})
     until(lambda: all(found.log(number).read_text() == "ready\n" for number in (1, 2)))
     return found
 
 
-def test_on_leaving_all_are_told_to_stop_and_waited_for(tmp_path: Path) -> None:
-    with crew(tmp_path) as two:
+def test_on_exit_all_workers_are_terminated_and_waited_for(tmp_path: Path) -> None:
+    with pool(tmp_path) as two:
         assert set(two.pids()) == {1, 2}
-        assert two.fallen() == {}
+        assert two.exited() == {}
     assert [two.log(number).read_text() for number in (1, 2)] == ["ready\nsaved\n"] * 2
     assert two.pids() == {}
-    assert two.fallen() == {1: "exit code 3", 2: "exit code 3"}
+    assert two.exited() == {1: "exit code 3", 2: "exit code 3"}
 
 
 def test_a_log_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "target").write_text("unchanged")
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/worker-1.log").symlink_to("../mine")
+    (tmp_path / "logs/worker-1.log").symlink_to("../target")
     with pytest.raises(StorageError, match=r"worker-1\.log.*a symbolic link|a symbolic link"):
-        Crew([sys.executable, "-c", "pass"], 1, tmp_path / "logs")
-    assert (tmp_path / "mine").read_text() == "precious"
+        WorkerPool([sys.executable, "-c", "pass"], 1, tmp_path / "logs")
+    assert (tmp_path / "target").read_text() == "unchanged"
 
 
-def test_one_that_was_killed_is_named_and_the_other_goes_on(tmp_path: Path) -> None:
-    with crew(tmp_path) as two:
+def test_a_killed_worker_is_reported_and_the_other_continues(tmp_path: Path) -> None:
+    with pool(tmp_path) as two:
         pids = two.pids()
         os.kill(pids[2], signal.SIGKILL)
         until(lambda: set(two.pids()) == {1})
-        assert two.fallen() == {2: "signal 9"}
+        assert two.exited() == {2: "signal 9"}
         assert two.pids() == {1: pids[1]}

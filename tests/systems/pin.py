@@ -1,7 +1,7 @@
 """Pins names and shapes of weights, and outputs of known weights, of systems that are new.
 
 python -m tests.systems.pin            # adds arms that have no pins; changes none
-python -m tests.systems.pin NAME ...   # pins these systems anew: their old files no longer load
+python -m tests.systems.pin NAME ...   # pins these systems again: their old files no longer load
 """
 
 import json

@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_cards_and_catalogue_have_not_drifted() -> None:
     stale = catalogue.stale(discovery.published(), DOCS)
-    assert not stale, f"run `featurewise cards`, which writes them anew: {stale}"
+    assert not stale, f"run `featurewise cards`, which writes them again: {stale}"
 
 
 @pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
@@ -35,15 +35,15 @@ def test_a_record_says_what_it_was_tested_on(entry: catalogue.Entry) -> None:
     assert re.search(r"\d", system.tested_on), "the size of the test set in independent units"
     said = " ".join((*system.departures, system.cost.get("paper", "")))
     assert "reset paper" in said or "paper's sizes" in said or system.name == "cavia"
-    text = card.to_markdown(system, *entry.results)
-    uses_fonts = "typeface" in system.world
-    assert bool(system.needs) == bool(system.versions) == uses_fonts
+    text = card.to_markdown(card.content(system, *entry.results))
+    uses_fonts = "typeface" in system.world.what or "scripts" in system.world.what
+    assert bool(system.world.needs) == bool(system.versions) == uses_fonts
     assert ("The data were rendered by: " in text) is uses_fonts
 
 
 @pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
-def test_a_published_picture_is_small(entry: catalogue.Entry) -> None:
+def test_a_published_image_is_small(entry: catalogue.Entry) -> None:
     for path in (p for arms in entry.sheets.values() for p in arms.values()):
         assert path.stat().st_size <= catalogue.LIMIT
     assert catalogue.headline(entry) or "Never run." in catalogue.to_markdown([entry])
-    assert "None yet." in card.to_markdown(entry.system) or entry.results
+    assert "None yet." in card.to_markdown(card.content(entry.system))

@@ -1,8 +1,8 @@
 """What every system promises, found by file name: a new one cannot stay out of this.
 
 Each arm of each system is built and trained at its tiny preset; properties are checked one by one,
-so that a run's report counts properties times arms. What a system cannot be asked is skipped, with
-the reason that `SKIPS` gives.
+so that a run's report counts properties times arms. Properties that a system cannot have are
+skipped, with the reason that `SKIPS` gives.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from featurewise.study import card
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 from featurewise.study.run import describe_run
 from featurewise.study.system import PRESETS, Arm, System
-from featurewise.training.batch import mapped, moved, rows, size
+from featurewise.training.batch import batch_size, rows, to_device, tree_map
 from featurewise.training.randomness import seed_everything
-from featurewise.training.steppers import ClosedForm, Samples, Stepper
+from featurewise.training.steppers import CanSample, ClosedForm, Stepper
 from featurewise.worlds.clevr import build_pool
 from featurewise.worlds.clevr import cache as clevr_cache
 
@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 KEYS = Path(__file__).with_name("state_keys.json")
 OUTPUTS = Path(__file__).with_name("reference_outputs.json")
 
-#: (system, property) -> why it cannot be asked of this system.
+#: (system, property) -> why this system cannot have it.
 _INNER = "torch.export refuses gradients taken within a forward pass, as an inner loop does"
 SKIPS: Mapping[tuple[str, str], str] = {
     ("cavia", "a_network_is_exported"): _INNER,
@@ -72,8 +72,8 @@ def _skip(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache filled in this process: to start another takes longer than to draw a few pictures."""
+def _clevr_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache filled in this process: to start another takes longer than to render a few images."""
 
     def here(*args: Any, workers: int, **kwargs: Any) -> Path:
         return build_pool(*args, workers=0, **kwargs)
@@ -170,7 +170,7 @@ def outputs(network: nn.Module, batch: Any) -> list[Tensor]:
 
 def leaves(value: Any) -> list[Tensor]:
     found: list[Tensor] = []
-    mapped(value, lambda tensor: found.append(tensor) or tensor)
+    tree_map(lambda tensor: found.append(tensor) or tensor, value)
     return found
 
 
@@ -184,7 +184,7 @@ class Flat(nn.Module):
 
     def forward(self, *tensors: Tensor) -> list[Tensor]:
         given = iter(tensors)
-        return leaves(self.network(mapped(self.like, lambda _: next(given))))
+        return leaves(self.network(tree_map(lambda _: next(given), self.like)))
 
 
 def equal(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -338,9 +338,9 @@ def test_training_and_evaluation_alternate(name: str, arm: str) -> None:
 def test_a_small_batch_gives_the_rows_of_a_large_one(name: str, arm: str, count: int) -> None:
     found, networks = evaluated(name, arm)
     whole = found.batch()
-    if size(whole) < 2:
+    if batch_size(whole) < 2:
         pytest.skip("a batch of this system is one row: all that it is solved for")
-    count = min(count, size(whole) - 1)
+    count = min(count, batch_size(whole) - 1)
     for network in networks.values():
         all_of_it = outputs(network, whole)[0]
         some = outputs(network, rows(whole, 1, 1 + count))[0]
@@ -380,7 +380,7 @@ def test_a_gpu_gives_the_same(name: str, arm: str) -> None:
     for network in networks.values():
         here = outputs(network, found.batch())
         device = torch.device("cuda")
-        there = outputs(network.to(device), moved(found.batch(), device))
+        there = outputs(network.to(device), to_device(found.batch(), device))
         close(here, [each.cpu() for each in there], tolerance=1e-3)
 
 
@@ -416,10 +416,10 @@ def test_a_deep_copy_gives_the_same_and_is_apart(name: str, arm: str) -> None:
 
 @each_arm
 def test_samples_repeat_by_seed(name: str, arm: str) -> None:
-    """What is drawn depends on the seed alone, and training never notices."""
+    """Samples depend on the seed alone, and training never notices."""
     stepper = trained(name, arm).stepper
-    if not isinstance(stepper, Samples):
-        pytest.skip("this system draws nothing")
+    if not isinstance(stepper, CanSample):
+        pytest.skip("this system generates no samples")
     found = trained(name, arm)
     condition = found.system.data(found.config, 0).batch(0)
     before = torch.get_rng_state()
@@ -443,7 +443,7 @@ def test_a_network_compiles_whole(name: str, dynamic: bool) -> None:
         compiled = torch.compile(
             Flat(network, batch), backend="aot_eager", fullgraph=True, dynamic=dynamic or None
         )
-        parts = [batch] if not dynamic or size(batch) < 3 else [batch, rows(batch, 0, 3)]
+        parts = [batch] if not dynamic or batch_size(batch) < 3 else [batch, rows(batch, 0, 3)]
         for part in parts:
             with torch.no_grad():
                 close(outputs(network, part), compiled(*leaves(part)), tolerance=1e-4)
@@ -499,15 +499,15 @@ def test_outputs_of_known_weights_are_a_contract(name: str, arm: str) -> None:
 
 
 def reference(name: str, arm: str) -> dict[str, list[float]]:
-    """Mean and spread of what networks with set weights make of set inputs, by network.
+    """Mean and standard deviation of what networks with set weights make of set inputs, by network.
 
-    Weights and inputs are sines of their position: no generator, no font, no library of pictures
+    Weights and inputs are sines of their position: no generator, no font, no image library
     has a say in them. Counts and indices in the batch stay.
     """
     system = SYSTEMS[name]
     config = system.config("tiny", arm)
     stepper = system.stepper(system.build(config), config)
-    batch = mapped(system.data(config, 0).batch(0), _waves)
+    batch = tree_map(_waves, system.data(config, 0).batch(0))
     found = {}
     for role, network in stepper.networks.items():
         with torch.no_grad():
@@ -619,7 +619,7 @@ def like(name: str, arm: str) -> Measurement:
 
 
 def made_up(name: str) -> Iterator[Results]:
-    """Results of all arms with what an evaluation measures, their numbers drawn by lot."""
+    """Results of all arms with what an evaluation measures, their numbers random."""
     rng = random.Random(0)
 
     def proportion(of: Proportion) -> Proportion:

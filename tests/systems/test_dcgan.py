@@ -14,7 +14,6 @@ from featurewise.systems.generation import dcgan
 from featurewise.systems.generation.dcgan import (
     SYSTEM,
     ConditionalStages,
-    GanBatch,
     SummedTaps,
     discriminator_loss,
     draw,
@@ -23,6 +22,7 @@ from featurewise.systems.generation.dcgan import (
     stepper,
 )
 from featurewise.training.steppers import Adversarial
+from featurewise.worlds.glyphs.gan import GanBatch
 from featurewise.worlds.glyphs.labelled import class_frequencies
 from featurewise.worlds.glyphs.sheets import sheet
 

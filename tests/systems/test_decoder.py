@@ -23,7 +23,7 @@ from featurewise.systems.mechanisms.decoder import (
     stepper,
 )
 from featurewise.training.steppers import Supervised
-from featurewise.worlds.glyphs.material import material
+from featurewise.worlds.glyphs.letter_data import letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource
 
@@ -62,7 +62,7 @@ def test_letter_and_texture_count_where_they_are_told(arm: str) -> None:
     before = network(asked)
     letter = network(replace(asked, letters=(asked.letters + 1) % 4))
     texture = network(replace(asked, textures=(asked.textures + 1) % TEXTURES))
-    face = network(replace(asked, faces=(asked.faces + 1) % 5))
+    face = network(replace(asked, typefaces=(asked.typefaces + 1) % 5))
     assert torch.equal(before, letter) is torch.equal(before, texture) is (arm in UNTOLD)
     assert not torch.equal(before, face)
 
@@ -95,7 +95,7 @@ def test_separate_networks_are_separate() -> None:
 def test_the_network_of_each_letter_is_told_the_code_and_the_texture() -> None:
     network, asked = decoder("separate"), batch(16)
     alone = generator(TINY.code + TEXTURES, 9, 2, SIZE).eval()
-    told = torch.cat((network.codes(asked.faces), torch.eye(TEXTURES)[asked.textures]), 1)
+    told = torch.cat((network.codes(asked.typefaces), torch.eye(TEXTURES)[asked.textures]), 1)
     for letter in range(4):
         state = {
             key: (value.chunk(4)[letter] if value.ndim else value).view_as(alone.state_dict()[key])
@@ -149,16 +149,16 @@ def test_the_rate_rises_for_a_twentieth_and_falls_to_nothing() -> None:
 
 
 def test_what_is_measured_is_counted_picture_by_picture() -> None:
-    trained, known = untrained("affine"), material(TINY.where, TINY.letters, SIZE)
-    source, judge = TexturedSource(known.train, 1), known.judge(TINY.judging)
-    asked = source.held_out()
+    trained, known = untrained("affine"), letter_splits(TINY.where, TINY.letters, SIZE)
+    source, judge = TexturedSource(known.train, 1), known.classifier(TINY.judging)
+    asked = source.test()
     images = drawn(trained, asked)
     measured = evaluate(trained, TINY, SYSTEM.arm("affine"))
     right = {"letter": 0, "texture": 0, "both": 0, "real": 0}
     for row, letter in enumerate(asked.letters.tolist()):
         one = Textured(*(part[row : row + 1] for part in vars(asked).values()))
         read = int(judge.letters(images[row : row + 1]).argmax()) == letter
-        seen = int(source.read(images[row : row + 1], one)) == int(one.textures)
+        seen = int(source.nearest_texture(images[row : row + 1], one)) == int(one.textures)
         right["letter"] += read
         right["texture"] += seen
         right["both"] += read and seen
@@ -171,14 +171,14 @@ def test_what_is_measured_is_counted_picture_by_picture() -> None:
     gaps = (images - asked.images).flatten().tolist()
     error = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
     assert measured.values["error"] == pytest.approx(error, rel=1e-5)
-    codes = len(known.train.faces) * TINY.code
+    codes = len(known.train.typefaces) * TINY.code
     spent = sum(weight.numel() for weight in trained.network.parameters()) - codes
     assert measured.values["parameters"] == spent
 
 
 def test_the_picture_has_each_drawn_letter_before_the_true_one() -> None:
     trained = untrained("affine")
-    asked = TexturedSource(material(TINY.where, TINY.letters, SIZE).train, 1).held_out()
+    asked = TexturedSource(letter_splits(TINY.where, TINY.letters, SIZE).train, 1).test()
     images = drawn(trained, asked)
     rows: list[list[torch.Tensor]] = [[] for _ in TINY.letters]
     for letter, made, true in zip(asked.letters, images, asked.images, strict=True):

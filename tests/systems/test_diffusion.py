@@ -11,7 +11,7 @@ import featurewise as fw
 from featurewise.models.unet import DiffusionBlock
 from featurewise.systems.generation import diffusion
 from featurewise.systems.generation.diffusion import NULL_CLASS, SYSTEM, samples
-from featurewise.training.diffusion import Denoiser, Noised, alphas
+from featurewise.training.diffusion import Denoiser, DiffusionBatch, cosine_alpha_bars
 
 TINY = SYSTEM.preset("tiny")
 
@@ -31,11 +31,11 @@ def network(arm: str) -> Denoiser:
     return made
 
 
-def batch(count: int = 3) -> Noised:
+def batch(count: int = 3) -> DiffusionBatch:
     rng = torch.Generator().manual_seed(1)
     images, noise = torch.randn(2, count, 1, 16, 16, generator=rng).double()
     times = torch.tensor([3, 700, 250])[:count]
-    return Noised(images, times, torch.tensor([4, NULL_CLASS, 0])[:count], noise)
+    return DiffusionBatch(images, times, torch.tensor([4, NULL_CLASS, 0])[:count], noise)
 
 
 @pytest.mark.parametrize("arm", ["scale_shift", "add"])
@@ -76,7 +76,7 @@ def test_every_block_is_the_equation_of_its_arm(arm: str) -> None:
 def test_guidance_is_its_formula_at_every_step() -> None:
     made, given = network("scale_shift"), batch()
     w = 2.5
-    schedule = alphas(TINY.timesteps)
+    schedule = cosine_alpha_bars(TINY.timesteps)
     noise = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(2)).double()
     null = torch.full_like(given.classes, NULL_CLASS)
     with torch.no_grad():
@@ -100,15 +100,15 @@ def test_guidance_is_its_formula_at_every_step() -> None:
 
 def test_a_weight_of_1_is_no_guidance_and_of_0_knows_no_digit() -> None:
     made, given = network("scale_shift"), batch()
-    other = Noised(given.images, given.times, torch.tensor([9, 8, 7]), given.noise)
+    other = DiffusionBatch(given.images, given.times, torch.tensor([9, 8, 7]), given.noise)
 
-    def made_of(wanted: Noised, weight: float) -> torch.Tensor:
+    def made_of(wanted: DiffusionBatch, weight: float) -> torch.Tensor:
         with torch.no_grad():
             return made.draw(wanted, torch.Generator().manual_seed(0), 3, weight)
 
     assert torch.equal(made_of(given, 0.0), made_of(other, 0.0))
     assert not torch.equal(made_of(given, 1.0), made_of(other, 1.0))
-    none = Noised(given.images, given.times, torch.full((3,), NULL_CLASS), given.noise)
+    none = DiffusionBatch(given.images, given.times, torch.full((3,), NULL_CLASS), given.noise)
     torch.testing.assert_close(made_of(given, 0.0), made_of(none, 1.0))
 
 
@@ -183,7 +183,7 @@ def test_guided_samples_are_evaluated_at_every_weight(monkeypatch: pytest.Monkey
 def test_every_arm_is_conditioned_on_the_timestep() -> None:
     for arm in SYSTEM.arms:
         made, given = network(arm.name), batch()
-        later = Noised(given.images, given.times + 90, given.classes, given.noise)
+        later = DiffusionBatch(given.images, given.times + 90, given.classes, given.noise)
         assert not torch.allclose(made(given), made(later)), arm.name
 
 

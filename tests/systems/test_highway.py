@@ -14,25 +14,35 @@ from featurewise.analysis import dependence
 from featurewise.study.figures import bars
 from featurewise.study.results import Proportion
 from featurewise.systems.mechanisms import highway
-from featurewise.systems.mechanisms.highway import SYSTEM, Deep, HighwayLayer, lesions
+from featurewise.systems.mechanisms.highway import (
+    SYSTEM,
+    Config,
+    HighwayLayer,
+    HighwayNetwork,
+    lesion_costs,
+)
 from featurewise.training.randomness import seed_everything
 from featurewise.worlds.small import Digits, DigitSource, digits
 
-TINY, SMALL = SYSTEM.preset("tiny"), SYSTEM.preset("small")
+TINY = SYSTEM.preset("tiny")
 BATCH = DigitSource(0, 12, "test").batch(0)
 
 
-def deep(arm: str, settings: object = TINY) -> Deep:
+def built(arm: str, preset: str) -> HighwayNetwork:
+    return cast(HighwayNetwork, SYSTEM.build(SYSTEM.config(preset, arm)))
+
+
+def deep(arm: str) -> HighwayNetwork:
     """A network of double precision whose gates do read their input."""
     seed_everything(0)
-    network = cast(Deep, SYSTEM.build(settings, SYSTEM.arm(arm))).double()  # type: ignore[arg-type]
+    network = built(arm, "tiny").double()
     for name, parameter in network.named_parameters():
         if "generator" in name:
             nn.init.normal_(parameter, std=0.3)
     return network
 
 
-def doubled(batch: Digits = BATCH) -> Digits:
+def in_double(batch: Digits = BATCH) -> Digits:
     return Digits(batch.images.double(), batch.labels)
 
 
@@ -56,9 +66,9 @@ def paper(layer: HighwayLayer, x: list[float]) -> list[float]:
 @pytest.mark.parametrize("arm", ["highway_30", "constant_30", "plain_30"])
 def test_a_network_is_the_equation_of_the_paper(arm: str) -> None:
     network = deep(arm)
-    found = network(doubled())
-    assert len(network.layers) == 30 // TINY.shrink - 1
-    for image, logits in zip(doubled().images.flatten(1).tolist(), found, strict=True):
+    found = network(in_double())
+    assert len(network.layers) == 30 // TINY.depth_divisor - 1
+    for image, logits in zip(in_double().images.flatten(1).tolist(), found, strict=True):
         x = [math.tanh(v) for v in row(network.first[0], image)]
         for layer in network.layers:
             if isinstance(layer, HighwayLayer):
@@ -71,7 +81,7 @@ def test_a_network_is_the_equation_of_the_paper(arm: str) -> None:
 
 @pytest.mark.parametrize("arm", [arm.name for arm in SYSTEM.arms])
 def test_depth_and_the_start_of_the_gates(arm: str) -> None:
-    network = cast(Deep, SYSTEM.build(SMALL, SYSTEM.arm(arm)))
+    network = built(arm, "small")
     depth = int(arm.partition("_")[2])
     assert len(network.layers) == depth - 1
     start = -1.0 if depth == 10 else -3.0
@@ -84,7 +94,7 @@ def test_depth_and_the_start_of_the_gates(arm: str) -> None:
 
 def test_plain_layers_have_as_many_parameters() -> None:
     def a_layer(arm: str) -> int:
-        layer = cast(Deep, SYSTEM.build(SMALL, SYSTEM.arm(arm))).layers[0]
+        layer = built(arm, "small").layers[0]
         return sum(p.numel() for p in layer.parameters())
 
     assert abs(a_layer("plain_50") / a_layer("highway_50") - 1) < 0.01
@@ -99,40 +109,40 @@ def without_gate(layer: nn.Module) -> None:
 
 
 def test_a_lesion_is_a_gate_that_is_zero() -> None:
-    for place in range(3):
+    for index in range(3):
         network = deep("highway_30")
-        cut = network(doubled(), lesion=place)
-        assert not torch.allclose(cut, network(doubled()))
-        without_gate(network.layers[place])
-        torch.testing.assert_close(cut, network(doubled()))
+        cut = network(in_double(), skip_layer=index)
+        assert not torch.allclose(cut, network(in_double()))
+        without_gate(network.layers[index])
+        torch.testing.assert_close(cut, network(in_double()))
 
 
 def test_the_cost_of_lesions_against_a_loop() -> None:
     network, batch = deep("highway_30"), DigitSource(0, 60, "test").batch(0)
-    batch = doubled(Digits(batch.images, network(doubled(batch)).argmax(1)))  # all are right
-    costs = lesions(network, batch)
+    batch = in_double(Digits(batch.images, network(in_double(batch)).argmax(1)))  # all are right
+    costs = lesion_costs(network, batch)
     assert len(costs) == len(network.layers)
-    for place, cost in enumerate(costs):
+    for index, cost in enumerate(costs):
         wrong = sum(
-            int(network(Digits(image[None], label[None]), lesion=place).argmax()) != int(label)
+            int(network(Digits(image[None], label[None]), skip_layer=index).argmax()) != int(label)
             for image, label in zip(batch.images, batch.labels, strict=True)
         )
         assert cost == pytest.approx(100 * wrong / 60)
     assert max(costs) > 0
 
 
-def test_gates_are_told_and_blind_gates_are_told_the_mean() -> None:
+def test_gates_read_their_input_or_the_mean_of_all_inputs() -> None:
     network = deep("highway_30")
-    x = network.first(doubled().images.flatten(1))
-    blind = x
-    for layer, gate in zip(network.layers, network.gates(doubled()), strict=True):
+    x = network.first(in_double().images.flatten(1))
+    averaged = x
+    for layer, gate in zip(network.layers, network.gates(in_double()), strict=True):
         h, head = layer.transform[0], layer.gate.generator.head
         torch.testing.assert_close(gate, head(x).sigmoid())
         x = x + gate * (h(x).tanh() - x)
-        mean = head(blind.mean(0)).sigmoid()
-        blind = blind + mean * (h(blind).tanh() - blind)
-    torch.testing.assert_close(network.last(x), network(doubled()))
-    torch.testing.assert_close(network.last(blind), network(doubled(), blind=True))
+        mean = head(averaged.mean(0)).sigmoid()
+        averaged = averaged + mean * (h(averaged).tanh() - averaged)
+    torch.testing.assert_close(network.last(x), network(in_double()))
+    torch.testing.assert_close(network.last(averaged), network(in_double(), mean_gates=True))
 
 
 def test_the_control_has_one_gate_for_all_inputs_and_learns_it() -> None:
@@ -149,46 +159,48 @@ def test_the_control_has_one_gate_for_all_inputs_and_learns_it() -> None:
 
 def test_what_is_measured_of_a_trained_network() -> None:
     seed_everything(0)
-    arm = SYSTEM.arm("highway_10")
-    stepper = SYSTEM.stepper(SYSTEM.build(TINY, arm), TINY, arm)
-    measured = SYSTEM.evaluate(stepper, TINY, arm)
-    assert measured.values["over inputs"] == 0.0  # W is zero at birth
-    assert measured.values["blind cost"] == 0.0
+    config = SYSTEM.config("tiny", "highway_10")
+    stepper = SYSTEM.stepper(SYSTEM.build(config), config)
+    measured = SYSTEM.evaluate(stepper, config)
+    assert measured.values["over inputs"] == 0.0  # W is zero at the beginning
+    assert measured.values["mean-gate cost"] == 0.0
     assert measured.values["training loss"] == pytest.approx(math.log(10), abs=0.5)
     assert 0 <= measured.values["spared layers"] <= 1
 
 
 @torch.no_grad()
 def test_what_is_measured_of_gates_that_read_their_input() -> None:
-    arm, network = SYSTEM.arm("highway_30"), deep("highway_30").float().eval()
-    measured = SYSTEM.evaluate(SYSTEM.stepper(network, TINY, arm), TINY, arm)
+    config, network = SYSTEM.config("tiny", "highway_30"), deep("highway_30").float().eval()
+    measured = SYSTEM.evaluate(SYSTEM.stepper(network, config), config)
     seen, test = digits("train"), digits("test")
 
-    def told(**how: int) -> int:
+    def correct(**how: int) -> int:
         return int((network(test, **how).argmax(1) == test.labels).sum())
 
-    points = [100 * (told() - told(lesion=place)) / 277 for place in range(len(network.layers))]
-    chances = network(seen).log_softmax(1)[torch.arange(len(seen.labels)), seen.labels]
+    points = [
+        100 * (correct() - correct(skip_layer=index)) / 277 for index in range(len(network.layers))
+    ]
+    log_probabilities = network(seen).log_softmax(1)[torch.arange(len(seen.labels)), seen.labels]
     share = dependence(torch.cat(list(network.gates(test)), 1), test.labels)
     spared = [cost for cost in points if cost < 1]
     assert 0 < len(spared) < len(points)
-    assert measured.accuracy == Proportion(told(), 277)
+    assert measured.accuracy == Proportion(correct(), 277)
     assert measured.values == pytest.approx(
         {
-            "training loss": -float(chances.mean()),
+            "training loss": -float(log_probabilities.mean()),
             "spared layers": len(spared) / len(points),
-            "blind cost": 100 * (told() - told(blind=True)) / 277,
+            "mean-gate cost": 100 * (correct() - correct(mean_gates=True)) / 277,
             "over inputs": share.over_samples,
             "over classes": share.over_classes,
         },
         rel=1e-5,
     )
-    assert measured.values["blind cost"] != 0
+    assert measured.values["mean-gate cost"] != 0
     assert share.over_samples != pytest.approx(share.over_classes, rel=0.01)
 
 
 @pytest.mark.parametrize(
-    ("arm", "rate"),
+    ("arm", "learning_rate"),
     [
         ("highway_50", 1.0),
         ("highway_10", 1.0),
@@ -198,28 +210,29 @@ def test_what_is_measured_of_gates_that_read_their_input() -> None:
         ("plain_50", 0.003),
     ],
 )
-def test_each_arm_has_its_rate_and_digits_to_train_on(arm: str, rate: float) -> None:
-    stepper = SYSTEM.stepper(SYSTEM.build(TINY, SYSTEM.arm(arm)), TINY, SYSTEM.arm(arm))
+def test_each_arm_has_its_learning_rate(arm: str, learning_rate: float) -> None:
+    config: Config = SYSTEM.config("tiny", arm)
+    stepper = SYSTEM.stepper(SYSTEM.build(config), config)
     (learner,) = stepper.learners
     (group,) = learner.optimizer.param_groups
-    assert (group["initial_lr"], group["momentum"]) == (rate, 0.9)
+    assert (group["initial_lr"], group["momentum"]) == (learning_rate, 0.9)
     assert learner.schedule(TINY.steps) == pytest.approx(0)
-    assert SYSTEM.data(TINY, SYSTEM.arm(arm), 3) == DigitSource(3, TINY.rows, "train")
+    assert SYSTEM.data(config, 3) == DigitSource(3, TINY.batch_size, "train")
 
 
-def test_the_picture_has_a_bar_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    arm = SYSTEM.arm("highway_30")
+def test_the_figure_has_a_bar_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SYSTEM.config("tiny", "highway_30")
     network = deep("highway_30").float()
-    drawn: list[list[float]] = []
+    plotted: list[list[float]] = []
 
     def seen(heights: list[float], across: str, up: str, first: int) -> Image.Image:
-        drawn.append(heights)
+        plotted.append(heights)
         assert first == 2
         return bars(heights, across, up, first)
 
     monkeypatch.setattr(highway, "bars", seen)
     assert SYSTEM.draw is not None
-    SYSTEM.draw(SYSTEM.stepper(network, TINY, arm), TINY, arm)
-    costs = lesions(network, DigitSource(0, 277, "test").batch(0))
-    assert drawn == [costs]
+    SYSTEM.draw(SYSTEM.stepper(network, config), config)
+    costs = lesion_costs(network, DigitSource(0, 277, "test").batch(0))
+    assert plotted == [costs]
     assert max(costs) > 1

@@ -21,7 +21,7 @@ from featurewise.systems.mechanisms.hypernetwork import (
     objective,
     stepper,
 )
-from featurewise.worlds.small.permuted import PermutedSource, every
+from featurewise.worlds.small.permuted import PermutedSource, permuted_digits
 
 S = SYSTEM.preset("tiny")
 SMALL = SYSTEM.preset("small")
@@ -101,7 +101,9 @@ def test_each_host_learns_as_if_it_were_alone() -> None:
 
 def test_each_column_has_its_share_of_the_digits_and_the_control_another_permutation() -> None:
     for arm in SYSTEM.arms:
-        wanted = PermutedSource(S.rows, (0.1, 0.3, 1.0), S.tasks, 5, wrong=arm.name == "shuffled")
+        wanted = PermutedSource(
+            S.rows, (0.1, 0.3, 1.0), S.tasks, 5, shuffled=arm.name == "shuffled"
+        )
         assert data(S, arm, 5) == wanted
 
 
@@ -119,7 +121,7 @@ def test_accuracy_is_counted_on_test_digits_and_the_control_is_told_wrong(name: 
     for each in network.hosts:
         each.net.generator.table.normal_(std=0.2)
     measured = evaluate(stepper(network, S, arm), S, arm)
-    batch = every("test", tasks=S.tasks)
+    batch = permuted_digits("test", tasks=S.tasks)
     assert S.tasks == 2  # so that there is one other permutation
     told = 1 - batch.task[:, 0] if name == "shuffled" else batch.task[:, 0]
     for share, each in zip(("10%", "30%", "100%"), network.hosts, strict=True):

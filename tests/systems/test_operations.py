@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from featurewise.study.system import Arm
 from featurewise.systems.mechanisms.operations import SYSTEM, Host, OneForEach, draw, objective
 from featurewise.training.randomness import seed_everything
-from featurewise.worlds.small import Asked, TaskSource
+from featurewise.worlds.small import Questions, TaskSource
 
 SMALL = SYSTEM.preset("small")
 Vector = list[float]
@@ -27,9 +27,9 @@ def host(arm: str, answers: int = 8) -> Host:
     return made
 
 
-def questions(rows: int = 6) -> Asked:
+def questions(rows: int = 6) -> Questions:
     asked = TaskSource(0, rows).batch(0).match
-    return replace(asked, x=asked.x.double(), z=asked.z.double())
+    return replace(asked, inputs=asked.inputs.double(), condition=asked.condition.double())
 
 
 def linear(weights: dict[str, Tensor], name: str, x: Vector) -> Vector:
@@ -56,7 +56,7 @@ def test_a_host_is_its_equation(arm: str) -> None:
     weights = {key: value.detach() for key, value in network.net.state_dict().items()}
     found = network(asked)
     depth = int(form) if form.isdigit() else 1
-    for row, (x, z) in enumerate(zip(asked.x.tolist(), asked.z.tolist(), strict=True)):
+    for row, (x, z) in enumerate(zip(asked.inputs.tolist(), asked.condition.tolist(), strict=True)):
         h = linear(weights, "backbone.0", x)
         assert len(h) == (64 if form == "wide" else 16)
         h = MODULATION[kind](h, linear(weights, "generator.head", z))
@@ -68,7 +68,7 @@ def test_a_host_is_its_equation(arm: str) -> None:
 
 def test_without_a_nonlinear_layer_the_answer_is_linear_in_x() -> None:
     asked = questions()
-    zero, opposite = replace(asked, x=0 * asked.x), replace(asked, x=-asked.x)
+    zero, opposite = replace(asked, inputs=0 * asked.inputs), replace(asked, inputs=-asked.inputs)
     for arm, linear_in_x in (("affine_0", True), ("bias_0", True), ("affine", False)):
         network = host(arm)
         odd = network(asked) + network(opposite) - 2 * network(zero)
@@ -95,31 +95,31 @@ def test_the_exact_solution_of_match_is_found_right_by_evaluate() -> None:
     assert measured.accuracy.total == 512 * (8 + 8 + 1)
 
 
-@pytest.mark.parametrize(("arm", "deaf_to"), [("input", "z"), ("condition", "x")])
+@pytest.mark.parametrize(("arm", "deaf_to"), [("input", "condition"), ("condition", "inputs")])
 def test_baselines_are_deaf_to_the_other_side(arm: str, deaf_to: str) -> None:
     network, asked = host(arm), questions()
-    other = "x" if deaf_to == "z" else "z"
+    other = "inputs" if deaf_to == "condition" else "condition"
     moved = replace(asked, **{deaf_to: getattr(asked, deaf_to).flip(0)})
     assert torch.equal(network(asked), network(moved))
-    assert not torch.equal(network(asked), network(replace(asked, **{other: asked.x.flip(0)})))
+    assert not torch.equal(network(asked), network(replace(asked, **{other: asked.inputs.flip(0)})))
 
 
 def test_only_the_control_is_dealt_conditions_of_others() -> None:
     plain, dealt = (SYSTEM.data(SMALL, SYSTEM.arm(a), 3).batch(5) for a in ("affine", "shuffled"))
     for task in ("match", "detect", "parity"):
         one, other = getattr(plain, task), getattr(dealt, task)
-        assert torch.equal(one.x, other.x)
-        assert torch.equal(one.answers, other.answers)
-        assert torch.equal(one.z, other.z.roll(-1, 0))
-        assert not torch.equal(one.z, other.z)
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.condition, other.condition.roll(-1, 0))
+        assert not torch.equal(one.condition, other.condition)
 
 
 def test_no_seed_trains_on_the_questions_that_are_measured() -> None:
     s = replace(SMALL, rows=64, held_out=64)  # of one size, or equal seeds would not show
-    measured = TaskSource(0, s.held_out).batch(0).match.x
+    measured = TaskSource(0, s.held_out).batch(0).match.inputs
     for seed in range(3):
         for index in range(3):
-            x = SYSTEM.data(s, SYSTEM.arm("affine"), seed).batch(index).match.x
+            x = SYSTEM.data(s, SYSTEM.arm("affine"), seed).batch(index).match.inputs
             assert not torch.isclose(x, measured).all(1).any()
 
 
@@ -143,7 +143,7 @@ def test_the_loss_is_the_sum_over_tasks_of_a_loop() -> None:
         logits = network.get_submodule(task)(asked).flatten().tolist()
         losses = [
             math.log1p(math.exp(-v if yes else v))
-            for v, yes in zip(logits, asked.answers.flatten().tolist(), strict=True)
+            for v, yes in zip(logits, asked.labels.flatten().tolist(), strict=True)
         ]
         assert parts[task].item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert loss.item() == pytest.approx(sum(part.item() for part in parts.values()), rel=1e-6)
@@ -155,8 +155,8 @@ def test_the_picture_shows_what_each_task_makes_of_the_plane() -> None:
             super().__init__()
             self.task, self.weight = task, nn.Parameter(torch.zeros(1))
 
-        def forward(self, asked: Asked) -> Tensor:
-            x, z = asked.x, asked.z
+        def forward(self, asked: Questions) -> Tensor:
+            x, z = asked.inputs, asked.condition
             if self.task == "parity":
                 return 100 * ((x * z).sum(1, keepdim=True).square() - x.square().sum(1, True))
             return 100 * (x * z if self.task == "match" else torch.maximum(x, z))

@@ -15,7 +15,7 @@ from featurewise.systems.few_shot.prototypical import (
     episodes_of,
     prototypes,
 )
-from featurewise.worlds.glyphs.episodes import Episodes, parts
+from featurewise.worlds.glyphs.episodes import Episodes, split_classes
 
 TINY = SYSTEM.preset("tiny")
 
@@ -101,7 +101,7 @@ def test_training_and_test_share_no_script() -> None:
     for part in ("train", "validation", "test"):
         source = episodes_of(TINY, part, 0, 1)
         scripts.append({source.pool.groups[label] for label in source.classes})
-        assert source.classes == getattr(parts(source.pool), part)
+        assert source.classes == getattr(split_classes(source.pool), part)
     assert not (scripts[0] & scripts[1] or scripts[0] & scripts[2] or scripts[1] & scripts[2])
 
 

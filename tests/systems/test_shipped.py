@@ -52,7 +52,7 @@ def test_it_answers_new_pictures(shipped: tuple[torch.nn.Module, answering.Reaso
     network, settings = shipped
     recipe = replace(settings.lessons[-1].recipe, seed=77)
     scenes = recipe.scenes(0, 40)
-    asked = [QuestionGenerator(i).ask(scene, 10) for i, scene in enumerate(scenes)]
+    asked = [QuestionGenerator(i).generate(scene, 10) for i, scene in enumerate(scenes)]
     rows = [i for i, questions in enumerate(asked) for _ in questions]
     flat = [question for questions in asked for question in questions]
     answers = [ANSWERS.index(question.answer) for question in flat]

@@ -38,7 +38,7 @@ def fitted(arm: str) -> ClosedForm:
 
 @pytest.mark.parametrize("arm", [arm.name for arm in SYSTEM.arms])
 def test_hidden_letters_are_not_read(arm: str) -> None:
-    batch = styles(known(S).held_out)
+    batch = styles(known(S).test)
     hidden = batch.shown == 0
     spoilt = replace(batch, letters=torch.where(hidden[..., None], 9.0, batch.letters))
     with fitted(arm).evaluating() as network:
@@ -46,7 +46,7 @@ def test_hidden_letters_are_not_read(arm: str) -> None:
 
 
 def test_the_error_is_that_of_hidden_letters_alone() -> None:
-    trained, batch = fitted("mean"), styles(known(S).held_out)
+    trained, batch = fitted("mean"), styles(known(S).test)
     mean = trained.network.get_submodule("model").known.mean(0)
     errors = [
         (mean[letter] - face[letter]).square().mean().sqrt()
@@ -72,7 +72,7 @@ def test_ridge_and_blend_are_those_of_the_settings() -> None:
 def test_only_the_control_is_asked_with_mixed_letters() -> None:
     for arm in SYSTEM.arms:
         batch, hidden = asked(S, arm)
-        wanted = styles(known(S).held_out, mixed=arm.name == "shuffled")
+        wanted = styles(known(S).test, shuffled=arm.name == "shuffled")
         assert torch.equal(batch.letters, wanted.letters)
         assert hidden.tolist() == [2, 5]
 
@@ -88,7 +88,7 @@ def test_the_error_of_the_fit_is_a_root_mean_square() -> None:
 def test_what_is_drawn_is_read_and_what_is_seen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a judge that reads the letter as asked, and a mixture that tells all but one face."""
     trained, here = fitted("mean"), known(S)
-    faces, given = len(here.held_out.faces), []
+    faces, given = len(here.test.typefaces), []
 
     def letters(pictures: Tensor) -> Tensor:
         given.append(pictures)
@@ -101,14 +101,14 @@ def test_what_is_drawn_is_read_and_what_is_seen_is_told(monkeypatch: pytest.Monk
         return chances
 
     judge = SimpleNamespace(letters=letters)
-    stand_in = SimpleNamespace(held_out=here.held_out, judge=lambda steps: judge)
+    stand_in = SimpleNamespace(test=here.test, classifier=lambda steps: judge)
     monkeypatch.setattr(style_content, "known", lambda s: stand_in)
     monkeypatch.setattr(style_content, "tell", tell)
     measured = evaluate(trained, S, SYSTEM.arm("mean"))
     assert measured.by_type["read"].correct == 2 * faces
     assert measured.by_type["told"].correct == 6 * (faces - 1)
     (seen, how), pictures = given
-    assert torch.equal(seen, styles(here.held_out).letters)
+    assert torch.equal(seen, styles(here.test).letters)
     assert how == (6, S.deviation, S.rounds)
     mean = trained.network.get_submodule("model").known.mean(0)
     drawn = mean[[2, 5]].repeat(faces, 1).view(-1, 1, S.size, S.size)
@@ -116,7 +116,7 @@ def test_what_is_drawn_is_read_and_what_is_seen_is_told(monkeypatch: pytest.Monk
 
 
 def test_the_nearest_arm_tells_by_the_nearest_picture() -> None:
-    trained, batch = fitted("nearest"), styles(known(S).held_out)
+    trained, batch = fitted("nearest"), styles(known(S).test)
     pictures = trained.network.get_submodule("model").known
     right = 0
     for face in batch.letters:
@@ -127,7 +127,7 @@ def test_the_nearest_arm_tells_by_the_nearest_picture() -> None:
 
 
 def test_the_picture_has_the_true_letters_above_the_drawn() -> None:
-    trained, batch = fitted("asymmetric"), styles(known(S).held_out)
+    trained, batch = fitted("asymmetric"), styles(known(S).test)
     with trained.evaluating() as network:
         drawn = network(batch)
     rows = []

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import featurewise as fw
-from featurewise.generators import Damped
+from featurewise.generators import GatedGenerator
 from featurewise.systems.few_shot.tadam import SYSTEM, Tadam, build, data, naming, stepper
 
 TINY = SYSTEM.preset("tiny")
@@ -24,7 +24,7 @@ def woken(arm: str = "tadam") -> Tadam:
     network = build(TINY, SYSTEM.arm(arm))
     assert isinstance(network, Tadam) and isinstance(network.embed, fw.Conditioned)
     generator = network.embed.generator
-    assert isinstance(generator, Damped) and generator.multipliers is not None
+    assert isinstance(generator, GatedGenerator) and generator.multipliers is not None
     with torch.no_grad():
         generator.multipliers.copy_(0.3 * torch.randn(8))
         for block in network.embed.backbone.blocks:  # type: ignore[union-attr]
@@ -36,7 +36,7 @@ def woken(arm: str = "tadam") -> Tadam:
 def embedded(network: Tadam, picture: Tensor, c: Tensor | None) -> Tensor:
     """Block after block by hand: 3x3, norm, (1 + γ0 h) x + β0 g, ReLU, pool."""
     embed = network.embed
-    assert isinstance(embed, fw.Conditioned) and isinstance(embed.generator, Damped)
+    assert isinstance(embed, fw.Conditioned) and isinstance(embed.generator, GatedGenerator)
     inner, layout = embed.generator.generator, embed.layout
     multipliers = embed.generator.multipliers
     assert multipliers is not None
@@ -59,8 +59,8 @@ def embedded(network: Tadam, picture: Tensor, c: Tensor | None) -> Tensor:
 def test_the_equations_in_a_loop(arm: str) -> None:
     network = woken(arm)
     batch = data(TINY, SYSTEM.arm(arm), 0).batch(2)
-    assert batch.told is not None
-    pictures = {name: getattr(batch, name).double() for name in ("support", "query", "told")}
+    assert batch.condition is not None
+    pictures = {name: getattr(batch, name).double() for name in ("support", "query", "condition")}
     batch = replace(batch, **pictures)
     with torch.no_grad():
         logits = network(batch)
@@ -83,9 +83,9 @@ def test_what_an_arm_has_and_is_told(arm: str) -> None:
     assert (network.name is not None) == (arm in COTRAINED)
     batch = data(TINY, SYSTEM.arm(arm), 0).batch(0)
     assert (batch.auxiliary_images is not None) == (arm in COTRAINED)
-    assert batch.told is not None
+    assert batch.condition is not None
     others = batch.support.roll(-1, 0)
-    assert torch.equal(batch.told, others if arm == "shuffled" else batch.support)
+    assert torch.equal(batch.condition, others if arm == "shuffled" else batch.support)
     made = stepper(network, TINY, SYSTEM.arm(arm))
     assert (made.auxiliary is not None) == (arm in COTRAINED)
     decays = {group["name"]: group["weight_decay"] for group in made.learner.optimizer.param_groups}
@@ -99,7 +99,7 @@ def test_it_starts_as_its_base() -> None:
     network = build(TINY, SYSTEM.arm("conditioned")).eval()
     batch = data(TINY, SYSTEM.arm("conditioned"), 0).batch(0)
     with torch.no_grad():
-        assert torch.equal(network(batch), network(replace(batch, told=None)))
+        assert torch.equal(network(batch), network(replace(batch, condition=None)))
 
 
 def test_the_task_matters_once_multipliers_are_not_zero() -> None:
@@ -107,8 +107,10 @@ def test_the_task_matters_once_multipliers_are_not_zero() -> None:
     batch = data(TINY, SYSTEM.arm("tadam"), 0).batch(0)
     with torch.no_grad():
         told = network(batch)
-        assert not torch.allclose(told, network(replace(batch, told=batch.support.roll(-1, 0))))
-        assert not torch.allclose(told, network(replace(batch, told=None)))
+        assert not torch.allclose(
+            told, network(replace(batch, condition=batch.support.roll(-1, 0)))
+        )
+        assert not torch.allclose(told, network(replace(batch, condition=None)))
 
 
 def test_the_second_task_is_named_without_conditioning_by_all_classes() -> None:

@@ -13,11 +13,11 @@ from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.state import flatten
 
 
-class Victims:
-    """Starts training in forked children of one process that has imported torch already."""
+class TrainingProcesses:
+    """Runs trainings, some of them killed, in forks of a process that has imported torch."""
 
     def __init__(self):
-        script = Path(__file__).with_name("victim.py")
+        script = Path(__file__).with_name("training_process.py")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         self.server = subprocess.Popen(
             [sys.executable, str(script)],
@@ -28,7 +28,13 @@ class Victims:
         )
 
     def train(self, run, *, kill_after=None, **command):
-        """Trains, killed after some seconds if told; returns how the child ended."""
+        """Trains in a child process and returns its wait status.
+
+        Args:
+            run: folder of the run.
+            kill_after: seconds until the child is killed; default: it is not.
+            command: further options, see ``training_process.py``.
+        """
         self.server.stdin.write(json.dumps({"run": str(run), **command}) + "\n")
         self.server.stdin.flush()
         pid = int(self.server.stdout.readline())
@@ -45,7 +51,7 @@ class Victims:
 
     @staticmethod
     def outcome(run):
-        """All bits a run leaves behind, the time it took excepted."""
+        """The last checkpoint and the log of a run, bit by bit, except for the duration."""
         step, state = CheckpointStore(run / "checkpoints").latest()
         del state["seconds"]
         text, tensors = flatten(state)
@@ -56,7 +62,7 @@ class Victims:
 
 
 @pytest.fixture(scope="session")
-def victims():
-    victims = Victims()
-    yield victims
-    victims.close()
+def processes():
+    processes = TrainingProcesses()
+    yield processes
+    processes.close()

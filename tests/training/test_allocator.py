@@ -1,4 +1,4 @@
-"""Large blocks are kept by the process, where the C library can be told so."""
+"""The process keeps large freed blocks, if the C library has options for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from featurewise.training import allocator
 from featurewise.training.allocator import use_large_allocations
 
-#: Page faults of four copies of a 40 MiB tensor, before, and after a few for the heap to settle;
-#: in a process of its own, because the setting lasts.
+#: Counts page faults of four copies of a 40 MiB tensor, before the setting, and after it and four
+#: warm-up copies. In a separate process, because the setting cannot be undone.
 FAULTS = """
 import resource, torch
 from featurewise.training.allocator import use_large_allocations
@@ -37,24 +37,24 @@ def glibc() -> bool:
         return False
 
 
-@pytest.mark.skipif(not glibc(), reason="this C library cannot be told; only glibc can")
-def test_large_blocks_are_faulted_in_once() -> None:
-    shown = subprocess.run(
+@pytest.mark.skipif(not glibc(), reason="needs glibc")
+def test_large_blocks_cause_page_faults_only_once() -> None:
+    output = subprocess.run(
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
     ).stdout.split()
-    done, before, after, total = (float(each) for each in shown)
+    done, before, after, total = (float(each) for each in output)
     assert done == 1
     assert before > 100
     assert after < before / 10
     assert total == 10 << 20
 
 
-def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_glibc_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(name: str) -> str:
         raise ValueError("unrecognized configuration name")
 
     def refused(name: object) -> None:
-        raise AssertionError("no library is to be opened")
+        raise AssertionError("a library was opened")
 
     monkeypatch.setattr(os, "confstr", unknown, raising=False)
     monkeypatch.setattr(allocator.ctypes, "CDLL", refused)
@@ -66,7 +66,9 @@ def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("answers", [{-3: 0, -1: 1}, {-3: 1, -1: 0}])
-def test_a_refusal_is_told(monkeypatch: pytest.MonkeyPatch, answers: dict[int, int]) -> None:
+def test_failure_of_mallopt_returns_false(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[int, int]
+) -> None:
     def mallopt(which: int, value: int) -> int:
         return answers[which]
 

@@ -1,4 +1,4 @@
-"""Batches of any kind, moved and cut."""
+"""Operations on batches of nested structures."""
 
 from collections import namedtuple
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.training.batch import mapped, rows, size
+from featurewise.training.batch import batch_size, rows, tree_map
 
 Pair = namedtuple("Pair", "a b")
 
@@ -31,40 +31,40 @@ def batch():
     return Outer(Inner(x), (x + 1, x + 2), {"y": x + 3})
 
 
-def test_rows_are_cut_everywhere_alike():
+def test_all_tensors_of_a_batch_are_sliced():
     whole = batch()
-    cut = rows(whole, 2, 5)
-    assert torch.equal(cut.inner.x, whole.inner.x[2:5])
-    assert torch.equal(cut.parts[1], whole.parts[1][2:5])
-    assert torch.equal(cut.named["y"], whole.named["y"][2:5])
-    assert cut.inner.note == "kept"
-    assert cut.missing is None
-    assert size(whole) == 6
-    assert size(cut) == 3
+    part = rows(whole, 2, 5)
+    assert torch.equal(part.inner.x, whole.inner.x[2:5])
+    assert torch.equal(part.parts[1], whole.parts[1][2:5])
+    assert torch.equal(part.named["y"], whole.named["y"][2:5])
+    assert part.inner.note == "kept"
+    assert part.missing is None
+    assert batch_size(whole) == 6
+    assert batch_size(part) == 3
 
 
-def test_a_batch_may_say_itself_what_its_rows_are():
+def test_a_batch_may_define_its_own_slicing():
     @dataclass(frozen=True)
     class Shared:
-        picture: Tensor
+        image: Tensor
         questions: Tensor
 
         def rows(self, start: int, stop: int):
-            return Shared(self.picture, self.questions[start:stop])
+            return Shared(self.image, self.questions[start:stop])
 
-    cut = rows(Shared(torch.zeros(1, 3), torch.arange(5)), 1, 3)
-    assert cut.picture.shape == (1, 3)
-    assert cut.questions.tolist() == [1, 2]
+    part = rows(Shared(torch.zeros(1, 3), torch.arange(5)), 1, 3)
+    assert part.image.shape == (1, 3)
+    assert part.questions.tolist() == [1, 2]
 
 
-def test_kinds_stay():
-    changed = mapped((Pair(torch.zeros(2), 3), [torch.zeros(1)]), lambda x: x + 1)
+def test_tree_map_keeps_container_types():
+    changed = tree_map(lambda x: x + 1, (Pair(torch.zeros(2), 3), [torch.zeros(1)]))
     assert isinstance(changed[0], Pair)
     assert changed[0].b == 3
     assert changed[0].a.tolist() == [1, 1]
     assert isinstance(changed[1], list)
 
 
-def test_nothing_has_no_rows():
-    with pytest.raises(ValueError, match="without a tensor"):
-        size(("a", 1))
+def test_a_batch_without_tensors_has_no_size():
+    with pytest.raises(ValueError, match="without tensors has no batch size"):
+        batch_size(("a", 1))

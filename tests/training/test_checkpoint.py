@@ -37,20 +37,20 @@ def equal(a, b):
     )
 
 
-def test_comes_back(tmp_path):
+def test_round_trip(tmp_path):
     save(tmp_path / "a", sample())
     assert equal(load(tmp_path / "a"), sample())
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(FILES)
 
 
-def test_same_state_same_bytes(tmp_path):
+def test_equal_states_give_equal_files(tmp_path):
     save(tmp_path / "a", sample())
     save(tmp_path / "b", load(tmp_path / "a"))
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_others_may_read_it(tmp_path):
+def test_files_are_readable_by_other_users(tmp_path):
     before = os.umask(0o022)
     try:
         save(tmp_path / "a", sample())
@@ -59,7 +59,7 @@ def test_others_may_read_it(tmp_path):
     assert all((tmp_path / "a" / name).stat().st_mode & 0o777 == 0o644 for name in FILES)
 
 
-def test_never_overwrites(tmp_path):
+def test_an_existing_checkpoint_is_not_overwritten(tmp_path):
     save(tmp_path / "a", sample(1))
     with pytest.raises(CheckpointError, match="exists already"):
         save(tmp_path / "a", sample(2))
@@ -69,56 +69,56 @@ def test_never_overwrites(tmp_path):
 # --- corruption -------------------------------------------------------------------------
 
 
-def flip(folder, draw):
-    path = folder / draw.choice(FILES)
+def flip(folder, rng):
+    path = folder / rng.choice(FILES)
     content = bytearray(path.read_bytes())
-    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     path.write_bytes(content)
 
 
-def zero_page(folder, draw):
-    path = folder / draw.choice(FILES)
+def zero_page(folder, rng):
+    path = folder / rng.choice(FILES)
     content = bytearray(path.read_bytes())
-    at = draw.randrange(0, len(content), 4096)
+    at = rng.randrange(0, len(content), 4096)
     page = content[at : at + 4096]
     content[at : at + 4096] = bytes(len(page))
     path.write_bytes(content)
 
 
-def truncate(folder, draw):
-    path = folder / draw.choice(FILES)
+def truncate(folder, rng):
+    path = folder / rng.choice(FILES)
     content = path.read_bytes()
-    path.write_bytes(content[: draw.randrange(len(content))])
+    path.write_bytes(content[: rng.randrange(len(content))])
 
 
-def append(folder, draw):
-    with (folder / draw.choice(FILES)).open("ab") as file:
-        file.write(draw.choice([b" ", b"\n", b"\0" * 16, draw.randbytes(5)]))
+def append(folder, rng):
+    with (folder / rng.choice(FILES)).open("ab") as file:
+        file.write(rng.choice([b" ", b"\n", b"\0" * 16, rng.randbytes(5)]))
 
 
-def swap(folder, draw):
-    one, two = (folder / name for name in draw.sample(FILES, 2))
+def swap(folder, rng):
+    one, two = (folder / name for name in rng.sample(FILES, 2))
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
     two.write_bytes(first)
 
 
-def stale_file(folder, draw):
-    name = draw.choice(FILES)
+def stale_file(folder, rng):
+    name = rng.choice(FILES)
     shutil.copy(folder.parent / "other" / name, folder / name)
 
 
-def missing(folder, draw):
-    (folder / draw.choice(FILES)).unlink()
+def missing(folder, rng):
+    (folder / rng.choice(FILES)).unlink()
 
 
-def extra(folder, draw):
-    name = draw.choice(["more.safetensors", "state.json~", ".hidden", "a\nb"])
-    (folder / name).write_bytes(draw.randbytes(3))
+def extra(folder, rng):
+    name = rng.choice(["more.safetensors", "state.json~", ".hidden", "a\nb"])
+    (folder / name).write_bytes(rng.randbytes(3))
 
 
-def folder_instead(folder, draw):
-    path = folder / draw.choice(FILES)
+def folder_instead(folder, rng):
+    path = folder / rng.choice(FILES)
     path.unlink()
     path.mkdir()
 
@@ -134,14 +134,14 @@ def test_every_corruption_is_rejected_before_tensors_are_read(tmp_path, monkeypa
     monkeypatch.setattr(
         checkpoint.safetensors.torch, "load", lambda content: pytest.fail("tensors were read")
     )
-    draw = random.Random(0)
+    rng = random.Random(0)
     rejected = 0
     for corrupt in CORRUPTIONS * 120:
         shutil.rmtree(bad, ignore_errors=True)
         bad.mkdir()
         for name, content in originals.items():
             (bad / name).write_bytes(content)
-        corrupt(bad, draw)
+        corrupt(bad, rng)
         with pytest.raises(CheckpointError) as caught:
             load(bad)
         assert str(caught.value).startswith(str(bad)), corrupt.__name__
@@ -157,7 +157,7 @@ def test_error_names_the_damaged_file(tmp_path):
         load(tmp_path / "a")
 
 
-def test_newer_format_is_named_and_never_passed_over(tmp_path, monkeypatch):
+def test_a_newer_format_is_an_error_and_not_skipped(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path)
     store.save(1, sample(1))
     with monkeypatch.context() as later:
@@ -169,7 +169,7 @@ def test_newer_format_is_named_and_never_passed_over(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"format": 1}', '{"format": 1, "files": []}',
                                   "[" * 100_000, "NaN", "null"])  # fmt: skip
-def test_odd_manifests_are_rejected(tmp_path, text):
+def test_invalid_manifests_are_rejected(tmp_path, text):
     save(tmp_path / "a", sample())
     (tmp_path / "a" / "manifest.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
@@ -198,7 +198,7 @@ def test_store_keeps_the_newest(tmp_path):
 
 
 @pytest.mark.parametrize("corrupt", CORRUPTIONS, ids=lambda c: c.__name__)
-def test_store_falls_back_and_says_why(tmp_path, corrupt):
+def test_store_skips_a_damaged_checkpoint_with_a_warning(tmp_path, corrupt):
     store = CheckpointStore(tmp_path)
     store.save(1, sample(1))
     store.save(2, sample(2))
@@ -222,14 +222,14 @@ def test_store_rejects_a_renamed_checkpoint(tmp_path):
         store.load(7)
 
 
-def test_store_clears_leftovers_when_it_saves_and_not_when_it_is_read(tmp_path):
+def test_store_removes_temporary_folders_on_save_but_not_on_load(tmp_path):
     store = CheckpointStore(tmp_path)
-    leftovers = [tmp_path / ".writing-step-00000001-7", tmp_path / ".removing-step-00000000"]
-    for leftover in leftovers:
-        leftover.mkdir()
-        (leftover / "state.json").write_text("{")
+    temporary = [tmp_path / ".writing-step-00000001-7", tmp_path / ".removing-step-00000000"]
+    for folder in temporary:
+        folder.mkdir()
+        (folder / "state.json").write_text("{")
     assert CheckpointStore(tmp_path).latest() is None
-    assert all(leftover.exists() for leftover in leftovers)
+    assert all(folder.exists() for folder in temporary)
     store.save(1, sample(1))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001"]
 
@@ -245,7 +245,7 @@ def test_store_ignores_other_names(tmp_path):
 
 
 class Disk:
-    """Stands in for `os` calls: records them, and fails at the n-th if told."""
+    """Wraps functions of `os`: records the calls, and fails at one of them (``fail_at``)."""
 
     def __init__(self, monkeypatch, fail_at=None, error=errno.ENOSPC):
         self.calls = []
@@ -289,12 +289,12 @@ def test_full_disk_at_each_operation(tmp_path, monkeypatch, error):
                 store.save(2, sample(2))
         assert ("the disk is full" in str(caught.value)) == (error != errno.EIO)
         assert not list(store.folder.glob(".*"))
-        step, state = store.latest()  # warns, that is fails, if anything broken is visible
+        step, state = store.latest()  # a damaged checkpoint would warn, which is an error here
         assert equal(state, sample(step))
-        assert step == 1 or at == count - 1  # only the last sync comes after the rename
+        assert step == 1 or at == count - 1  # only the last sync is after the rename
 
 
-def test_everything_is_synced_before_it_shows(tmp_path, monkeypatch):
+def test_all_files_are_synced_before_the_rename(tmp_path, monkeypatch):
     disk = Disk(monkeypatch)
     save(tmp_path / "a", sample())
     monkeypatch.undo()
@@ -313,7 +313,7 @@ def test_everything_is_synced_before_it_shows(tmp_path, monkeypatch):
             renamed = True
             unsynced.add(str(tmp_path))
     assert renamed
-    assert not unsynced  # the parent, which holds the new name, was synced last
+    assert not unsynced  # the parent folder was synced last
 
 
 def test_short_writes_are_continued(tmp_path, monkeypatch):
@@ -337,8 +337,8 @@ def test_no_pickle(tmp_path, monkeypatch):
     assert equal(store.latest()[1], sample(1))
 
 
-def test_what_is_no_plain_memory_is_written_as_what_it_means(tmp_path):
-    """Lazy conjugates and negatives, tied and overlapping tensors, views of other orders."""
+def test_views_and_lazy_tensors_are_saved_by_value(tmp_path):
+    """Lazy conjugates and negatives, tied and overlapping tensors, transposed views."""
     plain = torch.randn(6)
     pair = torch.complex(plain, -plain)
     state = {
@@ -363,14 +363,14 @@ def as_list(value):
 
 
 def forged(folder, **change):
-    """A forger's manifest, under a seal that agrees."""
+    """Changes the manifest and adds a valid seal."""
     content = json.loads((folder / "manifest.json").read_text())
     del content["seal"]
     (folder / "manifest.json").write_bytes(sealed({**content, **change}, end=""))
 
 
 @pytest.mark.parametrize("version", [True, 0, -3, 0.5, None, "1", 10**90])
-def test_a_format_is_an_integer_in_its_range(tmp_path, version):
+def test_an_invalid_format_number_is_rejected(tmp_path, version):
     save(tmp_path / "a", sample())
     forged(tmp_path / "a", format=version)
     with pytest.raises(CheckpointError, match="format: "):
@@ -378,12 +378,12 @@ def test_a_format_is_an_integer_in_its_range(tmp_path, version):
 
 
 @pytest.mark.parametrize("name", ["step-" + "9" * 5000, "step-" + "1" * 19, "step-000000001"])
-def test_names_that_are_no_steps_are_passed_over(tmp_path, monkeypatch, name):
+def test_folders_with_other_names_are_ignored(tmp_path, monkeypatch, name):
     store = CheckpointStore(tmp_path)
     store.save(1, sample(1))
     if len(name) < 200:
         (tmp_path / name).mkdir()
-    else:  # as another system may have it
+    else:  # too long a name for this file system
         odd = tmp_path / name
         monkeypatch.setattr(Path, "iterdir", lambda folder, own=Path.iterdir: [*own(folder), odd])
     assert store.steps() == [1]
@@ -392,7 +392,7 @@ def test_names_that_are_no_steps_are_passed_over(tmp_path, monkeypatch, name):
 @pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", "tensors.safetensors"])
 @pytest.mark.parametrize("kind", ["pipe", "endless"])
-def test_what_is_no_file_is_refused_without_waiting(tmp_path, name, kind):
+def test_pipes_and_devices_are_rejected_without_blocking(tmp_path, name, kind):
     save(tmp_path / "a", sample())
     (tmp_path / "a" / name).unlink()
     if kind == "pipe":

@@ -1,4 +1,4 @@
-"""What hinders writing is said in words."""
+"""Errors of writing files give their reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featurewise.training.files import storage_errors
     ("number", "reason"),
     [(errno.EDQUOT, "the disk is full"), (errno.EROFS, "Read-only file system")],
 )
-def test_what_hinders_writing_is_said_in_words(tmp_path: Path, number: int, reason: str) -> None:
-    with pytest.raises(StorageError) as told, storage_errors(tmp_path, "Free some space."):
+def test_a_storage_error_gives_its_reason(tmp_path: Path, number: int, reason: str) -> None:
+    with pytest.raises(StorageError) as caught, storage_errors(tmp_path, "Free some space."):
         raise OSError(number, os.strerror(number))
-    assert str(told.value) == f"{tmp_path}: could not be written: {reason}. Free some space."
+    assert str(caught.value) == f"{tmp_path}: could not be written: {reason}. Free some space."

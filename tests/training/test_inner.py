@@ -1,4 +1,4 @@
-"""Inner loops of many tasks at once: against a loop over tasks with gradients by hand."""
+"""Inner loops over a batch of tasks, against a loop over single tasks written out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.training.errors import ExperimentError
-from featurewise.training.inner import Context, Fitted, Swapped, Weights, errors, explained
+from featurewise.training.inner import Context, Weights
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def perceptron() -> nn.Sequential:
     return nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1)).double()
 
 
-def context(**how: bool) -> Context:
+def context(**options: bool) -> Context:
     torch.manual_seed(0)
     net = fw.condition(
         perceptron(),
@@ -45,11 +44,11 @@ def context(**how: bool) -> Context:
         axis=-1,
         generator=lambda layout: nn.Linear(3, layout.size, bias=False).double(),
     )
-    return Context(net, 3, steps=2, rate=0.3, **how)
+    return Context(net, 3, steps=2, learning_rate=0.3, **options)
 
 
-def by_hand(network: Context, tasks: Tasks, row: int, second_order: bool) -> Tensor:
-    """One task alone: φ, then the answers of a network whose FiLM is written out."""
+def reference(network: Context, tasks: Tasks, row: int, second_order: bool) -> Tensor:
+    """A single task: the inner loop on φ, then the predictions of a network with explicit FiLM."""
     first, _, last = network.net.backbone
     weight = network.net.generator.weight
 
@@ -67,20 +66,20 @@ def by_hand(network: Context, tasks: Tasks, row: int, second_order: bool) -> Ten
 
 
 @pytest.mark.parametrize("second_order", [True, False])
-def test_a_context_of_every_task_equals_the_loop_over_tasks(
+def test_batched_context_adaptation_equals_a_loop_over_tasks(
     tasks: Tasks, second_order: bool
 ) -> None:
     network = context(second_order=second_order)
     twin = copy.deepcopy(network)
     (network(tasks) - tasks.query_y).square().mean().backward()
-    alone = torch.stack([by_hand(twin, tasks, row, second_order) for row in range(4)])
-    torch.testing.assert_close(network(tasks), alone)
-    (alone - tasks.query_y).square().mean().backward()
+    expected = torch.stack([reference(twin, tasks, row, second_order) for row in range(4)])
+    torch.testing.assert_close(network(tasks), expected)
+    (expected - tasks.query_y).square().mean().backward()
     for one, two in zip(network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad)
 
 
-def test_second_order_is_not_first_order(tasks: Tasks) -> None:
+def test_second_order_gradients_differ_from_first_order_gradients(tasks: Tasks) -> None:
     gradients = []
     for second_order in (True, False):
         network = context(second_order=second_order)
@@ -89,85 +88,31 @@ def test_second_order_is_not_first_order(tasks: Tasks) -> None:
     assert not torch.allclose(*gradients, rtol=1e-3)
 
 
-def test_weights_of_every_task_equal_copies_that_are_trained(tasks: Tasks) -> None:
+def test_batched_weight_adaptation_equals_training_a_copy_per_task(tasks: Tasks) -> None:
     net = perceptron()
-    network = Weights(net, steps=2, rate=0.2)
-    answers = network(tasks)
+    network = Weights(net, steps=2, learning_rate=0.2)
+    predictions = network(tasks)
     for row in range(4):
         own = copy.deepcopy(net)
-        plain = torch.optim.SGD(own.parameters(), lr=0.2)
+        optimizer = torch.optim.SGD(own.parameters(), lr=0.2)
         for _ in range(2):
-            plain.zero_grad()
+            optimizer.zero_grad()
             (own(tasks.support_x[row]) - tasks.support_y[row]).square().mean().backward()
-            plain.step()
-        torch.testing.assert_close(answers[row], own(tasks.query_x[row]))
-    answers.square().mean().backward()
+            optimizer.step()
+        torch.testing.assert_close(predictions[row], own(tasks.query_x[row]))
+    predictions.square().mean().backward()
     assert all(weight.grad is not None for weight in net.parameters())
 
 
-def test_what_is_fitted_may_be_the_parameters_themselves(tasks: Tasks) -> None:
+def test_the_context_can_be_the_task_representation_itself(tasks: Tasks) -> None:
     net = fw.condition(perceptron(), at="0", axis=-1, generator=nn.Identity())
-    network = Context(net, net.layout.size, steps=1, rate=0.1)
+    network = Context(net, net.layout.size, steps=1, learning_rate=0.1)
     fitted = network.fit(tasks)
     assert fitted.shape == (4, 12)
     with net.using(task=fitted):
         torch.testing.assert_close(net.backbone(tasks.query_x), network(tasks))
 
 
-def test_unless_told_the_loop_is_one_whole_step_through_which_the_outer_gradient_passes() -> None:
+def test_defaults_are_one_step_with_learning_rate_1_and_second_order_gradients() -> None:
     network = Weights(perceptron())
-    assert (network.steps, network.rate, network.second_order) == (1, 1.0, True)
-
-
-@pytest.mark.parametrize("kind", ["context", "weights"])
-def test_errors_by_name(tasks: Tasks, kind: str) -> None:
-    network: Fitted = context() if kind == "context" else Weights(perceptron(), steps=2, rate=0.3)
-    with torch.no_grad():
-        found = errors(network, tasks)
-
-        def error(fitted: Tensor) -> float:
-            answers = network.predict(tasks.query_x, fitted)
-            return torch.stack([(answers - tasks.query_y) ** 2]).mean().item()
-
-        assert found["error"] == pytest.approx(error(network.fit(tasks, 2)))
-        assert found["before"] == pytest.approx(error(network.start(tasks)))
-        assert found["longer"] == pytest.approx(error(network.fit(tasks, 4)))
-        assert found["swapped"] == pytest.approx(error(network.fit(tasks.swapped(), 2)))
-        assert found["left"] == pytest.approx(found["error"] / found["before"])
-    with pytest.raises(ExperimentError, match="Linear is no network with an inner loop"):
-        errors(nn.Linear(1, 1), tasks)
-
-
-def test_a_swapped_source_swaps_every_batch(tasks: Tasks) -> None:
-    class Source:
-        def batch(self, index: int, /) -> Tasks:
-            return replace(tasks, query_x=tasks.query_x + index)
-
-    swapped = Swapped(Source()).batch(5)
-    assert torch.equal(swapped.support_x[1], tasks.support_x[0])
-    assert torch.equal(swapped.query_x, tasks.query_x + 5)
-
-
-def test_explained_is_one_of_a_linear_map_and_none_of_noise() -> None:
-    random = torch.Generator().manual_seed(0)
-    fitted = torch.randn(4000, 3, generator=random)
-    truth = fitted @ torch.randn(3, 2, generator=random) + 4
-    assert explained(fitted, truth) == pytest.approx(1)
-    assert abs(explained(fitted, torch.randn(4000, 2, generator=random))) < 0.05
-    noisy = truth + truth.std() * torch.randn(4000, 2, generator=random)
-    assert 0.3 < explained(fitted, noisy) < 0.7
-    # A constant context says nothing, and does not stop the fit.
-    assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05
-
-
-def test_explained_is_measured_on_other_tasks_than_it_is_found_on() -> None:
-    """As many numbers as tasks fit any noise, and explain none of it elsewhere."""
-    random = torch.Generator().manual_seed(0)
-    fitted, truth = (torch.randn(40, width, generator=random) for width in (20, 2))
-    assert explained(fitted, truth) < 0
-
-
-def test_explained_counts_no_difference_between_the_means_of_the_truth() -> None:
-    random = torch.Generator().manual_seed(0)
-    truth = torch.randn(4000, 2, generator=random) + torch.tensor([0.0, 100.0])
-    assert abs(explained(torch.zeros(4000, 3), truth)) < 0.05
+    assert (network.steps, network.learning_rate, network.second_order) == (1, 1.0, True)

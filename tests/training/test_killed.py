@@ -1,4 +1,4 @@
-"""Killed at any moment and resumed, a run ends bit-identical to one left alone."""
+"""A run that is killed at any time and resumed is bit-identical to an uninterrupted run."""
 
 import random
 import signal
@@ -7,42 +7,42 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def untouched(victims, tmp_path_factory):
-    run = tmp_path_factory.mktemp("untouched")
-    assert victims.train(run) == 0
-    return victims.outcome(run)
+def uninterrupted(processes, tmp_path_factory):
+    run = tmp_path_factory.mktemp("uninterrupted")
+    assert processes.train(run) == 0
+    return processes.outcome(run)
 
 
-def inside_a_save(run):
+def killed_while_saving(run):
     return any((run / "checkpoints").glob(".*"))
 
 
-def test_kills_at_every_kind_of_file_operation(victims, untouched, tmp_path):
-    draw = random.Random(0)
+def test_killed_at_a_random_file_operation(processes, uninterrupted, tmp_path):
+    rng = random.Random(0)
     kills = inside = runs = 0
     while kills < 60:
         run = tmp_path / str(runs)
         runs += 1
-        while victims.train(run, die_at=draw.randint(1, 90)):
+        while processes.train(run, die_at=rng.randint(1, 90)):
             kills += 1
-            inside += inside_a_save(run)
-        assert victims.outcome(run) == untouched, f"run {runs} after {kills} kills"
+            inside += killed_while_saving(run)
+        assert processes.outcome(run) == uninterrupted, f"run {runs} after {kills} kills"
     assert inside >= 20
 
 
-def test_kills_by_the_clock(victims, untouched, tmp_path):
-    draw = random.Random(1)
+def test_killed_at_a_random_time(processes, uninterrupted, tmp_path):
+    rng = random.Random(1)
     kills = runs = 0
     while kills < 20:
         run = tmp_path / str(runs)
         runs += 1
-        while status := victims.train(run, slow=True, kill_after=draw.uniform(0.05, 0.5)):
+        while status := processes.train(run, slow=True, kill_after=rng.uniform(0.05, 0.5)):
             assert status == signal.SIGKILL
             kills += 1
-        assert victims.outcome(run) == untouched, f"run {runs} after {kills} kills"
+        assert processes.outcome(run) == uninterrupted, f"run {runs} after {kills} kills"
 
 
-def test_forgotten_random_numbers_would_be_noticed(victims, untouched, tmp_path):
-    assert victims.train(tmp_path, die_at=60) == signal.SIGKILL
-    assert victims.train(tmp_path, forget_random=True) == 0
-    assert victims.outcome(tmp_path) != untouched
+def test_without_restored_generators_the_outcome_differs(processes, uninterrupted, tmp_path):
+    assert processes.train(tmp_path, die_at=60) == signal.SIGKILL
+    assert processes.train(tmp_path, forget_random=True) == 0
+    assert processes.outcome(tmp_path) != uninterrupted

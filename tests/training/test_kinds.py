@@ -1,4 +1,4 @@
-"""Kinds of steps beside the supervised one, each against the textbook written out."""
+"""Steppers other than `Supervised`, each against a plain implementation of its equations."""
 
 from dataclasses import dataclass, replace
 
@@ -18,8 +18,8 @@ from featurewise.training import (
 )
 from featurewise.training.steppers import (
     Auxiliary,
+    CanSample,
     Decision,
-    Samples,
     Stepper,
     Trajectories,
     play,
@@ -54,26 +54,26 @@ def weights(stepper):
     return [p.detach().clone() for n in stepper.networks.values() for p in n.parameters()]
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4, 5, 9])
-def test_episodes_a_few_at_a_time_are_the_step_of_all(at_once):
-    few, all_ = learner(at_once=at_once), learner()
-    made = [stepper.step(episodes()) for stepper in (few, all_)]
-    for one, other in zip(weights(few), weights(all_), strict=True):
+@pytest.mark.parametrize("chunk_size", [1, 2, 4, 5, 9])
+def test_accumulated_gradients_equal_the_gradient_of_the_whole_batch(chunk_size):
+    chunked, whole = learner(chunk_size=chunk_size), learner()
+    metrics = [stepper.step(episodes()) for stepper in (chunked, whole)]
+    for one, other in zip(weights(chunked), weights(whole), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
-    assert float(made[0]["loss"]) == pytest.approx(float(made[1]["loss"]))
-    assert made[0].keys() == made[1].keys()
+    assert float(metrics[0]["loss"]) == pytest.approx(float(metrics[1]["loss"]))
+    assert metrics[0].keys() == metrics[1].keys()
 
 
-def test_a_second_task_takes_its_share_of_the_steps():
+def test_auxiliary_steps_have_their_probability_and_depend_on_the_step_only():
     stepper = learner(auxiliary=Auxiliary(absolute, lambda step: 0.9 if step < 500 else 0.1))
-    taken = [stepper.auxiliary.takes(step) for step in range(1000)]
-    assert 430 <= sum(taken[:500]) <= 470
-    assert 30 <= sum(taken[500:]) <= 70
-    assert taken == [stepper.auxiliary.takes(step) for step in range(1000)]
+    chosen = [stepper.auxiliary.applies(step) for step in range(1000)]
+    assert 430 <= sum(chosen[:500]) <= 470
+    assert 30 <= sum(chosen[500:]) <= 70
+    assert chosen == [stepper.auxiliary.applies(step) for step in range(1000)]
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_a_step_of_the_second_task_is_that_of_its_objective(probability):
+def test_an_auxiliary_step_equals_a_step_on_its_objective(probability):
     stepper = learner(auxiliary=Auxiliary(absolute, lambda step: probability))
     twin = learner(objective=absolute if probability else squared)
     stepper.step(episodes())
@@ -81,23 +81,23 @@ def test_a_step_of_the_second_task_is_that_of_its_objective(probability):
     assert all(map(torch.equal, weights(stepper), weights(twin)))
 
 
-def test_no_episode_at_once_is_refused():
-    with pytest.raises(ExperimentError, match="at least 1"):
-        learner(at_once=0)
+def test_a_chunk_size_of_0_is_refused():
+    with pytest.raises(ExperimentError, match="chunk_size must be at least 1"):
+        learner(chunk_size=0)
 
 
 # --- generative --------------------------------------------------------------------------------
 
 
-def noisy(network, condition, generator):
-    return network(condition["x"]) + torch.randn(1, generator=generator)
+def noisy(network, condition, rng):
+    return network(condition["x"]) + torch.randn(1, generator=rng)
 
 
-def test_samples_depend_on_the_seed_alone_and_use_averaged_weights():
+def test_samples_depend_on_the_seed_only_and_use_averaged_weights():
     stepper = learner(Generative, sampler=noisy, average=0.5)
-    assert isinstance(stepper, Samples)
+    assert isinstance(stepper, CanSample)
     assert isinstance(stepper, Stepper)
-    born = weights(stepper)
+    initial = weights(stepper)
     for _ in range(3):
         stepper.step(episodes())
     before = torch.get_rng_state()
@@ -107,7 +107,7 @@ def test_samples_depend_on_the_seed_alone_and_use_averaged_weights():
     assert not torch.equal(one, other)
     assert not one.requires_grad
     with stepper.evaluating() as averaged:
-        assert not any(map(torch.equal, weights(stepper), born)), "an average that never moved"
+        assert not any(map(torch.equal, weights(stepper), initial)), "the average did not change"
         noise = torch.randn(1, generator=torch.Generator().manual_seed(1))
         assert torch.equal(one, averaged(episodes()["x"]) + noise)
     assert not torch.equal(one, stepper.network(episodes()["x"]) + noise)
@@ -122,7 +122,7 @@ class Real:
     noise: Tensor
 
 
-def contest(**options):
+def gan(**options):
     torch.manual_seed(0)
     generator, discriminator = nn.Linear(2, 3), nn.Linear(3, 1)
 
@@ -149,23 +149,23 @@ def reals():
     return Real(torch.randn(6, 3, generator=g) + 2, torch.randn(6, 2, generator=g))
 
 
-def test_rivals_take_the_textbook_steps():
-    stepper, twin = contest(), contest()
+def test_both_updates_equal_gradient_descent_written_out():
+    stepper, twin = gan(), gan()
     metrics = stepper.step(reals())
     g, d = twin.networks.values()
     batch = reals()
     loss = twin.discriminator_loss(g, d, batch)[0]
     with torch.no_grad():
-        for p, slope in zip(
+        for p, gradient in zip(
             d.parameters(), torch.autograd.grad(loss, [*d.parameters()]), strict=True
         ):
-            p -= 0.1 * slope
-    after = twin.generator_loss(g, d, batch)[0]  # against the discriminator that just learned
+            p -= 0.1 * gradient
+    after = twin.generator_loss(g, d, batch)[0]  # with the updated discriminator
     with torch.no_grad():
-        for p, slope in zip(
+        for p, gradient in zip(
             g.parameters(), torch.autograd.grad(after, [*g.parameters()]), strict=True
         ):
-            p -= 0.1 * slope
+            p -= 0.1 * gradient
     for one, other in zip(weights(stepper), weights(twin), strict=True):
         torch.testing.assert_close(one, other)
     assert float(metrics["discriminator_loss"]) == pytest.approx(loss.item())
@@ -173,8 +173,8 @@ def test_rivals_take_the_textbook_steps():
     assert "real" in metrics
 
 
-def test_rivals_go_on_bit_for_bit():
-    one, other = contest(average=0.9), contest(average=0.9)
+def test_a_restored_gan_continues_bit_identically():
+    one, other = gan(average=0.9), gan(average=0.9)
     for _ in range(2):
         one.step(reals())
     other.load_state(one.state())
@@ -189,7 +189,7 @@ def test_rivals_go_on_bit_for_bit():
 # --- closed form -------------------------------------------------------------------------------
 
 
-def test_a_closed_form_is_solved_and_kept():
+def test_a_closed_form_solution_is_computed_and_restored():
     def solve(network, batch):
         x, y = batch
         network.weight.copy_(torch.linalg.lstsq(x, y).solution.T)
@@ -212,18 +212,18 @@ def test_a_closed_form_is_solved_and_kept():
 
 
 class Corridor:
-    """Three cells to the right lies the goal, or to the left: a sign at the start says which."""
+    """The goal is three cells to the right or to the left; the observation says which."""
 
     def reset(self, seeds):
         self.place, self.goal = torch.zeros(len(seeds)), 3.0 * (2 * (seeds % 2) - 1)
-        return self._seen()
+        return self._observation()
 
     def step(self, actions):
         self.place = self.place + 2 * actions - 1
         there, lost = self.place == self.goal, self.place == -self.goal
-        return self._seen(), there.float() - lost.float() - 0.01, there | lost
+        return self._observation(), there.float() - lost.float() - 0.01, there | lost
 
-    def _seen(self):
+    def _observation(self):
         return torch.stack((self.place / 3, self.goal / 3), 1)
 
 
@@ -233,10 +233,10 @@ class Policy(nn.Module):
         self.act = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
         self.value = nn.Linear(2, 1) if value else None
 
-    def forward(self, seen, memory):
+    def forward(self, observation, memory):
         count = 0 if memory is None else memory
-        value = None if self.value is None else self.value(seen)[:, 0]
-        return Decision(self.act(seen), value, count + 1)
+        value = None if self.value is None else self.value(observation)[:, 0]
+        return Decision(self.act(observation), value, count + 1)
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class Seeds:
 
 
 @pytest.mark.parametrize("value", [False, True], ids=["mean", "value"])
-def test_a_policy_learns_the_corridor_and_the_run_resumes(tmp_path, value):
+def test_a_policy_reaches_the_goal_and_its_run_resumes_bit_identically(tmp_path, value):
     def rollout():
         torch.manual_seed(0)
         policy = Policy(value)
@@ -268,7 +268,7 @@ def test_a_policy_learns_the_corridor_and_the_run_resumes(tmp_path, value):
     assert all(map(torch.equal, weights(stepper), weights(rest)))
 
 
-def test_episodes_end_and_what_comes_after_does_not_count():
+def test_rewards_after_the_end_of_an_episode_are_zero():
     torch.manual_seed(0)
     played = play(Policy(), Corridor(), torch.arange(50), 40)
     assert played.actions.shape == played.rewards.shape == played.alive.shape
@@ -281,7 +281,7 @@ def test_episodes_end_and_what_comes_after_does_not_count():
         strict=True,
     ):
         place, steps = 0, 0
-        for action in actions.tolist():  # the plain twin
+        for action in actions.tolist():  # plain simulation
             place, steps = place + 2 * action - 1, steps + 1
             if abs(place) == 3:
                 break
@@ -290,16 +290,16 @@ def test_episodes_end_and_what_comes_after_does_not_count():
         assert int(alive.sum()) == steps
 
 
-def test_a_policy_is_handed_its_memory():
-    told = []
+def test_a_policy_gets_its_memory_of_the_previous_step():
+    memories = []
 
     class Counting(Policy):
-        def forward(self, seen, memory):
-            told.append(memory)
-            return super().forward(seen, memory)
+        def forward(self, observation, memory):
+            memories.append(memory)
+            return super().forward(observation, memory)
 
     play(Counting(), Corridor(), torch.arange(4), 3)
-    assert told == [None, 1, 2]
+    assert memories == [None, 1, 2]
 
 
 def test_returns_are_discounted_sums():
@@ -309,7 +309,7 @@ def test_returns_are_discounted_sums():
     assert played.returns(0.5).tolist() == [[2.0, 2.0, 4.0], [1.0, 2.0, 0.0]]
 
 
-def test_the_policy_gradient_is_the_formula():
+def test_the_policy_gradient_loss_equals_its_formula():
     g = torch.Generator().manual_seed(0)
     shape = (3, 4)
     logp, entropy, values = (torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(3))
@@ -322,14 +322,14 @@ def test_the_policy_gradient_is_the_formula():
     for b in range(3):
         for t in range(4):
             if alive[b, t]:
-                back = sum(0.9 ** (k - t) * rewards[b, k] for k in range(t, 4))
-                advantage = back - values[b, t]
+                discounted = sum(0.9 ** (k - t) * rewards[b, k] for k in range(t, 4))
+                advantage = discounted - values[b, t]
                 total += 0.5 * advantage**2 - advantage * logp[b, t] - 0.1 * entropy[b, t]
     assert loss.item() == pytest.approx(float(total / 7), rel=1e-5)
-    blind, _ = policy_gradient()(replace(played, values=None))
-    assert blind.isfinite()
+    without_values, _ = policy_gradient()(replace(played, values=None))
+    assert without_values.isfinite()
 
 
-def test_no_step_is_refused():
-    with pytest.raises(ExperimentError, match="at least 1 step"):
+def test_a_horizon_of_0_is_refused():
+    with pytest.raises(ExperimentError, match="horizon must be at least 1"):
         play(Policy(), Corridor(), torch.arange(2), 0)

@@ -15,10 +15,10 @@ from torch import nn
 from featurewise.training import (
     CheckpointError,
     CheckpointStore,
-    Every,
     ExperimentError,
     Fit,
     Interrupted,
+    Intervals,
     Supervised,
     fit,
     seed_everything,
@@ -50,7 +50,7 @@ def build(seed=0):
 
 
 class Breaking:
-    """A stepper that does something at the beginning of a step."""
+    """A stepper that calls a function at the beginning of a given step."""
 
     def __init__(self, at, action):
         self.inner, self.at, self.action = build(), at, action
@@ -70,7 +70,7 @@ def weights(stepper):
 
 def train(run, stepper=None, steps=20, **options):
     stepper = stepper or build()
-    options.setdefault("every", Every(log=4, save=6))
+    options.setdefault("intervals", Intervals(log=4, save=6))
     return fit(run, stepper, Numbers(), steps=steps, **options), stepper
 
 
@@ -85,7 +85,7 @@ def evaluate(stepper):
 
 
 def test_trains_and_logs(tmp_path, capsys):
-    result, stepper = train(tmp_path, evaluate=evaluate, every=Every(log=8, evaluate=10))
+    result, stepper = train(tmp_path, evaluate=evaluate, intervals=Intervals(log=8, evaluate=10))
     assert isinstance(result, Fit)
     assert (result.step, stepper.steps) == (20, 20)
     assert result.seconds > 0
@@ -104,8 +104,8 @@ def test_trains_and_logs(tmp_path, capsys):
 
 
 def test_logged_loss_is_the_mean_over_the_interval(tmp_path):
-    train(tmp_path / "each", every=Every(log=1))
-    train(tmp_path / "four", every=Every(log=4))
+    train(tmp_path / "each", intervals=Intervals(log=1))
+    train(tmp_path / "four", intervals=Intervals(log=4))
     each = [r["loss"] for r in read_metrics(tmp_path / "each" / "metrics.jsonl")]
     four = [r["loss"] for r in read_metrics(tmp_path / "four" / "metrics.jsonl")]
     assert four == pytest.approx([sum(each[i : i + 4]) / 4 for i in range(0, 20, 4)])
@@ -122,27 +122,27 @@ def test_resumed_equals_uninterrupted(tmp_path, first):
     assert same(tmp_path / "a", tmp_path / "b", one, two)
 
 
-def test_evaluation_does_not_steer_training(tmp_path):
+def test_evaluation_does_not_affect_training(tmp_path):
     _, one = train(tmp_path / "a")
-    _, two = train(tmp_path / "b", evaluate=evaluate, every=Every(log=4, evaluate=3))
+    _, two = train(tmp_path / "b", evaluate=evaluate, intervals=Intervals(log=4, evaluate=3))
     assert all(map(torch.equal, weights(one), weights(two)))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_workers_change_nothing(tmp_path, workers):
+def test_the_number_of_workers_does_not_affect_training(tmp_path, workers):
     _, one = train(tmp_path / "a")
     _, two = train(tmp_path / "b", workers=workers)
     assert same(tmp_path / "a", tmp_path / "b", one, two)
 
 
-def test_resume_at_the_end_returns_what_was_found(tmp_path):
+def test_resuming_a_completed_run_returns_its_outcome(tmp_path):
     first, one = train(tmp_path, evaluate=evaluate)
     again, two = train(tmp_path, build(seed=4), evaluate=evaluate, resume=True)
     assert (again.step, again.metrics) == (first.step, first.metrics)
     assert all(map(torch.equal, weights(one), weights(two)))
 
 
-def test_more_steps_go_on(tmp_path):
+def test_a_completed_run_can_be_continued_with_more_steps(tmp_path):
     train(tmp_path / "a", steps=12)
     _, two = train(tmp_path / "a", build(seed=9), steps=20, resume=True)
     _, one = train(tmp_path / "b", steps=20)
@@ -163,7 +163,7 @@ def test_signals_finish_the_step_and_save(tmp_path, capsys, signum, workers):
     assert signal.getsignal(signum) is before
 
 
-def test_second_interrupt_leaves_at_once(tmp_path):
+def test_a_second_interrupt_stops_immediately(tmp_path):
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -181,28 +181,32 @@ def test_runs_outside_the_main_thread(tmp_path):
     assert results[0].step == 20
 
 
-def test_time_is_over(tmp_path, capsys):
+def test_time_limit(tmp_path, capsys):
     result, _ = train(tmp_path, Breaking(7, lambda: time.sleep(0.5)), steps=1000, seconds=0.5)
     assert 1 <= result.step <= 7
-    assert "Time is over" in capsys.readouterr().err
+    assert "Time limit reached" in capsys.readouterr().err
     again, _ = train(tmp_path, steps=1000, seconds=0.5, resume=True)
-    assert again.step == result.step + 1  # all sittings count; each gets on
+    assert (
+        again.step == result.step + 1
+    )  # the limit includes earlier sessions, and each session makes a step
     assert again.seconds > 0.5
 
 
-def test_saves_by_time(tmp_path):
+def test_checkpoints_by_time(tmp_path):
     stepper = Breaking(7, lambda: time.sleep(1.0))
-    train(tmp_path, stepper, every=Every(save=None, save_seconds=0.9), steps=9)
+    train(tmp_path, stepper, intervals=Intervals(save=None, save_seconds=0.9), steps=9)
     assert CheckpointStore(tmp_path / "checkpoints").steps() == [7, 9]
 
 
 def test_a_run_is_not_overwritten(tmp_path):
     train(tmp_path)
-    with pytest.raises(ExperimentError, match="holds a run already; resume it or choose another"):
+    with pytest.raises(
+        ExperimentError, match="contains a run already; resume it or choose another"
+    ):
         train(tmp_path)
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+def test_a_damaged_checkpoint_is_skipped(tmp_path):
     _, one = train(tmp_path / "a")
     _, _ = train(tmp_path / "b", steps=15)
     store = CheckpointStore(tmp_path / "b" / "checkpoints")
@@ -214,14 +218,14 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     assert store.steps() == [12, 18, 20]
 
 
-def test_nothing_is_removed_when_no_checkpoint_is_sound(tmp_path):
+def test_damaged_checkpoints_are_kept_if_all_are_damaged(tmp_path):
     train(tmp_path)
     store = CheckpointStore(tmp_path / "checkpoints")
     for step in store.steps():
         (store.path(step) / "state.json").unlink()
     with (
         pytest.warns(CheckpointWarning),
-        pytest.raises(CheckpointError, match="there are checkpoints and none is sound"),
+        pytest.raises(CheckpointError, match="all checkpoints are damaged"),
     ):
         train(tmp_path, resume=True)
     assert store.steps() == [12, 18, 20]
@@ -243,7 +247,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_one_thread_at_a_time(tmp_path):
-    """And the one that trains keeps the folder, whatever opens and closes the lock's file."""
+    """The training thread also keeps its lock if another one opens and closes the lock file."""
     refused = []
 
     def other():
@@ -251,14 +255,14 @@ def test_one_thread_at_a_time(tmp_path):
             train(tmp_path)
         refused.append(caught.value)
 
-    def disturb():
+    def interfere():
         with (tmp_path / ".lock").open("a"):
             pass
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
 
-    train(tmp_path, Breaking(8, disturb))
+    train(tmp_path, Breaking(8, interfere))
     assert len(refused) == 1
     assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [
         4,
@@ -271,18 +275,18 @@ def test_one_thread_at_a_time(tmp_path):
 
 @pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_a_lock_or_log_that_is_no_file_is_refused(tmp_path, name, kind):
-    (tmp_path / "mine").write_text("precious")
+def test_a_lock_or_log_that_is_a_link_or_pipe_is_refused(tmp_path, name, kind):
+    (tmp_path / "target").write_text("unchanged")
     run = tmp_path / "run"
     run.mkdir()
     if kind == "link":
-        (run / name).symlink_to("../mine")
+        (run / name).symlink_to("../target")
     else:
         os.mkfifo(run / name)
     with pytest.raises(ExperimentError, match=f"{name}: c.*is no regular file but a") as caught:
         train(run, resume=True)
     assert str(caught.value).startswith(str(run))
-    assert (tmp_path / "mine").read_text() == "precious"
+    assert (tmp_path / "target").read_text() == "unchanged"
 
 
 def test_another_network_is_refused(tmp_path):
@@ -296,10 +300,10 @@ def test_another_network_is_refused(tmp_path):
 def test_divergence_is_not_saved(tmp_path):
     stepper = build()
 
-    def spoil():
+    def break_weights():
         nn.init.constant_(stepper.network[0].weight, float("nan"))
 
-    breaking = Breaking(8, spoil)
+    breaking = Breaking(8, break_weights)
     breaking.inner = stepper
     with pytest.raises(DivergedError, match=r"loss is nan by step (8|12): training diverged"):
         train(tmp_path, breaking)
@@ -319,10 +323,10 @@ def test_full_disk(tmp_path, monkeypatch):
     _, one = train(tmp_path / "a")
     for at, file in [(8, "metrics.jsonl"), (9, "step-00000012")]:
         run = tmp_path / str(at)
-        every = Every(log=4 if file == "metrics.jsonl" else 100, save=6)
+        intervals = Intervals(log=4 if file == "metrics.jsonl" else 100, save=6)
         full[0] = False
         with pytest.raises(StorageError, match=f"{file}: could not be written: the disk is full"):
-            train(run, Breaking(at, lambda: full.__setitem__(0, True)), every=every)
+            train(run, Breaking(at, lambda: full.__setitem__(0, True)), intervals=intervals)
         full[0] = False
         assert CheckpointStore(run / "checkpoints").steps() == [6]
         _, two = train(run, build(seed=9), resume=True)
@@ -336,14 +340,14 @@ def test_a_killed_worker_is_reported(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().batch(index)
 
-    begun = time.monotonic()
-    with pytest.raises(WorkerError, match="a process that prepares batches died"):
-        fit(tmp_path, build(), Killing(), steps=20, workers=1, every=Every(save=3))
-    assert time.monotonic() - begun < 10
+    start = time.monotonic()
+    with pytest.raises(WorkerError, match="a data-loading process died"):
+        fit(tmp_path, build(), Killing(), steps=20, workers=1, intervals=Intervals(save=3))
+    assert time.monotonic() - start < 10
     assert CheckpointStore(tmp_path / "checkpoints").steps()
 
 
-def test_checkpoint_of_another_kind_is_named(tmp_path):
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     CheckpointStore(tmp_path / "checkpoints").save(3, {"weights": torch.ones(1)})
     with pytest.raises(CheckpointError, match="step-00000003: is not the checkpoint of a run"):
         train(tmp_path, resume=True)
@@ -351,12 +355,12 @@ def test_checkpoint_of_another_kind_is_named(tmp_path):
 
 @pytest.mark.parametrize("options", [{"log": 0}, {"save": -1}, {"evaluate": 0},
                                      {"save_seconds": 0.0}])  # fmt: skip
-def test_every_is_above_zero(options):
+def test_intervals_must_be_above_0(options):
     with pytest.raises(ExperimentError, match="must be above 0"):
-        Every(**options)
+        Intervals(**options)
 
 
-def test_log_is_strict_json(tmp_path):
+def test_the_log_is_strict_json(tmp_path):
     train(tmp_path)
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)

@@ -20,14 +20,14 @@ def test_meter_means():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_meter_refuses_what_is_not_finite(bad):
+def test_metrics_must_be_finite(bad):
     meter = Meter()
     meter.add({"loss": torch.tensor(bad)})
     with pytest.raises(DivergedError, match=r"loss is .* by step 7: training diverged"):
         meter.state(7)
 
 
-def test_log_is_cut_back(tmp_path):
+def test_the_log_is_truncated_on_resume(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path, 0)
     log.write(1, "train", {"loss": 0.1})
@@ -45,7 +45,7 @@ def test_log_is_cut_back(tmp_path):
         MetricsLog(path, 9999)
 
 
-def test_reading_names_the_line(tmp_path):
+def test_errors_name_the_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with pytest.raises(ExperimentError, match=r"metrics\.jsonl: cannot be read"):
         read_metrics(path)

@@ -52,7 +52,7 @@ def test_average_of_low_precision_weights_is_kept_in_float32():
     for _ in range(20_000):
         average.update(network)
     with average.applied(network):
-        assert network.weight.item() == 1.0  # bfloat16 would have stuck half-way
+        assert network.weight.item() == 1.0  # in bfloat16 small updates would round to 0
 
 
 def test_average_refuses_another_network():

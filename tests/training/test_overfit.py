@@ -1,4 +1,4 @@
-"""One warning, when the gap grows and the generator is large; else none."""
+"""OverfitMonitor warns once, if the gap grows and the generator is large."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.generators import Linear
 from featurewise.retrofit import Conditioned, condition
-from featurewise.training import Every, ExperimentError, OverfitMonitor, OverfitWarning, fit
+from featurewise.training import ExperimentError, Intervals, OverfitMonitor, OverfitWarning, fit
 from featurewise.training.steppers import Supervised
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 
 
 def net(width: int = 4) -> Conditioned:
-    network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))  # 41 numbers
+    network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))  # 41 parameters
     return condition(network, at="0", generator=Linear(width))
 
 
-def feed(watch: OverfitMonitor, gaps: list[float]) -> list[int]:
-    """At which evaluations it warned."""
-    said = []
+def feed(monitor: OverfitMonitor, gaps: list[float]) -> list[int]:
+    """Indices of the evaluations that warned."""
+    warned = []
     for i, gap in enumerate(gaps):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            told = watch.update(train=1.0, validation=1.0 + gap)
-        assert told is bool(caught)
+            result = monitor.update(train=1.0, validation=1.0 + gap)
+        assert result is bool(caught)
         assert all(issubclass(w.category, OverfitWarning) for w in caught)
-        said += [i] * len(caught)
-    return said
+        warned += [i] * len(caught)
+    return warned
 
 
 @pytest.mark.parametrize(
-    ("gaps", "patience", "said"),
+    ("gaps", "patience", "expected"),
     [
         ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], 3, [3]),
         ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], 5, [5]),
         ([0.0, 0.1, 0.2, 0.3], 4, []),
         ([0.0, 0.1, 0.2, 0.2, 0.3, 0.4, 0.5], 3, [6]),
-        ([0.5, 0.1, 0.2, 0.3, 0.4], 3, []),  # back to where it was is no growth
+        ([0.5, 0.1, 0.2, 0.3, 0.4], 3, []),  # does not exceed the first gap
         ([-0.5, -0.4, -0.3, -0.2, -0.1], 3, []),  # validation is still better
         ([0.3, 0.2, 0.1, 0.0], 1, []),
         ([0.1, 0.1], 1, []),
         ([0.1, 0.2], 1, [1]),
     ],
 )
-def test_when_it_speaks(gaps: list[float], patience: int, said: list[int]) -> None:
-    watch = OverfitMonitor(net(), patience=patience)
-    assert feed(watch, gaps) == said
-    assert watch.gaps == pytest.approx(gaps)
-    assert watch.warned is bool(said)
+def test_when_it_warns(gaps: list[float], patience: int, expected: list[int]) -> None:
+    monitor = OverfitMonitor(net(), patience=patience)
+    assert feed(monitor, gaps) == expected
+    assert monitor.gaps == pytest.approx(gaps)
+    assert monitor.warned is bool(expected)
 
 
 def test_accuracies() -> None:
-    watch = OverfitMonitor(net(), patience=2, higher_is_better=True)
+    monitor = OverfitMonitor(net(), patience=2, higher_is_better=True)
     with pytest.warns(OverfitWarning):
         for train, validation in ((0.5, 0.5), (0.7, 0.6), (0.9, 0.6)):
-            watch.update(train=train, validation=validation)
-    assert watch.gaps == pytest.approx([0.0, 0.1, 0.3])
+            monitor.update(train=train, validation=validation)
+    assert monitor.gaps == pytest.approx([0.0, 0.1, 0.3])
 
 
-def test_a_small_generator_is_left_alone() -> None:
+def test_no_warning_for_a_small_generator() -> None:
     gaps = [0.0, 0.1, 0.2, 0.3, 0.4]
-    parameters = 4 * 16 + 16  # of the generator, beside 41
+    parameters = 4 * 16 + 16  # of the generator; the backbone has 41
     assert feed(OverfitMonitor(net(), large=parameters / 41), gaps) == [3]
     assert feed(OverfitMonitor(net(), large=parameters / 41 + 0.01), gaps) == []
     frozen = net()
@@ -78,11 +78,11 @@ def test_a_small_generator_is_left_alone() -> None:
     assert feed(OverfitMonitor(frozen), gaps) == []
 
 
-def test_the_text_is_the_recipe() -> None:
-    watch = OverfitMonitor(net(), patience=2, examples=7)
+def test_the_warning_contains_the_recommendations() -> None:
+    monitor = OverfitMonitor(net(), patience=2, examples=7)
     with pytest.warns(OverfitWarning) as caught:
         for gap in (0.0, 0.25, 0.5):
-            watch.update(train=1.0, validation=1.0 + gap)
+            monitor.update(train=1.0, validation=1.0 + gap)
     text = str(caught[0].message)
     for words in (
         "grown over 2 evaluations (0 -> 0.25 -> 0.5)",
@@ -118,7 +118,7 @@ def test_wrong_metrics(name: str, value: float) -> None:
 
 
 class Rows:
-    """Eight examples of noise, over and over."""
+    """The same eight random examples in every batch."""
 
     def __init__(self) -> None:
         self.x, self.z, self.y = (torch.randn(8, n) for n in (3, 4, 1))
@@ -127,10 +127,10 @@ class Rows:
         return self.x, self.z, self.y
 
 
-def test_in_a_run_of_the_lab(tmp_path: Path) -> None:
-    """Noise learned by heart: the watch is told by `fit` and speaks once."""
-    network, seen, held = net(32), Rows(), Rows()
-    seen.z, held.z = torch.randn(8, 32), torch.randn(8, 32)
+def test_as_a_reporter_of_fit(tmp_path: Path) -> None:
+    """A network that memorises noise: the monitor warns once."""
+    network, training, validation = net(32), Rows(), Rows()
+    training.z, validation.z = torch.randn(8, 32), torch.randn(8, 32)
 
     def loss(net: Any, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         x, z, y = batch
@@ -141,21 +141,21 @@ def test_in_a_run_of_the_lab(tmp_path: Path) -> None:
 
     def evaluate(stepper: Any) -> dict[str, float]:
         with torch.no_grad():
-            return {"loss": float(loss(network, held.batch(0))[0])}
+            return {"loss": float(loss(network, validation.batch(0))[0])}
 
-    watch = OverfitMonitor(network)
+    monitor = OverfitMonitor(network)
     with pytest.warns(OverfitWarning, match="Simplify") as caught:
         fit(
             tmp_path,
             stepper,
-            seen,
+            training,
             steps=200,
             evaluate=evaluate,
-            every=Every(log=10, evaluate=10),
-            reporters=[watch],
+            intervals=Intervals(log=10, evaluate=10),
+            reporters=[monitor],
         )
     assert len(caught) == 1
-    assert len(watch.gaps) == 20
+    assert len(monitor.gaps) == 20
     OverfitMonitor(network).report(1, "evaluate", {"loss": 1.0})  # nothing to compare it with
-    watch.report(1, "train", {"accuracy": 1.0})
-    assert len(watch.gaps) == 20
+    monitor.report(1, "train", {"accuracy": 1.0})
+    assert len(monitor.gaps) == 20

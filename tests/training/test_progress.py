@@ -8,7 +8,7 @@ from featurewise.training.errors import ExperimentError
 from featurewise.training.progress import Screen, TensorBoard, _duration
 
 
-def test_plain_lines_when_not_a_terminal():
+def test_lines_if_the_output_is_not_a_terminal():
     out = io.StringIO()
     with Screen(100, 40, Console(file=out, force_terminal=False, width=40)) as screen:
         screen.report(50, "train", {"loss": 0.25, "accuracy": 0.5})
@@ -40,7 +40,7 @@ def test_durations():
     ]
 
 
-def test_tensorboard_missing_says_how_to_get_it(tmp_path, monkeypatch):
+def test_missing_tensorboard_error_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ExperimentError, match=r"pip install 'featurewise\[tensorboard\]'"):
         TensorBoard(tmp_path, 0)

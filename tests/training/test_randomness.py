@@ -8,7 +8,7 @@ from featurewise.training import randomness
 from featurewise.training.state import flatten, unflatten
 
 
-def draws():
+def samples():
     return (
         [random.random(), random.gauss(0, 1)],
         [*np.random.rand(3).tolist(), np.random.randn()],
@@ -16,36 +16,36 @@ def draws():
     )
 
 
-def test_seed_repeats():
+def test_equal_seeds_give_equal_numbers():
     randomness.seed_everything(11)
-    first = draws()
+    first = samples()
     randomness.seed_everything(11)
-    assert draws() == first
+    assert samples() == first
     randomness.seed_everything(12)
-    assert all(a != b for a, b in zip(draws(), first, strict=True))
+    assert all(a != b for a, b in zip(samples(), first, strict=True))
 
 
-def test_restore_goes_on_after_a_trip_through_a_file():
+def test_restore_of_a_serialised_state():
     randomness.seed_everything(1)
-    draws()  # leaves spare normal numbers behind in Python and NumPy
+    samples()  # Python and NumPy now have a cached normal number each
     captured = randomness.capture()
     state = unflatten(*flatten(captured))
-    randomness.restore(captured)  # checks of types at run time draw numbers of their own
-    expected = draws()
-    draws()
+    randomness.restore(captured)  # run-time type checks have used random numbers
+    expected = samples()
+    samples()
     randomness.restore(state)
-    assert draws() == expected
+    assert samples() == expected
 
 
-def test_isolated_leaves_no_trace():
+def test_isolated_restores_all_generators():
     randomness.seed_everything(1)
-    expected = draws()
+    expected = samples()
     randomness.seed_everything(1)
     with pytest.raises(KeyError), randomness.isolated():
-        draws()
+        samples()
         raise KeyError
-    assert draws() == expected
+    assert samples() == expected
 
 
-def test_big_seeds():
+def test_large_seeds():
     randomness.seed_everything(2**40 + 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.training.shuffled import ShuffledCondition, random_order
+from featurewise.training.shuffled import ShuffledCondition, previous_sample, random_order
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,8 @@ def test_every_position_gets_every_condition_equally_often() -> None:
         order = random_order(7, index, 4)
         counts[torch.arange(4), order] += 1
     assert float((counts / 800 - 0.25).abs().max()) == pytest.approx(0, abs=0.06)
+
+
+def test_each_sample_may_get_the_condition_of_the_one_before() -> None:
+    found = ShuffledCondition(Plain(), ("labels",), previous_sample).batch(1)
+    assert torch.equal(found.labels, Plain().batch(1).labels.roll(1))

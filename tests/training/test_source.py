@@ -22,7 +22,7 @@ class Numbers:
     def batch(self, index):
         generator = torch.Generator().manual_seed(index)
         if index % 7 == 3:
-            time.sleep(0.01)  # a slow batch must not be overtaken
+            time.sleep(0.01)  # the order must not depend on the speed
         return Batch(torch.randn(5, generator=generator), index)
 
 
@@ -52,27 +52,27 @@ def test_same_order_for_any_number_of_workers(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_global_random_numbers_are_left_alone(workers):
+def test_global_generators_are_not_used(workers):
     before = torch.get_rng_state()
     with prefetched(Numbers(), range(4), workers) as batches:
         list(batches)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("workers", [1, 1, 1, 1, 4, 4])  # it may die at several moments
-def test_a_killed_worker_is_noticed(workers):
-    begun = time.monotonic()
+@pytest.mark.parametrize("workers", [1, 1, 1, 1, 4, 4])  # it may die at different times
+def test_a_killed_worker_raises(workers):
+    start = time.monotonic()
     with (
-        pytest.raises(WorkerError, match="a process that prepares batches died"),
+        pytest.raises(WorkerError, match="a data-loading process died"),
         prefetched(Killed(), range(100), workers) as batches,
     ):
         list(batches)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError, EOFError, RuntimeError])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_errors_of_the_source_come_through(workers, error):
+def test_errors_of_the_source_are_raised(workers, error):
     with (
         pytest.raises(error, match="question 17"),
         prefetched(Failing(error("question 17")), range(3), workers) as batches,
@@ -80,7 +80,7 @@ def test_errors_of_the_source_come_through(workers, error):
         list(batches)
 
 
-def test_workers_end_when_the_loop_breaks_off():
+def test_workers_end_with_the_context():
     before = set(torch.multiprocessing.active_children())
     with prefetched(Numbers(), range(1000), 2) as batches:
         next(batches)

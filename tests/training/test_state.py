@@ -18,7 +18,7 @@ def bits(tensor):
 
 
 def same(a, b):
-    """A plain twin of equality: types, bits, dict order and strides."""
+    """Strict equality: types, bits and order of dicts."""
     if isinstance(a, torch.Tensor):
         return (a.dtype, a.shape) == (b.dtype, b.shape) and bits(a) == bits(b)
     if type(a) is not type(b):
@@ -62,18 +62,18 @@ trees = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.text(max_size=6), trees, max_size=4))
-def test_comes_back_as_it_was(state):
+def test_round_trip(state):
     assert same(round_trip(state), state)
 
 
-def test_names_that_meet_stay_apart():
+def test_equal_tensor_names_are_distinguished():
     one, two = torch.ones(1), torch.zeros(1)
     back = round_trip({"a.b": one, "a": {"b": two}})
     assert torch.equal(back["a.b"], one)
     assert torch.equal(back["a"]["b"], two)
 
 
-def test_strides_come_back():
+def test_strides_are_restored():
     image = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     back = round_trip({"image": image, "transposed": torch.randn(4, 5).t()})
     assert back["image"].stride() == image.stride()
@@ -81,7 +81,7 @@ def test_strides_come_back():
     assert torch.equal(back["image"], image)
 
 
-def test_views_that_share_memory_come_back_apart():
+def test_views_that_share_memory_are_restored_as_separate_tensors():
     base = torch.arange(6.0)
     back = round_trip({"a": base, "b": base[::2], "c": base.expand(2, 6)})
     assert torch.equal(back["b"], base[::2])
@@ -89,12 +89,12 @@ def test_views_that_share_memory_come_back_apart():
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", 1j, torch.nn.Linear(1, 1)])
-def test_says_where_it_found_what_it_cannot_store(value):
+def test_errors_name_the_place_of_an_unsupported_value(value):
     with pytest.raises(CheckpointError, match=r"state\.a\.1\.b: a \w+ cannot be stored"):
         flatten({"a": [0, {"b": value}]})
 
 
-def test_optimizer_state_comes_back():
+def test_round_trip_of_an_optimizer_state():
     weight = torch.nn.Parameter(torch.randn(3, 2))
     optimizer = torch.optim.AdamW([weight], betas=(0.8, 0.9))
     weight.sum().backward()

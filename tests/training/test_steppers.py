@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Stepper, Supervised
@@ -33,7 +33,7 @@ def weights(stepper):
     return [p.detach().clone() for p in stepper.network.parameters()]
 
 
-def test_step_is_the_textbook_step():
+def test_a_step_equals_gradient_descent_written_out():
     stepper: Stepper = build(schedule=cosine(10, warmup=1), clip=0.05)
     twin = build().network
     metrics = stepper.step(batch())
@@ -51,7 +51,7 @@ def test_step_is_the_textbook_step():
     assert set(metrics) == {"loss", "error", "lr"}
 
 
-def test_learns():
+def test_the_loss_decreases():
     stepper = build()
     x = batch()[0]
     losses = [float(stepper.step((x, x.sum(1, keepdim=True)))["loss"]) for _ in range(50)]
@@ -59,7 +59,7 @@ def test_learns():
 
 
 @pytest.mark.parametrize("average", [None, 0.9])
-def test_state_goes_on_exactly(average):
+def test_a_restored_stepper_continues_exactly(average):
     one, two = (build(average=average, schedule=cosine(20)) for _ in range(2))
     for seed in range(5):
         one.step(batch(seed))
@@ -71,9 +71,9 @@ def test_state_goes_on_exactly(average):
         assert torch.equal(a(batch()[0]), b(batch()[0]))
 
 
-def test_evaluating_leaves_no_trace():
+def test_evaluating_restores_weights_modes_and_gradients():
     stepper = build(average=0.5)
-    stepper.network[1].eval()  # a frozen part
+    stepper.network[1].eval()  # a frozen module
     for seed in range(3):
         stepper.step(batch(seed))
     before, modes = weights(stepper), [m.training for m in stepper.network.modules()]
@@ -88,26 +88,28 @@ def test_evaluating_leaves_no_trace():
 
 def test_bfloat16():
     stepper = build(bfloat16=True)
-    seen = []
-    stepper.network[2].register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    dtypes = []
+    stepper.network[2].register_forward_hook(lambda module, args, out: dtypes.append(out.dtype))
     stepper.step(batch())
     with stepper.evaluating() as network:
         network(batch()[0])
-    assert seen == [torch.bfloat16] * 2
+    assert dtypes == [torch.bfloat16] * 2
     assert stepper.network[2].weight.dtype == torch.float32
 
 
-def test_refuses_foreign_state():
+def test_a_state_of_another_stepper_is_refused():
     with pytest.raises(ExperimentError, match="another network or optimizer"):
         other = nn.Linear(2, 1)
         build().load_state(
             Supervised(other, objective, torch.optim.SGD(other.parameters(), 0.1)).state()
         )
-    with pytest.raises(ExperimentError, match="weight average"):
+    with pytest.raises(
+        ExperimentError, match="the stepper has a weight average, the state has none"
+    ):
         build(average=0.9).load_state(build().state())
 
 
-def test_moved_keeps_the_kind_of_batch():
+def test_to_device_keeps_container_types():
     @dataclass(frozen=True)
     class Record:
         x: torch.Tensor
@@ -117,7 +119,7 @@ def test_moved_keeps_the_kind_of_batch():
     meta = torch.device("meta")
     x = torch.ones(2)
     batch = {"a": x, "b": (x, [x]), "c": pair(x, 1), "d": Record(x, "n"), "e": "text", "f": None}
-    found = moved(batch, meta)
+    found = to_device(batch, meta)
     assert found["a"].device == found["b"][0].device == found["b"][1][0].device == meta
     assert isinstance(found["c"], pair)
     assert found["c"].x.device == meta

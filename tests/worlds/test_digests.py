@@ -1,4 +1,4 @@
-"""Contents of files are known by digests; only files that nobody touched are not read again."""
+"""Digests of files are cached; files are read again if they may have changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featurewise.worlds.digests import content_digests
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that were read; the clock is two minutes ahead, so all of them are at rest."""
+    """Names of the files that were read; the clock is two minutes ahead."""
     found: list[str] = []
     whole = digests.file_sha256
 
@@ -44,7 +44,7 @@ def test_a_file_is_read_once(tmp_path: Path, read: list[str]) -> None:
     assert read == ["a", "b"]
 
 
-def test_another_content_of_the_same_size_and_time_is_seen(tmp_path: Path, read: list[str]) -> None:
+def test_a_change_with_the_same_size_and_time_is_detected(tmp_path: Path, read: list[str]) -> None:
     some, kept = files(tmp_path), tmp_path / "kept.json"
     first = content_digests(some, kept)
     before = some[0].stat()
@@ -55,10 +55,10 @@ def test_another_content_of_the_same_size_and_time_is_seen(tmp_path: Path, read:
     assert read == ["a", "b", "a"]
 
 
-def test_what_was_written_just_now_is_read_again(
+def test_a_recently_written_file_is_read_again(
     tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock of a file system may not have ticked when it is written once more."""
+    """A later write within the resolution of the file system's clock would have the same time."""
     some, kept = files(tmp_path), tmp_path / "kept.json"
     now = some[1].stat().st_ctime_ns + 10**6
     monkeypatch.setattr(digests.time, "time_ns", lambda: now)
@@ -68,9 +68,7 @@ def test_what_was_written_just_now_is_read_again(
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{", None])
-def test_a_damaged_list_is_not_believed(
-    tmp_path: Path, read: list[str], damage: bytes | None
-) -> None:
+def test_a_damaged_cache_is_ignored(tmp_path: Path, read: list[str], damage: bytes | None) -> None:
     some, kept = files(tmp_path), tmp_path / "kept.json"
     first: Any = content_digests(some, kept)
     text = kept.read_bytes()
@@ -79,7 +77,7 @@ def test_a_damaged_list_is_not_believed(
     assert read == ["a", "b"] * 2
 
 
-def test_a_list_that_cannot_be_kept_is_no_error(tmp_path: Path, read: list[str]) -> None:
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, read: list[str]) -> None:
     (tmp_path / "file").touch()
     some = files(tmp_path)
     assert content_digests(some, tmp_path / "file/kept.json") == content_digests(

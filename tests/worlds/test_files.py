@@ -1,4 +1,4 @@
-"""What was found once is kept, read back the same, and found again when damaged."""
+"""The cache on disk returns equal values, and computes again what is damaged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from featurewise.worlds.files import as_json, remembered
+from featurewise.worlds.files import as_json, disk_cache
 
 
 @pytest.fixture(autouse=True)
@@ -17,38 +17,38 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-class Finder:
-    """Counts how often it is asked."""
+class Compute:
+    """Counts its calls; returns a value that depends on the count, unless one is given."""
 
-    def __init__(self, found: Any = None) -> None:
-        self.times, self.found = 0, found
+    def __init__(self, result: Any = None) -> None:
+        self.calls, self.result = 0, result
 
     def __call__(self) -> Any:
-        self.times += 1
-        return {"of": [self.times, "é"]} if self.found is None else self.found
+        self.calls += 1
+        return {"of": [self.calls, "é"]} if self.result is None else self.result
 
 
-def test_it_is_found_once() -> None:
-    find = Finder()
-    first = remembered("things", [1, "a"], find)
-    assert remembered("things", [1, "a"], find) == first == {"of": [1, "é"]}
-    assert find.times == 1
+def test_a_value_is_computed_once() -> None:
+    compute = Compute()
+    first = disk_cache("things", [1, "a"], compute)
+    assert disk_cache("things", [1, "a"], compute) == first == {"of": [1, "é"]}
+    assert compute.calls == 1
 
 
 @pytest.mark.parametrize("other", [("things", [2, "a"]), ("others", [1, "a"])])
-def test_other_questions_are_kept_apart(other: tuple[str, Any]) -> None:
-    find = Finder()
-    remembered("things", [1, "a"], find)
-    remembered(*other, find)
-    assert find.times == 2
+def test_other_keys_and_folders_have_other_values(other: tuple[str, Any]) -> None:
+    compute = Compute()
+    disk_cache("things", [1, "a"], compute)
+    disk_cache(*other, compute)
+    assert compute.calls == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "other", "list"])
-def test_what_is_damaged_is_found_anew(damage: str, cache: Path) -> None:
-    find = Finder()
-    remembered("things", 1, find)
-    (place,) = cache.glob("things/*.json")
-    whole = place.read_text()
+def test_a_damaged_value_is_computed_again(damage: str, cache: Path) -> None:
+    compute = Compute()
+    disk_cache("things", 1, compute)
+    (path,) = cache.glob("things/*.json")
+    whole = path.read_text()
     content = json.loads(whole)
     broken = {
         "cut": whole[:-20],
@@ -58,24 +58,24 @@ def test_what_is_damaged_is_found_anew(damage: str, cache: Path) -> None:
         "list": "[]",
     }[damage]
     assert broken != whole
-    place.write_text(broken)
-    assert remembered("things", 1, find) == {"of": [2, "é"]}
-    assert remembered("things", 1, find) == {"of": [2, "é"]}
-    assert find.times == 2
+    path.write_text(broken)
+    assert disk_cache("things", 1, compute) == {"of": [2, "é"]}
+    assert disk_cache("things", 1, compute) == {"of": [2, "é"]}
+    assert compute.calls == 2
 
 
-def test_without_a_cache_it_is_found_each_time(cache: Path) -> None:
+def test_without_a_writable_cache_a_value_is_computed_each_time(cache: Path) -> None:
     cache.write_text("a file where the folder would be")
-    find = Finder([3])
-    assert [remembered("things", 1, find) for _ in range(2)] == [[3], [3]]
-    assert find.times == 2
+    compute = Compute([3])
+    assert [disk_cache("things", 1, compute) for _ in range(2)] == [[3], [3]]
+    assert compute.calls == 2
 
 
-# --- what is kept is JSON -------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 
 
-def test_json_holds_numbers_alone() -> None:
-    """NaN is not JSON: other programs would refuse the file."""
+def test_numbers_that_are_not_finite_raise_an_error() -> None:
+    """NaN is not JSON: other programs could not read the file."""
     assert as_json({"a": [1, "é"]}).endswith(b"\n")
     assert json.loads(as_json({"a": [1, "é"]})) == {"a": [1, "é"]}
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -1,4 +1,4 @@
-"""From task representations and activations to typed tables, which figures are drawn from."""
+"""Typed tables of task representations and activations, from which figures are plotted."""
 
 from featurewise.analysis.dependence import Dependence, dependence
 from featurewise.analysis.localisation import pooled_places, share_inside

@@ -1,4 +1,4 @@
-"""What conditioning costs as its input grows: operations, counted, and their exponent."""
+"""Cost of conditioning as a function of the input length: FLOPs and their exponent."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from featurewise.core import ShapeError
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
-"""Lengths of sequences, where nobody asks for others."""
+"""Default sequence lengths."""
 
 
 def operations(run: Callable[[int], object], lengths: Sequence[int]) -> list[int]:
-    """Operations of the matrix products and convolutions that ``run(length)`` computes.
+    """FLOPs of the matrix products and convolutions in ``run(length)``.
 
-    It runs on the meta device: nothing is computed, nothing is stored, the counts repeat exactly.
-    Operations element by element are not counted.
+    It runs on the meta device, without computing values, so the counts are deterministic.
+    Element-wise operations are not counted.
 
     Args:
-        run: makes its tensors and modules itself, by their default device.
-        lengths: of whatever grows.
+        run: creates its tensors and modules on the default device.
+        lengths: input lengths.
     """
     counts = []
     for length in lengths:
@@ -32,7 +32,7 @@ def operations(run: Callable[[int], object], lengths: Sequence[int]) -> list[int
 
 
 def exponent(lengths: Sequence[int], costs: Sequence[int | float]) -> float:
-    """The p of ``cost ~ length ** p``: slope of the line of least squares through logarithms.
+    """The p of ``cost ~ length ** p``: slope of a least-squares line through the logarithms.
 
     Raises:
         ShapeError: fewer than two different lengths, or not one positive cost for each.

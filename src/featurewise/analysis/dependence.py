@@ -1,4 +1,4 @@
-"""How much modulation depends on the condition at all, and how much of that on its class."""
+"""Shares of the variance of modulation that depend on the condition and on its class."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Dependence:
     """Shares of variance.
 
     Attributes:
-        over_samples: what varies over samples for one feature, of all variance over samples and
-            features: 0 where the parameters are the same for every condition, 1 where all
-            features do the same.
-        over_classes: what varies over the means of classes, of the variance over samples; 0 where
-            there is none.
+        over_samples: variance over samples within features, divided by the variance over samples
+            and features: 0 if the parameters are equal for all conditions, 1 if the mean over
+            samples is equal for all features.
+        over_classes: variance of the class means, divided by the variance over samples; 0 if the
+            latter is zero.
     """
 
     over_samples: float
@@ -27,14 +27,14 @@ class Dependence:
 
 
 def dependence(values: Float[Tensor, "B N"], classes: Int64[Tensor, " B"]) -> Dependence:
-    """Where the variance of parameters comes from (law of total variance).
+    """Decompose the variance of parameters (law of total variance).
 
     Args:
-        values: one row of parameters a sample, as a ``TaskRepresentation`` or a gate gives them.
+        values: parameters of a ``TaskRepresentation`` or a gate, one row per sample.
         classes: class of each sample, from 0.
 
     Raises:
-        ShapeError: there is no class for each row, or no row.
+        ShapeError: not one class per row, or no row.
     """
     if values.ndim != 2 or classes.shape != values.shape[:1] or 0 in values.shape:
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""Where a max-pooled network looks: the places its pooled features come from (Perez fig. 4)."""
+"""Positions of the maxima of max-pooled features (Perez et al. 2018, figure 4)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from featurewise.core import ShapeError
 def pooled_places(
     features: Float[Tensor, "N F H W"], weights: Float[Tensor, "N F"] | None = None
 ) -> Float[Tensor, "N H W"]:
-    """Share of the features whose global maximum lies at each place.
+    """Share of the features whose global maximum is at each position.
 
-    A feature that is the same everywhere (mostly: zero everywhere, after a ReLU) says nothing
-    about places and counts nowhere.
+    Features that are constant over the map (usually zero, after a ReLU) have no maximum and are not
+    counted.
 
     Args:
         features: the map over which a classifier takes the maximum.
-        weights: how much each feature counts, not negative; all alike unless given.
+        weights: weight of each feature, not negative; default: 1.
 
     Returns:
-        Shares that sum to one over the places, or zeros where no feature has a place.
+        Shares that sum to one over the positions, or zeros if no feature is counted.
 
     Raises:
         ShapeError: if ``features`` is not ``(N, F, H, W)`` with at least one of each, or
@@ -44,11 +44,11 @@ def pooled_places(
 
 
 def share_inside(places: Float[Tensor, "N H W"], mask: Tensor) -> Float[Tensor, "N"]:
-    """Share of ``places`` that falls inside a mask of any resolution.
+    """Share of ``places`` that lies inside a mask of any resolution.
 
     Args:
-        places: what ``pooled_places`` returned.
-        mask: ``(N, H', W')``; true inside. It is averaged over the cells of ``places``.
+        places: a result of ``pooled_places``.
+        mask: ``(N, H', W')``; true inside. A cell of ``places`` is inside if any of its mask is.
 
     Raises:
         ShapeError: if the mask is not ``(N, H', W')``.

@@ -1,4 +1,4 @@
-"""FiLM parameters as a table, from which figures of γ and β are drawn (Perez et al. 2018)."""
+"""FiLM parameters as a table, for plots of γ and β (Perez et al. 2018)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ParameterTable:
         site: index into ``sites`` of each row.
         feature: index of the feature within its site.
         condition: index of the condition.
-        gamma: the scale as it multiplies (not its offset from one).
-        beta: the shift as it is added.
+        gamma: the effective scale (not its offset from one).
+        beta: the shift.
     """
 
     sites: tuple[str, ...]
@@ -50,7 +50,7 @@ class ParameterTable:
         )
 
     def summary(self) -> dict[str, float]:
-        """Extremes and shares that the paper states: of γ < 0, of |γ| < 0.1, of β < 0."""
+        """Statistics of the paper: extremes, and the shares of γ < 0, |γ| < 0.1 and β < 0."""
         return {
             "gamma_min": float(self.gamma.min()),
             "gamma_max": float(self.gamma.max()),

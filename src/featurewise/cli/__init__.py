@@ -1,7 +1,7 @@
 """The command line: ``featurewise systems``, ``train``, ``run``, ``cards``, ``ask`` and others.
 
-Thin: it finds systems by the names of their files and joins them to the lab and the explorer.
-What needs torch is imported by a command when it runs, never for help or completion.
+Systems are found by the names of their files. The work is done in `featurewise.study` and
+`featurewise.explorer`. A command imports torch only when it runs, not for help or completion.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from featurewise.cli.train import train
 app = typer.Typer(
     cls=Commands,
     name="featurewise",
-    help="Condition any neural network on anything: published systems to train, measure and ask.",
+    help="Condition any neural network on anything: published systems to train and evaluate.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )

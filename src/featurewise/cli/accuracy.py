@@ -1,4 +1,4 @@
-"""Measurements side by side, for the screen, for programs and for the report."""
+"""Tables of accuracy for several networks: for the terminal, as JSON and for the report."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from featurewise.explorer.tables import AccuracyRow, AccuracyTable, Score
 from featurewise.study.results import Measurement, Proportion, Trial, over_seeds
 
 Groups: TypeAlias = Callable[[Measurement], Mapping[str, tuple[Proportion, tuple[str, ...]]]]
-"""Measurement -> group of question types -> its accuracy and its types."""
+"""Function from a measurement to the groups of its question types: accuracy and types of each."""
 
 
 def table(
     title: str, data: str, measured: Mapping[str, Measurement | Sequence[Trial]], groups: Groups
 ) -> AccuracyTable:
-    """All questions, then each group with its types; one column for each measurement.
+    """Accuracy on all questions, then by group and by question type; one column per measurement.
 
     Args:
-        title: of the table.
-        data: sentence that says on what.
-        measured: column -> one measurement, or the trials of an arm, whose accuracy is their
-            mean and whose interval is over seeds when there are several.
-        groups: of question types.
+        title: title of the table.
+        data: one sentence that describes the evaluation data.
+        measured: column name -> one measurement, or the trials of an arm. The accuracy of several
+            trials is their mean, with an interval over seeds.
+        groups: function that groups the question types of a measurement.
     """
     columns = {
         name: [found] if isinstance(found, Measurement) else [trial.measured for trial in found]
@@ -49,13 +49,13 @@ def plain_table(
     measured: Mapping[str, Mapping[str, Proportion]],
     names: Mapping[str, str],
 ) -> AccuracyTable:
-    """Proportions by name, one column for each measurement.
+    """Proportions by name, without groups; one column per measurement.
 
     Args:
-        title: of the table.
-        data: sentence that says on what.
-        measured: column -> name -> proportion.
-        names: those to show, in order -> what each is.
+        title: title of the table.
+        data: one sentence that describes the evaluation data.
+        measured: column name -> name of a proportion -> proportion.
+        names: names of the proportions to show, in order -> their labels.
     """
     rows = [
         AccuracyRow(what, 1, tuple(_score([found.get(name)]) for found in measured.values()))
@@ -67,7 +67,7 @@ def plain_table(
 def _types(
     columns: Mapping[str, Sequence[Measurement]], groups: Groups
 ) -> dict[str, dict[str, None]]:
-    """The groups that were measured, and the types of each, in order."""
+    """Groups of all measurements, each with its question types, in order of first appearance."""
     order: dict[str, dict[str, None]] = {}
     for measured in (each for found in columns.values() for each in found):
         for group, (_, types) in groups(measured).items():
@@ -94,28 +94,28 @@ def _score(found: Sequence[Proportion | None]) -> Score | None:
     known = [each for each in found if each is not None]
     if not known:
         return None
-    asked = sum(each.total for each in known)
+    questions = sum(each.total for each in known)
     interval = known[0].interval if len(known) == 1 else over_seeds([p.value for p in known])
-    return Score(interval.value, max(0.0, interval.low), min(1.0, interval.high), asked)
+    return Score(interval.value, max(0.0, interval.low), min(1.0, interval.high), questions)
 
 
 def on_screen(shown: AccuracyTable) -> Table:
     """The table for a terminal, in percent with 95 % intervals."""
-    drawn = Table(
+    table = Table(
         title=shown.title, caption=shown.data, title_justify="left", caption_justify="left"
     )
-    drawn.add_column("")
+    table.add_column("")
     for name in shown.columns:
-        drawn.add_column(name, justify="right", overflow="fold")
-    asked = any(score for row in shown.rows for score in row.scores[:1])
-    if asked:
-        drawn.add_column("questions", justify="right")
+        table.add_column(name, justify="right", overflow="fold")
+    with_counts = any(score for row in shown.rows for score in row.scores[:1])
+    if with_counts:
+        table.add_column("questions", justify="right")
     for row in shown.rows:
         cells = [_cell(score) for score in row.scores]
-        count = [f"{row.scores[0].asked:,}" if row.scores[0] else ""] if asked else []
+        count = [f"{row.scores[0].count:,}" if row.scores[0] else ""] if with_counts else []
         style = "" if row.level == 2 else "bold"
-        drawn.add_row("  " * row.level + row.name, *cells, *count, style=style)
-    return drawn
+        table.add_row("  " * row.level + row.name, *cells, *count, style=style)
+    return table
 
 
 def _cell(score: Score | None) -> str:

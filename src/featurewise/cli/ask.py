@@ -12,94 +12,122 @@ from rich.table import Table
 
 from featurewise.cli import discovery, example
 from featurewise.cli.console import Terminal
-from featurewise.cli.errors import UserError
+from featurewise.cli.errors import UsageError, UserError
 from featurewise.cli.evaluate import RUN_HELP
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_BAR = 30
+_BAR = 30  # columns of a probability of 1
 _SOFTWARE = "featurewise ask"
 
 
-def _show_example(wanted: bool) -> bool:
-    """Asks the model that comes with FiLM, and ends the command."""
-    if wanted:
-        typer.echo(f"image: {example.IMAGE}\nquestion: {example.QUESTION}")
-        ask("film", example.IMAGE, example.QUESTION)
-        raise typer.Exit
-    return wanted
-
-
 def ask(
-    run: Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=discovery.complete_run)],
-    image: Annotated[Path, typer.Argument(help="A PNG or JPEG image.")],
-    question: Annotated[str, typer.Argument(help="In English, in quotes.")],
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=discovery.complete_run),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Argument(metavar="IMAGE", help="A PNG or JPEG image.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="In English, in quotes.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="PNG file, or folder for IMAGE.attention.png, that shows where it looked. "
-            "Only a file that this command made is overwritten.",
+            help="PNG file, or folder for IMAGE.attention.png: the image with a heat map of the "
+            "positions that determine the answer. Only a file that this command wrote is "
+            "overwritten.",
             show_default="none",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of answers to print.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_example: Annotated[
         bool,
         typer.Option(
             "--example",
-            help="Ask the model that comes with FiLM about an image that comes with it.",
-            callback=_show_example,
-            is_eager=True,
+            help="Run the shipped FiLM model on an image and a question that are part of the "
+            "library; takes no arguments.",
         ),
     ] = False,
 ) -> None:
-    """Ask a trained network a question about an image."""
-    from featurewise.study.model import load_network
-    from featurewise.worlds.clevr.images import read_picture
+    """Ask a trained network a question about an image.
 
+    RUN, IMAGE and QUESTION are required, except with --example.
+    """
+    from featurewise.study.model import load_network
+    from featurewise.worlds.clevr.images import read_rgb_image
+
+    run, image, question = _arguments(run, image, question, as_example)
     found = discovery.find(run)
     answering = discovery.part(found, "answering")
-    original = read_picture(image)
+    original = read_rgb_image(image)
     if not question.strip():
-        raise UserError('the question is empty; ask something, such as "How many cubes are there?"')
-    place = None if out is None else _place(image, out)
+        raise UserError('the question is empty; write one, such as "How many cubes are there?"')
+    target = None if out is None else _target(image, out)
     network, settings = load_network(found.folder, found.system)
     answer = answering.answer(network, answering.picture(settings, image), question)
-    said = [note] if (note := answering.framing(settings, image)) else []
-    if place is not None and answer.places is None:
-        said.append(f"{place} is not written: this network pools no map of places")
-    failed = None
-    if place is not None and answer.places is not None:
+    remarks = [note] if (note := answering.framing(settings, image)) else []
+    if target is not None and answer.places is None:
+        remarks.append(f"{target} is not written: this network has no max-pooled feature map")
+    failure = None
+    if target is not None and answer.places is not None:
         rows = answering.attended_rows(settings, original.size)
-        failed = _save(original, answer.places.numpy(), rows, place)
-    shown = None if failed or answer.places is None else place
+        failure = _save(original, answer.places.numpy(), rows, target)
+    written = None if failure or answer.places is None else target
     if as_json:
-        typer.echo(json.dumps(_facts(answer, top, said, shown), indent=1))
+        typer.echo(json.dumps(_as_dict(answer, top, remarks, written), indent=1))
     else:
-        _show(Terminal(highlight=False, soft_wrap=True), answer, top, said, shown)
-    if failed:
-        raise UserError(f"{place}: {failed}")
+        if as_example:
+            typer.echo(f"image: {image}\nquestion: {question}")
+        _print(Terminal(highlight=False, soft_wrap=True), answer, top, remarks, written)
+    if failure:
+        raise UserError(f"{target}: {failure}")
 
 
-def _place(image: Path, out: Path) -> Path:
-    """The file that is asked for; refused where something of the user's would be lost."""
+def _arguments(
+    run: str | None, image: Path | None, question: str | None, as_example: bool
+) -> tuple[str, Path, str]:
+    """The three arguments, or those of the example.
+
+    Raises:
+        UsageError: an argument is missing, or there are arguments beside ``--example``.
+    """
+    given = {"RUN": run, "IMAGE": image, "QUESTION": question}
+    if as_example:
+        if any(value is not None for value in given.values()):
+            raise UsageError("--example takes no RUN, IMAGE or QUESTION")
+        return "film", example.IMAGE, example.QUESTION
+    if run is None or image is None or question is None:
+        missing = ", ".join(name for name, value in given.items() if value is None)
+        raise UsageError(f"Missing {missing}; only --example needs no arguments")
+    return run, image, question
+
+
+def _target(image: Path, out: Path) -> Path:
+    """The file to write.
+
+    Raises:
+        UserError: it is not a PNG, or it exists and this command did not write it.
+    """
     if out.is_dir():
         out = out / f"{image.name}.attention.png"
     if out.suffix.lower() != ".png":
-        raise UserError(f"{out}: is written as PNG; name a file that ends in .png")
+        raise UserError(f"{out}: is written as PNG; give a file name that ends in .png")
     if not out.exists():
         return out
     if out.samefile(image):
-        raise UserError(f"{out}: is the image of the question; name another file")
-    if not _made_by_us(out):
-        raise UserError(f"{out}: exists and was not made by this command; name another file")
+        raise UserError(f"{out}: is the image of the question; give another file name")
+    if not _is_own(out):
+        raise UserError(f"{out}: exists and was not made by this command; give another file name")
     return out
 
 
-def _made_by_us(path: Path) -> bool:
+def _is_own(path: Path) -> bool:
+    """Whether this command wrote the file."""
     from PIL import Image
 
     try:
@@ -109,8 +137,15 @@ def _made_by_us(path: Path) -> bool:
         return False
 
 
-def _save(original: Image, places: Any, rows: tuple[float, float], place: Path) -> str | None:
-    """Writes the overlay; says why where it cannot, so that the answer is not lost."""
+def _save(original: Image, places: Any, rows: tuple[float, float], target: Path) -> str | None:
+    """Writes the heat map; returns the reason if that fails, so that the answer is still printed.
+
+    Args:
+        original: the image as the user gave it.
+        places: array (h, w), the share of each position in the answer.
+        rows: first and last row of the image that the network uses.
+        target: the PNG file.
+    """
     from io import BytesIO
 
     from PIL.PngImagePlugin import PngInfo
@@ -122,38 +157,40 @@ def _save(original: Image, places: Any, rows: tuple[float, float], place: Path) 
     mark.add_text("Software", _SOFTWARE)
     heat(original, places, rows).save(content := BytesIO(), format="PNG", pnginfo=mark)
     try:
-        write_bytes(place, content.getvalue())
+        write_bytes(target, content.getvalue())
     except OSError as error:
         return error.strerror or str(error)
     return None
 
 
-def _facts(answer: Any, top: int, said: list[str], place: Path | None) -> dict[str, Any]:
+def _as_dict(answer: Any, top: int, remarks: list[str], written: Path | None) -> dict[str, Any]:
     return {
         "question": answer.question,
         "answers": [{"answer": a, "probability": p} for a, p in answer.ranked[:top]],
         "unknown_words": list(answer.unknown),
         "near_words": {word: list(near) for word, near in answer.unknown.items() if near},
-        "notes": said,
-        "attention": None if place is None else str(place),
+        "notes": remarks,
+        "attention": None if written is None else str(written),
     }
 
 
-def _show(console: Terminal, answer: Any, top: int, said: list[str], place: Path | None) -> None:
-    aside = notes()
+def _print(
+    console: Terminal, answer: Any, top: int, remarks: list[str], written: Path | None
+) -> None:
+    stderr = notes()
     if answer.unknown:
         words = ", ".join(repr(word) for word in answer.unknown)
-        aside.print(f"[yellow]unknown words[/], read as blanks: {escape(words)}")
+        stderr.print(f"[yellow]unknown words[/], encoded as <unk>: {escape(words)}")
         for word, near in answer.unknown.items():
             if near:
                 hint = f"{word!r}: did you mean {' or '.join(map(repr, near))}?"
-                aside.print(f"  {escape(hint)}")
-    for note in said:
-        aside.print(f"[yellow]note[/]: {escape(note)}")
+                stderr.print(f"  {escape(hint)}")
+    for remark in remarks:
+        stderr.print(f"[yellow]note[/]: {escape(remark)}")
     rows = Table.grid(padding=(0, 2))
     for text, probability in answer.ranked[:top]:
         bar = "█" * round(_BAR * probability)
         rows.add_row(f"[bold]{text}[/]", f"{probability:6.1%}", f"[cyan]{bar}[/]")
     console.print(rows)
-    if place is not None:
-        console.print(f"where it looked: {place}", markup=False)
+    if written is not None:
+        console.print(f"heat map: {written}", markup=False)

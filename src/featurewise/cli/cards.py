@@ -16,9 +16,7 @@ def cards(
     results: Annotated[
         Path, typer.Option(help="Folder of published results: SYSTEM/PRESET.json in it.")
     ] = Path("results"),
-    out: Annotated[
-        Path, typer.Option(help="Folder for catalogue.md, and cards/ beside it.")
-    ] = Path("docs"),
+    out: Annotated[Path, typer.Option(help="Folder for catalogue.md and cards/.")] = Path("docs"),
     add: Annotated[
         list[Path] | None,
         typer.Option(help="First publish the results of this 'featurewise run'; may be repeated."),
@@ -26,13 +24,13 @@ def cards(
 ) -> None:
     """Write the card of every system and the catalogue from published results.
 
-    Files that it did not make are never overwritten.
+    Only files that this command wrote are overwritten.
     """
     options.require_installed("", "matplotlib")
     if not add and not any(any(results.glob(f"{name}/*.json")) for name in discovery.names()):
         raise UserError(
-            f"{results}: holds no results of any system (SYSTEM/PRESET.json), so that there is "
-            "nothing to write; name their folder with --results, or publish a run with --add"
+            f"{results}: holds no results of any system (SYSTEM/PRESET.json); name the folder of "
+            "the results with --results, or publish a run with --add"
         )
     from featurewise.study import catalogue
 
@@ -44,19 +42,19 @@ def cards(
 
 
 def _add(folder: Path, published: Path) -> str:
-    """Publishes what a study measured; says what that is."""
+    """Publishes the results of a study; returns a line that describes them."""
     from featurewise.study import card, catalogue
     from featurewise.study.results import Results
     from featurewise.study.run import RESULTS, SHEET
 
     if not (folder / RESULTS).is_file():
-        raise UserError(f"{folder}: holds no {RESULTS}, as 'featurewise run' leaves it")
+        raise UserError(f"{folder}: holds no {RESULTS}, which 'featurewise run' writes")
     found = Results.load(folder / RESULTS)
     discovery.require(found.system, discovery.names(), "system")
     record = discovery.load(found.system)
     if not found.trials:
-        raise UserError(f"{folder}: nothing is measured yet")
-    record.require(found)  # whose names are parts of paths from here on
+        raise UserError(f"{folder}: no trial has finished yet")
+    record.require(found)  # before names from the file become parts of paths
     sheets: dict[str, Path] = {}
     for trial in found.trials:
         path = folder / f"{trial.arm}-s{trial.seed}" / SHEET

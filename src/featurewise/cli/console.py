@@ -1,4 +1,4 @@
-"""The terminal as commands write to it: what files are called cannot steer it."""
+"""Console of the commands: control characters, as in file names, are printed as escapes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from featurewise.common.text import printable
 
 
 class Terminal(Console):
-    """A console that writes out control characters, in plain text and in the cells of tables."""
+    """A console that escapes control characters, in plain text and in the cells of tables."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """The text as it is shown; see `rich.console.Console.render_str`."""
+        """The escaped text; see `rich.console.Console.render_str`."""
         return super().render_str(printable(text, lines=True), **options)

@@ -1,4 +1,4 @@
-"""``featurewise demo``: train, measure, ask, and a report to look at, in a few minutes."""
+"""``featurewise demo``: train, evaluate, answer questions and write a report, in minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from featurewise.explorer.tables import AccuracyTable, Claim, Curve, Picture
+    from featurewise.explorer.tables import AccuracyTable, Claim, Curve, ImageQuestions
     from featurewise.study.results import Results, Trial
     from featurewise.study.run import Run
 
@@ -26,9 +26,9 @@ _SYSTEM = "film"
 _BASELINE = "question"
 _ARMS = (_SYSTEM, _BASELINE)
 _REPORT = "report.html"
-_SHIPPED_PICTURES = 200  # of its own, larger world: enough for two points, and quickly drawn
-_SEED_OF_EXAMPLES = 2018_12
-_PACED = 5  # steps whose time says how many there is time for
+_SHIPPED_IMAGES = 200  # held-out images for the shipped model: 95 % interval about ± 2 points
+_EXAMPLE_SEED = 2018_12
+_TIMED_STEPS = 5  # training steps per time measurement
 
 
 def demo(
@@ -39,16 +39,17 @@ def demo(
         float,
         typer.Option(
             min=0.05,
-            help="Train both networks for at most about so long. A slow machine trains both for "
-            "fewer steps, the same number, each with its whole schedule.",
+            help="Approximate limit of the training time of both networks together. On a slow "
+            "machine both are trained for fewer steps (the same number) with a full learning-rate "
+            "schedule.",
         ),
     ] = 6.0,
     device: options.Device = "auto",
 ) -> None:
-    """Train FiLM and a baseline on rendered images, ask questions, write a report: 3 minutes.
+    """Train FiLM and a baseline on rendered images, answer questions, write a report: 3 minutes.
 
-    Stopped at any moment, the same command resumes; when it has finished, the next one begins
-    another folder beside.
+    If it is stopped, run the same command again to resume. After a finished demonstration, the
+    next one gets a new folder beside the first.
     """
     options.require_installed("", "matplotlib", "jinja2")
     options.use_device(device)
@@ -56,7 +57,16 @@ def demo(
 
 
 def show(out: Path, preset: str, seconds: float) -> Path:
-    """The demonstration at a preset; returns the report's path."""
+    """Runs the demonstration.
+
+    Args:
+        out: folder for the runs and the report.
+        preset: preset of FiLM.
+        seconds: approximate limit of the training time of both networks together.
+
+    Returns:
+        Path of the report.
+    """
     from featurewise.explorer import report as reports
     from featurewise.explorer.tables import Report
     from featurewise.study import run as runs
@@ -66,41 +76,44 @@ def show(out: Path, preset: str, seconds: float) -> Path:
     record = discovery.load(_SYSTEM)
     answering = discovery.part(discovery.module(_SYSTEM), "answering")
     out = _unfinished(out)
-    out.mkdir(parents=True, exist_ok=True)  # fails before any work where it cannot be written
-    whole = record.preset(preset).steps
+    out.mkdir(parents=True, exist_ok=True)  # fails before training if it cannot be written
+    all_steps = record.preset(preset).steps
     settings = replace(record.preset(preset), steps=_steps(out, record, preset, seconds))
-    if settings.steps < whole:
+    if settings.steps < all_steps:
         console.print(
-            f"There is time for {settings.steps} of {whole} steps, too few to decide claims; "
-            "--minutes gives more"
+            f"There is time for {settings.steps} of {all_steps} steps, too few to test the claims; "
+            "use a larger --minutes"
         )
-    live, blind = (
-        runs.describe_run(record, preset=preset, arm=arm, settings=settings) for arm in _ARMS
+    film_run, question_run = (
+        runs.describe_run(record, preset=preset, arm=arm, config=settings) for arm in _ARMS
     )
-    console.rule("1  FiLM learns to answer questions about images", align="left")
-    film = _trained(out / _SYSTEM, record, live)
-    console.print(f"FiLM: {_percent(film)} of held-out questions, {film.steps} steps")
-    console.rule("2  A baseline that sees the question only, for as many steps", align="left")
-    question = _trained(out / _BASELINE, record, blind)
-    console.print(f"question only: {_percent(question)}, {question.steps} steps")
-    changed = runs.changed_settings(record, live)
-    results = Results(_SYSTEM, preset, (film, question), live.hardware, changed)
-    console.rule("3  Side by side", align="left")
+    console.rule("1  Training FiLM to answer questions about images", align="left")
+    film = _trained(out / _SYSTEM, record, film_run)
+    console.print(f"FiLM: accuracy {_percent(film)} on held-out questions, {film.steps} steps")
+    console.rule("2  Training a question-only baseline for as many steps", align="left")
+    question = _trained(out / _BASELINE, record, question_run)
+    console.print(f"question only: accuracy {_percent(question)}, {question.steps} steps")
+    changed = runs.changed_settings(record, film_run)
+    results = Results(_SYSTEM, preset, (film, question), film_run.hardware, changed)
+    console.rule("3  Accuracy by question type", align="left")
     tables = _measure(console, record, answering, out / "film", results)
-    console.rule("4  One picture, several questions", align="left")
-    asking = _asking(out / "film")
-    pictures = _ask(console, answering, asking, out)
-    turned = film.measured.number("turned")
-    console.print(f"Swap the question and the answer turns to it: {turned:.0%} of held-out pairs.")
+    console.rule("4  Several questions about one image", align="left")
+    found = _answering_network(out / "film")
+    images = _answer(console, answering, found, out)
+    share = film.measured.number("turned")
+    console.print(
+        "Pairs of questions about one held-out image with different answers: where the first is "
+        f"answered correctly, so is the second in {share:.1%}."
+    )
     claims = _claims(console, record, results)
     page = reports.write(
         Report(
-            title="FiLM answers questions about pictures",
-            summary=_summary(record, asking),
+            title="FiLM answers questions about images",
+            summary=_summary(record, found),
             claims=claims,
             accuracy=tables,
-            pictures=pictures,
-            **_parameters(answering, asking),
+            images=images,
+            **_parameters(answering, found),
             losses=tuple(_curve(arm, out / arm) for arm in _ARMS),
             facts=_facts(results),
             commands=("featurewise demo", f"featurewise train {_SYSTEM} --preset small"),
@@ -112,42 +125,45 @@ def show(out: Path, preset: str, seconds: float) -> Path:
 
 
 def _unfinished(out: Path) -> Path:
-    """The folder, or the first ``-2``, ``-3``, ... beside it, that holds no report yet.
+    """The folder, or else the first of ``<folder>-2``, ``<folder>-3``, ... without a report.
 
     Raises:
-        UserError: it holds files, but no demonstration that was begun.
+        UserError: that folder holds files, but no unfinished demonstration.
     """
     number, folder = 1, out
     while (folder / _REPORT).exists():
         number += 1
         folder = out.with_name(f"{out.name}-{number}")
-    if folder.is_dir() and any(folder.iterdir()) and not _begun(folder):
-        raise UserError(f"{folder}: holds files of other things; name another folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_started(folder):
+        raise UserError(f"{folder}: holds files of another kind; give another folder with --out")
     return folder
 
 
-def _begun(folder: Path) -> bool:
+def _is_started(folder: Path) -> bool:
+    """Whether the folder holds a demonstration whose training has started."""
     return (folder / _SYSTEM / discovery.RUN).is_file()
 
 
 def _steps(out: Path, record: Any, preset: str, seconds: float) -> int:
-    """How many steps each network is trained for: as many as were begun with, or there is time.
+    """Number of training steps of each network: that of the started runs, or what time allows.
 
-    Steps of both are timed, so that both can have the same number, each with its whole schedule.
+    Both networks are timed, because both get the same number of steps.
     """
     from featurewise.study.run import read_run
 
-    if _begun(out):
+    if _is_started(out):
         return int(read_run(out / _SYSTEM).settings["steps"])
     settings = record.preset(preset)
-    fitting = int(seconds / sum(_pace(record, settings, record.arm(arm)) for arm in _ARMS))
+    fitting = int(
+        seconds / sum(_seconds_per_step(record, settings, record.arm(arm)) for arm in _ARMS)
+    )
     whole = fitting - fitting % 50 if fitting > 50 else max(fitting, 1)
     steps: int = min(settings.steps, whole)
     return steps
 
 
-def _pace(record: Any, settings: Any, arm: Any) -> float:
-    """Seconds that a training step of an arm takes here, at best."""
+def _seconds_per_step(record: Any, settings: Any, arm: Any) -> float:
+    """Time of one training step of an arm on this machine: the minimum of five measurements."""
     from featurewise.training import distributed
     from featurewise.training.randomness import isolated
 
@@ -156,16 +172,16 @@ def _pace(record: Any, settings: Any, arm: Any) -> float:
         stepper = record.stepper(network, settings, arm)
         source = record.data(settings, arm, 0)
         times = []
-        for first in range(0, 5 * _PACED, _PACED):
-            begun = time.perf_counter()
-            for step in range(first, first + _PACED):
+        for first in range(0, 5 * _TIMED_STEPS, _TIMED_STEPS):
+            start = time.perf_counter()
+            for step in range(first, first + _TIMED_STEPS):
                 stepper.step(source.batch(step))
-            times.append((time.perf_counter() - begun) / _PACED)
-    return min(times)  # others were slowed down by something that passes
+            times.append((time.perf_counter() - start) / _TIMED_STEPS)
+    return min(times)  # the other measurements include delays by other processes
 
 
 def _trained(folder: Path, record: Any, run: Run) -> Trial:
-    """What training measured; in a demonstration that goes on, perhaps in an earlier sitting."""
+    """Trains a network and returns its trial; a finished run is read from its folder."""
     from featurewise.study import run as runs
     from featurewise.study.results import Results
 
@@ -181,7 +197,7 @@ def _percent(trial: Trial) -> str:
 def _measure(
     console: Console, record: Any, answering: Any, folder: Path, results: Results
 ) -> tuple[AccuracyTable, ...]:
-    """The live networks with the control; then the model that comes with the library, if any."""
+    """Evaluates the trained networks and the control, then the shipped model if there is one."""
     from featurewise.cli import accuracy
     from featurewise.study import model as models
     from featurewise.study import run as runs
@@ -191,69 +207,73 @@ def _measure(
     columns = {
         "FiLM": results.of("film"),
         "question only": results.of(_BASELINE),
-        "FiLM, other questions": control,
+        "FiLM, shuffled questions": control,
     }
-    data = f"{record.world} Preset {results.preset}: few objects, no relations; held out."
-    tables = [accuracy.table("Trained just now", data, columns, answering.groups)]
+    data = f"{record.world} Preset {results.preset}: few objects, no relations; held-out images."
+    tables = [accuracy.table("Trained in this demonstration", data, columns, answering.groups)]
     shipped = discovery.shipped_model(discovery.module(_SYSTEM))
     if (shipped / discovery.MODEL).is_file():
         network, settings = models.load_network(shipped, record)
-        settings = replace(settings, held_out=min(settings.held_out, _SHIPPED_PICTURES))
+        settings = replace(settings, held_out=min(settings.held_out, _SHIPPED_IMAGES))
         found = answering.measured(network, settings, answering.held_out(settings))
         preset = runs.read_run(shipped).preset
-        data = f"{record.world} Preset {preset}, {settings.held_out} held-out pictures."
-        title = "The model that comes with the library"
+        data = f"{record.world} Preset {preset}, {settings.held_out} held-out images."
+        title = "Shipped model"
         tables.append(accuracy.table(title, data, {"FiLM": found}, answering.groups))
     for table in tables:
         console.print(accuracy.on_screen(table))
     return tuple(tables)
 
 
-def _asking(live: Path) -> discovery.Found:
-    """The network that is asked: the shipped one, which knows all questions, else the live one."""
+def _answering_network(trained: Path) -> discovery.Found:
+    """The shipped model, which is trained on all question types; else the one trained here."""
     of = discovery.module(_SYSTEM)
     shipped = discovery.shipped_model(of)
-    known = (shipped / discovery.MODEL).is_file()
-    return discovery.Found(of.SYSTEM, of, shipped if known else live, known)
+    exists = (shipped / discovery.MODEL).is_file()
+    return discovery.Found(of.SYSTEM, of, shipped if exists else trained, exists)
 
 
-def _ask(
-    console: Console, answering: Any, asking: discovery.Found, out: Path
-) -> tuple[Picture, ...]:
-    """Questions about two new pictures; swapping the question turns the answer."""
+def _answer(
+    console: Console, answering: Any, found: discovery.Found, out: Path
+) -> tuple[ImageQuestions, ...]:
+    """Renders two new images and answers four questions about each."""
     from PIL import Image
 
     from featurewise.explorer.overlay import heat
-    from featurewise.explorer.tables import Asked, Picture
+    from featurewise.explorer.tables import AnsweredQuestion, ImageQuestions
     from featurewise.study import model as models
     from featurewise.worlds.clevr import render
 
-    network, settings = models.load_network(asking.folder, asking.system)
+    network, settings = models.load_network(found.folder, found.system)
     shown = []
-    for number, (scene, questions) in enumerate(
-        answering.examples(settings, _SEED_OF_EXAMPLES, 2), 1
-    ):
-        path = out / f"picture-{number}.png"
-        drawn = render([scene], width=480, height=320, samples=4).images[0]
-        picture = Image.fromarray(drawn.permute(1, 2, 0).contiguous().numpy())
-        picture.save(path)
-        console.print(f"[bold]picture {number}[/] ({escape(str(path))})")
-        asked = []
-        for question in _various(questions, 4):
+    for number, (scene, questions) in enumerate(answering.examples(settings, _EXAMPLE_SEED, 2), 1):
+        path = out / f"image-{number}.png"
+        pixels = render([scene], width=480, height=320, samples=4).images[0]
+        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        image.save(path)
+        console.print(f"[bold]image {number}[/] ({escape(str(path))})")
+        answered = []
+        for question in _with_different_answers(questions, 4):
             answer = answering.answer(network, answering.picture(settings, path), question.text)
-            said, probability = answer.ranked[0]
+            best, probability = answer.ranked[0]
             mark = (
-                "[green]right[/]" if said == question.answer else f"[red]no, {question.answer}[/]"
+                "[green]correct[/]"
+                if best == question.answer
+                else f"[red]wrong, {question.answer}[/]"
             )
-            console.print(f"  {question.text}\n    [bold]{said}[/] ({probability:.0%})  {mark}")
-            overlay = None if answer.places is None else heat(picture, answer.places.numpy())
-            asked.append(Asked(question.text, answer.ranked[:4], question.answer, overlay))
-        shown.append(Picture(picture, f"Picture {number}: {_described(scene)}", tuple(asked)))
+            console.print(f"  {question.text}\n    [bold]{best}[/] ({probability:.0%})  {mark}")
+            overlay = None if answer.places is None else heat(image, answer.places.numpy())
+            answered.append(
+                AnsweredQuestion(question.text, answer.ranked[:4], question.answer, overlay)
+            )
+        shown.append(
+            ImageQuestions(image, f"Image {number}: {_description(scene)}", tuple(answered))
+        )
     return tuple(shown)
 
 
-def _various(questions: Sequence[Any], count: int) -> list[Any]:
-    """Some of the questions, with as many different answers as there are."""
+def _with_different_answers(questions: Sequence[Any], count: int) -> list[Any]:
+    """Up to `count` questions with as many different answers as possible."""
     seen: dict[str, int] = {}
     ranked = []
     for index, question in enumerate(questions):
@@ -262,45 +282,46 @@ def _various(questions: Sequence[Any], count: int) -> list[Any]:
     return [questions[index] for _, index in sorted(ranked)[:count]]
 
 
-def _described(scene: Any) -> str:
-    things = [f"a {o.size} {o.color} {o.material} {o.shape}" for o in scene.objects]
-    return f"{', '.join(things[:-1])} and {things[-1]}." if len(things) > 1 else f"{things[0]}."
+def _description(scene: Any) -> str:
+    objects = [f"a {o.size} {o.color} {o.material} {o.shape}" for o in scene.objects]
+    return f"{', '.join(objects[:-1])} and {objects[-1]}." if len(objects) > 1 else f"{objects[0]}."
 
 
 def _claims(console: Console, record: Any, results: Results) -> tuple[Claim, ...]:
-    """What became of every claim of the system; one seed gives no verdict."""
+    """Every claim of the system with its measured value; one seed gives no verdict."""
     from featurewise.explorer.tables import Claim
     from featurewise.study import card
 
     console.rule("5  Claims", align="left")
-    found = []
+    shown = []
     for claim in record.claims:
-        verdict = None if results.changed else claim.check(results)  # they are of all steps
+        # A claim is about networks that were trained for all steps of the preset.
+        verdict = None if results.changed else claim.check(results)
         if verdict is None:
-            found.append(Claim(claim.plain, card.outcome(None), None))
+            shown.append(Claim(claim.plain, card.outcome(None), None))
             continue
         value = verdict.value if math.isfinite(verdict.value) else None
-        found.append(Claim(claim.plain, verdict.outcome, value))
-        met = "the bar is met" if verdict.within else "the bar is not met"
+        shown.append(Claim(claim.plain, verdict.outcome, value))
+        bound = "within the bound" if verdict.within else "outside the bound"
         console.print(
-            f"{verdict.outcome}: {claim.plain}  (measured: {verdict.value:.4g}; {met})",
+            f"{verdict.outcome}: {claim.plain}  (measured: {verdict.value:.4g}; {bound})",
             markup=False,
         )
-    return tuple(found)
+    return tuple(shown)
 
 
-def _summary(record: Any, asking: discovery.Found) -> tuple[str, ...]:
-    who = "the model that comes with the library" if asking.shipped else "the network trained here"
-    return (record.what, f"{record.paper.citation}. Pictures below are answered by {who}.")
+def _summary(record: Any, found: discovery.Found) -> tuple[str, ...]:
+    network = "the shipped model" if found.shipped else "the network trained in this demonstration"
+    return (record.what, f"{record.paper.citation}. The questions below are answered by {network}.")
 
 
-def _parameters(answering: Any, asking: discovery.Found) -> dict[str, Any]:
-    """γ and β of some questions, for the histograms."""
+def _parameters(answering: Any, found: discovery.Found) -> dict[str, Any]:
+    """γ and β for the questions about 20 images, for the histograms of the report."""
     from featurewise.study import model as models
 
-    network, settings = models.load_network(asking.folder, asking.system)
-    about = answering.examples(settings, _SEED_OF_EXAMPLES + 1, 20)
-    questions = [question.text for _, some in about for question in some]
+    network, settings = models.load_network(found.folder, found.system)
+    examples = answering.examples(settings, _EXAMPLE_SEED + 1, 20)
+    questions = [question.text for _, group in examples for question in group]
     return {
         "parameters": answering.parameters(network, questions),
         "parameters_of": f"for {len(questions)} questions",

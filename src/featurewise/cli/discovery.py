@@ -1,4 +1,4 @@
-"""Systems by the names of their files, and runs by their folders."""
+"""Finds systems by the names of their files, and runs by their folders."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from featurewise.study.system import System
 
 RUN, MODEL = "run.json", "model.json"
-"""What a run's folder and a model's hold, as `featurewise.study.run` has it; named here too, so
-that completion need not import that."""
+"""File that marks the folder of a run, and of a model. The same names stand in
+`featurewise.study.run`; completion cannot import them from there, because that imports torch."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A trained network that the command line named.
+    """A trained network that was named on the command line.
 
     Attributes:
-        system: its record.
-        module: where the record is.
-        folder: of the run or the model.
-        shipped: whether it came with this library.
+        system: record of its system.
+        module: module that defines the record.
+        folder: folder of the run or the model.
+        shipped: True for a model that is part of this library.
     """
 
     system: System[Any]
@@ -46,12 +46,12 @@ class Found:
 
 
 def names() -> dict[str, str]:
-    """Name of every system -> its module; none is imported for this."""
+    """Name of every system -> name of its module, which is not imported."""
     return {name: f"featurewise.systems.{path[0]}.{name}" for name, path in _files().items()}
 
 
 def _files() -> dict[str, tuple[str, Path]]:
-    """Name of every system -> its family, and the file that holds its record."""
+    """Name of every system -> its family, and the file that defines its record."""
     found = {}
     for root in featurewise.systems.__path__:
         for family in pkgutil.iter_modules([root]):
@@ -63,7 +63,7 @@ def _files() -> dict[str, tuple[str, Path]]:
 
 
 def outline(name: str, part: Literal["title", "presets", "arms"]) -> Any:
-    """A part of `Outline`: read from the system's file, where it is written out there.
+    """A part of `Outline`, from the text of the system's file; if computed there, from the record.
 
     Raises:
         UserError: there is no system of this name.
@@ -75,7 +75,7 @@ def outline(name: str, part: Literal["title", "presets", "arms"]) -> Any:
     record = load(name)
     if part == "presets":
         return {preset: record.cost.get(preset, "") for preset in record.presets}
-    return record.title if part == "title" else {arm.name: arm.what for arm in record.arms}
+    return record.prose.title if part == "title" else {arm.name: arm.what for arm in record.arms}
 
 
 def module(name: str) -> ModuleType:
@@ -90,7 +90,11 @@ def module(name: str) -> ModuleType:
 
 
 def load(name: str) -> System[Any]:
-    """The record of a system; raises like `module`, and when its file holds no record."""
+    """The record of a system.
+
+    Raises:
+        UserError: there is no system of this name, or its file defines no record.
+    """
     from featurewise.study.system import System
 
     found = getattr(module(name), "SYSTEM", None)
@@ -100,11 +104,11 @@ def load(name: str) -> System[Any]:
 
 
 def find(text: str) -> Found:
-    """What a RUN argument names: a system's name (its shipped model) or a folder.
+    """The trained network of a RUN argument: the name of a system (its shipped model) or a folder.
 
     Raises:
-        UserError: neither, or the system ships no model.
-        ExperimentError: the folder's facts are damaged.
+        UserError: the argument is neither, or the system has no shipped model.
+        ExperimentError: a file of the folder is damaged.
     """
     from featurewise.study.run import read_run
 
@@ -112,8 +116,8 @@ def find(text: str) -> Found:
         found = Found(load(text), module(text), shipped_model(module(text)), True)
         if not (found.folder / MODEL).is_file():
             raise UserError(
-                f"{text} ships no trained model; train one with 'featurewise train {text}' and "
-                "name its folder"
+                f"{text} has no shipped model; train one with 'featurewise train {text}' and "
+                "give its folder"
             )
         return found
     folder = Path(text)
@@ -129,19 +133,38 @@ def find(text: str) -> Found:
 
 
 def shipped_model(of: ModuleType) -> Path:
-    """Where a system keeps the model that comes with it."""
-    return Path(str(of.__file__)).parent / "model"
+    """Folder of the trained model that is shipped with a system; it may not exist."""
+    return _model_beside(Path(str(of.__file__)))
+
+
+def commands_of_shipped_model(name: str) -> tuple[str, ...]:
+    """Commands that work with the shipped model of a system; empty without such a model.
+
+    Reads names of files only; the system is not imported.
+
+    Raises:
+        UserError: there is no system of this name.
+    """
+    known = _files()
+    require(name, known, "system")
+    file = known[name][1]
+    answers = file.name == "__init__.py" and file.with_name("answering.py").is_file()
+    return ("ask", "evaluate") if answers and (_model_beside(file) / MODEL).is_file() else ()
+
+
+def _model_beside(file: Path) -> Path:
+    return file.parent / "model"
 
 
 PUBLISHED = Path(featurewise.systems.__path__[0]).parents[2] / "results"
-"""Where a checkout keeps the published results; an installed library has none."""
+"""Folder of published results in a checkout; an installed library has none."""
 
 
 def published(folder: Path | None = None) -> list[Entry]:
     """Every system with its published results, by family, then name.
 
     Args:
-        folder: of the results; the checkout's unless told.
+        folder: folder of the results; default: `PUBLISHED`.
 
     Raises:
         ExperimentError: a file is damaged.
@@ -154,11 +177,11 @@ def published(folder: Path | None = None) -> list[Entry]:
 
 
 def published_results(name: str, folder: Path | None = None) -> dict[str, Results]:
-    """What the arms of a system measured, by preset: the files ``<folder>/<name>/<preset>.json``.
+    """Published results of a system by preset: the files ``<folder>/<name>/<preset>.json``.
 
     Args:
-        name: of the system.
-        folder: as for `published`.
+        name: name of the system.
+        folder: see `published`.
 
     Raises:
         ExperimentError: a file is damaged.
@@ -170,10 +193,10 @@ def published_results(name: str, folder: Path | None = None) -> dict[str, Result
 
 
 def part(found: Found | ModuleType, name: str) -> Any:
-    """A further module of a system that is a package, such as ``answering``.
+    """A submodule of a system that is a package, such as ``answering``.
 
     Raises:
-        UserError: this system has none.
+        UserError: this system has no such submodule.
     """
     of = found.module if isinstance(found, Found) else found
     path = f"{of.__name__}.{name}"
@@ -183,7 +206,7 @@ def part(found: Found | ModuleType, name: str) -> Any:
 
 
 def require(name: str, known: Iterable[str], kind: str) -> None:
-    """Raises a `UserError` that suggests near names when `name` is none of those known."""
+    """Raises a `UserError` with similar names if `name` is not among the known names."""
     known = list(known)
     if name not in known:
         hint = _hint(name, known) or f"; there is {', '.join(known)}"
@@ -201,19 +224,19 @@ def complete_system(incomplete: str) -> list[str]:
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Presets of the system on the line, with their cost."""
+    """Presets of the system on the command line, with their cost, for the shell."""
     return _completed(ctx, incomplete, "presets")
 
 
 def complete_arm(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Arms of the system on the line, with what they do."""
+    """Arms of the system on the command line, with their descriptions, for the shell."""
     return _completed(ctx, incomplete, "arms")
 
 
 def _completed(
     ctx: typer.Context, incomplete: str, part: Literal["presets", "arms"]
 ) -> list[tuple[str, str]]:
-    # In front of an option whose value is wanted, the parser leaves arguments where they are.
+    # While an option is completed, the parser leaves earlier arguments in `ctx.args`.
     name = next((word for word in (ctx.params.get("system"), *ctx.args) if word in names()), None)
     if name is None:
         return []
@@ -221,7 +244,7 @@ def _completed(
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Systems, and the run and model folders that begin so."""
+    """Names of systems, and folders of runs and models, that start with the text."""
     folders = [
         str(path.parent)
         for kind in (RUN, MODEL)

@@ -1,4 +1,4 @@
-"""What a user got wrong, or stopped, is said in a line; only our own mistakes show a traceback."""
+"""Errors of the user become one line without a traceback; other errors keep their traceback."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from typer.core import TyperGroup
 from featurewise.cli.streams import notes
 from featurewise.common.text import printable
 
-#: What typer raises at words that it cannot take: of click, or of the click that typer brings.
-_USAGE: Final[Any] = typer.BadParameter.__bases__[0]
+#: ``UsageError`` of click; some versions of typer carry a click of their own.
+UsageError: Final[Any] = typer.BadParameter.__bases__[0]
 
 _RESUMABLE = {"train", "run", "demo", "world"}
-"""Commands that continue, given again, where they stopped."""
+"""Commands that resume when the same command is run again."""
 
 
 class UserError(ValueError):
-    """The command line asked for something that there is not; the message says what there is."""
+    """A wrong argument on the command line; the message says which values are possible."""
 
 
 class Commands(TyperGroup):
-    """A group of commands whose foreseen errors become one line and exit code 2.
+    """A group of commands that prints expected errors as one line and exits with code 2.
 
-    Ctrl-C and SIGTERM become a line that says how to resume, and exit codes 130 and 143.
+    On Ctrl-C and SIGTERM it prints how to resume, and exits with code 130 and 143.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -40,7 +40,7 @@ class Commands(TyperGroup):
         try:
             with _terminable():
                 return super().invoke(ctx)
-        except _USAGE as error:  # typer shows it; file names stand in it
+        except UsageError as error:  # typer prints the message, which may contain file names
             error.message = error.message and printable(error.message)
             raise
         except BrokenPipeError:
@@ -59,18 +59,18 @@ class Commands(TyperGroup):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. No `Exception`, so that nothing but the group takes it for an error."""
+    """Raised on SIGTERM. Not an `Exception`, so that only `Commands` catches it."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that what is begun is put away."""
+    """Raises `Terminated` on SIGTERM, so that cleanup code runs as it does on Ctrl-C."""
 
     def leave(signum: int, frame: FrameType | None) -> None:
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
+        yield  # Python allows signal handlers in the main thread only
         return
     before = signal.signal(signal.SIGTERM, leave)
     try:
@@ -83,19 +83,19 @@ def _stop(ctx: Any, how: str, signum: signal.Signals) -> NoReturn:
     message = f"stopped by {how}"
     if ctx.invoked_subcommand in _RESUMABLE:
         line = shlex.join(["featurewise", *sys.argv[1:]])
-        message += f"; what is finished is kept. To resume, run the same command again:\n  {line}"
+        message += f"; finished work is kept. To resume, run the same command again:\n  {line}"
     notes().print(message, markup=False)
     raise typer.Exit(128 + signum)
 
 
 def _cache_hint(error: OSError) -> str:
-    """What moves the cache, where it is the cache that cannot be used."""
+    """How to move the cache, if the error is about a file of the cache."""
     from featurewise.common.cache import cache_folder
 
     if not isinstance(error.filename, str):
         return ""
     cache, place = cache_folder(), Path(error.filename)
-    # Making the folder may have failed at one of its parents.
+    # The error names a parent of the cache folder if that could not be created.
     if place.is_relative_to(cache) or cache.is_relative_to(place):
         return f". The cache is in {cache}; set FEATUREWISE_CACHE to a folder that can be written"
     return ""

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from featurewise.explorer.tables import AccuracyTable
     from featurewise.study.results import Measurement, Trial
 
-RUN_HELP = "A system's name (the model that comes with it), or the folder of a run or a model."
+RUN_HELP = "Name of a system (its shipped model), or folder of a run or a model."
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=discovery.complete_run)],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=discovery.complete_run)
+    ],
     data: Annotated[
         Path | None,
         typer.Option(help="Data set in the layout of CLEVR v1.0, in place of the built-in world."),
@@ -29,51 +31,58 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split of that data set.")] = "val",
     questions: Annotated[
         Path | None,
-        typer.Option(help="Another questions file about that split, such as CLEVR-Humans."),
+        typer.Option(
+            help="Another file of questions about the images of that split, such as CLEVR-Humans."
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many images; no others are read.")
+        int | None, typer.Option(min=1, help="Number of images to evaluate on, from the first on.")
     ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="New JSON file for the answers, as a list of question_index and answer. With it, "
-            "questions need no answers (--split test)."
+            help="New JSON file for the answers of the network: a list of question_index and "
+            "answer. The questions then need no answers (--split test)."
         ),
     ] = None,
-    beside: Annotated[
+    compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another run, on the same data; may be repeated.",
+            help="Another run, evaluated on the same data; may be repeated.",
             autocompletion=discovery.complete_run,
         ),
     ] = None,
     control: Annotated[
-        bool, typer.Option("--control", help="Also with each question of another image.")
+        bool,
+        typer.Option(
+            "--control", help="Also evaluate with shuffled questions, each of another image."
+        ),
     ] = False,
     twins: Annotated[
         bool,
         typer.Option(
             "--twins",
-            help="The twin test in place of the questions: does it read left, right, in front, "
-            "behind? A data set needs its scenes file.",
+            help="Run the twin test instead: does the network use left, right, in front and "
+            "behind? With --data, the scenes file of the data set is needed.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure accuracy by question type on images that were not trained on."""
+    """Measure accuracy by question type on held-out images."""
     from featurewise.cli import accuracy
     from featurewise.study.model import load_network
 
     found = discovery.find(run)
-    others = [discovery.find(other) for other in beside or []]
+    others = [discovery.find(other) for other in compare or []]
     for other in others:
         if other.system.name != found.system.name:
             raise UserError(f"{other.folder}: is of {other.system.name}, not of {run}")
     answering = discovery.part(found, "answering")
     if twins:
         if questions or predictions or control:
-            raise UserError("--twins asks questions of its own: without the files or --control")
+            raise UserError(
+                "--twins generates its own questions; omit --questions, --predictions and --control"
+            )
         shown = _twins(answering, [found, *others], data, split, limit)
         if as_json:
             typer.echo(json.dumps(accuracy.as_json(shown), indent=1, allow_nan=False))
@@ -82,7 +91,7 @@ def evaluate(
         return
     folder = _folder(found)
     if data is None and any(_folder(other) != folder for other in others):
-        raise UserError("these runs have different held-out data; name a data set with --data")
+        raise UserError("these runs have different held-out data; give a data set with --data")
     queries = _queries(answering, data, split, questions, limit, predictions)
     columns: dict[str, Measurement | list[Trial]] = {}
     answers = answering.Predictions(queries)
@@ -94,14 +103,14 @@ def evaluate(
         if control and each is found:
             batches = _batches(answering, settings, queries, limit)
             measured = answering.measured(network, settings, batches, control=True)
-            columns[f"{name}, other questions"] = measured
+            columns[f"{name}, shuffled questions"] = measured
     if queries is None and limit is None and folder is None:
         columns.update(_shipped(found, columns))
     notes = _notes(answering, found, queries, answers)
     if predictions is not None:
         _write(predictions, answers.as_json())
     shown = accuracy.table(
-        found.system.title, _sentence(found, queries, limit), columns, answering.groups
+        found.system.prose.title, _sentence(found, queries, limit), columns, answering.groups
     )
     if as_json:
         facts = {
@@ -129,7 +138,7 @@ def _twins(
     split: str,
     limit: int | None,
 ) -> AccuracyTable:
-    """The twin test of every network, side by side."""
+    """The results of the twin test, one column per network."""
     from featurewise.cli import accuracy
     from featurewise.study.model import load_network
 
@@ -140,10 +149,10 @@ def _twins(
     on = found[0].system.world if data is None else f"Data set in {data}, split {split}."
     some = "" if limit is None else f" The first {limit} images."
     sentence = (
-        f"{on}{some} Two objects of one shape and different colors stand on either side of a "
-        "third; right answers to the question for the color of the one left, right, in front or "
-        "behind. pair: both answers right; mirrored: the color of the twin on the other side; "
-        "changed: pairs with two different answers."
+        f"{on}{some} Two objects (twins) of one shape and different colors stand on either side of "
+        "a third object. left, right, front, behind: accuracy on the question for the color of "
+        "the twin there. pair: both answers correct; mirrored: the answer is the color of the "
+        "other twin; changed: the two answers differ."
     )
     names = {name: name.removeprefix("twin_").replace("_", " ") for name in answering.TWINS}
     return accuracy.plain_table("Twin test", sentence, columns, names)
@@ -157,30 +166,35 @@ def _queries(
     limit: int | None,
     predictions: Path | None,
 ) -> Any | None:
-    """The questions of a data set; None for the built-in world. Refuses what cannot come out."""
+    """The questions of a data set; None for the built-in world.
+
+    Raises:
+        UserError: the options do not fit together, the file for the predictions cannot be created,
+            or the questions have no answers and no predictions are to be written.
+    """
     if data is None:
         if questions is not None or predictions is not None:
-            raise UserError("--questions and --predictions need --data: a folder with the images")
+            raise UserError("--questions and --predictions need --data, the folder of the images")
         return None
     if predictions is not None and (predictions.exists() or predictions.is_symlink()):
-        raise UserError(f"{predictions}: exists; name a new file")
+        raise UserError(f"{predictions}: exists; give the name of a new file")
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise UserError(f"{predictions}: there is no folder {predictions.parent}")
     queries = answering.FolderQueries(data, split, questions, limit)
     if not queries.has_answers and predictions is None:
         raise UserError(
-            f"{queries.path}: has no answers to measure by; write the network's own with "
-            "--predictions FILE"
+            f"{queries.path}: has no answers, so that accuracy cannot be measured; write the "
+            "answers of the network with --predictions FILE"
         )
     if predictions is not None:
-        queries.numbers  # noqa: B018  # what is wrong with them must come out before the work
+        queries.numbers  # noqa: B018  # raises now rather than after the evaluation
     return queries
 
 
 def _batches(
     answering: Any, settings: Any, queries: Any | None, limit: int | None
 ) -> Iterator[Any]:
-    """What a network is measured on."""
+    """The batches that a network is evaluated on."""
     from featurewise.worlds.clevr.progress import reading_images
 
     if queries is None:
@@ -192,25 +206,25 @@ def _batches(
 
 
 def _folder(found: discovery.Found) -> Any | None:
-    """The data set that a network was trained on, in place of the built-in world."""
+    """The data set that a network was trained on; None for the built-in world."""
     from featurewise.study.run import read_run
 
     return read_run(found.folder).settings.get("folder")
 
 
 def _sentence(found: discovery.Found, queries: Any | None, limit: int | None) -> str:
-    """What the network was measured on."""
+    """One sentence about the evaluation data."""
     some = "" if limit is None else f", the first {limit} images"
     if queries is None:
         if folder := _folder(found):
             return f"Held-out images of {folder['path']}, trained on split {folder['split']}{some}."
-        return f"{found.system.world} Held out from all training{some}."
+        return f"{found.system.world} Held out from training{some}."
     file = "" if queries.questions is None else f", questions in {queries.questions}"
     return f"Data set in {queries.folder}, split {queries.split}{file}{some}."
 
 
 def _notes(answering: Any, found: discovery.Found, queries: Any | None, answers: Any) -> list[str]:
-    """What a reader of the numbers should know of the data."""
+    """Notes about the data: images of another shape, and words that the network does not know."""
     from featurewise.study.model import load_network
 
     if queries is None:
@@ -229,14 +243,14 @@ def _notes(answering: Any, found: discovery.Found, queries: Any | None, answers:
 
 
 def _write(path: Path, found: list[dict[str, Any]]) -> None:
-    """Writes a new file; one entry a line."""
+    """Writes a new JSON file with one entry per line."""
     lines = ",\n".join(json.dumps(each) for each in found)
     with path.open("x", encoding="utf-8") as file:
         file.write(f"[\n{lines}\n]\n")
 
 
 def _named(found: list[discovery.Found]) -> Iterator[tuple[discovery.Found, str]]:
-    """Each with a short name of its own: the arm, and the folder where that is not enough."""
+    """Each network with a unique short name: its arm, and its folder if two arms are equal."""
     from featurewise.study.run import read_run
 
     arms = [read_run(each.folder).arm for each in found]
@@ -247,7 +261,7 @@ def _named(found: list[discovery.Found]) -> Iterator[tuple[discovery.Found, str]
 def _shipped(
     found: discovery.Found, columns: dict[str, Measurement | list[Trial]]
 ) -> dict[str, list[Trial]]:
-    """Arms that were measured before, at the same preset, and whose results are published."""
+    """Published trials of the other arms at the same preset."""
     from featurewise.study.run import read_run
 
     run = read_run(found.folder)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 IMAGE = Path(__file__).with_name("example.png")
-"""Rendered by the built-in world; in none of the data sets that a system is trained on."""
+"""An image that the built-in world rendered; no training set contains it."""
 
 QUESTION = "What color is the large metal sphere?"

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they come to."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featurewise.cli.errors import UserError
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
-    from featurewise.study.system import Settings, System
+    from featurewise.study.system import Config, System
 
 Device: TypeAlias = Annotated[
     str,
@@ -27,10 +27,10 @@ Device: TypeAlias = Annotated[
 
 
 def use_device(name: str) -> None:
-    """Trains on this device from now on, in worker processes too; says so when it is a GPU.
+    """Selects the training device, for worker processes too; prints a note if it is a GPU.
 
     Raises:
-        ExperimentError: there is no such device here.
+        ExperimentError: this machine has no such device.
     """
     import torch
 
@@ -44,14 +44,14 @@ def use_device(name: str) -> None:
 
 
 def require_installed(extra: str, *modules: str) -> None:
-    """Looks for packages that a command needs beside those of a plain install.
+    """Checks that optional packages of a command are installed.
 
     Args:
-        extra: of this package, which brings them.
-        modules: as they are imported.
+        extra: extra of featurewise that installs them; empty if there is none.
+        modules: names by which they are imported.
 
     Raises:
-        UserError: one is not installed; the message says how to install it.
+        UserError: a package is not installed; the message says how to install it.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
@@ -59,17 +59,18 @@ def require_installed(extra: str, *modules: str) -> None:
         raise UserError(f"{', '.join(missing)} is not installed: pip install '{what}'")
 
 
-def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Settings | None:
-    """The settings of a preset with some of them changed; None when none is.
+def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Config | None:
+    """The settings of a preset with assignments applied; None without assignments.
 
     Args:
-        record: of the system.
-        preset: name of the settings to begin with.
-        assignments: ``name=value``, the value in JSON; ``every.log=5`` is inside of a setting.
+        record: record of the system.
+        preset: name of the preset to change.
+        assignments: texts ``name=value`` with the value as JSON; ``every.log=5`` sets the field
+            ``log`` of the setting ``every``.
 
     Raises:
-        UserError: there is no setting of that name; the message suggests near ones.
-        ExperimentError: the value is not of the setting's type.
+        UserError: there is no setting of that name; the message suggests similar names.
+        ExperimentError: the value has the wrong type.
     """
     from featurewise.study.decode import decoded
     from featurewise.study.run import describe_run
@@ -88,7 +89,7 @@ def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Set
             place = place[part]
         discovery.require(last, _names(place), f"setting of {record.name}")
         place[last] = _value(text)
-    typed: Settings = decoded(type(record.preset(preset)), settings, "settings")
+    typed: Config = decoded(type(record.preset(preset)), settings, "settings")
     return typed
 
 
@@ -97,7 +98,7 @@ def _names(place: Any) -> list[str]:
 
 
 def _value(text: str) -> Any:
-    """A value as JSON says it; what is no JSON is a word."""
+    """The value of a JSON text; a text that is not JSON is the value itself."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What help and completion say of a system, read from the text of its file without running it.
+"""Title, presets and arms of a system, read from the source text without importing it.
 
-Importing a system imports torch, for which nobody who presses Tab wants to wait.
+Help and completion use this, because importing a system imports torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outline:
-    """A part of a system's record; None for what the file computes instead of writing it out.
+    """Parts of a system's record; None where the file computes the value.
 
     Attributes:
-        title: what people call it.
-        presets: name of a preset -> its expected cost, or an empty text.
-        arms: name of an arm -> what it does differently.
+        title: title of the system.
+        presets: name of each preset -> its expected cost; empty if the record gives none.
+        arms: name of each arm -> its description.
     """
 
     title: str | None = None
@@ -28,11 +28,11 @@ class Outline:
 
 
 def read_outline(path: Path) -> Outline:
-    """The outline of the system in a file.
+    """Reads the outline of a system.
 
     Args:
-        path: of a Python file that ends in ``SYSTEM = System(...)``; the value of a keyword may
-            stand under a name in the same file, or in one beside it from which it is imported.
+        path: Python file that ends in ``SYSTEM = System(...)``. The value of a keyword may be a
+            name that is assigned in the same file, or imported from a file in the same folder.
     """
     tree = ast.parse(path.read_bytes())
     record = _assigned(tree, "SYSTEM")
@@ -46,7 +46,7 @@ def read_outline(path: Path) -> Outline:
 def _read(given: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Any]) -> Any:
     try:
         return read(given)
-    except (KeyError, AttributeError, ValueError, TypeError):  # of a node of another kind
+    except (KeyError, AttributeError, ValueError, TypeError):  # an expression of another form
         return None
 
 
@@ -70,13 +70,13 @@ _PARTS = {"title": _title, "presets": _presets, "arms": _arms}
 
 
 def _constants(call: Any) -> tuple[str, str]:
-    """The two arguments of ``Arm(name, what, ...)``; the changes of the config do not matter."""
+    """Name and description from ``Arm(name, what, ...)``."""
     name, what = (ast.literal_eval(argument) for argument in call.args)
     return name, what
 
 
 def _resolved(node: ast.expr, tree: ast.Module, path: Path) -> Any:
-    """The value that stands under a name; any other expression is its own value."""
+    """The expression that is assigned to a name; other expressions are returned unchanged."""
     if not isinstance(node, ast.Name):
         return node
     if (found := _assigned(tree, node.id)) is not None:

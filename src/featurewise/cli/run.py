@@ -23,19 +23,31 @@ from featurewise.cli.streams import notes
 from featurewise.common.opening import open_regular, read_bytes
 
 if TYPE_CHECKING:
-    from featurewise.study.study import Key, Standing, Study
+    from featurewise.study.study import Key, Study, StudyStatus
     from featurewise.study.system import System
-    from featurewise.study.workers import Crew
+    from featurewise.study.workers import WorkerPool
 
 COMMAND = (sys.executable, "-m", "featurewise.cli")
-"""How a worker is started."""
+"""Start of the command line of a worker process."""
 
 _STORAGE = "FEATUREWISE_STORAGE"
 
 
 @dataclass(frozen=True)
 class _Line:
-    """What the command line asked for."""
+    """The command line, so that it can be repeated.
+
+    Attributes:
+        system: name of the system.
+        preset: name of the preset.
+        arms: names of the arms, separated by commas, or "all".
+        seeds: number of seeds, or the seeds separated by commas.
+        out: folder of the study.
+        jobs: number of trials that are trained at the same time.
+        changes: texts NAME=VALUE of changed settings.
+        device: training device.
+        storage: URL of the database of the study; None for a file in `out`.
+    """
 
     system: str
     preset: str
@@ -48,14 +60,14 @@ class _Line:
     storage: str | None
 
     def text(self) -> str:
-        """The same line again, to be typed; a password is hidden."""
-        from featurewise.study.database import shown
+        """The command to resume the study, for the user; a password is hidden."""
+        from featurewise.study.database import redacted
 
-        storage = [] if self.storage is None else ["--storage", shown(self.storage)]
+        storage = [] if self.storage is None else ["--storage", redacted(self.storage)]
         return shlex.join(["featurewise", *self.words(), *storage])
 
     def words(self) -> list[str]:
-        """The same line again, for a worker: the address of a database is no word of it."""
+        """Arguments for a worker, without the URL of the database, which may hold a password."""
         options = {"preset": self.preset, "arms": self.arms, "seeds": self.seeds, "out": self.out}
         given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         changes = [word for change in self.changes for word in ("--set", change)]
@@ -67,13 +79,14 @@ def run(
     system: Annotated[
         str,
         typer.Argument(
-            help="Which one; 'featurewise systems' lists them.",
+            metavar="SYSTEM",
+            help="Name of a system; 'featurewise systems' lists them.",
             autocompletion=discovery.complete_system,
         ),
     ],
-    arms: Annotated[str, typer.Option(help="Names, with commas between, or 'all'.")] = "all",
+    arms: Annotated[str, typer.Option(help="Names separated by commas, or 'all'.")] = "all",
     seeds: Annotated[
-        str, typer.Option(help="How many, from 0; or which, with commas: '0,4,7' or '5,'.")
+        str, typer.Option(help="Number of seeds: '3' means 0,1,2. Or the seeds: '0,4,7' or '5,'.")
     ] = "3",
     preset: Annotated[
         str,
@@ -83,28 +96,32 @@ def run(
     ] = "small",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the study.", show_default="runs/SYSTEM-PRESET"),
+        typer.Option(help="Folder for the study.", show_default="runs/SYSTEM-PRESET"),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Another value of a setting, as learning_rate=0.001; may be repeated. The results "
-            "say so, and are not published as the preset's.",
+            help="Change a setting, as in learning_rate=0.001; may be repeated. The results list "
+            "the changes and cannot be published as results of the preset.",
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps in place of the preset's.")
+        int | None,
+        typer.Option(min=1, help="Number of training steps.", show_default="as in the preset"),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="So many trainings at a time; several: a thread each.")
+        int,
+        typer.Option(
+            min=1, help="Trials to train at the same time; if more than 1, one thread each."
+        ),
     ] = 1,
     storage: Annotated[
         str | None,
         typer.Option(
             envvar=_STORAGE,
-            help="A database server whose workers, on any machine, share the trials: "
+            help="URL of a database through which workers on several machines share the trials: "
             "postgresql+psycopg://user@host/name.",
             show_default="a file in the folder",
         ),
@@ -112,17 +129,17 @@ def run(
     device: options.Device = "auto",
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
-    """Train arms with several seeds, decide the claims, and write results and card.
+    """Train arms with several seeds, test the claims, and write results and card.
 
-    Stopped at any moment, by whatever, the same line goes on: what is finished is not trained
-    again, what was begun goes on where it was.
+    If it is stopped, run the same command again to resume: finished trials are kept, and
+    unfinished trials resume from their checkpoints.
     """
     discovery.require(system, discovery.names(), "system")
     options.require_installed("study", "optuna")
     import torch
 
     from featurewise.study.study import Study
-    from featurewise.study.workers import leave_with_parent
+    from featurewise.study.workers import exit_with_parent
 
     record = discovery.load(system)
     discovery.require(preset, record.presets, f"preset of {system}")
@@ -135,16 +152,16 @@ def run(
         preset=preset,
         arms=_arms(record, arms),
         seeds=_seeds(seeds),
-        settings=options.changed(record, preset, named),
+        config=options.changed(record, preset, named),
         folder=line.out,
         storage=storage,
     )
     if worker:
-        leave_with_parent()
+        exit_with_parent()
         torch.set_num_threads(1)
         study.work()
         return
-    _whole(line, study, storage)
+    _run_study(line, study, storage)
 
 
 def _arms(record: System[Any], text: str) -> list[str]:
@@ -155,22 +172,24 @@ def _arms(record: System[Any], text: str) -> list[str]:
     for name in names:
         discovery.require(name, known, f"arm of {record.name}")
     if not names:
-        raise UserError(f"no arm is named; there is {', '.join(known)}, or all")
+        raise UserError(f"no arm is named; choose from {', '.join(known)}, or all")
     return names
 
 
 def _seeds(text: str) -> list[int]:
-    """``3`` are 0, 1 and 2; with a comma they are the seeds themselves."""
+    """The seeds of an argument: ``3`` means 0, 1 and 2; ``0,4,7`` and ``5,`` list the seeds."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts) or text.strip() == "0":
-        raise UserError(f"{text!r} are no seeds; say how many, as 3, or which, as 0,4,7")
+        raise UserError(
+            f"{text!r} is no list of seeds; give their number, as 3, or the seeds, as 0,4,7"
+        )
     if "," not in text:
         return list(range(int(parts[0])))
     return list(dict.fromkeys(map(int, parts)))
 
 
-def _whole(line: _Line, study: Study, storage: str | None) -> None:
-    """All of the command but what its workers do."""
+def _run_study(line: _Line, study: Study, storage: str | None) -> None:
+    """Trains all missing trials, publishes results and card after each, and prints the claims."""
     from featurewise.study.made import require_own
     from featurewise.study.run import RESULTS
     from featurewise.training.errors import ExperimentError
@@ -178,92 +197,93 @@ def _whole(line: _Line, study: Study, storage: str | None) -> None:
     name = study.system.name
     require_own(line.out / each for each in (RESULTS, f"{name}.md", f"{name}.json"))
     console = notes()
-    console.print(f"[bold]{study.system.title}[/]")
+    console.print(f"[bold]{study.system.prose.title}[/]")
     study.begin()
-    standing = study.standing()
-    console.print(_begin(line, study, standing), markup=False)
+    status = study.status()
+    console.print(_summary(line, study, status), markup=False)
     try:
         if line.jobs == 1:
-            _alone(console, study)
-        elif standing.left:
-            _together(console, line, study, storage)
+            _one_process(console, study)
+        elif status.remaining:
+            _worker_processes(console, line, study, storage)
     except (KeyboardInterrupt, SystemExit, Terminated) as stopped:
-        standing = _publish(study)
+        status = _publish(study)
         console.print(
-            f"Stopped; {standing.left} trials are left. The same line goes on:\n  {line.text()}",
+            f"Stopped; {status.remaining} trials are left. To resume, run the same command again:\n"
+            f"  {line.text()}",
             markup=False,
         )
         signum = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signum
         raise SystemExit(code) from None
-    standing = _publish(study)
-    _tell_claims(Terminal(highlight=False, soft_wrap=True), study, standing)
-    if standing.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in standing.failed.items())
-        raise ExperimentError(f"{len(standing.failed)} trials failed ({reasons}); see {line.out}")
+    status = _publish(study)
+    _print_claims(Terminal(highlight=False, soft_wrap=True), study, status)
+    if status.failed:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in status.failed.items())
+        raise ExperimentError(f"{len(status.failed)} trials failed ({reasons}); see {line.out}")
 
 
-def _begin(line: _Line, study: Study, standing: Standing) -> str:
-    done = len(study.keys) - standing.left
+def _summary(line: _Line, study: Study, status: StudyStatus) -> str:
+    done = len(study.keys) - status.remaining
     arms, seeds = (len({key[part] for key in study.keys}) for part in (0, 1))
     preset = ", ".join([f"preset {line.preset}", *line.changes])
     text = f"{preset}, {arms} arms, {seeds} seeds: {len(study.keys)} trials"
-    return f"{text}, {done} done before" if done else text
+    return f"{text}, {done} finished before" if done else text
 
 
-def _alone(console: Console, study: Study) -> None:
-    """One trial after another, in this process, each with a bar of its own."""
+def _one_process(console: Console, study: Study) -> None:
+    """Trains one trial after another in this process, each with its own progress bar."""
 
-    def told(message: str) -> None:
-        standing = _publish(study)
-        done = len(study.keys) - standing.left
+    def on_progress(message: str) -> None:
+        status = _publish(study)
+        done = len(study.keys) - status.remaining
         console.print(f"[{done}/{len(study.keys)}] {message}", markup=False)
 
-    study.work(told)
+    study.work(on_progress)
 
 
-def _together(console: Console, line: _Line, study: Study, storage: str | None) -> None:
-    """Several workers, each with one thread; here only what they do is shown."""
-    from featurewise.study.workers import Crew
+def _worker_processes(console: Console, line: _Line, study: Study, storage: str | None) -> None:
+    """Trains in several worker processes of one thread each; this process shows their progress."""
+    from featurewise.study.workers import WorkerPool
     from featurewise.training.errors import ExperimentError
 
     environment = {"OMP_NUM_THREADS": "1", **({_STORAGE: storage} if storage else {})}
     command = [*COMMAND, *line.words(), "--worker"]
-    told: set[Key] = set()
-    fallen: set[int] = set()
+    reported: set[Key] = set()
+    exited: set[int] = set()
     with (
         _Board(console, study) as board,
-        Crew(command, line.jobs, line.out / ".workers", environment) as crew,
+        WorkerPool(command, line.jobs, line.out / ".workers", environment) as pool,
     ):
         while True:
-            standing = study.standing()
-            if fresh := board.show(standing, told):
-                told |= fresh
+            status = study.status()
+            if fresh := board.show(status, reported):
+                reported |= fresh
                 _publish(study)
-            for number, how in crew.fallen().items():
-                if number not in fallen:
-                    fallen.add(number)
-                    board.say(f"worker {number} ended ({how}); see {crew.log(number)}")
-            if not standing.left:
+            for number, how in pool.exited().items():
+                if number not in exited:
+                    exited.add(number)
+                    board.say(f"worker {number} ended ({how}); see {pool.log(number)}")
+            if not status.remaining:
                 return
-            if not crew.pids():
+            if not pool.pids():
                 raise ExperimentError(
-                    f"no worker is left, but {standing.left} trials: {_last(crew)}"
+                    f"all workers exited, but {status.remaining} trials are left: {_last(pool)}"
                 )
             time.sleep(0.5)
 
 
-def _last(crew: Crew) -> str:
-    """The last line that a fallen worker wrote, and where there is more."""
-    for number in crew.fallen():
-        written = read_bytes(crew.log(number)).decode("utf-8", errors="replace").split("\n")
+def _last(pool: WorkerPool) -> str:
+    """The last line of the log of a worker that exited, and the path of the log."""
+    for number in pool.exited():
+        written = read_bytes(pool.log(number)).decode("utf-8", errors="replace").split("\n")
         lines = [line.strip() for line in written if line.strip()]
-        return f"{lines[-1] if lines else 'it wrote nothing'} (see {crew.log(number)})"
-    return "they stopped"
+        return f"{lines[-1] if lines else 'its log is empty'} (see {pool.log(number)})"
+    return "none reported an error"
 
 
 class _Board:
-    """A bar of all trials, a line for each that is trained now, and above it what was measured."""
+    """Progress display: results of finished trials, a bar, and a line for each running trial."""
 
     def __init__(self, console: Console, study: Study) -> None:
         from rich.live import Live
@@ -291,93 +311,88 @@ class _Board:
             self._live.stop()
 
     def say(self, message: str) -> None:
-        """A line that stays."""
+        """Prints a permanent line above the bar."""
         self._console.print(message, markup=False)
 
-    def show(self, standing: Standing, told: set[Key]) -> set[Key]:
-        """Moves the bar; tells of the trials that are new, and returns them."""
-        from featurewise.study.card import duration
+    def show(self, status: StudyStatus, reported: set[Key]) -> set[Key]:
+        """Updates the bar; prints the trials that are not in `reported`, and returns them."""
+        from featurewise.study.card_page import duration
         from featurewise.study.study import Key
 
-        done = len(self._study.keys) - standing.left
-        lines = [
-            Text(f"  {key.arm}, seed {key.seed}: {self._step(key)}") for key in standing.running
-        ]
+        done = len(self._study.keys) - status.remaining
+        lines = [Text(f"  {key.arm}, seed {key.seed}: {self._step(key)}") for key in status.running]
         self._bar.update(self._task, completed=done)
         self._live.update(Group(self._bar, *lines))
         score, fresh = self._study.system.score, set()
-        for trial in standing.results.trials:
+        for trial in status.results.trials:
             key = Key(trial.arm, trial.seed)
-            if key in self._study.keys and key not in told:
+            if key in self._study.keys and key not in reported:
                 fresh.add(key)
                 self.say(
-                    f"[{done}/{len(self._study.keys)}] {key.arm}, seed {key.seed}: {score} "
+                    f"[{done}/{len(self._study.keys)}] {key.arm}, seed {key.seed}: {score.name} "
                     f"{trial.measured.number(score):.4g}, {trial.steps} steps, "
                     f"{duration(trial.seconds)}"
                 )
-        for key, reason in standing.failed.items():
-            if key not in told:
+        for key, reason in status.failed.items():
+            if key not in reported:
                 fresh.add(key)
                 self.say(f"{key.arm}, seed {key.seed}: failed: {reason}")
         return fresh
 
     def _step(self, key: Key) -> str:
-        """Where a trial is that is trained in this folder."""
+        """The training step of a trial, from its log in the folder of the study."""
         log = self._study.folder / str(key) / "metrics.jsonl"
         try:
             with open_regular(log) as file:
                 file.seek(max(0, log.stat().st_size - 4096))
                 last = json.loads(file.read().splitlines()[-1])
             step = int(last["step"])
-        except (
-            OSError,
-            ValueError,
-            IndexError,
-            KeyError,
-            TypeError,
-        ):  # not begun, or being written
-            return "begins"
-        return f"step {step} of {self._study.settings.steps}"
+        # Missing, or incomplete while another process writes it.
+        except (OSError, ValueError, IndexError, KeyError, TypeError):
+            return "starting"
+        return f"step {step} of {self._study.config.steps}"
 
 
-def _publish(study: Study) -> Standing:
-    """Results and card of what there is, into the folder of the study."""
+def _publish(study: Study) -> StudyStatus:
+    """Writes results and card of the finished trials into the folder of the study."""
     from featurewise.study import card, catalogue
     from featurewise.study.run import REMEDY, RESULTS
     from featurewise.training.files import storage_errors
 
-    standing = study.standing()
+    status = study.status()
     with storage_errors(study.folder, REMEDY):
-        standing.results.save(study.folder / RESULTS)
+        status.results.save(study.folder / RESULTS)
     sheets = {}
     for arm, sheet in study.sheets().items():
         sheets[arm] = f"{study.system.name}.{study.preset}.{arm}.png"
         catalogue.shrink(sheet, study.folder / sheets[arm])
-    card.save(
+    facts = card.content(
         study.system,
-        [standing.results] if standing.results.trials else [],
-        study.folder,
+        *([status.results] if status.results.trials else []),
         sheets={study.preset: sheets},
         seeds=[key.seed for key in study.keys],
     )
-    return standing
+    card.save(study.folder, facts)
+    return status
 
 
-def _tell_claims(console: Console, study: Study, standing: Standing) -> None:
-    """What became of the claims, what is missing, and where it is written."""
-    from featurewise.study import card
+def _print_claims(console: Console, study: Study, status: StudyStatus) -> None:
+    """Prints the verdict of each claim, the missing trials, and the path of the card."""
+    from featurewise.study import card, card_page
 
-    found = [standing.results] if standing.results.trials else []
+    found = [status.results] if status.results.trials else []
     for claim in card.content(study.system, *found)["claims"]:
         (verdict,) = claim["verdicts"]
-        word, remark = verdict["verdict"], card.remark(claim, verdict)
+        word, remark = verdict["verdict"], card_page.remark(claim, verdict)
         colour = {"supported": "green", "refuted": "red"}.get(word, "yellow")
-        value = "" if verdict["value"] is None else f" ({card.plain(verdict)})"
+        measured = card_page.with_unit(verdict, claim["unit"])
+        value = "" if verdict["value"] is None else f" ({measured})"
         console.print(f"[{colour}]{word:>12}[/]", end="")
-        console.print(f"{value} {claim['sentence'].replace('`', '')}", markup=False)
+        sentence = f"{claim['sentence']} {claim['criterion'].replace('`', '')}"
+        console.print(f"{value} {sentence}", markup=False)
         if remark:
             console.print(f"{'':13}{remark}", markup=False)
-    partial = card.missing(study.system, standing.results, [key.seed for key in study.keys])
+    partial = card.missing(study.system, status.results, [key.seed for key in study.keys])
     if partial:
         console.print(f"partial: {partial}", markup=False)
     path = study.folder / f"{study.system.name}.md"

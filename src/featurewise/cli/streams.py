@@ -1,6 +1,6 @@
-"""Where a command writes: results to standard output, all else to standard error.
+"""Output streams: results go to standard output, everything else to standard error.
 
-No terminal refuses it: what an encoding lacks is written in letters that it has.
+Characters that the encoding of a terminal lacks are replaced by others that it has.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _NAME = "featurewise"
 
 
 def notes() -> Terminal:
-    """Standard error, for what is not a result: progress, warnings, errors."""
+    """Console on standard error, for progress, warnings and errors."""
     return Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def spell_out(text: str) -> str:
-    """A text in ASCII: ``γ`` becomes ``gamma``, ``é`` becomes ``e``, what is unknown ``?``."""
+    """The text in ASCII: ``γ`` becomes ``gamma``, ``é`` becomes ``e``, unknown characters ``?``."""
     return "".join(map(_letter, text))
 
 
@@ -54,7 +54,7 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
 
 
 def accept_any_terminal() -> None:
-    """Lets the standard streams spell out what their encoding lacks, instead of failing."""
+    """Makes the standard streams replace characters that their encoding lacks, not raise."""
     codecs.register_error(_NAME, _spelled)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -20,37 +20,45 @@ def systems(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SYSTEM]...",
-            help="Those to tell all of; else one line for each there is.",
+            metavar="SYSTEM",
+            help="Systems to describe in detail; without a name, all systems are listed.",
             autocompletion=discovery.complete_system,
         ),
     ] = None,
 ) -> None:
-    """List the systems: published methods that can be trained, measured and asked."""
+    """List the systems: published methods that can be trained and evaluated.
+
+    The column "trained model" names the commands that work without training first.
+    """
     console = Terminal()
     if not names:
-        titles = [(name, discovery.outline(name, "title")) for name in discovery.names()]
-        console.print(_table(("system", "what it is"), titles))
-        console.print("All of one: featurewise systems SYSTEM", style="dim")
+        rows = []
+        for name in discovery.names():
+            commands = ", ".join(discovery.commands_of_shipped_model(name))
+            rows.append((name, commands, discovery.outline(name, "title")))
+        console.print(_table(("system", "trained model", "title"), rows))
+        console.print("details of a system: featurewise systems SYSTEM", style="dim")
     for name in names or ():
-        _tell(console, name, discovery.load(name))
+        _describe(console, name, discovery.load(name))
 
 
-def _tell(console: Console, name: str, record: System[Any]) -> None:
-    """Paper, presets, arms and claims of a system."""
-    console.print(f"[bold]{name}[/]  {escape(record.title)}")
-    console.print(escape(record.what))
+def _describe(console: Console, name: str, record: System[Any]) -> None:
+    """Prints paper, trained model, presets, arms and claims of a system."""
+    console.print(f"[bold]{name}[/]  {escape(record.prose.title)}")
+    console.print(escape(record.prose.body))
     console.print(f"{escape(record.paper.citation)}, {escape(record.paper.where)}", style="dim")
     console.print(f"[dim]{record.paper.url}[/]", soft_wrap=True)
-    model = discovery.shipped_model(discovery.module(name))
-    if (model / "model.json").is_file():
-        console.print(f"ships a trained model: featurewise evaluate {name}")
+    if commands := discovery.commands_of_shipped_model(name):
+        usage = {"ask": f"featurewise ask {name} IMAGE QUESTION"}
+        lines = [usage.get(command, f"featurewise {command} {name}") for command in commands]
+        console.print(f"trained model included: {', '.join(lines)}")
     presets = [(p, f"{s.steps:,}", record.cost.get(p, "")) for p, s in record.presets.items()]
-    told = 3 if record.cost else 2
-    head = ("preset", "steps", "expected cost")[:told]
-    console.print(_table(head, (row[:told] for row in presets)))
-    console.print(_table(("arm", "what it does"), ((arm.name, arm.what) for arm in record.arms)))
-    console.print(_table(("claim",), ((claim.plain,) for claim in record.claims)))
+    columns = 3 if record.cost else 2
+    head = ("preset", "steps", "expected cost")[:columns]
+    console.print(_table(head, (row[:columns] for row in presets)))
+    console.print(_table(("arm", "description"), ((arm.name, arm.what) for arm in record.arms)))
+    claims = ((c.sentence, c.criterion.sentence.replace("`", "")) for c in record.claims)
+    console.print(_table(("claim", "criterion"), claims))
 
 
 def _table(head: tuple[str, ...], rows: Any) -> Table:

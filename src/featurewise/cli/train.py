@@ -17,7 +17,8 @@ def train(
     system: Annotated[
         str,
         typer.Argument(
-            help="Which one; 'featurewise systems' lists them.",
+            metavar="SYSTEM",
+            help="Name of a system; 'featurewise systems' lists them.",
             autocompletion=discovery.complete_system,
         ),
     ],
@@ -30,48 +31,52 @@ def train(
     arm: Annotated[
         str | None,
         typer.Option(
-            help="The system itself unless told; or a baseline, or a control.",
+            help="Which variant to train: the system itself, a baseline or a control.",
+            show_default="the system itself",
             autocompletion=discovery.complete_arm,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, data and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of weights, data and noise.")] = 0,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Data set in the layout of CLEVR v1.0 or CLEVR-CoGenT to train on, in place of "
+            help="Folder of a data set in the layout of CLEVR v1.0 or CLEVR-CoGenT, in place of "
             "the built-in world; only for systems that answer questions."
         ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="Split of that data set; measured on the val split that belongs to it, else on "
-            "the last tenth of its images.",
+            help="Training split of that data set. Evaluation uses the matching val split, or "
+            "the last 10 % of the images if there is none.",
             show_default="train or trainA",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run.", show_default="runs/SYSTEM-ARM-PRESET-sSEED"),
+        typer.Option(help="Folder for the run.", show_default="runs/SYSTEM-ARM-PRESET-sSEED"),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option(help="Go on with what the folder holds of the same run.")
-    ] = True,
+    resume: Annotated[bool, typer.Option(help="Resume the same run from its folder.")] = True,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="Stop after this much training; resumable.")
+        float | None,
+        typer.Option(min=1, help="Stop after this training time, in seconds; can be resumed."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="So many in place of the preset's.")
+        int | None,
+        typer.Option(min=1, help="Number of training steps.", show_default="as in the preset"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that prepare batches.")
+        int | None,
+        typer.Option(
+            min=0, help="Processes that prepare batches.", show_default="as in the preset"
+        ),
     ] = None,
-    tensorboard: Annotated[bool, typer.Option(help="Also write for TensorBoard.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard files.")] = False,
     device: options.Device = "auto",
 ) -> None:
     """Train a system, a baseline or a control.
 
-    Stopped at any moment, by whatever, the same line goes on where it was.
+    If it is stopped, run the same command again to resume.
     """
     discovery.require(system, discovery.names(), "system")
     if tensorboard:
@@ -88,14 +93,14 @@ def train(
     if data is not None:
         settings = replace(settings, folder=_folder(system, data, split))
     elif split is not None:
-        raise UserError("--split needs --data: a folder with the data set")
+        raise UserError("--split needs --data, the folder of the data set")
     if steps is not None:
         settings = replace(settings, steps=steps)
-    run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, settings=settings)
+    run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, config=settings)
     on = f"-{settings.folder.split}" if data is not None else ""
     folder = out or Path("runs", f"{system}-{run.arm}-{preset}{on}-s{seed}")
     console = Terminal(highlight=False, soft_wrap=True, quiet=distributed.rank() > 0)
-    console.print(f"[bold]{record.title}[/]")
+    console.print(f"[bold]{record.prose.title}[/]")
     console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
     cost = record.cost.get(preset)
     console.print(f" ({cost})" if cost and steps is None else "", markup=False)
@@ -109,21 +114,23 @@ def train(
         tensorboard=tensorboard,
     )
     if trial.steps < settings.steps:
-        console.print(f"{trial.steps} of {settings.steps} steps; with more --seconds it goes on")
+        console.print(f"{trial.steps} of {settings.steps} steps; run again to resume")
     if trial.measured.accuracy is not None:
         found = trial.measured.accuracy.interval
         console.print(
             f"held-out accuracy {found.value:.1%} (95 % interval {found.low:.1%} to "
             f"{found.high:.1%}) after {trial.steps} steps, {trial.seconds:.0f} seconds"
         )
-    console.print(f"saved in {folder}; see it by type: featurewise evaluate {folder}", markup=False)
+    console.print(
+        f"saved in {folder}; accuracy by type: featurewise evaluate {folder}", markup=False
+    )
 
 
 def _folder(system: str, data: Path, split: str | None) -> Any:
-    """The data set as the settings of a system name it.
+    """The setting of a system that selects a data set.
 
     Raises:
-        UserError: the system answers no questions, or there is no such split with answers.
+        UserError: the system does not answer questions, or the split is missing or has no answers.
     """
     answering = discovery.part(discovery.module(system), "answering")
     found = answering.splits(data)
@@ -133,10 +140,10 @@ def _folder(system: str, data: Path, split: str | None) -> Any:
         split = next((name for name in ("train", "trainA") if name in found), None)
         if split is None:
             raise UserError(
-                f"{data}: has no split train or trainA; name one with --split: {', '.join(found)}"
+                f"{data}: has no split train or trainA; choose one with --split: {', '.join(found)}"
             )
     discovery.require(split, found, f"split of {data}")
     queries = answering.FolderQueries(data, split)
     if not queries.has_answers:
-        raise UserError(f"{queries.path}: has no answers to learn from")
+        raise UserError(f"{queries.path}: has no answers, which training needs")
     return answering.Folder(path=str(data.resolve()), split=split)

@@ -18,8 +18,8 @@ app = typer.Typer(
 )
 
 
-_SECONDS, _BYTES = 2.0, 63_000  # of one image of the default size, on one core
-_ANY_SECONDS, _ANY_BYTES = 0.02, 13_000  # of its scene and questions
+_SECONDS, _BYTES = 2.0, 63_000  # per image of the default size, on one core
+_ANY_SECONDS, _ANY_BYTES = 0.02, 13_000  # per image of any size: its scene and questions
 
 
 class Cogent(StrEnum):
@@ -37,69 +37,76 @@ def world() -> None:
 @app.command()
 def clevr(
     count: Annotated[int, typer.Option(min=1, help="Number of images.")],
-    out: Annotated[Path, typer.Option(help="Folder of the data set; splits may share it.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the data set; one folder can hold several splits.")
+    ],
     split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
     seed: Annotated[
-        int, typer.Option(min=0, help="Decides the content; give each split another.")
+        int, typer.Option(min=0, help="Random seed; use a different one for each split.")
     ] = 0,
     width: Annotated[int, typer.Option(min=1, help="In pixels.")] = 480,
     height: Annotated[int, typer.Option(min=1, help="In pixels.")] = 320,
-    samples: Annotated[int, typer.Option(min=1, help="Paths per pixel: 1, 4, 9, 16, ...")] = 16,
-    questions: Annotated[int, typer.Option(min=1, help="Questions about each image.")] = 10,
+    samples_per_pixel: Annotated[
+        int, typer.Option(min=1, help="A square number: 1, 4, 9, 16, ...")
+    ] = 16,
+    questions_per_image: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 10,
     cogent: Annotated[
-        Cogent | None, typer.Option(help="Colours as in this condition of CLEVR-CoGenT.")
+        Cogent | None,
+        typer.Option(help="Colors of objects as in condition A or B of CLEVR-CoGenT."),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Processes that render; 0 renders in this one.",
+            help="Processes that render; 0 renders in the main process.",
             show_default="all processors",
         ),
     ] = None,
 ) -> None:
     """Render images and generate questions, in the file format of CLEVR v1.0.
 
-    An image of the default size takes about 2 seconds of one core and 76 kB of disk: 1,000 images
-    9 minutes of 4 cores, and 76 MB. Nothing in the folder comes from CLEVR itself. Stopped at any
-    moment, the same command resumes; the same with a larger count extends the data set.
+    An image of the default size takes about 2 seconds on one core and 76 kB of disk; 1,000 images
+    take 9 minutes on 4 cores and 76 MB. No file of CLEVR itself is used. If the command is
+    stopped, run it again to resume; run it with a larger --count to extend the data set.
     """
     from featurewise.worlds.clevr import write_dataset
 
     condition: Literal["A", "B"] | None = cogent.value if cogent else None
     processes = (os.cpu_count() or 1) if workers is None else workers
-    with _progress(_expected(count, width, height, samples, max(processes, 1))) as progress:
+    with _progress(
+        _expected(count, width, height, samples_per_pixel, max(processes, 1))
+    ) as progress:
         manifest = write_dataset(
             out,
             count=count,
             seed=seed,
             split=split,
-            questions_per_image=questions,
+            questions_per_image=questions_per_image,
             width=width,
             height=height,
-            samples=samples,
+            samples=samples_per_pixel,
             cogent=condition,
             workers=processes,
-            progress=progress,
+            on_progress=progress,
         )
     typer.echo(f"{count} images with their questions are in {out} (see {manifest.name}).")
 
 
 def _expected(count: int, width: int, height: int, samples: int, cores: int) -> str:
-    """What rendering is expected to take, in a sentence."""
-    share = width * height / (480 * 320)  # of the default size, of which the costs are known
+    """One sentence about the expected time and disk space of rendering."""
+    share = width * height / (480 * 320)  # relative to the default size, whose cost was measured
     seconds = count * (_ANY_SECONDS + _SECONDS * share * samples / 16) / cores
     time = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{max(seconds, 1):.0f} seconds"
     size = count * (_ANY_BYTES + _BYTES * share) / 1e6
     return (
         f"{count} images of {width} x {height}: about {time} on {cores} cores, {size:.1f} MB, less "
-        "what is there already"
+        "for images that exist already"
     )
 
 
 @contextmanager
 def _progress(sentence: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, under a sentence; nothing before there is progress."""
+    """A progress bar on standard error below a sentence; both appear with the first progress."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -112,11 +119,11 @@ def _progress(sentence: str) -> Iterator[Callable[[int, int], None]]:
     bar = Progress(*columns, console=notes())
     task = bar.add_task("")
 
-    def show(made: int, total: int) -> None:
+    def show(done: int, total: int) -> None:
         if not bar.live.is_started:
             bar.console.print(sentence)
             bar.start()
-        bar.update(task, completed=made, total=total)
+        bar.update(task, completed=done, total=total)
 
     try:
         yield show

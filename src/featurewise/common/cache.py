@@ -1,4 +1,4 @@
-"""The folder where what was made once is kept."""
+"""The cache folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """``$FEATUREWISE_CACHE``, else where the system keeps caches.
+    """``$FEATUREWISE_CACHE``, else the cache folder of the platform.
 
-    That is ``$XDG_CACHE_HOME/featurewise`` or ``~/.cache/featurewise`` on Linux,
+    The latter is ``$XDG_CACHE_HOME/featurewise`` or ``~/.cache/featurewise`` on Linux,
     ``~/Library/Caches/featurewise`` on macOS.
     """
     if chosen := os.environ.get("FEATUREWISE_CACHE"):

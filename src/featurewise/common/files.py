@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and their digests."""
+"""Atomic writing of files and folders, and digests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from typing import Final
 from featurewise.common.opening import open_regular
 
 _EXCHANGE: Final = 2  # RENAME_EXCHANGE of Linux
-_HERE: Final = -100  # AT_FDCWD: names are seen from the current folder
+_HERE: Final = -100  # AT_FDCWD: names are relative to the current folder
 
 
 def sha256(*parts: bytes | bytearray | memoryview) -> str:
-    """The SHA-256 of these bytes one after the other, in hexadecimal."""
+    """The SHA-256 of the concatenated bytes, in hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -34,7 +34,7 @@ def file_sha256(path: str | Path) -> str:
     """The SHA-256 of a regular file, in hexadecimal.
 
     Raises:
-        OSError: if it cannot be read.
+        OSError: if the file cannot be read.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -42,11 +42,11 @@ def file_sha256(path: str | Path) -> str:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[BufferedWriter]:
-    """A file to be filled, which takes its name when all went well: whole or not at all.
+    """A file opened for atomic writing: it gets its name only if the block ends without an error.
 
-    The bytes go to a hidden sibling, which is synced and then takes the name; a reader sees the
-    old file or the new one. The file gets the permissions that the umask leaves. A name that is
-    a link is replaced, not what it points to.
+    The bytes go to a hidden temporary file in the same folder, which is synced and then renamed: a
+    reader sees the old file or the new one. Permissions follow the umask. If the path is a link,
+    the link is replaced, not its target.
 
     Args:
         path: the file; an older one of that name is replaced.
@@ -68,11 +68,11 @@ def writing(path: str | Path) -> Iterator[BufferedWriter]:
 
 
 def write_bytes(path: str | Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file in one step, see ``writing``.
+    """Write a file atomically, see ``writing``.
 
     Args:
         path: the file.
-        content: all of it, or piece by piece.
+        content: the bytes, or pieces of them.
 
     Raises:
         OSError: if the folder is missing or cannot be written to.
@@ -83,14 +83,14 @@ def write_bytes(path: str | Path, content: bytes | Iterable[bytes]) -> None:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of ``content``; one ``os.write`` may take only a part (at most 2 GiB)."""
+    """Write all of ``content``; a single ``os.write`` may write only a part (at most 2 GiB)."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Make a file, and return once its content is on the disk."""
+    """Create a file, and return when its content is on disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -101,20 +101,20 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def write_folder(folder: str | Path, files: Mapping[str, bytes], *, replace: bool = True) -> None:
-    """Write a folder in one step: a reader sees the whole folder or the old one.
+    """Write a folder atomically: a reader sees the old folder or the complete new one.
 
-    The files go to a hidden sibling, each synced, which then takes the name. Where the system can
-    exchange two folders at once (Linux) there is no moment without one; else a process killed
-    just then leaves both beside, and ``recovered`` finishes what it began.
+    The files go to a hidden temporary folder, which is synced and then renamed. Linux can exchange
+    two folders in one step. On other systems, a process that is killed between two renames leaves
+    both temporary folders, and ``recovered`` completes the second rename.
 
     Args:
-        folder: the folder; everything in an older one of that name is replaced.
+        folder: the folder; an existing one is replaced with all of its content.
         files: name -> content.
-        replace: whether there may be an older one.
+        replace: whether an existing folder may be replaced.
 
     Raises:
-        OSError: if the parent is missing or cannot be written to, or there is an older one that
-            may not be replaced. The old folder stays.
+        OSError: if the parent is missing or cannot be written to, or if the folder exists and
+            ``replace`` is false. The old folder is unchanged then.
     """
     folder = recovered(folder)
     mark = secrets.token_hex(8)
@@ -133,13 +133,13 @@ def write_folder(folder: str | Path, files: Mapping[str, bytes], *, replace: boo
 
 
 def recovered(folder: str | Path) -> Path:
-    """The folder; where a writer was killed while replacing it, what it wrote takes the name.
+    """Complete the replacement of a folder whose writer was killed between two renames.
 
     Args:
-        folder: there or not.
+        folder: the folder; it need not exist.
 
     Returns:
-        Where the folder is: the complete sibling itself, where it cannot be renamed.
+        Path of the folder; if the complete temporary folder cannot be renamed, its own path.
     """
     folder = Path(folder)
     if folder.name in ("", "..") or os.path.lexists(folder):
@@ -148,7 +148,7 @@ def recovered(folder: str | Path) -> Path:
         pattern = re.compile(re.escape(f".{folder.name}.") + r"[0-9a-f]{16}\.old")
         for old in [path for path in folder.parent.iterdir() if pattern.fullmatch(path.name)]:
             new = old.with_suffix(".part")
-            # Both are there only between the two renames, when the new folder is complete.
+            # Both exist only between the two renames, when the new folder is complete.
             if old.is_dir() and new.is_dir():
                 try:
                     new.rename(folder)
@@ -160,24 +160,24 @@ def recovered(folder: str | Path) -> Path:
 
 
 def _take_name(new: Path, folder: Path, old: Path) -> None:
-    """Let ``new`` take the name of ``folder``; what is there goes, by way of ``old``."""
+    """Rename ``new`` to ``folder``; an existing one is renamed to ``old`` first, then removed."""
     if not os.path.lexists(folder):
         new.rename(folder)
         return
     if _exchanged(new, folder):
-        return  # and the old one is removed under the name of the new
+        return  # the caller removes the old folder, which now has the name of the new one
     folder.rename(old)
     try:
         new.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else a reader has finished it
+        if not folder.is_dir():  # else a reader has completed the rename
             old.rename(folder)
             raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Whether the system exchanged two names in one step."""
+    """Exchange two names in one step; false if the system cannot."""
     if sys.platform != "linux":
         return False
     try:
@@ -193,7 +193,7 @@ def _sibling(path: Path, mark: str, kind: str) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return once the names in ``folder`` are on the disk, where the system can tell."""
+    """Sync the entries of a folder to disk, on POSIX systems."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

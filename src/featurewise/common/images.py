@@ -1,10 +1,9 @@
-"""The one reader of image files.
+"""Reading of image files; all images that are read from files pass through here.
 
-Only regular files are opened, only PNG and JPEG are decoded, and only after the size of the image
-was seen to be allowed. (Pillow knows dozens of formats; some of them start other programs.)
-What can be turned into RGB faithfully is turned: palettes, grey levels, CMYK; 16-bit grey levels
-are scaled to 8 bits; transparent parts are shown on white; the orientation a camera noted is
-applied. Animations are refused.
+Only regular files are opened, only PNG and JPEG are decoded, and only after a check of the image
+size. (Pillow supports dozens of formats; some of them start other programs.) Palettes, grey levels
+and CMYK are converted to RGB; 16-bit grey levels are scaled to 8 bits; transparent parts are shown
+on white; the orientation in EXIF data is applied. Animations raise an error.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from featurewise.common.opening import TooLargeError, open_regular, read_bytes
 MAX_PIXELS: Final = 1 << 24
 #: Largest file that is read, in bytes.
 MAX_BYTES: Final = 1 << 26
-#: Formats that are read, by their names in Pillow.
+#: Supported formats, by their names in Pillow.
 FORMATS: Final = ("PNG", "JPEG")
 
 
 class ImageFileError(ValueError):
-    """An image file is missing, damaged, too large, or of a kind that is not read.
+    """An image file is missing, damaged, too large, or in an unsupported format.
 
     The message begins with the path.
 
@@ -41,14 +40,14 @@ class ImageFileError(ValueError):
 
 
 def read_image(path: Path | str, *, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """An image file, decoded, as it is: of its own size and mode; `to_rgb` converts it.
+    """Decode an image file, with its own size and mode; `to_rgb` converts it.
 
-    PNG files are checked by their checksums; a damaged JPEG can go unnoticed, as the format has
-    none.
+    PNG files have checksums, which are checked; JPEG files have none, so that damage can go
+    undetected.
 
     Args:
-        path: of a PNG or JPEG file, or a symbolic link to one.
-        formats: which of `FORMATS` are accepted.
+        path: of a PNG or JPEG file, or of a symbolic link to one.
+        formats: accepted formats, some of `FORMATS`.
 
     Returns:
         The image; its ``format`` is one of `formats`.
@@ -65,40 +64,40 @@ def read_image(path: Path | str, *, formats: tuple[str, ...] = FORMATS) -> Image
             image.verify()
         with Image.open(io.BytesIO(content), formats=formats) as image:
             image.load()
-            # A JPEG with previews beside it, as telephones write them: the image comes first.
+            # MPO: a JPEG with previews, as phones write it; the image comes first.
             image.format = "JPEG" if found == "MPO" else found
             return image
     except ImageFileError:
         raise
-    # On damaged files the decoders raise whatever comes to them: OSError, SyntaxError, struct.error
-    # and more. Here all of it means the same.
+    # For damaged files, decoders raise OSError, SyntaxError, struct.error and others: all of them
+    # mean the same here.
     except Exception as error:
-        raise ImageFileError(path, f"not a readable picture ({_what(content, error)})") from error
+        raise ImageFileError(path, f"not a readable image ({_what(content, error)})") from error
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Width and height of an image file, upright as `to_rgb` gives it; it is not decoded.
+    """Width and height of an image file, upright as in `to_rgb`, without decoding it.
 
     Raises:
-        ImageFileError: as for `read_image`, as far as the beginning of the file tells.
+        ImageFileError: as for `read_image`, for problems that the header shows.
     """
     try:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             _check(path, image)
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return image.size[::-1] if turned else image.size
+            rotated = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if rotated else image.size
     except OSError as error:
         if isinstance(error, UnidentifiedImageError):
-            raise ImageFileError(path, "not a readable picture (neither PNG nor JPEG)") from error
+            raise ImageFileError(path, "not a readable image (neither PNG nor JPEG)") from error
         raise ImageFileError(path, f"cannot be read: {error.strerror or error}") from error
     except ImageFileError:
         raise
     except Exception as error:  # as above
-        raise ImageFileError(path, f"not a readable picture ({error})") from error
+        raise ImageFileError(path, f"not a readable image ({error})") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image in RGB, 8 bits a channel, upright, on white; see this module."""
+    """An image in RGB, 8 bits per channel, upright, on white; see this module."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.float64) / 257.0
@@ -110,7 +109,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-#: How files of other kinds begin.
+#: First bytes of files in other formats.
 _BEGINNINGS: Final = {
     b"GIF8": "a GIF image",
     b"BM": "a BMP image",
@@ -118,7 +117,7 @@ _BEGINNINGS: Final = {
     b"MM\0*": "a TIFF image",
     b"%!PS": "a PostScript document",
     b"%PDF": "a PDF document",
-    b"<svg": "an SVG drawing",
+    b"<svg": "an SVG image",
     b"<?xml": "an XML document",
     b"<!DOCTYPE": "an HTML page",
     b"<html": "an HTML page",
@@ -126,7 +125,7 @@ _BEGINNINGS: Final = {
 
 
 def _what(content: bytes, error: Exception) -> str:
-    """What a file holds that is no PNG or JPEG image, or what is wrong with one."""
+    """The format of a file that is not PNG or JPEG, or the problem with a PNG or JPEG file."""
     if content[8:12] in (b"avif", b"heic", b"mif1"):
         return "the file holds an AVIF or HEIC image; save it as PNG or JPEG"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
@@ -150,7 +149,7 @@ def _content(path: Path | str) -> bytes:
 
 
 def _check(path: Path | str, image: Image.Image) -> None:
-    """Refuse before decoding what must not be decoded."""
+    """Raise for images that must not be decoded."""
     if image.width * image.height > MAX_PIXELS:
         raise ImageFileError(
             path,
@@ -158,4 +157,4 @@ def _check(path: Path | str, image: Image.Image) -> None:
             "make it smaller",
         )
     if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
-        raise ImageFileError(path, "is animated; save one frame as a picture")
+        raise ImageFileError(path, "is animated; save one frame as an image")

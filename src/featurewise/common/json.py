@@ -1,9 +1,9 @@
-"""The one reader of JSON: strict, bounded, and linear in the length of what it reads.
+"""Strict and bounded reading of JSON, in time linear in the length of the text.
 
-Stricter than Python's ``json``: duplicate keys, NaN, infinities (``1e999`` too), lone surrogates,
-a byte order mark, deep nesting and endless integers are refused. ``loads`` reads a whole text,
+Stricter than Python's ``json``: duplicate keys, NaN, infinities (also ``1e999``), lone surrogates,
+a byte order mark, deep nesting and very long integers raise errors. ``loads`` reads a whole text,
 ``stream_array`` a file of any length, one element of its main array at a time. A ``Node`` is a
-value that knows its place, so that what is wrong there can be said with the place.
+value together with its place in the document, for error messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from featurewise.common.opening import open_regular, read_bytes
 from featurewise.common.text import printable, short
 
-#: Longest document that ``loads`` and ``read`` take unless another limit is given, in bytes.
+#: Default limit to the length of a document for ``loads`` and ``read``, in bytes.
 MAX_BYTES: Final = 1 << 26
 #: Deepest nesting of lists and objects.
 MAX_DEPTH: Final = 100
@@ -31,7 +31,7 @@ MAX_VALUE: Final = 1 << 22
 
 #: Characters read from a file at a time.
 _CHUNK: Final = 1 << 18
-#: What may follow the beginning of a number, the end of what was read included.
+#: Characters that may continue a number; empty at the end of the buffer.
 _NUMBER_PARTS: Final = frozenset({"", *"0123456789.eE+-"})
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -40,7 +40,7 @@ Fail: TypeAlias = Callable[[str, str], Exception]
 
 
 class JsonError(ValueError):
-    """A text is not JSON, or not as strict as it is read here.
+    """A text is not JSON, or violates one of the restrictions of this module.
 
     Attributes:
         problem: what is wrong.
@@ -53,7 +53,7 @@ class JsonError(ValueError):
 
 
 def failing(error: Callable[[str], Exception], path: Path | str) -> Fail:
-    """How to raise ``error`` with a message of path, place and problem.
+    """A ``Fail`` that makes ``error`` with a message of path, place and problem.
 
     Args:
         error: message -> exception.
@@ -67,7 +67,7 @@ def failing(error: Callable[[str], Exception], path: Path | str) -> Fail:
 
 
 def dumps(content: Any, *, indent: int | None = 1, end: str = "\n") -> bytes:
-    """``content`` as JSON, then ``end``; the same bytes for the same content.
+    """``content`` as JSON, then ``end``; equal content gives equal bytes.
 
     Raises:
         ValueError: a number is infinite or NaN.
@@ -84,7 +84,7 @@ def loads(content: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = 
         max_depth: deepest nesting.
 
     Raises:
-        JsonError: it is not JSON, or beyond a limit.
+        JsonError: it is not JSON, or exceeds a limit.
     """
     if len(content) > max_bytes:
         raise JsonError(f"is longer than {max_bytes:,} bytes")
@@ -109,11 +109,11 @@ def read(path: Path, fail: Fail, *, max_bytes: int = MAX_BYTES) -> Node:
 
     Args:
         path: the file.
-        fail: makes the error for whatever is wrong.
-        max_bytes: longest file.
+        fail: makes the error for any problem.
+        max_bytes: longest file, in bytes.
 
     Raises:
-        Exception: what ``fail`` makes.
+        Exception: the result of ``fail``.
     """
     try:
         return Node(loads(read_bytes(path, limit=max_bytes), max_bytes=max_bytes), "", fail)
@@ -125,12 +125,12 @@ def read(path: Path, fail: Fail, *, max_bytes: int = MAX_BYTES) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A parsed JSON value that knows where it came from.
+    """A parsed JSON value and its place in the document.
 
     Args:
-        value: what the reader made of it.
-        where: its place in the document, such as ``questions[3].answer``; empty for all of it.
-        fail: makes the error for something wrong at a place.
+        value: the parsed value.
+        where: its place, such as ``questions[3].answer``; empty for the whole document.
+        fail: makes the error for a problem at a place.
     """
 
     value: Any
@@ -138,7 +138,7 @@ class Node:
     fail: Fail = JsonError
 
     def error(self, problem: str) -> Exception:
-        """The error for something wrong at this place."""
+        """The error for a problem at this place."""
         return self.fail(problem, self.where)
 
     def __contains__(self, key: str) -> bool:
@@ -152,7 +152,7 @@ class Node:
         return self._at(mapping[key], key)
 
     def mapping(self, required: Sequence[str] = (), optional: Sequence[str] = ()) -> dict[str, Any]:
-        """An object; with ``required`` or ``optional``, one of these keys and no others."""
+        """An object; with ``required`` or ``optional``, its keys must be these and no others."""
         if not isinstance(self.value, dict):
             raise self.error(f"expected an object, found {_kind(self.value)}")
         if required or optional:
@@ -167,7 +167,7 @@ class Node:
         return {key: self._at(value, key) for key, value in self.mapping().items()}
 
     def items(self, count: int | None = None) -> list[Node]:
-        """The elements of an array, which must be ``count`` if that is given."""
+        """The elements of an array; there must be ``count`` of them, if given."""
         if not isinstance(self.value, list):
             raise self.error(f"expected a list, found {_kind(self.value)}")
         if count is not None and len(self.value) != count:
@@ -175,7 +175,7 @@ class Node:
         return [Node(v, f"{self.where}[{i}]", self.fail) for i, v in enumerate(self.value)]
 
     def text(self, max_length: int | None = None) -> str:
-        """A string of valid Unicode, of at most so many characters."""
+        """A string of valid Unicode, at most ``max_length`` characters long."""
         if not isinstance(self.value, str):
             raise self.error(f"expected a text, found {_kind(self.value)}")
         if any("\ud800" <= letter <= "\udfff" for letter in self.value):
@@ -229,16 +229,16 @@ class Node:
 
 
 def stream_array(path: Path, key: str, fail: Fail = JsonError) -> Iterator[Node]:
-    """The elements of the array under ``key`` of the object that fills a file, one by one.
+    """Iterate over the array under ``key`` of the top-level object in a file.
 
     Args:
         path: a JSON file of a data set (UTF-8, with or without a byte order mark).
         key: name of the array; its elements are called ``key[0]``, ``key[1]``, ...
-        fail: makes the error for whatever is wrong.
+        fail: makes the error for any problem.
 
     Raises:
-        Exception: what ``fail`` makes of the first thing wrong in the file, so possibly after
-            some elements.
+        Exception: the result of ``fail`` for the first problem in the file, possibly after some
+            elements.
     """
     if path.is_dir() or not path.exists():
         raise fail("no such file", "")
@@ -288,7 +288,7 @@ def _elements(scanner: _Scanner, key: str) -> Iterator[Node]:
 
 
 class _Scanner:
-    """Takes JSON values from the front of a text file of any length."""
+    """Reads consecutive JSON values from a text file of any length."""
 
     def __init__(self, file: TextIOWrapper, fail: Fail) -> None:
         self.fail = fail
@@ -311,19 +311,19 @@ class _Scanner:
                 return ""
 
     def skip(self, character: str) -> bool:
-        """Pass over ``character`` if it comes next; tells whether it did."""
-        comes = self.peek() == character
-        self._position += comes
-        return comes
+        """Skip ``character`` if it comes next; return whether it did."""
+        found = self.peek() == character
+        self._position += found
+        return found
 
     def take(self, character: str, where: str) -> None:
-        """Pass over ``character``, which must come next."""
+        """Skip ``character``, which must come next."""
         if not self.skip(character):
             found = repr(self.peek()) if self.peek() else "the end of the file"
             raise self.error(f"expected {character!r}, found {found}", where)
 
     def value(self, where: str) -> Any:
-        """Take the JSON value that comes next."""
+        """Read the next JSON value."""
         self.peek()
         while True:
             too_long = len(self._buffer) - self._position > MAX_VALUE
@@ -338,7 +338,7 @@ class _Scanner:
             except JsonError as error:
                 raise self.error(error.problem, where) from error
             else:
-                # A number near the end of the buffer may go on in the file.
+                # A number at the end of the buffer may continue in the file.
                 complete = self._buffer[end : end + 1] not in _NUMBER_PARTS
                 if complete or too_long or not self._read_more():
                     self._check(value, end, where)
@@ -346,9 +346,9 @@ class _Scanner:
                     return value
 
     def _check(self, value: Any, end: int, where: str) -> None:
-        begun = sum(self._buffer.count(sign, self._position, end) for sign in "[{")
+        opened = sum(self._buffer.count(sign, self._position, end) for sign in "[{")
         try:
-            if begun > MAX_DEPTH:
+            if opened > MAX_DEPTH:
                 _check_depth(value, MAX_DEPTH)
         except JsonError as error:
             raise self.error(error.problem, where) from error
@@ -361,7 +361,7 @@ class _Scanner:
         return bool(more)
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- restrictions --------------------------------------------------------------------------------
 
 
 def _decoded(content: bytes) -> str:

@@ -1,8 +1,8 @@
-"""Locks that keep other processes and other threads out, and that die with their holder.
+"""File locks between processes and threads, which are released when their holder exits.
 
-They are those of filelock: a lock belongs to an open file, so neither another thread of the same
-process gets it, nor does it end when something else opens and closes the file. Processes that are
-forked meanwhile do not keep it.
+They are those of filelock. A lock belongs to an open file: another thread of the same process
+cannot acquire it, and opening and closing the file elsewhere does not release it. Forked processes
+do not inherit it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class LockedError(OSError):
 
 @contextmanager
 def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Holds a lock file until left; it is created when missing, and stays, empty.
+    """Hold a lock file while the block runs; it is created if missing, and stays, empty.
 
     Args:
-        path: of the lock file, which is never written to; its folder exists.
-        wait: waits for another holder to leave, instead of raising.
+        path: of the lock file, which is never written to; its folder must exist.
+        wait: wait until another holder releases the lock, instead of raising.
 
     Raises:
-        LockedError: it is held by another, and `wait` is false.
-        NotRegularError: the path names a symbolic link, or no file. What a link leads to is left
-            alone.
-        OSError: the file cannot be made.
+        LockedError: another process or thread holds the lock, and `wait` is false.
+        NotRegularError: the path is a symbolic link or not a regular file. The target of a link is
+            not opened.
+        OSError: the file cannot be created.
     """
     with suppress(FileNotFoundError):
         require_regular(path, follow=False)
-    # Entered in one thread, it may be left in another: a generator is closed by whoever drops it.
+    # Not per thread: a generator that holds the lock may be closed in another thread.
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=wait, poll_interval=0.02)

@@ -1,9 +1,9 @@
-"""One way to open files: regular files only, and never one that makes the reader wait.
+"""Safe opening of files: regular files only, without blocking.
 
-A named pipe blocks whoever opens it until somebody writes, a device may never end, and a link can
-lead to either. What is not a regular file is therefore refused before it is opened; the open
-itself does not block, and what was opened is checked again, as the name may have been given to
-something else in between.
+Opening a named pipe blocks until another process writes, reading a device may never end, and a link
+can point to either. Therefore a path that is not a regular file raises an error before it is
+opened. The file is opened without blocking and checked again afterwards, since the path may have
+changed in between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)
+_NONBLOCKING = getattr(os, "O_NONBLOCK", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -32,33 +32,33 @@ class NotRegularError(OSError):
 
 
 class TooLargeError(OSError):
-    """A file holds more bytes than its reader allows."""
+    """A file is larger than the limit."""
 
 
 def require_regular(path: Path | str, *, follow: bool = True) -> None:
-    """Checks a path without opening it: for libraries that open the file themselves.
+    """Check a path without opening it: for libraries that open the file themselves.
 
     Args:
         path: of the file.
-        follow: whether a symbolic link to a regular file will do.
+        follow: whether a symbolic link to a regular file is accepted.
 
     Raises:
-        NotRegularError: it names something else than a regular file.
-        OSError: there is nothing of that name, or it cannot be looked at.
+        NotRegularError: it is not a regular file.
+        OSError: it does not exist, or its status cannot be read.
     """
     _check(path, Path(path).stat(follow_symlinks=follow).st_mode)
 
 
 def open_regular(path: Path | str, *, follow: bool = True) -> BufferedReader:
-    """Opens a regular file for reading; never waits, whatever the path names.
+    """Open a regular file for reading, without blocking.
 
     Args:
         path: of the file.
         follow: whether a symbolic link to a regular file is followed.
 
     Raises:
-        NotRegularError: it names something else than a regular file.
-        OSError: there is nothing of that name, or it cannot be read.
+        NotRegularError: it is not a regular file.
+        OSError: it does not exist, or cannot be read.
     """
     require_regular(path, follow=follow)
     flags = os.O_RDONLY | (0 if follow else _NO_LINK)
@@ -70,11 +70,11 @@ def read_bytes(path: Path | str, *, limit: int | None = None, follow: bool = Tru
 
     Args:
         path: of the file.
-        limit: the most bytes it may hold; None for any number.
+        limit: largest size in bytes; None for no limit.
         follow: as for `open_regular`.
 
     Raises:
-        TooLargeError: it holds more than `limit` bytes; they are not read.
+        TooLargeError: it is larger than `limit` bytes; it is not read.
         OSError: as for `open_regular`.
     """
     with open_regular(path, follow=follow) as file:
@@ -88,20 +88,20 @@ def read_bytes(path: Path | str, *, limit: int | None = None, follow: bool = Tru
 
 
 def open_for_writing(path: Path | str, flags: int = 0) -> int:
-    """Opens, or creates, a file that the library keeps for itself: a log, say.
+    """Open or create a file that belongs to the library, such as a log.
 
-    A symbolic link in its place is refused, not followed: its target is somebody else's file.
+    A symbolic link raises an error and is not followed: its target may belong to someone else.
 
     Args:
         path: of the file.
-        flags: of `os.open`, in addition, such as ``os.O_APPEND``, or ``os.O_RDWR`` to read, too;
-            not ``os.O_TRUNC``, which would empty a file before it is known to be regular.
+        flags: additional flags of `os.open`, such as ``os.O_APPEND``, or ``os.O_RDWR`` to read as
+            well; not ``os.O_TRUNC``, which would empty a file before the check.
 
     Returns:
         The descriptor.
 
     Raises:
-        NotRegularError: there is something else than a regular file.
+        NotRegularError: it is not a regular file.
         OSError: it cannot be written.
     """
     with suppress(FileNotFoundError):
@@ -111,13 +111,13 @@ def open_for_writing(path: Path | str, flags: int = 0) -> int:
 
 
 def open_emptied(path: Path | str) -> BufferedWriter:
-    """Opens, or creates, a file of the library's own to write it from its beginning.
+    """Open or create a file that belongs to the library, and empty it.
 
     Args:
-        path: of the file; what it holds is lost.
+        path: of the file; its content is lost.
 
     Raises:
-        OSError: as for `open_for_writing`; nothing is emptied then.
+        OSError: as for `open_for_writing`; the file is not emptied then.
     """
     file = os.fdopen(open_for_writing(path), "wb")
     file.truncate()
@@ -125,7 +125,7 @@ def open_emptied(path: Path | str) -> BufferedWriter:
 
 
 def _opened(path: Path | str, flags: int) -> int:
-    descriptor = os.open(path, flags | _FLAGS | _WITHOUT_WAITING, 0o666)
+    descriptor = os.open(path, flags | _FLAGS | _NONBLOCKING, 0o666)
     try:
         _check(path, os.fstat(descriptor).st_mode)
     except OSError:
@@ -138,5 +138,5 @@ def _check(path: Path | str, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        kind = _KINDS.get(stat.S_IFMT(mode), "a file of another type")
         raise NotRegularError(errno.EINVAL, f"is no regular file but {kind}", str(path))

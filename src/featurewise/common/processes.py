@@ -1,7 +1,7 @@
-"""Processes that are started by others: noticed when they die, ended when they must not begin.
+"""Worker processes: detection of failed workers, and of scripts without a main guard.
 
-A process that is spawned imports the script that started it. A script that starts processes as it
-is imported would start more of them there, or wait there for what its parent holds.
+A spawned process imports the script that started it. A script that starts processes when it is
+imported would start more of them in the worker, or deadlock on a lock of its parent.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ HINT = (
 
 
 class UnguardedScriptError(SystemExit):
-    """A worker process was about to do its parent's work, for lack of a guard in the script.
+    """A worker process runs the script of its parent, because the script has no main guard.
 
-    It ends the worker, past whatever handles errors; the parent notices.
+    It ends the worker, since error handlers do not catch `SystemExit`; the parent detects this.
     """
 
 
-def leave_unguarded_script() -> None:
-    """Call it before starting processes, or before waiting for a lock.
+def exit_if_unguarded() -> None:
+    """End this process if it is an unguarded worker; call it before starting processes or locking.
 
     Raises:
-        UnguardedScriptError: this process is a worker that still imports its parent's script.
+        UnguardedScriptError: this process is a worker that is importing the script of its parent.
     """
-    # Set as long as a worker imports; multiprocessing refuses to start processes by it.
+    # Set while a worker imports the script; multiprocessing itself checks the same flag.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UnguardedScriptError(f"featurewise: worker ended. {HINT}.")
 
 
 def can_spawn() -> bool:
-    """Whether a spawned process would find what this one runs: not, when it came from a pipe."""
+    """Whether a spawned process can import the main script; not if it was read from a pipe."""
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
     return path is None or getattr(main, "__spec__", None) is not None or Path(path).is_file()
 
 
 def is_dead_loader(error: BaseException) -> bool:
-    """Whether an error met while batches come from torch's ``DataLoader`` is a worker's death.
+    """Whether an error from torch's ``DataLoader`` means that a worker process has died.
 
-    Torch says so in a ``RuntimeError``; when the worker was just handing over a batch, the pipe
-    ends. What the source raised in the worker is passed on with a remark, and is none.
+    Torch raises a ``RuntimeError``; if the worker died while it sent a batch, the pipe ends. Errors
+    that the data source raised in a worker are re-raised with a note, and are not of this kind.
     """
     if isinstance(error, RuntimeError):
         return re.match(r"DataLoader worker .*(killed|exited|exits)", str(error)) is not None

@@ -1,4 +1,4 @@
-"""Digests that files carry of themselves: what is not as it was written is not believed."""
+"""Digests inside files, which detect damage and changes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from featurewise.common.json import dumps
 
 #: The key of a sealed object that holds its digest.
 SEAL: Final = "seal"
-#: Stands in a safetensors header until its digest is known, and while it is computed.
-PLACE: Final = "0" * 64
+#: Placeholder in a safetensors header for the digest, also while the digest is computed.
+PLACEHOLDER: Final = "0" * 64
 
 
 class SealError(ValueError):
-    """A digest is missing, or is not that of what it seals."""
+    """A digest is missing or does not match the content."""
 
 
 def sealed(content: Mapping[str, Any], *, end: str = "\n") -> bytes:
-    """An object as JSON, its last key the SHA-256 of the text without it.
+    """An object as JSON, whose last key is the SHA-256 of the text without that key.
 
     Args:
         content: JSON values.
-        end: what follows it, also where the digest is taken.
+        end: text at the end, which the digest includes.
 
     Raises:
         ValueError: a number is infinite or NaN.
@@ -32,42 +32,42 @@ def sealed(content: Mapping[str, Any], *, end: str = "\n") -> bytes:
 
 
 def unsealed(raw: bytes, content: Mapping[str, Any], *, end: str = "\n") -> dict[str, Any]:
-    """What a sealed object says beside its seal, proved equal to what was written.
+    """Content of a sealed object without its seal, after a check of the digest.
 
     Args:
-        raw: the file, byte for byte.
-        content: what JSON made of it.
-        end: as it was written.
+        raw: the bytes of the file.
+        content: the parsed JSON.
+        end: as in ``sealed``.
 
     Raises:
-        SealError: it has no seal, or a byte of it is another.
+        SealError: there is no seal, or the bytes differ from those that were written.
     """
     if SEAL not in content:
         raise SealError("its seal is missing")
-    said = {key: value for key, value in content.items() if key != SEAL}
-    if sealed(said, end=end) != raw:
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if sealed(rest, end=end) != raw:
         raise SealError("its seal is not that of its content; it was damaged or changed by hand")
-    return said
+    return rest
 
 
 def seal_tensors(raw: bytes) -> bytes:
-    """A safetensors file whose header has ``PLACE`` once, with its SHA-256 in that place.
+    """Replace ``PLACEHOLDER`` in the header of a safetensors file by the SHA-256 of the file.
 
     Raises:
-        SealError: the header has no such place, or several.
+        SealError: the header does not contain the placeholder exactly once.
     """
-    return _with(raw, PLACE, sha256(raw))
+    return _with(raw, PLACEHOLDER, sha256(raw))
 
 
 def check_tensors(raw: bytes, digest: object) -> None:
-    """Raise unless ``digest``, which its header states, is that of a safetensors file.
+    """Check a safetensors file against the digest in its header.
 
     Raises:
-        SealError: it is not: a byte of the file is another.
+        SealError: the digest does not match.
     """
-    if not isinstance(digest, str) or len(digest) != len(PLACE):
+    if not isinstance(digest, str) or len(digest) != len(PLACEHOLDER):
         raise SealError("its SHA-256 is missing")
-    if sha256(_with(raw, digest, PLACE)) != digest:
+    if sha256(_with(raw, digest, PLACEHOLDER)) != digest:
         raise SealError("damaged: its SHA-256 is not the one it states; copy it again")
 
 

@@ -1,4 +1,4 @@
-"""Text from strangers on its way to a terminal or a page."""
+"""Escaping of untrusted text for terminals and pages."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import re
 import unicodedata
 from typing import Final
 
-#: Controls, formats (which turn the direction of what follows), surrogates, line separators.
+#: Unicode categories: control and format characters (such as changes of direction), surrogates,
+#: unassigned characters, line separators.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MARKUP: Final = re.compile(r"[\\`*{}\[\]<>|~&]")
 
 
 def printable(text: object, *, lines: bool = False) -> str:
-    r"""A text whose invisible characters are written out: an escape becomes ``\x1b``.
+    r"""A text whose invisible characters are escaped: an escape character becomes ``\x1b``.
 
     Args:
-        text: of anybody: a file name, a message.
-        lines: whether new lines stay.
+        text: untrusted text, such as a file name or a message.
+        lines: whether newlines are kept.
     """
     found = str(text)
     if found.isascii() and found.isprintable():
@@ -34,30 +35,30 @@ def _shown(letter: str) -> str:
 
 
 def markdown(text: object) -> str:
-    """A text that Markdown, and HTML in it, show as it is.
+    """A text, escaped so that Markdown and HTML show it literally.
 
     Args:
-        text: of anybody; put on one line.
+        text: untrusted text; newlines become spaces.
     """
     return _MARKUP.sub(_entity, printable(" ".join(str(text).split("\n"))))
 
 
 def code(text: object) -> str:
-    """A name as Markdown shows code, also in a table; ``markdown`` where that would not hold it."""
+    """A name as inline code in Markdown, also in a table; as HTML if it has special characters."""
     plain = str(text)
     simple = plain and printable(plain) == plain and not re.search(r"[`|<>&\\]", plain)
     return f"`{plain}`" if simple else f"<code>{markdown(text)}</code>"
 
 
 def _entity(found: re.Match[str]) -> str:
-    # An entity means the same in text, table cells, link texts and code that is none.
+    # Entities work in text, table cells and link texts.
     return f"&#{ord(found[0])};"
 
 
 def short(value: object) -> str:
-    """A value as Python writes it, on one line, all of it or the beginning of what is long."""
+    """``repr`` of a value on one line, truncated to 80 characters."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes out no integer of more than 4300 digits
+    except ValueError:  # Python does not print integers of more than 4300 digits
         return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else "a value"
     return printable(text if len(text) <= 80 else f"{text[:77]}...")

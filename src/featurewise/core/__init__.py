@@ -1,10 +1,10 @@
-"""The heart: sites, operations, task representations and the one broadcasting rule."""
+"""Core data types: sites, operations, task representations and the broadcasting rule."""
 
 from featurewise.core.delta import DeltaWeight
 from featurewise.core.editing import Edit
 from featurewise.core.errors import (
+    ArgumentTypeError,
     FeaturewiseError,
-    KindError,
     LayoutError,
     OperationError,
     ShapeError,
@@ -27,12 +27,12 @@ from featurewise.core.site import Layout, Site
 
 __all__ = [
     "Affine",
+    "ArgumentTypeError",
     "DeltaWeight",
     "Diagonal",
     "Edit",
     "FeaturewiseError",
     "Gate",
-    "KindError",
     "Layout",
     "LayoutError",
     "LowRank",

@@ -1,6 +1,6 @@
 """Every call into a private or unstable part of torch, in one place.
 
-Checked on torch 2.13; what moves in another release is mended here.
+Checked on torch 2.13; where another release of torch differs, this module adapts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def register_pytree(
         flatten: instance -> (children, context).
         unflatten: (children, context) -> instance.
         keys: attribute names of the children; export fails without them.
-        name: the name under which a serialised tree finds the class again.
+        name: of the class in serialised trees.
         to_json: context -> JSON values, for exported programs that are saved.
         from_json: its inverse.
     """
@@ -64,7 +64,7 @@ def register_pytree(
 
 
 def register_record(cls: type[Any], names: list[str], name: str) -> None:
-    """Make a frozen dataclass whose fields are all children a pytree.
+    """Make a frozen dataclass a pytree whose children are all of its fields.
 
     Args:
         cls: the class.
@@ -73,7 +73,7 @@ def register_record(cls: type[Any], names: list[str], name: str) -> None:
     """
 
     def unflatten(children: list[Any], context: Any) -> Any:
-        # Transforms put placeholders in the place of tensors: no checks here.
+        # No checks: transforms put placeholders in place of tensors.
         made = object.__new__(cls)
         for field, child in zip(names, children, strict=True):
             object.__setattr__(made, field, child)
@@ -91,7 +91,7 @@ def register_record(cls: type[Any], names: list[str], name: str) -> None:
 
 
 def tree_flatten(tree: Any) -> tuple[list[Any], Any]:
-    """Leaves of a nest of containers, and the structure that puts them back together."""
+    """Leaves of nested containers, and the structure from which they are rebuilt."""
     return _pytree.tree_flatten(tree)
 
 
@@ -102,38 +102,38 @@ def tree_unflatten(leaves: list[Any], structure: Any) -> Any:
 
 # --- autograd ------------------------------------------------------------------------------------
 
-#: Number of the backward pass that this thread works for; -1 outside of one.
+#: Id of the backward pass that runs in this thread; -1 if there is none.
 graph_task: Callable[[], int] = torch._C._current_graph_task_id
 
-#: The number that the next autograd node made by this thread will bear.
+#: Sequence number of the next autograd node that this thread creates.
 next_node_number: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
 
 
 def current_node() -> Node | None:
-    """The autograd node whose backward this thread is working on."""
+    """The autograd node whose backward runs in this thread; None if there is none."""
     node: Node | None = torch._C._current_autograd_node()
     return node
 
 
 def node_number(node: Node) -> int:
-    """The number of a node: nodes are counted in order of creation, per thread."""
+    """Sequence number of a node: the order of creation, counted per thread."""
     return node._sequence_nr()
 
 
 def node_metadata(node: Node) -> dict[str, Any]:
-    """What has been left at a node; lives as long as its graph."""
-    left: Any = node.metadata  # a property, which the stub calls a method
-    found: dict[str, Any] = left
+    """Metadata stored at a node; it lives as long as the graph."""
+    metadata: Any = node.metadata  # a property, which the stub declares as a method
+    found: dict[str, Any] = metadata
     return found
 
 
 def in_transform() -> bool:
-    """Whether a functorch transform (grad, vmap, ...) is under way; it has no autograd nodes."""
+    """Whether a functorch transform (grad, vmap, ...) is active; it has no autograd nodes."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def remove_hook(module: torch.nn.Module, key: int) -> None:
-    """Take the forward hook or pre-hook that torch keeps under ``key`` from a module."""
+    """Remove the forward hook or pre-hook that a module stores under ``key``."""
     for hooks in (
         module._forward_hooks,
         module._forward_hooks_with_kwargs,
@@ -145,14 +145,14 @@ def remove_hook(module: torch.nn.Module, key: int) -> None:
 
 
 def is_compiled(module: torch.nn.Module) -> bool:
-    """Whether a module was given to ``torch.compile``, as a whole, in place, or its forward."""
+    """Whether a module was compiled: wrapped by ``torch.compile``, in place, or its forward."""
     whole = type(module).__name__ == "OptimizedModule"
     in_place = getattr(module, "_compiled_call_impl", None) is not None
     return whole or in_place or hasattr(module.forward, "_torchdynamo_orig_callable")
 
 
 def has_compiled_code(module: torch.nn.Module) -> bool:
-    """Whether the compiler keeps code made from the forward of a module of this class."""
+    """Whether the compiler has cached code for the forward of this module's class."""
     if "torch._dynamo" not in sys.modules:
         return False
     code = getattr(type(module).forward, "__code__", None)
@@ -160,7 +160,7 @@ def has_compiled_code(module: torch.nn.Module) -> bool:
     return code is not None and bool(entries(code))
 
 
-#: Whether ``torch.jit.trace`` records what runs now.
+#: Whether ``torch.jit.trace`` is recording.
 in_jit_trace: Callable[[], bool] = torch._C._is_tracing
 
 
@@ -170,32 +170,32 @@ def is_traced() -> bool:
 
 
 def has_values(x: Tensor) -> bool:
-    """Whether a tensor is a plain one whose numbers can be read now: not meta, fake or batched."""
+    """Whether a tensor is plain and its values can be read: not meta, fake or batched."""
     plain = type(x) in (Tensor, torch.nn.Parameter) and has_storage(x)
     return plain and x.device.type != "meta"
 
 
 def has_storage(x: Tensor) -> bool:
-    """Whether a tensor lies in memory of its own: not sparse, nested, or inside of a transform."""
+    """Whether a tensor has strided storage: it is not sparse or nested, and no transform runs."""
     return x.layout is torch.strided and not x.is_nested and not in_transform()
 
 
 def storage_number(x: Tensor) -> int:
-    """The number of the memory that a tensor lies in; unique while it, or a weak one, is held."""
+    """Id of the storage of a tensor; unique while the storage or a weak reference to it is held."""
     number: int = x.untyped_storage()._cdata
     return number
 
 
 def weak_storage(x: Tensor) -> StorageWeakRef:
-    """A reference that keeps the number of a tensor's memory from being given again."""
+    """A weak reference to the storage of a tensor, which keeps its id from being reused."""
     return StorageWeakRef(x.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def in_function_forward() -> bool:
     """Whether some caller of this function is the forward of a custom autograd function.
 
-    Reentrant checkpointing (of torch, fairscale or DeepSpeed) is recognised by this. It walks the
-    Python stack, so ask only where the answer matters.
+    This detects reentrant checkpointing (of torch, fairscale or DeepSpeed). It walks the Python
+    stack, which is slow: call it only where the result is used.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -213,8 +213,8 @@ def _backward_now() -> bool:
 def constant_when_traced(function: Callable[..., Any]) -> None:
     """Let a compiler call ``function`` once, when it traces, and keep the result as a constant.
 
-    Its arguments must be constants, too. The public decorator imports all of the compiler for
-    setting this attribute.
+    Its arguments must be constants, too. The public decorator sets the same attribute, but imports
+    the whole compiler.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
@@ -223,34 +223,35 @@ constant_when_traced(_backward_now)
 
 
 def traced_in_backward() -> bool:
-    """Whether the code under way was traced by the compiler in the middle of a backward pass."""
+    """Whether the running code was traced by the compiler during a backward pass."""
     return _backward_now()
 
 
 # --- shapes without arithmetic -------------------------------------------------------------------
 
 
-#: Logs each operator that fails, with its frames, which keep the tensors in them alive.
+#: Logs every operator that fails, with its frames, which keep their tensors alive.
 _FAKE_LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A block in which tensors have shapes and no values, and no real tensor is computed with.
+    """A context in which operators run on shapes only, without values.
 
-    Every real tensor that an operator meets, wherever the network keeps it, is replaced by its
-    fake before the operator runs: nothing is computed and no real tensor is written to. Questions
-    for the values of real tensors alone (``item`` of a constant) are answered. Of fakes, ``any`` is
-    true, other conditions are false; as many places are selected as there are, the first at 0.
+    Every real tensor among the inputs of an operator is replaced by its fake tensor before the
+    operator runs: nothing is computed and no real tensor is modified. Operators that read values
+    (``item``) return the true value if all inputs are real tensors. For fake tensors, ``any`` is
+    true and other conditions are false; ``nonzero`` and masks select all positions, and an index
+    that is read from them is 0.
 
     Attributes:
-        mode: the mode that the fakes belong to.
+        mode: the mode that the fake tensors belong to.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._made: list[weakref.ref[Tensor]] = []
-        self._answers: dict[int, tuple[int | bool, Tensor]] = {}
+        self._assumed: dict[int, tuple[int | bool, Tensor]] = {}
 
     def __enter__(self) -> FakeRun:
         self._quiet, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
@@ -262,20 +263,20 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         self.mode.__exit__(*error)
         _FAKE_LOG.disabled = self._quiet
-        self._answers.clear()
+        self._assumed.clear()
 
     def fake(self, tensor: Tensor) -> Tensor:
-        """The fake of a tensor: the same one each time."""
+        """The fake tensor of a tensor, the same one each time."""
         if isinstance(tensor, FakeTensor):
             return tensor
-        with warnings.catch_warnings():  # it looks at the gradient of tensors that keep none
+        with warnings.catch_warnings():  # torch reads the gradient of non-leaf tensors
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor")
             made = self.mode.from_tensor(tensor)
         self._made.append(weakref.ref(made))
         return made
 
-    def left(self) -> list[Tensor]:
-        """The fakes of this run that are still alive: something holds them."""
+    def alive(self) -> list[Tensor]:
+        """The fake tensors of this run to which something still holds a reference."""
         return [made for made in (ref() for ref in self._made) if made is not None]
 
     def __torch_dispatch__(
@@ -283,8 +284,8 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         leaves, structure = tree_flatten((args, kwargs or {}))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        asks = torch.Tag.data_dependent_output in func.tags
-        if asks and tensors and not any(isinstance(t, FakeTensor) for t in tensors):
+        reads_values = torch.Tag.data_dependent_output in func.tags
+        if reads_values and tensors and not any(isinstance(t, FakeTensor) for t in tensors):
             with _disable_current_modes():
                 return func(*args, **(kwargs or {}))
         faked = [self.fake(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
@@ -296,41 +297,41 @@ class FakeRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _result(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """What an operator gives: for those that ask for values, what they may give at most."""
+        """Result of an operator; for operators that depend on values, the largest possible one."""
         name = func.name().partition("::")[2].partition(".")[0]
-        if name == "_local_scalar_dense" and id(args[0]) in self._answers:
-            return self._answers[id(args[0])][0]
+        if name == "_local_scalar_dense" and id(args[0]) in self._assumed:
+            return self._assumed[id(args[0])][0]
         if name == "_local_scalar_dense" and args[0].dtype is torch.bool:
             return False
         if name == "nonzero":
             places = args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.long)
-            return self._answer(places, 0)
-        if name == "_grouped_mm":  # torch knows only the shapes of bfloat16
+            return self._assume(places, 0)
+        if name == "_grouped_mm":  # torch implements its shapes for bfloat16 only
             return args[0].new_empty(_grouped_shape(*args[:2]), dtype=kwargs.get("out_dtype"))
         if name in ("index", "index_put", "index_put_", "_unsafe_index"):
-            args = (args[0], _whole_numbers(args[1]), *args[2:])
+            args = (args[0], _integer_indices(args[1]), *args[2:])
         result = func(*args, **kwargs)
         if name == "any":
-            return self._answer(result, True)
-        if func.is_view and id(args[0]) in self._answers:
+            return self._assume(result, True)
+        if func.is_view and id(args[0]) in self._assumed:
             for part in tree_flatten(result)[0]:
-                self._answer(part, self._answers[id(args[0])][0])
+                self._assume(part, self._assumed[id(args[0])][0])
         return result
 
-    def _answer(self, tensor: Tensor, value: int | bool) -> Tensor:
-        """Note what to answer where the value of a tensor is asked for."""
-        self._answers[id(tensor)] = value, tensor  # held, so that no id is given twice
+    def _assume(self, tensor: Tensor, value: int | bool) -> Tensor:
+        """Set the value that ``item`` returns for a fake tensor."""
+        self._assumed[id(tensor)] = value, tensor  # held, so that its id is not reused
         return tensor
 
 
 def _grouped_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
-    """Of a product of groups: rows of ``a``, columns of ``b``, and groups unless one is split."""
+    """Shape of a grouped product: groups (unless ``a`` or ``b`` is split), rows and columns."""
     groups = () if a.ndim != b.ndim else (len(b) if b.ndim == 3 else 1,)
     return *groups, a.shape[-2], b.shape[-1]
 
 
-def _whole_numbers(indices: list[Tensor | None]) -> list[Tensor | None]:
-    """Indices without masks: as many places as a mask has, at most."""
+def _integer_indices(indices: list[Tensor | None]) -> list[Tensor | None]:
+    """Indices in which each mask is replaced by integers for all of its positions."""
     made: list[Tensor | None] = []
     for index in indices:
         if index is not None and index.dtype in (torch.bool, torch.uint8):
@@ -341,7 +342,7 @@ def _whole_numbers(indices: list[Tensor | None]) -> list[Tensor | None]:
     return made
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _OperatorObserver(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, note: Callable[[Any, Any, Any], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.note = note
@@ -349,9 +350,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if (
-            torch.is_inference_mode_enabled()
-        ):  # where operators arrive whole that autograd takes apart
+        if torch.is_inference_mode_enabled():
+            # Without autograd, composite operators arrive here undecomposed.
             with self:
                 result = func.decompose(*args, **(kwargs or {}))
             if result is not NotImplemented:
@@ -362,5 +362,5 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def watching(note: Callable[[Any, Any, Any], None]) -> AbstractContextManager[Any]:
-    """A block in which ``note(operator, inputs, result)`` is told of every operator that runs."""
-    return _Watch(note)
+    """A context in which ``note(operator, inputs, result)`` is called after every operator."""
+    return _OperatorObserver(note)

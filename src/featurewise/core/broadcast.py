@@ -1,15 +1,14 @@
-"""The one broadcasting rule of the library.
+"""The broadcasting rule of the library.
 
-A parameter of a site declares its own shape S (mostly ``(C,)``, the width). It may be given as
+A parameter of a site declares its own shape S (usually ``(C,)``, the width). It may be given as
 
 * ``S``: shared by the whole batch,
 * ``(B, *S)``: one per sample,
 * ``(B, *S, *positions)``: one per time step, token or pixel; a position of size 1 is repeated.
   Positions are the remaining axes of the features, in their order.
 
-The ranks differ, so the three are never confused, and nothing else is ever broadcast. A site may
-say how positions of other sizes are brought to its own (``resample``); unless it does they are
-refused.
+The three differ in rank, so they cannot be confused. Nothing else is broadcast. Positions of other
+sizes raise an error, unless the site has a ``resize`` rule (``resample``).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featurewise.core.errors import KindError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, ShapeError
 from featurewise.core.numbers import FLOATS, WANTED
 
 
@@ -31,16 +30,16 @@ def feature_axis(x: object, axis: int, batch_axis: int | None, where: str) -> in
         x: features; a floating-point tensor.
         axis: feature axis; negative counts from the end.
         batch_axis: axis of the samples, or None where there is none.
-        where: what to call this place in an error.
+        where: name of the site or caller in error messages.
 
     Raises:
-        KindError: if ``x`` is not a floating-point tensor, or an axis is no integer.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor, or an axis is not an integer.
         ShapeError: if an axis is out of range, or both axes coincide.
     """
     if not isinstance(x, Tensor):
-        raise KindError(f"{where}: x must be a tensor, got {type(x).__name__}")
+        raise ArgumentTypeError(f"{where}: x must be a tensor, got {type(x).__name__}")
     if x.dtype not in FLOATS:
-        raise KindError(f"{where}: x must be {WANTED}, got {x.dtype}")
+        raise ArgumentTypeError(f"{where}: x must be {WANTED}, got {x.dtype}")
     front = position_of(axis, x.ndim, "axis", where)
     if batch_axis is not None and position_of(batch_axis, x.ndim, "batch_axis", where) == front:
         raise ShapeError(f"{where}: axis and batch_axis are both axis {front} of x{shape_of(x)}")
@@ -55,10 +54,10 @@ def check_features(x: object, width: int, axis: int, batch_axis: int | None, whe
         width: number of features C.
         axis: feature axis; negative counts from the end.
         batch_axis: axis of the samples, or None where there is none.
-        where: what to call this place in an error.
+        where: name of the site or caller in error messages.
 
     Raises:
-        KindError: if ``x`` is not a floating-point tensor, or an axis is no integer.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor, or an axis is not an integer.
         ShapeError: if an axis is out of range, both axes coincide, or the width differs.
     """
     front = feature_axis(x, axis, batch_axis, where)
@@ -83,27 +82,29 @@ def check_parameter(
     """Check one parameter tensor against the rule of this module (axes from the front).
 
     Raises:
-        KindError: not a floating-point tensor, or on another device than ``x``.
-        ShapeError: a shape that is none of the three allowed ones.
+        ArgumentTypeError: not a floating-point tensor, or on another device than ``x``.
+        ShapeError: a shape that is not one of the three allowed ones.
     """
     if not isinstance(value, Tensor):
-        raise KindError(f"{where}: {name} must be a tensor, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{where}: {name} must be a tensor, got {type(value).__name__}")
     if value.dtype not in FLOATS:
-        raise KindError(f"{where}: {name} must be {WANTED}, got {value.dtype}")
+        raise ArgumentTypeError(f"{where}: {name} must be {WANTED}, got {value.dtype}")
     if value.device != x.device:
-        raise KindError(f"{where}: {name} is on {value.device}, x is on {x.device}")
+        raise ArgumentTypeError(f"{where}: {name} is on {value.device}, x is on {x.device}")
     hint = ""
     if value.ndim == len(shape) and value.shape == shape:  # sizes of other ranks may be symbols
         return
     if batch_axis is not None and value.shape[: 1 + len(shape)] == (x.shape[batch_axis], *shape):
         rest = value.shape[1 + len(shape) :]
         full = positions(x, axis, batch_axis)
-        if not rest or (positional and _repeats(rest, full)):
+        if not rest or (positional and _broadcasts(rest, full)):
             return
         if positional and len(rest) == len(full):
-            hint = "; a site with resize='nearest' (or another rule) brings positions to its own"
+            hint = (
+                "; with resize='nearest' (or another rule) the site resizes positions to those of x"
+            )
     raise ShapeError(
-        f"{where}: {name}{shape_of(value)} fits none of "
+        f"{where}: {name}{shape_of(value)} has none of the shapes "
         f"{_allowed(x, shape, positional, axis, batch_axis)} for x{shape_of(x)}{hint}"
     )
 
@@ -125,7 +126,7 @@ def align(value: Tensor, x: Tensor, axis: int, batch_axis: int | None) -> Tensor
     return value if (batch, axis) == (0, 1) else torch.movedim(value, (0, 1), (batch, axis))
 
 
-#: Rules of ``resample``, and what torch calls them for one, two and three axes of positions.
+#: Rules of ``resample`` -> modes of torch for one, two and three position axes.
 RESAMPLING: Final = {
     "nearest": ("nearest-exact",) * 3,
     "linear": ("linear", "bilinear", "trilinear"),
@@ -134,17 +135,17 @@ RESAMPLING: Final = {
 
 
 def resample(value: Tensor, own: int, sizes: tuple[int, ...], rule: str) -> Tensor:
-    """Bring a parameter to other positions.
+    """Resize a parameter to other positions.
 
     Args:
-        value: ``(B, *S, *positions)``; a position of size 1 stays, since it is repeated anyway.
+        value: ``(B, *S, *positions)``; a position axis of size 1 stays, since it is broadcast.
         own: number of axes of S.
-        sizes: of the wanted positions, one to three, as many as ``value`` has.
-        rule: "nearest" takes the nearest position, "linear" interpolates between the two on each
-            axis (positions are the middles of equal cells), "area" averages over a cell.
+        sizes: new sizes of the position axes, one to three, as many as ``value`` has.
+        rule: "nearest" takes the nearest position, "linear" interpolates linearly along each axis
+            (positions are the centres of equal cells), "area" averages over a cell.
 
     Returns:
-        ``(B, *S, *sizes)``, or ``value`` itself where it fits already.
+        ``(B, *S, *sizes)``, or ``value`` itself where the sizes are equal already.
     """
     given = value.shape[1 + own :]
     wanted = [1 if g == 1 else size for g, size in zip(given, sizes, strict=True)]
@@ -164,22 +165,22 @@ def position_of(axis: int, ndim: int, name: str, where: str) -> int:
     """Count ``axis`` from the front.
 
     Raises:
-        KindError: if ``axis`` is no integer.
+        ArgumentTypeError: if ``axis`` is not an integer.
         ShapeError: if a tensor of ``ndim`` axes has no such axis.
     """
     if not isinstance(axis, int) or isinstance(axis, bool):
-        raise KindError(f"{where}: {name} must be an integer, got {axis!r}")
+        raise ArgumentTypeError(f"{where}: {name} must be an integer, got {axis!r}")
     if not -ndim <= axis < ndim:
-        raise ShapeError(f"{where}: {name}={axis} is no axis of a tensor with {ndim} axes")
+        raise ShapeError(f"{where}: {name}={axis} is not an axis of a tensor with {ndim} axes")
     return axis % ndim
 
 
 def shape_of(x: Tensor) -> str:
-    """Shape as ``(2, 3)``: short enough for one line of an error."""
+    """Shape as ``(2, 3)``, for error messages."""
     return str(tuple(x.shape))
 
 
-def _repeats(given: tuple[int, ...], full: tuple[int, ...]) -> bool:
+def _broadcasts(given: tuple[int, ...], full: tuple[int, ...]) -> bool:
     return len(given) == len(full) and all(g in (1, f) for g, f in zip(given, full, strict=True))
 
 

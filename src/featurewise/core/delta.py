@@ -1,4 +1,4 @@
-"""``DeltaWeight``: a whole kernel predicted, the far end of the spectrum from a shift."""
+"""``DeltaWeight``: a full predicted matrix, the most general linear operation on features."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from featurewise.core.operation import Operation, Parameter
 
 @dataclass(frozen=True)
 class DeltaWeight(Operation):
-    """A matrix of its own for every condition: ``x + D x`` over the features, at every position.
+    """A full matrix for each condition: ``x + D x`` over the features, at every position.
 
-    After a linear map (or a convolution) with weight W it makes the kernel ``(1 + D) W``, which is
-    any kernel at all if W is square and invertible: what a hypernetwork predicts (Ha et al. 2017).
-    `LowRank` is the same with a D of few factors, FiLM's scale with a diagonal one. It takes C²
-    numbers.
+    After a linear map (or a convolution) with weight W it amounts to the weight ``(1 + D) W``. If W
+    is square and invertible, this can be any weight, as a hypernetwork predicts (Ha et al. 2017).
+    `LowRank` is the same with a D of low rank, the scale of FiLM with a diagonal D. D has C²
+    elements.
     """
 
     def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
@@ -36,7 +36,7 @@ class DeltaWeight(Operation):
         if delta.ndim == 2 or batch_axis is None:
             product = rows @ delta.mT
         else:
-            # The batch first, the features last, all positions between them in one axis.
+            # To (B, positions, C), with all position axes in one.
             front = torch.movedim(rows, batch_axis - (batch_axis > axis), 0)
             flat = front.reshape(front.shape[0], -1, front.shape[-1])
             product = torch.bmm(flat, delta.mT.expand(len(flat), -1, -1)).view(front.shape)

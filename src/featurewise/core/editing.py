@@ -1,4 +1,4 @@
-"""``Edit``: some numbers of a task representation, chosen by site, parameter and feature."""
+"""``Edit``: some numbers of a task representation, selected by site, parameter and feature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core.broadcast import shape_of
-from featurewise.core.errors import KindError, LayoutError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, LayoutError, ShapeError
 from featurewise.core.numbers import WANTED, is_finite, is_float, is_number, readable
 from featurewise.core.patterns import matching
 from featurewise.core.site import Layout, Site
@@ -18,7 +18,7 @@ from featurewise.core.site import Layout, Site
 
 @runtime_checkable
 class _Vector(Protocol):
-    """What an edit needs of a task representation, which is defined in a file above this one."""
+    """The part of ``TaskRepresentation`` that an edit uses; that module imports this one."""
 
     layout: Layout
     flat: Tensor
@@ -34,24 +34,24 @@ T = TypeVar("T", bound=_Vector)
 
 
 class Edit(Generic[T]):
-    """The chosen numbers of a task representation, to be changed. Made by ``task.edit(...)``.
+    """Selected numbers of a task representation, to be changed. Made by ``task.edit(...)``.
 
-    Every change gives a new task representation, differentiable in the old one and in what is
-    put in; the numbers that are not chosen are the same, bit for bit. Numbers are raw: zero is
-    the identity for the usual operations, see ``featurewise.core.operation``.
+    Every change returns a new task representation, differentiable in the old one and in the new
+    values. The numbers that are not selected keep their exact values. Numbers are raw: zero is the
+    identity for the usual operations, see ``featurewise.core.operation``.
 
     Args:
-        task: what is edited.
+        task: the task representation to edit.
         at: a pattern of site names, or several; None means all sites.
         parameter: name of one parameter; None means all of them.
-        features: numbers of features (an integer, a list, a slice, a vector of integers or of
-            booleans), the same at each site; None means all features. Parameters that no
-            feature has for itself (the row terms of ``RowColumn``) are then left alone.
+        features: indices of features (an integer, a list, a slice, a vector of integers or of
+            booleans), the same at each site; None means all features. With indices, parameters
+            that are not per feature (the row terms of ``RowColumn``) are not selected.
 
     Raises:
-        LayoutError: if no site or no parameter is meant.
-        ShapeError: if a site has no such feature, or the choice is empty.
-        KindError: an argument of the wrong kind.
+        LayoutError: if no site or no parameter matches.
+        ShapeError: if a site has no such feature, or the selection is empty.
+        ArgumentTypeError: an argument of the wrong kind.
 
     Example:
         >>> from featurewise.core import Affine, TaskRepresentation
@@ -71,36 +71,36 @@ class Edit(Generic[T]):
         features: Any = None,
     ) -> None:
         self.task = task
-        self.mask = chosen(task.layout, at, parameter, features)
+        self.mask = selected(task.layout, at, parameter, features)
 
     def __len__(self) -> int:
-        """How many numbers of one task are chosen."""
+        """How many numbers of one task are selected."""
         return int(self.mask.sum())
 
     def __repr__(self) -> str:
         return f"Edit({len(self)} of {self.task.layout.size} numbers)"
 
     def zero(self) -> T:
-        """Raw zero: γ = 1 and β = 0 for the usual operations."""
+        """Set the numbers to raw zero: γ = 1 and β = 0 for the usual operations."""
         return self._put(torch.zeros_like(self.task.flat))
 
     def set(self, value: int | float | Tensor) -> T:
-        """Put numbers in.
+        """Set the numbers to given values.
 
         Args:
-            value: one number for all, or a tensor ``(K,)`` or ``(B, K)``, K the numbers chosen
-                (``len(edit)``) in the order of the flat vector. With ``(B, K)`` a single task
-                becomes a batch.
+            value: one number for all, or a tensor ``(K,)`` or ``(B, K)`` for the K selected
+                numbers (K is ``len(edit)``), in the order of the flat vector. With ``(B, K)`` a
+                single task becomes a batch.
 
         Raises:
             ShapeError: a tensor of another shape, or a number that is not finite.
-            KindError: neither a number nor a floating-point tensor.
+            ArgumentTypeError: neither a number nor a floating-point tensor.
         """
         flat = self.task.flat
         if not isinstance(value, Tensor):
             return self._put(torch.full_like(flat, _finite(value, "value")))
         if not is_float(value):
-            raise KindError(f"value must be {WANTED}, got {value.dtype}")
+            raise ArgumentTypeError(f"value must be {WANTED}, got {value.dtype}")
         if readable(value) and not bool(value.isfinite().all()):
             raise ShapeError("value must be finite, it holds NaN or an infinity")
         if value.ndim == 0:
@@ -108,7 +108,7 @@ class Edit(Generic[T]):
         count, rows = len(self), flat.shape[:1] if flat.ndim > 1 else value.shape[:-1]
         if value.ndim > 2 or value.shape not in ((count,), (*rows, count)):
             raise ShapeError(
-                f"value must be a number, ({count},) or (B, {count}) for {count} chosen numbers "
+                f"value must be a number, ({count},) or (B, {count}) for {count} selected numbers "
                 f"of flat {shape_of(flat)}, got {shape_of(value)}"
             )
         if flat.ndim == 1 and value.ndim == 2:
@@ -119,51 +119,49 @@ class Edit(Generic[T]):
         return self._put(new.reshape(*new.shape, *(1,) * (flat.ndim - 2)), flat)
 
     def freeze(self, to: T) -> T:
-        """Take the numbers of another task, such as the mean of many (``tasks.mean()``).
+        """Set the numbers to those of another task, such as the mean of many (``tasks.mean()``).
 
         Args:
-            to: a single task, for every row; or one of the same rows and positions.
+            to: a single task, used for every row; or a batch with the same rows and positions.
 
         Raises:
             LayoutError: if it has another layout.
-            ShapeError: if its rows are others.
+            ShapeError: if its rows or positions differ.
         """
         own, other = self.task._pair(to)
         return self._put(other, own)
 
-    def noise(self, std: int | float, generator: torch.Generator | None = None) -> T:
+    def noise(self, std: int | float, rng: torch.Generator | None = None) -> T:
         """Add normal noise.
 
-        Noise is drawn for all numbers, so that what a number gets from a seed does not depend
-        on the others that are chosen.
+        Noise is sampled for all numbers, so that the noise of a number, for one seed, does not
+        depend on which other numbers are selected.
 
         Args:
-            std: its standard deviation, in raw units.
-            generator: source of random numbers, on the device of the task.
+            std: standard deviation, in raw units.
+            rng: random generator; default: the global one of torch.
 
         Raises:
             ShapeError: if ``std`` is negative or not finite.
-            KindError: if it is no number.
+            ArgumentTypeError: if ``std`` is not a number.
         """
         flat = self.task.flat
         if _finite(std, "std") < 0:
             raise ShapeError(f"std must be finite and not negative, got {std}")
-        if generator is None:  # also what vmap can follow
+        if rng is None:  # vmap supports only this call
             return self._put(flat + std * torch.randn_like(flat))
-        drawn = torch.randn(
-            flat.shape, generator=generator, dtype=flat.dtype, device=generator.device
-        )
-        return self._put(flat + std * drawn.to(flat.device))
+        noise = torch.randn(flat.shape, generator=rng, dtype=flat.dtype, device=rng.device)
+        return self._put(flat + std * noise.to(flat.device))
 
     def scale(self, weight: int | float | Tensor) -> T:
         """Multiply the raw numbers by a number, or row by row with a tensor ``(B,)``.
 
-        For the usual operations this moves the chosen numbers towards the identity (below one)
-        or away from it.
+        For the usual operations, weights below one move the selected numbers towards the identity,
+        weights above one away from it.
 
         Raises:
             ShapeError: a tensor that is not one number per row, or a number that is not finite.
-            KindError: neither a number nor a tensor.
+            ArgumentTypeError: neither a number nor a tensor.
         """
         if not isinstance(weight, Tensor):
             _finite(weight, "weight")
@@ -171,7 +169,7 @@ class Edit(Generic[T]):
         return self._put(scaled.flat)
 
     def _put(self, new: Tensor, old: Tensor | None = None) -> T:
-        """``new`` where chosen, ``old`` elsewhere."""
+        """``new`` where selected, ``old`` elsewhere."""
         old = self.task.flat if old is None else old
         mask = self.mask.to(old.device)
         mask = mask.reshape(-1, *(1,) * (max(old.ndim, new.ndim) - 2))
@@ -179,15 +177,15 @@ class Edit(Generic[T]):
         return edited
 
 
-def chosen(
+def selected(
     layout: Layout,
     at: str | Sequence[str] | None = None,
     parameter: str | None = None,
     features: Any = None,
 ) -> Tensor:
-    """Which numbers of a flat vector are meant, ``(N,)`` booleans; arguments as in ``Edit``."""
+    """Mask ``(N,)`` of the selected numbers of a flat vector; arguments as in ``Edit``."""
     if parameter is not None and not isinstance(parameter, str):
-        raise KindError(f"parameter must be a name, got {type(parameter).__name__}")
+        raise ArgumentTypeError(f"parameter must be a name, got {type(parameter).__name__}")
     mask = torch.zeros(layout.size, dtype=torch.bool)
     views = layout.split(mask)
     sites = matching(at, layout.names)
@@ -202,12 +200,12 @@ def chosen(
             if parameter in (None, name):
                 _mark(view, layout[site], name, features, explicit=parameter is not None)
     if not mask.any():
-        raise ShapeError("no number is chosen: the sites or the features are empty")
+        raise ShapeError("no number is selected: the sites or the features are empty")
     return mask
 
 
 def _mark(view: Tensor, site: Site, name: str, features: Any, explicit: bool) -> None:
-    """Set the numbers of one parameter that ``features`` mean; ``view`` is of the flat mask."""
+    """Set the mask at the selected features of one parameter; ``view`` is a view of the mask."""
     if features is None:
         view.fill_(True)
         return
@@ -215,11 +213,11 @@ def _mark(view: Tensor, site: Site, name: str, features: Any, explicit: bool) ->
     if axis is not None:
         torch.movedim(view, axis, 0)[_numbers(features, site)] = True
     elif explicit:
-        raise LayoutError(f"site '{site.name}': features have no {name} of their own")
+        raise LayoutError(f"site '{site.name}': {name} is not a parameter of single features")
 
 
 def _feature_axis(site: Site, name: str) -> int | None:
-    """The axis of a parameter that counts features: the one that grows with the width."""
+    """The feature axis of a parameter: the axis whose size grows with the width."""
     own = site.parameters[name].shape
     wider = site.operation.parameters(site.width + 1, site.extent)[name].shape
     grown = [axis for axis, (a, b) in enumerate(zip(own, wider, strict=True)) if a != b]
@@ -227,16 +225,16 @@ def _feature_axis(site: Site, name: str) -> int | None:
 
 
 def _finite(value: Any, name: str) -> float:
-    """``value`` as a float, which is finite."""
+    """``value`` as a finite float."""
     if not is_number(value):
-        raise KindError(f"{name} must be a number, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} must be a number, got {type(value).__name__}")
     if not is_finite(value):
         raise ShapeError(f"{name} must be finite, got {short(value)}")
     return float(value)
 
 
 def _numbers(features: Any, site: Site) -> Tensor:
-    """``features`` as a vector of feature numbers of a site."""
+    """``features`` as a vector of feature indices of a site."""
     where, width = f"site '{site.name}'", site.width
     if isinstance(features, slice):
         return torch.arange(width)[features]
@@ -244,11 +242,11 @@ def _numbers(features: Any, site: Site) -> Tensor:
         features = [features]
     if isinstance(features, Sequence) and not isinstance(features, str):
         if not all(isinstance(f, int) for f in features):
-            raise KindError(f"{where}: features must be integers, got {features!r}")
+            raise ArgumentTypeError(f"{where}: features must be integers, got {features!r}")
         kind = torch.bool if any(isinstance(f, bool) for f in features) else torch.int64
         features = torch.tensor(features, dtype=kind)
     if not isinstance(features, Tensor) or features.is_floating_point() or features.ndim != 1:
-        raise KindError(
+        raise ArgumentTypeError(
             f"{where}: features must be an integer, a list, a slice or a vector of integers or "
             f"booleans, got {features!r}"
         )

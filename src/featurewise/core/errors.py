@@ -1,4 +1,4 @@
-"""The library's own exceptions: every message names what was wrong and what would be right."""
+"""Exceptions of the library. Messages state what was wrong and what is expected."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from featurewise.common.text import printable
 class FeaturewiseError(Exception):
     """Base of all errors raised by featurewise.
 
-    What a message quotes may be anybody's, such as the name of a file: characters that would steer
-    a terminal are written out.
+    Messages may quote untrusted text, such as the name of a file. Control characters are escaped,
+    so that they cannot change a terminal.
     """
 
     def __str__(self) -> str:
@@ -17,16 +17,16 @@ class FeaturewiseError(Exception):
 
 
 class ShapeError(FeaturewiseError, ValueError):
-    """A tensor, an axis or a width does not fit the site it is meant for."""
+    """A tensor, an axis or a width does not fit its site."""
 
 
-class KindError(FeaturewiseError, TypeError):
-    """An argument is of the wrong kind: not a tensor, not floating point, on another device."""
+class ArgumentTypeError(FeaturewiseError, TypeError):
+    """An argument has a wrong type, dtype or device."""
 
 
 class LayoutError(FeaturewiseError, ValueError):
-    """Names or layouts do not belong together."""
+    """Names or layouts do not match."""
 
 
 class OperationError(FeaturewiseError, ValueError):
-    """An operation was configured with values it cannot have, or cannot do what is asked."""
+    """An operation has invalid settings, or does not support the requested use."""

@@ -21,22 +21,22 @@ def film(
 ) -> Float[Tensor, "..."]:
     """Feature-wise linear modulation ``gamma * x + beta``.
 
-    Half-precision features are modulated in float32 and rounded once, because γ near one loses
-    most of its digits in bfloat16.
+    Half-precision features are modulated in float32 and rounded once, because bfloat16 has few
+    digits for a γ near one.
 
     Args:
         x: features of any shape, C of them on ``axis`` and B samples on ``batch_axis``.
-        gamma: scale: ``(C,)``, ``(B, C)`` or ``(B, C, *positions)``; None leaves the scale alone.
-        beta: shift: the same shapes; None shifts nothing.
+        gamma: scale: ``(C,)``, ``(B, C)`` or ``(B, C, *positions)``; None for no scale.
+        beta: shift: the same shapes; None for no shift.
         axis: feature axis of ``x``.
-        batch_axis: sample axis of ``x``; None when there is none.
+        batch_axis: sample axis of ``x``; None if there is none.
 
     Returns:
         A tensor of the shape and dtype of ``x``.
 
     Raises:
         ShapeError: a shape or an axis that does not fit.
-        KindError: a tensor that is not floating point or lies on another device.
+        ArgumentTypeError: a tensor that is not floating point or lies on another device.
 
     Example:
         >>> x = torch.randn(8, 64, 14, 14)
@@ -65,7 +65,7 @@ def modulate(
 
 
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``x.to(dtype)``, without the cost of that call where there is nothing to do."""
+    """``x.to(dtype)``; faster where the dtype is the same already."""
     return x if x.dtype is dtype else x.to(dtype)
 
 

@@ -1,4 +1,4 @@
-"""Which numbers and tensors can be computed with."""
+"""Checks of numbers and tensors, and tensors in the form in which files store them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from featurewise.core import _torch
 
-#: The dtypes that torch computes in; float8 only stores.
+#: Dtypes of floating-point arithmetic; torch supports float8 for storage only.
 FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-#: What errors call them.
+#: Their description in error messages.
 WANTED: Final = "floating point of 16, 32 or 64 bits"
 FLOAT_TENSOR: Final = "a floating-point tensor of 16, 32 or 64 bits"
 
@@ -25,12 +25,12 @@ def is_float(x: object) -> TypeGuard[Tensor]:
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is a real number; True and False are none."""
+    """Whether ``value`` is a real number; booleans are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_finite(value: SupportsFloat) -> bool:
-    """Whether a number is finite as a float: ``10**400`` is not. A trace takes it for finite."""
+    """Whether a number is finite as a float (``10**400`` is not); always true in compiled code."""
     if torch.compiler.is_compiling():
         return True
     try:
@@ -40,12 +40,12 @@ def is_finite(value: SupportsFloat) -> bool:
 
 
 def readable(x: Tensor) -> bool:
-    """Whether the numbers of a tensor can be looked at: no trace, no transform, no meta device."""
+    """Whether the values of a tensor can be read: not in compiled code, a transform, or on meta."""
     return not (torch.compiler.is_compiling() or _torch.in_transform() or x.device.type == "meta")
 
 
 def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as they are written, each in memory of its own: tied ones are copied."""
+    """Tensors in the form in which files store them; those that share memory are copied."""
     seen: set[int] = set()
     found = {}
     for name, tensor in tensors.items():
@@ -57,8 +57,8 @@ def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stored(tensor: Tensor) -> Tensor:
-    """A tensor as it is written: on the processor, its memory in order, nothing left to be done.
+    """A tensor in the form in which files store it: detached, on the CPU and contiguous.
 
-    A conjugate or a negative that torch has only noted is worked out: a file holds memory.
+    Lazy conjugation and negation are resolved, because files store memory.
     """
     return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()

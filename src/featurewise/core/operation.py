@@ -1,9 +1,9 @@
-"""What is done to the features of a site: the spectrum from a shift to a bilinear form.
+"""Operations on the features of a site, from a shift to a bilinear form.
 
-An ``Operation`` declares the parameters that a site of width C takes and applies them. Any
-operation can stand where another stands. Parameters are *raw*, as a generator predicts them: for
-``Affine()`` the raw γ is the offset Δγ of the scale from one, so that the zero vector leaves a
-network as it was, and task representations form a vector space around the untouched network.
+An ``Operation`` declares the parameters of a site of width C and applies them. All operations are
+interchangeable. Parameters are *raw*, as a generator predicts them: for ``Affine()`` the raw γ is
+the offset Δγ of the scale from one. Therefore the zero vector leaves a network unchanged, and task
+representations form a vector space whose origin is the unmodified network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core.broadcast import align, check_parameter, feature_axis, positions
-from featurewise.core.errors import FeaturewiseError, KindError, OperationError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, FeaturewiseError, OperationError, ShapeError
 from featurewise.core.film import cast, compute_dtype, modulate
 from featurewise.core.numbers import is_finite, is_number
 
@@ -36,9 +36,9 @@ class Parameter:
     """One parameter that an operation takes at a site.
 
     Attributes:
-        shape: its own shape, without batch and positions; mostly ``(C,)``.
-        start: raw value at birth.
-        neutral: whether the start value leaves the features exactly as they were.
+        shape: its own shape, without batch and positions; usually ``(C,)``.
+        start: initial raw value.
+        neutral: whether the initial value leaves the features exactly unchanged.
         positional: whether it may vary over positions, ``(B, C, *positions)``.
     """
 
@@ -72,7 +72,7 @@ class Operation(ABC):
         """
 
     def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the raw ``values`` mean to the features: γ as it multiplies, β as it is added."""
+        """The effective parameters for raw ``values``: γ as it multiplies, β as it is added."""
         return dict(values)
 
     def __call__(
@@ -93,7 +93,7 @@ class Operation(ABC):
 
         Raises:
             ShapeError: a shape, an axis or a name that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
         where = type(self).__name__
         front = feature_axis(x, axis, batch_axis, where)
@@ -108,11 +108,11 @@ class Operation(ABC):
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Operation:
-        """Restore an operation from ``to_json``; operations of users are found by class name.
+        """Restore an operation from ``to_json``; classes, also those of users, are found by name.
 
         Raises:
             OperationError: if no such operation has been defined or imported, if the name is
-                ambiguous, or if the operation cannot have these values.
+                ambiguous, or if the values are invalid.
         """
         if not isinstance(data, Mapping):
             raise OperationError(f"not an operation: {short(data)}")
@@ -122,7 +122,7 @@ class Operation(ABC):
             return cls(**fields)
         except FeaturewiseError:
             raise
-        except Exception as error:  # of the constructor of somebody's operation, too
+        except Exception as error:  # also of the constructor of a user's operation
             raise OperationError(f"operation '{cls.__name__}': {error}") from error
 
     def __str__(self) -> str:
@@ -139,26 +139,26 @@ class Operation(ABC):
 
 @dataclass(frozen=True)
 class Diagonal(Operation):
-    """Base of the operations that act on every feature alone: ``scale * x + shift``.
+    """Base of the operations that act on each feature separately: ``scale * x + shift``.
 
-    A subclass says what its raw values are as a scale and a shift; all that follows from the form
-    (applying it, folding it into adjacent weights, caching it) is then had for nothing.
+    A subclass computes the scale and the shift from its raw values. Applying the operation, folding
+    it into adjacent weights and caching it follow from this form.
     """
 
     @property
     def plain(self) -> bool:
-        """Whether its scale and shift are all it does: a subclass may apply itself otherwise."""
+        """Whether ``apply`` is only scale and shift: a subclass may override it."""
         return type(self).apply is Diagonal.apply
 
     @abstractmethod
     def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        """Factor and term of each feature, computed in float32 at least.
+        """Scale and shift of each feature, computed in float32 at least.
 
         Args:
             values: raw parameters by name, in any of the three shapes of the broadcasting rule.
 
         Returns:
-            Scale and shift of the shapes of the values; None where nothing is multiplied or added.
+            Scale and shift, with the shapes of the values; None for no scale or no shift.
         """
 
     def apply(
@@ -183,7 +183,7 @@ class _Activation:
 
 
 #: Activations of γ (Perez et al. 2018, table 2). Sigmoid and tanh never reach one, so they have
-#: no identity: they start near it. Softplus is taken to base two, log2(1 + 2^γ): one at zero.
+#: no identity and start near it. Softplus has base two, log2(1 + 2^γ), which is one at zero.
 _ACTIVATIONS: Final[dict[str, _Activation]] = {
     "identity": _Activation(lambda g: g, 1.0, True),
     "exp": _Activation(torch.exp, 0.0, True),
@@ -197,7 +197,7 @@ _ACTIVATIONS: Final[dict[str, _Activation]] = {
 class Shift(Diagonal):
     """Conditional bias: ``x + beta`` (Dumoulin et al. 2018).
 
-    Concatenating a condition to the input of a linear map is a shift at that map's output.
+    Concatenating a condition to the input of a linear map equals a shift of its output.
     """
 
     def parameters(self, width: int, extent: tuple[int, ...] | None = None) -> dict[str, Parameter]:
@@ -215,7 +215,7 @@ class Scale(Diagonal):
 
     Attributes:
         activation: how the raw γ becomes the scale: "identity", "exp", "softplus", "sigmoid" or
-            "tanh". "sigmoid" and "tanh" have no identity; "softplus" is to base two,
+            "tanh". "sigmoid" and "tanh" have no identity; "softplus" has base two,
             ``log2(1 + 2^γ)``, so that zero is the identity.
         raw: with the identity activation, predict γ itself instead of its offset Δγ from one.
     """
@@ -240,7 +240,7 @@ class Scale(Diagonal):
         return {"gamma": Parameter((width,), 0.0 if offset else how.start, how.neutral)}
 
     def scale(self, gamma: Tensor) -> Tensor:
-        """The scale that a raw γ stands for, computed in float32 at least."""
+        """The scale for a raw γ, computed in float32 at least."""
         gamma = gamma.to(compute_dtype(gamma))
         if self.activation == "identity":
             return gamma if self.raw else 1.0 + gamma
@@ -274,9 +274,10 @@ class Gate(Diagonal):
     """Feature-wise sigmoid gating: ``ceiling * σ(gamma) * x`` (Dumoulin et al. 2018).
 
     Attributes:
-        ceiling: 2 makes the zero vector the identity, so that a gate can be retrofitted;
-            1 is the gate of the literature (squeeze-and-excitation, gated attention), which
-            halves every feature at zero and has no identity.
+        ceiling: upper bound of the scale. With 2 the zero vector is the identity, so that a gate
+            can be added to a trained network. With 1 it is the gate of the literature
+            (squeeze-and-excitation, gated attention), which halves every feature at zero and has
+            no identity.
     """
 
     ceiling: int | float = 2.0
@@ -290,7 +291,7 @@ class Gate(Diagonal):
         return {"gamma": Parameter((width,), 0.0, neutral=self.ceiling == 2.0)}
 
     def scale(self, gamma: Tensor) -> Tensor:
-        """The scale in ``(0, ceiling)`` that a raw γ stands for."""
+        """The scale in ``(0, ceiling)`` for a raw γ."""
         return self.ceiling * torch.sigmoid(gamma.to(compute_dtype(gamma)))
 
     def scale_shift(self, values: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
@@ -302,7 +303,7 @@ class Gate(Diagonal):
 class RowColumn(Operation):
     """FiLM with row and column terms: ``(1 + row_h + column_w + γ_c) * x + β_c``.
 
-    For features with two position axes; H + W + 2C numbers. Source: Rupprecht et al. 2018,
+    For features with two position axes; H + W + 2C parameters. Source: Rupprecht et al. 2018,
     *Guide Me: Interacting with Deep Networks*, eq. 2.
     """
 
@@ -327,12 +328,12 @@ class RowColumn(Operation):
         """``(1 + row + column + γ) * x + β``.
 
         Raises:
-            ShapeError: if the features have other positions than the row and column terms.
+            ShapeError: if the positions of the features do not match the row and column terms.
         """
         sizes = positions(x, axis, batch_axis)
         made_for = (values["row"].shape[-1], values["column"].shape[-1])
         if sizes != made_for:
-            raise ShapeError(f"RowColumn: row and column fit positions {made_for}, x has {sizes}")
+            raise ShapeError(f"RowColumn: row and column have sizes {made_for}, x has {sizes}")
         height, width = (i for i in range(x.ndim) if i not in (axis, batch_axis))
         row, column, gamma, beta = (
             align(_cast(values[name], x), x, at, batch_axis)
@@ -342,12 +343,12 @@ class RowColumn(Operation):
         return (x.to(scale.dtype) * scale + beta).to(x.dtype)
 
     def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """γ as it multiplies the features, before row and column are added to it."""
+        """γ as it multiplies the features, before the row and column terms are added."""
         gamma = values["gamma"]
         return {**values, "gamma": 1.0 + gamma.to(compute_dtype(gamma))}
 
 
-#: Names of the axes of features in an einsum; a small "r" is the rank.
+#: Names of the axes of features in an einsum; a lower-case "r" is the rank.
 _LETTERS: Final = string.ascii_uppercase
 
 
@@ -355,9 +356,9 @@ _LETTERS: Final = string.ascii_uppercase
 class LowRank(Operation):
     """Low-rank bilinear form: ``x + U (E + V) x`` over the features, at every position.
 
-    U is C×r and V is r×C, predicted per condition; E is fixed with orthonormal rows, so that the
-    zero vector is the identity and still passes gradients. FiLM's scale is the diagonal case; the
-    general one is the bilinear transform of Tenenbaum & Freeman 2000 in r factors.
+    U is C×r and V is r×C, predicted per condition; E is fixed and has orthonormal rows, so that
+    the zero vector is the identity and still has gradients. The scale of FiLM is the diagonal case.
+    The general case is the bilinear transform of Tenenbaum & Freeman 2000 with r factors.
 
     Attributes:
         rank: r, at least 1.
@@ -389,7 +390,7 @@ class LowRank(Operation):
         features = x.to(compute_dtype(x))
         left, right = (_cast(values[name], x) for name in ("left", "right"))
         right = right + _cosine_rows(self.rank, x.shape[axis], right)
-        # One letter for each axis of x; the product replaces the feature letter by the rank's.
+        # One letter for each axis of x; the product replaces the feature axis by the rank axis.
         letters = _LETTERS[: x.ndim]
         feature, squeezed = letters[axis], letters.replace(letters[axis], "r")
         batch = "" if batch_axis is None else letters[batch_axis]
@@ -399,7 +400,7 @@ class LowRank(Operation):
         return (features + delta).to(x.dtype)
 
     def effective(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The factors of the product that is added to the features: U, and E + V."""
+        """The two factors of the low-rank matrix: U, and E + V."""
         right = values["right"].to(compute_dtype(values["right"]))
         return {**values, "right": right + _cosine_rows(self.rank, right.shape[-1], right)}
 
@@ -428,10 +429,10 @@ def check_values(
 
     Raises:
         ShapeError: names or shapes that do not fit.
-        KindError: not a mapping of floating-point tensors on the device of ``x``.
+        ArgumentTypeError: not a mapping of floating-point tensors on the device of ``x``.
     """
     if not isinstance(values, Mapping):
-        raise KindError(
+        raise ArgumentTypeError(
             f"{where}: values must be a mapping of parameter names to tensors, "
             f"got {type(values).__name__}"
         )
@@ -451,23 +452,23 @@ def _find(kind: object) -> type[Operation]:
     homes = {f"{cls.__module__}.{cls.__qualname__}" for cls in found}
     if len(homes) > 1:
         raise OperationError(f"several operations are named '{kind}': {', '.join(sorted(homes))}")
-    return found[-1]  # the newest, where a class was defined again in place
+    return found[-1]  # the newest, if a class was redefined
 
 
 def operation_of(value: Operation | str, where: str = "operation") -> Operation:
     """The operation itself, or the one of that name with its default attributes.
 
-    A name is that of a class, in any case, with or without underscores ("affine", "low_rank",
-    "Gate", one of your own), or one that the literature uses: "film" for ``Affine()`` and "bias"
-    for ``Shift()``.
+    A name is the name of a class, in upper or lower case, with or without underscores ("affine",
+    "low_rank", "Gate", a class of the user), or a name from the literature: "film" for ``Affine()``
+    and "bias" for ``Shift()``.
 
     Args:
         value: an operation, or the name of one.
-        where: what to call this argument in an error.
+        where: name of this argument in error messages.
 
     Raises:
         OperationError: no operation has that name, or it needs arguments.
-        KindError: neither an operation nor text.
+        ArgumentTypeError: ``value`` is neither an operation nor a string.
 
     Example:
         >>> operation_of("film")
@@ -476,13 +477,13 @@ def operation_of(value: Operation | str, where: str = "operation") -> Operation:
     if isinstance(value, Operation):
         return value
     if not isinstance(value, str):
-        raise KindError(f"{where} must be an Operation or the name of one, got {value!r}")
+        raise ArgumentTypeError(f"{where} must be an Operation or the name of one, got {value!r}")
     kinds = {_key(cls.__name__): cls for cls in _subclasses(Operation) if not _abstract(cls)}
     wanted = _key(value)
     wanted = _key(_SYNONYMS.get(wanted, wanted))
     if wanted not in kinds:
         raise OperationError(f"{where}: {_no_such_operation(value, kinds)}")
-    cls = _find(kinds[wanted].__name__)  # which refuses a name of two classes
+    cls = _find(kinds[wanted].__name__)  # raises if two classes have this name
     try:
         return cls()
     except TypeError as error:
@@ -491,7 +492,7 @@ def operation_of(value: Operation | str, where: str = "operation") -> Operation:
         ) from error
 
 
-#: Names of the literature for classes that are called otherwise here.
+#: Names from the literature -> class names.
 _SYNONYMS: Final = {"film": "Affine", "bias": "Shift"}
 
 
@@ -504,14 +505,14 @@ def _abstract(cls: type) -> bool:
 
 
 def _no_such_operation(name: str, kinds: Mapping[str, type[Operation]]) -> str:
-    names = sorted({_spoken(cls.__name__) for cls in kinds.values()} | set(_SYNONYMS))
+    names = sorted({_snake_case(cls.__name__) for cls in kinds.values()} | set(_SYNONYMS))
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"no operation is called {name!r}; {hint}the names are {', '.join(names)}"
 
 
-def _spoken(name: str) -> str:
-    """The name of a class as it is written in text: ``LowRank`` -> "low_rank"."""
+def _snake_case(name: str) -> str:
+    """A class name in snake case: ``LowRank`` -> "low_rank"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-from featurewise.core.errors import KindError, LayoutError
+from featurewise.core.errors import ArgumentTypeError, LayoutError
 
 
 def expression(pattern: str) -> str:
@@ -21,31 +21,31 @@ def expression(pattern: str) -> str:
             text += r"(?:[^.]+(?:\.[^.]+)*)?" if last else r"(?:[^.]+\.)*"
         else:
             text += re.escape(part).replace(r"\*", "[^.]*") + ("" if last else r"\.")
-    # "a.**" also means "a" itself.
+    # "a.**" also matches "a" itself.
     return text.replace(r"\.(?:[^.]+(?:\.[^.]+)*)?", r"(?:\.[^.]+)*")
 
 
 def matching(at: str | Sequence[str] | None, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that a pattern matches, or any of several; all of them for None.
+    """Names that match a pattern, or any of several patterns; all names for None.
 
     Args:
         at: one pattern, several, or None.
-        names: in the order in which they are returned.
+        names: all names; the result keeps their order.
 
     Raises:
         LayoutError: if a pattern matches nothing, or there is no pattern.
-        KindError: if a pattern is no string.
+        ArgumentTypeError: if a pattern is not a string.
     """
     names = list(names)
     if at is None:
         return names
     patterns = [at] if isinstance(at, str) or not isinstance(at, Sequence) else list(at)
     if not patterns:
-        raise LayoutError("at names no site: it holds no pattern")
+        raise LayoutError("at must hold at least one pattern, got none")
     found: set[str] = set()
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise KindError(f"at takes patterns of names, got {type(pattern).__name__}")
+            raise ArgumentTypeError(f"at takes patterns of names, got {type(pattern).__name__}")
         compiled = re.compile(expression(pattern))
         matched = [name for name in names if compiled.fullmatch(name)]
         if not matched:

@@ -1,8 +1,7 @@
-"""All sites of a network prepared at once: what a call of it needs, in a few operations.
+"""Scales and shifts of all sites of a network, computed together in a few operations.
 
-Site by site, the parameters of a network cost two cuts and an addition each. A ``Plan`` makes one
-addition (of the offsets that turn every Δγ into γ) and one split for the whole network; what is
-left at a site is the modulation itself.
+Separately, each site needs two slices and an addition. A ``Plan`` does one addition (of the offsets
+that turn every Δγ into γ) and one split for the whole network; each site then only modulates.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from featurewise.core.film import cast, compute_dtype
 from featurewise.core.operation import Affine, Diagonal, Operation, Scale, Shift
 from featurewise.core.site import Layout, Site
 
-#: Scale and shift of a site, ``(C,)`` or ``(B, C)``; None where nothing is multiplied or added.
+#: Scale and shift of a site, ``(C,)`` or ``(B, C)``; None for no scale or no shift.
 Pair = tuple[Tensor | None, Tensor | None]
 
 _PLAIN = (Tensor, nn.Parameter)
 
 
 class Plan:
-    """How a flat vector of a layout becomes the scale and the shift of each site.
+    """Computes the scale and the shift of each site from a flat vector of a layout.
 
     Args:
         layout: the sites.
     """
 
-    # Compiled code guards every value that it reads here: plain lists of numbers and words only.
+    # Compiled code guards every value that it reads here: lists of numbers and strings only.
     def __init__(self, layout: Layout) -> None:
         self._sizes = [math.prod(p.shape) for s in layout for p in s.parameters.values()]
         self._kinds = [_kind(site) for site in layout]
@@ -47,14 +46,14 @@ class Plan:
 
         Returns:
             For each site a pair of tensors ``(C,)`` or ``(B, C)``, in float32 at least, or None
-            where its operation is no scale and shift. None in place of it all where ``flat`` is
-            of another form, or no plain tensor: then sites are prepared one by one.
+            where its operation is not a scale and shift. None instead of the tuple where ``flat``
+            has another shape or is a tensor subclass: then the caller handles each site alone.
         """
         traced = torch.compiler.is_compiling()
         if flat.ndim > 2 or not self._kinds or not (traced or type(flat) in _PLAIN):
             return None
         flat = cast(flat, compute_dtype(flat))
-        if not traced:  # a compiler fuses the additions into what follows
+        if not traced:  # a compiler fuses the additions with later operations
             flat = flat + self._offset_like(flat)
         parts = flat.split_with_sizes(self._sizes, -1)
         found: list[Pair | None] = []
@@ -69,11 +68,11 @@ class Plan:
                 start += 2 if kind == "affine" else 1
             else:
                 stop = start + len(self._names[place])
-                found.append(self._asked(place, parts[start:stop]))
+                found.append(self._from_operation(place, parts[start:stop]))
                 start = stop
         return tuple(found)
 
-    def _asked(self, place: int, own: tuple[Tensor, ...]) -> Pair | None:
+    def _from_operation(self, place: int, own: tuple[Tensor, ...]) -> Pair | None:
         operation = self._diagonal[place]
         if operation is None:
             return None
@@ -82,7 +81,7 @@ class Plan:
     def _offset_like(self, flat: Tensor) -> Tensor:
         key = (flat.dtype, flat.device)
         kept = self._kept.get(key)
-        tracing = _torch.in_jit_trace()  # which compares two runs, and each must say the same
+        tracing = _torch.in_jit_trace()  # it compares two runs, which must be alike
         if kept is not None and not tracing:
             return kept
         with torch.inference_mode(False):
@@ -94,21 +93,21 @@ class Plan:
 
 
 def _kind(site: Site) -> str:
-    """How a site is read off the split vector: "affine", "scale" or "shift"; else "asked"."""
+    """How a site uses its part of the split vector: "affine", "scale", "shift" or "other"."""
     operation = site.operation
-    return "asked" if _offset(operation) is None else type(operation).__name__.lower()
+    return "other" if _offset(operation) is None else type(operation).__name__.lower()
 
 
 def _diagonal(site: Site) -> Diagonal | None:
-    """The operation of a site where it is a scale and a shift of vectors."""
+    """The operation of a site, if it is a scale and a shift whose parameters are vectors."""
     operation = site.operation
     vectors = all(len(p.shape) == 1 for p in site.parameters.values())
     return operation if isinstance(operation, Diagonal) and operation.plain and vectors else None
 
 
 def _offsets(site: Site) -> list[float]:
-    """What is added to the raw parameters of a site, number by number."""
-    # Negative zero is the one number whose addition changes no bit, not even of a negative zero.
+    """Offsets that are added to the raw parameters of a site, one for each number."""
+    # Adding negative zero changes no value, and keeps the sign of zeros.
     offset = _offset(site.operation) or -0.0
     return [
         offset if name == "gamma" else -0.0
@@ -118,7 +117,7 @@ def _offsets(site: Site) -> list[float]:
 
 
 def _offset(operation: Operation) -> float | None:
-    """What makes the scale of raw γ by addition; None where more is asked of the operation."""
+    """Offset that turns a raw γ into the scale; None where the operation does more than add."""
     if type(operation) is Shift:
         return 0.0
     if type(operation) in (Scale, Affine) and isinstance(operation, Scale):

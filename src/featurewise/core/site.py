@@ -1,4 +1,4 @@
-"""Where a network is modulated: ``Site`` (one place) and ``Layout`` (all of them, in order)."""
+"""Where a network is modulated: ``Site`` (one location) and ``Layout`` (all sites, in order)."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core.broadcast import RESAMPLING, check_features, positions, resample, shape_of
-from featurewise.core.errors import KindError, LayoutError, ShapeError
+from featurewise.core.errors import ArgumentTypeError, LayoutError, ShapeError
 from featurewise.core.operation import Operation, Parameter, check_values
 
-#: Most sites that ``Layout.from_json`` takes: a file must not decide how long we work.
+#: Most sites that ``Layout.from_json`` accepts: a limit to the work that a file can cause.
 MAX_SITES: Final = 10_000
-#: Most numbers of all its sites.
+#: Most numbers of all sites of a layout.
 MAX_SIZE: Final = 1 << 40
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place in a network whose features are modulated.
+    """A location in a network whose features are modulated.
 
     Attributes:
         name: name of the module in its network, as ``named_modules`` gives it.
-        width: number of features C there.
-        operation: what is done to the features.
+        width: number of features C at the site.
+        operation: the operation on the features.
         axis: feature axis; negative counts from the end.
         batch_axis: axis of the samples, or None where the features have none.
         when: "output" modulates what the module returns, "input" what it receives.
-        leaf: which tensor, when the module takes or returns several (order of the pytree).
-        extent: sizes of the position axes seen in the dry run; needed by row and column terms.
-        module: class name of the module, for people to read; sites are equal without it.
-        resize: how parameters that are given per position are brought to the positions of the
-            features: "nearest", "linear" or "area" (see ``featurewise.core.broadcast.resample``);
-            None refuses positions of other sizes.
+        leaf: which tensor, if the module takes or returns several (order of the pytree).
+        extent: sizes of the position axes in the dry run; needed by row and column terms.
+        module: class name of the module, for display; equality of sites ignores it.
+        resize: how parameters per position are resized to the positions of the features:
+            "nearest", "linear" or "area" (see ``featurewise.core.broadcast.resample``); with None
+            positions of other sizes raise an error.
 
     Raises:
-        KindError: an attribute of the wrong type.
-        ShapeError: a width that is not positive, or one axis for features and samples.
-        LayoutError: another value of ``when`` or ``resize``, or a negative ``leaf``.
+        ArgumentTypeError: an attribute of the wrong type.
+        ShapeError: a width that is not positive, or the same axis for features and samples.
+        LayoutError: an invalid value of ``when`` or ``resize``, or a negative ``leaf``.
     """
 
     name: str
@@ -74,12 +74,12 @@ class Site:
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
-        """The parameters that the operation takes here, by name, in order."""
+        """The parameters of the operation at this site, by name, in order."""
         return self.operation.parameters(self.width, self.extent)
 
     @cached_property
     def size(self) -> int:
-        """How many numbers modulate this site."""
+        """Number of modulation parameters of this site."""
         return sum(math.prod(p.shape) for p in self.parameters.values())
 
     def modulate(self, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
@@ -87,7 +87,7 @@ class Site:
 
         Raises:
             ShapeError: a shape, an axis or a name that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
         where = f"site '{self.name}'"
         axis = check_features(x, self.width, self.axis, self.batch_axis, where)
@@ -100,7 +100,7 @@ class Site:
     def _resized(
         self, values: Mapping[str, Tensor], sizes: tuple[int, ...], rule: str
     ) -> Mapping[str, Tensor]:
-        """``values`` at positions of these ``sizes``; what is not per position stays."""
+        """``values``, with those per position resized to these ``sizes``."""
         found = dict(values)
         for name, parameter in self.parameters.items():
             value, own = values.get(name), len(parameter.shape)
@@ -121,7 +121,7 @@ class Site:
             "leaf": self.leaf,
             "extent": None if self.extent is None else list(self.extent),
             "module": self.module,
-            # Left out where there is none, so that earlier versions read what they can serve.
+            # Omitted if None, so that earlier versions can read the file.
             **({} if self.resize is None else {"resize": self.resize}),
         }
 
@@ -130,8 +130,8 @@ class Site:
         """Restore a site from ``to_json``.
 
         Raises:
-            LayoutError: if a key is missing, unknown or of the wrong kind.
-            ShapeError: if a value does not make sense.
+            LayoutError: if a key is missing, unknown or of the wrong type.
+            ShapeError: if a value is invalid.
             OperationError: if its operation cannot be restored.
         """
         if not isinstance(data, Mapping):
@@ -155,14 +155,20 @@ def _check_kinds(site: Site, where: str) -> None:
     for name, kind in _KINDS:
         value = getattr(site, name)
         if not isinstance(value, kind):
-            raise KindError(f"{where}: {name} must be of type {kind.__name__}, got {value!r}")
+            raise ArgumentTypeError(
+                f"{where}: {name} must be of type {kind.__name__}, got {value!r}"
+            )
     optional = () if site.batch_axis is None else ("batch_axis",)
     for name in ("width", "axis", "leaf", *optional):
         if not _is_integer(getattr(site, name)):
-            raise KindError(f"{where}: {name} must be an integer, got {getattr(site, name)!r}")
+            raise ArgumentTypeError(
+                f"{where}: {name} must be an integer, got {getattr(site, name)!r}"
+            )
     extent = site.extent
     if extent is not None and not (isinstance(extent, tuple) and all(map(_is_integer, extent))):
-        raise KindError(f"{where}: extent must be a tuple of integers or None, got {extent!r}")
+        raise ArgumentTypeError(
+            f"{where}: extent must be a tuple of integers or None, got {extent!r}"
+        )
 
 
 def _is_integer(value: object) -> bool:
@@ -171,12 +177,11 @@ def _is_integer(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """The ordered sites of one network: which numbers of a flat vector go where.
+    """The ordered sites of one network: which numbers of a flat vector belong to which site.
 
     Attributes:
         sites: the sites, in order.
-        backbone: number of parameters of the network, where it is known; layouts are equal
-            without it.
+        backbone: number of parameters of the network, if known; equality of layouts ignores it.
 
     Example:
         >>> from featurewise.core import Affine
@@ -190,16 +195,18 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.backbone is not None and not (_is_integer(self.backbone) and self.backbone >= 0):
-            raise KindError(f"backbone must be a number of parameters, got {self.backbone!r}")
+            raise ArgumentTypeError(
+                f"backbone must be a number of parameters, got {self.backbone!r}"
+            )
         object.__setattr__(self, "sites", tuple(self.sites))
         seen: set[str] = set()
         for site in self.sites:
             if not isinstance(site, Site):
-                raise KindError(f"a layout is made of sites, got {type(site).__name__}")
+                raise ArgumentTypeError(f"a layout is made of sites, got {type(site).__name__}")
             if site.name in seen:
                 raise LayoutError(f"two sites are named '{site.name}'")
             seen.add(site.name)
-        _ = self.size, self._slices  # an operation that cannot stand at its site fails here
+        _ = self.size, self._slices  # raises if an operation does not support its site
 
     @cached_property
     def _slices(self) -> dict[str, dict[str, tuple[int, int, tuple[int, ...]]]]:
@@ -224,7 +231,7 @@ class Layout:
         """The site of that name.
 
         Raises:
-            LayoutError: if there is none; the message lists those there are.
+            LayoutError: if there is none; the message lists the names.
         """
         for site in self.sites:
             if site.name == name:
@@ -242,16 +249,16 @@ class Layout:
 
     @cached_property
     def size(self) -> int:
-        """Length N of the flat vector that modulates the whole network."""
+        """Length N of the flat vector, which holds all modulation parameters of the network."""
         return sum(site.size for site in self.sites)
 
     @property
     def neutral(self) -> bool:
-        """Whether the start values leave every feature exactly as it was."""
+        """Whether the start values leave every feature exactly unchanged."""
         return all(p.neutral for site in self.sites for p in site.parameters.values())
 
     def start(self) -> Tensor:
-        """Start values of all parameters, ``(N,)``: the identity wherever there is one."""
+        """Initial values of all parameters, ``(N,)``: the identity for operations that have one."""
         parts = [
             torch.full((math.prod(p.shape),), p.start)
             for site in self.sites
@@ -260,12 +267,12 @@ class Layout:
         return torch.cat(parts) if parts else torch.zeros(0)
 
     def span(self, site: str) -> slice:
-        """Where the parameters of one site lie in the flat vector."""
+        """Slice of the flat vector that holds the parameters of one site."""
         spans = [(a, b) for a, b, _ in self._slices[self[site].name].values()]
         return slice(spans[0][0], spans[-1][1]) if spans else slice(0, 0)
 
     def split(self, flat: Tensor) -> dict[str, dict[str, Tensor]]:
-        """Cut a flat tensor into named parameters (views).
+        """Split a flat tensor into named parameters (views).
 
         Args:
             flat: ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
@@ -274,16 +281,16 @@ class Layout:
             ``{site: {parameter: S | (B, *S) | (B, *S, *positions)}}``.
 
         Raises:
-            ShapeError: if ``flat`` has another length than the layout.
+            ShapeError: if the length of ``flat`` is not that of the layout.
         """
         return {name: self.split_site(flat, name) for name in self._slices}
 
     def split_site(self, flat: Tensor, site: str) -> dict[str, Tensor]:
-        """The named parameters of one site, as ``split`` gives them.
+        """The named parameters of one site, as in ``split``.
 
         Raises:
             LayoutError: if there is no such site.
-            ShapeError: if ``flat`` has another length than the layout.
+            ShapeError: if the length of ``flat`` is not that of the layout.
         """
         self.check(flat)
         if site not in self._slices:
@@ -295,11 +302,11 @@ class Layout:
         }
 
     def join(self, named: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
-        """Put named parameters back into one flat tensor: the inverse of ``split``.
+        """Join named parameters into one flat tensor: the inverse of ``split``.
 
         Raises:
             LayoutError: if sites or parameters are missing or unknown.
-            KindError: if a parameter is no tensor.
+            ArgumentTypeError: if a parameter is not a tensor.
             ShapeError: if a shape is wrong, or the parameters are not all shared, all per sample
                 or all per position.
         """
@@ -324,11 +331,11 @@ class Layout:
         """Check that ``flat`` is ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
 
         Raises:
-            KindError: if it is no tensor.
-            ShapeError: if its shape is another.
+            ArgumentTypeError: if it is not a tensor.
+            ShapeError: if it has another shape.
         """
         if not isinstance(flat, Tensor):
-            raise KindError(f"flat must be a tensor, got {type(flat).__name__}")
+            raise ArgumentTypeError(f"flat must be a tensor, got {type(flat).__name__}")
         axis = 0 if flat.ndim == 1 else 1
         if flat.ndim == 0 or flat.shape[axis] != self.size:
             raise ShapeError(
@@ -342,12 +349,11 @@ class Layout:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | list[dict[str, Any]]) -> Layout:
-        """Restore a layout from ``to_json``, or from a bare list of sites, as it once wrote.
+        """Restore a layout from ``to_json``, or from a list of sites, an earlier format.
 
         Raises:
-            FeaturewiseError: if it holds no list of sites, more than ``MAX_SITES``, or a
-                layout of more than ``MAX_SIZE`` numbers; see
-                ``Site.from_json``.
+            FeaturewiseError: if there is no list of sites, or more than ``MAX_SITES`` sites or
+                ``MAX_SIZE`` numbers; see ``Site.from_json``.
         """
         if isinstance(data, list):
             data = {"sites": data}
@@ -362,7 +368,7 @@ class Layout:
         return made
 
     def __str__(self) -> str:
-        """A table of the sites, their parameters, and the share these are of the backbone."""
+        """A table of the sites, and the share of their parameters relative to the backbone."""
         head = ("site", "module", "operation", "axis", "width", "parameters")
         rows = [
             (s.name, s.module, str(s.operation), str(s.axis), str(s.width), f"{s.size:,}")
@@ -379,11 +385,11 @@ class Layout:
 
 
 def table(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Cells in columns, two spaces apart; columns empty below the head are left out.
+    """A text table with columns two spaces apart; columns that are empty in all rows are omitted.
 
     Args:
-        rows: the head and the rows, of one length.
-        left: how many columns are set flush left; the others are flush right.
+        rows: the header and the rows, of equal length.
+        left: number of columns that are left-aligned; the others are right-aligned.
     """
     kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in kept}
@@ -398,18 +404,18 @@ def table(rows: Sequence[Sequence[str]], left: int) -> str:
 def _flatten(value: object, shape: tuple[int, ...], where: str) -> Tensor:
     """Merge the axes of ``shape``: ``(n,)``, ``(B, n)`` or ``(B, n, *positions)``."""
     if not isinstance(value, Tensor):
-        raise KindError(f"{where} must be a tensor, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{where} must be a tensor, got {type(value).__name__}")
     if value.shape == shape:
         return value.reshape(-1)
     if value.shape[1 : 1 + len(shape)] == shape:
         return value.reshape(value.shape[0], math.prod(shape), *value.shape[1 + len(shape) :])
     raise ShapeError(
-        f"{where}{shape_of(value)} is none of {shape}, (B, *{shape}), (B, *{shape}, *positions)"
+        f"{where}{shape_of(value)} must be {shape}, (B, *{shape}), (B, *{shape}, *positions)"
     )
 
 
 def _shaped(part: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
-    # Mostly the part is vectors already, and a view less is time less.
+    # Usually the parameter is a vector already: skip the view, which takes time.
     if len(shape) == 1:
         return part
     return part.reshape(part.shape[:axis] + shape + part.shape[axis + 1 :])

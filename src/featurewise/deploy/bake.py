@@ -14,16 +14,16 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from featurewise.core import KindError, ShapeError, Shift, Site, TaskRepresentation, _torch
+from featurewise.core import ArgumentTypeError, ShapeError, Shift, Site, TaskRepresentation, _torch
 from featurewise.deploy.constant import Constant
 from featurewise.deploy.fold import fold, modulation
-from featurewise.deploy.folding import Fold, Modulation, Unfit
+from featurewise.deploy.fold_types import CannotFold, Fold, Modulation
 from featurewise.deploy.prune import prune_channels
 from featurewise.retrofit.conditioned import Conditioned
 from featurewise.retrofit.errors import CallError
-from featurewise.retrofit.reach import check_attached, unwatch_runs
+from featurewise.retrofit.site_checks import check_attached, unwatch_runs
+from featurewise.retrofit.snapshot import Snapshot
 from featurewise.retrofit.training import thaw_parameters
-from featurewise.retrofit.untouched import Untouched
 
 FOLDED: Final = "folded"
 
@@ -104,8 +104,8 @@ def bake(
             module was replaced.
         ShapeError: parameters of more than one sample.
         LayoutError: a task of other sites.
-        KindError: an argument of the wrong kind, or a backbone that cannot be copied: one whose
-            ``forward`` was replaced by a function, or that holds a lock.
+        ArgumentTypeError: an argument of the wrong kind, or a backbone that cannot be copied: one
+            whose ``forward`` was replaced by a function, or that holds a lock.
 
     Example:
         >>> from featurewise.generators import Linear
@@ -117,15 +117,15 @@ def bake(
         ('Sequential', 'folded')
     """
     if not isinstance(net, Conditioned):
-        raise KindError(f"net must be a Conditioned, got {type(net).__name__}")
+        raise ArgumentTypeError(f"net must be a Conditioned, got {type(net).__name__}")
     if not isinstance(prune, bool):
-        raise KindError(f"prune must be True or False, got {prune!r}")
+        raise ArgumentTypeError(f"prune must be True or False, got {prune!r}")
     if net._removed:
         raise CallError("the conditioning was removed; there is nothing to bake")
     check_attached(net.backbone, net.layout, net._owner)
     with torch.no_grad():
         baking = _Baking.of(net, _single(net, condition, task))
-        with Untouched(net.backbone):  # copies of its modules are run
+        with Snapshot(net.backbone):  # copies of its modules are run
             for site in net.layout:
                 baking.bake(site)
         if prune:
@@ -183,18 +183,18 @@ class _Baking:
             if not change.nothing:
                 self._check_calls(module, site, list(hooks), key)
             self._apply(module, site, key, fold(module, site, change, self.shared))
-        except Unfit as reason:
+        except CannotFold as reason:
             self.report[site.name] = f"constant: {reason}"
             own = {name: self._beside(module, value) for name, value in values.items()}
             _replace_hook(module, key, Constant.on(module, site, own))
 
     def _check_calls(self, module: nn.Module, site: Site, hooks: list[int], key: int) -> None:
         if module in self.read:
-            raise Unfit(self.read[module])
+            raise CannotFold(self.read[module])
         order = hooks.index(key)
         others = hooks[:order] if site.when == "output" else hooks[order + 1 :]
         if others or (site.when == "input" and module._forward_hooks):
-            raise Unfit("hooks of others lie between the features and the weights")
+            raise CannotFold("hooks of others lie between the features and the weights")
 
     def _apply(self, module: nn.Module, site: Site, key: int, folded: Fold) -> None:
         like = self._like(module)
@@ -246,14 +246,14 @@ def _copied(network: nn.Module) -> nn.Module:
     }
     for name, module in network.named_modules():
         if isinstance(vars(module).get("forward"), types.FunctionType):
-            raise KindError(
+            raise ArgumentTypeError(
                 f"forward of module '{name}' was replaced by a function, which a copy would share "
                 "with the original; undo the replacement, or make it a method"
             )
     try:
         return copy.deepcopy(network, results)
     except (RuntimeError, TypeError) as error:
-        raise KindError(f"the backbone cannot be copied: {error}") from error
+        raise ArgumentTypeError(f"the backbone cannot be copied: {error}") from error
 
 
 def _rounded(module: nn.Module, name: str, value: Tensor, like: Tensor) -> nn.Parameter:
@@ -262,7 +262,7 @@ def _rounded(module: nn.Module, name: str, value: Tensor, like: Tensor) -> nn.Pa
     kept = like.new_empty(value.shape) if old is None else torch.empty_like(old)
     kept = kept.detach().copy_(value)
     if bool(value.isfinite().all()) and not bool(kept.isfinite().all()):
-        raise Unfit(f"its {name} would overflow {kept.dtype}")
+        raise CannotFold(f"its {name} would overflow {kept.dtype}")
     trained = like.requires_grad if old is None else old.requires_grad
     parameter = nn.Parameter(kept, requires_grad=trained)
     if old is not None:

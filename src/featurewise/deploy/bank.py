@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from featurewise.core import KindError, Layout, LayoutError, ShapeError, _torch
+from featurewise.core import ArgumentTypeError, Layout, LayoutError, ShapeError, _torch
 from featurewise.core.broadcast import shape_of
 from featurewise.core.numbers import FLOAT_TENSOR, is_float
 from featurewise.deploy.bankfile import Header, MappedRows, Writer, dtype_name, read, spans
@@ -32,7 +32,7 @@ class Mixture:
         weights: of the same shape, floating point; gradients reach them.
 
     Raises:
-        KindError: ids that are no integers, weights that are not floating point.
+        ArgumentTypeError: ids that are no integers, weights that are not floating point.
         ShapeError: other shapes.
     """
 
@@ -42,7 +42,7 @@ class Mixture:
     def __post_init__(self) -> None:
         check_ids(self.ids, "ids of a mixture")
         if not is_float(self.weights):
-            raise KindError(f"weights must be {FLOAT_TENSOR}, got {self.weights!r}")
+            raise ArgumentTypeError(f"weights must be {FLOAT_TENSOR}, got {self.weights!r}")
         if self.ids.ndim not in (1, 2) or self.ids.shape != self.weights.shape:
             raise ShapeError(
                 "ids and weights of a mixture must both be (B, K) or (K,), got "
@@ -121,7 +121,7 @@ class Bank(Configured, nn.Module):
 
     Raises:
         ShapeError: if the rows do not fit the layout.
-        KindError: if they are no floating-point tensor.
+        ArgumentTypeError: if they are no floating-point tensor.
         BankError: no rows, or names that are not one for each row.
     """
 
@@ -138,7 +138,7 @@ class Bank(Configured, nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(layout, Layout):
-            raise KindError(f"layout must be a Layout, got {type(layout).__name__}")
+            raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
         self.layout = layout
         self.replaces = replaces
         self.error = error
@@ -159,10 +159,10 @@ class Bank(Configured, nn.Module):
 
         Raises:
             LayoutError: if it is another.
-            KindError: if it is no layout.
+            ArgumentTypeError: if it is no layout.
         """
         if not isinstance(layout, Layout):
-            raise KindError(f"layout must be a Layout, got {type(layout).__name__}")
+            raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
         if layout != self.layout:
             raise LayoutError(f"this bank has rows {_difference(self.layout, layout)}")
 
@@ -178,7 +178,7 @@ class Bank(Configured, nn.Module):
             bank; mixtures are summed in float32 at least.
 
         Raises:
-            KindError: a condition of another kind.
+            ArgumentTypeError: a condition of another kind.
             ConditionError: no condition, or one that is no row.
         """
         if condition is None:
@@ -194,13 +194,13 @@ class Bank(Configured, nn.Module):
         """Row numbers of names: ``()`` for one, ``(B,)`` for a sequence.
 
         Raises:
-            KindError: if these are no names.
+            ArgumentTypeError: if these are no names.
             ConditionError: a name that no row has, or a bank without names.
         """
         single = isinstance(names, str)
         wanted = [names] if isinstance(names, str) else names
         if not isinstance(wanted, list | tuple) or not all(isinstance(n, str) for n in wanted):
-            raise KindError(
+            raise ArgumentTypeError(
                 "a condition of a bank is a tensor of row numbers, names or a Mixture, "
                 f"got {type(names).__name__}"
             )
@@ -375,7 +375,7 @@ def bank(
         BankError: no conditions, parts of different length, ids that do not fit, or numbers that
             ``dtype`` cannot hold.
         ShapeError: if the generator gives parameters per position.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
 
     Example:
         >>> import featurewise as fw
@@ -388,7 +388,7 @@ def bank(
         True
     """
     if not isinstance(net, Conditioned):
-        raise KindError(f"net must be a Conditioned, got {type(net).__name__}")
+        raise ArgumentTypeError(f"net must be a Conditioned, got {type(net).__name__}")
     if dtype is not None:
         dtype_name(dtype)
     replaces = sum(p.numel() * p.itemsize for p in net.generator.parameters())
@@ -478,7 +478,7 @@ def _batches(conditions: Any, size: int) -> Iterable[Any]:
         return _cut(leaves, structure, tensors, size)
     if isinstance(conditions, Iterable) and not isinstance(conditions, str | bytes | dict):
         return conditions
-    raise KindError(
+    raise ArgumentTypeError(
         "conditions must be a tensor or pytree of tensors, or an iterable of batches, "
         f"got {type(conditions).__name__}"
     )
@@ -507,7 +507,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 def _checked(rows: object, layout: Layout) -> Tensor:
     if not isinstance(rows, Tensor):
-        raise KindError(f"rows must be a tensor, got {type(rows).__name__}")
+        raise ArgumentTypeError(f"rows must be a tensor, got {type(rows).__name__}")
     dtype_name(rows.dtype)
     if rows.ndim != 2 or rows.shape[1] != layout.size:
         raise ShapeError(f"rows must be (K, {layout.size}) for this layout, got {shape_of(rows)}")
@@ -520,7 +520,7 @@ def _names(names: Sequence[str], count: int) -> tuple[str, ...]:
     odd = None if not isinstance(names, str) else names
     odd = next((n for n in names if not isinstance(n, str)), odd)
     if odd is not None:
-        raise KindError(f"ids must be a sequence of names (strings), got {odd!r}")
+        raise ArgumentTypeError(f"ids must be a sequence of names (strings), got {odd!r}")
     if len(names) != count:
         raise BankError(f"ids: {len(names)} names for {count} rows")
     if len(set(names)) != count:

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import writing
-from featurewise.common.gate import refusing
 from featurewise.common.json import Node, loads
 from featurewise.common.opening import open_regular
-from featurewise.core import FeaturewiseError, KindError, Layout, LayoutError
+from featurewise.core import ArgumentTypeError, FeaturewiseError, Layout, LayoutError
 from featurewise.core.numbers import stored
 from featurewise.deploy.errors import BankError
 
@@ -122,10 +122,12 @@ def dtype_name(dtype: torch.dtype) -> str:
     """What safetensors calls ``dtype``.
 
     Raises:
-        KindError: unless it is one that rows can have.
+        ArgumentTypeError: unless it is one that rows can have.
     """
     if dtype not in _NAMES:
-        raise KindError(f"dtype of a bank must be one of {', '.join(map(str, _NAMES))}: {dtype}")
+        raise ArgumentTypeError(
+            f"dtype of a bank must be one of {', '.join(map(str, _NAMES))}: {dtype}"
+        )
     return _NAMES[dtype]
 
 
@@ -301,7 +303,7 @@ class _Stored:
 
 
 def _open(path: Path) -> _Stored:
-    with open_regular(path) as file, refusing(path, BankError, LayoutError, what="not a bank"):
+    with open_regular(path) as file, wrap_errors(path, BankError, LayoutError, what="not a bank"):
         room = int.from_bytes(file.read(8), "little")
         if room > _LONGEST:
             raise BankError(f"a header has at most {_LONGEST} bytes, this one {room}")

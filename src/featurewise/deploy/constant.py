@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from featurewise.core import KindError, Site, _torch
+from featurewise.core import ArgumentTypeError, Site, _torch
 
 
 class Constant:
@@ -55,7 +55,7 @@ class Constant:
         leaf = self.site.leaf
         if leaf >= len(leaves) or not isinstance(leaves[leaf], Tensor):
             found = ", ".join(type(value).__name__ for value in leaves) or "nothing"
-            raise KindError(
+            raise ArgumentTypeError(
                 f"site '{self.site.name}': {self.site.when} leaf {leaf} must be a tensor; "
                 f"the leaves are: {found}"
             )

@@ -17,20 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.core import Diagonal, LowRank, Site
-from featurewise.deploy.folding import Fold, Modulation, Place, Rule, Unfit
-from featurewise.deploy.tried import tried
-from featurewise.retrofit.known import runs_as
+from featurewise.deploy.fold_types import CannotFold, Fold, Modulation, ModuleParameters, Rule
+from featurewise.deploy.trial import fold_by_trial
+from featurewise.retrofit.module_features import runs_as
 
 
 def modulation(site: Site, values: Mapping[str, Tensor]) -> Modulation:
     """What the raw ``values`` of one condition do at a site.
 
     Raises:
-        Unfit: where it is no linear map that is the same at every position.
+        CannotFold: where it is no linear map that is the same at every position.
     """
     operation = site.operation
     if any(v.shape != site.parameters[name].shape for name, v in values.items()):
-        raise Unfit("its parameters vary over positions")
+        raise CannotFold("its parameters vary over positions")
     wide = {name: v.detach().to("cpu", torch.float64) for name, v in values.items()}
     if type(operation) is LowRank:
         product = operation.effective(wide)
@@ -39,10 +39,10 @@ def modulation(site: Site, values: Mapping[str, Tensor]) -> Modulation:
             return Modulation()
         return Modulation(matrix=torch.eye(site.width, dtype=torch.float64) + change)
     if not isinstance(operation, Diagonal) or not operation.plain:
-        raise Unfit(f"{operation} is not a scale and a shift of each feature")
+        raise CannotFold(f"{operation} is not a scale and a shift of each feature")
     scale, shift = operation.scale_shift(wide)
     if any(v is not None and v.shape != (site.width,) for v in (scale, shift)):
-        raise Unfit(f"{operation} is not one scale and one shift for each feature")
+        raise CannotFold(f"{operation} is not one scale and one shift for each feature")
     if scale is not None and bool((scale == 1).all()):
         scale = None
     return Modulation(scale, None if shift is None or not shift.any() else shift)
@@ -58,29 +58,29 @@ def fold(module: nn.Module, site: Site, change: Modulation, shared: Set[int]) ->
         shared: identities of parameters that other modules hold as well.
 
     Raises:
-        Unfit: with the reason.
+        CannotFold: with the reason.
     """
     if change.nothing:
         return Fold()
-    place = Place(module, site, shared)
+    place = ModuleParameters(module, site, shared)
     rule = rule_of(module, site)
     if rule is not None:
         return rule(place, change)
-    return tried(place, site, change, rules_like(module, site.when), no_rule(module, site))
+    return fold_by_trial(place, site, change, rules_like(module, site.when), no_rule(module, site))
 
 
 def rule_of(module: nn.Module, site: Site) -> Rule | None:
     """How a module of a known kind is folded; None for other kinds, and those that do more.
 
     Raises:
-        Unfit: if the features of the site are not those of the module.
+        CannotFold: if the features of the site are not those of the module.
     """
     if site.leaf:
-        raise Unfit(f"the features are leaf {site.leaf} of several")
+        raise CannotFold(f"the features are leaf {site.leaf} of several")
     for kinds, on_axis, rule in _RULES[site.when]:
         if any(_runs_as(module, kind) for kind in kinds):
             if not on_axis(module, site):
-                raise Unfit(f"axis {site.axis} is not known to be the features of the module")
+                raise CannotFold(f"axis {site.axis} is not known to be the features of the module")
             return rule
     return None
 
@@ -138,7 +138,7 @@ def _normalised(module: Any, site: Site) -> bool:
 # --- what a module gives -------------------------------------------------------------------------
 
 
-def _biased(at: Place, change: Modulation) -> dict[str, Tensor]:
+def _biased(at: ModuleParameters, change: Modulation) -> dict[str, Tensor]:
     """The bias after a modulation, a new one where the module had none."""
     bias = at("bias")
     if bias is None:
@@ -148,16 +148,16 @@ def _biased(at: Place, change: Modulation) -> dict[str, Tensor]:
     return {"bias": bias if change.shift is None else bias + change.shift}
 
 
-def _no_matrix_in_groups(at: Place, change: Modulation) -> None:
+def _no_matrix_in_groups(at: ModuleParameters, change: Modulation) -> None:
     groups = getattr(at.module, "groups", 1)
     if change.matrix is not None and groups != 1:
-        raise Unfit(f"a full matrix cannot enter {groups} groups")
+        raise CannotFold(f"a full matrix cannot enter {groups} groups")
 
 
-def _out_of(dim: int) -> Callable[[Place, Modulation], Fold]:
+def _out_of(dim: int) -> Callable[[ModuleParameters, Modulation], Fold]:
     """Modules whose weight has the output features on ``dim``."""
 
-    def rule(at: Place, change: Modulation) -> Fold:
+    def rule(at: ModuleParameters, change: Modulation) -> Fold:
         changed = {}
         if change.multiplies:
             _no_matrix_in_groups(at, change)
@@ -167,7 +167,7 @@ def _out_of(dim: int) -> Callable[[Place, Modulation], Fold]:
     return rule
 
 
-def _out_of_transposed(at: Place, change: Modulation) -> Fold:
+def _out_of_transposed(at: ModuleParameters, change: Modulation) -> Fold:
     """Transposed convolutions: the weight is (in, out / groups, *kernel)."""
     if at.module.groups == 1 or not change.multiplies:
         return _out_of(1)(at, change)
@@ -179,10 +179,10 @@ def _out_of_transposed(at: Place, change: Modulation) -> Fold:
     return Fold({"weight": scaled.flatten(0, 1), **_biased(at, change)})
 
 
-def _out_of_norm(at: Place, change: Modulation) -> Fold:
+def _out_of_norm(at: ModuleParameters, change: Modulation) -> Fold:
     """Norms with one weight and one bias for each channel, or none of both."""
     if change.matrix is not None:
-        raise Unfit("a full matrix has no place in a norm")
+        raise CannotFold("a full matrix has no place in a norm")
     weight, bias = at("weight"), at("bias")
     changed: dict[str, Tensor] = {}
     if weight is None or change.scale is not None:
@@ -194,17 +194,17 @@ def _out_of_norm(at: Place, change: Modulation) -> Fold:
     return Fold({**changed, "bias": bias if change.shift is None else bias + change.shift})
 
 
-def _out_of_rms_norm(at: Place, change: Modulation) -> Fold:
+def _out_of_rms_norm(at: ModuleParameters, change: Modulation) -> Fold:
     changed = _out_of_layer_norm(at, Modulation(change.scale, None, change.matrix))
     if change.shift is None:
         return changed
     return Fold(changed.parameters, change.shift, "an RMSNorm has no bias that a shift could enter")
 
 
-def _out_of_layer_norm(at: Place, change: Modulation) -> Fold:
+def _out_of_layer_norm(at: ModuleParameters, change: Modulation) -> Fold:
     """Norms over the last axes, with weights of their shape."""
     if change.matrix is not None:
-        raise Unfit("a full matrix has no place in a norm")
+        raise CannotFold("a full matrix has no place in a norm")
     shape = tuple(at.module.normalized_shape)
     changed: dict[str, Tensor] = {}
     if change.scale is not None:
@@ -224,19 +224,19 @@ def _on(value: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
     return value.reshape(-1, *(1,) * (-1 - axis)).expand(shape)
 
 
-def _out_of_embedding(at: Place, change: Modulation) -> Fold:
+def _out_of_embedding(at: ModuleParameters, change: Modulation) -> Fold:
     """Every row is modulated, that of ``padding_idx`` too, as it is by the conditioned network."""
     if at.module.max_norm is not None:
-        raise Unfit("its rows are renormalised when they are read (max_norm)")
+        raise CannotFold("its rows are renormalised when they are read (max_norm)")
     rows = at.required("weight")
     if change.multiplies:
         rows = change.rows(rows, 1)
     return Fold({"weight": rows if change.shift is None else rows + change.shift})
 
 
-def _out_of_bag(at: Place, change: Modulation) -> Fold:
+def _out_of_bag(at: ModuleParameters, change: Modulation) -> Fold:
     if at.module.max_norm is not None or at.module.mode == "max":
-        raise Unfit("its rows are not simply added up (max_norm, or mode='max')")
+        raise CannotFold("its rows are not simply added up (max_norm, or mode='max')")
     rows = change.rows(at.required("weight"), 1) if change.multiplies else None
     changed = {} if rows is None else {"weight": rows}
     if change.shift is None:
@@ -247,10 +247,10 @@ def _out_of_bag(at: Place, change: Modulation) -> Fold:
 # --- what a module takes -------------------------------------------------------------------------
 
 
-def _into_linear(dim: int) -> Callable[[Place, Modulation], Fold]:
+def _into_linear(dim: int) -> Callable[[ModuleParameters, Modulation], Fold]:
     """Linear maps whose weight has the input features on ``dim`` of two."""
 
-    def rule(at: Place, change: Modulation) -> Fold:
+    def rule(at: ModuleParameters, change: Modulation) -> Fold:
         weight = at.required("weight")
         changed = {}
         if change.multiplies:
@@ -263,11 +263,11 @@ def _into_linear(dim: int) -> Callable[[Place, Modulation], Fold]:
     return rule
 
 
-def _into_convolution(at: Place, change: Modulation) -> Fold:
+def _into_convolution(at: ModuleParameters, change: Modulation) -> Fold:
     """Convolutions: the weight is (out, in / groups, *kernel)."""
     zeros = at.module.padding_mode == "zeros" and any(at.module._reversed_padding_repeated_twice)
     if change.shift is not None and zeros:
-        raise Unfit("a shift does not reach the zeros that the convolution pads with")
+        raise CannotFold("a shift does not reach the zeros that the convolution pads with")
     _no_matrix_in_groups(at, change)
     weight = at.required("weight")
     grouped = _grouped(weight, at.module.groups)  # (groups, out / groups, in / groups, *kernel)
@@ -293,10 +293,10 @@ def _per_group(value: Tensor, groups: int, like: Tensor) -> Tensor:
     return value.reshape(groups, 1, -1, *(1,) * (like.ndim - 3))
 
 
-def _into_transposed(at: Place, change: Modulation) -> Fold:
+def _into_transposed(at: ModuleParameters, change: Modulation) -> Fold:
     """Transposed convolutions: the weight is (in, out / groups, *kernel)."""
     if change.shift is not None and not _pointwise(at.module):
-        raise Unfit("a shift does not reach all positions of a transposed convolution alike")
+        raise CannotFold("a shift does not reach all positions of a transposed convolution alike")
     _no_matrix_in_groups(at, change)
     weight = at.required("weight")
     changed = {}
@@ -317,8 +317,8 @@ def _plus(bias: Tensor | None, added: Tensor) -> Tensor:
     return added if bias is None else bias + added
 
 
-def _nothing_into(at: Place, change: Modulation) -> Fold:
-    raise Unfit("what goes into a normalisation does not commute with it")
+def _nothing_into(at: ModuleParameters, change: Modulation) -> Fold:
+    raise CannotFold("what goes into a normalisation does not commute with it")
 
 
 # --- the table -----------------------------------------------------------------------------------

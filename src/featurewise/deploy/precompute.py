@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featurewise.core import KindError, Layout, Shift, Site, _torch
+from featurewise.core import ArgumentTypeError, Layout, Shift, Site, _torch
 from featurewise.core.broadcast import shape_of
 from featurewise.core.numbers import is_float
 from featurewise.deploy.bank import Bank, collect
@@ -76,13 +76,13 @@ def precompute(
             module never run; modules within each other; a network that patches the ``forward`` of
             a module; or outputs of the copy that differ, since ``also`` feeds something else.
         LayoutError: a selector without a match.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
 
     Source:
         Peebles & Xie 2023, *Scalable Diffusion Models with Transformers*, sec. 3.2 (adaLN-Zero).
     """
     if not isinstance(network, nn.Module):
-        raise KindError(f"network must be a module, got {type(network).__name__}")
+        raise ArgumentTypeError(f"network must be a module, got {type(network).__name__}")
     if dtype is not None:
         dtype_name(dtype)
     names = list(resolve(network, at, Shift()))
@@ -217,7 +217,7 @@ def _watch(module: nn.Module, name: str, seen: dict[str, _Seen]) -> Any:
 def _joined(run: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments of the network: those of the example, then those of the run."""
     if not isinstance(run, Tensor | tuple | dict):
-        raise KindError(
+        raise ArgumentTypeError(
             "a run is a dict of keyword arguments, or a tensor or tuple of positional ones; "
             f"got {type(run).__name__}"
         )

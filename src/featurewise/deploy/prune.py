@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from featurewise.deploy.folding import Unfit
+from featurewise.deploy.fold_types import CannotFold
 
 #: Modules that map zero to zero, feature by feature, at every rank.
 _ELEMENTWISE: Final = (
@@ -49,10 +49,10 @@ def prune_channels(
         try:
             modules = _chain(network, name, read)
             if count == width:
-                raise Unfit("all features are zero, and a layer keeps at least one")
+                raise CannotFold("all features are zero, and a layer keeps at least one")
             _cut(modules, (~features).nonzero().flatten())
             report[name] = f"{count} of {width} removed"
-        except Unfit as reason:
+        except CannotFold as reason:
             report[name] = f"{count} of {width} kept: {reason}"
     return report
 
@@ -62,14 +62,14 @@ def _chain(network: nn.Module, name: str, read: Set[nn.Module]) -> list[Any]:
     parent, _, child = name.rpartition(".")
     sequence = network.get_submodule(parent)
     if type(sequence) is not nn.Sequential or not name:
-        raise Unfit("it is not in an nn.Sequential")
+        raise CannotFold("it is not in an nn.Sequential")
     steps = list(sequence)
     start = list(sequence._modules).index(child)
     chain: list[Any] = [steps[start]]
     if type(steps[start]) in _BATCH_NORMS and start > 0:
         chain.insert(0, steps[start - 1])
         if type(chain[0]) not in _CONVOLUTIONS:
-            raise Unfit("what the norm takes is not the output of a convolution")
+            raise CannotFold("what the norm takes is not the output of a convolution")
     passing: list[nn.Module] = []
     for step in steps[start + 1 :]:
         if type(step) in (*_CONVOLUTIONS, nn.Linear):
@@ -77,7 +77,7 @@ def _chain(network: nn.Module, name: str, read: Set[nn.Module]) -> list[Any]:
             break
         passing.append(step)
     else:
-        raise Unfit("what takes the features is not in the same nn.Sequential")
+        raise CannotFold("what takes the features is not in the same nn.Sequential")
     _check(chain, passing)
     _check_alone(network, [*chain, *passing], read)
     return chain
@@ -87,15 +87,15 @@ def _check(chain: list[Any], passing: list[nn.Module]) -> None:
     producer, consumer = chain[0], chain[-1]
     convolution = type(producer) in _CONVOLUTIONS
     if not convolution and type(producer) is not nn.Linear:
-        raise Unfit(f"a {type(producer).__name__} does not make its features one by one")
+        raise CannotFold(f"a {type(producer).__name__} does not make its features one by one")
     if convolution != (type(consumer) in _CONVOLUTIONS):
-        raise Unfit(f"a {type(consumer).__name__} takes them, with other axes")
+        raise CannotFold(f"a {type(consumer).__name__} takes them, with other axes")
     if convolution and (producer.groups, consumer.groups) != (1, 1):
-        raise Unfit("the convolutions have groups")
+        raise CannotFold("the convolutions have groups")
     allowed = _ELEMENTWISE + (_POOLS if convolution else ())
     for step in passing:
         if type(step) not in allowed:
-            raise Unfit(f"a {type(step).__name__} between may not keep zero zero")
+            raise CannotFold(f"a {type(step).__name__} between may not keep zero zero")
 
 
 def _check_alone(network: nn.Module, modules: list[Any], read: Set[nn.Module]) -> None:
@@ -109,13 +109,13 @@ def _check_alone(network: nn.Module, modules: list[Any], read: Set[nn.Module]) -
     for module in modules:
         kind = type(module).__name__
         if names[module] > 1 or any(holders[id(p)] > 1 for p in module.parameters()):
-            raise Unfit(f"the {kind} or its weights are used elsewhere too")
+            raise CannotFold(f"the {kind} or its weights are used elsewhere too")
         if module in read:
-            raise Unfit(f"the weights of the {kind} are used directly")
+            raise CannotFold(f"the weights of the {kind} are used directly")
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-            raise Unfit(f"the {kind} has hooks or a forward of its own")
+            raise CannotFold(f"the {kind} has hooks or a forward of its own")
         if any(type(p) is not nn.Parameter or p.is_meta for p in module.parameters()):
-            raise Unfit(f"the {kind} has weights that are no plain tensors")
+            raise CannotFold(f"the {kind} has weights that are no plain tensors")
 
 
 def _cut(chain: list[Any], kept: Tensor) -> None:

@@ -1,16 +1,16 @@
-"""What people look at: pages and figures, drawn from typed tables.
+"""Reports for people: HTML pages and figures, made from typed tables.
 
-Fill a `Report` and `write` it: one HTML file that opens anywhere.
+Fill a `Report` and `write` it: one HTML file, which opens in any browser.
 """
 
 from featurewise.explorer.report import render, write
 from featurewise.explorer.tables import (
     AccuracyRow,
     AccuracyTable,
-    Asked,
+    AnsweredQuestion,
     Claim,
     Curve,
-    Picture,
+    ImageQuestions,
     Report,
     ReportError,
     Score,
@@ -19,10 +19,10 @@ from featurewise.explorer.tables import (
 __all__ = [
     "AccuracyRow",
     "AccuracyTable",
-    "Asked",
+    "AnsweredQuestion",
     "Claim",
     "Curve",
-    "Picture",
+    "ImageQuestions",
     "Report",
     "ReportError",
     "Score",

@@ -1,7 +1,7 @@
 """Figures of a report: SVG that takes its text colour from the page, light or dark.
 
-Colours are those of Okabe and Ito, told apart with any colour vision; shapes of markers and
-dashes of lines tell the same once more.
+The colours are those of Okabe and Ito, which people with any colour vision can distinguish. Each
+colour also has a marker shape and a dash pattern of its own.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from typing import Any, Final, ParamSpec
 from featurewise.analysis import ParameterTable
 from featurewise.explorer.tables import AccuracyTable, Curve, ReportError
 
-#: Hues with a contrast of 3:1 to the light and the dark page; then their markers and dashes.
+#: Colours with a contrast of at least 3:1 to the light and the dark page; markers and dashes below.
 COLORS: Final = ("#0072B2", "#C45500", "#008A66", "#B3578C", "#6F7D00", "#7A6BC4")
 _MARKERS: Final = "osD^vP"
 _DASHES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-#: A colour nobody uses, replaced by the page's own.
+#: A colour that no figure uses; replaced by the text colour of the page.
 _INK: Final = "#010203"
 
 _P = ParamSpec("_P")
 
 
-def _styled(draw: Callable[_P, str]) -> Callable[_P, str]:
-    """The function, drawing in the style of the report and leaving that of others alone."""
+def _styled(plot: Callable[_P, str]) -> Callable[_P, str]:
+    """The function, run in the style of the report; the global style is restored afterwards."""
 
-    @wraps(draw)
-    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> str:
-        with _look():
-            return draw(*args, **kwargs)
+    @wraps(plot)
+    def styled(*args: _P.args, **kwargs: _P.kwargs) -> str:
+        with _style():
+            return plot(*args, **kwargs)
 
-    return drawn
+    return styled
 
 
 @_styled
 def accuracy(table: AccuracyTable) -> str:
-    """One row of points for every kind of question, with intervals; a marker for each column."""
+    """Accuracy with 95 % intervals: a row for each kind of question, a marker for each network."""
     figure, axes = _begin(6.4, 0.9 + 0.28 * len(table.rows))
     count = len(table.columns)
     for index, name in enumerate(table.columns):
@@ -63,7 +63,7 @@ def accuracy(table: AccuracyTable) -> str:
     axes.set_yticks(range(len(table.rows)), ["   " * r.level + r.name for r in table.rows])
     axes.set_ylim(len(table.rows) - 0.5, -0.5)
     axes.set_xlim(0, 101)
-    axes.set_xlabel("accuracy in percent, with 95 % interval")
+    axes.set_xlabel("accuracy in %, with 95 % interval")
     axes.grid(axis="x", alpha=0.25, color=_INK)
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=min(count, 3), frameon=False)
     return _finish(figure, f"Accuracy by kind of question: {', '.join(table.columns)}.")
@@ -93,7 +93,7 @@ def curves(losses: Sequence[Curve]) -> str:
 
 @_styled
 def histograms(table: ParameterTable) -> str:
-    """γ and β of each site, one row of axes a site; dashed where a network is left as it is."""
+    """Histograms of γ and β, one row of axes for each site; dashed lines mark the identity."""
     sites = len(table.sites)
     figure, grid = _begin(6.4, 0.7 + 1.15 * sites, rows=sites, columns=2)
     for row, site in enumerate(table.sites):
@@ -106,17 +106,19 @@ def histograms(table: ParameterTable) -> str:
             axes.axvline(rest, color=_INK, linewidth=1, linestyle="--")
             axes.set_yticks([])
             axes.set_title(f"{letter} at {site}", fontsize=9, loc="left", color=_INK)
-    return _finish(figure, f"Histograms of γ and β at {sites} sites; the table has their numbers.")
+    return _finish(
+        figure, f"Histograms of γ and β at {sites} sites; the table lists their extremes."
+    )
 
 
-def _look() -> AbstractContextManager[None]:
-    """Letters stay letters; lines and letters are in the colour to be replaced; same bytes."""
+def _style() -> AbstractContextManager[None]:
+    """Settings of matplotlib: text is kept as text and coloured `_INK`; output is reproducible."""
     try:
         from matplotlib import rc_context
     except ImportError as error:
         raise ReportError("figures need matplotlib: pip install matplotlib") from error
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    look: Any = {
+    style: Any = {
         **dict.fromkeys(inked, _INK),
         "font.size": 10,
         "font.family": "sans-serif",
@@ -126,11 +128,11 @@ def _look() -> AbstractContextManager[None]:
         "text.parse_math": False,
         "svg.hashsalt": "featurewise",
     }
-    return rc_context(look)
+    return rc_context(style)
 
 
 def _begin(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A figure, and its axes: one, or an array of rows and columns."""
+    """A figure and its axes: a single one, or an array of rows and columns."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -138,7 +140,7 @@ def _begin(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
 
 
 def _finish(figure: Any, label: str) -> str:
-    """The figure as an ``svg`` element: scalable, named, with ids of its own, always the same."""
+    """The figure as a scalable ``svg`` element with a label, unique ids and reproducible bytes."""
     stream = io.StringIO()
     figure.patch.set_alpha(0)
     for axes in figure.axes:

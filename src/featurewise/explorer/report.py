@@ -1,4 +1,4 @@
-"""One HTML file that shows everything: opens anywhere, loads nothing, runs no code."""
+"""A report as one HTML file: it opens in any browser, loads no other file and runs no code."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def render(report: Report) -> str:
 
 
 def write(report: Report, path: Path | str) -> Path:
-    """Writes the page as one file, which appears whole.
+    """Write the page as one file, atomically.
 
     Raises:
         ReportError: see `render`.
-        OSError: it cannot be written there.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     text = render(report)
@@ -58,7 +58,7 @@ def write(report: Report, path: Path | str) -> Path:
 
 
 def _sites(parameters: ParameterTable) -> list[dict[str, Any]]:
-    """A row of numbers for each site."""
+    """Summary statistics of each site, one row per site."""
     return [{"site": site, **parameters.at(site).summary()} for site in parameters.sites]
 
 
@@ -77,7 +77,7 @@ def _number(value: float | None) -> str:
 
 
 def _data(image: Image) -> str:
-    """A picture as a ``data:`` address."""
+    """An image as a ``data:`` URL."""
     stream = io.BytesIO()
     image.convert("RGB").save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What a report shows, as plain records: whoever measures fills them, the explorer draws them."""
+"""Content of a report as plain records: evaluation code fills them, the explorer renders them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featurewise.analysis import ParameterTable
 
 
 class ReportError(ValueError):
-    """A report cannot be made of what was given, or not with what is installed."""
+    """A report cannot be made from its content, or a package for it is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +19,16 @@ class Score:
     """An accuracy in [0, 1].
 
     Attributes:
-        value: the share answered right.
+        value: share of correct answers.
         low: lower end of its 95 % interval.
         high: upper end.
-        asked: number of questions.
+        count: number of questions.
     """
 
     value: float
     low: float
     high: float
-    asked: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class AccuracyRow:
     """One row of an accuracy table.
 
     Attributes:
-        name: what was asked.
+        name: the kind of question.
         level: 0 for all questions, 1 for a group, 2 for one type of a group.
-        scores: one for each column; None where nothing was asked.
+        scores: one for each column; None where a column has no such question.
     """
 
     name: str
@@ -56,9 +56,9 @@ class AccuracyTable:
 
     Attributes:
         title: above the table.
-        data: sentence that says on what data.
-        columns: names of what was measured.
-        rows: from the whole to the types.
+        data: one sentence that describes the evaluation data.
+        columns: names of the networks.
+        rows: all questions first, then groups and their types.
     """
 
     title: str
@@ -76,12 +76,12 @@ class AccuracyTable:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence with numbers, and what became of it.
+    """A claim, its verdict and the measured value.
 
     Attributes:
-        sentence: what must come out.
-        verdict: in a word or two, as in "supported" or "one seed".
-        value: what was measured; None when it was not tested.
+        sentence: the claim.
+        verdict: one or two words, such as "supported" or "one seed".
+        value: the measured value; None when the claim was not tested.
     """
 
     sentence: str
@@ -90,14 +90,14 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One question and what the network said.
+class AnsweredQuestion:
+    """One question and the answers of the network.
 
     Attributes:
-        question: as it was asked.
+        question: its text.
         ranked: answers with their probabilities, the most probable first.
-        truth: the right answer, where it is known.
-        overlay: the picture with the places that the network looked at.
+        truth: the correct answer, where it is known.
+        overlay: the image with a heat map of the positions that the network used.
     """
 
     question: str
@@ -107,28 +107,28 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture and what was asked about it.
+class ImageQuestions:
+    """An image and questions about it.
 
     Attributes:
-        image: the picture.
-        alt: what is to be seen, in words.
-        asked: the questions.
+        image: the image.
+        alt: description of the image, as text.
+        questions: questions and answers.
     """
 
     image: Image
     alt: str
-    asked: tuple[Asked, ...]
+    questions: tuple[AnsweredQuestion, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A number over training.
+    """One value over training, such as the loss.
 
     Attributes:
-        name: of what was trained.
-        steps: where it was noted.
-        values: the number there.
+        name: of the network.
+        steps: training steps at which the value was recorded.
+        values: the value at each of these steps.
     """
 
     name: str
@@ -144,26 +144,26 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything on the page, from top to bottom; what is empty is left out.
+    """All content of the page, from top to bottom; empty parts are left out.
 
     Attributes:
         title: of the page.
-        summary: a few sentences in front.
-        claims: what must come out, and whether it did.
-        accuracy: tables, each with its figure.
-        pictures: pictures with questions and answers.
-        parameters: γ and β of many questions, and by whom.
-        parameters_of: the network they are of.
+        summary: a few sentences below the title.
+        claims: claims with verdicts.
+        accuracy: tables, each shown with a figure.
+        images: images with questions and answers.
+        parameters: γ and β for many questions.
+        parameters_of: which network and questions they belong to; follows "γ and β".
         losses: training loss of each run.
-        facts: what was run: hardware, seeds, versions.
-        commands: lines that make the same again.
+        facts: hardware, seeds, versions, by name.
+        commands: shell commands that reproduce the report.
     """
 
     title: str
     summary: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     accuracy: tuple[AccuracyTable, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ImageQuestions, ...] = ()
     parameters: ParameterTable | None = None
     parameters_of: str = ""
     losses: tuple[Curve, ...] = ()

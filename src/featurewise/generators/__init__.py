@@ -1,14 +1,14 @@
-"""Generators: what turns a condition into the modulation parameters of a network."""
+"""Generators: modules that predict the modulation parameters of a network from a condition."""
 
 from featurewise.generators.adain import AdaIN
 from featurewise.generators.base import Generator, Head, LocalGenerator, flat_parameters
 from featurewise.generators.bounded import Bounded
-from featurewise.generators.compose import BySite, Joint, Product, Sum
+from featurewise.generators.compose import BySite, ConcatEncoders, Product, Sum
 from featurewise.generators.config import Configured, from_config
-from featurewise.generators.damped import Damped
 from featurewise.generators.deviation import deviation
 from featurewise.generators.dropout import ParameterDropout
 from featurewise.generators.errors import ConditionError, GeneratorError
+from featurewise.generators.gated import GatedGenerator
 from featurewise.generators.groups import parameter_groups
 from featurewise.generators.learned import Learned
 from featurewise.generators.linear import Linear
@@ -24,13 +24,13 @@ __all__ = [
     "AdaIN",
     "Bounded",
     "BySite",
+    "ConcatEncoders",
     "ConditionError",
     "Configured",
-    "Damped",
+    "GatedGenerator",
     "Generator",
     "GeneratorError",
     "Head",
-    "Joint",
     "Learned",
     "Linear",
     "LocalGenerator",

@@ -1,4 +1,4 @@
-"""``AdaIN``: parameters that give a site the feature statistics of a style."""
+"""``AdaIN``: parameters that transfer the feature statistics of a style to a site."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from featurewise.common.text import short
-from featurewise.core import Affine, KindError, Layout, OperationError, ShapeError, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, OperationError, ShapeError, Site
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import LocalGenerator
 from featurewise.generators.errors import ConditionError, GeneratorError
@@ -19,10 +19,10 @@ class AdaIN(LocalGenerator):
     """Adaptive instance normalisation (Huang & Belongie 2017, eq. 8).
 
     ``σ(y) (x - μ(x)) / σ(x) + μ(y)`` as an ``Affine`` with ``γ = σ(y) / σ(x)`` and
-    ``β = μ(y) - γ μ(x)``: nothing is learned. Means μ and deviations σ are taken over the
-    positions of each sample and feature.
+    ``β = μ(y) - γ μ(x)``; there are no learned parameters. Means μ and standard deviations σ are
+    taken over the positions of each sample and feature.
 
-    The condition is the style's features y at the site: a tensor where there is one site, else a
+    The condition is the features y of the style at the site: a tensor if there is one site, else a
     mapping from the name of each site to a tensor. They have the axes of x, any positions, and
     either one sample per sample of x or a single one for all.
 
@@ -31,13 +31,13 @@ class AdaIN(LocalGenerator):
 
     Raises:
         GeneratorError: if ``eps`` is not positive.
-        KindError: if it is no number.
+        ArgumentTypeError: if it is not a number.
     """
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
         if not isinstance(eps, int | float) or isinstance(eps, bool):
-            raise KindError(f"eps must be a number, got {type(eps).__name__}")
+            raise ArgumentTypeError(f"eps must be a number, got {type(eps).__name__}")
         if not (is_finite(eps) and eps > 0):
             raise GeneratorError(f"eps must be positive and finite, got {short(eps)}")
         self.eps = eps
@@ -47,19 +47,19 @@ class AdaIN(LocalGenerator):
             operation = site.operation
             if not isinstance(operation, Affine) or operation.activation != "identity":
                 raise OperationError(
-                    f"site '{site.name}': AdaIN sets γ and β of Affine(), which {operation} lacks"
+                    f"site '{site.name}': AdaIN needs the operation Affine(), got {operation}"
                 )
 
     def forward(
         self, site: Site, x: Tensor, condition: Any, memory: Any = None
     ) -> tuple[dict[str, Tensor], Any]:
-        """Raw γ and β ``(B, C)`` of ``site``; the memory passes by.
+        """Raw γ and β ``(B, C)`` of ``site``, and the memory unchanged.
 
         Raises:
             LayoutError: if no layout is bound, or ``site`` is not in it.
             ConditionError: if the style of this site is missing.
             ShapeError: features that do not fit the site, or have fewer than two positions.
-            KindError: an argument of the wrong kind.
+            ArgumentTypeError: an argument of the wrong type.
         """
         self.index(site)
         style = self._style(site, condition)
@@ -71,7 +71,7 @@ class AdaIN(LocalGenerator):
                 f"expected {len(mean)} as x has, or 1 for all"
             )
         if style_mean.device != mean.device:
-            raise KindError(
+            raise ArgumentTypeError(
                 f"site '{site.name}': style is on {style_mean.device}, x is on {mean.device}"
             )
         gamma = style_std / std
@@ -81,7 +81,7 @@ class AdaIN(LocalGenerator):
 
     def _style(self, site: Site, condition: Any) -> Any:
         if condition is None:
-            raise ConditionError("AdaIN needs the style's features as its condition, got None")
+            raise ConditionError("AdaIN needs the features of the style as its condition, got None")
         if isinstance(condition, Mapping):
             if site.name not in condition:
                 raise ConditionError(

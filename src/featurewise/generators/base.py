@@ -1,4 +1,4 @@
-"""What turns a condition into parameters: ``Generator``, its ``Head``, ``LocalGenerator``."""
+"""Base classes: ``Generator``, its ``Head``, and ``LocalGenerator``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.core import (
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     ShapeError,
@@ -26,16 +26,17 @@ from featurewise.generators.errors import ConditionError, GeneratorError
 
 
 class Head(nn.Linear):
-    """The last linear map of a generator: features F -> the N numbers of a layout.
+    """The last linear map of a generator: F features -> the N parameters of a layout.
 
-    Weight zero and bias ``layout.start()``, so that every condition begins as the identity.
-    ``parameter_groups`` gives the weights of heads a weight decay of their own.
+    The weight starts at zero and the bias at ``layout.start()``, so that every condition starts as
+    the identity. ``parameter_groups`` puts the weights of heads into a weight-decay group of their
+    own.
 
     Args:
-        features: width F of what comes in.
+        features: width F of the input.
         layout: the sites; N is ``layout.size``.
-        device: where the parameters live.
-        dtype: their dtype.
+        device: of the parameters.
+        dtype: of the parameters.
     """
 
     head_weights: ClassVar[tuple[str, ...]] = ("weight",)
@@ -53,13 +54,13 @@ class Head(nn.Linear):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Back to the identity; draws no random numbers."""
+        """Reset to the identity; uses no random numbers."""
         self.weight.zero_()
         self.bias.copy_(self.layout.start())
 
 
 class _Bound(Configured, nn.Module):
-    """A module that serves one layout, known only after it is made."""
+    """A module for one layout, which ``bind`` sets after construction."""
 
     layout: Layout | None
 
@@ -68,14 +69,14 @@ class _Bound(Configured, nn.Module):
         self.layout = None
 
     def bind(self, layout: Layout) -> None:
-        """Build what depends on ``layout``, once; an equal layout again changes nothing.
+        """Build the parameters for ``layout``; a second call with an equal layout has no effect.
 
         Raises:
-            LayoutError: if bound to another layout before, or the layout has no parameters.
-            KindError: if ``layout`` is no layout.
+            LayoutError: if already bound to another layout, or if the layout has no parameters.
+            ArgumentTypeError: if ``layout`` is not a layout.
         """
         if not isinstance(layout, Layout):
-            raise KindError(f"layout must be a Layout, got {type(layout).__name__}")
+            raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
         if self.layout == layout:
             return
         if self.layout is not None:
@@ -89,18 +90,18 @@ class _Bound(Configured, nn.Module):
         self.layout = layout
 
     def _build(self, layout: Layout) -> None:
-        """Make the parameters whose shapes depend on the layout."""
+        """Create the parameters whose shapes depend on the layout."""
 
 
 class Generator(_Bound):
     """Condition -> flat parameters of a whole network (Perez et al. 2018, eq. 1: f and h).
 
-    An encoder turns the condition into features, one linear head turns the features into all
-    parameters of all sites. The head is built by ``bind``, when the layout is known.
+    An encoder maps the condition to features, and one linear head maps the features to all
+    parameters of all sites. ``bind`` builds the head, once the layout is known.
 
     Args:
         encoder: any module from a condition to features ``(F,)``, ``(B, F)`` or
-            ``(B, F, *positions)``; None where the condition is itself such features.
+            ``(B, F, *positions)``; None if the condition already is such features.
         features: width F.
 
     Attributes:
@@ -108,8 +109,8 @@ class Generator(_Bound):
         layout: the sites it generates for; None until bound.
 
     Raises:
-        GeneratorError: unless ``features`` is at least 1.
-        KindError: an encoder that is no module, or ``features`` that is no integer.
+        GeneratorError: if ``features`` is below 1.
+        ArgumentTypeError: if ``encoder`` is not a module, or ``features`` not an integer.
 
     Example:
         >>> from featurewise.core import Affine
@@ -125,7 +126,9 @@ class Generator(_Bound):
     def __init__(self, encoder: nn.Module | None, features: int) -> None:
         super().__init__()
         if encoder is not None and not isinstance(encoder, nn.Module):
-            raise KindError(f"encoder must be a module or None, got {type(encoder).__name__}")
+            raise ArgumentTypeError(
+                f"encoder must be a module or None, got {type(encoder).__name__}"
+            )
         self.features = positive(features, "features")
         self.register_module("encoder", encoder)
         self.register_module("head", None)
@@ -136,16 +139,17 @@ class Generator(_Bound):
         self.head = Head(self.features, layout, device=device, dtype=dtype)
 
     def forward(self, condition: Any) -> Float[Tensor, "..."]:
-        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, as the features are.
+        """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, as for the features.
 
         Args:
-            condition: what the encoder takes.
+            condition: the input of the encoder.
 
         Raises:
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None.
             ShapeError: if the features are not F wide.
-            KindError: if the features are no floating-point tensor, or of another dtype or device.
+            ArgumentTypeError: if the features are not a floating-point tensor, or have another
+                dtype or device than the head.
         """
         if self.head is None:
             raise unbound(self)
@@ -158,31 +162,31 @@ class Generator(_Bound):
 
 
 class LocalGenerator(_Bound, ABC):
-    """A generator that is asked site by site, with the features there.
+    """A generator that is called at each site, with the features of that site.
 
-    Self-conditioning (squeeze-and-excitation), statistics (AdaIN) and generators that carry a
-    memory from site to site are of this kind.
+    Examples are self-conditioning (squeeze-and-excitation), statistics (AdaIN) and generators that
+    pass a memory from site to site.
 
     Attributes:
         layout: the sites it generates for; None until bound.
     """
 
     def index(self, site: Site) -> int:
-        """Position of ``site`` in the layout.
+        """Index of ``site`` in the layout.
 
         Raises:
             LayoutError: if no layout is bound, or it has no such site.
-            KindError: if ``site`` is no site.
+            ArgumentTypeError: if ``site`` is not a site.
         """
         if self.layout is None:
             raise unbound(self)
         if not isinstance(site, Site):
-            raise KindError(f"site must be a Site, got {type(site).__name__}")
+            raise ArgumentTypeError(f"site must be a Site, got {type(site).__name__}")
         for place, own in enumerate(self.layout):
             if own == site:
                 return place
-        self.layout[site.name]  # the error that lists the sites
-        raise LayoutError(f"site '{site.name}' is not as it was when this generator was bound")
+        self.layout[site.name]  # raises an error that lists the sites
+        raise LayoutError(f"site '{site.name}' has changed since this generator was bound")
 
     @abstractmethod
     def forward(
@@ -191,10 +195,10 @@ class LocalGenerator(_Bound, ABC):
         """Raw parameters of one site, and the memory for the next.
 
         Args:
-            site: the site that asks.
+            site: the current site.
             x: its features, before modulation.
-            condition: what the caller conditions on; may be None.
-            memory: what the previous site returned; None at the first.
+            condition: the condition of the call; may be None.
+            memory: the memory that the previous site returned; None at the first site.
         """
 
 
@@ -202,15 +206,15 @@ class LocalGenerator(_Bound, ABC):
 
 
 def flat_parameters(output: object, layout: Layout) -> Tensor:
-    """The flat tensor in what a generator returned: any module may stand for a ``Generator``.
+    """The flat tensor in the output of a generator, which may be any module.
 
     Args:
         output: a flat tensor ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``, or a
             ``TaskRepresentation``.
-        layout: the layout it is for.
+        layout: the layout to which it belongs.
 
     Raises:
-        KindError: if it is neither.
+        ArgumentTypeError: if it is neither.
         LayoutError: if the task representation has another layout.
         ShapeError: if the tensor does not fit the layout.
     """
@@ -222,7 +226,7 @@ def flat_parameters(output: object, layout: Layout) -> Tensor:
             )
         return output.flat
     if not isinstance(output, Tensor):
-        raise KindError(
+        raise ArgumentTypeError(
             f"a generator must return a flat tensor or a TaskRepresentation, "
             f"got {type(output).__name__}"
         )
@@ -231,15 +235,15 @@ def flat_parameters(output: object, layout: Layout) -> Tensor:
 
 
 def of_all_sites(module: object, name: str, who: str) -> nn.Module:
-    """``module``, if it may give the flat parameters of all sites at once.
+    """``module``, after a check that it can predict the parameters of all sites at once.
 
     Raises:
-        KindError: if it is no module, or a local generator.
+        ArgumentTypeError: if it is not a module, or is a local generator.
     """
     if not isinstance(module, nn.Module):
-        raise KindError(f"{name} must be a module, got {type(module).__name__}")
+        raise ArgumentTypeError(f"{name} must be a module, got {type(module).__name__}")
     if isinstance(module, LocalGenerator):
-        raise KindError(
+        raise ArgumentTypeError(
             f"{name} is a {type(module).__name__}, which makes its parameters site by site; "
             f"{who} needs all of them at once"
         )
@@ -247,14 +251,14 @@ def of_all_sites(module: object, name: str, who: str) -> nn.Module:
 
 
 def bind_part(module: nn.Module, layout: Layout) -> None:
-    """Bind a part to its layout, if it is a generator that needs one."""
+    """Bind a module to a layout, if it has a method ``bind``."""
     bind = getattr(module, "bind", None)
     if bind is not None:
         bind(layout)
 
 
 def needs_condition(generator: nn.Module) -> bool:
-    """Whether a generator, or any module in its place, cannot be called without an argument."""
+    """Whether a generator (any module) cannot be called without an argument."""
     try:
         signature = inspect.signature(generator.forward)
     except (TypeError, ValueError):
@@ -273,26 +277,27 @@ def along_features(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def check_condition(x: object, weight: Tensor, name: str) -> None:
-    """Raise unless a linear map with ``weight`` ``(N, F)`` can take ``x``.
+    """Raise unless ``x`` is a valid input of a linear map with ``weight`` ``(N, F)``.
 
     Args:
         x: ``(F,)``, ``(B, F)`` or ``(B, F, *positions)``, of the dtype and device of ``weight``.
         weight: of the linear map.
-        name: what to call ``x`` in an error.
+        name: of ``x`` in error messages.
 
     Raises:
-        KindError: not a floating-point tensor, or of another device or dtype (outside autocast).
+        ArgumentTypeError: not a floating-point tensor, or of another device or (outside autocast)
+            dtype.
         ShapeError: another width.
     """
     width = weight.shape[1]
     if not isinstance(x, Tensor):
-        raise KindError(f"{name} must be a tensor, got {type(x).__name__}")
+        raise ArgumentTypeError(f"{name} must be a tensor, got {type(x).__name__}")
     if not is_float(x):
-        raise KindError(f"{name} must be {WANTED}, got {x.dtype}")
+        raise ArgumentTypeError(f"{name} must be {WANTED}, got {x.dtype}")
     if x.device != weight.device:
-        raise KindError(f"{name} is on {x.device}, the generator is on {weight.device}")
+        raise ArgumentTypeError(f"{name} is on {x.device}, the generator is on {weight.device}")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise KindError(f"{name} is {x.dtype}, the generator is {weight.dtype}")
+        raise ArgumentTypeError(f"{name} is {x.dtype}, the generator is {weight.dtype}")
     if x.ndim == 0 or x.shape[min(1, x.ndim - 1)] != width:
         raise ShapeError(
             f"{name} must be ({width},), (B, {width}) or (B, {width}, *positions), "
@@ -301,18 +306,18 @@ def check_condition(x: object, weight: Tensor, name: str) -> None:
 
 
 def check_ids(ids: object, name: str) -> None:
-    """Raise ``KindError`` unless ``ids`` is a tensor of int32 or int64."""
+    """Raise ``ArgumentTypeError`` unless ``ids`` is a tensor of int32 or int64."""
     if not isinstance(ids, Tensor):
-        raise KindError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
+        raise ArgumentTypeError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
     if ids.dtype not in (torch.int64, torch.int32):
-        raise KindError(f"{name} must be int64 or int32, got {ids.dtype}")
+        raise ArgumentTypeError(f"{name} must be int64 or int32, got {ids.dtype}")
 
 
 def check_range(ids: Tensor, count: int, name: str) -> None:
     """Raise ``ConditionError`` unless all ids lie in [0, count).
 
-    Reads values, so it is skipped where that would break a graph or stall another device, whose
-    own assertion catches such ids.
+    The check reads values. It is skipped in compiled code and for other devices than the CPU, where
+    reading would break the graph or synchronise; their own assertion reports such ids.
     """
     unreadable = torch.compiler.is_compiling() or _torch.in_transform()
     if unreadable or ids.device.type != "cpu" or ids.numel() == 0:
@@ -326,16 +331,16 @@ def positive(value: object, name: str) -> int:
     """``value`` if it is an integer of at least 1.
 
     Raises:
-        KindError: not an integer.
+        ArgumentTypeError: not an integer.
         GeneratorError: less than 1.
     """
     if not isinstance(value, int) or isinstance(value, bool):
-        raise KindError(f"{name} must be an integer, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < 1:
         raise GeneratorError(f"{name} must be at least 1, got {value}")
     return value
 
 
 def unbound(generator: nn.Module) -> LayoutError:
-    """The error of a generator that is used before it knows its sites."""
+    """The error for a generator that is called before ``bind``."""
     return LayoutError(f"{type(generator).__name__} has no layout yet: call bind(layout) first")

@@ -1,4 +1,4 @@
-"""``Bounded``: scales and shifts that stay in a range, smoothly."""
+"""``Bounded``: smooth bounds on scales and shifts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, Site
+from featurewise.core import ArgumentTypeError, Layout, Site
 from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
@@ -22,21 +22,21 @@ _IDENTITY: Final = {"gamma": 1.0, "beta": 0.0}
 class Bounded(Wrapper):
     """Keep the effective γ and β of all sites within bounds, by a tanh on each side.
 
-    A deviation d from the identity becomes ``r tanh(d / r)``, where r is the way from the
-    identity to the bound on that side: the identity stays exactly itself, small deviations stay
-    what they were (slope one), and no bound is passed. ``gamma=(0.0, 2.0)`` keeps signs,
-    ``gamma=(0.5, 1.5)`` keeps a network near the untouched one.
+    A deviation d from the identity becomes ``r tanh(d / r)``, where r is the distance from the
+    identity to the bound on that side. The identity stays exact, small deviations are almost
+    unchanged (slope one), and no bound is exceeded. ``gamma=(0.0, 2.0)`` keeps signs,
+    ``gamma=(0.5, 1.5)`` keeps a network near the unmodified one.
 
     Args:
         generator: the inner generator.
-        gamma: lowest and highest scale, with one between them; None leaves scales alone.
-        beta: lowest and highest shift, with zero between them; None leaves shifts alone.
+        gamma: lowest and highest scale, with one between them; None for no bounds.
+        beta: lowest and highest shift, with zero between them; None for no bounds.
 
     Raises:
-        GeneratorError: bounds that are not finite, or not on both sides of the identity, or none
-            at all; when bound to a layout: no site has the parameter, or an operation whose scale
-            is no offset from one (``Gate`` is bounded already; ``exp`` and the like).
-        KindError: an argument of the wrong kind.
+        GeneratorError: bounds that are not finite or not on both sides of the identity, or no
+            bounds; in ``bind``: no site has the parameter, or an operation whose raw γ is not the
+            offset of the scale from one (``Gate``, which is bounded already, ``exp`` and others).
+        ArgumentTypeError: an argument of the wrong type.
     """
 
     above: Tensor
@@ -72,13 +72,13 @@ class Bounded(Wrapper):
         super()._build(layout)
         limited = ~torch.tensor(above).isnan()
         self._constant("limited", limited)
-        # Ones where there is no bound: what is computed there is thrown away, and must be finite.
+        # One where there is no bound: the result there is discarded, but must be finite.
         self._constant("below", torch.where(limited, torch.tensor(below), 1.0))
         self._constant("above", torch.where(limited, torch.tensor(above), 1.0))
         self._constant("start_values", layout.start())
 
     def change(self, flat: Float[Tensor, "..."], layout: Layout) -> Float[Tensor, "..."]:
-        """``flat``, with what leads too far away from the start drawn back."""
+        """``flat``, with its deviation from the start values limited."""
         start, below, above = (
             along(constant.to(flat.dtype), flat)
             for constant in (self.start_values, self.below, self.above)
@@ -90,7 +90,7 @@ class Bounded(Wrapper):
         )
 
     def _reach(self, site: Site, name: str) -> Range:
-        """How far a parameter may go below and above the identity; NaN where it is not bounded."""
+        """Largest deviation below and above the identity; NaN if the parameter is not bounded."""
         if name not in self.ranges:
             return math.nan, math.nan
         _check_offset(site, name)
@@ -104,10 +104,10 @@ class Bounded(Wrapper):
 
 def _range(bounds: object, name: str) -> Range:
     if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
-        raise KindError(f"{name} must be (low, high), got {bounds!r}")
+        raise ArgumentTypeError(f"{name} must be (low, high), got {bounds!r}")
     for bound in bounds:
         if not isinstance(bound, int | float) or isinstance(bound, bool):
-            raise KindError(f"{name} must be two numbers, got {bounds!r}")
+            raise ArgumentTypeError(f"{name} must be two numbers, got {bounds!r}")
     low, high = bounds
     identity = _IDENTITY[name]
     if not (is_finite(low) and is_finite(high) and low < identity < high):
@@ -119,7 +119,7 @@ def _range(bounds: object, name: str) -> Range:
 
 
 def _check_offset(site: Site, name: str) -> None:
-    """Raise unless raw ``name``, less its start, is how far the effective one is off."""
+    """Raise unless raw ``name`` minus its start is the deviation of the effective parameter."""
     probe = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
     start = site.parameters[name].start
     values = {
@@ -129,6 +129,6 @@ def _check_offset(site: Site, name: str) -> None:
     effective = site.operation.effective({**values, name: start + probe})[name]
     if not torch.equal(effective, _IDENTITY[name] + probe):
         raise GeneratorError(
-            f"site '{site.name}': {name} of {site.operation} is no offset from the identity and "
-            "cannot be bounded; use Affine() or Scale() there"
+            f"site '{site.name}': {name} of {site.operation} is not an offset from the identity "
+            "and cannot be bounded; use Affine() or Scale() there"
         )

@@ -1,8 +1,7 @@
-"""Several conditions at once: generators summed, chained, joined before one head, or by site.
+"""Generators for several conditions: a sum, a product, concatenated encoders, or one per site.
 
-All take a mapping from names to conditions. A name that is missing contributes the identity, so
-that what a network is told may differ from call to call; with none at all it is the untouched
-network.
+All take a mapping from names to conditions. A missing name contributes the identity, so that the
+conditions may differ from call to call. With an empty mapping the network is unmodified.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from featurewise.core import (
     Affine,
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     Operation,
@@ -38,11 +37,11 @@ from featurewise.generators.base import (
     unbound,
 )
 from featurewise.generators.errors import ConditionError, GeneratorError
-from featurewise.generators.optional import Starting
+from featurewise.generators.optional import WithDefault
 
 
-class _Composed(Starting, ABC):
-    """Base: named generators, each of which may be given a condition."""
+class _Composed(WithDefault, ABC):
+    """Base class: named generators with optional conditions."""
 
     parts: nn.ModuleDict
 
@@ -59,14 +58,14 @@ class _Composed(Starting, ABC):
         """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
 
         Args:
-            condition: a mapping from names of generators to what each takes; None as its value
-                is passed on (``Learned`` takes it).
+            condition: a mapping from names of generators to their conditions; a value of None is
+                passed on (``Learned`` needs it).
 
         Raises:
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None, or holds an unknown name.
-            ShapeError: if the generators give different rows or positions.
-            KindError: if the condition is no mapping.
+            ShapeError: if the generators return different batch sizes or positions.
+            ArgumentTypeError: if the condition is not a mapping.
         """
         layout, start = self._bound_start()
         flats = list(self._flats(condition).values())
@@ -79,10 +78,10 @@ class _Composed(Starting, ABC):
 
     @abstractmethod
     def _then(self, layout: Layout, start: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """What two generators make together; ``first`` may be of several already."""
+        """Combine the parameters of two generators; ``first`` may be a combination already."""
 
     def _flats(self, condition: Any) -> dict[str, Tensor]:
-        """Flat parameters of the generators that are given a condition, of equal rank."""
+        """Flat parameters of the generators that have a condition, of equal rank."""
         layout, _ = self._bound_start()
         _check_names(condition, tuple(self.parts), type(self).__name__)
         made = {
@@ -97,14 +96,14 @@ class Sum(_Composed):
     """The sum of several generators at the same sites: ``start + Σ (raw_i - start)``.
 
     Raw parameters are offsets from the identity, so contributions of independent conditions add
-    up. For any operation.
+    up. It supports all operations.
 
     Args:
         generators: by name; at least one.
 
     Raises:
-        KindError: a generator that is no module, or a local one.
-        GeneratorError: no generator, or a name that cannot be one.
+        ArgumentTypeError: a generator that is not a module, or is a local generator.
+        GeneratorError: no generator, or an invalid name.
 
     Example:
         >>> from featurewise.core import Site
@@ -119,35 +118,35 @@ class Sum(_Composed):
 
     def _build(self, layout: Layout) -> None:
         super()._build(layout)
-        self._moved = any(p.start != 0 for site in layout for p in site.parameters.values())
+        self._nonzero_start = any(p.start != 0 for site in layout for p in site.parameters.values())
 
     def _then(self, layout: Layout, start: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        if self._moved:
+        if self._nonzero_start:
             second = second - start.to(second.dtype).reshape(-1, *(1,) * (second.ndim - 2))
         return first + second
 
 
 class Product(_Composed):
-    """Several generators one after another at the same sites, as one.
+    """The composition of several generators at the same sites.
 
-    The first is applied first: with a then b the scale is ``γ_b γ_a`` and the shift
-    ``γ_b β_a + β_b``, exactly what two modulations in that order do. The result is raw
-    parameters of the same operation, so it must be ``Shift``, ``Scale`` or ``Affine`` with the
-    activation "identity" or "exp": products of the others are no longer of their own form.
+    Generators are applied in order: for a, then b, the scale is ``γ_b γ_a`` and the shift
+    ``γ_b β_a + β_b``, as for two modulations in that order. The result is raw parameters of the
+    same operation. Therefore the operation must be ``Shift``, ``Scale`` or ``Affine`` with the
+    activation "identity" or "exp": compositions of other operations have another form.
 
     Args:
-        generators: by name, in the order in which they act; at least one.
+        generators: by name, in the order of application; at least one.
 
     Raises:
-        KindError: a generator that is no module, or a local one.
-        GeneratorError: no generator, or a name that cannot be one.
+        ArgumentTypeError: a generator that is not a module, or is a local generator.
+        GeneratorError: no generator, or an invalid name.
     """
 
     def _build(self, layout: Layout) -> None:
         for site in layout:
             if not _closed(site.operation):
                 raise OperationError(
-                    f"site '{site.name}': two {site.operation} in a row are no {site.operation}; "
+                    f"site '{site.name}': a composition of two {site.operation} has another form; "
                     "Product needs Shift, Scale or Affine with activation 'identity' or 'exp'"
                 )
         super()._build(layout)
@@ -157,18 +156,18 @@ class Product(_Composed):
         return layout.join({s.name: _chain(s.operation, one[s.name], two[s.name]) for s in layout})
 
 
-class BySite(Starting):
+class BySite(WithDefault):
     """Different generators for different sites.
 
     Args:
-        generators: pattern of site names (as ``condition`` takes them) -> its generator. Each
-            site must be matched by one pattern. A generator is bound to its own sites alone.
+        generators: pattern of site names (as in ``condition``) -> its generator. Exactly one
+            pattern must match each site. A generator is bound to the sites of its pattern only.
 
     Attributes:
         layouts: the sites of each pattern; empty until bound.
 
     Raises:
-        KindError: a generator that is no module, or a local one.
+        ArgumentTypeError: a generator that is not a module, or is a local generator.
         GeneratorError: no generator.
 
     Example:
@@ -187,8 +186,10 @@ class BySite(Starting):
         super().__init__()
         who = type(self).__name__
         if isinstance(generators, Mapping) and not all(isinstance(k, str) for k in generators):
-            raise KindError(f"{who}: generators must have patterns of site names as their keys")
-        # A module's name cannot hold a dot.
+            raise ArgumentTypeError(
+                f"{who}: generators must have patterns of site names as their keys"
+            )
+        # The name of a module must not contain a dot.
         keys = generators if not isinstance(generators, Mapping) else _keys(generators)
         self.parts = _named(keys, "generators", who)
         self.patterns = tuple(generators)
@@ -205,7 +206,7 @@ class BySite(Starting):
             pattern = owners[site.name]
             span = self.layouts[pattern].span(site.name)
             place = self.patterns.index(pattern)
-            if self._runs and self._runs[-1][0] == place:  # its sites follow each other
+            if self._runs and self._runs[-1][0] == place:  # consecutive sites of one pattern
                 self._runs[-1] = (place, self._runs[-1][1], span.stop)
             else:
                 self._runs.append((place, span.start, span.stop))
@@ -221,10 +222,10 @@ class BySite(Starting):
                         f"site '{name}' is matched by {owners[name]!r} and by {pattern!r}"
                     )
                 owners[name] = pattern
-        left = [name for name in layout.names if name not in owners]
-        if left:
+        missing = [name for name in layout.names if name not in owners]
+        if missing:
             raise LayoutError(
-                f"no pattern of {', '.join(map(repr, self.patterns))} matches {', '.join(left)}"
+                f"no pattern of {', '.join(map(repr, self.patterns))} matches {', '.join(missing)}"
             )
         return owners
 
@@ -235,14 +236,14 @@ class BySite(Starting):
         """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
 
         Args:
-            condition: a mapping from patterns, as they were given, to what the generator of each
-                takes.
+            condition: a mapping from patterns, as in the constructor, to the condition of each
+                generator.
 
         Raises:
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None, or holds an unknown pattern.
-            ShapeError: if the generators give different rows or positions.
-            KindError: if the condition is no mapping.
+            ShapeError: if the generators return different batch sizes or positions.
+            ArgumentTypeError: if the condition is not a mapping.
         """
         _, start = self._bound_start()
         _check_names(condition, self.patterns, type(self).__name__)
@@ -260,25 +261,24 @@ class BySite(Starting):
         return torch.cat([flats[i].narrow(axis, a, b - a) for i, a, b in self._runs], dim=axis)
 
 
-class Joint(Generator):
-    """Several encoders side by side, their features concatenated, one head for all.
+class ConcatEncoders(Generator):
+    """Several encoders, whose features are concatenated, and one head.
 
-    The head is linear, so it adds up what each condition contributes; what sets it apart from
-    ``Sum`` is one bias, and a place for hidden layers common to all. Features of a missing
-    condition are zeros.
+    The head is linear, so the contributions of the conditions add up. The difference to ``Sum`` is
+    that there is one bias. Features of a missing condition are zeros.
 
     Args:
         encoders: by name, from a condition to features ``(F,)``, ``(B, F)`` or
-            ``(B, F, *positions)``; None where the condition is itself such features.
+            ``(B, F, *positions)``; None if the condition already is such features.
         features: width F of every encoder: a number for all, or by name.
 
     Raises:
-        KindError: an encoder that is no module, or a width that is no integer.
-        GeneratorError: no encoder, a name that cannot be one, widths of other names or below 1.
+        ArgumentTypeError: an encoder that is not a module, or a width that is not an integer.
+        GeneratorError: no encoder, an invalid name, widths of other names or below 1.
 
     Example:
         >>> from featurewise.core import Site
-        >>> generator = Joint({"text": None, "age": nn.Tanh()}, {"text": 8, "age": 1})
+        >>> generator = ConcatEncoders({"text": None, "age": nn.Tanh()}, {"text": 8, "age": 1})
         >>> generator.bind(Layout((Site("conv", 4, Affine()),)))
         >>> generator({"text": torch.randn(3, 8), "age": torch.rand(3, 1)}).shape
         torch.Size([3, 8])
@@ -294,14 +294,15 @@ class Joint(Generator):
         """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
 
         Args:
-            condition: a mapping from names of encoders to what each takes. With no name at all
-                the start values are given, not the bias that has been learned.
+            condition: a mapping from names of encoders to their conditions. For an empty mapping
+                the result is the start values, not the learned bias.
 
         Raises:
             LayoutError: if no layout is bound.
             ConditionError: if the condition is None, or holds an unknown name.
-            ShapeError: features of another width, or of different rows or positions.
-            KindError: if the condition is no mapping, or features are no floating-point tensor.
+            ShapeError: features of another width, or of different batch sizes or positions.
+            ArgumentTypeError: if the condition is not a mapping, or features are not a
+                floating-point tensor.
         """
         if self.head is None:
             raise unbound(self)
@@ -311,18 +312,19 @@ class Joint(Generator):
 
 
 class _Encoders(nn.Module):
-    """A mapping of conditions -> their features, one after another on axis 1."""
+    """A mapping of conditions -> their features, concatenated on axis 1."""
 
     def __init__(
         self, encoders: Mapping[str, nn.Module | None], features: int | Mapping[str, int]
     ) -> None:
         super().__init__()
         if not isinstance(encoders, Mapping):
-            raise KindError(
-                f"Joint: encoders must be a mapping of names, got {type(encoders).__name__}"
+            raise ArgumentTypeError(
+                "ConcatEncoders: encoders must be a mapping of names, "
+                f"got {type(encoders).__name__}"
             )
         filled = {n: nn.Identity() if e is None else e for n, e in encoders.items()}
-        self.encoders = _named(filled, "encoders", "Joint")
+        self.encoders = _named(filled, "encoders", "ConcatEncoders")
         if not isinstance(features, Mapping):
             features = dict.fromkeys(encoders, features)
         if set(features) != set(encoders):
@@ -334,7 +336,7 @@ class _Encoders(nn.Module):
 
     def forward(self, condition: Any) -> Tensor:
         """``(F,)``, ``(B, F)`` or ``(B, F, *positions)``; F is the sum of all widths."""
-        _check_names(condition, tuple(self.encoders), "Joint")
+        _check_names(condition, tuple(self.encoders), "ConcatEncoders")
         made = {n: self._features(n, condition[n]) for n in self.encoders if n in condition}
         like = next(iter(made.values()))
         made = {
@@ -345,11 +347,11 @@ class _Encoders(nn.Module):
 
     def _features(self, name: str, condition: Any) -> Tensor:
         if condition is None:
-            raise ConditionError(f"Joint: the condition '{name}' is None; leave its name away")
+            raise ConditionError(f"ConcatEncoders: the condition '{name}' is None; omit its name")
         made, width = self.encoders[name](condition), self.widths[name]
         if not is_float(made):
             kind = made.dtype if isinstance(made, Tensor) else type(made).__name__
-            raise KindError(f"features of '{name}' must be {FLOAT_TENSOR}, got {kind}")
+            raise ArgumentTypeError(f"features of '{name}' must be {FLOAT_TENSOR}, got {kind}")
         if made.ndim == 0 or made.shape[min(1, made.ndim - 1)] != width:
             raise ShapeError(
                 f"features of '{name}' must be ({width},), (B, {width}) or "
@@ -360,7 +362,7 @@ class _Encoders(nn.Module):
 
 # --- helpers -------------------------------------------------------------------------------------
 
-#: What two of them in a row are again.
+#: Operations that are closed under composition.
 _CLOSED: Final = (Shift, Scale, Affine)
 
 
@@ -373,7 +375,7 @@ def _closed(operation: Operation) -> bool:
 def _chain(
     operation: Operation, first: Mapping[str, Tensor], second: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Raw parameters of ``first`` followed by ``second``."""
+    """Raw parameters of the composition of ``first``, then ``second``."""
     if not isinstance(operation, Scale):
         return {"beta": first["beta"] + second["beta"]}
     a, b = first["gamma"], second["gamma"]
@@ -381,7 +383,7 @@ def _chain(
         chained = {"gamma": a + b}
     elif operation.raw:
         chained = {"gamma": b * a}
-    else:  # (1 + a)(1 + b) - 1, without the cancellation
+    else:  # (1 + a)(1 + b) - 1, without cancellation of digits
         chained = {"gamma": a + b + b * a}
     if isinstance(operation, Affine):
         chained["beta"] = operation.scale(b) * first["beta"] + second["beta"]
@@ -389,35 +391,41 @@ def _chain(
 
 
 def _named(modules: object, what: str, who: str) -> nn.ModuleDict:
-    """Modules by name, checked."""
+    """Checked modules, by name."""
     if not isinstance(modules, Mapping):
-        raise KindError(f"{who}: {what} must be a mapping of names, got {type(modules).__name__}")
+        raise ArgumentTypeError(
+            f"{who}: {what} must be a mapping of names, got {type(modules).__name__}"
+        )
     if not modules:
         raise GeneratorError(f"{who} needs at least one of its {what}")
     named = nn.ModuleDict()
     for name, module in modules.items():
         if not isinstance(name, str):
-            raise KindError(f"{who}: names of {what} must be strings, got {name!r}")
+            raise ArgumentTypeError(f"{who}: names of {what} must be strings, got {name!r}")
         if not name or "." in name or hasattr(named, name):
-            raise GeneratorError(f"{who}: {name!r} cannot be the name of a module; take another")
+            raise GeneratorError(f"{who}: {name!r} cannot be the name of a module; use another")
         named[name] = of_all_sites(module, f"{who}: '{name}'", who)
     return named
 
 
 def _keys(generators: Mapping[str, Any]) -> dict[str, Any]:
-    """Patterns as names of modules."""
+    """Patterns, converted to names of modules."""
     keys = {pattern.replace(".", "/"): part for pattern, part in generators.items()}
     if len(keys) < len(generators):
-        raise GeneratorError(f"BySite: patterns too much alike: {', '.join(generators)}")
+        raise GeneratorError(
+            f"BySite: patterns that differ only in dots and slashes: {', '.join(generators)}"
+        )
     return keys
 
 
 def _check_names(condition: Any, names: tuple[str, ...], who: str) -> None:
     if condition is None:
-        raise ConditionError(f"{who} needs a mapping of conditions, got None; {{}} is none of them")
+        raise ConditionError(
+            f"{who} needs a mapping of conditions, got None; for no condition pass {{}}"
+        )
     if not isinstance(condition, Mapping):
-        raise KindError(
-            f"{who}: condition must be a mapping from {', '.join(names)} to what each takes, "
+        raise ArgumentTypeError(
+            f"{who}: condition must be a mapping from {', '.join(names)} to their conditions, "
             f"got {type(condition).__name__}"
         )
     odd = [name for name in condition if name not in names]
@@ -428,26 +436,26 @@ def _check_names(condition: Any, names: tuple[str, ...], who: str) -> None:
 
 
 def _aligned(made: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All as ``(B, n, *positions)`` of the same rows and positions, or all as ``(n,)``."""
+    """All as ``(B, n, *positions)`` with equal batch size and positions, or all as ``(n,)``."""
     full = [part for part in made.values() if part.ndim > 1]
     if not full:
         return dict(made)
-    rows, rank = full[0].shape[0], max([part.ndim for part in full])
+    batch_size, rank = full[0].shape[0], max([part.ndim for part in full])
     places = [1] * (rank - 2)
     for part in full:
         for axis, size in enumerate(part.shape[2:]):
             places[axis] = places[axis] if size == 1 else size
     for part in full:
-        fits = part.shape[0] == rows and part.ndim in (2, rank)
+        fits = part.shape[0] == batch_size and part.ndim in (2, rank)
         if not fits or any(n not in (1, p) for n, p in zip(part.shape[2:], places, strict=False)):
             shapes = ", ".join(f"'{name}' {tuple(p.shape)}" for name, p in made.items())
-            raise ShapeError(f"conditions of different rows or positions: {shapes}")
-    return {name: _expanded(part, rows, places) for name, part in made.items()}
+            raise ShapeError(f"conditions of different batch sizes or positions: {shapes}")
+    return {name: _expanded(part, batch_size, places) for name, part in made.items()}
 
 
-def _expanded(part: Tensor, rows: int, places: list[int]) -> Tensor:
+def _expanded(part: Tensor, batch_size: int, places: list[int]) -> Tensor:
     if part.ndim == 1:
         part = part[None]
     if part.ndim == 2:
         part = part.reshape(*part.shape, *(1,) * len(places))
-    return part.expand(rows, -1, *places)
+    return part.expand(batch_size, -1, *places)

@@ -1,13 +1,13 @@
-"""How a generator was made, as JSON, so that a saved one can be made again without its code.
+"""Constructor arguments of generators as JSON, from which a saved generator is rebuilt.
 
-A class that derives from ``Configured`` writes down the arguments of its constructor when it is
-made; ``Generator`` and ``LocalGenerator`` do. ``from_config`` finds the class by its name, as
-operations are found, and calls it with the same arguments. Nothing is imported or evaluated.
+A class that derives from ``Configured``, such as ``Generator`` and ``LocalGenerator``, records the
+arguments of its constructor. ``from_config`` finds the class by its name, as for operations, and
+calls it with the same arguments. It imports and evaluates no code.
 
 Arguments may be numbers, strings, None, lists, tuples, mappings with string keys, operations,
 sites, layouts, dtypes, classes of ``torch.nn``, other generators, modules of ``torch.nn`` whose
-constructor can be read from their attributes, and tensors, of which only shape and dtype are
-kept: their values belong to the state dict.
+constructor arguments are among their attributes, and tensors. Of tensors only shape and dtype are
+recorded: their values belong to the state dict.
 """
 
 from __future__ import annotations
@@ -26,44 +26,49 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from featurewise.common.gate import said
+from featurewise.common.errors import error_text
 from featurewise.common.text import short
 from featurewise.core import FeaturewiseError, Layout, Operation, Site
 from featurewise.generators.errors import GeneratorError, LimitError
 
-#: Arguments that say where a module lives, not what it is.
+#: Arguments of device and dtype, which are not recorded.
 _PLACES: Final = ("device", "dtype")
 
 
-#: Most elements of one list or mapping of arguments, and most layers that a number asks for.
+#: Class names of version 0.1 -> names of today; descriptions with either can be read.
+RENAMED: Final[Mapping[str, str]] = {"Damped": "GatedGenerator", "Joint": "ConcatEncoders"}
+
+#: Limit to the elements of a list or mapping of arguments, and to numbers of layers.
 MAX_ITEMS: Final = 1000
 
 
 class _Unknown(str):
-    """Stands for an argument that has no description, and is the reason."""
+    """Placeholder for an argument that cannot be described; the text is the reason."""
 
 
 class Configured:
-    """A class whose instances remember how they were made.
+    """Base class whose instances record the arguments of their constructor.
 
-    The arguments of the outermost constructor are described when it is called, so later changes
-    to what was passed are not seen; ``difference`` tells them.
+    The arguments of the outermost constructor are recorded when it is called. Later changes of the
+    arguments or of the module are not recorded; ``difference`` detects them.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
-            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
 
     def config(self) -> dict[str, Any]:
         """Class name and constructor arguments, JSON-able; ``from_config`` restores them.
 
         Raises:
-            GeneratorError: an argument that has no description; the message names it.
+            GeneratorError: an argument cannot be described; the message names it.
         """
         config: dict[str, Any] = vars(self).get("_config", {"kind": type(self).__name__})
         if "arguments" not in config:
-            raise GeneratorError(f"{type(self).__name__} does not remember how it was made")
+            raise GeneratorError(
+                f"{type(self).__name__} has no record of its constructor arguments"
+            )
         reason = _unknown(config["arguments"])
         if reason is not None:
             raise GeneratorError(f"{type(self).__name__} cannot be described: {reason}")
@@ -71,14 +76,14 @@ class Configured:
 
 
 def from_config(config: Mapping[str, Any]) -> nn.Module:
-    """Make a generator again, unbound and with fresh weights.
+    """Rebuild a generator, unbound and with new weights.
 
     Args:
-        config: what ``config()`` gave.
+        config: a result of ``config()``.
 
     Raises:
-        GeneratorError: if it is no such description, no generator of that name has been defined
-            or imported, the name is ambiguous, or the arguments do not suit it.
+        GeneratorError: if ``config`` is not such a description, no generator of that name has been
+            defined or imported, the name is ambiguous, or the arguments are invalid.
     """
     if not isinstance(config, Mapping):
         raise GeneratorError(f"not a generator: {short(config)}")
@@ -89,9 +94,9 @@ def from_config(config: Mapping[str, Any]) -> nn.Module:
 
 
 def difference(module: nn.Module, other: nn.Module) -> str | None:
-    """What differs between two modules apart from the values of their tensors; None if nothing.
+    """The first difference between two modules, except in values of tensors; None if none.
 
-    Compared are the classes of all submodules, their plain attributes, and the names, shapes and
+    It compares the classes of all submodules, their plain attributes, and the names, shapes and
     sharing of the tensors of the state dict.
     """
     mine, theirs = (dict(m.named_modules(remove_duplicate=False)) for m in (module, other))
@@ -115,12 +120,12 @@ def _tensor_difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> st
         if shapes[0] != shapes[1]:
             return f"tensor '{name}' is {shapes[0]}, expected {shapes[1]}"
     if _shared(mine) != _shared(theirs):
-        return "other tensors are shared"
+        return "the modules share different tensors"
     return None
 
 
 def _shared(state: Mapping[str, Any]) -> list[list[str]]:
-    """Groups of names of one tensor."""
+    """Groups of names that refer to the same tensor."""
     groups: dict[int, list[str]] = {}
     for name, tensor in state.items():
         groups.setdefault(id(tensor), []).append(name)
@@ -141,18 +146,18 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, bool | int | float | str | Operation | Layout)
 
 
-# --- remembering ---------------------------------------------------------------------------------
+# --- recording -----------------------------------------------------------------------------------
 
 
-def _remembering(init: Callable[..., None]) -> Callable[..., None]:
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
-    def remember(self: Any, *args: Any, **kwargs: Any) -> None:
-        if "_config" not in vars(self):  # the outermost constructor comes first
+    def record(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "_config" not in vars(self):  # the outermost constructor runs first
             kind = type(self).__name__
             vars(self)["_config"] = {"kind": kind} | _arguments(init, args, kwargs)
         init(self, *args, **kwargs)
 
-    return remember
+    return record
 
 
 def _arguments(
@@ -161,14 +166,14 @@ def _arguments(
     try:
         bound = inspect.signature(init).bind(None, *args, **kwargs)
     except TypeError:
-        return {}  # the constructor raises it in its own words
-    bound.apply_defaults()  # a later version may have other defaults
+        return {}  # the constructor itself raises the error
+    bound.apply_defaults()  # another version may have other defaults
     mine = list(bound.arguments.items())[1:]
     return {"arguments": {name: _describe(value, name) for name, value in mine}}
 
 
 def _describe(value: Any, name: str) -> Any:
-    """A JSON-able form of an argument; what is no plain JSON is an object with one key."""
+    """JSON-able form of an argument; values that are not plain JSON become an object of one key."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -186,7 +191,7 @@ def _describe(value: Any, name: str) -> Any:
 def _describe_mapping(value: Mapping[Any, Any], name: str) -> Any:
     odd = next((key for key in value if not isinstance(key, str)), None)
     if odd is not None:
-        return _Unknown(f"{name} has the key {odd!r}, which is no string")
+        return _Unknown(f"{name} has the key {odd!r}, which is not a string")
     return {"mapping": {key: _describe(item, f"{name}[{key!r}]") for key, item in value.items()}}
 
 
@@ -195,7 +200,9 @@ def _describe_module(module: nn.Module, name: str) -> Any:
         config = vars(module).get("_config", {})
         if "arguments" in config:
             return {"generator": config}
-        return _Unknown(f"{name} is a {type(module).__name__} that forgot how it was made")
+        return _Unknown(
+            f"{name} is a {type(module).__name__} without a record of its constructor arguments"
+        )
     cls = type(module)
     if getattr(nn, cls.__name__, None) is not cls:
         return _Unknown(f"{name} is a {cls.__name__}, neither a generator nor of torch.nn")
@@ -208,7 +215,7 @@ def _describe_module(module: nn.Module, name: str) -> Any:
     for key, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             if cls.__init__ is nn.Module.__init__:
-                break  # it takes none
+                break  # it takes no arguments
             return _Unknown(f"{name} is a {cls.__name__}, whose constructor hides its arguments")
         if key not in _PLACES and hasattr(module, key):
             own = getattr(module, key)
@@ -240,7 +247,7 @@ def _describe_other(value: Any, name: str) -> Any:
 
 
 def _unknown(data: Any) -> str | None:
-    """The first reason why something in ``data`` has no description."""
+    """The first reason why ``data`` cannot be described; None if it can."""
     if isinstance(data, _Unknown):
         return str(data)
     items = list(data.values()) if isinstance(data, Mapping) else data
@@ -249,11 +256,11 @@ def _unknown(data: Any) -> str | None:
     return next((reason for item in items if (reason := _unknown(item)) is not None), None)
 
 
-#: Parameters that say nothing of what they take; such arguments are never written.
+#: Kinds of parameters that do not name their arguments; such arguments are not recorded.
 _HIDDEN: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-# --- making again --------------------------------------------------------------------------------
+# --- rebuilding ----------------------------------------------------------------------------------
 
 
 def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
@@ -278,8 +285,8 @@ def _make(cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
         return cls(*bound.args[1:], **bound.kwargs)
     except FeaturewiseError:
         raise
-    except Exception as error:  # whatever the constructor makes of arguments from a file
-        raise GeneratorError(f"{cls.__name__}: {said(error)}") from error
+    except Exception as error:  # constructors can raise any error for arguments from a file
+        raise GeneratorError(f"{cls.__name__}: {error_text(error)}") from error
 
 
 def _restore(data: Any) -> Any:
@@ -298,12 +305,12 @@ def _restore(data: Any) -> Any:
     except FeaturewiseError:
         raise
     except Exception as error:
-        reason = f"{short(data)} ({said(error)})"
+        reason = f"{short(data)} ({error_text(error)})"
         raise GeneratorError(f"not an argument of a generator: {reason}") from error
 
 
 def _check_count(data: Any) -> None:
-    """Raise where a list or mapping is longer than any that describes layers; names are free."""
+    """Raise if a list or mapping has more than ``MAX_ITEMS`` elements; lists of strings may."""
     items = data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ()
     if len(items) > MAX_ITEMS and not all(isinstance(item, str) for item in items):
         raise LimitError(f"an argument has at most {MAX_ITEMS:,} parts, got {len(items):,}")
@@ -311,14 +318,15 @@ def _check_count(data: Any) -> None:
 
 @contextmanager
 def building_at_most(tensors: int, numbers: int) -> Iterator[None]:
-    """Stop making modules whose tensors are more than a file holds, while they are made.
+    """Limit the number and size of tensors of modules that are built inside.
 
     Args:
-        tensors: how many parameters and buffers the file has.
-        numbers: how many numbers all of them.
+        tensors: number of parameters and buffers in the file.
+        numbers: number of elements of all of them.
 
     Raises:
-        LimitError: there are several times as many; some that are made may be replaced.
+        LimitError: the modules have several times as many; the margin is for tensors that are
+            replaced during construction.
     """
     room = [4 * tensors + 1000, 4 * numbers + (1 << 20)]
 
@@ -328,7 +336,7 @@ def building_at_most(tensors: int, numbers: int) -> Iterator[None]:
             room[1] -= tensor.numel()
         if min(room) < 0:
             raise LimitError(
-                f"it asks for more than the file holds, {tensors:,} tensors of {numbers:,} numbers"
+                f"it needs more than the file holds: {tensors:,} tensors of {numbers:,} numbers"
             )
 
     with ExitStack() as stack:
@@ -357,13 +365,15 @@ def _module_class(name: Any) -> type[nn.Module]:
 def _find(kind: object) -> type[nn.Module]:
     classes = _subclasses(Configured)
     found = [cls for cls in classes if cls.__name__ == kind and issubclass(cls, nn.Module)]
+    if not found and isinstance(kind, str) and kind in RENAMED:  # a class of the user comes first
+        return _find(RENAMED[kind])
     if not found:
         known = ", ".join(sorted({cls.__name__ for cls in classes if cls.__name__[0] != "_"}))
         raise GeneratorError(f"no generator {kind!r} is defined or imported; known are {known}")
     homes = {f"{cls.__module__}.{cls.__qualname__}" for cls in found}
     if len(homes) > 1:
         raise GeneratorError(f"several generators are named '{kind}': {', '.join(sorted(homes))}")
-    return found[-1]  # the newest, where a class was defined again in place
+    return found[-1]  # the newest, if a class was redefined
 
 
 def _subclasses(cls: type) -> list[type]:

@@ -1,4 +1,4 @@
-"""``deviation``: how far a task representation leads away from the untouched network."""
+"""``deviation``: distance of a task representation from the unmodified network."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core import (
+    ArgumentTypeError,
     Diagonal,
-    KindError,
     Layout,
     LayoutError,
     ShapeError,
@@ -32,33 +32,33 @@ def deviation(
 ) -> Tensor | dict[str, Tensor]:
     """Mean squared distance of the effective scales from one and of the shifts from zero.
 
-    A penalty to add to a loss: ``loss + 0.1 * deviation(net.represent(z))``. What is measured is
-    what the features feel, so ``Scale()``, ``Scale(raw=True)`` and ``Gate()`` are measured alike;
-    parameters that are no scale and no shift count by their distance from their start.
-    A local generator has no task representation before it has run: give
-    ``net.layout.join(record)`` with the record of ``net.using(record=...)``.
+    It is a penalty for a loss: ``loss + 0.1 * deviation(net.represent(z))``. It is computed from
+    effective parameters, so it is the same for ``Scale()``, ``Scale(raw=True)`` and ``Gate()``.
+    Parameters other than scale and shift count by their distance from their initial values.
+    A local generator has a task representation only after a call: pass ``net.layout.join(record)``
+    with the record of ``net.using(record=...)``.
 
     Args:
         task: a task representation, or a flat tensor ``(N,)``, ``(B, N)`` or
             ``(B, N, *positions)``.
         layout: the layout of a flat tensor.
-        per_site: give one number for each site in place of one for all.
-        weights: factors of the squares by parameter, as ``{"gamma": 1.0, "beta": 0.1}``; one
-            where not given.
+        per_site: return one number for each site instead of one for all.
+        weights: factors of the squares by parameter, such as ``{"gamma": 1.0, "beta": 0.1}``;
+            default: 1.
 
     Returns:
         A scalar, the mean over all numbers of all sites, samples and positions, in float32 at
         least; or such a mean for each site by name. Differentiable in ``task``.
 
     Raises:
-        LayoutError: a flat tensor without a layout, or a task representation with another.
+        LayoutError: a flat tensor without a layout, or a task representation with another layout.
         ShapeError: a flat tensor that does not fit the layout.
-        KindError: an argument of the wrong kind.
-        GeneratorError: a weight that is negative or not finite, or of no parameter.
+        ArgumentTypeError: an argument of the wrong type.
+        GeneratorError: a weight that is negative, not finite or of an unknown parameter.
 
     Source:
         Oreshkin et al. 2018, *TADAM*, section 2.2 (penalised γ and β); Requeima et al. 2019,
-        *CNAPs*, where the same term is added to the loss.
+        *CNAPs* (the same penalty).
     """
     flat, layout = _flat(task, layout)
     factors = _weights(weights, layout)
@@ -67,8 +67,10 @@ def deviation(
     for site in layout:
         _check_positions(site, flat)
         squares = [
-            (away.square().sum() * factors.get(name, 1.0), away.numel())
-            for name, away in away_from_identity(site, layout.split_site(flat, site.name)).items()
+            (difference.square().sum() * factors.get(name, 1.0), difference.numel())
+            for name, difference in difference_from_identity(
+                site, layout.split_site(flat, site.name)
+            ).items()
         ]
         totals[site.name] = torch.stack([total for total, _ in squares]).sum()
         counts[site.name] = sum(count for _, count in squares)
@@ -77,23 +79,23 @@ def deviation(
     return torch.stack(list(totals.values())).sum() / sum(counts.values())
 
 
-def away_from_identity(site: Site, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Distance of each effective parameter of a site from doing nothing.
+def difference_from_identity(site: Site, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Difference of each effective parameter of a site from the identity.
 
     Args:
         site: the site.
         values: its raw parameters.
 
     Returns:
-        For operations that scale and shift, "gamma" (less one) and "beta"; for others, each
-        parameter as it takes effect, less what it is at its start.
+        For operations that scale and shift, "gamma" (minus one) and "beta"; for others, each
+        effective parameter minus its initial value.
     """
     values = {name: cast(value, compute_dtype(value)) for name, value in values.items()}
     operation = site.operation
     if isinstance(operation, Diagonal):
         scale, shift = operation.scale_shift(values)
-        away = {} if scale is None else {"gamma": scale - 1.0}
-        return away if shift is None else {**away, "beta": shift}
+        scales = {} if scale is None else {"gamma": scale - 1.0}
+        return scales if shift is None else {**scales, "beta": shift}
     start = {
         name: torch.full_like(values[name], parameter.start)
         for name, parameter in site.parameters.items()
@@ -104,7 +106,7 @@ def away_from_identity(site: Site, values: Mapping[str, Tensor]) -> dict[str, Te
 
 def _flat(task: object, layout: Layout | None) -> tuple[Tensor, Layout]:
     if layout is not None and not isinstance(layout, Layout):
-        raise KindError(f"layout must be a Layout, got {type(layout).__name__}")
+        raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
     if isinstance(task, TaskRepresentation):
         if layout is not None and task.layout != layout:
             raise LayoutError(
@@ -118,7 +120,7 @@ def _flat(task: object, layout: Layout | None) -> tuple[Tensor, Layout]:
         layout.check(task)
         flat = task
     else:
-        raise KindError(
+        raise ArgumentTypeError(
             f"task must be a TaskRepresentation or a flat tensor, got {type(task).__name__}"
         )
     if layout.size == 0 or flat.numel() == 0:
@@ -138,11 +140,15 @@ def _weights(weights: object, layout: Layout) -> dict[str, float]:
     if weights is None:
         return {}
     if not isinstance(weights, Mapping):
-        raise KindError(f"weights must map parameters to numbers, got {type(weights).__name__}")
+        raise ArgumentTypeError(
+            f"weights must map parameters to numbers, got {type(weights).__name__}"
+        )
     known = {"gamma", "beta"} | {name for site in layout for name in site.parameters}
     for name, weight in weights.items():
         if not isinstance(weight, int | float) or isinstance(weight, bool):
-            raise KindError(f"weights[{name!r}] must be a number, got {type(weight).__name__}")
+            raise ArgumentTypeError(
+                f"weights[{name!r}] must be a number, got {type(weight).__name__}"
+            )
         if not (is_finite(weight) and weight >= 0):
             raise GeneratorError(
                 f"weights[{name!r}] must be finite and not negative, got {short(weight)}"

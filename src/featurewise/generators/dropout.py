@@ -1,4 +1,4 @@
-"""``ParameterDropout``: now and then, parameters fall back to the identity."""
+"""``ParameterDropout``: dropout of modulation parameters to the identity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, Site
+from featurewise.core import ArgumentTypeError, Layout, Site
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
 
@@ -18,24 +18,24 @@ _PER: Final = ("feature", "site", "row")
 
 
 class ParameterDropout(Wrapper):
-    """In training, parameters that a generator predicts fall to the identity, at random.
+    """In training, random parameters of a generator are replaced by the identity.
 
-    Each row of a batch is drawn alone, and all positions of a row together; a shared ``(N,)`` is
-    drawn once. In evaluation nothing is changed. Under ``torch.func.vmap`` pass
-    ``randomness="different"``.
+    Each row of a batch has its own dropout mask, which is the same at all positions; a shared
+    ``(N,)`` has one mask. In evaluation the parameters are unchanged. Under ``torch.func.vmap``
+    pass ``randomness="different"``.
 
     Args:
         generator: the inner generator.
-        p: probability to fall, in [0, 1).
-        per: what falls as one: a "feature" of a site with all its parameters, a whole "site", or
-            the whole "row", all sites of a sample.
-        rescale: divide the deviations that stay by ``1 - p``, as ``nn.Dropout`` does, so that the
-            mean is that of evaluation. With ``per="row"`` and False a sample is conditioned fully
-            or not at all, as classifier-free guidance wants it.
+        p: probability of dropout, in [0, 1).
+        per: unit of dropout: a "feature" of a site with all its parameters, a "site", or a "row",
+            which is all sites of a sample.
+        rescale: divide the remaining deviations by ``1 - p``, as ``nn.Dropout`` does, so that the
+            mean equals that in evaluation. With ``per="row"`` and False each sample is conditioned
+            fully or not at all, as for classifier-free guidance.
 
     Raises:
         GeneratorError: ``p`` outside [0, 1), or an unknown ``per``.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong type.
     """
 
     groups: Tensor
@@ -46,13 +46,13 @@ class ParameterDropout(Wrapper):
     ) -> None:
         super().__init__(generator)
         if not isinstance(p, int | float) or isinstance(p, bool):
-            raise KindError(f"p must be a number, got {type(p).__name__}")
+            raise ArgumentTypeError(f"p must be a number, got {type(p).__name__}")
         if not 0 <= p < 1:
             raise GeneratorError(f"p must lie in [0, 1), got {short(p)}")
         if per not in _PER:
             raise GeneratorError(f"per must be one of {', '.join(_PER)}, got {per!r}")
         if not isinstance(rescale, bool):
-            raise KindError(f"rescale must be True or False, got {rescale!r}")
+            raise ArgumentTypeError(f"rescale must be True or False, got {rescale!r}")
         self.p = float(p)
         self.per = per
         self.rescale = rescale
@@ -66,14 +66,14 @@ class ParameterDropout(Wrapper):
         self._constant("start_values", layout.start())
 
     def change(self, flat: Float[Tensor, "..."], layout: Layout) -> Float[Tensor, "..."]:
-        """Some of ``flat`` at its start, the rest kept or rescaled."""
+        """``flat`` with random parameters at their start values, the others kept or rescaled."""
         if not self.training or self.p == 0.0:
             return flat
-        rows = flat.shape[:1] if flat.ndim > 1 else ()
-        drawn = torch.rand((*rows, self.count), device=flat.device) >= self.p
+        batch = flat.shape[:1] if flat.ndim > 1 else ()
+        kept_groups = torch.rand((*batch, self.count), device=flat.device) >= self.p
         start = along(self.start_values.to(flat.dtype), flat)
         kept = start + (flat - start) / (1.0 - self.p) if self.rescale else flat
-        return torch.where(along(drawn[..., self.groups], flat), kept, start)
+        return torch.where(along(kept_groups[..., self.groups], flat), kept, start)
 
     def extra_repr(self) -> str:
         """For ``repr``."""
@@ -81,7 +81,7 @@ class ParameterDropout(Wrapper):
 
 
 def _groups(layout: Layout, per: str) -> Tensor:
-    """For each of the N numbers, which group it falls with: ``(N,)``."""
+    """Dropout group of each of the N numbers: ``(N,)``."""
     if per == "row":
         return torch.zeros(layout.size, dtype=torch.int64)
     if per == "site":
@@ -97,13 +97,13 @@ def _groups(layout: Layout, per: str) -> Tensor:
 
 
 def _features(site: Site) -> tuple[Tensor, int]:
-    """Group of each number of a site, and how many groups: its features, then what is of none."""
+    """Group of each number of a site, and the number of groups: features first, then the rest."""
     wider = site.operation.parameters(2 * site.width, site.extent)
     parts: list[Tensor] = []
     count = site.width
     for name, parameter in site.parameters.items():
         shape, size = parameter.shape, math.prod(parameter.shape)
-        # The axis of the features is the one that grows with their number.
+        # The feature axis is the one whose size grows with the width.
         grows = [i for i, wide in enumerate(wider[name].shape) if wide != shape[i]]
         if grows:
             view = [site.width if i == grows[0] else 1 for i in range(len(shape))]

@@ -1,4 +1,4 @@
-"""Exceptions of the generators, beside those of the core."""
+"""Exceptions of the generators, in addition to those of the core."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from featurewise.core import FeaturewiseError
 
 
 class GeneratorError(FeaturewiseError, ValueError):
-    """A generator was configured with values it cannot have."""
+    """A generator has invalid settings."""
 
 
 class ConditionError(FeaturewiseError, ValueError):
-    """A condition is missing, superfluous, or holds values that its generator cannot take."""
+    """A condition is missing or superfluous, or its generator does not accept its values."""
 
 
 class LimitError(GeneratorError):
-    """A description asks for more parts, layers or numbers than are made from a file."""
+    """A description exceeds the limits to parts, layers or numbers."""

@@ -1,4 +1,4 @@
-"""Weight-decay groups: the heads of generators get one of their own."""
+"""Weight-decay groups, with separate groups for generator heads and multipliers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 
@@ -18,34 +18,34 @@ def parameter_groups(
     head_weight_decay: float | None = None,
     multiplier_weight_decay: float = 0.01,
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser, by what weight decay should do to them.
+    """Parameter groups for an optimiser, with a weight decay for each kind of parameter.
 
-    * "weights": matrices and kernels decay by ``weight_decay``;
-    * "heads": the weights of generator heads, lookup tables and learned vectors decay by
-      ``head_weight_decay``. Decay pulls them towards the raw zero vector, for the usual
-      operations the identity; FiLM's authors name this among what made it work (Perez et al.
-      2018: 1e-5);
-    * "multipliers": those of ``Damped`` decay by ``multiplier_weight_decay``;
-    * "plain": biases, the scales of norms (one axis or none) and embeddings do not decay, as is
-      usual: it would shift activations, and shrink the vectors of words that a batch lacks.
+    * "weights": matrices and kernels, with ``weight_decay``;
+    * "heads": weights of generator heads, lookup tables and learned vectors, with
+      ``head_weight_decay``. It pulls them towards the raw zero vector, which is the identity for
+      the usual operations (Perez et al. 2018 use 1e-5);
+    * "multipliers": multipliers of ``GatedGenerator``, with ``multiplier_weight_decay``;
+    * "plain": biases, scales of norms (at most one axis) and embeddings, without weight decay, as
+      is usual: it would shift activations, and shrink the embeddings of words that are not in a
+      batch.
 
-    Frozen parameters are left out, and so are empty groups.
+    Frozen parameters and empty groups are omitted.
 
     Args:
         module: the network, or a generator alone.
         weight_decay: for weights.
-        head_weight_decay: for heads; None means the same number, still in a group of its own.
-        multiplier_weight_decay: for learned multipliers (Oreshkin et al. 2018: 0.01, by SGD).
+        head_weight_decay: for heads; default: ``weight_decay``, still in a separate group.
+        multiplier_weight_decay: for learned multipliers (Oreshkin et al. 2018: 0.01, with SGD).
 
     Returns:
         Dicts with "params", "weight_decay" and "name".
 
     Raises:
-        GeneratorError: a weight decay that is negative or not finite, or nothing to train.
-        KindError: ``module`` is no module, or a weight decay no number.
+        GeneratorError: a weight decay that is negative or not finite, or no trainable parameters.
+        ArgumentTypeError: ``module`` is not a module, or a weight decay is not a number.
     """
     if not isinstance(module, nn.Module):
-        raise KindError(f"module must be a module, got {type(module).__name__}")
+        raise ArgumentTypeError(f"module must be a module, got {type(module).__name__}")
     decays = {
         "weights": _decay(weight_decay, "weight_decay"),
         "heads": _decay(
@@ -81,7 +81,7 @@ def _group(owner: nn.Module, name: str, parameter: nn.Parameter) -> str:
 
 def _decay(value: object, name: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise KindError(f"{name} must be a number, got {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} must be a number, got {type(value).__name__}")
     if not (is_finite(value) and value >= 0):
         raise GeneratorError(f"{name} must be finite and not negative, got {short(value)}")
     return float(value)

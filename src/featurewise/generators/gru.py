@@ -1,4 +1,4 @@
-"""``GRU``: ``nn.GRU`` that trains faster on a CPU, with the same parameters and the same numbers.
+"""``GRU``: a drop-in ``nn.GRU`` that trains faster on a CPU, with the same parameters and results.
 
 A step of a GRU (Cho et al. 2014; gates in the order reset, update, new), where p are the
 projected inputs ``W_i x + b_i``:
@@ -6,14 +6,14 @@ projected inputs ``W_i x + b_i``:
     r = σ(p_r + W_r h + b_r)    z = σ(p_z + W_z h + b_z)    q = W_n h + b_n
     n = tanh(p_n + r q)         h' = n + z (h - n)
 
-Three things cost time in ``nn.GRU``: autograd keeps a node for every operation of every step; the
-gradient of W is added up step by step, reading and writing a 3H × H matrix each time; and every
-word is projected, though there are few different ones. Here one node holds all steps, its
-backward pass stores the gradients of the gates and makes that of W in one product over all
-steps, and a small vocabulary is projected once.
+Three things are slow in ``nn.GRU``: autograd stores a node for every operation of every step; the
+gradient of W is accumulated step by step, which reads and writes a 3H × H matrix each time; and
+every token is projected, although there are few different ones. Here one autograd node covers all
+steps. Its backward pass stores the gradients of the gates and computes that of W in one product
+over all steps. A small vocabulary is projected once.
 
-Packed means: sequences sorted by falling length, all first steps, then all second steps, and so
-on; ``sizes[t]`` sequences still run at step t. P is the number of all steps, H the width.
+Packed means: sequences are sorted by decreasing length; all first steps come first, then all second
+steps, and so on; ``sizes[t]`` sequences have a step t. P is the number of all steps, H the width.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 class GRU(nn.GRU):
-    """One layer, one direction; packed sequences train on a CPU by the fast path.
+    """One layer, one direction; packed sequences use the fast path in training on a CPU.
 
-    Everything else (inference, padded batches, other devices) is left to ``nn.GRU``, whose state
-    dict this shares.
+    Everything else (inference, padded batches, other devices) uses ``nn.GRU``, which has the same
+    state dict.
 
     Args:
         input_size: width E of the inputs.
@@ -49,7 +49,7 @@ class GRU(nn.GRU):
 
         Args:
             input: a padded batch ``(B, T, E)``, or packed sequences of inputs ``(P, E)``.
-            table: if given, ``input`` packs row numbers ``(P,)`` of this table, its inputs.
+            table: if given, ``input`` packs indices ``(P,)`` of rows of this table of inputs.
         """
         if not isinstance(input, PackedSequence):
             return super().forward(input)
@@ -58,10 +58,12 @@ class GRU(nn.GRU):
             return super().forward(_with_data(input, vectors))
         weight_i, weight, bias_i, bias = self.all_weights[0]
         projected = F.linear(input.data if table is None else table, weight_i, bias_i)
-        projected = projected.to(weight.dtype)  # autocast rounds a product, not the sums of it
+        projected = projected.to(
+            weight.dtype
+        )  # autocast rounds products; the steps compute in this dtype
         if table is not None:
             projected = F.embedding(input.data, projected)
-        # One by one: `tolist` fails within functional transforms before torch 2.10 or so.
+        # Element by element: `tolist` fails within functional transforms before torch 2.10.
         sizes = [int(size) for size in input.batch_sizes]
         states = gru_states(projected, weight, bias, sizes)
         last = states[_last_rows(input.batch_sizes)]
@@ -76,15 +78,15 @@ def gru_states(
     bias: Float[Tensor, " G"],
     sizes: Sequence[int],
 ) -> Float[Tensor, "P H"]:
-    """States after every step of a GRU that starts from zero; G = 3H.
+    """States after every step of a GRU whose initial state is zero; G = 3H.
 
-    Under autocast the matrix products run in its dtype, everything else in that of ``projected``.
+    Under autocast, matrix products use its dtype, everything else the dtype of ``projected``.
 
     Args:
         projected: inputs times the input weight, plus the input bias, packed.
         weight: recurrent weight.
         bias: recurrent bias.
-        sizes: how many sequences run at each step, never rising; their sum is P.
+        sizes: number of sequences at each step, not increasing; their sum is P.
 
     Returns:
         The states, packed as the inputs are.
@@ -102,7 +104,7 @@ def plain_states(
     bias: Float[Tensor, " G"],
     sizes: Sequence[int],
 ) -> Float[Tensor, "P H"]:
-    """The same as ``gru_states`` in operations that autograd knows: its plain twin."""
+    """Reference for ``gru_states``, with autograd through every operation."""
     h = projected.new_zeros(sizes[0], weight.shape[1])
     states = []
     for step in torch.split(projected, list(sizes)):
@@ -150,7 +152,7 @@ class _States(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep what the backward pass needs."""
+        """Save tensors for the backward pass."""
         projected, weight, bias, ctx.sizes, ctx.product = inputs
         states, gates = output
         ctx.mark_non_differentiable(gates)
@@ -158,7 +160,7 @@ class _States(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the inputs; differentiable again through the plain twin."""
+        """Gradients of the inputs; second derivatives use ``plain_states``."""
         projected, weight, bias, states, gates = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
         found: tuple[Tensor | None, ...]
@@ -188,7 +190,7 @@ def _gate_gradients(
     width = states.shape[1]
     d_projected = states.new_empty(len(states), 3 * width)
     d_hidden = weight.new_empty(len(states), 3 * width)
-    carried = grad.new_zeros(sizes[0], width)  # gradient of the state a step hands on
+    carried = grad.new_zeros(sizes[0], width)  # gradient of the state that goes to the next step
     steps = _steps(sizes)
     for t in reversed(range(len(steps))):
         start, stop = steps[t]
@@ -209,7 +211,7 @@ def _gate_gradients(
 
 
 def _weight_gradient(d_hidden: Tensor, states: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Gradient of the recurrent weight: one product over all steps but the first, whose h is 0."""
+    """Gradient of the recurrent weight: one product over all steps but the first, where h is 0."""
     before = [
         states[start : start + later]
         for (start, _), later in zip(_steps(sizes), sizes[1:], strict=False)
@@ -221,7 +223,7 @@ def _weight_gradient(d_hidden: Tensor, states: Tensor, sizes: tuple[int, ...]) -
 
 
 def _steps(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Where the rows of each step begin and end."""
+    """First row of each step, and the row after its last."""
     steps, start = [], 0
     for size in sizes:
         steps.append((start, start + size))

@@ -1,4 +1,4 @@
-"""``Learned``: parameters that depend on nothing but training."""
+"""``Learned``: parameters without a condition."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from featurewise.generators.errors import ConditionError
 
 
 class Learned(Generator):
-    """No condition: one learned vector for all samples, starting at the identity.
+    """No condition: one learned vector for all samples, initialised to the identity.
 
-    The unconditional control of a conditioned network, and the way to fit one new task.
+    For an unconditional control of a conditioned network, and to fit one new task.
 
     Attributes:
         vector: ``(N,)``; None until bound.
@@ -42,5 +42,5 @@ class Learned(Generator):
             raise unbound(self)
         if condition is not None:
             raise ConditionError("Learned takes no condition")
-        # A view, so that `task.requires_grad_()` and the like cannot touch the parameter itself.
+        # A view: in-place methods such as `task.requires_grad_()` must not change the parameter.
         return self.vector.view(-1)

@@ -14,8 +14,8 @@ class Linear(Generator):
         in_features: width F of the condition.
 
     Raises:
-        GeneratorError: if it is below 1.
-        KindError: if it is no integer.
+        GeneratorError: if ``in_features`` is below 1.
+        ArgumentTypeError: if it is not an integer.
     """
 
     def __init__(self, in_features: int) -> None:

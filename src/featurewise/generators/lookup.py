@@ -14,10 +14,10 @@ from featurewise.generators.errors import ConditionError
 
 
 class Lookup(Generator):
-    """Ids -> rows of a table that starts at the identity.
+    """Ids -> rows of a table, which is initialised to the identity.
 
-    N styles in one network are such a table (Dumoulin et al. 2017, *A Learned Representation for
-    Artistic Style*, eq. 5). It is ``Linear`` of a one-hot vector, without the product.
+    Dumoulin et al. 2017, *A Learned Representation for Artistic Style*, eq. 5, use such a table for
+    many styles in one network. It equals ``Linear`` of a one-hot vector, without the product.
 
     Args:
         count: number of conditions.
@@ -27,7 +27,7 @@ class Lookup(Generator):
 
     Raises:
         GeneratorError: if ``count`` is below 1.
-        KindError: if it is no integer.
+        ArgumentTypeError: if it is not an integer.
     """
 
     head_weights: ClassVar[tuple[str, ...]] = ("table",)
@@ -48,8 +48,8 @@ class Lookup(Generator):
 
         Raises:
             LayoutError: if no layout is bound.
-            KindError: if the ids are not an integer tensor.
-            ConditionError: if there are no ids, or an id is no row of the table.
+            ArgumentTypeError: if the ids are not an integer tensor.
+            ConditionError: if the ids are None, or an id is out of range.
         """
         if self.table is None:
             raise unbound(self)

@@ -9,13 +9,13 @@ from typing import cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.generators.base import Generator, along_features, check_condition, positive
 from featurewise.generators.errors import GeneratorError
 
 
 class Perceptron(nn.Module):
-    """Linear layers with an activation after each; features on axis 1, as everywhere here."""
+    """Linear layers with an activation after each; features are on axis 1."""
 
     def __init__(self, widths: Sequence[int], activation: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ class MLP(Generator):
     Args:
         in_features: width F of the condition, which is ``(F,)``, ``(B, F)`` or
             ``(B, F, *positions)``.
-        hidden: widths of the hidden layers, at least one (with none it is ``Linear``).
-        activation: makes the activation after each hidden layer.
+        hidden: widths of the hidden layers, at least one (without any, use ``Linear``).
+        activation: factory of the activation after each hidden layer.
 
     Raises:
         GeneratorError: a width below 1, or no hidden layer.
-        KindError: a width that is no integer, or an activation that makes no module.
+        ArgumentTypeError: a width that is not an integer, or an activation that returns no module.
     """
 
     def __init__(
@@ -52,10 +52,14 @@ class MLP(Generator):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         if not isinstance(hidden, Sequence):
-            raise KindError(f"hidden must be a sequence of widths, got {type(hidden).__name__}")
+            raise ArgumentTypeError(
+                f"hidden must be a sequence of widths, got {type(hidden).__name__}"
+            )
         if not hidden:
             raise GeneratorError("hidden must name at least one layer; without any, use Linear")
         if not callable(activation) or not isinstance(activation(), nn.Module):
-            raise KindError(f"activation must make a module, as nn.ReLU does, got {activation!r}")
+            raise ArgumentTypeError(
+                f"activation must make a module, as nn.ReLU does, got {activation!r}"
+            )
         widths = [positive(in_features, "in_features"), *(positive(h, "hidden") for h in hidden)]
         super().__init__(Perceptron(widths, activation), widths[-1])

@@ -1,4 +1,4 @@
-"""``Optional``: a condition that may be missing, in training by chance; ``Masked`` says where."""
+"""``Optional``: conditions that may be missing, in training at random; ``Masked`` says which."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, ShapeError, _torch
+from featurewise.core import ArgumentTypeError, Layout, ShapeError, _torch
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import (
     _Bound,
@@ -24,17 +24,18 @@ from featurewise.generators.errors import ConditionError, GeneratorError
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """A condition of which some rows are missing. Takes part in pytrees, as its tensors do.
+    """A condition of which some rows are missing. It is a pytree.
 
     Attributes:
-        condition: what the generator takes, B rows of it. Missing rows must be there; of
-            floating-point tensors they are read as zeros, NaN or not, and ids must be valid.
+        condition: the condition of the generator, with B rows. Missing rows need placeholders:
+            any values in floating-point tensors (they are replaced by zeros), valid ids
+            otherwise.
         present: ``(B,)`` booleans, False where the condition is missing; ``()`` for one sample,
             as inside ``vmap``.
 
     Raises:
         ConditionError: if the condition is None.
-        KindError: if ``present`` is no tensor of booleans.
+        ArgumentTypeError: if ``present`` is not a tensor of booleans.
         ShapeError: if it has more than one axis.
     """
 
@@ -43,10 +44,12 @@ class Masked:
 
     def __post_init__(self) -> None:
         if self.condition is None:
-            raise ConditionError("a masked condition must be there; None alone means no condition")
+            raise ConditionError(
+                "the condition of Masked must not be None; for no condition pass None itself"
+            )
         if not isinstance(self.present, Tensor) or self.present.dtype != torch.bool:
             kind = getattr(self.present, "dtype", type(self.present).__name__)
-            raise KindError(f"present must be a tensor of booleans, got {kind}")
+            raise ArgumentTypeError(f"present must be a tensor of booleans, got {kind}")
         if self.present.ndim > 1:
             raise ShapeError(f"present must be (B,), got {tuple(self.present.shape)}")
 
@@ -54,11 +57,11 @@ class Masked:
 _torch.register_record(Masked, ["condition", "present"], "featurewise.Masked")
 
 
-class Starting(_Bound):
-    """Base of the generators that may answer with the start values of their layout.
+class WithDefault(_Bound):
+    """Base of the generators that may return the start values of their layout.
 
     Attributes:
-        start: ``layout.start()``, ``(N,)``; None until bound, and no part of the state dict.
+        start: ``layout.start()``, ``(N,)``; None until bound; not in the state dict.
     """
 
     start: Tensor | None
@@ -74,7 +77,7 @@ class Starting(_Bound):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Fill the start values in again, after ``to_empty``."""
+        """Restore the start values, after ``to_empty``."""
         if self.layout is not None and self.start is not None:
             self.start.copy_(self.layout.start())
 
@@ -84,19 +87,20 @@ class Starting(_Bound):
         return self.layout, self.start
 
 
-class Optional(Starting):
-    """A generator whose condition may be missing; without it the network is the untouched one.
+class Optional(WithDefault):
+    """A generator whose condition may be missing; without it the network is unmodified.
 
-    A missing row is exactly ``layout.start()``, whatever the generator has learned. In training
-    each row is missing with probability ``drop``, which teaches a network to do without: what
-    classifier-free guidance needs (Ho & Salimans 2022, algorithm 1; ``retrofit.guide``).
+    The parameters of a missing row are exactly ``layout.start()``. In training each row is dropped
+    with probability ``drop``, so that the network also learns to work without a condition, as
+    classifier-free guidance needs it (Ho & Salimans 2022, algorithm 1; ``retrofit.guide``).
 
     Args:
         generator: any generator of all parameters at once.
         drop: probability that a row of the condition is dropped in training.
 
     Raises:
-        KindError: a generator that is no module or a local one, or ``drop`` that is no number.
+        ArgumentTypeError: ``generator`` is not a module or is a local generator, or ``drop`` is not
+            a number.
         GeneratorError: ``drop`` outside [0, 1].
 
     Example:
@@ -115,7 +119,7 @@ class Optional(Starting):
         super().__init__()
         self.generator = of_all_sites(generator, "generator", type(self).__name__)
         if not isinstance(drop, int | float) or isinstance(drop, bool):
-            raise KindError(f"drop must be a number, got {type(drop).__name__}")
+            raise ArgumentTypeError(f"drop must be a number, got {type(drop).__name__}")
         if not (is_finite(drop) and 0 <= drop <= 1):
             raise GeneratorError(f"drop must lie in [0, 1], got {short(drop)}")
         self.drop = float(drop)
@@ -128,14 +132,14 @@ class Optional(Starting):
         """Flat parameters ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
 
         Args:
-            condition: what the generator takes; ``Masked`` where rows are missing; None for none
-                at all, which gives the start values ``(N,)``.
+            condition: the condition of the generator; ``Masked`` if rows are missing; None for no
+                condition, for which the result is the start values ``(N,)``.
 
         Raises:
             LayoutError: if no layout is bound.
-            ShapeError: if ``present`` has not one boolean per row.
-            ConditionError: as the generator does.
-            KindError: ``present`` on another device; or as the generator does.
+            ShapeError: if ``present`` does not have one boolean per row.
+            ConditionError: as the generator raises it.
+            ArgumentTypeError: ``present`` is on another device; or as the generator raises it.
         """
         layout, start = self._bound_start()
         if condition is None:
@@ -144,7 +148,7 @@ class Optional(Starting):
         if isinstance(condition, Masked):
             present = condition.present
             if present.device != start.device:
-                raise KindError(
+                raise ArgumentTypeError(
                     f"present is on {present.device}, the generator is on {start.device}"
                 )
             condition = _readable(condition.condition, present)
@@ -180,7 +184,7 @@ def _where(present: Tensor, flat: Tensor, start: Tensor) -> Tensor:
 
 
 def _readable(condition: Any, present: Tensor) -> Any:
-    """The condition with zeros in missing rows: what is not there must not poison gradients."""
+    """The condition with zeros in missing rows, so that NaN there does not enter gradients."""
     leaves, structure = _torch.tree_flatten(condition)
     return _torch.tree_unflatten([_without_missing(leaf, present) for leaf in leaves], structure)
 

@@ -1,4 +1,4 @@
-"""``Recurrent``: token sequences -> parameters, by the last state of a GRU or an LSTM."""
+"""``Recurrent``: token sequences -> parameters, from the last state of a GRU or an LSTM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from featurewise.core import KindError, ShapeError
+from featurewise.core import ArgumentTypeError, ShapeError
 from featurewise.generators.base import Generator, check_ids, check_range, positive
 from featurewise.generators.errors import ConditionError, GeneratorError
 from featurewise.generators.gru import GRU
@@ -21,8 +21,8 @@ class RecurrentEncoder(nn.Module):
     """Token ids -> state of a one-layer recurrent network after the last token.
 
     Args:
-        vocabulary: number of tokens; token 0 is the padding.
-        embedding: width of a word vector.
+        vocabulary: size of the vocabulary; token 0 is the padding.
+        embedding: width of a token embedding.
         hidden: width H of the state.
         kind: "gru" or "lstm".
     """
@@ -41,11 +41,10 @@ class RecurrentEncoder(nn.Module):
 
         Args:
             condition: tokens ``(B, T)`` padded with 0 at the end, or ``(tokens, lengths)`` with
-                lengths ``(B,)``. Without lengths a sequence ends with its last token that is
-                not 0.
+                lengths ``(B,)``. Without lengths a sequence ends at its last token other than 0.
 
         Raises:
-            KindError: tokens or lengths that are not integer tensors.
+            ArgumentTypeError: tokens or lengths that are not integer tensors.
             ShapeError: tokens that are not ``(B, T)``, or lengths that are not ``(B,)``.
             ConditionError: an empty sequence, a length beyond T, or a token outside the
                 vocabulary.
@@ -59,7 +58,7 @@ class RecurrentEncoder(nn.Module):
         return last.squeeze(0)
 
     def _run(self, tokens: PackedSequence) -> tuple[Tensor, ...]:
-        """The last state ``(1, B, H)``, followed by the memory of an LSTM."""
+        """The last state ``(1, B, H)``, followed by the cell state of an LSTM."""
         vocabulary = self.embedding.num_embeddings
         if isinstance(self.recurrent, GRU) and vocabulary < len(tokens.data):
             words = self.embedding(torch.arange(vocabulary, device=tokens.data.device))
@@ -70,10 +69,12 @@ class RecurrentEncoder(nn.Module):
         return last if isinstance(last, tuple) else (last,)
 
     def _sequences(self, condition: Any) -> tuple[Int[Tensor, "B T"], Int[Tensor, " B"]]:
-        """Tokens and lengths of a condition, checked."""
+        """Checked tokens and lengths of a condition."""
         pair = isinstance(condition, tuple | list)
         if pair and len(condition) != 2:
-            raise KindError(f"condition must be tokens or (tokens, lengths), got {len(condition)}")
+            raise ArgumentTypeError(
+                f"condition must be tokens or (tokens, lengths), got {len(condition)}"
+            )
         tokens, lengths = condition if pair else (condition, None)
         check_ids(tokens, "tokens")
         if tokens.ndim != 2 or tokens.numel() == 0:
@@ -105,14 +106,14 @@ class Recurrent(Generator):
     """Token sequences -> GRU or LSTM -> parameters (Perez et al. 2018, section 2.2).
 
     Args:
-        vocabulary: number of tokens; token 0 is the padding.
-        embedding: width of a word vector (theirs: 200).
-        hidden: width of the state (theirs: 4096).
+        vocabulary: size of the vocabulary; token 0 is the padding.
+        embedding: width of a token embedding (paper: 200).
+        hidden: width of the state (paper: 4096).
         kind: "gru" or "lstm".
 
     Raises:
         GeneratorError: a number below 1, or an unknown kind.
-        KindError: a number that is no integer.
+        ArgumentTypeError: a number that is not an integer.
 
     Example:
         >>> generator = Recurrent(vocabulary=80, embedding=32, hidden=64)

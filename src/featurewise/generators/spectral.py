@@ -1,4 +1,4 @@
-"""``spectral``: a limit on how strongly parameters answer to a change of the condition."""
+"""``spectral``: a limit to the spectral norm of the heads of a generator."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout, _torch
+from featurewise.core import ArgumentTypeError, Layout, _torch
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import Head
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper
 
-#: Of the power iteration, each time a head runs in training.
-_ROUNDS: Final = 3
+#: Steps of the power iteration for each call of a head in training.
+_POWER_ITERATIONS: Final = 3
 
 
 def spectral(generator: nn.Module, limit: float = 1.0) -> Wrapper:
-    """Limit the spectral norm of the heads of a generator, once it is bound.
+    """Limit the spectral norm of the heads of a generator, when it is bound.
 
-    A head computes with ``W / max(1, σ / limit)``, where σ is the largest singular value of its
-    weight W: features of the encoder that differ by d give parameters that differ by at most
-    ``limit * d``. Below the limit the weight is used as it is, bit for bit; so is the zero weight
-    of birth, on which plain spectral normalisation divides zero by zero.
+    A head uses the weight ``W / max(1, σ / limit)``, where σ is the largest singular value of W.
+    Encoder features that differ by d give parameters that differ by at most ``limit * d``. Below
+    the limit the weight is unchanged, exactly. This includes the initial zero weight, for which
+    standard spectral normalisation divides zero by zero.
 
-    σ is found by power iteration, three rounds each time the head runs in training, and is
-    approached from below: while the weight still moves, the norm may lie above the limit (14 %
-    with Adam at a step of 0.02, more in the first steps of a fast SGD), and it settles on the
-    limit as the weight does. The vectors of the iteration are two buffers, ``left`` and
-    ``right``, beside the weight of each head; the weight keeps its key and its weight decay.
+    σ is estimated by power iteration, with three steps for each call of the head in training. The
+    estimate approaches σ from below: while the weight changes, the norm may exceed the limit (by
+    14 % with Adam at a learning rate of 0.02, by more in the first steps of SGD with a high
+    learning rate), and it converges to the limit as the weight converges. The vectors of the
+    iteration are two buffers of each head, ``left`` and ``right``; the weight keeps its key in the
+    state dict and its weight decay.
 
     Args:
         generator: a generator with at least one ``Head``.
@@ -42,8 +43,9 @@ def spectral(generator: nn.Module, limit: float = 1.0) -> Wrapper:
         A generator.
 
     Raises:
-        GeneratorError: a limit that is not positive and finite; when bound: there is no head.
-        KindError: ``limit`` is no number, or ``generator`` no module or a local one.
+        GeneratorError: a limit that is not positive and finite; in ``bind``: there is no head.
+        ArgumentTypeError: ``limit`` is not a number, or ``generator`` is not a module or is a local
+            generator.
 
     Source:
         Miyato et al. 2018, *Spectral Normalization for Generative Adversarial Networks*,
@@ -53,10 +55,10 @@ def spectral(generator: nn.Module, limit: float = 1.0) -> Wrapper:
 
 
 class LimitedHead(Head):
-    """A head whose weight has a spectral norm of at most ``limit`` where it is used.
+    """A head that uses its weight with a spectral norm of at most ``limit``.
 
     Args:
-        head: the head whose weight and bias this one takes over.
+        head: the head whose weight and bias are used.
         limit: the largest spectral norm.
     """
 
@@ -72,19 +74,19 @@ class LimitedHead(Head):
         for name, size in (("left", self.out_features), ("right", self.in_features)):
             vector = torch.randn(size, device=like.device, dtype=compute)
             self.register_buffer(name, F.normalize(vector, dim=0))
-        for _ in range(15):  # a head that has learned already is known at once
+        for _ in range(15):  # a good estimate for a trained head
             self._iterate(self.weight)
 
     def forward(self, x: Float[Tensor, "... F"]) -> Float[Tensor, "... N"]:
-        """The linear map with its limited weight."""
+        """The linear map with the limited weight."""
         if self.training and (torch.compiler.is_compiling() or not _torch.in_transform()):
-            for _ in range(_ROUNDS):
+            for _ in range(_POWER_ITERATIONS):
                 self._iterate(self.weight)
         return F.linear(x, self.limited(), self.bias)
 
     def limited(self) -> Float[Tensor, "N F"]:
-        """The weight as it is used."""
-        # Copies: the next round of the iteration must not change what backward will read.
+        """The limited weight."""
+        # Copies: later iterations must not change tensors that the backward pass needs.
         left, right = self.left.clone(), self.right.clone()
         with torch.autocast(self.weight.device.type, enabled=False):
             sigma = torch.dot(left, self.weight.to(left.dtype) @ right)
@@ -94,8 +96,8 @@ class LimitedHead(Head):
     def _iterate(self, weight: Tensor) -> None:
         with torch.autocast(weight.device.type, enabled=False):
             weight = weight.to(self.left.dtype)
-            _turn(self.left, weight @ self.right)
-            _turn(self.right, weight.mT @ self.left)
+            _set_direction(self.left, weight @ self.right)
+            _set_direction(self.right, weight.mT @ self.left)
 
     def extra_repr(self) -> str:
         """For ``repr``."""
@@ -103,12 +105,12 @@ class LimitedHead(Head):
 
 
 class Spectral(Wrapper):
-    """What ``spectral`` returns: heads replaced by limited ones, parameters passed through."""
+    """The result of ``spectral``: replaces heads by limited ones; parameters pass unchanged."""
 
     def __init__(self, generator: nn.Module, limit: float) -> None:
         super().__init__(generator)
         if not isinstance(limit, int | float) or isinstance(limit, bool):
-            raise KindError(f"limit must be a number, got {type(limit).__name__}")
+            raise ArgumentTypeError(f"limit must be a number, got {type(limit).__name__}")
         if not (is_finite(limit) and limit > 0):
             raise GeneratorError(f"limit must be positive and finite, got {short(limit)}")
         self.limit = float(limit)
@@ -116,7 +118,7 @@ class Spectral(Wrapper):
     def _build(self, layout: Layout) -> None:
         super()._build(layout)
         made: dict[nn.Module, LimitedHead] = {}
-        # A head that stands in two places stays one.
+        # A head that is registered twice stays one module.
         for name, module in list(self.named_modules(remove_duplicate=False)):
             if isinstance(module, Head):
                 if module not in made:
@@ -129,13 +131,13 @@ class Spectral(Wrapper):
             )
 
     def change(self, flat: Float[Tensor, "..."], layout: Layout) -> Float[Tensor, "..."]:
-        """``flat``, as it is: the head has been limited."""
+        """``flat`` unchanged: the limit is in the head."""
         return flat
 
 
-def _turn(vector: Tensor, image: Tensor) -> None:
-    """Point ``vector`` along ``image``; leave it where it is when that is zero."""
-    norm = torch.linalg.vector_norm(image)
-    # Twice, since the length of a tiny vector is lost in rounding: dividing by it is not enough.
-    unit = F.normalize(image / norm.clamp_min(torch.finfo(norm.dtype).tiny), dim=0)
+def _set_direction(vector: Tensor, direction: Tensor) -> None:
+    """Set ``vector`` to the unit vector along ``direction``, unless that is zero."""
+    norm = torch.linalg.vector_norm(direction)
+    # Normalised twice, since the norm of a tiny vector is inexact.
+    unit = F.normalize(direction / norm.clamp_min(torch.finfo(norm.dtype).tiny), dim=0)
     vector.copy_(torch.where(norm > 0, unit, vector))

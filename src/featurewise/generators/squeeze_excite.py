@@ -1,4 +1,4 @@
-"""``SqueezeExcite``: a site conditions itself on the mean of its own features."""
+"""``SqueezeExcite``: a site is conditioned on the mean of its own features."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from featurewise.generators.statistics import position_mean
 class SqueezeExcite(LocalGenerator):
     """Squeeze-and-excitation: ``W2 relu(W1 mean(x))`` (Hu et al. 2018, eq. 2 and 3).
 
-    With the operation ``Gate(ceiling=1)`` it is the layer of the paper, ``x * σ(...)``; with
-    ``Gate()`` it is the same with twice the range, and starts as the identity, since W2 starts at
-    zero. Any other operation makes a self-conditioned site of that kind.
+    With the operation ``Gate(ceiling=1)`` it is the layer of the paper, ``x * σ(...)``. With
+    ``Gate()`` the range is twice as large, and it starts as the identity, since W2 starts at zero.
+    It supports all operations.
 
     Args:
-        reduction: how many times the hidden layer is narrower than the site (theirs: 16); it is
-            at least one wide.
+        reduction: ratio of the width of the site to that of the hidden layer (paper: 16), which is
+            at least 1.
 
     Raises:
         GeneratorError: if ``reduction`` is below 1.
-        KindError: if it is no integer.
+        ArgumentTypeError: if it is not an integer.
     """
 
     def __init__(self, reduction: int = 16) -> None:
@@ -44,17 +44,19 @@ class SqueezeExcite(LocalGenerator):
     def forward(
         self, site: Site, x: Tensor, condition: Any = None, memory: Any = None
     ) -> tuple[dict[str, Tensor], Any]:
-        """Raw parameters ``(B, C)`` of ``site`` from its features ``x``; the memory passes by.
+        """Raw parameters ``(B, C)`` of ``site`` from its features ``x``, and the memory unchanged.
 
         Raises:
             LayoutError: if no layout is bound, or ``site`` is not in it.
             ConditionError: if a condition is given.
             ShapeError: if ``x`` does not fit the site.
-            KindError: an argument of the wrong kind.
+            ArgumentTypeError: an argument of the wrong type.
         """
         place = self.index(site)
         if condition is not None:
-            raise ConditionError("SqueezeExcite takes no condition: a site conditions itself")
+            raise ConditionError(
+                "SqueezeExcite takes no condition: a site is conditioned on its own features"
+            )
         hidden = F.relu(self.squeeze[place](position_mean(x, site)))
         head = cast(Head, self.excite[place])
         return head.layout.split(head(hidden))[site.name], memory

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a site's features over their positions."""
+"""Mean and standard deviation of the features of a site over their positions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from featurewise.core.film import compute_dtype
 def position_mean(x: Tensor, site: Site) -> Tensor:
     """Mean over all positions: ``(B, C)``, or ``(C,)`` at a site without a batch axis.
 
-    Features without positions are their own mean.
+    Features without positions are returned unchanged.
 
     Raises:
         ShapeError: if ``x`` does not fit the site.
-        KindError: if ``x`` is not a floating-point tensor.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor.
     """
     x, places = _batch_first(x, site, "x")
     return x.mean(places) if places else x
@@ -34,16 +34,16 @@ def position_statistics(
 
     Args:
         x: features of the site.
-        site: where they come from.
+        site: the site.
         eps: added to the variance.
-        name: what to call ``x`` in an error.
+        name: of ``x`` in error messages.
 
     Returns:
         Two tensors ``(B, C)``, or ``(C,)`` at a site without a batch axis.
 
     Raises:
         ShapeError: if ``x`` does not fit the site, or has fewer than two positions.
-        KindError: if ``x`` is not a floating-point tensor.
+        ArgumentTypeError: if ``x`` is not a floating-point tensor.
     """
     x, places = _batch_first(x, site, name)
     if math.prod(x.shape[i] for i in places) < 2:
@@ -53,7 +53,7 @@ def position_statistics(
         )
     x = x.to(compute_dtype(x))
     mean = x.mean(places, keepdim=True)
-    # Two passes: right for features far from zero, and faster than `torch.var` on a CPU.
+    # Two passes: accurate for features far from zero, and faster than `torch.var` on a CPU.
     variance = (x - mean).square().mean(places)
     return mean.reshape(variance.shape), (variance + eps).sqrt()
 

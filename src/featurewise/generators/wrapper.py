@@ -1,4 +1,4 @@
-"""``Wrapper``: a generator around a generator, which changes what the inner one predicts."""
+"""``Wrapper``: a generator that changes the prediction of an inner generator."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from featurewise.generators.errors import ConditionError
 
 
 class Wrapper(_Bound, ABC):
-    """Base of the generators that pass a condition to another and change its flat parameters.
+    """Base of the generators that change the flat parameters of an inner generator.
 
-    A subclass brings ``change``, and ``_build`` where something of it depends on the layout.
+    A subclass implements ``change``, and ``_build`` if it has state that depends on the layout.
 
     Args:
-        generator: a ``Generator``, a wrapper, or any module that gives a flat tensor or a
+        generator: a ``Generator``, a wrapper, or any module that returns a flat tensor or a
             ``TaskRepresentation``.
 
     Attributes:
-        generator: the inner one.
+        generator: the inner generator.
         layout: the sites; None until bound.
 
     Raises:
-        KindError: ``generator`` is no module, or is a local generator.
+        ArgumentTypeError: ``generator`` is not a module, or is a local generator.
     """
 
     generator: nn.Module
@@ -45,24 +45,24 @@ class Wrapper(_Bound, ABC):
 
     @property
     def head(self) -> nn.Module | None:
-        """The head of the inner generator; None where it has none, or is not bound."""
+        """The head of the inner generator; None if it has none or is not bound."""
         return getattr(self.generator, "head", None)
 
     @abstractmethod
     def change(self, flat: Float[Tensor, "..."], layout: Layout) -> Float[Tensor, "..."]:
-        """What becomes of the inner generator's ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``."""
+        """New flat parameters for those of the inner generator, ``flat``, of the same shape."""
 
     def forward(self, condition: Any = None) -> Float[Tensor, "..."]:
-        """Flat parameters of the shape that the inner generator gives.
+        """Flat parameters, of the same shape as those of the inner generator.
 
         Args:
-            condition: what the inner generator takes.
+            condition: the condition of the inner generator.
 
         Raises:
             LayoutError: if no layout is bound.
             ConditionError: if the condition is missing.
-            ShapeError: if the inner generator gives what does not fit the layout.
-            KindError: if it gives no tensor.
+            ShapeError: if the output of the inner generator does not fit the layout.
+            ArgumentTypeError: if that output is not a tensor or task representation.
         """
         if self.layout is None:
             raise unbound(self)
@@ -70,7 +70,7 @@ class Wrapper(_Bound, ABC):
 
     def _inner(self, condition: Any) -> object:
         if condition is not None or isinstance(self.generator, _Bound):
-            return self.generator(condition)  # ours say themselves that a condition is missing
+            return self.generator(condition)  # it raises ConditionError itself
         if needs_condition(self.generator):
             raise ConditionError(f"{type(self.generator).__name__} needs a condition, got None")
         return self.generator()
@@ -79,7 +79,7 @@ class Wrapper(_Bound, ABC):
         bind_part(self.generator, layout)
 
     def _constant(self, name: str, value: Tensor) -> None:
-        """Keep a tensor that follows the module to devices and is not part of its state."""
+        """Register a tensor that moves with the module and is not in its state dict."""
         like = next((p for p in self.parameters() if p.is_floating_point()), None)
         device = None if like is None or like.is_meta else like.device
         self.register_buffer(name, value.to(device), persistent=False)

@@ -1,7 +1,7 @@
-"""Conditioning by concatenation, and the conditional bias that it is (Dumoulin et al. 2018).
+"""Conditioning by concatenation, and the equivalent conditional bias (Dumoulin et al. 2018).
 
 ``W [x; z] = W_x x + W_z z``: concatenating a condition z to the input of a linear map adds a bias
-that depends on z. For a convolution the same holds wherever the kernel sees no zero padding.
+that depends on z. For a convolution the same holds where the kernel does not reach zero padding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import KindError, ShapeError
+from featurewise.core import ArgumentTypeError, ShapeError
 from featurewise.core.broadcast import check_features
 from featurewise.core.numbers import FLOAT_TENSOR, is_float
 from featurewise.generators import GeneratorError
@@ -28,13 +28,13 @@ _CONVOLUTIONS: Final[dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3
 
 
 class ConcatLinear(nn.Module):
-    """A linear map of features and condition side by side: ``W [x; z] + b``.
+    """A linear map of the concatenated features and condition: ``W [x; z] + b``.
 
     Args:
         in_features: width C of x.
         condition_features: width F of the condition z.
         out_features: width D of the output.
-        bias: whether there is a b.
+        bias: whether there is a bias b.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ConcatLinear(nn.Module):
 
         Raises:
             ShapeError: widths or batches that do not fit.
-            KindError: arguments that are not floating-point tensors.
+            ArgumentTypeError: arguments that are not floating-point tensors.
         """
         check_features(x, self.in_features, -1, 0, "ConcatLinear")
         _check_condition(condition, x, self.condition_features)
@@ -68,10 +68,10 @@ class ConcatLinear(nn.Module):
 
 
 class ConcatConv(nn.Module):
-    """A convolution of features and constant maps of the condition side by side.
+    """A convolution of features, concatenated with constant maps of the condition.
 
-    It costs ``k² F D`` weights where the conditional bias costs ``F D``, and differs from it only
-    where the kernel reaches into zero padding: there the condition's taps are missing.
+    It has ``k² F D`` weights for the condition, where a conditional bias has ``F D``. The two
+    differ only where the kernel reaches zero padding, since the condition is zero there, too.
 
     Args:
         in_features: channels C of x.
@@ -85,8 +85,8 @@ class ConcatConv(nn.Module):
         bias: whether there is a bias.
 
     Raises:
-        GeneratorError: a number or a name out of range, or "same" with a stride.
-        KindError: a number that is no integer.
+        GeneratorError: an invalid number or name, or "same" with a stride.
+        ArgumentTypeError: a number that is not an integer.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class ConcatConv(nn.Module):
 
         Raises:
             ShapeError: widths, batches or ranks that do not fit.
-            KindError: arguments that are not floating-point tensors.
+            ArgumentTypeError: arguments that are not floating-point tensors.
         """
         check_features(x, self.in_features, 1, 0, "ConcatConv")
         if x.ndim != self.rank + 2:
@@ -137,7 +137,7 @@ class ConcatConv(nn.Module):
         return y
 
     def conditional_bias(self, condition: Float[Tensor, "B F"]) -> Float[Tensor, "B D"]:
-        """All taps of ``W_z`` times z: what the condition adds where no padding is seen."""
+        """``W_z``, summed over all taps, times z: the bias where the kernel reaches no padding."""
         taps = self.convolve.weight[:, self.in_features :].flatten(2).sum(dim=2)
         return condition @ taps.T
 
@@ -151,7 +151,7 @@ def _check_padding(padding: object, mode: object, stride: object) -> None:
         if stride != 1:
             raise GeneratorError(f"padding='same' needs stride 1, got stride={stride!r}")
     elif not isinstance(padding, int) or isinstance(padding, bool):
-        raise KindError(f"padding must be an integer or 'same', got {padding!r}")
+        raise ArgumentTypeError(f"padding must be an integer or 'same', got {padding!r}")
     elif padding < 0:
         raise GeneratorError(f"padding must not be negative, got {padding}")
 
@@ -159,8 +159,8 @@ def _check_padding(padding: object, mode: object, stride: object) -> None:
 def _check_condition(condition: object, x: Tensor, width: int) -> None:
     if not is_float(condition):
         kind = condition.dtype if isinstance(condition, Tensor) else type(condition).__name__
-        raise KindError(f"condition must be {FLOAT_TENSOR}, got {kind}")
+        raise ArgumentTypeError(f"condition must be {FLOAT_TENSOR}, got {kind}")
     if condition.device != x.device:
-        raise KindError(f"condition is on {condition.device}, x is on {x.device}")
+        raise ArgumentTypeError(f"condition is on {condition.device}, x is on {x.device}")
     if condition.shape != (len(x), width):
         raise ShapeError(f"condition must be ({len(x)}, {width}), got {tuple(condition.shape)}")

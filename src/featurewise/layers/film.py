@@ -1,4 +1,4 @@
-"""``FiLM`` as a layer of a network that is written by hand, or as a place left open for one."""
+"""``FiLM`` as a layer of a network, with a generator or as a declared site without one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import Affine, KindError, Layout, Operation, Site, operation_of
+from featurewise.core import Affine, ArgumentTypeError, Layout, Operation, Site, operation_of
 from featurewise.generators import (
     ConditionError,
     Generator,
@@ -22,29 +22,29 @@ from featurewise.generators.base import positive
 class FiLM(nn.Module):
     """Modulates features by a condition: ``γ(z) * x + β(z)`` (Perez et al. 2018, eq. 2).
 
-    * ``FiLM(C, F)``: conditions ``(B, F)`` through one linear map, which starts at the identity.
-    * ``FiLM(C, generator=g)``: any generator; it is bound to this one site.
+    * ``FiLM(C, F)``: conditions ``(B, F)`` and one linear map, which starts at the identity.
+    * ``FiLM(C, generator=g)``: any generator; it is bound to this site.
     * ``FiLM(C)``: a *declared site*: exactly the identity, until ``featurewise.condition``
-      finds it by name or type and modulates what it returns, by default with its operation.
+      selects it by name or type and modulates its output, by default with its operation.
 
     Args:
         features: width C of the features.
         condition_features: width F of the condition.
-        operation: what is done to the features, or its name.
+        operation: the operation on the features, or its name.
         axis: feature axis of x.
-        batch_axis: axis of the samples, or None where there is none.
-        generator: condition -> parameters of this site; in place of ``condition_features``.
+        batch_axis: axis of the samples, or None if there is none.
+        generator: condition -> parameters of this site; instead of ``condition_features``.
 
     Attributes:
-        layout: the one site, named "film".
-        generator: what conditions it, or None.
+        layout: a single site, named "film".
+        generator: its generator, or None.
 
     Raises:
         GeneratorError: if both ``condition_features`` and ``generator`` are given.
         ShapeError: if the width is not positive, or the operation needs sizes of positions.
-        OperationError: a name that no operation has.
+        OperationError: an unknown name of an operation.
         LayoutError: if the generator is bound to another layout.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong type.
 
     Example:
         >>> import torch
@@ -82,12 +82,12 @@ class FiLM(nn.Module):
 
         Args:
             x: features, C of them on ``axis``; samples on ``batch_axis``.
-            condition: what the generator takes; nothing at a declared site.
+            condition: the condition of the generator; None at a declared site.
 
         Raises:
             ConditionError: if the condition is missing, or given to a declared site.
             ShapeError: a shape that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
         (site,) = self.layout
         if self.generator is None:
@@ -103,12 +103,12 @@ class FiLM(nn.Module):
         if condition is not None:
             raise ConditionError(
                 "this FiLM is a declared site without a generator and takes no condition: "
-                "give it condition_features or a generator, or condition the whole network"
+                "pass condition_features or a generator, or condition the whole network"
             )
         return x
 
     def extra_repr(self) -> str:
-        """Width, operation and axis, as ``print`` shows them."""
+        """Width, operation and axis, for ``repr``."""
         (site,) = self.layout
         return f"{site.width}, {site.operation}, axis={site.axis}"
 
@@ -116,6 +116,8 @@ class FiLM(nn.Module):
 def _check(features: object, axis: object, generator: object) -> None:
     for name, value in (("features", features), ("axis", axis)):
         if not isinstance(value, int) or isinstance(value, bool):
-            raise KindError(f"{name} must be an integer, got {type(value).__name__}")
+            raise ArgumentTypeError(f"{name} must be an integer, got {type(value).__name__}")
     if generator is not None and not isinstance(generator, nn.Module):
-        raise KindError(f"generator must be a module or None, got {type(generator).__name__}")
+        raise ArgumentTypeError(
+            f"generator must be a module or None, got {type(generator).__name__}"
+        )

@@ -1,7 +1,7 @@
 """Conditional norms: a norm without its affine part, then FiLM (Dumoulin et al. 2018).
 
-``condition_features``, ``operation`` and ``generator`` are those of ``FiLM``; without condition
-features or a generator the FiLM is a declared site, and the norm a plain one without affine part.
+``condition_features``, ``operation`` and ``generator`` are those of ``FiLM``. Without condition
+features or a generator, the FiLM is a declared site, and the norm has no affine part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import Affine, KindError, Operation, ShapeError
+from featurewise.core import Affine, ArgumentTypeError, Operation, ShapeError
 from featurewise.core.broadcast import check_features
 from featurewise.core.film import compute_dtype
 from featurewise.core.numbers import is_finite
@@ -41,7 +41,7 @@ class _ConditionalNorm(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if not isinstance(eps, int | float) or isinstance(eps, bool):
-            raise KindError(f"eps must be a number, got {type(eps).__name__}")
+            raise ArgumentTypeError(f"eps must be a number, got {type(eps).__name__}")
         if not (is_finite(eps) and eps > 0):
             raise GeneratorError(f"eps must be positive and finite, got {short(eps)}")
         self.film = FiLM(
@@ -51,56 +51,56 @@ class _ConditionalNorm(nn.Module, ABC):
 
     @abstractmethod
     def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The norm alone."""
+        """The norm without FiLM."""
 
     def forward(self, x: Float[Tensor, "..."], condition: Any = None) -> Float[Tensor, "..."]:
         """Normalised, then modulated features, of the shape and dtype of ``x``.
 
         Args:
             x: features, samples on axis 0.
-            condition: what the generator takes; nothing without one.
+            condition: the condition of the generator; None without a generator.
 
         Raises:
             ConditionError: if the condition is missing or superfluous.
             ShapeError: a shape that does not fit.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
         check_features(x, self.features, self.axis, 0, type(self).__name__)
         y: Tensor = self.film(self.normalize(x), condition)
         return y
 
     def extra_repr(self) -> str:
-        """The eps, as ``print`` shows it."""
+        """The eps, for ``repr``."""
         return f"eps={self.eps}"
 
 
 class ConditionalBatchNorm(_ConditionalNorm):
     """Conditional batch normalisation (de Vries et al. 2017) of ``(B, C, *positions)``.
 
-    The policy says which mean and variance a feature is normalised with:
+    The policy determines the mean and the variance for normalisation:
 
     * "batch": those of the batch in training, running averages in evaluation, as usual;
-    * "frozen": the running averages always; they are never changed (a pretrained network);
-    * "per_condition": as "batch", but every condition has averages of its own, and a sample is
-      normalised among the samples of its condition (domain-specific batch normalisation, Chang
+    * "frozen": always the running averages, which are never updated (for a pretrained network);
+    * "per_condition": as "batch", but with separate averages for each condition; a sample is
+      normalised with the samples of its condition (domain-specific batch normalisation, Chang
       et al. 2019).
 
-    In evaluation a row of the output depends on its own sample alone, under every policy.
+    In evaluation the samples of a batch are independent, under every policy.
 
     Args:
         features: C.
         condition_features: width of the condition.
-        operation: what FiLM does.
-        generator: in place of ``condition_features``.
+        operation: of the FiLM.
+        generator: instead of ``condition_features``.
         statistics: the policy.
-        conditions: how many conditions have averages of their own; only "per_condition".
+        conditions: number of conditions with separate averages; only for "per_condition".
         momentum: weight of the new batch in a running average, in (0, 1].
         eps: added to the variance.
 
     Raises:
         GeneratorError: an unknown policy, a number out of range, or ``conditions`` without
             "per_condition" or the reverse.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
     """
 
     running_mean: Tensor
@@ -124,9 +124,11 @@ class ConditionalBatchNorm(_ConditionalNorm):
                 f"statistics must be one of {', '.join(_POLICIES)}, got {statistics!r}"
             )
         if (conditions is not None) != (statistics == "per_condition"):
-            raise GeneratorError("conditions is the number of averages of 'per_condition' alone")
+            raise GeneratorError(
+                "conditions is needed for statistics='per_condition', and only there"
+            )
         if not isinstance(momentum, int | float) or isinstance(momentum, bool):
-            raise KindError(f"momentum must be a number, got {type(momentum).__name__}")
+            raise ArgumentTypeError(f"momentum must be a number, got {type(momentum).__name__}")
         if not 0 < momentum <= 1:
             raise GeneratorError(f"momentum must lie in (0, 1], got {short(momentum)}")
         self.statistics, self.momentum = statistics, momentum
@@ -138,7 +140,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
     def normalize(
         self, x: Float[Tensor, "..."], ids: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "..."]:
-        """The norm alone; ``ids`` as in ``forward``."""
+        """The norm without FiLM; ``ids`` as in ``forward``."""
         if self.statistics != "per_condition":
             if ids is not None:
                 raise ConditionError(f"statistics={self.statistics!r} takes no ids")
@@ -163,13 +165,13 @@ class ConditionalBatchNorm(_ConditionalNorm):
 
         Args:
             x: features ``(B, C, *positions)``.
-            condition: what the generator takes; nothing without one.
-            ids: which averages each sample uses; needed by "per_condition" and by no other.
+            condition: the condition of the generator; None without a generator.
+            ids: condition of each sample, which selects its averages; only for "per_condition".
 
         Raises:
-            ConditionError: a condition or ids that are missing, superfluous or out of range.
+            ConditionError: a condition or ids are missing, superfluous or out of range.
             ShapeError: a shape that does not fit; a single value per feature in training.
-            KindError: an argument of the wrong kind, dtype or device.
+            ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
         check_features(x, self.features, 1, 0, type(self).__name__)
         y: Tensor = self.film(self.normalize(x, ids), condition)
@@ -188,7 +190,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
         return self.running_mean[ids], self.running_var[ids]
 
     def _group_statistics(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance ``(B, C)`` among the samples of the same id; averages are updated."""
+        """Mean and variance ``(B, C)`` of the samples with the same id; updates the averages."""
         x = x.to(compute_dtype(x)).flatten(2) if x.ndim > 2 else x.to(compute_dtype(x)).unsqueeze(2)
         blank = x.new_zeros(self.running_mean.shape)
         count = x.new_zeros(len(blank)).index_add(0, ids, x.new_full(ids.shape, x.shape[2]))
@@ -205,7 +207,7 @@ class ConditionalBatchNorm(_ConditionalNorm):
         return mean, var
 
     def extra_repr(self) -> str:
-        """Policy, momentum and eps, as ``print`` shows them."""
+        """Policy, momentum and eps, for ``repr``."""
         return f"statistics={self.statistics!r}, momentum={self.momentum}, eps={self.eps}"
 
 
@@ -215,8 +217,8 @@ class ConditionalInstanceNorm(_ConditionalNorm):
     Args:
         features: C.
         condition_features: width of the condition.
-        operation: what FiLM does.
-        generator: in place of ``condition_features``.
+        operation: of the FiLM.
+        generator: instead of ``condition_features``.
         eps: added to the variance.
     """
 
@@ -232,14 +234,14 @@ class ConditionalInstanceNorm(_ConditionalNorm):
         super().__init__(features, condition_features, operation, 1, generator, eps)
 
     def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The norm alone.
+        """The norm without FiLM.
 
         Raises:
             ShapeError: if a sample has fewer than two positions.
         """
         if math.prod(x.shape[2:]) < 2:
             raise ShapeError(f"instance norm needs two positions or more, x is {tuple(x.shape)}")
-        # Groups of one feature: the same numbers as F.instance_norm, several times faster.
+        # Groups of one feature: equal to F.instance_norm, and several times faster.
         return F.group_norm(x, self.features, eps=self.eps)
 
 
@@ -249,11 +251,11 @@ class ConditionalGroupNorm(_ConditionalNorm):
     The scale-shift norm of diffusion U-Nets (Dhariwal & Nichol 2021, section 3).
 
     Args:
-        groups: into how many groups the features are divided.
+        groups: number of groups.
         features: C, a multiple of ``groups``.
         condition_features: width of the condition.
-        operation: what FiLM does.
-        generator: in place of ``condition_features``.
+        operation: of the FiLM.
+        generator: instead of ``condition_features``.
         eps: added to the variance.
 
     Raises:
@@ -276,7 +278,7 @@ class ConditionalGroupNorm(_ConditionalNorm):
         self.groups = groups
 
     def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The norm alone.
+        """The norm without FiLM.
 
         Raises:
             ShapeError: if a group of a sample has a single value.
@@ -294,9 +296,9 @@ class ConditionalLayerNorm(_ConditionalNorm):
     Args:
         features: C.
         condition_features: width of the condition.
-        operation: what FiLM does.
-        axis: feature axis of x; last by default, as in ``(B, T, C)``.
-        generator: in place of ``condition_features``.
+        operation: of the FiLM.
+        axis: feature axis of x; default: the last, as in ``(B, T, C)``.
+        generator: instead of ``condition_features``.
         eps: added to the variance.
     """
 
@@ -313,7 +315,7 @@ class ConditionalLayerNorm(_ConditionalNorm):
         super().__init__(features, condition_features, operation, axis, generator, eps)
 
     def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The norm alone."""
+        """The norm without FiLM."""
         last = torch.movedim(x, self.axis, -1)
         return torch.movedim(F.layer_norm(last, (self.features,), eps=self.eps), -1, self.axis)
 
@@ -324,9 +326,9 @@ class ConditionalRMSNorm(_ConditionalNorm):
     Args:
         features: C.
         condition_features: width of the condition.
-        operation: what FiLM does; ``Scale()`` is the conditional form of the usual gain.
-        axis: feature axis of x; last by default, as in ``(B, T, C)``.
-        generator: in place of ``condition_features``.
+        operation: of the FiLM; ``Scale()`` is a conditional form of the usual gain.
+        axis: feature axis of x; default: the last, as in ``(B, T, C)``.
+        generator: instead of ``condition_features``.
         eps: added to the mean square.
     """
 
@@ -343,11 +345,13 @@ class ConditionalRMSNorm(_ConditionalNorm):
         super().__init__(features, condition_features, operation, axis, generator, eps)
 
     def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The norm alone."""
+        """The norm without FiLM."""
         last = torch.movedim(x, self.axis, -1)
         return torch.movedim(F.rms_norm(last, (self.features,), eps=self.eps), -1, self.axis)
 
 
 def _check_samples(values: int, of: str) -> None:
     if values < 2:
-        raise ShapeError(f"{of} has {values} value per feature: training statistics need two")
+        raise ShapeError(
+            f"{of} has {values} value per feature: training statistics need at least two"
+        )

@@ -1,7 +1,7 @@
-"""Pixel by pixel: causal convolutions, the gated unit, and the gated PixelCNN made of them.
+"""Autoregressive models of images: causal convolutions, the gated unit and the gated PixelCNN.
 
 van den Oord et al. 2016, *Conditional Image Generation with PixelCNN Decoders*, figure 2. Pixels
-are in reading order: row by row from the top, each from the left.
+are in raster order: row by row from the top, each row from the left.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.generators import GeneratorError
 from featurewise.generators.base import positive
 from featurewise.layers.film import FiLM
 
 
 class CausalConv2d(nn.Conv2d):
-    """A convolution that sees a half of its neighbourhood; positions stay as they are.
+    """A causal convolution: half of the usual receptive field, the same number of positions.
 
-    "vertical" sees rows: with the mask A those above its own, with B its own, too. "horizontal"
-    sees pixels of its own row: with A those at its left, with B itself, too. It is the masked
-    convolution of size k×k without the taps that the mask makes zero.
+    With "vertical" the receptive field is the rows above (mask A), or those and the own row (mask
+    B). With "horizontal" it is the pixels to the left in the own row (mask A), or those and the
+    pixel itself (mask B). It equals the masked convolution of size k×k, without the taps that the
+    mask sets to zero.
 
     Args:
-        in_channels: channels C that come in.
-        out_channels: channels D that go out.
-        size: k, odd: how far the whole neighbourhood reaches, ``(k - 1) / 2`` to each side.
+        in_channels: number of input channels C.
+        out_channels: number of output channels D.
+        size: k, odd; the receptive field reaches ``(k - 1) / 2`` pixels to each side.
         stack: "vertical" or "horizontal".
-        strict: mask A, which the first layer of a network needs; otherwise B.
+        strict: use mask A, which the first layer of a network needs; otherwise mask B.
 
     Raises:
         GeneratorError: an even size or one below 3, or an unknown stack.
@@ -51,24 +52,24 @@ class CausalConv2d(nn.Conv2d):
         super().__init__(
             in_channels, out_channels, (taps, size) if stack == "vertical" else (1, taps)
         )
-        # What is shut out by the mask A is cut off at the far side.
+        # Mask A excludes the own row or pixel: one row or column less of padding on that side.
         if stack == "vertical":
             self.border = (reach, reach, reach, -int(strict))
         else:
             self.border = (reach, -int(strict), 0, 0)
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H W"]:
-        """Features of the same positions."""
+        """Features at the same positions."""
         return super().forward(F.pad(x, self.border))
 
 
 class GatedUnit(nn.Module):
     """``tanh(a) * σ(b)`` of the halves a and b of the channels (eq. 2 there).
 
-    Its site ``shift`` is the place of the conditional bias, in tanh and σ (eq. 4 and 5).
+    The conditional bias, inside tanh and σ (eq. 4 and 5), is the site ``shift``.
 
     Args:
-        channels: C, half of what comes in.
+        channels: number of output channels C, half of the input channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -76,23 +77,23 @@ class GatedUnit(nn.Module):
         self.shift = FiLM(2 * channels)
 
     def forward(self, x: Float[Tensor, "N C2 H W"]) -> Float[Tensor, "N C H W"]:
-        """Half as many channels."""
+        """Features with half as many channels."""
         signal, gate = self.shift(x).chunk(2, dim=1)
         return torch.tanh(signal) * torch.sigmoid(gate)
 
 
 class GatedLayer(nn.Module):
-    """One layer of the gated PixelCNN: two stacks, of which the vertical feeds the horizontal.
+    """One layer of the gated PixelCNN: a vertical stack and a horizontal stack, which it feeds.
 
-    Rows above are seen whole by the vertical stack, the own row by the horizontal one, so that
-    there is no blind spot. The horizontal stack has a residual connection.
+    The receptive field of the vertical stack is all rows above, that of the horizontal stack is
+    the own row, so that there is no blind spot. The horizontal stack has a residual connection.
 
     Args:
         channels: width C of both stacks.
-        size: of the convolutions.
-        first: whether the picture itself comes in: mask A, and no residual connection.
-        last: whether the vertical stack ends here.
-        in_channels: channels that come in; C where None.
+        size: kernel size of the convolutions.
+        first: whether the input is the image itself: mask A and no residual connection.
+        last: whether this is the last layer, in which nothing follows the vertical stack.
+        in_channels: number of input channels; default: C.
     """
 
     def __init__(
@@ -115,28 +116,28 @@ class GatedLayer(nn.Module):
         self.mix = nn.Conv2d(channels, channels, 1)
 
     def above(self, x: Float[Tensor, "N C H W"]) -> tuple[Tensor, Tensor]:
-        """What each row gets from those above it, and the vertical stack, one layer on.
+        """Output of the vertical stack for the horizontal one, and for the next layer.
 
-        Of the last layer that stack is not gated: nothing reads it.
+        In the last layer the second output is not gated, since nothing uses it.
         """
         rows = self.vertical(x)
         return self.across(rows), rows if self.vertical_gate is None else self.vertical_gate(rows)
 
     def along(self, x: Float[Tensor, "N C H W"], above: Tensor) -> Float[Tensor, "N D H W"]:
-        """The horizontal stack, one layer on."""
+        """Output of the horizontal stack; ``above`` is the first output of ``above()``."""
         mixed: Tensor = self.mix(self.horizontal_gate(self.horizontal(x) + above))
         return mixed if self.first else x + mixed
 
 
 class GatedPixelCNN(nn.Module):
-    """Each pixel's logits from the pixels before it; the sites are ``layers.*.*_gate.shift``.
+    """Logits of each pixel given the pixels before it; the sites are ``layers.*.*_gate.shift``.
 
     Args:
         channels: width C of the layers.
-        layers: how many, at least 2.
-        size: of the convolutions of all layers but the first.
-        first_size: of those of the first, which sees the picture.
-        outputs: numbers per pixel.
+        layers: number of layers, at least 2.
+        size: kernel size in all layers but the first.
+        first_size: kernel size in the first layer, whose input is the image.
+        outputs: number of logits K per pixel.
 
     Raises:
         GeneratorError: fewer than 2 layers.
@@ -163,19 +164,19 @@ class GatedPixelCNN(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "N 1 H W"]) -> Float[Tensor, "N K H W"]:
-        """Logits of every pixel, of which none saw that pixel or a later one."""
+        """Logits of every pixel; they depend on earlier pixels only."""
         return self.along(x, self.above(x))
 
     def above(self, x: Float[Tensor, "N 1 H W"]) -> list[Tensor]:
-        """What each row is told, in every layer, of the rows above it."""
-        told = []
+        """For every layer, the input of its horizontal stack from the rows above (N, 2C, H, W)."""
+        outputs = []
         for layer in cast(Sequence[GatedLayer], self.layers):
-            row, x = layer.above(x)
-            told.append(row)
-        return told
+            output, x = layer.above(x)
+            outputs.append(output)
+        return outputs
 
     def along(self, x: Float[Tensor, "N 1 H W"], above: Sequence[Tensor]) -> Tensor:
-        """Logits (N, K, H, W) of some rows, told of those above: who draws needs one at a time."""
+        """Logits (N, K, H, W) of some rows, given the output of ``above()`` for these rows."""
         layers = cast(Sequence[GatedLayer], self.layers)
         for layer, row in zip(layers, above, strict=True):
             x = layer.along(x, row)
@@ -183,18 +184,18 @@ class GatedPixelCNN(nn.Module):
         return logits
 
 
-class PlaceMap(nn.Sequential):
-    """A vector -> a map ``s = m(h)``: linear, ReLU, deconvolution of size and stride 4.
+class SpatialMap(nn.Sequential):
+    """A vector -> a map ``s = m(h)``: linear, ReLU, transposed convolution of size and stride 4.
 
-    The conditions of eq. 5 there, which say what holds where.
+    It makes the spatial condition of eq. 5 there.
 
     Args:
         features: width F of the vector.
-        channels: C of the map.
+        channels: number of channels C of the map.
         size: height and width S of the map, a multiple of 4.
 
     Raises:
-        GeneratorError: another size.
+        GeneratorError: ``size`` is not a multiple of 4.
     """
 
     def __init__(self, features: int, channels: int, size: int) -> None:
@@ -209,38 +210,39 @@ class PlaceMap(nn.Sequential):
         )
 
 
-def draw_pixels(
+def sample_pixels(
     network: nn.Module,
     like: Float[Tensor, "N 1 H W"],
-    random: torch.Generator,
-    among: Callable[[slice], AbstractContextManager[object]] = lambda _: nullcontext(),
+    rng: torch.Generator,
+    rows_context: Callable[[slice], AbstractContextManager[object]] = lambda _: nullcontext(),
 ) -> Float[Tensor, "N 1 H W"]:
-    """Binary pictures, pixel by pixel: 1 with the chance ``σ(logit)``. Call it without gradients.
+    """Sample binary images pixel by pixel: 1 with probability ``σ(logit)``. Call without gradients.
 
-    What a row is told of those above it is computed once for all its pixels.
+    The vertical stacks are evaluated once per row, for all of its pixels.
 
     Args:
-        network: a `GatedPixelCNN` of one output, trained on pictures of -1 and 1.
-        like: any pictures of the shape, dtype and device that are wanted.
-        random: on that device.
-        among: rows -> where the network runs for these rows alone: conditioned, say.
+        network: a `GatedPixelCNN` with one output, trained on images of -1 and 1.
+        like: any images of the required shape, dtype and device.
+        rng: random generator on that device.
+        rows_context: slice of rows -> a context in which the network runs for these rows, such as
+            one that sets their condition.
 
     Returns:
-        Pictures of 0 and 1.
+        Images of 0 and 1.
 
     Raises:
-        KindError: another network.
+        ArgumentTypeError: ``network`` is not a `GatedPixelCNN`.
     """
     if not isinstance(network, GatedPixelCNN):
-        raise KindError(f"network must be a GatedPixelCNN, got {type(network).__name__}")
-    pictures = torch.full_like(like, -1.0)
-    lots = torch.rand(like.shape, generator=random, dtype=like.dtype, device=like.device)
+        raise ArgumentTypeError(f"network must be a GatedPixelCNN, got {type(network).__name__}")
+    images = torch.full_like(like, -1.0)
+    uniform = torch.rand(like.shape, generator=rng, dtype=like.dtype, device=like.device)
     for row in range(like.shape[2]):
-        with among(slice(row + 1)):
-            above = [told[:, :, row:] for told in network.above(pictures[:, :, : row + 1])]
-        here = pictures[:, :, row : row + 1]  # a view: what is written there is seen here
-        with among(slice(row, row + 1)):
+        with rows_context(slice(row + 1)):
+            above = [output[:, :, row:] for output in network.above(images[:, :, : row + 1])]
+        current = images[:, :, row : row + 1]  # a view: writing to it fills in the image
+        with rows_context(slice(row, row + 1)):
             for column in range(like.shape[3]):
-                chance = network.along(here, above)[..., column].sigmoid()
-                here[..., column] = 2 * (lots[:, :, row : row + 1, column] < chance) - 1
-    return (pictures + 1) / 2
+                probability = network.along(current, above)[..., column].sigmoid()
+                current[..., column] = 2 * (uniform[:, :, row : row + 1, column] < probability) - 1
+    return (images + 1) / 2

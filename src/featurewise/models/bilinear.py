@@ -1,4 +1,4 @@
-"""Bilinear transforms of features and a condition, and FiLM as one of them."""
+"""Bilinear transforms of features and a condition, and FiLM as a special case."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Bilinear(nn.Module):
-    """``y_k = [x; 1]ᵀ W_k [z; 1]``: every product of a feature and a condition, and both alone.
+    """``y_k = [x; 1]ᵀ W_k [z; 1]``: all products of features and conditions, and linear terms.
 
     Tenenbaum & Freeman 2000, *Separating Style and Content with Bilinear Models*, eq. 1.
 
@@ -26,8 +26,8 @@ class Bilinear(nn.Module):
     def forward(
         self, x: Float[Tensor, "B C"], condition: Float[Tensor, "B Z"]
     ) -> Float[Tensor, "B K"]:
-        """The K values of each row."""
-        return bilinear(lengthened(x), self.weight, lengthened(condition))
+        """The K outputs of each sample."""
+        return bilinear(append_one(x), self.weight, append_one(condition))
 
 
 def bilinear(
@@ -37,19 +37,19 @@ def bilinear(
     return torch.einsum("bi,kij,bj->bk", x, weight, z)
 
 
-def lengthened(x: Float[Tensor, "B C"]) -> Float[Tensor, "B D"]:
-    """``[x; 1]``, so that a product with it can add: D is C + 1."""
+def append_one(x: Float[Tensor, "B C"]) -> Float[Tensor, "B D"]:
+    """``[x; 1]``, so that a linear map of it has a bias; D is C + 1."""
     return torch.cat((x, torch.ones_like(x[:, :1])), dim=1)
 
 
 def film_as_bilinear(width: int, dtype: torch.dtype | None = None) -> Float[Tensor, "C I J"]:
     """W with ``bilinear([x; 1], W, [γ; β]) = γ ⊙ x + β``: I is C + 1, J is 2·C.
 
-    Each of its slices has two ones, at (k, k) and (C, C + k), so that its rank is two.
+    Each slice W_k has two ones, at (k, k) and (C, C + k), so its rank is two.
 
     Args:
-        width: C, number of features.
-        dtype: of W; the default one when None.
+        width: number of features C.
+        dtype: of W; default: the default dtype of torch.
     """
     weight = torch.zeros(width, width + 1, 2 * width, dtype=dtype)
     k = torch.arange(width)

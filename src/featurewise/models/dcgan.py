@@ -1,7 +1,7 @@
-"""The two networks of a DCGAN, plain or told a label by concatenation. Radford et al. 2016.
+"""The two networks of a DCGAN, unconditional or with concatenated labels. Radford et al. 2016.
 
-Plain they are stages whose layers and norms `featurewise.condition` finds as ``stages.*.layer`` and
-by type; with labels every layer has them concatenated to its input (Mirza & Osindero 2014).
+Without labels, `featurewise.condition` finds their layers as ``stages.*.layer`` and their norms by
+type. With labels, every layer has them concatenated to its input (Mirza & Osindero 2014).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from featurewise.layers.concat import ConcatConv, ConcatLinear
 
 
 class Stage(nn.Module):
-    """A layer, then its shape, norm and activation; the layer concatenates a label if given one."""
+    """A layer, a reshape, a norm and an activation; a label, if given, goes to the layer."""
 
     def __init__(
         self,
@@ -32,34 +32,34 @@ class Stage(nn.Module):
         self.activation = activation or nn.Identity()
 
     def forward(self, x: Tensor, label: Float[Tensor, "B K"] | None = None) -> Tensor:
-        """Features of the next stage."""
+        """Input of the next stage."""
         y = self.layer(x) if label is None else self.layer(x, label)
         activated: Tensor = self.activation(self.norm(self.shape(y)))
         return activated
 
 
 class Stages(nn.Module):
-    """One stage after another, the label handed to each."""
+    """Stages in sequence; each receives the label."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor, label: Float[Tensor, "B K"] | None = None) -> Tensor:
-        """What the last stage gives."""
+        """Output of the last stage."""
         for stage in self.stages:
             x = stage(x, label)
         return x
 
 
-class SideBySide(nn.Conv1d):
-    """Linear maps of features of their own each, (B, G C) -> (B, G D)."""
+class ParallelLinear(nn.Conv1d):
+    """G linear maps in parallel, each with its own features: (B, G C) -> (B, G D)."""
 
     def __init__(self, before: int, after: int, groups: int) -> None:
         super().__init__(groups * before, groups * after, 1, groups=groups)
 
     def forward(self, x: Float[Tensor, "B GC"]) -> Float[Tensor, "B GD"]:
-        """Each map's output, one after the other."""
+        """The outputs of all maps, concatenated."""
         return super().forward(x[:, :, None])[:, :, 0]
 
 
@@ -73,26 +73,28 @@ def generator(
     affine: bool = True,
     copies: int = 1,
 ) -> Stages:
-    """Noise (B, Z) -> pictures (B, 1, S, S) in [0, 1]: two linear maps, two convolutions up.
+    """Noise (B, Z) -> images (B, 1, S, S) in [0, 1]: two linear maps, two upsampling convolutions.
 
-    Each convolution has four times its channels, which a shuffle makes places of: a transposed
-    convolution of kernel 6 and stride 2.
+    Each upsampling convolution is a convolution to four times the channels and a pixel shuffle: a
+    transposed convolution of kernel size 6 and stride 2.
 
     Args:
-        noise: width Z.
-        hidden: units after the first linear map.
-        channels: of the last features; twice as many before.
-        size: height and width of the pictures, a multiple of 4.
-        labels: width of the label that is concatenated everywhere; 0 for none.
+        noise: width Z of the noise.
+        hidden: width after the first linear map.
+        channels: channels before the last convolution; the layer before has twice as many.
+        size: height and width S of the images, a multiple of 4.
+        labels: width of the label that is concatenated in every layer; 0 for none.
         affine: whether the batch norms have weights of their own.
-        copies: so many generators of these sizes side by side: noise (B, copies Z), that of each
-            after that of the other, and a channel of the pictures for each.
+        copies: number of independent generators in parallel. The noise is then (B, copies Z), and
+            the images have one channel for each generator.
 
     Raises:
-        GeneratorError: copies with labels.
+        GeneratorError: several copies and labels.
     """
     if labels and copies > 1:
-        raise GeneratorError(f"copies side by side are told no label, got labels={labels}")
+        raise GeneratorError(
+            f"several copies take no labels, got copies={copies} and labels={labels}"
+        )
     corner = size // 4
     inner = copies * channels
     return Stages(
@@ -124,13 +126,13 @@ def generator(
 
 
 def discriminator(hidden: int, channels: int, size: int, *, labels: int = 0) -> Stages:
-    """Pictures (B, 1, S, S) -> logits (B,) of their being real: two convolutions, two linear maps.
+    """Images (B, 1, S, S) -> logits (B,) that they are real: two convolutions, two linear maps.
 
     Args:
-        hidden: units before the last linear map.
-        channels: of the first features; twice as many after the second convolution.
-        size: height and width of the pictures, a multiple of 4.
-        labels: width of the label that is concatenated everywhere; 0 for none.
+        hidden: width before the last linear map.
+        channels: channels after the first convolution; the second has twice as many.
+        size: height and width of the images, a multiple of 4.
+        labels: width of the label that is concatenated in every layer; 0 for none.
     """
     flat, leak = 2 * channels * (size // 4) ** 2, nn.LeakyReLU(0.2)
     return Stages(
@@ -153,7 +155,7 @@ def discriminator(hidden: int, channels: int, size: int, *, labels: int = 0) -> 
 
 def _linear(before: int, after: int, labels: int, copies: int = 1) -> nn.Module:
     if copies > 1:
-        return SideBySide(before, after, copies)
+        return ParallelLinear(before, after, copies)
     return ConcatLinear(before, labels, after) if labels else nn.Linear(before, after)
 
 

@@ -1,8 +1,8 @@
-"""Style and content apart, in closed form: bilinear models of Tenenbaum & Freeman 2000.
+"""Separation of style and content in closed form: bilinear models of Tenenbaum & Freeman 2000.
 
-Observations are ``(S, L, P)``: S styles, L contents, P numbers each. A model is fitted to all
-contents of some styles; then it draws all contents of a new style of which it is shown a few, or
-tells which content is which when nobody has.
+Observations are ``(S, L, P)``: S styles, L contents, P values each. A model is fitted to all
+contents of some styles. For a new style it then predicts all contents from a few observed ones, or
+it classifies the contents of unlabelled observations.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Draws: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(means (F, L, P) of what is shown, how much of each (F, L)) -> all contents (F, L, P)."""
+ContentModel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(means of the observed contents (F, L, P), counts (F, L)) -> all contents (F, L, P)."""
 
 
 class Asymmetric(nn.Module):
     """``y = A^s b^c``: a matrix for each style, a vector for each content (eq. 3).
 
-    Fitted by singular values of the observations, styles stacked (section 3.2). A new style has
-    the least-squares matrix that is drawn, by a ridge, to the best blend of the known ones.
+    Fitted by a singular value decomposition of the stacked styles (section 3.2). The matrix of a
+    new style is a ridge regression whose prior is the best linear combination of the known styles.
 
     Args:
-        styles: S, how many it is fitted to.
-        contents: L.
-        values: P.
+        styles: number of styles S that it is fitted to.
+        contents: number of contents L.
+        values: number of values P of an observation.
         rank: J, length of the content vectors, at most L.
-        ridge: how strongly a new style is drawn to the blend.
-        blend: how strongly the blend is drawn to the mean of all, as a share.
+        ridge: strength of the penalty on the distance of a new style from its prior.
+        blend: strength of the penalty on the distance of the prior from the mean of all styles,
+            relative to the mean square of the contents.
     """
 
     basis: Tensor
@@ -45,38 +46,41 @@ class Asymmetric(nn.Module):
         self.register_buffer("matrices", torch.zeros(styles, rank, values))
 
     def fit(self, observed: Float[Tensor, "S L P"]) -> None:
-        """Takes the content vectors, orthonormal columns, and the styles from observations."""
-        self.basis.copy_(leading(torch.einsum("slp,smp->lm", observed, observed), self.basis))
+        """Fit the content vectors, as orthonormal columns, and the style matrices."""
+        self.basis.copy_(
+            leading_eigenvectors(torch.einsum("slp,smp->lm", observed, observed), self.basis)
+        )
         self.matrices.copy_(self.basis.mT @ observed)
 
     def forward(
-        self, shown: Float[Tensor, "F L P"], counts: Float[Tensor, "F L"]
+        self, means: Float[Tensor, "F L P"], counts: Float[Tensor, "F L"]
     ) -> Float[Tensor, "F L P"]:
-        """All contents of new styles, from the mean of what is shown of each, and how much."""
-        shares = blended(self.basis @ self.matrices, shown, counts, self.blend)
-        prior = torch.einsum("fs,sjp->fjp", shares, self.matrices)
+        """All contents of new styles, from the means and the counts of their observed contents."""
+        weights = blend_weights(self.basis @ self.matrices, means, counts, self.blend)
+        prior = torch.einsum("fs,sjp->fjp", weights, self.matrices)
         weighted = counts[..., None] * self.basis
-        eye = torch.eye(self.basis.shape[1], dtype=shown.dtype, device=shown.device)
-        left = weighted.mT @ self.basis + self.ridge * eye
-        change = torch.linalg.solve(left, weighted.mT @ (shown - self.basis @ prior))
-        drawn: Tensor = self.basis @ (prior + change)
-        return drawn
+        eye = torch.eye(self.basis.shape[1], dtype=means.dtype, device=means.device)
+        gram = weighted.mT @ self.basis + self.ridge * eye
+        change = torch.linalg.solve(gram, weighted.mT @ (means - self.basis @ prior))
+        predicted: Tensor = self.basis @ (prior + change)
+        return predicted
 
 
 class Symmetric(nn.Module):
     """``y_k = aᵀ W_k b``: a vector for each style and for each content (eq. 1).
 
-    Fitted by alternating singular values (section 3.2). A new style has the vector of least
-    squares, drawn to the mean of the known ones.
+    Fitted by alternating singular value decompositions (section 3.2). The vector of a new style is
+    a ridge regression whose prior is the mean of the known vectors.
 
     Args:
-        styles: S, how many it is fitted to.
-        contents: L.
-        values: P.
+        styles: number of styles S that it is fitted to.
+        contents: number of contents L.
+        values: number of values P of an observation.
         style_rank: I, length of the style vectors, at most S.
         rank: J, length of the content vectors, at most L.
-        ridge: how strongly a new style is drawn to the mean of all, as a share.
-        rounds: of the alternation.
+        ridge: strength of the penalty on the distance of a new style from the mean style, relative
+            to the mean square of the contents.
+        rounds: number of alternations.
     """
 
     style: Tensor
@@ -100,33 +104,37 @@ class Symmetric(nn.Module):
         self.register_buffer("core", torch.zeros(style_rank, rank, values))
 
     def fit(self, observed: Float[Tensor, "S L P"]) -> None:
-        """Takes both sets of vectors, orthonormal columns, and W from observations."""
-        self.basis.copy_(leading(torch.einsum("slp,smp->lm", observed, observed), self.basis))
+        """Fit both sets of vectors, as orthonormal columns, and W."""
+        self.basis.copy_(
+            leading_eigenvectors(torch.einsum("slp,smp->lm", observed, observed), self.basis)
+        )
         for _ in range(self.rounds):
             by_style = (self.basis.mT @ observed).flatten(1)
-            self.style.copy_(leading(by_style @ by_style.mT, self.style))
+            self.style.copy_(leading_eigenvectors(by_style @ by_style.mT, self.style))
             reduced = torch.einsum("si,slp->ilp", self.style, observed)
-            self.basis.copy_(leading(torch.einsum("ilp,imp->lm", reduced, reduced), self.basis))
+            self.basis.copy_(
+                leading_eigenvectors(torch.einsum("ilp,imp->lm", reduced, reduced), self.basis)
+            )
         self.core.copy_(self.basis.mT @ torch.einsum("si,slp->ilp", self.style, observed))
 
     def forward(
-        self, shown: Float[Tensor, "F L P"], counts: Float[Tensor, "F L"]
+        self, means: Float[Tensor, "F L P"], counts: Float[Tensor, "F L"]
     ) -> Float[Tensor, "F L P"]:
-        """All contents of new styles, from the mean of what is shown of each, and how much."""
+        """All contents of new styles, from the means and the counts of their observed contents."""
         parts = self.basis @ self.core
-        vectors = blended(parts, shown, counts, self.ridge, self.style.mean(0))
+        vectors = blend_weights(parts, means, counts, self.ridge, self.style.mean(0))
         return torch.einsum("fi,ilp->flp", vectors, parts)
 
 
-class Plain(nn.Module):
-    """What the others are compared with: no factors, the observations as they are.
+class Baseline(nn.Module):
+    """Baselines without factors, computed from the known styles directly.
 
     Args:
-        kind: ``additive`` for content plus style, ``nearest`` for the contents of the known style
-            that is nearest in what is shown, ``mean`` for the mean contents.
-        styles: S, how many it is fitted to.
-        contents: L.
-        values: P.
+        kind: ``additive`` for mean content plus an offset of the style, ``nearest`` for the known
+            style whose contents are nearest to the observed ones, ``mean`` for the mean contents.
+        styles: number of styles S that it is fitted to.
+        contents: number of contents L.
+        values: number of values P of an observation.
     """
 
     known: Tensor
@@ -137,84 +145,92 @@ class Plain(nn.Module):
         self.register_buffer("known", torch.zeros(styles, contents, values))
 
     def fit(self, observed: Float[Tensor, "S L P"]) -> None:
-        """Keeps them."""
+        """Store the observations."""
         self.known.copy_(observed)
 
     def forward(
-        self, shown: Float[Tensor, "F L P"], counts: Float[Tensor, "F L"]
+        self, means: Float[Tensor, "F L P"], counts: Float[Tensor, "F L"]
     ) -> Float[Tensor, "F L P"]:
-        """All contents of new styles, from the mean of what is shown of each, and how much."""
-        weight, mean = counts[..., None], self.known.mean(0)
+        """All contents of new styles, from the means and the counts of their observed contents."""
+        weight, mean_style = counts[..., None], self.known.mean(0)
         if self.kind == "additive":
             total = weight.sum(1, keepdim=True).clamp(min=1e-6)
-            return mean + (weight * (shown - mean)).sum(1, keepdim=True) / total
+            return mean_style + (weight * (means - mean_style)).sum(1, keepdim=True) / total
         if self.kind == "nearest":
-            far = [(weight * (shown - each).square()).sum((1, 2)) for each in self.known]
-            return self.known[torch.stack(far).argmin(0)]
-        return mean.expand_as(shown)
+            distances = [(weight * (means - style).square()).sum((1, 2)) for style in self.known]
+            return self.known[torch.stack(distances).argmin(0)]
+        return mean_style.expand_as(means)
 
 
-def tell(
-    draws: Draws, seen: Float[Tensor, "F N P"], contents: int, deviation: float, rounds: int
+def classify_contents(
+    model: ContentModel,
+    observations: Float[Tensor, "F N P"],
+    contents: int,
+    std: float,
+    rounds: int,
 ) -> Float[Tensor, "F N L"]:
-    """Which content each observation of a new style is, when nobody says (section 4).
+    """Classify the contents of unlabelled observations of new styles (section 4).
 
-    Expectation and maximisation over a mixture of the contents, each a normal distribution of one
-    deviation about what ``draws`` draws of it. The first round draws from nothing: the mean style.
+    Expectation-maximisation of a mixture over the contents: each is a normal distribution around
+    the prediction of ``model``, all with the same standard deviation. The first round uses the
+    prediction without any observation, which is the mean style.
 
     Args:
-        draws: a fitted model.
-        seen: N observations of each of F styles, of contents unknown.
-        contents: L.
-        deviation: root mean square over the P numbers, of an observation about its mean.
-        rounds: of drawing and telling; 1 does not adapt.
+        model: a fitted model.
+        observations: N observations of each of F styles, their contents unknown.
+        contents: number of contents L.
+        std: standard deviation of an observation around its mean, for each of the P values.
+        rounds: number of rounds; with 1 the model does not adapt to the style.
 
     Returns:
         Probabilities of the contents, for each observation.
     """
-    styles, _, values = seen.shape
-    means, counts = seen.new_zeros(styles, contents, values), seen.new_zeros(styles, contents)
-    chances = seen.new_zeros(styles, seen.shape[1], contents)
+    styles, size, values = observations.shape
+    means = observations.new_zeros(styles, contents, values)
+    counts = observations.new_zeros(styles, contents)
+    probabilities = observations.new_zeros(styles, size, contents)
     for _ in range(rounds):
-        drawn = draws(means, counts)
-        far = torch.cdist(seen, drawn).square()
-        chances = (-far / (2 * values * deviation**2)).softmax(-1)
-        counts = chances.sum(1)
-        means = (chances.mT @ seen) / counts[..., None].clamp(min=1e-6)
-    return chances
+        squares = torch.cdist(observations, model(means, counts)).square()
+        probabilities = (-squares / (2 * values * std**2)).softmax(-1)
+        counts = probabilities.sum(1)
+        means = (probabilities.mT @ observations) / counts[..., None].clamp(min=1e-6)
+    return probabilities
 
 
-def blended(
+def blend_weights(
     parts: Float[Tensor, "S L P"],
-    shown: Float[Tensor, "F L P"],
+    target: Float[Tensor, "F L P"],
     counts: Float[Tensor, "F L"],
     ridge: float,
-    towards: Float[Tensor, " S"] | None = None,
+    prior: Float[Tensor, " S"] | None = None,
 ) -> Float[Tensor, "F S"]:
-    """How much of each part makes up what is shown: least squares, weighted by the counts.
+    """Weights of the linear combination of parts that is nearest to a target: ridge regression.
 
     Args:
-        parts: what is blended.
-        shown: what the blend should be like.
-        counts: weight of each content.
-        ridge: pull towards `towards`, as a share of the mean square of the parts.
-        towards: 1 / S of each when None.
+        parts: what is combined.
+        target: what the combination approximates.
+        counts: weight of each content in the squared error.
+        ridge: strength of the penalty on the distance from ``prior``, relative to the mean square
+            of the parts.
+        prior: weights without observations; default: 1 / S each.
     """
     size = len(parts)
     products = (parts.transpose(0, 1) @ parts.permute(1, 2, 0)).flatten(1)
-    left = (counts @ products).view(-1, size, size)
-    # Of all contents, so that with nothing shown the answer is what it is drawn to.
-    pull = ridge * products.sum(0).view(size, size).diagonal().mean() + 1e-12
-    right = (counts[..., None] * shown).flatten(1) @ parts.flatten(1).mT
-    if towards is None:
-        towards = parts.new_full((size,), 1 / size)
+    gram = (counts @ products).view(-1, size, size)
+    # Scaled by all contents, so that the result without observations is the prior.
+    penalty = ridge * products.sum(0).view(size, size).diagonal().mean() + 1e-12
+    right = (counts[..., None] * target).flatten(1) @ parts.flatten(1).mT
+    if prior is None:
+        prior = parts.new_full((size,), 1 / size)
     eye = torch.eye(size, dtype=parts.dtype, device=parts.device)
-    blend: Tensor = torch.linalg.solve(left + pull * eye, right + pull * towards)
-    return blend
+    weights: Tensor = torch.linalg.solve(gram + penalty * eye, right + penalty * prior)
+    return weights
 
 
-def leading(gram: Float[Tensor, "N N"], like: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
-    """The eigenvectors of the K largest eigenvalues, each with a positive sum."""
+def leading_eigenvectors(
+    gram: Float[Tensor, "N N"], like: Float[Tensor, "N K"]
+) -> Float[Tensor, "N K"]:
+    """Eigenvectors of the K largest eigenvalues, signed so that each has a positive sum."""
     vectors = torch.linalg.eigh(gram.double())[1].flip(1)[:, : like.shape[1]]
     signs = torch.where(vectors.sum(0) < 0, -1.0, 1.0)
     found: Tensor = (vectors * signs).to(like.dtype)

@@ -1,6 +1,6 @@
-"""Plain networks with named sites: trunks that know nothing of conditioning.
+"""Unconditioned networks with named sites.
 
-A system conditions them with ``featurewise.condition``; alone they are ordinary networks.
+Systems condition them with ``featurewise.condition``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class PixelStem(nn.Module):
-    """Pictures to a map of features: strided convolutions, each with batch norm and ReLU.
+    """Images -> feature map: strided convolutions, each with batch norm and ReLU.
 
     Perez et al. 2018, section 2.2 (trained from scratch), use four 4×4 convolutions of 128 channels
     and stride 2; the widths here are free. Every convolution halves height and width.
@@ -37,7 +37,7 @@ class PixelStem(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
-        """Features of pictures whose values lie in [0, 1]."""
+        """Features of images whose values lie in [0, 1]."""
         y: Tensor = self.layers((x - 0.5) * 4.0)
         return y
 
@@ -45,7 +45,7 @@ class PixelStem(nn.Module):
 class CoordinateConv(nn.Module):
     """1×1 convolution over the features and two coordinate maps in [-1, 1].
 
-    Concatenating the maps to the input is adding a map that depends on the place alone, which
+    Concatenating the maps to the input equals adding a map that depends on the position only. This
     needs no copy of the features.
     """
 
@@ -55,14 +55,14 @@ class CoordinateConv(nn.Module):
         self.place = nn.Conv2d(2, features, 1, bias=False)
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H W"]:
-        """Features ``(N, D, H, W)`` that know where they are."""
+        """Features ``(N, D, H, W)`` that depend on their position."""
         place: Tensor = self.place(coordinates(x.shape[2], x.shape[3], x.dtype, x.device))
         projected: Tensor = self.project(x)
         return projected + place
 
 
 class ResidualBlock(nn.Module):
-    """The block of FiLM (Perez et al. 2018, figure 3) without its FiLM, which goes after ``norm``.
+    """The block of Perez et al. 2018, figure 3, without its FiLM layer, whose site is ``norm``.
 
     ``h = relu(1×1(x, coordinates)); y = h + relu(norm(3×3(h)))``. The norm has no affine part.
     """
@@ -84,7 +84,7 @@ class ResidualTrunk(nn.Module):
 
     Args:
         channels: width C of every block.
-        blocks: how many.
+        blocks: number of blocks.
     """
 
     def __init__(self, channels: int = 128, blocks: int = 4) -> None:
@@ -119,7 +119,7 @@ class PooledClassifier(nn.Module):
         )
 
     def map(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N F H W"]:
-        """The features over which the maximum is taken: where a network looks is their argmax."""
+        """The features before the global max-pool."""
         return F.relu(self.project(x))
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N classes"]:
@@ -129,7 +129,7 @@ class PooledClassifier(nn.Module):
 
 
 class PoolingBlock(nn.Module):
-    """``pool(relu(norm(3×3(x))))``, the norm with scale and shift of its own."""
+    """``pool(relu(norm(3×3(x))))``; the norm has its own scale and shift."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class PoolingBlock(nn.Module):
         self.norm = nn.BatchNorm2d(after)
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
-        """Half as high and wide."""
+        """Features of half the height and width."""
         return F.max_pool2d(F.relu(self.norm(self.convolve(x))), 2)
 
 
@@ -148,8 +148,8 @@ class PoolingTrunk(nn.Module):
 
     Args:
         channels: width of every block.
-        blocks: how many; each halves height and width, rounding down.
-        inputs: channels of the pictures.
+        blocks: number of blocks; each halves height and width, rounding down.
+        inputs: channels of the images.
     """
 
     def __init__(self, channels: int = 64, blocks: int = 4, inputs: int = 1) -> None:
@@ -158,7 +158,7 @@ class PoolingTrunk(nn.Module):
         self.blocks = nn.ModuleList(map(PoolingBlock, widths, widths[1:]))
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D"]:
-        """Vectors of pictures."""
+        """Embeddings of images."""
         for block in self.blocks:
             x = block(x)
         return x.flatten(1)

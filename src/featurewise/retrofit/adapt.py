@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from featurewise.common.text import short
-from featurewise.core import KindError, ShapeError, TaskRepresentation, _torch
+from featurewise.core import ArgumentTypeError, ShapeError, TaskRepresentation, _torch
 from featurewise.core.numbers import WANTED, is_finite, is_float
 from featurewise.retrofit.errors import CallError
 
@@ -51,7 +51,7 @@ def adapt(
         What ``start`` was, adapted.
 
     Raises:
-        KindError: a start or a step size of the wrong kind, a loss that gives no tensor, or
+        ArgumentTypeError: a start or a step size of the wrong kind, a loss that gives no tensor, or
             ``at`` with a tensor.
         ShapeError: a loss that is no scalar, negative steps, or a step size that does not
             broadcast over the start.
@@ -107,19 +107,19 @@ _INDEPENDENT = (
 
 def _check(loss: object, start: object, steps: object, second_order: object) -> None:
     if not callable(loss):
-        raise KindError(f"loss must be a function, got {type(loss).__name__}")
+        raise ArgumentTypeError(f"loss must be a function, got {type(loss).__name__}")
     if not isinstance(start, TaskRepresentation | Tensor):
-        raise KindError(
+        raise ArgumentTypeError(
             f"start must be a TaskRepresentation or a tensor, got {type(start).__name__}"
         )
     if isinstance(start, Tensor) and not is_float(start):
-        raise KindError(f"start must be {WANTED}, got {start.dtype}")
+        raise ArgumentTypeError(f"start must be {WANTED}, got {start.dtype}")
     if not isinstance(steps, int) or isinstance(steps, bool):
-        raise KindError(f"steps must be an integer, got {type(steps).__name__}")
+        raise ArgumentTypeError(f"steps must be an integer, got {type(steps).__name__}")
     if steps < 0:
         raise ShapeError(f"steps must not be negative, got {steps}")
     if not isinstance(second_order, bool):
-        raise KindError(f"second_order must be True or False, got {second_order!r}")
+        raise ArgumentTypeError(f"second_order must be True or False, got {second_order!r}")
 
 
 def _parts(
@@ -128,7 +128,7 @@ def _parts(
     """The flat tensor, what makes a ``start`` of one again, and which numbers may change."""
     if isinstance(start, Tensor):
         if at is not None:
-            raise KindError("at names sites; a context vector has none")
+            raise ArgumentTypeError("at names sites; a context vector has none")
         return start, lambda flat: flat, None
     layout, flat = start.layout, start.flat
     mask = None
@@ -140,7 +140,7 @@ def _parts(
 def _rate(lr: Any, flat: Tensor) -> Any:
     if isinstance(lr, Tensor):
         if not is_float(lr):
-            raise KindError(f"lr must be {WANTED}, got {lr.dtype}")
+            raise ArgumentTypeError(f"lr must be {WANTED}, got {lr.dtype}")
         try:
             lr.expand(flat.shape)
         except RuntimeError as error:
@@ -149,7 +149,7 @@ def _rate(lr: Any, flat: Tensor) -> Any:
             ) from error
         return lr.to(flat)
     if not isinstance(lr, int | float) or isinstance(lr, bool):
-        raise KindError(f"lr must be a number or a tensor, got {type(lr).__name__}")
+        raise ArgumentTypeError(f"lr must be a number or a tensor, got {type(lr).__name__}")
     if not is_finite(lr):
         raise ShapeError(f"lr must be finite, got {short(lr)}")
     return lr
@@ -157,7 +157,7 @@ def _rate(lr: Any, flat: Tensor) -> Any:
 
 def _scalar(value: object) -> Tensor:
     if not isinstance(value, Tensor):
-        raise KindError(f"loss must give a tensor, got {type(value).__name__}")
+        raise ArgumentTypeError(f"loss must give a tensor, got {type(value).__name__}")
     if value.ndim != 0:
         raise ShapeError(f"loss must give a scalar, got {tuple(value.shape)}; take its sum or mean")
     return value

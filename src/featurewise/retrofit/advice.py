@@ -11,7 +11,7 @@ from typing import Final
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from featurewise.core import FeaturewiseError, KindError, LayoutError
+from featurewise.core import ArgumentTypeError, FeaturewiseError, LayoutError
 from featurewise.generators import LocalGenerator, Lookup, parameter_groups
 from featurewise.retrofit.conditioned import Conditioned
 
@@ -114,7 +114,7 @@ def advice(net: Conditioned, examples: int | None = None) -> Advice:
         Numbers, weight-decay groups and steps; print it. Steps with a "!" ask to be taken now.
 
     Raises:
-        KindError: ``net`` is no conditioned network, or ``examples`` no integer.
+        ArgumentTypeError: ``net`` is no conditioned network, or ``examples`` no integer.
         LayoutError: ``examples`` is below 1.
 
     Source:
@@ -122,9 +122,9 @@ def advice(net: Conditioned, examples: int | None = None) -> Advice:
         Oreshkin et al. 2018, *TADAM*.
     """
     if not isinstance(net, Conditioned):
-        raise KindError(f"net must be a conditioned network, got {type(net).__name__}")
+        raise ArgumentTypeError(f"net must be a conditioned network, got {type(net).__name__}")
     if examples is not None and (not isinstance(examples, int) or isinstance(examples, bool)):
-        raise KindError(f"examples must be an integer, got {type(examples).__name__}")
+        raise ArgumentTypeError(f"examples must be an integer, got {type(examples).__name__}")
     if examples is not None and examples < 1:
         raise LayoutError(f"examples must be at least 1, got {examples}")
     facts = _facts(net, examples)
@@ -275,7 +275,7 @@ def _regularise(facts: Advice, local: bool) -> Step:
         text += "dropout of what enters the generator."
     else:
         text += (
-            "a penalty, loss + 0.01 * deviation(net.represent(condition)); Damped, "
+            "a penalty, loss + 0.01 * deviation(net.represent(condition)); GatedGenerator, "
             "ParameterDropout, spectral and Bounded around the generator."
         )
     return Step("Regularise the generator first", text, urgent=facts.large)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from featurewise.core import (
-    KindError,
+    ArgumentTypeError,
     Layout,
     LayoutError,
     Operation,
@@ -31,7 +31,10 @@ from featurewise.retrofit.calls import Call, Owner
 from featurewise.retrofit.errors import CallError, SavingError, SiteWarning
 from featurewise.retrofit.hooks import SiteHook
 from featurewise.retrofit.probe import find_sites
-from featurewise.retrofit.reach import (
+from featurewise.retrofit.rows import RowMap, Rows
+from featurewise.retrofit.samples import SampleTracker
+from featurewise.retrofit.select import Where, count_parameters, resolve
+from featurewise.retrofit.site_checks import (
     Watched,
     check_attached,
     check_not_compiled,
@@ -40,9 +43,6 @@ from featurewise.retrofit.reach import (
     unwatch_runs,
     watch_runs,
 )
-from featurewise.retrofit.rows import RowMap, Rows
-from featurewise.retrofit.samples import SampleTracker
-from featurewise.retrofit.select import Where, count_parameters, resolve
 
 
 def condition(
@@ -107,7 +107,7 @@ def condition(
         OperationError: ``identity`` is wanted and an operation has none, or a name that no
             operation has.
         ShapeError: features that do not fit the site or the operation.
-        KindError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong kind.
 
     Source:
         Perez et al. 2018, *FiLM: Visual Reasoning with a General Conditioning Layer*, eq. 1-2.
@@ -120,7 +120,7 @@ def condition(
         torch.Size([5, 8, 7, 7])
     """
     if not isinstance(network, nn.Module):
-        raise KindError(f"network must be a module, got {type(network).__name__}")
+        raise ArgumentTypeError(f"network must be a module, got {type(network).__name__}")
     if when not in ("input", "output"):
         raise LayoutError(f"when must be 'input' or 'output', got {when!r}")
     training.policy(batch_norm, freeze)
@@ -163,7 +163,7 @@ def _bound(
 ) -> nn.Module:
     made = generator if isinstance(generator, nn.Module) else generator(layout)
     if not isinstance(made, nn.Module):
-        raise KindError(
+        raise ArgumentTypeError(
             f"generator must be a module or give one for a layout, got {type(made).__name__}"
         )
     bind = getattr(made, "bind", None)
@@ -191,7 +191,7 @@ class Conditioned(nn.Module):
 
     backbone: nn.Module
     generator: nn.Module
-    _origin: saving.Origin | None = None
+    _backbone_ref: saving.BackboneRef | None = None
     _frozen: tuple[str, ...] = ()
     _batch_norm: str = "train"
     _kept_still: tuple[RemovableHandle, ...] = ()  # hooks of the policy
@@ -323,7 +323,7 @@ class Conditioned(nn.Module):
         if isinstance(made, TaskRepresentation):
             return self._own(made)
         if not isinstance(made, Tensor):
-            raise KindError(
+            raise ArgumentTypeError(
                 f"{type(self.generator).__name__} must give a flat tensor or a "
                 f"TaskRepresentation, got {type(made).__name__}"
             )
@@ -389,7 +389,7 @@ class Conditioned(nn.Module):
 
         Raises:
             LayoutError: if the generator is bound to other sites.
-            KindError: if it is no module and makes none.
+            ArgumentTypeError: if it is no module and makes none.
         """
         before = self.generator
         self.generator = _bound(generator, self.layout, self.backbone)
@@ -451,14 +451,14 @@ class Conditioned(nn.Module):
                 made again.
             FormatError: written by a later version.
             BackboneError: another network; the message names the difference.
-            KindError: an argument of the wrong kind.
+            ArgumentTypeError: an argument of the wrong kind.
         """
         training.policy(batch_norm, freeze)
         loaded = saving.load(folder_or_repo, network, generator=generator, check=check)
         net = facade.plain_class(cls)(
             network, loaded.generator, loaded.layout, freeze=freeze, batch_norm=batch_norm
         )
-        net._origin = loaded.origin
+        net._backbone_ref = loaded.backbone_ref
         net._handles += loaded.watch(network, net._owner)
         return net
 
@@ -469,9 +469,9 @@ class Conditioned(nn.Module):
             BackboneError: another network; the message names the difference.
             SavingError: the conditioner was not loaded, so there is nothing to compare with.
         """
-        if self._origin is None:
+        if self._backbone_ref is None:
             raise SavingError("this conditioner was not made by from_pretrained")
-        self._origin.verify(self.backbone)
+        self._backbone_ref.verify(self.backbone)
 
     def push_to_hub(
         self,
@@ -666,7 +666,7 @@ class Conditioned(nn.Module):
 
     def _flat(self, task: object) -> TaskRepresentation:
         if not isinstance(task, Tensor):
-            raise KindError(
+            raise ArgumentTypeError(
                 f"task must be a TaskRepresentation or a flat tensor, got {type(task).__name__}"
             )
         return TaskRepresentation(self.layout, task)

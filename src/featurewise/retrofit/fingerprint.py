@@ -29,7 +29,7 @@ _STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class Imprint:
+class TensorHash:
     """What is kept of one tensor.
 
     Attributes:
@@ -47,7 +47,7 @@ class Imprint:
         return f"{self.dtype} {json.dumps(self.shape, separators=(',', ':'))} {self.digest or '-'}"
 
     @classmethod
-    def parse(cls, text: str) -> Imprint:
+    def parse(cls, text: str) -> TensorHash:
         """The inverse of ``str``.
 
         Raises:
@@ -72,8 +72,8 @@ class Fingerprint:
     """
 
     kind: str
-    tensors: Mapping[str, Imprint]
-    hidden: Mapping[str, Imprint] | None = None
+    tensors: Mapping[str, TensorHash]
+    hidden: Mapping[str, TensorHash] | None = None
     settings: Mapping[str, Mapping[str, str]] | None = None
 
     @classmethod
@@ -90,8 +90,8 @@ class Fingerprint:
         packed = {name: value for name, value in state.items() if name not in held}
         return cls(
             plain_class(type(network)).__name__,
-            {name: _imprint(tensor, values) for name, tensor in held.items()},
-            {name: _imprint(value, values) for name, value in (loose | packed).items()},
+            {name: _tensor_hash(tensor, values) for name, tensor in held.items()},
+            {name: _tensor_hash(value, values) for name, value in (loose | packed).items()},
             settings_of(network),
         )
 
@@ -202,8 +202,8 @@ class Fingerprint:
         return {
             "class": self.kind,
             "architecture": self.architecture,
-            "tensors": {name: str(imprint) for name, imprint in self.tensors.items()},
-            "hidden": {name: str(imprint) for name, imprint in (self.hidden or {}).items()},
+            "tensors": {name: str(tensor_hash) for name, tensor_hash in self.tensors.items()},
+            "hidden": {name: str(tensor_hash) for name, tensor_hash in (self.hidden or {}).items()},
             "settings": {name: dict(own) for name, own in (self.settings or {}).items()},
         }
 
@@ -215,10 +215,10 @@ class Fingerprint:
             BackboneError: if it is no fingerprint.
         """
         try:
-            tensors = {str(name): Imprint.parse(text) for name, text in data["tensors"].items()}
+            tensors = {str(name): TensorHash.parse(text) for name, text in data["tensors"].items()}
             hidden, settings = data.get("hidden"), data.get("settings")
             if hidden is not None:
-                hidden = {str(name): Imprint.parse(text) for name, text in hidden.items()}
+                hidden = {str(name): TensorHash.parse(text) for name, text in hidden.items()}
             if settings is not None:
                 settings = {
                     str(name): {str(key): str(value) for key, value in own.items()}
@@ -295,8 +295,8 @@ def _setting(value: object, option: bool) -> str | None:
 def _of_modules(mark: Fingerprint, modules: Collection[str]) -> Fingerprint:
     """What a fingerprint says of the tensors in some modules."""
     kept = {
-        name: imprint
-        for name, imprint in mark.tensors.items()
+        name: tensor_hash
+        for name, tensor_hash in mark.tensors.items()
         if any(not module or name.startswith(f"{module}.") for module in modules)
     }
     return Fingerprint("", kept)
@@ -309,11 +309,11 @@ def _of_modules(mark: Fingerprint, modules: Collection[str]) -> Fingerprint:
 _OBJECT: Final = "object"
 
 
-def _imprint(value: object, read: bool) -> Imprint:
+def _tensor_hash(value: object, read: bool) -> TensorHash:
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
-        return Imprint(dtype, tuple(value.shape), _digest(value) if read else None)
-    return Imprint(_OBJECT, (), _digest_of(value) if read else None)
+        return TensorHash(dtype, tuple(value.shape), _digest(value) if read else None)
+    return TensorHash(_OBJECT, (), _digest_of(value) if read else None)
 
 
 def readable(tensor: object) -> TypeGuard[Tensor]:
@@ -356,8 +356,8 @@ def _digest_of(value: object) -> str | None:
 def _canonical(value: object) -> str | None:
     """A text that is the same for equal values, in every process."""
     if isinstance(value, Tensor):
-        imprint = _imprint(value, True)
-        return None if imprint.digest is None else f"tensor {imprint}"
+        tensor_hash = _tensor_hash(value, True)
+        return None if tensor_hash.digest is None else f"tensor {tensor_hash}"
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype):
         return f"{type(value).__name__} {value!r}"
     if isinstance(value, bytes | bytearray):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from featurewise.common.text import short
-from featurewise.core import KindError, ShapeError, TaskRepresentation, _torch
+from featurewise.core import ArgumentTypeError, ShapeError, TaskRepresentation, _torch
 from featurewise.core.film import cast, compute_dtype
 from featurewise.core.numbers import WANTED, is_finite, is_float
 from featurewise.retrofit import calls
@@ -57,8 +57,8 @@ def guide(
     Raises:
         CallError: as ``net(...)`` does; or within ``net.using``, a base that cannot be had since
             an operation has no identity.
-        KindError: a weight that is neither a number nor a floating-point tensor, or outputs that
-            cannot be blended.
+        ArgumentTypeError: a weight that is neither a number nor a floating-point tensor, or outputs
+            that cannot be blended.
         ShapeError: a weight that is not one number per row, or outputs of different shapes.
 
     Source:
@@ -74,7 +74,7 @@ def guide(
         torch.Size([5, 4])
     """
     if not isinstance(net, Conditioned):
-        raise KindError(f"net must be a conditioned network, got {type(net).__name__}")
+        raise ArgumentTypeError(f"net must be a conditioned network, got {type(net).__name__}")
     _check_weight(weight)
     mapped: dict[str, Any] = {"repeat": repeat, "rows": rows}
     if not isinstance(weight, Tensor) and weight == 0:
@@ -88,11 +88,11 @@ def guide(
 def _check_weight(weight: object) -> None:
     if isinstance(weight, Tensor):
         if not is_float(weight):
-            raise KindError(f"weight must be {WANTED}, got {weight.dtype}")
+            raise ArgumentTypeError(f"weight must be {WANTED}, got {weight.dtype}")
         if weight.ndim > 1:
             raise ShapeError(f"weight must be a number or (B,), got {tuple(weight.shape)}")
     elif not isinstance(weight, int | float) or isinstance(weight, bool):
-        raise KindError(f"weight must be a number or a tensor, got {type(weight).__name__}")
+        raise ArgumentTypeError(f"weight must be a number or a tensor, got {type(weight).__name__}")
     elif not is_finite(weight):
         raise ShapeError(f"weight must be finite, got {short(weight)}")
 
@@ -129,7 +129,7 @@ def _blend(base: Any, conditional: Any, weight: int | float | Tensor) -> Any:
     mine, structure = _torch.tree_flatten(base)
     theirs, other = _torch.tree_flatten(conditional)
     if structure != other:
-        raise KindError(f"the outputs differ in structure: {structure} and {other}")
+        raise ArgumentTypeError(f"the outputs differ in structure: {structure} and {other}")
     leaves = [
         _leaf(a, b, weight, place) for place, (a, b) in enumerate(zip(mine, theirs, strict=True))
     ]
@@ -140,12 +140,14 @@ def _leaf(base: Any, conditional: Any, weight: int | float | Tensor, place: int)
     if not isinstance(base, Tensor) or not isinstance(conditional, Tensor):
         if type(base) is type(conditional) and _plain(base) and base == conditional:
             return base
-        raise KindError(
+        raise ArgumentTypeError(
             f"leaf {place} of the output is a {type(conditional).__name__}, which cannot be "
             "guided; only floating-point tensors and equal constants can"
         )
     if not is_float(conditional):
-        raise KindError(f"leaf {place} of the output is {conditional.dtype}; it cannot be guided")
+        raise ArgumentTypeError(
+            f"leaf {place} of the output is {conditional.dtype}; it cannot be guided"
+        )
     if base.shape != conditional.shape:
         raise ShapeError(
             f"leaf {place} of the output is {tuple(base.shape)} without and "

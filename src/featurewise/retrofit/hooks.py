@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from featurewise.core import KindError, LayoutError, ShapeError, Site, _torch
+from featurewise.core import ArgumentTypeError, LayoutError, ShapeError, Site, _torch
 from featurewise.core.film import modulate
 from featurewise.core.numbers import FLOATS
 from featurewise.core.plan import Pair
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Owner, Values
 from featurewise.retrofit.errors import CallError
-from featurewise.retrofit.known import batched_rank
+from featurewise.retrofit.module_features import batched_rank
 from featurewise.retrofit.rows import RowMap, remedy, repeated
 
 
@@ -78,7 +78,7 @@ class SiteHook:
         leaf = self.site.leaf
         if leaf >= len(leaves) or not isinstance(leaves[leaf], Tensor):
             found = ", ".join(type(value).__name__ for value in leaves) or "nothing"
-            raise KindError(
+            raise ArgumentTypeError(
                 f"site '{self.site.name}': {self.site.when} leaf {leaf} must be a tensor; "
                 f"the leaves are: {found}"
             )
@@ -92,12 +92,12 @@ class SiteHook:
             self._check_rows(x, call)
         pair, batch = None if call.pairs is None else call.pairs[self.place], call.batch
         if call.rows is not None and pair is not None and batch is not None:
-            pair, batch = self._spread_pair(pair, batch, x, call.rows)
+            pair, batch = self._expand_pair(pair, batch, x, call.rows)
         y = self._prepared(x, call, pair, batch)
         values = None
         if y is None:  # another form, or something to complain about
             values = self._values(x, call, again)
-            y = self._checked(x, self._spread(_beside(values, x), x, call))
+            y = self._checked(x, self._expand(_beside(values, x), x, call))
         if not again:
             self._note(call, values, y)
         return y
@@ -125,7 +125,7 @@ class SiteHook:
             or not _fits(x, pair, self.width, self.axis, self.batch_axis)
         ):
             values = _beside(self._values(x, call, again), x)
-            return self._checked(x, values if one_to_one else self._spread(values, x, call))
+            return self._checked(x, values if one_to_one else self._expand(values, x, call))
         batch = None if self.batch_axis is None else self.batch_axis % x.ndim
         return modulate(x, pair[0], pair[1], self.axis % x.ndim, batch)
 
@@ -144,24 +144,24 @@ class SiteHook:
                 return value.shape[0]
         return None
 
-    def _spread(self, values: Values, x: Tensor, call: Call) -> Values:
+    def _expand(self, values: Values, x: Tensor, call: Call) -> Values:
         """Values with a row for each row of the features, as the call maps them."""
         rows = self._rows(x)
         local = call.parameters is None  # has seen the features, row by row
         if call.rows is None or rows is None or local or self._batch(values) is None:
             return values
-        spread = call.rows.spread
-        return {name: spread(value, self.site, x, rows) for name, value in values.items()}
+        expand = call.rows.expand
+        return {name: expand(value, self.site, x, rows) for name, value in values.items()}
 
-    def _spread_pair(
+    def _expand_pair(
         self, pair: Pair, batch: int, x: Tensor, how: RowMap
     ) -> tuple[Pair | None, int]:
         rows = self._rows(x)
         if rows is None:
             return None, batch
         scale, shift = pair
-        scale = None if scale is None else how.spread(scale, self.site, x, rows)
-        shift = None if shift is None else how.spread(shift, self.site, x, rows)
+        scale = None if scale is None else how.expand(scale, self.site, x, rows)
+        shift = None if shift is None else how.expand(shift, self.site, x, rows)
         made = scale if scale is not None else shift
         return (scale, shift), batch if made is None else made.shape[0]
 
@@ -244,7 +244,7 @@ class SiteHook:
         memory = self._recalled(call) if again else call.memory
         condition, rows = call.condition, self._rows(x)
         if call.rows is not None and rows is not None:
-            condition = call.rows.spread_condition(condition, self.site, x, rows)
+            condition = call.rows.expand_condition(condition, self.site, x, rows)
         values, after = call.local(self.site, x, condition, memory)
         if not again:
             self._remember(call, memory)

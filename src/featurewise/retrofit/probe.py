@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from featurewise.core import KindError, LayoutError, Operation, ShapeError, Site, _torch
-from featurewise.retrofit.flow import Axes, Flow
-from featurewise.retrofit.known import Features, batch_first, features_of, runs_as
-from featurewise.retrofit.untouched import Untouched, check_gone
+from featurewise.core import ArgumentTypeError, LayoutError, Operation, ShapeError, Site, _torch
+from featurewise.retrofit.feature_axes import Axes, Flow
+from featurewise.retrofit.module_features import Features, batch_first, features_of, runs_as
+from featurewise.retrofit.snapshot import Snapshot, check_gone
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def find_sites(
     Raises:
         LayoutError: a module that cannot be a site, or is not run by the example.
         ShapeError: features that do not fit the operation.
-        KindError: uninitialised parameters, or features that are no floating-point tensor.
+        ArgumentTypeError: uninitialised parameters, or features that are no floating-point tensor.
     """
     for name in chosen:
         _check_module(name, network.get_submodule(name))
-    with Untouched(network) as state:
+    with Snapshot(network) as state:
         runs = None if example is None else _dry_runs(network, list(chosen), when, example, state)
         return tuple(
             _site_of(network, name, operation, when, axis, batch_axis, runs)
@@ -104,7 +104,9 @@ def _check_module(name: str, module: nn.Module) -> None:
             f"modulate the output of '{name.rpartition('.')[0]}' instead"
         )
     if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
-        raise KindError(f"'{name}' is lazy and not yet initialised; run the network once before")
+        raise ArgumentTypeError(
+            f"'{name}' is lazy and not yet initialised; run the network once before"
+        )
 
 
 def _features(
@@ -227,7 +229,7 @@ class _Runs:
 
 
 def _dry_runs(
-    network: nn.Module, names: list[str], when: str, example: Any, state: Untouched
+    network: nn.Module, names: list[str], when: str, example: Any, state: Snapshot
 ) -> _Runs:
     args, kwargs = arguments(example)
     seen = dry_run(network, names, when, args, kwargs, state)
@@ -276,13 +278,13 @@ def dry_run(
     when: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    state: Untouched,
+    state: Snapshot,
 ) -> dict[str, Seen]:
     """Shapes of the features at the named modules, computing nothing and changing nothing.
 
     Raises:
         LayoutError: as ``run_on_fakes``, or if the network does not run a named module.
-        KindError: if a module takes or gives no floating-point tensor.
+        ArgumentTypeError: if a module takes or gives no floating-point tensor.
     """
     seen: dict[str, Seen] = {}
     flow = Flow()
@@ -311,7 +313,7 @@ def run_on_fakes(
     run: Callable[[tuple[Any, ...], dict[str, Any]], None],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    state: Untouched,
+    state: Snapshot,
 ) -> None:
     """Run a network on fakes of its inputs: nothing is computed, and nothing of it is changed.
 
@@ -327,10 +329,10 @@ def run_on_fakes(
     Raises:
         LayoutError: if the network does not run on the example, or keeps tensors of it where they
             cannot be found.
-        KindError, ShapeError: of ``run``.
+        ArgumentTypeError, ShapeError: of ``run``.
     """
     if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
-        raise KindError("the network is lazy and not yet initialised; run it once before")
+        raise ArgumentTypeError("the network is lazy and not yet initialised; run it once before")
     fakes = _torch.FakeRun()
     failure = None
     try:
@@ -338,8 +340,8 @@ def run_on_fakes(
     except Exception as error:
         failure = _without_frames(error)
     finally:
-        state.put_back()
-    check_gone(fakes.left)
+        state.restore()
+    check_gone(fakes.alive)
     if failure is not None:
         raise failure
 
@@ -380,7 +382,7 @@ def _fake(fakes: _torch.FakeRun, leaf: Any, device: torch.device | None) -> Any:
 
 def _without_frames(error: Exception) -> Exception:
     """The error to raise, with its stack as text: frames would keep the tensors of the run."""
-    if isinstance(error, (KindError, ShapeError)):
+    if isinstance(error, (ArgumentTypeError, ShapeError)):
         return type(error)(*error.args)
     failure = LayoutError(
         f"the network does not run on the example: {type(error).__name__}: {error}"
@@ -408,4 +410,6 @@ def _first_features(name: str, tree: Any, flow: Flow) -> Seen:
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim:
             return Seen(i, tuple(leaf.shape), flow.axes(leaf))
     found = ", ".join(type(leaf).__name__ for leaf in leaves) or "nothing"
-    raise KindError(f"site '{name}' passes no floating-point tensor; its leaves are: {found}")
+    raise ArgumentTypeError(
+        f"site '{name}' passes no floating-point tensor; its leaves are: {found}"
+    )

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from featurewise.core import KindError, Layout, LayoutError, ShapeError, Site, _torch
+from featurewise.core import ArgumentTypeError, Layout, LayoutError, ShapeError, Site, _torch
 from featurewise.core.broadcast import shape_of
 from featurewise.core.patterns import matching
 
@@ -49,7 +49,7 @@ class RowMap:
         Raises:
             LayoutError: another word for ``repeat``, both, or a pattern that matches no site or
                 a site that another matches too.
-            KindError: an index that is none of these, or of another dtype.
+            ArgumentTypeError: an index that is none of these, or of another dtype.
             ShapeError: an index that is not ``(R,)``.
         """
         if repeat is None and rows is None:
@@ -64,7 +64,7 @@ class RowMap:
             _check_index(rows, "rows")
         return cls(repeat, rows)
 
-    def spread(self, value: Tensor, site: Site, x: Tensor, rows: int) -> Tensor:
+    def expand(self, value: Tensor, site: Site, x: Tensor, rows: int) -> Tensor:
         """Parameters ``(B, ...)`` as ``(R, ...)``.
 
         Args:
@@ -75,7 +75,7 @@ class RowMap:
 
         Raises:
             ShapeError: R is no multiple of B, or an index of another length or out of range.
-            KindError: an index of another dtype.
+            ArgumentTypeError: an index of another dtype.
         """
         if self.repeat is not None:
             return repeated(value, self.repeat, rows, f"site '{site.name}'")
@@ -92,14 +92,14 @@ class RowMap:
         self._check_range(index, value.shape[0], where)
         return value.index_select(0, index.to(value.device))
 
-    def spread_condition(self, condition: Any, site: Site, x: Tensor, rows: int) -> Any:
+    def expand_condition(self, condition: Any, site: Site, x: Tensor, rows: int) -> Any:
         """The same of what a local generator is given: each of its tensors that has rows."""
         leaves, structure = _torch.tree_flatten(condition)
-        spread = [
-            self.spread(leaf, site, x, rows) if isinstance(leaf, Tensor) and leaf.ndim else leaf
+        expanded = [
+            self.expand(leaf, site, x, rows) if isinstance(leaf, Tensor) and leaf.ndim else leaf
             for leaf in leaves
         ]
-        return _torch.tree_unflatten(spread, structure)
+        return _torch.tree_unflatten(expanded, structure)
 
     def _index_at(self, site: Site, x: Tensor) -> Tensor | None:
         if isinstance(self.index, Tensor) or self.index is None:
@@ -166,8 +166,8 @@ def remedy(rows: int, batch: int) -> str:
 
 def _check_index(index: object, where: str) -> None:
     if not isinstance(index, Tensor):
-        raise KindError(f"{where} must be a tensor of integers, got {type(index).__name__}")
+        raise ArgumentTypeError(f"{where} must be a tensor of integers, got {type(index).__name__}")
     if index.dtype not in (torch.int64, torch.int32):
-        raise KindError(f"{where} must be int64 or int32, got {index.dtype}")
+        raise ArgumentTypeError(f"{where} must be int64 or int32, got {index.dtype}")
     if index.ndim != 1:
         raise ShapeError(f"{where} must be (R,), one entry per row, got {shape_of(index)}")

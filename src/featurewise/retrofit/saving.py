@@ -29,13 +29,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from featurewise.common.errors import error_text, wrap_errors
 from featurewise.common.files import recovered, sha256, write_folder
-from featurewise.common.gate import refusing, said
 from featurewise.common.json import Node, dumps, failing, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.seal import sealed, unsealed
 from featurewise.common.text import code, printable, short
-from featurewise.core import FeaturewiseError, KindError, Layout
+from featurewise.core import ArgumentTypeError, FeaturewiseError, Layout
 from featurewise.core.numbers import is_float, stored
 from featurewise.generators import Configured, GeneratorError, from_config
 from featurewise.generators.base import bind_part
@@ -308,7 +308,7 @@ Another network is refused, and the difference named.
 
 
 @dataclass
-class Origin:
+class BackboneRef:
     """Where a loaded conditioner comes from, and what is still to be done to its backbone.
 
     Attributes:
@@ -361,23 +361,27 @@ class Origin:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``load`` found: the parts of a ``Conditioned``, and their origin."""
+    """What ``load`` found: the parts of a ``Conditioned``, and their backbone_ref."""
 
     generator: nn.Module
     layout: Layout
-    origin: Origin
+    backbone_ref: BackboneRef
 
     def watch(self, backbone: nn.Module, owner: Owner) -> list[RemovableHandle]:
         """Wait for the first call, where something is still to be done."""
-        return [] if self.origin.settled else [FirstCall(owner, self.origin).attach(backbone)]
+        return (
+            []
+            if self.backbone_ref.settled
+            else [VerifyOnFirstCall(owner, self.backbone_ref).attach(backbone)]
+        )
 
 
-class FirstCall:
+class VerifyOnFirstCall:
     """A hook on the backbone that verifies it at the first conditioned call, and goes."""
 
-    def __init__(self, owner: Owner, origin: Origin) -> None:
+    def __init__(self, owner: Owner, backbone_ref: BackboneRef) -> None:
         self.owner = owner
-        self.origin = origin
+        self.backbone_ref = backbone_ref
         self.handle: RemovableHandle | None = None
 
     def attach(self, backbone: nn.Module) -> RemovableHandle:
@@ -389,8 +393,8 @@ class FirstCall:
         """Verify ``module`` unless the call is traced, or none of the conditioner's."""
         if torch.compiler.is_compiling() or calls.find(self.owner)[0] is None:
             return
-        if not self.origin.settled:
-            self.origin.verify(module)
+        if not self.backbone_ref.settled:
+            self.backbone_ref.verify(module)
         if self.handle is not None:
             self.handle.remove()
 
@@ -400,7 +404,7 @@ def load(
 ) -> Loaded:
     """Read a conditioner; see ``Conditioned.from_pretrained``."""
     if not isinstance(network, nn.Module):
-        raise KindError(f"network must be a module, got {type(network).__name__}")
+        raise ArgumentTypeError(f"network must be a module, got {type(network).__name__}")
     if check not in _CHECKS:
         raise SavingError(f"check must be one of {', '.join(_CHECKS)}, got {check!r}")
     place = str(source)
@@ -408,8 +412,8 @@ def load(
     saved = _Saved.read(place, files[_CONFIG], files[_WEIGHTS])
     values = check in ("weights", "later")
     only = saved.layout.names if check == "sites" else None
-    origin = Origin(place, saved.fingerprint, values, saved.statistics, only)
-    origin.compare(network, values=check == "weights")
+    backbone_ref = BackboneRef(place, saved.fingerprint, values, saved.statistics, only)
+    backbone_ref.compare(network, values=check == "weights")
     _check_sites(place, saved.layout, network)
     made = _filled(saved, generator)
     like = next(network.parameters(), None)
@@ -420,8 +424,8 @@ def load(
     own = statistics_of(network)
     waits = any(own[name].device.type == "meta" for name in saved.statistics)
     if check != "later" and not waits:
-        origin.settle(network)
-    return Loaded(made, saved.layout, origin)
+        backbone_ref.settle(network)
+    return Loaded(made, saved.layout, backbone_ref)
 
 
 @dataclass(frozen=True)
@@ -437,7 +441,7 @@ class _Saved:
 
     @classmethod
     def read(cls, place: str, config: bytes, weights: bytes) -> _Saved:
-        with refusing(place, SavingError, SavingError, what="is no conditioner"):
+        with wrap_errors(place, SavingError, SavingError, what="is no conditioner"):
             data = Node(loads(config), _CONFIG)
             _check_format(place, data["format"])
             layout = Layout.from_json(data["layout"].value)
@@ -480,9 +484,11 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
     place = saved.place
     if given is not None:
         if not isinstance(given, nn.Module):
-            raise KindError(f"generator must be a module or None, got {type(given).__name__}")
+            raise ArgumentTypeError(
+                f"generator must be a module or None, got {type(given).__name__}"
+            )
         what = "does not fit the generator given"
-        with refusing(place, SavingError, FeaturewiseError, what=what), saved.limit():
+        with wrap_errors(place, SavingError, FeaturewiseError, what=what), saved.limit():
             made = _bound(given, saved.layout)
     else:
         made = _made(saved)
@@ -491,7 +497,7 @@ def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
     _check_dtypes(place, own, saved.tensors)
     other = [name for name, t in saved.tensors.items() if own[name].dtype != t.dtype]
     if other and given is not None:
-        raise KindError(
+        raise ArgumentTypeError(
             f"{place}: {other[0]} is {saved.tensors[other[0]].dtype}, in the generator given it "
             f"is {own[other[0]].dtype}; convert the generator"
         )
@@ -524,7 +530,7 @@ def _made(saved: _Saved) -> nn.Module:
     except FeaturewiseError as error:
         raise SavingError(f"{saved.place}: its generator cannot be made: {error}") from error
     except Exception as error:  # of a constructor that was given what it does not know
-        reason = said(error)
+        reason = error_text(error)
         raise SavingError(f"{saved.place}: its generator cannot be made: {reason}") from error
 
 

@@ -14,13 +14,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
-from featurewise.core import Affine, KindError, LayoutError, Operation, operation_of
+from featurewise.core import Affine, ArgumentTypeError, LayoutError, Operation, operation_of
 from featurewise.core.patterns import expression
 from featurewise.core.site import table
 from featurewise.layers.film import FiLM
-from featurewise.retrofit.known import features_of
+from featurewise.retrofit.module_features import features_of
+from featurewise.retrofit.snapshot import Snapshot
 from featurewise.retrofit.trace import Trace
-from featurewise.retrofit.untouched import Untouched
 
 #: One way to name modules: a pattern of names, a type, a test of (name, module), or a selection.
 Selector: TypeAlias = "str | type[nn.Module] | Callable[[str, nn.Module], bool] | Selection"
@@ -36,7 +36,7 @@ def select(network: nn.Module) -> Selection:
         network: any network; nothing in it is changed.
 
     Raises:
-        KindError: if it is no module.
+        ArgumentTypeError: if it is no module.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
@@ -46,7 +46,7 @@ def select(network: nn.Module) -> Selection:
         ['0', '1']
     """
     if not isinstance(network, nn.Module):
-        raise KindError(f"network must be a module, got {type(network).__name__}")
+        raise ArgumentTypeError(f"network must be a module, got {type(network).__name__}")
     return Selection(network, tuple((name, None) for name, _ in network.named_modules()))
 
 
@@ -85,10 +85,10 @@ class Selection:
 
         Raises:
             LayoutError: if none does; the message tells what would have matched.
-            KindError: if the pattern is no text.
+            ArgumentTypeError: if the pattern is no text.
         """
         if not isinstance(pattern, str):
-            raise KindError(f"pattern must be text, got {type(pattern).__name__}")
+            raise ArgumentTypeError(f"pattern must be text, got {type(pattern).__name__}")
         return self._matching(pattern)
 
     def of(self, *types: type[nn.Module]) -> Selection:
@@ -96,7 +96,7 @@ class Selection:
 
         Raises:
             LayoutError: if none is; the message tells the types there are.
-            KindError: if something is no type of modules.
+            ArgumentTypeError: if something is no type of modules.
         """
         kinds = tuple(_kind(kind) for kind in types)
         names = " or ".join(kind.__name__ for kind in kinds) or "of no type"
@@ -107,10 +107,12 @@ class Selection:
 
         Raises:
             LayoutError: if it is for none.
-            KindError: if it is no function.
+            ArgumentTypeError: if it is no function.
         """
         if not callable(predicate) or isinstance(predicate, type):
-            raise KindError(f"predicate must be a function (name, module) -> bool: {predicate!r}")
+            raise ArgumentTypeError(
+                f"predicate must be a function (name, module) -> bool: {predicate!r}"
+            )
         return self._matching(predicate)
 
     def inside(self, selector: Selector) -> Selection:
@@ -118,7 +120,7 @@ class Selection:
 
         Raises:
             LayoutError: if the selector matches nothing in the network, or nothing lies in it.
-            KindError: if it is no selector.
+            ArgumentTypeError: if it is no selector.
         """
         outer = set(_selected(self.network, selector))
         every = _every_name(self.network)
@@ -132,7 +134,7 @@ class Selection:
 
         Raises:
             LayoutError: if it means none of these, or all.
-            KindError: if it is no selector.
+            ArgumentTypeError: if it is no selector.
         """
         out = set(self._matching(selector))
         return self._only(set(self) - out, f"is left without {_said(selector)}")
@@ -213,7 +215,7 @@ class Selection:
         """The same modules, with this operation, or the one of that name, for all of them.
 
         Raises:
-            KindError: if it is neither an operation nor text.
+            ArgumentTypeError: if it is neither an operation nor text.
             OperationError: a name that no operation has.
         """
         made = operation_of(operation)
@@ -224,7 +226,7 @@ class Selection:
 
         Raises:
             LayoutError: for selections of different networks, or a module with two operations.
-            KindError: for what is no selection.
+            ArgumentTypeError: for what is no selection.
         """
         mine, theirs = dict(self.sites), dict(self._peer(other).sites)
         return self._of(
@@ -236,7 +238,7 @@ class Selection:
 
         Raises:
             LayoutError: if there is none; and as ``|``.
-            KindError: for what is no selection.
+            ArgumentTypeError: for what is no selection.
         """
         theirs = dict(self._peer(other).sites)
         both = {n: _agreed(n, own, theirs[n]) for n, own in self.sites if n in theirs}
@@ -249,7 +251,7 @@ class Selection:
 
         Raises:
             LayoutError: if there is none; and for selections of different networks.
-            KindError: for what is no selection.
+            ArgumentTypeError: for what is no selection.
         """
         theirs = set(self._peer(other))
         left = {name: own for name, own in self.sites if name not in theirs}
@@ -285,7 +287,7 @@ class Selection:
 
         Raises:
             LayoutError: if there is nothing.
-            KindError: for an index of another kind.
+            ArgumentTypeError: for an index of another kind.
         """
         if isinstance(index, slice):
             part = self.sites[index]
@@ -293,7 +295,9 @@ class Selection:
                 raise LayoutError(f"nothing is left of {len(self)} modules")
             return Selection(self.network, part)
         if not isinstance(index, int):
-            raise KindError(f"index must be a number or a slice, got {type(index).__name__}")
+            raise ArgumentTypeError(
+                f"index must be a number or a slice, got {type(index).__name__}"
+            )
         if not -len(self) <= index < len(self):
             raise LayoutError(f"no module {index}, there are {len(self)}")
         return self.sites[index][0]
@@ -301,7 +305,7 @@ class Selection:
     def __str__(self) -> str:
         """A table; axis and width are empty where only a dry run tells them."""
         rows = [("site", "module", "operation", "axis", "width")]
-        with Untouched(self.network):
+        with Snapshot(self.network):
             for name, operation in self.sites:
                 module = self.network.get_submodule(name)
                 told = features_of(module, "output")
@@ -340,7 +344,9 @@ class Selection:
 
     def _peer(self, other: object) -> Selection:
         if not isinstance(other, Selection):
-            raise KindError(f"expected a Selection of this network, got {type(other).__name__}")
+            raise ArgumentTypeError(
+                f"expected a Selection of this network, got {type(other).__name__}"
+            )
         _check_network(self.network, other)
         return other
 
@@ -363,7 +369,7 @@ def resolve(
         LayoutError: a selector that matches nothing, one of another network, or two that give one
             module different operations.
         OperationError: a name that no operation has.
-        KindError: a selector or an operation of the wrong kind.
+        ArgumentTypeError: a selector or an operation of the wrong kind.
     """
     default = None if operation is None else operation_of(operation)
     chosen: dict[str, Operation | None] = {}
@@ -446,7 +452,7 @@ def _test(selector: Selector) -> Callable[[str, nn.Module], bool]:
         return lambda name, module: isinstance(module, kind)
     if callable(selector):
         return selector
-    raise KindError(
+    raise ArgumentTypeError(
         "at takes a pattern, a module type, a function (name, module) -> bool, a selection, a "
         f"sequence of these or a mapping of these to operations; got {type(selector).__name__}"
     )
@@ -454,7 +460,9 @@ def _test(selector: Selector) -> Callable[[str, nn.Module], bool]:
 
 def _kind(kind: object) -> type[nn.Module]:
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
-        raise KindError(f"expected a type of modules, got {getattr(kind, '__name__', repr(kind))}")
+        raise ArgumentTypeError(
+            f"expected a type of modules, got {getattr(kind, '__name__', repr(kind))}"
+        )
     return kind
 
 
@@ -475,7 +483,7 @@ def _above(name: str) -> list[str]:
 
 def _positive(count: object) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise KindError(f"count must be a positive number, got {count!r}")
+        raise ArgumentTypeError(f"count must be a positive number, got {count!r}")
     return count
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from featurewise.core import _torch
 from featurewise.retrofit.probe import arguments, run_on_fakes
-from featurewise.retrofit.untouched import Untouched
+from featurewise.retrofit.snapshot import Snapshot
 
 #: Operators that move, cast or drop features and are tagged neither as views nor as pointwise.
 _CARRIERS: Final = (
@@ -93,7 +93,7 @@ class Trace:
         self._alive: list[Tensor] = []  # so that no id is given twice
         self._network = network
         try:
-            run_on_fakes(network, self._run, *arguments(example), Untouched(network))
+            run_on_fakes(network, self._run, *arguments(example), Snapshot(network))
         finally:
             self._forget()
 

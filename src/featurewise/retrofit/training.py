@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.retrofit.errors import CallError
 
 #: Policies of ``batch_norm``.
@@ -20,14 +20,16 @@ def policy(batch_norm: str | None, freeze: bool) -> str:
     """The policy that is meant: that of a frozen backbone is "frozen", of another "train".
 
     Raises:
-        KindError: ``freeze`` is no bool, or ``batch_norm`` no policy.
+        ArgumentTypeError: ``freeze`` is no bool, or ``batch_norm`` no policy.
     """
     if not isinstance(freeze, bool):
-        raise KindError(f"freeze must be True or False, got {freeze!r}")
+        raise ArgumentTypeError(f"freeze must be True or False, got {freeze!r}")
     if batch_norm is None:
         return "frozen" if freeze else "train"
     if batch_norm not in POLICIES:
-        raise KindError(f"batch_norm must be one of {', '.join(POLICIES)}, got {batch_norm!r}")
+        raise ArgumentTypeError(
+            f"batch_norm must be one of {', '.join(POLICIES)}, got {batch_norm!r}"
+        )
     return batch_norm
 
 

@@ -1,29 +1,30 @@
-"""The catalogue: every system on one page, with what its claims came to; and its card beside it.
+"""The catalogue: every system on one page, with what was found; and its card beside it.
 
-Published results are files, ``results/<system>/<preset>.json``, with a picture for each arm that
-drew one, ``results/<system>/<preset>/<arm>.png``. Everything else is made from them and from the
-records, and `stale` tells when what was made no longer says what its sources say.
+Published results are files, ``results/<system>/<preset>.json``, with a figure for each arm that
+has one, ``results/<system>/<preset>/<arm>.png``, which cards show from there. Everything else is
+made from them and from the records, and `stale` names what no longer says what its sources say.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
+from featurewise.common.errors import wrap_errors
+from featurewise.common.files import sha256, write_bytes
 from featurewise.common.images import ImageFileError, read_image
 from featurewise.common.opening import read_bytes
-from featurewise.study import card
+from featurewise.common.text import markdown
+from featurewise.study import card, card_page
 from featurewise.study.figures import BAR, as_image, figure
 from featurewise.study.made import MAKER, MARK, SOURCE, made_here, require_own
 from featurewise.study.results import Results
@@ -31,17 +32,15 @@ from featurewise.study.system import System
 from featurewise.training.errors import ExperimentError
 
 LIMIT = 40_000
-"""Bytes that a published picture may have."""
+"""Bytes that a published image may have."""
 
-PAGE = "catalogue.md"
-_MARKS = {"supported": "✓ ", "refuted": "✗ ", "inconclusive": "? "}
-_INTRO = (
-    """# Catalogue
+PAGE, FIGURE = "catalogue.md", "catalogue.png"
+_SHOWN = ("supported", "refuted", "inconclusive")
+_INTRO = """# Catalogue
 
-Every system, what it claims and what came of it. A claim that is refuted stays on the page: it is
-a finding. Values stand with their 95 % intervals over seeds. """
-    + card.VERDICTS
-)
+Every system, what was found, and how its claims came out. A claim that is refuted stays on the
+page: it is a finding. Each card has the claims beside what the paper states, the arms, the numbers
+of each seed, and the command that repeats them. """
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Entry:
         family: where it belongs.
         system: its record.
         results: of each preset that was run.
-        sheets: preset -> arm -> picture of what it does.
+        sheets: preset -> arm -> image of what it does.
     """
 
     family: str
@@ -81,7 +80,7 @@ def read(folder: Path | str, family: str, system: System[Any]) -> Entry:
             raise ExperimentError(
                 f"{path}: holds results of {found.system} at preset {found.preset}"
             )
-        with refusing(path, ExperimentError, ExperimentError):
+        with wrap_errors(path, ExperimentError, ExperimentError):
             system.require(found)
         results.append(found)
     results.sort(key=lambda each: order.index(each.preset))
@@ -92,13 +91,13 @@ def read(folder: Path | str, family: str, system: System[Any]) -> Entry:
 def publish(
     folder: Path | str, system: System[Any], results: Results, sheets: Mapping[str, Path]
 ) -> list[Path]:
-    """Takes results, and pictures of what arms do, into the folder of all published results.
+    """Takes results, and images of what arms do, into the folder of all published results.
 
     Args:
         folder: of all published results, made when missing.
         system: its record.
         results: of one preset; those published of it before are replaced.
-        sheets: arm -> picture, made small enough here.
+        sheets: arm -> image, made small enough here.
 
     Returns:
         The files.
@@ -117,75 +116,75 @@ def publish(
             "are published of presets only"
         )
     own = Path(folder) / system.name
-    pictures = own / results.preset
+    images = own / results.preset
     written = [own / f"{results.preset}.json"]
-    require_own([*written, *(pictures / f"{arm}.png" for arm in sheets)])
+    require_own([*written, *(images / f"{arm}.png" for arm in sheets)])
     own.mkdir(parents=True, exist_ok=True)
-    for path in filter(made_here, pictures.glob("*.png")):
+    for path in filter(made_here, images.glob("*.png")):
         path.unlink()
     results.save(written[0])
     for arm, sheet in sheets.items():
-        pictures.mkdir(exist_ok=True)
-        written.append(pictures / f"{arm}.png")
+        images.mkdir(exist_ok=True)
+        written.append(images / f"{arm}.png")
         shrink(sheet, written[-1])
     return written
 
 
 def shrink(source: Path, path: Path) -> None:
-    """Makes a picture small enough to be published, unless it was before."""
+    """Makes an image small enough to be published, unless it was before."""
     require_own([path])
-    digest = hashlib.sha256(read_bytes(source)).hexdigest()
+    digest = sha256(read_bytes(source))
     if _digest_in(path) != digest:
         write_bytes(path, small(_sheet(source), source=digest))
 
 
 def save(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
-    """Writes every card with its pictures into ``docs/cards``, and the catalogue beside it.
+    """Writes every card with its chart into ``docs/cards``, and the catalogue beside it.
 
     Cards of systems that are not among the entries are removed. Files that this library did not
     make are never touched.
 
     Raises:
-        ExperimentError: matplotlib, which draws the charts, is not installed; or there is a file in
+        ExperimentError: matplotlib, which plots the charts, is not installed; or there is a file in
             the way that this library did not make: then nothing is written.
     """
     docs = Path(docs)
     cards = docs / "cards"
-    require_own([docs / PAGE, *(path for entry in entries for path in _own(entry, cards))])
+    own = [path for entry in entries for path in _own(entry, cards)]
+    require_own([docs / PAGE, docs / FIGURE, *own])
     cards.mkdir(parents=True, exist_ok=True)
     written = []
     for entry in entries:
-        for path, source in _copies(entry, cards).items():
-            write_bytes(path, source.read_bytes())
-            written.append(path)
-        picture = _picture(entry, cards)
-        if picture is not None:
-            if _digest_in(picture) != _digest(entry):
-                write_bytes(picture, small(_drawn(entry), source=_digest(entry)))
-            written.append(picture)
-        written += card.save(entry.system, entry.results, cards, sheets=_addresses(entry))
-    for path in filter(made_here, _strangers(entries, cards)):
+        chart = _chart_path(entry, cards)
+        if chart is not None:
+            digest = _digest(_chart(entry))
+            if _digest_in(chart) != digest:
+                write_bytes(chart, small(draw_arms(_chart(entry)), source=digest))
+            written.append(chart)
+        written += card.save(cards, _card(entry, cards))
+    for path in filter(made_here, _leftovers(entries, cards)):
         path.unlink()
+    verdicts = _verdicts(entries)
+    if _digest_in(docs / FIGURE) != _digest(verdicts):
+        image = small(draw_verdicts(verdicts), source=_digest(verdicts))
+        write_bytes(docs / FIGURE, image)
     page = docs / PAGE
     write_bytes(page, to_markdown(entries).encode())
-    return [*written, page]
+    return [*written, docs / FIGURE, page]
 
 
 def stale(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
     """The files of cards and catalogue that are missing, left over, or say something else."""
     docs = Path(docs)
-    cards, page = docs / "cards", docs / PAGE
-    found = [path for path in _strangers(entries, cards) if made_here(path)]
+    cards, page, figure = docs / "cards", docs / PAGE, docs / FIGURE
+    found = [path for path in _leftovers(entries, cards) if made_here(path)]
     for entry in entries:
-        found += card.stale(entry.system, entry.results, cards, sheets=_addresses(entry))
-        found += [
-            path
-            for path, source in _copies(entry, cards).items()
-            if not path.is_file() or path.read_bytes() != source.read_bytes()
-        ]
-        picture = _picture(entry, cards)
-        if picture is not None and _digest_in(picture) != _digest(entry):
-            found.append(picture)
+        found += card.stale(cards, _card(entry, cards))
+        chart = _chart_path(entry, cards)
+        if chart is not None and _digest_in(chart) != _digest(_chart(entry)):
+            found.append(chart)
+    if _digest_in(figure) != _digest(_verdicts(entries)):
+        found.append(figure)
     if not page.is_file() or page.read_text(encoding="utf-8") != to_markdown(entries):
         found.append(page)
     return found
@@ -194,7 +193,9 @@ def stale(entries: Sequence[Entry], docs: Path | str) -> list[Path]:
 def to_markdown(entries: Sequence[Entry]) -> str:
     """The catalogue as Markdown."""
     families = sorted({entry.family for entry in entries})
-    sections = [_INTRO, _overview(entries)]
+    sections = [_INTRO + card_page.VERDICTS, _totals(entries), _overview(entries)]
+    sections += [f"![Verdicts of each system's claims]({FIGURE}){{ width=720 }}"]
+    sections += ["Claims of each system, by verdict; grey ones were not decided."]
     for family in families:
         sections.append(f"## {family.replace('_', ' ').capitalize()}")
         sections += [_section(entry) for entry in entries if entry.family == family]
@@ -214,28 +215,28 @@ def headline(entry: Entry) -> Results | None:
 
 
 def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: str = "") -> bytes:
-    """A picture as a PNG of at most so many bytes: fewer colours first, then fewer pixels.
+    """An image as a PNG of at most so many bytes: fewer colours first, then fewer pixels.
 
     Args:
         image: of any mode.
         limit: bytes.
         width: pixels, at most.
-        source: kept in the file, to tell later what it was drawn from.
+        source: kept in the file, to know later what it was made from.
     """
-    picture = image.convert("RGB")
-    if picture.width > width:
-        height = max(1, round(picture.height * width / picture.width))
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    found = image.convert("RGB")
+    if found.width > width:
+        height = max(1, round(found.height * width / found.width))
+        found = found.resize((width, height), Image.Resampling.LANCZOS)
     while True:
         for colours in (256, 64, 16):
-            content = _png(picture.quantize(colours, dither=Image.Dither.NONE), source)
+            content = _png(found.quantize(colours, dither=Image.Dither.NONE), source)
             if len(content) <= limit:
                 return content
-        if max(picture.size) < 16:
+        if max(found.size) < 16:
             return content
         scale = min(0.9, max(0.3, (limit / len(content)) ** 0.5))
-        width, height = (max(1, int(scale * side)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        width, height = (max(1, int(scale * side)) for side in found.size)
+        found = found.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _png(image: Image.Image, source: str) -> bytes:
@@ -252,28 +253,27 @@ def _sheets(folder: Path, system: System[Any]) -> dict[str, Path]:
     return {arm: path for arm, path in found.items() if path.is_file()}
 
 
-def _copies(entry: Entry, cards: Path) -> dict[Path, Path]:
-    """Picture beside the card -> where it is published."""
-    return {
-        cards / address: entry.sheets[preset][arm]
-        for preset, arms in _addresses(entry).items()
-        for arm, address in arms.items()
-    }
-
-
-def _addresses(entry: Entry) -> dict[str, dict[str, str]]:
-    return {
-        preset: {arm: f"{entry.system.name}.{preset}.{arm}.png" for arm in arms}
+def _card(entry: Entry, cards: Path) -> dict[str, Any]:
+    """The facts of the card, its figures at their addresses seen from the cards' folder."""
+    sheets = {
+        preset: {arm: _address(path, cards) for arm, path in arms.items()}
         for preset, arms in entry.sheets.items()
     }
+    chart = _chart_path(entry, cards)
+    name = "" if chart is None else chart.name
+    return card.content(entry.system, *entry.results, sheets=sheets, chart=name)
 
 
-def _picture(entry: Entry, cards: Path) -> Path | None:
-    """Where the small picture of the catalogue is; None where there is nothing to show."""
+def _address(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+
+
+def _chart_path(entry: Entry, cards: Path) -> Path | None:
+    """Where the chart of the arms is; None where there is nothing to show."""
     return cards / f"{entry.system.name}.png" if entry.results else None
 
 
-def _strangers(entries: Iterable[Entry], cards: Path) -> list[Path]:
+def _leftovers(entries: Iterable[Entry], cards: Path) -> list[Path]:
     """What lies among the cards and is of no system that there is."""
     own = {path for entry in entries for path in _own(entry, cards)}
     return sorted(path for path in cards.glob("*.*") if path not in own)
@@ -282,46 +282,28 @@ def _strangers(entries: Iterable[Entry], cards: Path) -> list[Path]:
 def _own(entry: Entry, cards: Path) -> set[Path]:
     """The files of a system's card."""
     texts = {cards / f"{entry.system.name}.{kind}" for kind in ("md", "json")}
-    picture = _picture(entry, cards)
-    return texts | _copies(entry, cards).keys() | ({picture} if picture else set())
+    chart = _chart_path(entry, cards)
+    return texts | ({chart} if chart else set())
 
 
-def _main_sheet(entry: Entry) -> Path | None:
-    """What the system itself drew, in the results that stand for it."""
-    results = headline(entry)
-    sheets = entry.sheets.get(results.preset, {}) if results else {}
-    return sheets.get(entry.system.arms[0].name)
-
-
-def _digest(entry: Entry) -> str:
-    """Of what the small picture is drawn from."""
-    sheet = _main_sheet(entry)
-    source = read_bytes(sheet) if sheet else json.dumps(_chart(entry)).encode()
-    return hashlib.sha256(source).hexdigest()
+def _digest(facts: Any) -> str:
+    """Of what an image is plotted from."""
+    return sha256(json.dumps(facts).encode())
 
 
 def _sheet(path: Path) -> Image.Image:
-    """A PNG file of results, which may be somebody else's."""
+    """A PNG file of results, which anybody may have made."""
     try:
         return read_image(path, formats=("PNG",))
     except ImageFileError as error:
         raise ExperimentError(str(error)) from error
 
 
-def _digest_in(picture: Path) -> str | None:
-    if not picture.is_file():
+def _digest_in(path: Path) -> str | None:
+    if not path.is_file():
         return None
-    found: str | None = _sheet(picture).info.get(SOURCE)
+    found: str | None = _sheet(path).info.get(SOURCE)
     return found
-
-
-def _drawn(entry: Entry) -> Image.Image:
-    sheet = _main_sheet(entry)
-    if sheet is None:
-        return draw(_chart(entry))
-    picture = _sheet(sheet).convert("RGB")
-    picture.thumbnail((480, 320), Image.Resampling.LANCZOS)
-    return picture
 
 
 def _chart(entry: Entry) -> dict[str, Any]:
@@ -330,49 +312,128 @@ def _chart(entry: Entry) -> dict[str, Any]:
     if results is None:
         raise ExperimentError(f"{entry.system.name}: there are no results to draw")
     (found,) = card.content(entry.system, results)["results"]
-    arms = {name: card.headline(arm, entry.system.score) for name, arm in found["arms"].items()}
-    return {"score": entry.system.score, "arms": arms}
+    score = entry.system.score
+    arms = {name: card.headline(arm, score.name) for name, arm in found["arms"].items()}
+    curves = {name: list(arm["curves"].values()) for name, arm in found["arms"].items()}
+    return {"score": score.heading, "arms": arms, "curves": curves}
 
 
-def draw(chart: Mapping[str, Any]) -> Image.Image:
-    """A chart of arms: each one's score with its interval.
+def draw_arms(chart: Mapping[str, Any]) -> Image.Image:
+    """A chart of arms: each one's score with its interval, and its training curves beside.
 
     Args:
-        chart: ``score``, its name; ``arms``, name -> value, low and high.
+        chart: ``score``, its name and unit; ``arms``, name -> value, low and high; ``curves``,
+            name -> one list of (step, loss) for each seed, empty where none was recorded.
 
     Raises:
         ExperimentError: matplotlib is not installed.
     """
     arms = {name: arm for name, arm in chart["arms"].items() if arm and arm["value"] is not None}
-    drawn = figure(4.2, 0.8 + 0.3 * max(1, len(arms)))
-    axes = drawn.subplots()
+    curves = {name: each for name, each in chart.get("curves", {}).items() if any(each)}
+    plot = figure(8.4 if curves else 4.6, 0.9 + 0.3 * max(4 if curves else 1, len(arms)))
+    axes, *beside = plot.subplots(1, 2 if curves else 1, squeeze=False)[0]
     for row, arm in enumerate(arms.values()):
-        colour = BAR if row == 0 else "#52606d"
+        colour = _colour(row)
         if arm["low"] is not None:
             axes.plot([arm["low"], arm["high"]], [row, row], color=colour, lw=2, alpha=0.45)
         axes.plot([arm["value"]], [row], "o", color=colour, ms=6)
     axes.set_yticks(range(len(arms)), [name.replace("_", " ") for name in arms], fontsize=9)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_xlabel(chart["score"].replace("_", " "), fontsize=9)
-    axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    return as_image(drawn)
+    for other in beside:
+        for row, (name, seeds) in enumerate(curves.items()):
+            for index, points in enumerate(seeds):
+                steps, losses = zip(*points, strict=True)
+                label = None if index else name.replace("_", " ")
+                other.plot(steps, losses, color=f"C{row}", lw=1, alpha=0.7, label=label)
+        if all(loss > 0 for seeds in curves.values() for points in seeds for _, loss in points):
+            other.set_yscale("log")
+        other.set_xlabel("training step", fontsize=9)
+        other.set_ylabel("training loss", fontsize=9)
+        other.legend(fontsize=7, frameon=False)
+        other.spines[["top", "right"]].set_visible(False)
+    for each in (axes, *beside):
+        each.tick_params(axis="x", labelsize=8)
+    return as_image(plot)
+
+
+def _colour(row: int) -> str:
+    """The system itself stands out."""
+    return BAR if row == 0 else "#52606d"
+
+
+def _verdicts(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
+    """System -> outcome -> number of claims, of those that were run."""
+    return {
+        entry.system.name: dict(card_page.counts(_facts(entry)))
+        for entry in entries
+        if entry.results
+    }
+
+
+def draw_verdicts(verdicts: Mapping[str, Mapping[str, int]]) -> Image.Image:
+    """Bars of claims, one for each system, by outcome.
+
+    Args:
+        verdicts: system -> outcome -> number of claims.
+
+    Raises:
+        ExperimentError: matplotlib is not installed.
+    """
+    colours = {
+        "supported": "#15803d",
+        "refuted": BAR,
+        "inconclusive": "#cbb26a",
+        "other": "#b8bfc6",
+    }
+    plot = figure(7.2, 0.9 + 0.26 * max(1, len(verdicts)))
+    axes = plot.subplots()
+    for row, counted in enumerate(verdicts.values()):
+        parts = {word: counted.get(word, 0) for word in _SHOWN}
+        parts["other"] = sum(counted.values()) - sum(parts.values())
+        left = 0
+        for word, count in parts.items():
+            axes.barh(row, count, left=left, color=colours[word], height=0.7)
+            left += count
+    axes.set_yticks(range(len(verdicts)), list(verdicts), fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlabel("claims", fontsize=9)
+    labels = {**{word: word for word in _SHOWN}, "other": "not decided"}
+    patches = [axes.barh(0, 0, color=colours[word], label=text) for word, text in labels.items()]
+    axes.legend(handles=patches, fontsize=8, frameon=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return as_image(plot)
+
+
+def _totals(entries: Sequence[Entry]) -> str:
+    """All claims together, and how many have a number of the paper beside them."""
+    facts = [_facts(entry) for entry in entries]
+    total: Counter[str] = sum((card_page.counts(each) for each in facts), Counter())
+    claims = [claim for each in facts for claim in each["claims"]]
+    stated = [claim for claim in claims if claim["paper"]]
+    numbered = sum(bool(claim["paper"]["number"]) for claim in stated)
+    parts = ", ".join(f"{total[word]} {word}" for word in card.OUTCOMES if total[word])
+    return (
+        f"{len(entries)} systems, {len(claims)} claims: {parts}. {len(stated)} claims repeat a "
+        f"statement of their paper, {numbered} of these with its number beside ours."
+    )
 
 
 def _overview(entries: Sequence[Entry]) -> str:
-    rows, total = [], dict.fromkeys(card.OUTCOMES, 0)
+    """A line for each system: what was found, and how its claims came out."""
+    rows = []
     for entry in entries:
         facts, name = _facts(entry), entry.system.name
-        counts = _counts(facts["claims"])
-        total = {word: total[word] + counts[word] for word in total}
-        cells = (counts[word] or "" for word in card.OUTCOMES)
-        family = entry.family.replace("_", " ")
-        rows.append((f"[{name}](cards/{name}.md)", family, *cells, _briefly(facts["results"])))
-    rows.append(("all", "", *(total[word] or "" for word in card.OUTCOMES), ""))
-    shown = [True, True, *(bool(total[word]) for word in card.OUTCOMES), True]
-    head = ("system", "family", *card.OUTCOMES, "measured at")
-    return card.table(list(compress(head, shown)), (list(compress(row, shown)) for row in rows))
+        counted = card_page.counts(facts)
+        others = sum(counted.values()) - sum(counted[word] for word in _SHOWN)
+        cells = (counted[word] or "" for word in _SHOWN)
+        found = facts["finding"] or "Not stated yet."
+        link = f"[{name}](cards/{name}.md)"
+        rows.append((link, found, *cells, others or "", _briefly(facts["results"])))
+    head = ("system", "what was found", *_SHOWN, "not decided", "measured at")
+    return card_page.table(head, rows)
 
 
 def _briefly(results: Sequence[Mapping[str, Any]]) -> str:
@@ -380,12 +441,8 @@ def _briefly(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return "never run"
     partial = "partial, " if results[0]["partial"] else ""
-    return f"`{results[0]['preset']}`, {partial}{card.duration(results[0]['seconds'])}"
-
-
-def _counts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    words = [claim["verdicts"][0]["verdict"] for claim in claims]
-    return {word: words.count(word) for word in card.OUTCOMES}
+    seeds = len(results[0]["seeds"])
+    return f"`{results[0]['preset']}`, {partial}{seeds} {'seed' if seeds == 1 else 'seeds'}"
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
@@ -395,47 +452,27 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _section(entry: Entry) -> str:
+    """Title, paper, chart and cost of a system."""
     facts, name = _facts(entry), entry.system.name
     paper = facts["paper"]
     lines = [f"### [{facts['title']}](cards/{name}.md)"]
-    if entry.results:
-        shown = "a sample of what it does" if _main_sheet(entry) else "its arms side by side"
-        lines.append(f"![{_plain(facts['title'])}: {shown}](cards/{name}.png){{ width=420 }}")
     lines.append(f"[{paper['citation']}]({paper['url']}), {paper['where']}.")
-    lines.append(
-        card.table(
-            ("claim", "verdict", "measured", "remark"),
-            [
-                (
-                    claim["sentence"],
-                    _MARKS.get(verdict["verdict"], "– ") + verdict["verdict"],
-                    card.plain(verdict),
-                    card.remark(claim, verdict),
-                )
-                for claim in facts["claims"]
-                for verdict in claim["verdicts"]
-            ],
-        )
-    )
-    said = " ".join(claim["sentence"] for claim in facts["claims"])
-    meant = [f"`{k}`: {what}." for k, what in facts["measures"].items() if f"`{k}`" in said]
-    lines += [" ".join(meant)] if meant else []
+    if entry.results:
+        title = facts["title"].replace("[", "(").replace("]", ")")
+        lines.append(f"![{title}: its arms side by side](cards/{name}.png){{ width=560 }}")
     lines += [_measured(each) for each in facts["results"]] or ["Never run."]
     return "\n\n".join(lines)
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "(").replace("]", ")")
-
-
 def _measured(results: Mapping[str, Any]) -> str:
-    """Arms, seeds, hardware and cost, in a line; what is missing, if anything, in another."""
-    hardware = {name: card.markdown(value) for name, value in results["hardware"].items()}
+    """Arms, seeds, hardware and cost, in a line; what is missing, if anything, after it."""
+    hardware = {name: markdown(value) for name, value in results["hardware"].items()}
     accelerator = hardware.get("accelerator", "none")
     cores = f"{hardware.get('threads', '?')} of {hardware.get('cores', '?')} cores"
     machine = accelerator if accelerator != "none" else hardware.get("processor", "not recorded")
+    seeds = ", ".join(map(str, results["seeds"]))
     line = (
-        f"Preset `{results['preset']}`: {len(results['arms'])} arms, seeds "
-        f"{', '.join(map(str, results['seeds']))}; {card.takes(results)} on {machine}, {cores}."
+        f"Preset `{results['preset']}`: {len(results['arms'])} arms, seeds {seeds}; "
+        f"{card_page.takes(results)} on {machine}, {cores}."
     )
     return f"{line} **Partial**: {results['partial']}." if results["partial"] else line

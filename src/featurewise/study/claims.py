@@ -79,7 +79,7 @@ class Criterion:
     Attributes:
         sentence: with numbers, as in "`film` is at least 20 points above `shuffled`."; names as
             Markdown's code.
-        judge: results -> verdict; may raise `ExperimentError` when an arm was not tried.
+        verdict: results -> verdict; may raise `ExperimentError` when an arm was not tried.
         arms: names of those that it compares.
         metrics: what it compares them by.
         unit: of the measured value: "%", "points", "×" for a ratio, or the metric's own.
@@ -89,7 +89,7 @@ class Criterion:
     """
 
     sentence: str
-    judge: Callable[[Results], Verdict]
+    verdict: Callable[[Results], Verdict]
     arms: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     unit: str = ""
@@ -143,7 +143,7 @@ class Claim:
     def check(self, results: Results) -> Verdict | None:
         """The verdict; None when the results do not decide it."""
         try:
-            return self.criterion.judge(results)
+            return self.criterion.verdict(results)
         except ExperimentError:
             return None
 
@@ -226,7 +226,7 @@ def above(metric: Metric, one: str, other: str, points: float | int) -> Criterio
             f"{one} cannot be {points:g} above {other}: the scale of {metric.name} has {reach:g}"
         )
 
-    def judge(results: Results) -> Verdict:
+    def verdict(results: Results) -> Verdict:
         both = pairs(results, one, other, metric)
         control = math.fsum(b for _, b in both) / len(both)
         ends = (metric.ends[0] - control, metric.ends[1] - control)
@@ -236,19 +236,19 @@ def above(metric: Metric, one: str, other: str, points: float | int) -> Criterio
     if points < 0:
         wanted = f"at most {_difference(metric, -points)} below"
     sentence = f"`{one}` is {wanted} `{other}` in {metric.name}."
-    return Criterion(sentence, judge, (one, other), (metric,), _points(metric))
+    return Criterion(sentence, verdict, (one, other), (metric,), _points(metric))
 
 
 def within(metric: Metric, one: str, other: str, points: float | int) -> Criterion:
     """A number of one arm is within so much of that of another; see `above`."""
 
-    def judge(results: Results) -> Verdict:
+    def verdict(results: Results) -> Verdict:
         gaps = [a - b for a, b in pairs(results, one, other, metric)]
         return decide(gaps, -points, points)
 
     apart = _difference(metric, points)
     sentence = f"`{one}` is within {apart} of `{other}` in {metric.name}."
-    return Criterion(sentence, judge, (one, other), (metric,), _points(metric))
+    return Criterion(sentence, verdict, (one, other), (metric,), _points(metric))
 
 
 def at_most_ratio(metric: Metric, one: str, other: str, factor: float | int) -> Criterion:
@@ -266,12 +266,12 @@ def at_most_ratio(metric: Metric, one: str, other: str, factor: float | int) -> 
     if factor <= 0:
         raise ExperimentError(f"{metric.name} of {one} cannot be {factor:g} times that of {other}")
 
-    def judge(results: Results) -> Verdict:
+    def verdict(results: Results) -> Verdict:
         ratios = [a / b if b else math.nan for a, b in pairs(results, one, other, metric)]
         return decide_ratio(ratios, factor)
 
     sentence = f"{_capital(metric)} of `{one}` is at most {factor:g} times that of `{other}`."
-    return Criterion(sentence, judge, (one, other), (metric,), "×")
+    return Criterion(sentence, verdict, (one, other), (metric,), "×")
 
 
 def at_least(metric: Metric, arm: str, bound: float | int) -> Criterion:
@@ -286,11 +286,11 @@ def at_least(metric: Metric, arm: str, bound: float | int) -> Criterion:
             f"{metric.ends[1]:g}"
         )
 
-    def judge(results: Results) -> Verdict:
+    def verdict(results: Results) -> Verdict:
         return decide(numbers(results, arm, metric), low=bound, ends=metric.ends)
 
     sentence = f"{_capital(metric)} of `{arm}` is at least {metric.with_unit(bound)}."
-    return Criterion(sentence, judge, (arm,), (metric,), metric.unit)
+    return Criterion(sentence, verdict, (arm,), (metric,), metric.unit)
 
 
 def at_most(metric: Metric, arm: str, bound: float | int) -> Criterion:
@@ -305,11 +305,11 @@ def at_most(metric: Metric, arm: str, bound: float | int) -> Criterion:
             f"{metric.ends[0]:g}"
         )
 
-    def judge(results: Results) -> Verdict:
+    def verdict(results: Results) -> Verdict:
         return decide(numbers(results, arm, metric), high=bound, ends=metric.ends)
 
     sentence = f"{_capital(metric)} of `{arm}` is at most {metric.with_unit(bound)}."
-    return Criterion(sentence, judge, (arm,), (metric,), metric.unit)
+    return Criterion(sentence, verdict, (arm,), (metric,), metric.unit)
 
 
 def _points(metric: Metric) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.metrics import read_metrics
 from featurewise.training.randomness import isolated
@@ -43,7 +43,7 @@ def count_flops(stepper: Stepper, source: Source[Any]) -> int | None:
             device = next((p.device for p in network.parameters()), torch.device("cpu"))
             counter = FlopCounterMode(display=False)
             with suppress(RuntimeError, TypeError, ValueError, AttributeError), counter:
-                deepcopy(network).eval()(moved(batch, device))
+                deepcopy(network).eval()(to_device(batch, device))
             total += counter.get_total_flops()
     return total or None
 

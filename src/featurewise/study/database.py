@@ -1,4 +1,4 @@
-"""The database of a study: opened, called again until it answers, named without its secrets."""
+"""The database of a study: access with retries, and its URL without secrets."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
     import optuna
     import sqlalchemy
 
-#: Seconds for which a server that was open may be away, for which one is waited for at first, and
-#: for which a file may be unusable.
-AWAY: Final = 300.0
-_AT_FIRST: Final = 30.0
-_FILE: Final = 10.0
-#: Seconds between two tries: doubled each time, from the first up to the second.
+#: Seconds to retry calls of a server after it was opened, while it is opened, and of a file.
+SERVER_TIMEOUT: Final = 300.0
+_OPEN_TIMEOUT: Final = 30.0
+_FILE_TIMEOUT: Final = 10.0
+#: Seconds between two attempts: doubled each time, from the first value up to the second.
 _PAUSES: Final = (0.25, 5.0)
-#: Parts of an address after the question mark that are no secrets.
-_OPEN: Final = frozenset({"host", "port", "sslmode"})
-#: What a connection to PostgreSQL must not wait for longer, in seconds and milliseconds.
+#: Query parameters of a URL that are not secret.
+_PUBLIC: Final = frozenset({"host", "port", "sslmode"})
+#: Timeouts of PostgreSQL connections, in seconds and in milliseconds.
 _LIBPQ: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
 
 _log = logging.getLogger(__name__)
@@ -35,35 +34,35 @@ _ResultT = TypeVar("_ResultT")
 
 
 class Database:
-    """An Optuna storage whose calls are made again while it is away, with a deadline.
+    """An Optuna storage whose calls are retried while the database is unreachable.
 
     Args:
-        url: as SQLAlchemy reads it.
-        heartbeat: seconds between signs of life; None for a file, whose workers give none.
-        missed: signs of life, until a worker counts as dead.
+        url: SQLAlchemy URL.
+        heartbeat: seconds between heartbeats; None for a file, which needs none.
+        missed: number of missing heartbeats after which a trial is stale.
 
     Attributes:
-        storage: the storage.
-        away: when a call failed last, by `time.monotonic`.
+        storage: the Optuna storage.
+        last_failure: time of the last failed call, by `time.monotonic`.
 
     Raises:
-        ExperimentError: Optuna or the driver is missing, the address is none, or the database
-            cannot be used for 30 s (a file: 10 s). No message holds a password.
+        ExperimentError: Optuna or the database driver is not installed, the URL is invalid, or the
+            database cannot be used for 30 s (a file: 10 s). No message contains a password.
     """
 
     def __init__(self, url: str, heartbeat: int | None, missed: int) -> None:
         import sqlalchemy
 
         self._url = url
-        self.away = float("-inf")
-        self._deadline = _AT_FIRST if heartbeat else _FILE
+        self.last_failure = float("-inf")
+        self._deadline = _OPEN_TIMEOUT if heartbeat else _FILE_TIMEOUT
         try:
             address = sqlalchemy.make_url(url)
         except (sqlalchemy.exc.ArgumentError, ValueError):
             raise ExperimentError(
-                f"{shown(url)} is no address of a database; one looks like "
+                f"{redacted(url)} is not the URL of a database; expected, for example, "
                 "postgresql+psycopg://user@host/name"
-            ) from None  # their text may hold a part of the address
+            ) from None  # the original message may contain parts of the URL
         options = {"connect_args": _connect_args(address)}
 
         def opened() -> optuna.storages.RDBStorage:
@@ -71,8 +70,8 @@ class Database:
 
             return optuna.storages.RDBStorage(
                 url,
-                # No connection is kept: a server may be restarted, and processes that are forked
-                # here must not share one.
+                # Without a connection pool: a server may restart, and forked processes must not
+                # share a connection.
                 engine_kwargs={"poolclass": sqlalchemy.pool.NullPool, **options},
                 heartbeat_interval=heartbeat,
                 grace_period=None if heartbeat is None else missed * heartbeat,
@@ -82,56 +81,56 @@ class Database:
             self.storage = self.call(opened)
         except ImportError as error:
             raise ExperimentError(
-                f"{shown(url)}: its driver is not installed: pip install 'featurewise[study]'"
+                f"{redacted(url)}: its driver is not installed: pip install 'featurewise[study]'"
             ) from error
         except ExperimentError:
             raise
-        except Exception as error:  # whatever a driver makes of an address
-            raise self._given_up(error, 0.0) from None
+        except Exception as error:  # drivers raise all kinds of errors for an invalid URL
+            raise self._failure(error, 0.0) from None
         if heartbeat:
-            self._deadline = AWAY
+            self._deadline = SERVER_TIMEOUT
 
     def call(self, action: Callable[[], _ResultT], *, deadline: float | None = None) -> _ResultT:
-        """What `action` returns, as soon as the database lets it.
+        """Calls `action`, retrying while the database is unreachable, and returns its result.
 
-        It may be done twice: when the database went away just after it was done.
+        The action may run twice, if the connection is lost just after it has taken effect.
 
         Args:
-            action: calls of the storage.
-            deadline: seconds until it is given up.
+            action: calls methods of the storage.
+            deadline: seconds to retry; default: 300 (a file: 10).
 
         Raises:
-            ExperimentError: the database was away until the deadline.
+            ExperimentError: the database was unreachable until the deadline.
         """
         import sqlalchemy
         from optuna.exceptions import StorageInternalError
 
         limit = self._deadline if deadline is None else deadline
-        begun, pause, tries = time.monotonic(), _PAUSES[0], 0
+        start, pause, attempts = time.monotonic(), _PAUSES[0], 0
         while True:
             try:
                 return action()
-            # Also what is no sign of absence: two workers may make the same tables at once.
+            # These include transient conflicts: two workers may create the same table at once.
             except (sqlalchemy.exc.DBAPIError, StorageInternalError) as error:
-                self.away = time.monotonic()
-                tries += 1
-                if self.away - begun + pause > limit:
-                    raise self._given_up(error, self.away - begun) from None
-                if tries == 2:
+                self.last_failure = time.monotonic()
+                attempts += 1
+                if self.last_failure - start + pause > limit:
+                    raise self._failure(error, self.last_failure - start) from None
+                if attempts == 2:
                     _log.warning(
-                        "%s: this database does not answer; it is waited for, up to %.0f s",
-                        shown(self._url),
+                        "%s: this database does not respond; retrying for up to %.0f s",
+                        redacted(self._url),
                         limit,
                     )
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _PAUSES[1])
 
-    def _given_up(self, error: Exception, seconds: float) -> ExperimentError:
-        """The error, told in one line; those of the driver may hold passwords."""
+    def _failure(self, error: Exception, seconds: float) -> ExperimentError:
+        """An error with a one-line reason, without the secrets that drivers may print."""
         cause = error.__cause__ or error
         reason = str(getattr(cause, "orig", None) or cause).strip().splitlines() or ["no reason"]
         return ExperimentError(
-            f"{shown(self._url)}: this database cannot be used (tried for {seconds:.0f} s): "
+            f"{redacted(self._url)}: this database cannot be used (tried for {seconds:.0f} s): "
             f"{without_secrets(reason[0], self._url)}"
         )
 
@@ -144,38 +143,38 @@ def _connect_args(address: sqlalchemy.URL) -> dict[str, Any]:
     return {}
 
 
-def shown(url: str) -> str:
-    """An address of a database without anything that may be a secret.
+def redacted(url: str) -> str:
+    """The URL of a database without anything that may be secret.
 
-    The password, and all that follows a question mark (but hosts and ports), becomes ``***``; an
-    address that cannot be taken apart becomes that altogether.
+    The password and all query parameters except host, port and sslmode are replaced by ``***``, as
+    is the whole URL if it cannot be parsed.
     """
     parts = _parts(url)
     if parts is None:
         return repr(url) if re.fullmatch(r"[\w./-]*", url) else "'***'"
-    query = {key: value for key, value in parts.query.items() if key in _OPEN}
+    query = {key: value for key, value in parts.query.items() if key in _PUBLIC}
     hidden = len(parts.query) > len(query)
     text: str = parts.set(query=query).render_as_string(hide_password=True)
     return f"{text}{'&' if query else '?'}***" if hidden else text
 
 
 def without_secrets(text: str, url: str) -> str:
-    """A text in which no secret of an address occurs, however it is written."""
+    """A text with all secrets of a URL replaced, percent-encoded or not."""
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
 
 def _parts(url: str) -> sqlalchemy.URL | None:
-    """An address taken apart; None where a password may have ended up in another part."""
+    """The parsed URL; None if a password may have been parsed as another part."""
     import sqlalchemy
 
     try:
         parts = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         return None
-    odd = re.compile(r"[@:\s]|//")
-    misread = odd.search(parts.username or "") or "@" in f"{parts.host}{parts.database}"
+    suspicious = re.compile(r"[@:\s]|//")
+    misread = suspicious.search(parts.username or "") or "@" in f"{parts.host}{parts.database}"
     return None if misread and not parts.drivername.startswith("sqlite") else parts
 
 
@@ -186,15 +185,19 @@ def _secrets(url: str) -> set[str]:
     else:
         found = {str(parts.password or "")}
         for key, value in parts.query.items():
-            if key not in _OPEN:
+            if key not in _PUBLIC:
                 found |= {value} if isinstance(value, str) else set(value)
-    written = {way(each) for each in found for way in (str, quote, quote_plus)}
-    return {each for each in written if len(each) > 2}
+    spellings = {encode(each) for each in found for encode in (str, quote, quote_plus)}
+    return {each for each in spellings if len(each) > 2}
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Optuna's log, and its warnings of what may change: its version is pinned."""
+    """Silences Optuna's log and its warnings about experimental features (its version is pinned).
+
+    Raises:
+        ExperimentError: Optuna is not installed.
+    """
     try:
         import optuna
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Figures as pictures, for cards and what systems draw."""
+"""Figures as images, for cards and systems."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BAR = "#c2410c"
-"""Colour of what a picture is about."""
+"""Colour of the main data of a figure."""
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure, drawn without a screen.
+    """An empty figure that needs no display.
 
     Args:
-        width: in inches of 100 dots.
-        height: likewise.
+        width: in inches, of 100 pixels.
+        height: in inches, of 100 pixels.
 
     Raises:
         ExperimentError: matplotlib is not installed.
@@ -34,28 +34,28 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=100, layout="constrained")
 
 
-def as_image(drawn: Figure) -> Image.Image:
-    """The picture of a figure, in RGB."""
-    drawn.savefig(buffer := BytesIO(), format="png")
+def as_image(plot: Figure) -> Image.Image:
+    """Renders a figure as an RGB image."""
+    plot.savefig(buffer := BytesIO(), format="png")
     return Image.open(buffer, formats=("PNG",)).convert("RGB")
 
 
-def bars(heights: Sequence[float], across: str, up: str, first: int = 1) -> Image.Image:
-    """A bar for each number, from 0.
+def bars(heights: Sequence[float], xlabel: str, ylabel: str, first: int = 1) -> Image.Image:
+    """A bar chart with numbered bars.
 
     Args:
         heights: of the bars.
-        across: what the bars are, counted from ``first``.
-        up: what their heights are, with the unit; the axis reaches from 0 to 1 at least.
+        xlabel: label of the x axis.
+        ylabel: label of the y axis, with the unit; the axis includes 0 and 1.
         first: number of the first bar.
 
     Raises:
         ExperimentError: matplotlib is not installed.
     """
-    drawn = figure(6.0, 2.4)
-    axes = drawn.subplots()
+    plot = figure(6.0, 2.4)
+    axes = plot.subplots()
     axes.bar(range(first, first + len(heights)), heights, color=BAR)
-    axes.set(xlabel=across, ylabel=up)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_ylim(min(0.0, *heights), max(1.0, *heights))
     axes.spines[["top", "right"]].set_visible(False)
-    return as_image(drawn)
+    return as_image(plot)

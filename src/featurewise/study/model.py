@@ -17,9 +17,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
+from featurewise.common.errors import error_text, wrap_errors
 from featurewise.common.files import sha256, write_folder
-from featurewise.common.gate import refusing
-from featurewise.common.gate import said as said_by
 from featurewise.common.json import Node
 from featurewise.common.opening import read_bytes
 from featurewise.core import FeaturewiseError
@@ -40,7 +39,7 @@ from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, ExperimentError
 from featurewise.training.facts import MOST, facts_text, read_names
 from featurewise.training.files import storage_errors
-from featurewise.training.steppers import Learns, Stepper
+from featurewise.training.steppers import HasLearners, Stepper
 from featurewise.training.steppers.base import check_dtypes
 
 WEIGHTS = "weights.safetensors"
@@ -48,7 +47,7 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What is told of published weights.
+    """Facts of published weights.
 
     Attributes:
         run: the training they come from.
@@ -70,7 +69,7 @@ class Model:
 
 
 def read_model(folder: Path | str) -> Model:
-    """What a model folder tells of its weights.
+    """The facts of the weights in a model folder.
 
     Raises:
         ExperimentError: there is no ``model.json`` or it is damaged; the message begins with the
@@ -159,7 +158,9 @@ def load_network(folder: Path | str, system: System[ConfigT]) -> tuple[nn.Module
         reason = str(error).splitlines()[-1].strip()
         raise ExperimentError(f"{folder}: its weights do not fit the network: {reason}") from error
     except Exception as error:  # of a state that is sealed and says something else
-        raise ExperimentError(f"{folder}: is no state of this system: {said_by(error)}") from error
+        raise ExperimentError(
+            f"{folder}: is no state of this system: {error_text(error)}"
+        ) from error
     return network.eval(), config
 
 
@@ -188,20 +189,20 @@ def _newest(folder: Path) -> tuple[int, dict[str, Any]]:
 def _settle(stepper: Stepper, state: Mapping[str, Any]) -> None:
     """Gives a stepper's networks the weights of a checkpoint, averaged where they are."""
     stepper.load_state(state["stepper"])
-    if isinstance(stepper, Learns):
+    if isinstance(stepper, HasLearners):
         for learner in stepper.learners:
-            learner.settle()
+            learner.apply_ema()
 
 
 def _published(folder: Path) -> dict[str, Tensor]:
     """The weights of a model folder, proved equal to those that were published."""
     path = folder / WEIGHTS
-    told = read_file(folder / MODEL, lambda said: said["weights_sha256"].text())
-    with refusing(path, CheckpointError):
+    expected = read_file(folder / MODEL, lambda said: said["weights_sha256"].text())
+    with wrap_errors(path, CheckpointError):
         content = read_bytes(path)
-    if sha256(content) != told:
+    if sha256(content) != expected:
         raise CheckpointError(f"{path}: is damaged: its SHA-256 is not the one in {MODEL}")
-    with refusing(path, CheckpointError, what="is no safetensors file"):
+    with wrap_errors(path, CheckpointError, what="is no safetensors file"):
         return safetensors.torch.load(content)
 
 

@@ -1,13 +1,13 @@
-"""A queue of things to do, each done exactly once, that outlives every worker.
+"""A persistent job queue for several workers, in which each item is completed exactly once.
 
-It is an Optuna study in a database: an SQLite file for the workers of one machine, or a server
-for those of many. How a dead worker is told from a slow one: on one machine by a lock that the
-system releases when its holder dies; over a server by a heartbeat that stops. While a server is
-away, all wait for it to come back.
+The queue is an Optuna study in a database: an SQLite file for the workers of one machine, or a
+server for workers on several machines. A dead worker is detected by a file lock that the operating
+system releases (one machine), or by missing heartbeats (server). While a server is unreachable, all
+calls wait and retry.
 
-An item may stand in the study more than once, when two workers added it at the same moment or
-its worker died. The first entry that has not failed counts and the others are never taken; as
-entries are numbered in the order in which they become visible, all workers agree on it.
+An item can have several entries in the study: if two workers added it at the same time, or if its
+worker died. The first entry that has not failed is valid, and the others are ignored. Entries are
+numbered in the order in which they become visible, so all workers choose the same one.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from featurewise.training.files import locked, storage_errors
 
 DATABASE = "study.db"
 _LOCKS = ".workers"
-_MISSED = 6  # signs of life, until a worker counts as dead
-_LEAVING = 10.0  # seconds to put an item back
+_SETTINGS = "facts"  # name of the settings in existing databases
+_MISSED_HEARTBEATS = 6  # after which a lease expires
+_RELEASE_TIMEOUT = 10.0  # seconds to retry the release of an item
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something to do.
+    """An item of the queue.
 
     Attributes:
-        key: what.
-        state: whether it waits, is worked on (or was, by a worker that died), done or given up.
-        text: what came of it, or what went wrong.
+        key: its unique name.
+        state: ``running`` includes items whose worker died and whose lease has not expired.
+        text: result of an item that is done, error message of one that failed, else empty.
     """
 
     key: str
@@ -48,44 +49,45 @@ class Item:
 
 
 @dataclass
-class Taken:
-    """An item that is ours to do; unless told what came of it, it is put back.
+class Lease:
+    """Exclusive right of a worker to process an item.
+
+    An item that is neither `done` nor `failed` when the lease ends becomes available again.
 
     Attributes:
-        key: what to do.
+        key: of the item.
     """
 
     key: str
-    _settle: Callable[[float | None, str], None]
-    _settled: bool = field(default=False, init=False)
+    _finish: Callable[[float | None, str], None]
+    _finished: bool = field(default=False, init=False)
 
     def done(self, score: float, text: str) -> None:
-        """It is done, and this came of it."""
-        self._settle(score, text)
-        self._settled = True
+        """Marks the item as done and stores its score and result."""
+        self._finish(score, text)
+        self._finished = True
 
     def failed(self, text: str) -> None:
-        """It cannot be done, for this reason; nobody tries again until asked to."""
-        self._settle(None, text)
-        self._settled = True
+        """Marks the item as failed, with a reason; it is not retried unless it is added again."""
+        self._finish(None, text)
+        self._finished = True
 
 
 class Queue:
-    """What is to be done, under a name, in a database.
+    """A named queue in a database.
 
     Args:
-        name: of the study.
-        folder: for the database and the locks; exists.
-        storage: address of a database server, as SQLAlchemy reads it; a file in the folder unless
-            told.
+        name: of the Optuna study.
+        folder: of the database file and the locks; exists.
+        storage: SQLAlchemy URL of a database server; default: an SQLite file in the folder.
         higher: whether a higher score is better.
-        facts: what all workers must agree on, as JSON values.
-        heartbeat: seconds between signs of life over a server; after six without one, a worker
-            counts as dead.
+        settings: JSON values that must be equal for all workers of the queue.
+        heartbeat: seconds between heartbeats to a server; a lease expires after six missing ones.
 
     Raises:
-        ExperimentError: Optuna is missing, the database cannot be used, or it holds other facts.
-            Any method raises it when a database that was open is away for 300 s (see `Database`).
+        ExperimentError: Optuna is not installed, the database cannot be used, or it was created
+            with other settings. All methods raise it if a server does not respond for 300 s (see
+            `Database`).
     """
 
     def __init__(
@@ -95,16 +97,16 @@ class Queue:
         folder: Path,
         storage: str | None = None,
         higher: bool = True,
-        facts: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
         heartbeat: int = 10,
     ) -> None:
         self.name, self.folder = name, folder
-        self._local, self._beat = storage is None, heartbeat
+        self._local, self._heartbeat = storage is None, heartbeat
         with storage_errors(folder, "Choose a folder that can be written."):
             (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
         url = storage or f"sqlite:///{(folder / DATABASE).resolve()}"
-        with quiet(), self._alone():
-            self._database = Database(url, None if self._local else heartbeat, _MISSED)
+        with quiet(), self._exclusive():
+            self._database = Database(url, None if self._local else heartbeat, _MISSED_HEARTBEATS)
             self._storage, self._opened = self._database.storage, time.monotonic()
             import optuna
 
@@ -117,24 +119,24 @@ class Queue:
                 )
             )
             self._id = self._database.call(lambda: self._storage.get_study_id_from_name(name))
-            self._agree(facts or {})
+            self._check_settings(settings or {})
 
     @property
-    def patience(self) -> float:
-        """Seconds to wait before looking again when there was nothing to take."""
-        return 0.5 if self._local else min(5.0, float(self._beat))
+    def poll_interval(self) -> float:
+        """Seconds to wait before the next attempt when no item was available."""
+        return 0.5 if self._local else min(5.0, float(self._heartbeat))
 
     def add(self, keys: Sequence[str], *, again: bool = False) -> None:
-        """Puts in what is not there yet, or whose worker died.
+        """Adds the items that are not in the queue, and those whose lease expired.
 
         Args:
-            keys: what to do, in this order.
-            again: also what was given up.
+            keys: of the items, in order.
+            again: also add items that failed.
         """
         import optuna
 
         waiting = optuna.trial.TrialState.WAITING
-        with quiet(), self._alone():
+        with quiet(), self._exclusive():
             known = self._current()
             for key in keys:
                 if key not in known or (again and known[key][1].state == "failed"):
@@ -142,54 +144,58 @@ class Queue:
                     self._database.call(partial(self._storage.create_new_trial, self._id, entry))
 
     def items(self) -> dict[str, Item]:
-        """All that stands in the queue, by key."""
+        """All items of the queue, by key."""
         with quiet():
             return {key: item for key, (_, item) in self._current().items()}
 
     @contextmanager
-    def take(self, keys: Sequence[str]) -> Iterator[Taken | None]:
-        """The first of these items that is free, ours until left; None when none is."""
+    def lease(self, keys: Sequence[str]) -> Iterator[Lease | None]:
+        """Leases the first available of these items; yields None if there is none.
+
+        Args:
+            keys: of the items, in order of preference.
+        """
         with ExitStack() as stack:
             with quiet():
                 if not self._local:
-                    self._bury(keys)
+                    self._expire(keys)
                 found = self._claim(keys, stack)
             if found is None:
                 yield None
                 return
             number, key = found
-            taken = Taken(key, lambda score, text: self._settle(number, score, text))
+            lease = Lease(key, lambda score, text: self._finish(number, score, text))
             try:
-                yield taken
+                yield lease
             finally:
-                if not taken._settled:
-                    self._put_back(number)
+                if not lease._finished:
+                    self._release(number)
 
     def _claim(self, keys: Sequence[str], stack: ExitStack) -> tuple[int, str] | None:
         current = self._current()
-        # A lock tells at once that a worker died; a server's silence is `_bury`'s to judge.
-        free = ("waiting", "running") if self._local else ("waiting",)
+        # Locks also show which running items lost their worker; on a server, `_expire` finds them.
+        available = ("waiting", "running") if self._local else ("waiting",)
         for key in keys:
             number, item = current.get(key, (-1, None))
-            if item is None or item.state not in free:
+            if item is None or item.state not in available:
                 continue
             with ExitStack() as attempt:
-                if self._get(number, key, attempt):
+                if self._acquire(number, key, attempt):
                     stack.enter_context(attempt.pop_all())
                     return number, key
         return None
 
-    def _get(self, number: int, key: str, stack: ExitStack) -> bool:
-        """Whether this entry is ours now, as long as the stack lasts."""
+    def _acquire(self, number: int, key: str, stack: ExitStack) -> bool:
+        """Tries to lease an entry; the lease ends with the stack."""
         from optuna.trial import TrialState
 
         if not self._local:
-            # The sign of life comes first: whoever dies right after must be seen to be dead. That
-            # is why this is not `Study.ask`.
+            # The heartbeat precedes the state: without one, the lease of a worker that dies right
+            # after would never expire. That is why `Study.ask` is not used.
             self._database.call(lambda: self._storage.record_heartbeat(number))
             if not self._set(number, TrialState.RUNNING):
                 return False
-            stack.enter_context(self._living(number))
+            stack.enter_context(self._heartbeats(number))
             return True
         folder = self.folder / _LOCKS / key
         folder.mkdir(exist_ok=True)
@@ -197,12 +203,12 @@ class Queue:
             stack.enter_context(locked(folder))
         except OccupiedError:
             return False
-        # Whoever worked on it is dead, or we would not have got the lock.
+        # The lock was free, so the worker of an entry that is running has died.
         state = self._database.call(lambda: self._storage.get_trial(number).state)
         return state == TrialState.RUNNING or self._set(number, TrialState.RUNNING)
 
     def _set(self, number: int, state: Any, values: Sequence[float] | None = None) -> bool:
-        """Whether an entry was open to be put into a state."""
+        """Sets the state of an entry; False if another worker has changed it before."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
@@ -212,62 +218,63 @@ class Queue:
         except UpdateFinishedTrialError:
             return False
 
-    def _settle(self, number: int, score: float | None, text: str) -> None:
+    def _finish(self, number: int, score: float | None, text: str) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         name = "error" if score is None else "result"
         state = TrialState.FAIL if score is None else TrialState.COMPLETE
-        # Finished already: we were taken for dead, and somebody else does it again.
+        # An entry that is finished already belongs to an expired lease: another worker has it.
         with quiet(), suppress(UpdateFinishedTrialError):
             self._database.call(lambda: self._storage.set_trial_user_attr(number, name, text))
             self._set(number, state, None if score is None else [score])
 
-    def _put_back(self, number: int) -> None:
+    def _release(self, number: int) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        # Briefly: we are leaving, and it is put back when no sign of life comes any more.
+        # With a short timeout, because this worker is stopping; otherwise the lease expires.
         with quiet(), suppress(ExperimentError, UpdateFinishedTrialError):
             self._database.call(
                 lambda: self._storage.set_trial_state_values(number, TrialState.WAITING),
-                deadline=_LEAVING,
+                deadline=_RELEASE_TIMEOUT,
             )
 
     def _current(self) -> dict[str, tuple[int, Item]]:
-        """Key -> the entry that counts, by its number in the database, and what it says."""
+        """Key -> number of the valid entry in the database, and the item."""
         found: dict[str, tuple[int, Item]] = {}
         states = {0: "running", 1: "done", 3: "failed", 4: "waiting"}
         for entry in self._database.call(
             lambda: self._storage.get_all_trials(self._id, deepcopy=False)
         ):
             key, state = str(entry.user_attrs.get("key")), states.get(entry.state.value)
-            buried = state == "failed" and "error" not in entry.user_attrs
-            settled = key in found and found[key][1].state != "failed"
-            if state is None or buried or settled:
+            expired = state == "failed" and "error" not in entry.user_attrs
+            superseded = key in found and found[key][1].state != "failed"
+            if state is None or expired or superseded:
                 continue
             text = entry.user_attrs.get({"done": "result"}.get(state, "error"), "")
             found[key] = entry._trial_id, Item(key, state, text)  # type: ignore[arg-type]
         return found
 
-    def _bury(self, keys: Sequence[str]) -> None:
-        """Gives up the entries of workers that show no sign of life, and puts in new ones."""
+    def _expire(self, keys: Sequence[str]) -> None:
+        """Fails the entries without recent heartbeats and adds new entries for their items."""
         import optuna
 
-        # Nobody could show one while the server was away, and it may have come back just now.
-        if time.monotonic() < max(self._opened, self._database.away) + 2 * self._beat:
+        # While the server was unreachable, no worker could send heartbeats: wait for two of them.
+        since = max(self._opened, self._database.last_failure)
+        if time.monotonic() < since + 2 * self._heartbeat:
             return
         self._database.call(lambda: optuna.storages.fail_stale_trials(self._study))
         self.add(keys)
 
     @contextmanager
-    def _living(self, number: int) -> Iterator[None]:
-        """Gives signs of life until left."""
-        over = threading.Event()
+    def _heartbeats(self, number: int) -> Iterator[None]:
+        """Sends heartbeats from a thread until the context ends."""
+        ended = threading.Event()
 
         def beat() -> None:
-            while not over.wait(self._beat):
-                with suppress(ExperimentError):  # the server may come back
+            while not ended.wait(self._heartbeat):
+                with suppress(ExperimentError):  # the next heartbeat may succeed
                     self._database.call(
                         lambda: self._storage.record_heartbeat(number), deadline=0.0
                     )
@@ -277,28 +284,28 @@ class Queue:
         try:
             yield
         finally:
-            over.set()
+            ended.set()
             thread.join()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keeps the other workers of this machine out; those of a server need no such thing."""
+    def _exclusive(self) -> Iterator[None]:
+        """Locks out other workers of an SQLite file; a database server does not need it."""
         if not self._local:
             yield
             return
         with locked(self.folder / _LOCKS, wait=True):
             yield
 
-    def _agree(self, facts: Mapping[str, Any]) -> None:
-        """Leaves the facts where there are none."""
-        known = self._database.call(lambda: self._study.user_attrs.get("facts"))
-        mine = json.loads(json.dumps(facts))
-        if known is None:
-            self._database.call(lambda: self._study.set_user_attr("facts", mine))
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Compares the settings with those in the database, or stores them in a new one."""
+        stored = self._database.call(lambda: self._study.user_attrs.get(_SETTINGS))
+        given = json.loads(json.dumps(settings))
+        if stored is None:
+            self._database.call(lambda: self._study.set_user_attr(_SETTINGS, given))
             return
-        for name in {**known, **mine}:
-            if known.get(name) != mine.get(name):
+        for name in {**stored, **given}:
+            if stored.get(name) != given.get(name):
                 raise ExperimentError(
-                    f"{self.folder}: the study {self.name} was begun with {name} "
-                    f"{known.get(name)}, not {mine.get(name)}; choose another folder or database"
+                    f"{self.folder}: the study {self.name} was started with {name} "
+                    f"{stored.get(name)}, not {given.get(name)}; choose another folder or database"
                 )

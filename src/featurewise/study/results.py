@@ -1,4 +1,4 @@
-"""What runs measured: proportions with intervals, tables by type, spread over seeds.
+"""What runs measured: proportions with intervals, tables by type, standard deviation over seeds.
 
 Two kinds of uncertainty are kept apart: that of one accuracy, from the number of independent units
 in the test set (Wilson interval), and that of a method, from the number of seeds trained
@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node
 from featurewise.common.opening import read_bytes
 from featurewise.study.metric import Metric
@@ -377,7 +377,7 @@ class Results:
         Raises:
             ExperimentError: the text is not JSON, or not of this form.
         """
-        with refusing(
+        with wrap_errors(
             "these are no results", ExperimentError, ExperimentError, what="they are damaged"
         ):
             return _results(text.encode(), "these are no results")
@@ -393,7 +393,7 @@ class Results:
         Raises:
             ExperimentError: it cannot be read; the message begins with the path.
         """
-        with refusing(path, ExperimentError, ExperimentError, what="these are no results"):
+        with wrap_errors(path, ExperimentError, ExperimentError, what="these are no results"):
             return _results(read_bytes(path, limit=MAX_BYTES), path)
 
 

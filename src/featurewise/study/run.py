@@ -1,7 +1,7 @@
 """One training in its folder: what it is, said on disk, and how it is trained and measured.
 
 A run folder carries ``run.json`` beside its checkpoints: which system, preset, arm, seed and
-settings, on what hardware; in the end ``results.json``, and ``sheet.png`` where the system draws.
+settings, on what hardware; in the end ``results.json``, and ``sheet.png`` with the system's figure.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node, dumps, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
@@ -201,7 +201,7 @@ def train(
         source,
         steps=config.steps,
         evaluate=evaluate,
-        every=config.intervals,
+        intervals=config.intervals,
         resume=resume,
         seed=run.seed,
         seconds=seconds,
@@ -258,7 +258,7 @@ def read_file(path: Path, parse: Callable[[Node], _ParsedT]) -> _ParsedT:
         ExperimentError: it cannot be read or is damaged; the message begins with the path.
         FormatVersionError: another version of the library wrote it.
     """
-    with refusing(path, ExperimentError, ExperimentError):
+    with wrap_errors(path, ExperimentError, ExperimentError):
         return parse(read_facts(read_bytes(path, limit=MAX_BYTES), path, first=1))
 
 

@@ -1,8 +1,8 @@
-"""All arms and seeds of a system, each trained exactly once by whichever worker is free.
+"""Studies: all arms and seeds of a system, each trained exactly once by one of several workers.
 
-Killed at any moment, a worker loses at most the steps since a checkpoint: another, or the next,
-goes on with its run bit for bit (see `featurewise.training.loop`). The results are rebuilt from the
-queue alone (`featurewise.study.queue`), in a file or on a server.
+A worker that is killed loses at most the steps since the last checkpoint: another worker resumes
+its run exactly (see `featurewise.training.loop`). The results of all trials are stored in the queue
+(`featurewise.study.queue`), a database in a file or on a server.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
-from featurewise.common.gate import refusing
-from featurewise.common.processes import leave_unguarded_script
-from featurewise.study.queue import Queue, Taken
+from featurewise.common.processes import exit_if_unguarded
+from featurewise.study.queue import Lease, Queue
 from featurewise.study.results import Results
 from featurewise.study.run import (
     RESULTS,
@@ -36,7 +36,12 @@ TRACEBACK = "error.txt"
 
 
 class Key(NamedTuple):
-    """Which trial: an arm and a seed; written ``<arm>-s<seed>``, as its folder is called."""
+    """Identifies a trial; ``str()`` gives the name of its folder, ``<arm>-s<seed>``.
+
+    Attributes:
+        arm: name of the arm.
+        seed: of weights, data and noise.
+    """
 
     arm: str
     seed: int
@@ -46,14 +51,14 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a study is.
+class StudyStatus:
+    """Progress of a study.
 
     Attributes:
-        results: of all trials that are done, by arm as in the record, then by seed.
-        running: trials that somebody works on, or did until it died.
-        waiting: trials that nobody works on.
-        failed: trial -> what went wrong.
+        results: of all completed trials, in the order of the system's arms, then by seed.
+        running: trials in progress, including those of workers that died without expired lease.
+        waiting: trials that have not been started, or were interrupted.
+        failed: trial -> error message.
     """
 
     results: Results
@@ -62,30 +67,30 @@ class Standing:
     failed: Mapping[Key, str]
 
     @property
-    def left(self) -> int:
-        """How many trials are neither done nor failed."""
+    def remaining(self) -> int:
+        """Number of trials that are neither done nor failed."""
         return len(self.running) + len(self.waiting)
 
 
 class Study:
-    """Arms and seeds of a system at a preset.
+    """Trains several arms and seeds of a system with one preset.
 
     Args:
-        system: its record.
-        preset: name of the settings.
-        arms: names of arms.
+        system: to be trained.
+        preset: name of its settings.
+        arms: names of its arms.
         seeds: of weights, data and noise.
         config: in place of the preset's; the results say which settings differ.
         folder: of the study, made when missing; a trial's folder in it is ``<arm>-s<seed>``.
-        storage: address of a database server, as SQLAlchemy reads it; a file in the folder unless
-            told. All who give the same share the work.
+        storage: address of a database server, as SQLAlchemy reads it; default: an SQLite
+            file in the folder. Workers with the same address share the trials.
         heartbeat: see `Queue`.
 
     Attributes:
         config: the one before arms change it.
 
     Raises:
-        ExperimentError: there is no such arm or preset, or see `Queue`.
+        ExperimentError: no arms or seeds, an unknown arm or preset, or see `Queue`.
     """
 
     def __init__(
@@ -103,7 +108,7 @@ class Study:
         if not arms or not seeds:
             raise ExperimentError(f"{system.name}: a study needs at least one arm and one seed")
         self.system, self.preset, self.folder = system, preset, Path(folder)
-        # Seeds outside: what is there when it stops early compares all arms.
+        # Seed by seed, so that a study that is stopped early compares all arms.
         self.keys = tuple(Key(system.arm(arm).name, seed) for seed in seeds for arm in arms)
         self._names = [str(key) for key in self.keys]
         self.config: Config = config or system.preset(preset)
@@ -114,47 +119,47 @@ class Study:
             folder=self.folder,
             storage=storage,
             higher=system.score.better == "higher",
-            facts=run.settings,
+            settings=run.settings,
             heartbeat=heartbeat,
         )
 
     def begin(self) -> None:
-        """Puts all trials into the queue that are not in it, and those that failed anew."""
+        """Adds all trials to the queue that are missing or failed."""
         self._queue.add(self._names, again=True)
 
-    def work(self, told: Callable[[str], None] = lambda message: None) -> None:
-        """Takes trials until none is left, those of other workers included: they may die.
+    def work(self, on_progress: Callable[[str], None] = lambda message: None) -> None:
+        """Trains trials until none remains, and waits for those of other workers, which may die.
 
         Args:
-            told: is given a sentence when a trial begins and when it ends.
+            on_progress: called with a message when a trial begins and when it ends.
         """
-        leave_unguarded_script()
+        exit_if_unguarded()
         self._queue.add(self._names)
         while True:
-            with self._queue.take(self._names) as taken:
-                if taken is not None and self._perform(taken, told):
+            with self._queue.lease(self._names) as lease:
+                if lease is not None and self._run_trial(lease, on_progress):
                     continue
-            if not self.standing().left:
+            if not self.status().remaining:
                 return
-            sleep(self._queue.patience)
+            sleep(self._queue.poll_interval)
 
-    def standing(self) -> Standing:
-        """How far the study is, whoever worked on it."""
+    def status(self) -> StudyStatus:
+        """Progress of the study, of all workers."""
         items = self._queue.items()
-        of = {state: [] for state in ("running", "waiting")}  # type: dict[str, list[Key]]
+        open_trials: dict[str, list[Key]] = {"running": [], "waiting": []}
         for key in self.keys:
             item = items.get(str(key))
-            if item is None or item.state in of:
-                of["waiting" if item is None else item.state].append(key)
+            if item is None or item.state in open_trials:
+                open_trials["waiting" if item is None else item.state].append(key)
         found = [
             _trial(self.system, self.preset, key, item.text)
             for key, item in items.items()
             if item.state == "done"
         ]
-        return Standing(
+        return StudyStatus(
             replace(_joined(self.system, self.preset, found), changed=self._changed),
-            tuple(of["running"]),
-            tuple(of["waiting"]),
+            tuple(open_trials["running"]),
+            tuple(open_trials["waiting"]),
             {
                 key: items[str(key)].text
                 for key in self.keys
@@ -163,7 +168,7 @@ class Study:
         )
 
     def sheets(self) -> dict[str, Path]:
-        """Arm -> what it drew with its first seed that drew, here."""
+        """Arm -> sample sheet of its first seed that has one in this folder."""
         found: dict[str, Path] = {}
         for key in self.keys:
             path = self.folder / str(key) / SHEET
@@ -171,19 +176,19 @@ class Study:
                 found.setdefault(key.arm, path)
         return found
 
-    def _perform(self, taken: Taken, told: Callable[[str], None]) -> bool:
-        """Whether a trial was settled: not, while another process still works in its folder."""
-        key = next(key for key in self.keys if str(key) == taken.key)
-        folder = self.folder / taken.key
-        told(f"{key.arm}, seed {key.seed}: begins")
+    def _run_trial(self, lease: Lease, on_progress: Callable[[str], None]) -> bool:
+        """Runs a trial; False if another process still uses its folder."""
+        key = next(key for key in self.keys if str(key) == lease.key)
+        folder = self.folder / lease.key
+        on_progress(f"{key.arm}, seed {key.seed}: starts")
         try:
-            results = self._trained(folder, key)
+            results = self._results_of(folder, key)
             (trial,) = results.trials
             score = trial.measured.number(self.system.score)
             text = results.to_json()
-        except OccupiedError:  # a worker that was taken for dead still trains it
+        except OccupiedError:  # a worker whose lease expired still trains it
             return False
-        except Exception as error:  # of one trial: the others go on
+        except Exception as error:  # of one trial; the other trials continue
             with storage_errors(folder, "Free some space."):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_bytes(folder / TRACEBACK, traceback.format_exc().encode(errors="replace"))
@@ -192,18 +197,18 @@ class Study:
                 if isinstance(error, ExperimentError)
                 else f"{type(error).__name__}: {error}"
             )
-            taken.failed(reason)
-            told(f"{key.arm}, seed {key.seed}: failed: {reason}")
+            lease.failed(reason)
+            on_progress(f"{key.arm}, seed {key.seed}: failed: {reason}")
             return True
-        taken.done(score, text)
-        told(
+        lease.done(score, text)
+        on_progress(
             f"{key.arm}, seed {key.seed}: {self.system.score.name} {score:.4g} "
             f"after {trial.steps} steps, {trial.seconds:.0f} s"
         )
         return True
 
-    def _trained(self, folder: Path, key: Key) -> Results:
-        """What a trial measured: just now, or before somebody died who had it measured."""
+    def _results_of(self, folder: Path, key: Key) -> Results:
+        """The results of a trial: those in its folder if they are complete, else trains it."""
         run = describe_run(
             self.system, preset=self.preset, arm=key.arm, seed=key.seed, config=self.config
         )
@@ -216,24 +221,24 @@ class Study:
                 found = Results.load(folder / RESULTS)
                 self.system.require(found)
                 expected = [(self.preset, key.arm, key.seed, run.settings["steps"])]
-                told = [(found.preset, t.arm, t.seed, t.steps) for t in found.trials]
-                if told == expected:
+                stored = [(found.preset, t.arm, t.seed, t.steps) for t in found.trials]
+                if stored == expected:
                     return found
         train(folder, self.system, run)
         return Results.load(folder / RESULTS)
 
 
 def _trial(system: System[Any], preset: str, key: str, text: str) -> Results:
-    """What the queue keeps of a trial that is done."""
-    with refusing(f"trial {key} of the study", ExperimentError, ExperimentError):
+    """The results of a completed trial, from the queue."""
+    with wrap_errors(f"trial {key} of the study", ExperimentError, ExperimentError):
         found = Results.from_json(text)
         if (found.system, found.preset, len(found.trials)) != (system.name, preset, 1):
-            raise ExperimentError("holds results of something else")
+            raise ExperimentError("contains results of another system, preset or trial")
         return found
 
 
 def _joined(system: System[Any], preset: str, found: Sequence[Results]) -> Results:
-    """The results of single trials as one; what hardware they ran on, each that there was."""
+    """The results of all trials in one record, with every hardware that they ran on."""
     order = {arm.name: index for index, arm in enumerate(system.arms)}
     known = [each for each in found if each.trials[0].arm in order]
     known.sort(key=lambda each: (order[each.trials[0].arm], each.trials[0].seed))
@@ -241,15 +246,15 @@ def _joined(system: System[Any], preset: str, found: Sequence[Results]) -> Resul
         system.name,
         preset,
         tuple(each.trials[0] for each in known),
-        _facts(each.hardware for each in known),
-        _facts(each.data_versions for each in known),
+        _union(each.hardware for each in known),
+        _union(each.data_versions for each in known),
     )
 
 
-def _facts(each: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Facts of several trials as one: of every name each value that there was."""
+def _union(each: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Merges mappings; different values of a name are joined by a slash."""
     found: dict[str, list[str]] = {}
-    for name, value in (fact for facts in each for fact in facts.items()):
+    for name, value in (item for mapping in each for item in mapping.items()):
         if value not in found.setdefault(name, []):
             found[name].append(value)
     return {name: " / ".join(values) for name, values in found.items()}

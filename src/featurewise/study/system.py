@@ -23,7 +23,7 @@ from featurewise.study.prose import Prose, read_prose
 from featurewise.study.results import Measurement, Results
 from featurewise.training.errors import ExperimentError
 from featurewise.training.facts import is_path_name
-from featurewise.training.loop import Every as Intervals
+from featurewise.training.loop import Intervals
 from featurewise.training.source import Source
 from featurewise.training.steppers import Stepper
 

@@ -1,4 +1,4 @@
-"""Worker processes that end with the one that started them, however that ends."""
+"""A pool of worker processes that exit when their parent process ends for any reason."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from featurewise.common.opening import open_emptied
 from featurewise.training.files import storage_errors
 
 
-class Crew:
-    """So many processes of one command; on leaving, all are told to stop and waited for.
+class WorkerPool:
+    """Several processes of one command; on exit they get SIGTERM and are waited for.
 
-    Each has a pipe to us as its standard input. It ends when we do, killed or not, and
-    `leave_with_parent` makes the worker notice.
+    The standard input of each worker is a pipe from this process. The system closes it when this
+    process ends, even if it is killed; `exit_with_parent` reacts to that in the worker.
 
     Args:
-        command: and its arguments.
-        size: how many.
-        folder: made when missing; what worker i writes goes to its file ``worker-<i>.log``.
-        environment: in addition to ours.
+        command: program and arguments.
+        size: number of workers.
+        folder: of the logs ``worker-<i>.log``, i from 1; created if missing.
+        environment: variables in addition to those of this process.
+
+    Raises:
+        StorageError: the folder or a log cannot be written.
     """
 
     def __init__(
@@ -49,10 +52,10 @@ class Crew:
                         stdout=log,
                         stderr=log,
                         env={**os.environ, **(environment or {})},
-                        start_new_session=True,  # Ctrl-C is for us, who tell them
+                        start_new_session=True,  # this process handles Ctrl-C
                     )
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
@@ -64,28 +67,28 @@ class Crew:
         try:
             self._each(lambda worker: worker.terminate())
             self._each(lambda worker: worker.wait())
-        finally:  # a second Ctrl-C while we waited
+        finally:  # also after a second Ctrl-C during the wait
             self._each(lambda worker: worker.kill())
             self._each(lambda worker: worker.wait())
             for worker in self._workers.values():
                 if worker.stdin is not None:
                     worker.stdin.close()
 
-    def _each(self, act: Any) -> None:
+    def _each(self, action: Any) -> None:
         for worker in self._workers.values():
             with suppress(ProcessLookupError):
-                act(worker)
+                action(worker)
 
     def log(self, number: int) -> Path:
-        """Where a worker writes."""
+        """The log file of a worker."""
         return self._folder / f"worker-{number}.log"
 
     def pids(self) -> dict[int, int]:
-        """Number -> process, of those that are at work."""
+        """Number -> process id of each running worker."""
         return {n: worker.pid for n, worker in self._workers.items() if worker.poll() is None}
 
-    def fallen(self) -> dict[int, str]:
-        """Number -> how it ended, of those that ended otherwise than well."""
+    def exited(self) -> dict[int, str]:
+        """Number -> exit code or signal of each worker that ended with an error."""
         codes = {number: worker.poll() for number, worker in self._workers.items()}
         return {
             number: f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -94,8 +97,8 @@ class Crew:
         }
 
 
-def leave_with_parent() -> None:
-    """Ends this process, as SIGTERM does, as soon as the one at its standard input is gone."""
+def exit_with_parent() -> None:
+    """Sends SIGTERM to this process when the process at the other end of its stdin has ended."""
     descriptor = sys.stdin.fileno()
 
     def wait() -> None:

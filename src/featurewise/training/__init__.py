@@ -1,11 +1,11 @@
-"""Training: the loop, steppers, checkpoints and optimisation of networks it knows nothing about.
+"""Training of any network: loop, steppers, checkpoints, optimisation.
 
-Each idea has its file; the everyday names are gathered here.
+One module per topic; the most used names can be imported from here.
 """
 
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, ExperimentError, Interrupted
-from featurewise.training.loop import Every, Fit, fit
+from featurewise.training.loop import Fit, Intervals, fit
 from featurewise.training.overfit import OverfitMonitor, OverfitWarning
 from featurewise.training.randomness import seed_everything
 from featurewise.training.source import Source
@@ -25,11 +25,11 @@ __all__ = [
     "CheckpointStore",
     "ClosedForm",
     "Episodic",
-    "Every",
     "ExperimentError",
     "Fit",
     "Generative",
     "Interrupted",
+    "Intervals",
     "OverfitMonitor",
     "OverfitWarning",
     "Rollout",

@@ -1,8 +1,8 @@
-"""Lets the C allocator keep large blocks, which a training step asks for again and again.
+"""Makes the C allocator reuse large blocks, which speeds up training on a CPU.
 
-The allocator of glibc maps every block above 32 MiB anew from the kernel and gives it back when
-it is freed, so that each use first faults in and zeroes all its pages. The activations and
-gradients of convolutions are such blocks on a CPU.
+By default glibc maps each block above 32 MiB from the kernel and unmaps it when it is freed, so
+that every allocation has to fault in and zero all its pages again. On a CPU, the activations and
+gradients of convolutions are such blocks, allocated in every training step.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _FREE = (1 << 31) - 1  # the largest int
 
 
 def use_large_allocations() -> bool:
-    """Has the process keep freed blocks of up to 1 GiB for the next use.
+    """Makes the process keep freed blocks of up to 1 GiB for reuse.
 
-    Call it once, before training on a CPU. Freed memory then stays with the process, up to 2 GiB
-    more than it uses: what it needs at most it keeps until it ends. It changes no numbers, and
-    nothing on a GPU, which torch manages itself.
+    Call it once, before training on a CPU. The process then holds up to 2 GiB more memory than it
+    uses, until it ends. Numerical results do not change. GPU memory is not affected: torch has
+    its own allocator for it.
 
     Returns:
-        Whether anything was set: only on Linux with glibc.
+        Whether the options were set; False except on Linux with glibc.
 
     Source:
         mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
@@ -38,5 +38,5 @@ def use_large_allocations() -> bool:
 def _glibc() -> bool:
     try:
         return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, ValueError, OSError):  # Windows; macOS and musl; neither answers
+    except (AttributeError, ValueError, OSError):  # Windows; macOS, musl; name without a value
         return False

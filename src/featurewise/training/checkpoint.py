@@ -1,13 +1,14 @@
-"""A checkpoint is a folder that appears whole, and is believed only when its hashes agree.
+"""Checkpoints: folders that are written atomically and loaded only if their hashes match.
 
-Saving writes the files into a temporary sibling, syncs each, seals them with a manifest
-(SHA-256 and size of every file, format version), renames the folder and syncs the parent.
-A reader therefore sees the whole checkpoint or none, whenever the writer is killed.
+Saving writes the files into a temporary folder next to the target, syncs each file, adds a
+manifest (SHA-256 and size of every file, format version), renames the folder and syncs the parent.
+A reader therefore sees the complete checkpoint or none, even if the writer is killed.
 
-Loading reads every file once, compares the hashes, and only then looks inside: a
-safetensors file has no checksum of its own, and a flipped bit in it loads silently.
+Loading reads every file once and compares the hashes before parsing: safetensors files have no
+checksum of their own, so a flipped bit would load silently.
 
-``tensors.safetensors`` holds the tensors, ``state.json`` all else, ``manifest.json`` the seal.
+``tensors.safetensors`` holds the tensors, ``state.json`` everything else, ``manifest.json`` the
+hashes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any
 
 import safetensors.torch
 
+from featurewise.common.errors import wrap_errors
 from featurewise.common.files import sha256, write_folder
-from featurewise.common.gate import refusing
 from featurewise.common.json import MAX_BYTES, Node, failing, loads
 from featurewise.common.opening import read_bytes
 from featurewise.common.seal import sealed, unsealed
@@ -35,22 +36,22 @@ from featurewise.training.state import State, flatten, unflatten
 
 FORMAT = 1
 _MANIFEST, _STATE, _TENSORS = "manifest.json", "state.json", "tensors.safetensors"
-_MOST = 1 << 62  # bytes that a manifest may tell
-# What interrupted saves leave; that of version 0.1 has another name.
-_LEFT = (".step-*.part", ".writing-*", ".removing-*")
+_MOST = 1 << 62  # upper bound of a file size in a manifest, in bytes
+# Temporary folders of interrupted saves (``.writing-*``: of version 0.1) and removals.
+_TEMPORARY = (".step-*.part", ".writing-*", ".removing-*")
 
 
 def save(folder: Path | str, state: State) -> None:
-    """Stores a nested state (see `featurewise.training.state`) as a new folder.
+    """Saves a nested state (see `featurewise.training.state`) as a new folder.
 
     Args:
-        folder: must not exist; its parent must.
+        folder: must not exist; its parent must exist.
         state: nested dicts, lists, tuples, tensors, strings, numbers, booleans, None.
 
     Raises:
-        CheckpointError: the folder exists already, or the state holds something else.
-        StorageError: the disk is full or not writable. Nothing is left behind, and
-            earlier checkpoints are untouched.
+        CheckpointError: the folder exists already, or the state contains another type.
+        StorageError: the disk is full or not writable. No partial checkpoint remains, and
+            earlier checkpoints are unchanged.
     """
     folder = Path(folder)
     if folder.exists():
@@ -63,25 +64,25 @@ def save(folder: Path | str, state: State) -> None:
 
 
 def load(folder: Path | str) -> dict[str, Any]:
-    """Reads a checkpoint, every hash verified before anything is interpreted.
+    """Loads a checkpoint; all hashes are verified before any file is parsed.
 
     Returns:
         The state as it was saved; tensors on the CPU.
 
     Raises:
-        CheckpointError: missing, damaged, or with a file too few or too many. The message
-            begins with the path and names the file.
-        FormatVersionError: whole, but of another format.
+        CheckpointError: the checkpoint is missing or damaged, or a file is missing or
+            unexpected. The message begins with the path and names the file.
+        FormatVersionError: undamaged, but of a newer format.
     """
     folder = Path(folder)
     files = _verified(folder)
-    with refusing(folder, CheckpointError, CheckpointError, what="is not a checkpoint"):
+    with wrap_errors(folder, CheckpointError, CheckpointError, what="is not a checkpoint"):
         tensors = safetensors.torch.load(files[_TENSORS])
         return unflatten(files[_STATE].decode(), tensors)
 
 
 def _listing(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-    """What the manifest says of each file."""
+    """The entries of the manifest: size and SHA-256 of each file."""
     return {
         name: {"bytes": len(content), "sha256": sha256(content)}
         for name, content in sorted(files.items())
@@ -89,7 +90,7 @@ def _listing(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
 
 
 def _verified(folder: Path) -> dict[str, bytes]:
-    """The files of a checkpoint, proved equal to what was written."""
+    """The contents of all files but the manifest, after comparing sizes and hashes."""
     try:
         names = sorted(path.name for path in folder.iterdir())
         if _MANIFEST not in names:
@@ -100,7 +101,7 @@ def _verified(folder: Path) -> dict[str, bytes]:
             if name not in names:
                 raise CheckpointError(f"{folder}: {name} is missing")
             if name not in listed:
-                raise CheckpointError(f"{folder}: {name} does not belong there")
+                raise CheckpointError(f"{folder}: {name} is not part of the checkpoint")
             files[name] = read_bytes(folder / name, limit=listed[name]["bytes"].integer(0, _MOST))
             if _listing({name: files[name]})[name] != listed[name].value:
                 raise CheckpointError(f"{folder}: {name} is damaged")
@@ -114,12 +115,12 @@ def _verified(folder: Path) -> dict[str, bytes]:
 
 
 def _read_manifest(folder: Path, content: bytes) -> dict[str, Node]:
-    """What the manifest says of the files, once it is proved whole and of this format."""
+    """The file entries of a manifest, after checking its seal and format."""
     try:
-        said = unsealed(content, Node(loads(content)).mapping(), end="")
+        manifest_content = unsealed(content, Node(loads(content)).mapping(), end="")
     except ValueError as error:
         raise CheckpointError(f"{folder}: {_MANIFEST} is damaged") from error
-    manifest = Node(said, _MANIFEST, failing(CheckpointError, folder))
+    manifest = Node(manifest_content, _MANIFEST, failing(CheckpointError, folder))
     check_format(manifest["format"], FORMAT, folder)
     return manifest["files"].entries()
 
@@ -127,13 +128,13 @@ def _read_manifest(folder: Path, content: bytes) -> dict[str, Node]:
 class CheckpointStore:
     """The numbered checkpoints of one run: ``step-00000123`` holds the state after 123 steps.
 
-    One writer at a time, readers at any time. Each save first clears away what interrupted
-    ones left.
+    One writer at a time, readers at any time. Each save first removes the temporary folders of
+    interrupted saves.
 
     Args:
-        folder: created when missing.
-        keep: how many of the newest checkpoints stay; at least 2, so that a damaged one
-            has a predecessor.
+        folder: created if missing.
+        keep: number of newest checkpoints to keep; at least 2, so that there is an older one to
+            fall back to when the newest is damaged.
 
     Raises:
         CheckpointError: `keep` is below 2.
@@ -149,24 +150,24 @@ class CheckpointStore:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, sound or not, in ascending order."""
+        """The steps that have a checkpoint, damaged ones included, in ascending order."""
         names = (re.fullmatch(r"step-([0-9]{8,18})", path.name) for path in self.folder.iterdir())
         found = [name for name in names if name and self.path(int(name[1])).name == name[0]]
         return sorted(int(name[1]) for name in found)
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of `step` is or would be."""
+        """The folder of the checkpoint of `step`, whether it exists or not."""
         return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, state: State) -> Path:
-        """Stores `state` as the newest checkpoint, then removes those beyond `keep`.
+        """Saves `state` as a new checkpoint, then removes the oldest beyond `keep`.
 
         Raises:
-            CheckpointError: this step is stored already.
-            StorageError: see `save`; nothing was removed.
+            CheckpointError: this step has a checkpoint already.
+            StorageError: see `save`; no older checkpoint was removed.
         """
         path = self.path(step)
-        for leftover in [path for each in _LEFT for path in self.folder.glob(each)]:
+        for leftover in [path for each in _TEMPORARY for path in self.folder.glob(each)]:
             shutil.rmtree(leftover, ignore_errors=True)
         save(path, {"step": step, "state": state})
         for old in self.steps()[: -self.keep]:
@@ -177,7 +178,7 @@ class CheckpointStore:
         """The state saved after `step` steps.
 
         Raises:
-            CheckpointError: see `load`; also when the folder holds another step.
+            CheckpointError: see `load`; also if the folder contains the state of another step.
         """
         content = Node(load(self.path(step)), "", failing(CheckpointError, self.path(step)))
         content.mapping(("step", "state"))
@@ -186,12 +187,13 @@ class CheckpointStore:
         return content["state"].mapping()
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest sound checkpoint and its step; None when there is none.
+        """The newest undamaged checkpoint and its step; None if there is none.
 
-        Damaged ones are passed over, each with a `CheckpointWarning` saying why.
+        Damaged checkpoints are skipped, each with a `CheckpointWarning` that says why.
 
         Raises:
-            FormatVersionError: the newest is of a newer format: not damaged, so not passed over.
+            FormatVersionError: the newest has a newer format; it is not damaged, so an older one
+                must not replace it.
         """
         for step in reversed(self.steps()):
             try:
@@ -205,13 +207,13 @@ class CheckpointStore:
         return None
 
     def discard_after(self, step: int) -> None:
-        """Removes every checkpoint later than `step`: the run goes on from there."""
+        """Removes all checkpoints after `step`, from which the run continues."""
         for later in [found for found in self.steps() if found > step]:
             self._remove(later)
 
     def _remove(self, step: int) -> None:
-        # Renamed first: a checkpoint half removed must not look like a damaged one.
-        doomed = self.folder / f".removing-{self.path(step).name}"
-        shutil.rmtree(doomed, ignore_errors=True)
-        self.path(step).rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        # Renamed first: a partly removed checkpoint must not look like a damaged one.
+        removing = self.folder / f".removing-{self.path(step).name}"
+        shutil.rmtree(removing, ignore_errors=True)
+        self.path(step).rename(removing)
+        shutil.rmtree(removing, ignore_errors=True)

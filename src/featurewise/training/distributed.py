@@ -1,4 +1,4 @@
-"""One training run by several processes: started by `torchrun`, joined from its environment."""
+"""Data-parallel training: several processes of one run, started by `torchrun`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from featurewise.training.errors import ExperimentError
 from featurewise.training.state import State, flatten, unflatten
 
-_SETTLE = 0.2
-"""Seconds that a group's threads are given to finish before it is ended."""
+_THREADS_FINISH = 0.2
+"""Seconds to wait for the threads of a process group before it is destroyed."""
 
 
 DEVICE = "FEATUREWISE_DEVICE"
@@ -27,18 +27,18 @@ DEVICE = "FEATUREWISE_DEVICE"
 
 
 def device() -> torch.device:
-    """The device of this process: what `DEVICE` says, which is ``auto`` by default.
+    """The device of this process, from the environment variable `DEVICE` (default: ``auto``).
 
-    ``auto`` is a GPU where there is one, else the CPU; a GPU without a number is the process's
-    own under `torchrun`, else the first.
+    ``auto`` is a GPU if there is one, else the CPU. ``cuda`` without a number is the GPU of the
+    local rank under `torchrun`, else the first GPU.
 
     Raises:
-        ExperimentError: `DEVICE` is no device, or a GPU that is not there.
+        ExperimentError: the variable names no device, or a GPU that does not exist.
     """
     chosen = os.environ.get(DEVICE, "auto")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", chosen):
         raise ExperimentError(
-            f"{chosen!r} is no device; there is auto, cpu, cuda, cuda:0, cuda:1, ..."
+            f"{chosen!r} is not a device; choose auto, cpu, cuda, cuda:0, cuda:1, ..."
         )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if chosen == "cpu" or (chosen == "auto" and not count):
@@ -46,22 +46,22 @@ def device() -> torch.device:
     _, _, number = chosen.partition(":")
     index = int(number or os.environ.get("LOCAL_RANK", "0"))
     if index >= count:
-        raise ExperimentError(f"device {chosen}: torch sees {count} GPUs here; choose cpu, or auto")
+        raise ExperimentError(f"device {chosen}: torch finds {count} GPUs; choose cpu or auto")
     return torch.device("cuda", index)
 
 
 def rank() -> int:
-    """Number of this process under `torchrun`; 0 when it is alone."""
+    """Rank of this process under `torchrun`; 0 for a single process."""
     return int(os.environ.get("RANK", "0"))
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of one run.
+    """The process group of a run.
 
     Attributes:
-        rank: number of this process; 0 is the one that writes.
-        size: how many there are.
+        rank: of this process; rank 0 writes the files.
+        size: number of processes.
     """
 
     rank: int = 0
@@ -73,7 +73,7 @@ class Group:
         return self.rank == 0
 
     def any(self, *flags: bool) -> list[bool]:
-        """Each flag, true everywhere when it is true in one process."""
+        """Logical or of each flag over all processes."""
         if self.size == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.uint8, device=_transport())
@@ -81,7 +81,7 @@ class Group:
         return [bool(vote) for vote in votes.tolist()]
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Each value, averaged over the processes; all give the same names."""
+        """Mean of each value over all processes; all must pass the same names."""
         if self.size == 1:
             return dict(values)
         total = torch.tensor(list(values.values()), dtype=torch.float64, device=_transport())
@@ -89,7 +89,7 @@ class Group:
         return dict(zip(values, (total / self.size).tolist(), strict=True))
 
     def from_first(self, number: int) -> int:
-        """The number that the first process gives."""
+        """The number that rank 0 passes, broadcast to all processes."""
         if self.size == 1:
             return number
         message = torch.tensor(number, device=_transport())
@@ -97,51 +97,51 @@ class Group:
         return int(message)
 
     def gather(self, state: State) -> list[dict[str, Any]]:
-        """The states of all processes, in order of rank, in every process."""
+        """The states of all processes in order of rank, returned in every process."""
         if self.size == 1:
             return [dict(state)]
         message = _pack(state)
         sizes = [torch.zeros((), dtype=torch.int64) for _ in range(self.size)]
-        mine = torch.tensor(message.numel())
-        sizes = _all_gather(sizes, mine)
+        own_size = torch.tensor(message.numel())
+        sizes = _all_gather(sizes, own_size)
         longest = int(max(sizes))
         padded = torch.nn.functional.pad(message, (0, longest - message.numel()))
-        parcels = _all_gather([torch.empty_like(padded) for _ in sizes], padded)
-        return [_unpack(parcel[: int(size)]) for parcel, size in zip(parcels, sizes, strict=True)]
+        messages = _all_gather([torch.empty_like(padded) for _ in sizes], padded)
+        return [_unpack(each[: int(size)]) for each, size in zip(messages, sizes, strict=True)]
 
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """Joins the process group that `torchrun` announces, or one that exists, or none.
+    """The process group of `torchrun`, or one that exists already, or a group of one process.
 
-    A group begun here is ended here; one that existed before is left as it was.
+    A process group that is initialised here is destroyed on exit; an existing one is kept.
     """
-    begun = "WORLD_SIZE" in os.environ and not dist.is_initialized()
-    if begun:
+    initialised = "WORLD_SIZE" in os.environ and not dist.is_initialized()
+    if initialised:
         dist.init_process_group("nccl" if device().type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
     finally:
-        if begun:
-            # Gloo's threads still let go of the tensors of the last exchange, for which they need
-            # the interpreter; ending the group waits for them without giving it up.
-            time.sleep(_SETTLE)
+        if initialised:
+            # Gloo's threads still release the tensors of the last collective, for which they need
+            # the GIL; destroy_process_group waits for them while it holds the GIL.
+            time.sleep(_THREADS_FINISH)
             dist.destroy_process_group()
 
 
 def _transport() -> torch.device:
-    """Where tensors must be for the group's backend to carry them."""
+    """The device that tensors must be on for the backend of the group."""
     return device() if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 def _all_gather(into: list[Tensor], tensor: Tensor) -> list[Tensor]:
-    moved = [each.to(_transport()) for each in into]
-    dist.all_gather(moved, tensor.to(_transport()))
-    return [each.cpu() for each in moved]
+    gathered = [each.to(_transport()) for each in into]
+    dist.all_gather(gathered, tensor.to(_transport()))
+    return [each.cpu() for each in gathered]
 
 
 def _pack(state: State) -> Tensor:
-    """A state as bytes: 8 for the length of the JSON, the JSON, the tensors."""
+    """A state as bytes: length of the JSON (8 bytes), JSON, tensors as safetensors."""
     text, tensors = flatten(state)
     parts = (
         len(text.encode()).to_bytes(8, "little"),

@@ -1,4 +1,4 @@
-"""What can go wrong in the lab, one type for each kind of trouble."""
+"""Exceptions and warnings of training and studies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from featurewise.common.text import printable
 
 
 class ExperimentError(ValueError):
-    """Training was asked for something it cannot do, or met something it cannot use.
+    """An invalid argument, setting or file of a training run or study; base of the errors below.
 
-    Characters of a message that would steer a terminal are written out.
+    Control characters in the message are escaped.
     """
 
     def __str__(self) -> str:
@@ -25,41 +25,41 @@ class CheckpointError(ExperimentError):
 
 
 class FormatVersionError(CheckpointError):
-    """A checkpoint is sound, but of a format that this version does not read."""
+    """An undamaged file has a format that this version does not read."""
 
 
 class StorageError(ExperimentError):
     """A file of a run could not be written, most often because the disk is full.
 
-    What was complete before stays complete. The message begins with the path.
+    Files that were complete before stay complete. The message begins with the path.
     """
 
 
 class DivergedError(ExperimentError):
-    """A training metric became infinite or NaN. Nothing of it was saved."""
+    """A training metric became infinite or NaN; the diverged state was not saved."""
 
 
 class WorkerError(ExperimentError):
-    """A process that prepares batches died or failed."""
+    """A data-loading worker process died or failed."""
 
 
 class OccupiedError(ExperimentError):
-    """Another process or thread works in the folder."""
+    """Another process or thread uses the folder."""
 
 
 class CheckpointWarning(UserWarning):
-    """A damaged checkpoint was passed over for an older one."""
+    """A damaged checkpoint was skipped in favour of an older one."""
 
 
 class Interrupted(SystemExit):
-    """Training was told to stop; its state is saved and the run can be resumed.
+    """A signal stopped training; its state is saved and the run can be resumed.
 
-    Left uncaught it ends the program with the usual code of that signal (130 for
-    Ctrl-C, 143 for SIGTERM), without a traceback.
+    If it is not caught, the program exits with the usual code of that signal (130 for Ctrl-C, 143
+    for SIGTERM) and without a traceback.
 
     Attributes:
-        signal: the signal that asked.
-        step: number of completed, saved steps.
+        signal: the signal that was received.
+        step: number of completed and saved steps.
     """
 
     def __init__(self, signum: int, step: int) -> None:

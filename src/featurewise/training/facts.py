@@ -1,4 +1,4 @@
-"""What the JSON files of a run say: sealed, of one format, and believed only within ranges."""
+"""Reading and writing the JSON files of a run: format version, seal, checks of ranges and names."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from featurewise.common.seal import SEAL, sealed, unsealed
 from featurewise.training.errors import FormatVersionError
 
 FORMAT = 2
-"""Of ``run.json``, ``model.json`` and ``results.json``; those of version 0.1 have no seal."""
+"""Format of ``run.json``, ``model.json`` and ``results.json``; version 0.1 wrote no seal."""
 
 MOST = (1 << 63) - 1
-"""Greatest integer that a file may say: of a seed, of steps, of parameters."""
+"""Greatest integer accepted in a file: for a seed, a number of steps or of parameters."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
 
 def facts_text(content: dict[str, Any]) -> bytes:
-    """The file that says this."""
+    """The bytes of a file with this content, with format and seal added."""
     return sealed({"format": FORMAT, **content})
 
 
 def read_facts(raw: bytes, path: Path | str, first: int | None) -> Node:
-    """What a file says beside its format and its seal.
+    """The content of a file without its format and seal, after checking both.
 
     Args:
-        raw: its content.
+        raw: bytes of the file.
         path: of the file, for errors.
-        first: the format that files without a seal state; None where they state none.
+        first: format number in files of version 0.1, which have no seal; None if they have no
+            format number either.
 
     Raises:
-        FormatVersionError: another version of the library wrote it.
-        ValueError: it is damaged.
+        FormatVersionError: a newer version of the library wrote the file.
+        ValueError: the file is damaged.
     """
     content = Node(loads(raw)).mapping()
     if not _is_of_version_0_1(content, first):
@@ -50,15 +51,15 @@ def _is_of_version_0_1(content: dict[str, Any], first: int | None) -> bool:
 
 
 def check_format(number: Node, newest: int, path: Path | str) -> None:
-    """Raise unless the format of a file is one that is read here.
+    """Checks that this version reads the format of a file.
 
     Args:
-        number: as the file says.
-        newest: formats from 1 to this one are read.
+        number: format number in the file.
+        newest: formats from 1 to this one can be read.
         path: of the file.
 
     Raises:
-        FormatVersionError: another version of the library wrote it.
+        FormatVersionError: a newer version of the library wrote the file.
     """
     found = number.integer(1, 1 << 31)
     if found > newest:
@@ -68,23 +69,23 @@ def check_format(number: Node, newest: int, path: Path | str) -> None:
 
 
 def is_path_name(name: str) -> bool:
-    """Whether a name may become a part of a path: of a system, a preset, an arm."""
+    """Whether a name (of a system, a preset or an arm) is safe as a path component."""
     return _NAME.fullmatch(name) is not None
 
 
-def read_path_name(said: Node) -> str:
-    """A name that may become a part of a path."""
-    name = said.text()
+def read_path_name(node: Node) -> str:
+    """A string that is safe as a path component."""
+    name = node.text()
     if not is_path_name(name):
-        raise said.error("expected a name of letters, digits and _ . + -, at most 100 of them")
+        raise node.error("expected a name of letters, digits and _ . + -, at most 100 of them")
     return name
 
 
-def read_names(said: Node) -> dict[str, Node]:
-    """The values of an object whose names are fit to be shown."""
-    return {Node(key, said.where, said.fail).name(): each for key, each in said.entries().items()}
+def read_names(node: Node) -> dict[str, Node]:
+    """The values of an object, after checking that its keys are printable names."""
+    return {Node(key, node.where, node.fail).name(): each for key, each in node.entries().items()}
 
 
-def read_hardware(said: Node) -> dict[str, str]:
-    """What runs ran on, by name; see `featurewise.training.hardware.describe`."""
-    return {name: value.text(1000) for name, value in read_names(said).items()}
+def read_hardware(node: Node) -> dict[str, str]:
+    """The description that `featurewise.training.hardware.describe` made."""
+    return {name: value.text(1000) for name, value in read_names(node).items()}

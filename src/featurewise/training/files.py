@@ -1,4 +1,4 @@
-"""What hinders writing, said in words, and a folder that one thread at a time writes to."""
+"""Errors of writing files, and a lock that gives one thread exclusive use of a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from featurewise.training.errors import ExperimentError, OccupiedError, StorageE
 
 @contextmanager
 def storage_errors(path: Path, remedy: str) -> Iterator[None]:
-    """Turns the system's write errors into a `StorageError` that says what to do."""
+    """Converts an `OSError` into a `StorageError` that says what to do.
+
+    Args:
+        path: file or folder that is written.
+        remedy: sentence that says what to do.
+
+    Raises:
+        StorageError: see above.
+    """
     try:
         yield
     except OSError as error:
@@ -24,15 +32,15 @@ def storage_errors(path: Path, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keeps other processes and threads out of `folder` until left; the lock dies with us.
+    """Exclusive use of `folder` inside the context; released when the process ends in any way.
 
     Args:
-        folder: exists; its file ``.lock`` is what is locked.
-        wait: waits for whoever is in there to leave, instead of raising.
+        folder: exists; its file ``.lock`` is locked.
+        wait: wait for the lock instead of raising.
 
     Raises:
-        OccupiedError: another process or thread is in there, and `wait` is false.
-        ExperimentError: ``.lock`` is a link or no file, or cannot be made.
+        OccupiedError: another process or thread holds the lock, and `wait` is false.
+        ExperimentError: ``.lock`` is a link or not a file, or cannot be created.
     """
     with ExitStack() as stack:
         try:

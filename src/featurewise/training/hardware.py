@@ -1,4 +1,4 @@
-"""What a run ran on: processor, accelerator, threads and versions."""
+"""Description of the hardware and software of a run: processor, accelerator, versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("featurewise", "torch", "numpy", "safetensors")
 
 
 def describe() -> dict[str, str]:
-    """Name -> description, fit for a card; says nothing that identifies a machine or user."""
+    """Name -> description, for a card; without anything that identifies a machine or user."""
     return {
         "processor": _processor(),
         "cores": str(_cores()),
@@ -28,7 +28,7 @@ def describe() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The model name that Linux gives, else what Python knows."""
+    """The model name of the processor from ``/proc/cpuinfo``, else from `platform`."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -38,14 +38,14 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """Those this process may use, which containers make fewer than the machine has."""
+    """The number of cores that this process may use; a container may limit it."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _accelerator() -> str:
-    if distributed.device().type == "cpu":  # for want of a GPU, or by choice
+    if distributed.device().type == "cpu":  # no GPU, or CPU chosen
         return "none"
     names = [torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())]
     return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))

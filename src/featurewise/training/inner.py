@@ -1,227 +1,178 @@
-"""Networks with an inner loop: they fit something to the support points of a task, then answer.
+"""Networks with an inner loop (meta-learners): adapt to the support set of a task, then predict.
 
-What is fitted is the condition of a network that all tasks share (`Context`; CAVIA, Zintgraf et al.
-2019) or all weights of a network (`Weights`; MAML, Finn et al. 2017). All tasks of a batch are
-fitted at once, and the outer loop descends through the inner one.
+The inner loop fits either the condition of a network that all tasks share (`Context`; CAVIA,
+Zintgraf et al. 2019) or all weights of a network (`Weights`; MAML, Finn et al. 2017). All tasks of
+a batch are adapted at once, and the outer gradient passes through the inner loop.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol, TypedDict, Unpack, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.core import Layout
 from featurewise.retrofit import Conditioned, adapt
-from featurewise.training.errors import ExperimentError
-from featurewise.training.source import Source
 
 
 @runtime_checkable
-class Points(Protocol):
-    """Tasks of regression, one a row: points with their answers, and points without."""
+class RegressionTasks(Protocol):
+    """A batch of T regression tasks, each with K support points and Q query points."""
 
     @property
     def support_x(self) -> Float[Tensor, "T K I"]:
-        """Where K points are given."""
+        """Inputs of the support points."""
 
     @property
     def support_y(self) -> Float[Tensor, "T K O"]:
-        """What is there."""
+        """Targets of the support points."""
 
     @property
     def query_x(self) -> Float[Tensor, "T Q I"]:
-        """Where Q points are asked for."""
+        """Inputs of the query points."""
 
     @property
     def query_y(self) -> Float[Tensor, "T Q O"]:
-        """What is there; no network looks at it."""
+        """Targets of the query points; never an input of the network."""
 
-    def swapped(self) -> Points:
-        """The tasks, each given the support points of another."""
+    def swapped(self) -> RegressionTasks:
+        """The tasks, each with the support points of another task of the batch."""
 
 
-class Descent(TypedDict, total=False):
-    """How the inner loop goes.
+class InnerOptions(TypedDict, total=False):
+    """Options of the inner loop.
 
     Attributes:
-        steps: gradient steps; 1 unless told, with 0 nothing is fitted.
-        rate: size of a step on the mean squared error of a task; 1 unless told.
-        second_order: let the outer gradient pass through the inner one; so unless told.
+        steps: gradient steps on the mean squared error of a task; default: 1. With 0, no
+            adaptation.
+        learning_rate: of these steps; default: 1.
+        second_order: backpropagate through the inner gradients; default: True.
     """
 
     steps: int
-    rate: float
+    learning_rate: float
     second_order: bool
 
 
-class Fitted(nn.Module, ABC):
-    """Fits a row of numbers for each task to its support points, then answers its queries.
+class InnerLoop(nn.Module, ABC):
+    """Fits N parameters for each task to its support points, then predicts its query points.
 
     Args:
-        how: see `Descent`.
+        options: see `InnerOptions`.
     """
 
-    def __init__(self, **how: Unpack[Descent]) -> None:
+    def __init__(self, **options: Unpack[InnerOptions]) -> None:
         super().__init__()
-        self.steps, self.rate = how.get("steps", 1), how.get("rate", 1.0)
-        self.second_order = how.get("second_order", True)
+        self.steps = options.get("steps", 1)
+        self.learning_rate = options.get("learning_rate", 1.0)
+        self.second_order = options.get("second_order", True)
 
     @abstractmethod
-    def start(self, tasks: Points) -> Float[Tensor, "T N"]:
-        """What the inner loop begins with."""
+    def initial(self, tasks: RegressionTasks) -> Float[Tensor, "T N"]:
+        """Parameters before adaptation."""
 
     @abstractmethod
     def predict(
         self, x: Float[Tensor, "T P I"], fitted: Float[Tensor, "T N"]
     ) -> Float[Tensor, "T P O"]:
-        """Answers, each task by its own row."""
+        """Predictions for P points of each task, with the parameters of that task."""
 
-    def fit(self, tasks: Points, steps: int | None = None) -> Float[Tensor, "T N"]:
-        """Descends on the error of the support points (Zintgraf et al. 2019, eq. 3).
+    def fit(self, tasks: RegressionTasks, steps: int | None = None) -> Float[Tensor, "T N"]:
+        """Adapts the parameters by gradient descent on the support points (eq. 3 of CAVIA).
 
         Args:
-            tasks: their losses are summed, so that every row gets the gradient of its own task.
-            steps: in place of the usual number.
+            tasks: T tasks.
+            steps: number of gradient steps; default: that of `InnerOptions`.
         """
 
+        # Summed over tasks, so that the parameters of a task get the gradient of that task alone.
         def loss(fitted: Tensor) -> Tensor:
             error = self.predict(tasks.support_x, fitted) - tasks.support_y
             return error.square().mean((1, 2)).sum()
 
         return adapt(
             loss,
-            self.start(tasks),
+            self.initial(tasks),
             steps=self.steps if steps is None else steps,
-            lr=self.rate,
+            lr=self.learning_rate,
             second_order=self.second_order,
         )
 
-    def forward(self, tasks: Points) -> Float[Tensor, "T Q O"]:
-        """Answers at the query points."""
+    def forward(self, tasks: RegressionTasks) -> Float[Tensor, "T Q O"]:
+        """Predictions at the query points, after adaptation."""
         return self.predict(tasks.query_x, self.fit(tasks))
 
 
-class Context(Fitted):
-    """What is fitted, from zero, conditions a network that all tasks share.
+class Context(InnerLoop):
+    """The inner loop fits the condition of a network that all tasks share, starting at zero.
 
-    With ``nn.Identity()`` as the generator it is the parameters of the sites themselves.
+    With ``nn.Identity()`` as the generator, the condition is the task representation itself.
 
     Args:
-        net: takes points ``(T, P, I)`` and conditions ``(T, N)``.
-        size: N.
-        how: see `Descent`.
+        net: called with points ``(T, P, I)`` and conditions ``(T, N)``.
+        size: N, the size of the condition.
+        options: see `InnerOptions`.
     """
 
-    def __init__(self, net: Conditioned, size: int, **how: Unpack[Descent]) -> None:
-        super().__init__(**how)
+    def __init__(self, net: Conditioned, size: int, **options: Unpack[InnerOptions]) -> None:
+        super().__init__(**options)
         self.net, self.size = net, size
 
-    def start(self, tasks: Points) -> Float[Tensor, "T N"]:
+    def initial(self, tasks: RegressionTasks) -> Float[Tensor, "T N"]:
         """Zeros."""
         return tasks.support_x.new_zeros(len(tasks.support_x), self.size)
 
     def predict(
         self, x: Float[Tensor, "T P I"], fitted: Float[Tensor, "T N"]
     ) -> Float[Tensor, "T P O"]:
-        """The network's answers, conditioned on what was fitted."""
-        answers: Tensor = self.net(x, condition=fitted)
-        return answers
+        """Predictions of the network with the fitted condition."""
+        predictions: Tensor = self.net(x, condition=fitted)
+        return predictions
 
 
-class Weights(Fitted):
-    """What is fitted are all weights of a network, from those that the outer loop learns.
+class Weights(InnerLoop):
+    """The inner loop fits all weights of a network, starting at those that the outer loop learns.
 
     Args:
-        net: takes points ``(P, I)``; it has no buffers that it changes.
-        how: see `Descent`.
+        net: called with points ``(P, I)``; its forward pass changes no buffers.
+        options: see `InnerOptions`.
     """
 
-    def __init__(self, net: nn.Module, **how: Unpack[Descent]) -> None:
-        super().__init__(**how)
+    def __init__(self, net: nn.Module, **options: Unpack[InnerOptions]) -> None:
+        super().__init__(**options)
         self.net = net
 
-    def start(self, tasks: Points) -> Float[Tensor, "T N"]:
-        """The weights of the network, for every task."""
+    def initial(self, tasks: RegressionTasks) -> Float[Tensor, "T N"]:
+        """The current weights of the network, repeated for every task."""
         weights = torch.cat([weight.flatten() for weight in self.net.parameters()])
         return weights.expand(len(tasks.support_x), -1)
 
     def predict(
         self, x: Float[Tensor, "T P I"], fitted: Float[Tensor, "T N"]
     ) -> Float[Tensor, "T P O"]:
-        """Answers of a network of its own for each task."""
-        like = dict(self.net.named_parameters())
-        parts = torch.split(fitted, [weight.numel() for weight in like.values()], dim=1)
-        own = {n: p.view(-1, *like[n].shape) for n, p in zip(like, parts, strict=True)}
+        """Predictions of each task by the network with the weights of that task."""
+        shared = dict(self.net.named_parameters())
+        parts = torch.split(fitted, [weight.numel() for weight in shared.values()], dim=1)
+        own = {n: p.view(-1, *shared[n].shape) for n, p in zip(shared, parts, strict=True)}
 
         def one(weights: dict[str, Tensor], points: Tensor) -> Tensor:
-            answers: Tensor = torch.func.functional_call(self.net, weights, (points,))
-            return answers
+            predictions: Tensor = torch.func.functional_call(self.net, weights, (points,))
+            return predictions
 
-        answers: Tensor = torch.vmap(one)(own, x)
-        return answers
-
-
-@dataclass(frozen=True)
-class Swapped:
-    """Control: nothing is to be learned from support points that are those of another task."""
-
-    source: Source[Points]
-
-    def batch(self, index: int, /) -> Points:
-        """The batch of this index, its support points swapped."""
-        return self.source.batch(index).swapped()
+        predictions: Tensor = torch.vmap(one)(own, x)
+        return predictions
 
 
-ERRORS: dict[str, str] = {
-    "error": "mean squared, at the query points, as trained",
-    "before": "the same, before the inner loop",
-    "longer": "the same, after twice as many inner steps",
-    "swapped": "the same, after inner steps on another task's points",
-    "left": "error over before",
-}
-"""What `errors` measures."""
+def linear_without_bias(size: int) -> Callable[[Layout], nn.Module]:
+    """Makes the generator of a `Context`: a linear map without a bias.
 
+    At the initial context, zero, it is the identity; its gradient is not zero there.
 
-def errors(network: nn.Module, tasks: Points) -> dict[str, float]:
-    """Mean squared errors at the query points, by name.
-
-    Returns:
-        ``error`` as trained, ``before`` the inner loop, ``longer`` after twice its steps,
-        ``swapped`` after the steps on another task's points; ``left``, error over before.
-
-    Raises:
-        ExperimentError: the network has no inner loop.
+    Args:
+        size: N, the size of the context.
     """
-    if not isinstance(network, Fitted):
-        raise ExperimentError(f"{type(network).__name__} is no network with an inner loop")
-    fitted = {
-        "error": network.fit(tasks),
-        "before": network.fit(tasks, 0),
-        "longer": network.fit(tasks, 2 * network.steps),
-        "swapped": network.fit(tasks.swapped()),
-    }
-    found = {
-        name: (network.predict(tasks.query_x, each) - tasks.query_y).square().mean().item()
-        for name, each in fitted.items()
-    }
-    return {**found, "left": found["error"] / found["before"]}
-
-
-def explained(fitted: Float[Tensor, "T N"], truth: Float[Tensor, "T D"]) -> float:
-    """How much of what tasks truly are a linear map of the fitted numbers explains.
-
-    Returns:
-        R² of a least-squares map with an offset, found on one half of the tasks, measured on the
-        other, over all numbers of the truth together.
-    """
-    inputs = torch.cat((fitted, torch.ones_like(fitted[:, :1])), dim=1).double().cpu()
-    half, truth = len(truth) // 2, truth.double().cpu()
-    solution = torch.linalg.lstsq(inputs[:half], truth[:half], driver="gelsd").solution
-    left = (inputs[half:] @ solution - truth[half:]).square().sum()
-    spread = (truth[half:] - truth[half:].mean(0)).square().sum()
-    unexplained: float = (left / spread).item()
-    return 1 - unexplained
+    return lambda layout: nn.Linear(size, layout.size, bias=False)

@@ -1,11 +1,11 @@
-"""The training loop: one for every stepper, interruptible at any moment, exact when resumed.
+"""The training loop for all steppers; runs can be interrupted at any time and resumed exactly.
 
 A run is a folder::
 
-    run/checkpoints/step-00000500/   whole or absent, newest few (`CheckpointStore`)
-    run/metrics.jsonl                one JSON object a line (`MetricsLog`)
+    run/checkpoints/step-00000500/   the newest few, written atomically (`CheckpointStore`)
+    run/metrics.jsonl                one JSON object per line (`MetricsLog`)
 
-The same command starts a run and goes on with it (``resume=True``), alone or under
+With ``resume=True`` the same call starts a run or resumes it, in one process or under
 ``torchrun --nproc-per-node N`` with gradients averaged over N processes.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias, TypeVar
 
-from featurewise.common.gate import refusing
+from featurewise.common.errors import wrap_errors
 from featurewise.common.json import Node, failing
 from featurewise.common.text import short
 from featurewise.core.numbers import is_finite
@@ -40,18 +40,21 @@ _CONTENT = {"stepper", "processes", "evaluated", "log_bytes", "seconds"}
 
 StepperT = TypeVar("StepperT", bound=Stepper)
 Evaluate: TypeAlias = Callable[[StepperT], Mapping[str, float]]
-"""Stepper -> metrics. Random numbers drawn here do not change the training."""
+"""Stepper -> metrics. Use of the global random generators here does not affect training."""
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
-    """How often something happens, in steps; None for never but at the end.
+class Intervals:
+    """Intervals of logging, evaluation and checkpoints, in steps; None: only after the last step.
 
     Attributes:
-        log: metrics are averaged over this many steps and logged.
-        evaluate: the evaluation runs.
-        save: a checkpoint is written.
-        save_seconds: a checkpoint is also written when the last is this old.
+        log: number of steps over which metrics are averaged and logged.
+        evaluate: steps between evaluations.
+        save: steps between checkpoints.
+        save_seconds: a checkpoint is also written when the last one is older than this, in seconds.
+
+    Raises:
+        ExperimentError: a value is not above 0 or not finite.
     """
 
     log: int = 20
@@ -63,19 +66,17 @@ class Every:
         for name in ("log", "evaluate", "save", "save_seconds"):
             value = getattr(self, name)
             if value is not None and not (is_finite(value) and value > 0):
-                raise ExperimentError(
-                    f"every {short(value)} ({name}): it must be above 0, and finite"
-                )
+                raise ExperimentError(f"{name}={short(value)} must be above 0 and finite")
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What came of a run.
+    """Outcome of a run.
 
     Attributes:
-        step: completed steps.
-        seconds: time spent in training, evaluation included, over all sittings.
-        metrics: of the last evaluation; empty when there was none.
+        step: number of completed steps.
+        seconds: training time including evaluation, summed over all sessions of the run.
+        metrics: of the last evaluation; empty if there was none.
     """
 
     step: int
@@ -90,7 +91,7 @@ def fit(
     *,
     steps: int,
     evaluate: Evaluate[StepperT] | None = None,
-    every: Every | None = None,
+    intervals: Intervals | None = None,
     resume: bool = False,
     seed: int = 0,
     seconds: float | None = None,
@@ -99,39 +100,40 @@ def fit(
     tensorboard: bool = False,
     reporters: Sequence[Reporter] = (),
 ) -> Fit:
-    """Trains for `steps` steps, or goes on until there are so many.
+    """Trains until `steps` steps are completed.
 
-    Ctrl-C and SIGTERM end the step in progress, save and leave (`Interrupted`); a second
-    Ctrl-C leaves at once. Killed at any moment and resumed, a run ends with the same bits
-    as one left alone, on the same machine and with the same number of processes.
+    On Ctrl-C or SIGTERM the current step is finished and saved, and `Interrupted` is raised; a
+    second Ctrl-C stops immediately. A run that is killed at any time and resumed is bit-identical
+    to an uninterrupted run, on the same machine and with the same number of processes.
 
     Args:
-        run_dir: folder of the run, created when missing.
-        stepper: what a step does; built the same way before resuming.
-        data: batch i is for step i (see `Source`).
-        steps: total number of steps, those of earlier sittings included.
-        evaluate: called with the stepper in the writing process.
-        every: how often to log, evaluate and save; the end does all three.
-        resume: goes on from the newest sound checkpoint; begins when there is none.
-        seed: seeds every random generator at the beginning (plus the rank of a process).
-        seconds: stops, saved and resumable, when this much time was spent in all sittings.
-        workers: processes that prepare batches; 0 prepares them in this one.
-        keep: how many checkpoints stay.
-        tensorboard: also writes for TensorBoard, to ``run_dir/tensorboard``.
-        reporters: who else is told of metrics, as a `OverfitMonitor`; in the writing process.
+        run_dir: folder of the run, created if missing.
+        stepper: performs the steps; to resume, it must be built the same way.
+        data: batch i is used in step i (see `Source`).
+        steps: total number of steps, those of earlier sessions included.
+        evaluate: called with the stepper, in the process of rank 0.
+        intervals: of logging, evaluation and checkpoints; after the last step all three happen.
+        resume: continue from the newest undamaged checkpoint; start if there is none.
+        seed: of all global random generators at the start (plus the rank of a process).
+        seconds: time limit over all sessions; the run stops, is saved and can be resumed.
+        workers: number of data-loading processes; with 0, batches are prepared in this process.
+        keep: number of newest checkpoints to keep.
+        tensorboard: also write TensorBoard events to ``run_dir/tensorboard``.
+        reporters: further receivers of metrics, such as an `OverfitMonitor`, in the process of
+            rank 0.
 
     Raises:
-        Interrupted: a signal asked to stop.
-        ExperimentError: the folder holds a run and `resume` is false, or another run's checkpoint,
-            or another process trains there; TensorBoard is asked for and not installed.
-        CheckpointError: there are checkpoints and none is sound.
+        Interrupted: training was stopped by a signal.
+        ExperimentError: the folder contains a run and `resume` is false, or a checkpoint of another
+            run, or another process trains there; TensorBoard is required and not installed.
+        CheckpointError: there are checkpoints, and all are damaged.
         DivergedError: a metric became infinite or NaN.
-        StorageError: the disk is full; the checkpoints so far are intact.
-        WorkerError: a process that prepares batches died.
+        StorageError: the disk is full; existing checkpoints are intact.
+        WorkerError: a data-loading process died.
     """
     with ExitStack() as stack:
         group = stack.enter_context(distributed.joined())
-        run = _Run(Path(run_dir), stepper, group, every or Every(), keep)
+        run = _Run(Path(run_dir), stepper, group, intervals or Intervals(), keep)
         if group.writes:
             stack.enter_context(locked(run.folder))
         random_state = run.begin(seed, resume=resume)
@@ -157,10 +159,10 @@ class _Stopping:
 
 @contextmanager
 def _stopping() -> Iterator[_Stopping]:
-    """Notes SIGINT and SIGTERM instead of dying of them; a second SIGINT is let through."""
+    """Records SIGINT and SIGTERM instead of terminating; a second SIGINT raises as usual."""
     stopping = _Stopping()
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def record(signum: int, frame: FrameType | None) -> None:
         if stopping.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         stopping.signum = signum
@@ -168,7 +170,7 @@ def _stopping() -> Iterator[_Stopping]:
     if threading.current_thread() is not threading.main_thread():
         yield stopping  # only the main thread may handle signals
         return
-    before = {which: signal.signal(which, note) for which in (signal.SIGINT, signal.SIGTERM)}
+    before = {which: signal.signal(which, record) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopping
     finally:
@@ -178,12 +180,12 @@ def _stopping() -> Iterator[_Stopping]:
 
 @dataclass
 class _Run:
-    """A run in progress: what is done after each step, and what is remembered."""
+    """State of a run in progress, and what happens after each step."""
 
     folder: Path
     stepper: Any
     group: distributed.Group
-    every: Every
+    intervals: Intervals
     keep: int
     step: int = 0
     evaluated: dict[str, float] = field(default_factory=dict)
@@ -202,11 +204,11 @@ class _Run:
             self.log.close()
 
     def spent(self) -> float:
-        """Seconds of all sittings."""
+        """Training time over all sessions, in seconds."""
         return self._earlier + time.monotonic() - self._begun
 
     def begin(self, seed: int, *, resume: bool) -> Mapping[str, Any]:
-        """Restores the newest checkpoint or starts afresh; returns the random state to use."""
+        """Restores the newest checkpoint or starts a run; returns the state of the generators."""
         state = self._find(resume)
         log_bytes = 0
         if state is None:
@@ -221,7 +223,7 @@ class _Run:
         return random_state
 
     def _find(self, resume: bool) -> dict[str, Any] | None:
-        """The state to go on from; every process the same."""
+        """The state to resume from, the same in every process; None to start."""
         found = self._find_first(resume) if self.group.writes else None
         step = self.group.from_first(-1 if found is None else found[0])
         if step < 0:
@@ -233,36 +235,36 @@ class _Run:
         log = self.folder / METRICS
         if not resume and (self.store.steps() or (log.exists() and log.stat().st_size)):
             raise ExperimentError(
-                f"{self.folder}: holds a run already; resume it or choose another folder"
+                f"{self.folder}: contains a run already; resume it or choose another folder"
             )
         found = self.store.latest()
         if found is None and self.store.steps():
-            # Beginning anew would remove what may still be rescued.
-            raise CheckpointError(f"{self.store.folder}: there are checkpoints and none is sound")
+            # Starting again would remove checkpoints that may still be repaired.
+            raise CheckpointError(f"{self.store.folder}: all checkpoints are damaged")
         return found
 
     def _load(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         path = self.store.path(self.step)
         if state.keys() != _CONTENT:
             raise CheckpointError(f"{path}: is not the checkpoint of a run")
-        said = Node(dict(state), "", failing(CheckpointError, path))
-        processes = said["processes"].items()
+        content = Node(dict(state), "", failing(CheckpointError, path))
+        processes = content["processes"].items()
         if len(processes) != self.group.size:
             raise ExperimentError(
                 f"{path}: was trained by {len(processes)} processes and "
-                f"cannot go on exactly with {self.group.size}"
+                f"cannot be resumed exactly by {self.group.size}"
             )
-        mine = processes[self.group.rank]
-        mine.mapping(("random", "meter"))
-        self.evaluated = _numbers(said["evaluated"])
-        self._earlier = said["seconds"].number(0)
-        said["log_bytes"].integer(0, MOST)
-        random_state = mine["random"].mapping()
-        with refusing(
+        own = processes[self.group.rank]
+        own.mapping(("random", "meter"))
+        self.evaluated = _numbers(content["evaluated"])
+        self._earlier = content["seconds"].number(0)
+        content["log_bytes"].integer(0, MOST)
+        random_state = own["random"].mapping()
+        with wrap_errors(
             path, CheckpointError, ExperimentError, what="is not the checkpoint of a run"
         ):
             self.stepper.load_state(state["stepper"])
-            self.meter.load_state([_numbers(each) for each in mine["meter"].items()])
+            self.meter.load_state([_numbers(each) for each in own["meter"].items()])
             randomness.check(random_state)
         return random_state
 
@@ -274,27 +276,29 @@ class _Run:
         evaluate: Evaluate[Any] | None,
         stopping: _Stopping,
     ) -> None:
-        """Steps until there are `steps`, the time is over, or a signal asks to stop."""
+        """Trains until `steps` are completed, the time limit is reached or a signal arrives."""
         for batch in batches:
             self.meter.add(self.stepper.step(batch))
             self.step += 1
             last = self.step >= steps
-            if last or self.step % self.every.log == 0:
+            if last or self.step % self.intervals.log == 0:
                 self._flush()
-            if evaluate and (last or _due(self.step, self.every.evaluate)):
+            if evaluate and (last or _due(self.step, self.intervals.evaluate)):
                 self._evaluate(evaluate)
             stop, over, stale = self.group.any(
                 stopping.signum is not None,
                 seconds is not None and self.spent() >= seconds,
                 self._stale(),
             )
-            if last or stop or over or stale or _due(self.step, self.every.save):
+            if last or stop or over or stale or _due(self.step, self.intervals.save):
                 self._save()
             if stop and not last:
-                self._say(f"Stopped at step {self.step}, saved in {self.folder}; resume to go on.")
+                self._say(
+                    f"Stopped at step {self.step}, saved in {self.folder}; resume to continue."
+                )
                 raise Interrupted(stopping.signum or signal.SIGTERM, self.step)
             if over and not last:
-                self._say(f"Time is over at step {self.step}, saved in {self.folder}.")
+                self._say(f"Time limit reached at step {self.step}, saved in {self.folder}.")
                 return
 
     def _flush(self) -> None:
@@ -319,12 +323,12 @@ class _Run:
             reporter.say(message)
 
     def _stale(self) -> bool:
-        limit = self.every.save_seconds
+        limit = self.intervals.save_seconds
         return limit is not None and time.monotonic() - self._saved >= limit
 
     def _save(self) -> None:
-        mine = {"random": randomness.capture(), "meter": self.meter.state(self.step)}
-        processes = self.group.gather(mine)
+        own = {"random": randomness.capture(), "meter": self.meter.state(self.step)}
+        processes = self.group.gather(own)
         self._saved = time.monotonic()
         if self.log is None:
             return
@@ -340,10 +344,10 @@ class _Run:
         )
 
 
-def _numbers(said: Node) -> dict[str, float]:
-    """Metrics that a checkpoint holds."""
-    return {name: each.number() for name, each in said.entries().items()}
+def _numbers(node: Node) -> dict[str, float]:
+    """Metrics in a checkpoint."""
+    return {name: each.number() for name, each in node.entries().items()}
 
 
-def _due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
+def _due(step: int, interval: int | None) -> bool:
+    return interval is not None and step % interval == 0

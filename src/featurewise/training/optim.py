@@ -1,4 +1,4 @@
-"""Optimizer matters: schedules as pure functions of the step, weight averages."""
+"""Learning-rate schedules as pure functions of the step, and averages of weights."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from featurewise.training.errors import ExperimentError
 from featurewise.training.state import State
 
 Schedule: TypeAlias = Callable[[int], float]
-"""Completed steps -> factor on the learning rate of the step to come."""
+"""Number of completed steps -> factor on the learning rate of the next step."""
 
 
 def constant(*, warmup: int = 0) -> Schedule:
-    """Rises linearly over `warmup` steps, then stays at 1."""
+    """Linear warmup over `warmup` steps, then constant at 1."""
     return lambda step: min(1.0, (step + 1) / (warmup + 1))
 
 
 def cosine(steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
-    """Rises linearly over `warmup` steps, then falls along half a cosine to `floor`.
+    """Linear warmup over `warmup` steps, then cosine decay to `floor`.
 
     Loshchilov & Hutter 2017 (SGDR), eq. 5, without restarts.
 
     Args:
-        steps: where the fall ends; later steps stay at `floor`.
-        warmup: length of the rise; shorter than `steps`.
-        floor: last factor, in [0, 1].
+        steps: end of the decay; the factor stays at `floor` afterwards.
+        warmup: number of warmup steps; less than `steps`.
+        floor: final factor, in [0, 1].
+
+    Raises:
+        ExperimentError: `warmup` is negative, or not less than `steps`.
     """
     if not 0 <= warmup < steps:
         raise ExperimentError(f"warmup must be at least 0 and below steps={steps}, not {warmup}")
@@ -45,22 +48,25 @@ def cosine(steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
 
 
 class WeightAverage:
-    """Exponential moving average (EMA) of a network's weights, for evaluation.
+    """Exponential moving average (EMA) of the weights of a network, for evaluation.
 
-    After n updates: ``average <- d * average + (1 - d) * weights`` with
-    ``d = min(decay, n / (n + 10))``, so that early averages forget the initial weights.
-    Floating-point parameters are averaged in at least float32; buffers (running
-    statistics) are not averaged, the network's own are used.
+    Update n is ``average <- d * average + (1 - d) * weights`` with
+    ``d = min(decay, n / (n + 10))``, so that the initial weights soon lose their influence.
+    Floating-point parameters are averaged in at least float32. Buffers such as running statistics
+    are not averaged.
 
     Args:
-        network: averaged from its current weights on.
-        decay: how much of the old average stays, in (0, 1).
+        network: its current weights are the initial average.
+        decay: limit of d, in (0, 1).
+
+    Raises:
+        ExperimentError: `decay` is out of range.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
             raise ExperimentError(
-                f"the decay of a weight average lies between 0 and 1, not {decay}"
+                f"the decay of a weight average must lie between 0 and 1, not {decay}"
             )
         self.decay = decay
         self.updates = 0
@@ -72,7 +78,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Takes in the weights of one more step."""
+        """Updates the average with the weights of a network after a step."""
         self.updates += 1
         decay = min(self.decay, self.updates / (self.updates + 10))
         current = dict(network.named_parameters())
@@ -84,7 +90,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Inside, `network` has the averaged weights; afterwards its own, bit for bit."""
+        """Inside the context `network` has the averaged weights; then its own are restored."""
         parameters = dict(network.named_parameters())
         own = {name: parameters[name].detach().clone() for name in self._average}
         self._copy(self._average, parameters)
@@ -94,7 +100,7 @@ class WeightAverage:
             self._copy(own, parameters)
 
     def copy_to(self, network: nn.Module) -> None:
-        """Puts the averaged weights in place of the network's own."""
+        """Overwrites the weights of a network by the averaged weights."""
         self._copy(self._average, dict(network.named_parameters()))
 
     @staticmethod
@@ -104,19 +110,19 @@ class WeightAverage:
             target[name].copy_(tensor)
 
     def state(self) -> dict[str, Any]:
-        """Everything that `load_state` needs."""
+        """The state for `load_state`."""
         return {"updates": self.updates, "average": dict(self._average)}
 
     def load_state(self, state: State) -> None:
-        """Continues where `state` was taken.
+        """Restores a state.
 
         Raises:
-            ExperimentError: the state belongs to another network.
+            ExperimentError: the state is of a network with other parameters or dtypes.
         """
         if state["average"].keys() != self._average.keys():
-            raise ExperimentError("the weight average belongs to a network with other parameters")
+            raise ExperimentError("the weight average is of a network with other parameters")
         for name, own in self._average.items():
             if state["average"][name].dtype != own.dtype:
-                raise ExperimentError(f"the weight average of {name} is of another dtype")
+                raise ExperimentError(f"the weight average of {name} has another dtype")
         self.updates = state["updates"]
         self._copy(state["average"], self._average)

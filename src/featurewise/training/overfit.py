@@ -1,4 +1,4 @@
-"""``OverfitMonitor``: says it, once, when a conditioned network begins to learn by heart."""
+"""``OverfitMonitor``: warns once when a conditioned network begins to overfit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 from featurewise.common.text import short
-from featurewise.core import KindError
+from featurewise.core import ArgumentTypeError
 from featurewise.core.numbers import is_finite
 from featurewise.retrofit import Conditioned
 from featurewise.retrofit.advice import LARGE, advice, size_of_generator
@@ -15,29 +15,30 @@ from featurewise.training.errors import ExperimentError
 
 
 class OverfitWarning(UserWarning):
-    """The gap between training and validation grows, and the generator is large."""
+    """The gap between training and validation metric grows, and the generator is large."""
 
 
 class OverfitMonitor:
-    """Warns once when the gap grows over several evaluations while the generator is large.
+    """Warns once when the generalisation gap grows and the generator is large.
 
-    The warning's text is the recipe of ``advice`` for the network. Nothing is said of a generator
-    that is small beside its backbone: there the gap has other causes.
+    The warning contains the recommendations of ``advice`` for the network. There is no warning if
+    the generator is small relative to its backbone: the gap then has other causes.
 
     Args:
         net: the conditioned network.
-        patience: in how many evaluations in a row the gap must exceed all earlier ones.
-        large: share of the backbone's parameters from which a generator counts as large.
-        higher_is_better: the metric is an accuracy, not a loss.
-        metric: its name in what a reporter is told; for ``report`` alone.
-        examples: how many training examples there are, for the text.
+        patience: number of consecutive evaluations in which the gap must exceed all earlier gaps.
+        large: a generator is large if its parameter count is at least this fraction of that of the
+            backbone.
+        higher_is_better: True for an accuracy, False for a loss.
+        metric: name of the metric that ``report`` reads.
+        examples: number of training examples, for the text of the warning.
 
     Attributes:
-        gaps: of all evaluations so far; positive where validation is worse.
-        warned: whether it has been said.
+        gaps: gaps of all evaluations so far; positive if the validation metric is worse.
+        warned: whether the warning has been given.
 
     Raises:
-        KindError: ``net`` is no conditioned network.
+        ArgumentTypeError: ``net`` is no conditioned network.
         ExperimentError: ``patience`` below 1, or ``large`` negative or not finite.
 
     Example:
@@ -45,8 +46,8 @@ class OverfitMonitor:
         >>> import featurewise as fw
         >>> network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
         >>> net = fw.condition(network, at="0", generator=fw.Linear(16))
-        >>> watch = OverfitMonitor(net)
-        >>> watch.update(train=0.9, validation=1.0)
+        >>> monitor = OverfitMonitor(net)
+        >>> monitor.update(train=0.9, validation=1.0)
         False
     """
 
@@ -61,7 +62,7 @@ class OverfitMonitor:
         examples: int | None = None,
     ) -> None:
         if not isinstance(net, Conditioned):
-            raise KindError(f"net must be a conditioned network, got {type(net).__name__}")
+            raise ArgumentTypeError(f"net must be a conditioned network, got {type(net).__name__}")
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
             raise ExperimentError(f"patience must be an integer of at least 1, got {patience!r}")
         if not (isinstance(large, int | float) and is_finite(large) and large >= 0):
@@ -78,17 +79,17 @@ class OverfitMonitor:
         self._train: float | None = None
 
     def update(self, *, train: float, validation: float) -> bool:
-        """Take in one evaluation.
+        """Adds one evaluation.
 
         Args:
-            train: the metric on training examples.
-            validation: the same metric on examples held out.
+            train: the metric on training data.
+            validation: the same metric on validation data.
 
         Returns:
-            Whether the warning was given now.
+            Whether this call gave the warning.
 
         Raises:
-            ExperimentError: a metric that is infinite or NaN.
+            ExperimentError: a metric is infinite or NaN.
 
         Warns:
             OverfitWarning: at most once.
@@ -108,12 +109,12 @@ class OverfitMonitor:
 
     @property
     def is_large(self) -> bool:
-        """Whether the generator is large beside its backbone, as it is now."""
+        """Whether the generator is currently large relative to its backbone."""
         backbone = sum(p.numel() for p in self.net.backbone.parameters())
         return size_of_generator(self.net) >= self.large * max(1, backbone)
 
     def report(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
-        """What a reporter of ``fit`` is told: the latest training metric, then the evaluation."""
+        """Receives metrics of ``fit``; compares evaluations with the last training metric."""
         value = metrics.get(self.metric)
         if value is None:
             return
@@ -123,12 +124,12 @@ class OverfitMonitor:
             self.update(train=self._train, validation=value)
 
     def say(self, message: str) -> None:
-        """A reporter's sentences do not concern a watch."""
+        """Ignores messages; part of the `Reporter` protocol."""
 
     def _text(self) -> str:
         grown = " -> ".join(f"{gap:.4g}" for gap in self.gaps[-self.patience - 1 :])
         return (
             f"the gap between training and validation has grown over {self.patience} evaluations "
-            f"({grown}), and the generator is large beside its backbone\n"
+            f"({grown}), and the generator is large relative to its backbone\n"
             f"{advice(self.net, self.examples)}"
         )

@@ -1,4 +1,4 @@
-"""What a person sees while training runs: a moving bar in a terminal, plain lines elsewhere."""
+"""Reporters of training progress: a bar in a terminal, lines in a log file, TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from featurewise.training.errors import ExperimentError
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Told about training as it goes on."""
+    """Receives metrics and messages during training."""
 
     def report(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
-        """New metrics: ``kind`` is ``train`` or ``evaluate``."""
+        """Receives new metrics; ``kind`` is ``train`` or ``evaluate``."""
 
     def say(self, message: str) -> None:
-        """A sentence worth reading."""
+        """Receives a message for the user."""
 
 
 class Screen:
-    """Shows step, metrics, steps per second and time to go.
+    """Shows step, metrics, steps per second and remaining time.
 
     Args:
-        steps: how many there will be.
-        start: how many are done already.
-        console: where to; standard error unless told.
+        steps: total number of steps.
+        start: number of steps completed before.
+        console: default: standard error.
     """
 
     def __init__(self, steps: int, start: int, console: Console | None = None) -> None:
@@ -62,21 +62,21 @@ class Screen:
         self._bar.stop()
 
     def report(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
-        """Moves the bar; where there is none, prints a line."""
-        rate = (step - self._start) / max(time.monotonic() - self._begun, 1e-9)
+        """Updates the bar; prints a line if the output is not a terminal."""
+        speed = (step - self._start) / max(time.monotonic() - self._begun, 1e-9)
         self._latest[kind] = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self.console.is_terminal:
             text = "  |  ".join(self._latest.values())
-            self._bar.update(self._task, completed=step, text=f"{text}  {rate:.3g} steps/s")
+            self._bar.update(self._task, completed=step, text=f"{text}  {speed:.3g} steps/s")
         else:
-            left = _duration((self._steps - step) / rate) if rate else "?"
+            remaining = _duration((self._steps - step) / speed) if speed else "?"
             self.say(
                 f"step {step}/{self._steps}  {kind}: {self._latest[kind]}  "
-                f"{rate:.3g} steps/s  {left} to go"
+                f"{speed:.3g} steps/s  {remaining} to go"
             )
 
     def say(self, message: str) -> None:
-        """Prints a sentence, above the bar if there is one."""
+        """Prints a message, above the bar if there is one."""
         shown = printable(message, lines=True)
         self.console.print(shown, markup=False, highlight=False, soft_wrap=True)
 
@@ -85,8 +85,8 @@ class TensorBoard:
     """Writes metrics for TensorBoard.
 
     Args:
-        folder: for its event files.
-        start: later records of an earlier sitting are hidden.
+        folder: of the event files.
+        start: step at which the run starts or resumes; records of later steps are hidden.
 
     Raises:
         ExperimentError: TensorBoard is not installed.
@@ -113,13 +113,13 @@ class TensorBoard:
         self._writer.close()
 
     def report(self, step: int, kind: str, metrics: Mapping[str, float]) -> None:
-        """One scalar for each metric, called ``train/loss`` and so on."""
+        """Writes a scalar for each metric, such as ``train/loss``."""
         for name, value in metrics.items():
             self._writer.add_scalar(f"{kind}/{name}", value, step)
         self._writer.flush()
 
     def say(self, message: str) -> None:
-        """TensorBoard shows numbers only."""
+        """Ignores messages; part of the `Reporter` protocol."""
 
 
 def _duration(seconds: float) -> str:

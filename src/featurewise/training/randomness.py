@@ -1,4 +1,4 @@
-"""Seeds, and the state of every random number generator that training may touch."""
+"""Seeding, saving and restoring of the global random generators of Python, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from featurewise.training.state import State
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy's global generator, and torch on every device."""
+    """Seeds the global generators of Python, NumPy and torch (all devices)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def capture() -> dict[str, Any]:
-    """The state of the generators of Python, NumPy, torch on the CPU and on each GPU."""
+    """The state of the global generators of Python, NumPy, and torch on the CPU and each GPU."""
     version, internal, spare = random.getstate()
     kind, keys, position, has_spare, spare_normal = np.random.get_state(legacy=True)
     return {
@@ -39,9 +39,9 @@ def capture() -> dict[str, Any]:
 
 
 def restore(state: State) -> None:
-    """Puts every generator back where `capture` found it.
+    """Restores the generators to a state that `capture` returned.
 
-    GPUs beyond those captured, or captured ones that are absent now, are left alone.
+    GPUs that are absent now, or were absent then, are skipped.
     """
     python, numpy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["internal"].tolist()), python["spare"]))
@@ -55,7 +55,7 @@ def restore(state: State) -> None:
 
 
 def check(state: State) -> None:
-    """Raise whatever `restore` would, at a state that is none; no generator is changed."""
+    """Raises the same error as `restore` if a state is invalid; changes no generator."""
     before = capture()
     try:
         restore(state)
@@ -65,7 +65,7 @@ def check(state: State) -> None:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """What happens inside leaves every generator as it was: evaluation never steers training."""
+    """Restores all global generators on exit, so that evaluation does not affect training."""
     before = capture()
     try:
         yield

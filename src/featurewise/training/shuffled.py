@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
+from featurewise.training.batch import batch_size
 from featurewise.training.source import Source
 
 BatchT = TypeVar("BatchT")
@@ -52,6 +53,9 @@ def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
         index: of a batch.
         count: number of samples in it.
     """
-    key = int.from_bytes(b"shuffled", "big")  # not the stream of the data itself
-    state = np.random.SeedSequence((key, seed, index)).generate_state(1, np.uint64)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(int(state[0]) >> 1))
+    return torch.randperm(count, generator=seeded_rng(seed, "shuffled", index))
+
+
+def previous_sample(index: int, batch: Any) -> Int64[Tensor, " B"]:
+    """The permutation that gives each sample the condition of the one before it in the batch."""
+    return torch.arange(batch_size(batch)).roll(1)

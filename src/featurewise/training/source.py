@@ -1,4 +1,4 @@
-"""Where batches come from: a pure function of their index, prepared ahead by worker processes."""
+"""Sources of batches: pure functions of the batch index, prefetched by worker processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from featurewise.common.processes import HINT, is_dead_loader, leave_unguarded_script
+from featurewise.common.processes import HINT, exit_if_unguarded, is_dead_loader
 from featurewise.training.errors import WorkerError
 
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -20,17 +20,17 @@ BatchT_co = TypeVar("BatchT_co", covariant=True)
 class Source(Protocol[BatchT_co]):
     """Batches by index.
 
-    `batch(i)` depends on `i` and on what the source was built with (its seed), on nothing
-    else: no counters, no global random generators. Then the order is the same for any
-    number of workers, and a resumed run needs to remember nothing but its step. Step s of
-    a run of n processes trains on batches ``s * n`` to ``s * n + n - 1``, one a process.
+    `batch(i)` must depend only on `i` and on the attributes of the source, such as its seed: not
+    on counters, not on global random generators. Then the batches are the same for any number of
+    workers, and the step is all that is needed to resume. In step s of a run with n processes,
+    process r trains on batch ``s * n + r``.
 
-    Where worker processes are spawned instead of forked (Windows, macOS) a source must be
-    picklable.
+    On platforms that spawn worker processes instead of forking them (Windows, macOS), a source
+    must be picklable.
     """
 
     def batch(self, index: int, /) -> BatchT_co:
-        """The batch of this index: tensors, or dicts, tuples or dataclasses of tensors."""
+        """The batch of this index: a tensor, or dicts, tuples or dataclasses of tensors."""
 
 
 class _Indexed(Dataset[Any]):
@@ -43,15 +43,15 @@ class _Indexed(Dataset[Any]):
 
 @contextmanager
 def prefetched(source: Source[BatchT_co], indices: range, workers: int) -> Iterator[Iterator[Any]]:
-    """Yields an iterator over ``source.batch(i) for i in indices``, in this order.
+    """An iterator over ``source.batch(i) for i in indices``, in this order.
 
     Args:
-        source: asked in the worker processes, or here when there are none.
-        indices: which batches.
-        workers: number of processes that prepare two batches each ahead; 0 for none.
+        source: called in the worker processes, or in this process if there are none.
+        indices: of the batches.
+        workers: number of processes, each of which prefetches two batches; 0 for none.
 
     Raises:
-        WorkerError: a worker died; noticed within seconds.
+        WorkerError: a worker died; raised within seconds.
     """
     loader: DataLoader[Any] = DataLoader(
         _Indexed(source),
@@ -60,20 +60,20 @@ def prefetched(source: Source[BatchT_co], indices: range, workers: int) -> Itera
         num_workers=workers,
         collate_fn=_unchanged,
         worker_init_fn=_ignore_signals,
-        # A generator of its own: the default draws from the global one, and a resumed run,
-        # which starts its loader once more, would then see other random numbers.
+        # By default a loader uses the global generator when it starts. A resumed run starts a
+        # second loader and would continue with other random numbers.
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
     if workers:
-        leave_unguarded_script()
+        exit_if_unguarded()
     with _worker_errors():
         batches = iter(loader)
         try:
             yield _received(batches) if workers else batches
         finally:
-            # Its destructor does the same, but an error's traceback may keep it alive, and
-            # a dead worker would then be reported again, anywhere.
+            # The destructor does the same, but a traceback may keep the iterator alive, and a dead
+            # worker would then raise again at an arbitrary later time.
             getattr(batches, "_shutdown_workers", lambda: None)()
 
 
@@ -82,15 +82,15 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _ignore_signals(worker: int) -> None:
-    # Ctrl-C and SIGTERM reach the whole process group; the parent still wants to finish its
-    # step and tells its workers itself when to end.
+    # Ctrl-C and SIGTERM reach the whole process group, but the parent first finishes its step and
+    # then stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
 def _worker_errors() -> Iterator[None]:
-    """Torch notices most dead workers by a signal, that is, anywhere in the loop's body."""
+    """Converts the error by which torch reports a dead worker; a signal raises it at any line."""
     try:
         yield
     except RuntimeError as error:
@@ -100,7 +100,7 @@ def _worker_errors() -> Iterator[None]:
 
 
 def _received(batches: Iterator[BatchT_co]) -> Iterator[BatchT_co]:
-    """Notices a worker that dies in the middle of handing over a batch."""
+    """Converts the error raised when a worker dies while it transfers a batch."""
     try:
         yield from batches
     except (OSError, EOFError) as error:
@@ -111,7 +111,7 @@ def _received(batches: Iterator[BatchT_co]) -> Iterator[BatchT_co]:
 
 def _dead(error: Exception) -> WorkerError:
     return WorkerError(
-        f"a process that prepares batches died ({error}). Most often it ran out of memory: "
-        "use fewer workers or smaller batches, then resume; with workers=0 an error in the "
-        f"source itself shows its traceback. {HINT}"
+        f"a data-loading process died ({error}). The usual cause is lack of memory: use fewer "
+        "workers or smaller batches, then resume; with workers=0 an error in the source itself "
+        f"shows its traceback. {HINT}"
     )

@@ -1,9 +1,9 @@
-"""Nested state <-> (JSON text, flat tensors), typed and without pickle.
+"""Serialisation of nested states as JSON text and flat tensors, without pickle.
 
-A state is built of dicts, lists, tuples, tensors, strings, numbers, booleans and None.
-Everything but tensors becomes JSON; what JSON cannot say carries a one-key tag:
-``{"$tensor": name}``, ``{"$tuple": [...]}``, ``{"$items": [[key, value], ...]}`` for
-dicts whose keys are not plain strings, ``{"$float": "nan"}``.
+A state consists of dicts, lists, tuples, tensors, strings, numbers, booleans and None. Everything
+but tensors becomes JSON. Values that JSON has no type for are tagged: ``{"$tensor": name}``,
+``{"$tuple": [...]}``, ``{"$float": "nan"}``, and ``{"$items": [[key, value], ...]}`` for dicts with
+keys that are not plain strings.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def flatten(state: State) -> tuple[str, dict[str, Tensor]]:
     """Splits a state into JSON text and contiguous CPU tensors.
 
     Raises:
-        CheckpointError: a value is of a type that cannot be stored; the message names
-            where it sits.
+        CheckpointError: a value has a type that cannot be stored; the message names its place.
     """
     tensors: dict[str, Tensor] = {}
     tree = _encode(state, "", tensors)
@@ -38,14 +37,14 @@ def flatten(state: State) -> tuple[str, dict[str, Tensor]]:
 
 
 def unflatten(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Puts together again what `flatten` took apart: same types, bits and strides.
+    """The inverse of `flatten`: equal types, bits and strides.
 
     Raises:
-        CheckpointError: the text is no state.
+        CheckpointError: the text is not a state.
     """
     state = _decode(loads(text, max_bytes=len(text)), tensors)
     if not isinstance(state, dict):
-        raise CheckpointError(f"a state is a dict, this one is a {type(state).__name__}")
+        raise CheckpointError(f"a state must be a dict, not a {type(state).__name__}")
     return state
 
 
@@ -75,15 +74,15 @@ def _encode_mapping(value: Mapping[Any, Any], where: str, tensors: dict[str, Ten
 
 
 def _encode_tensor(tensor: Tensor, where: str, tensors: dict[str, Tensor]) -> Any:
-    # Strides are part of the state: a fused optimizer walks weight and moments in memory
-    # order, so channels-last moments must come back channels-last.
+    # Strides are part of the state: a fused optimizer reads weights and moments in memory order,
+    # so channels-last moments must be restored as channels-last.
     strides = tensor.stride()
     order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])
     tensor = tensor.detach().resolve_conj().resolve_neg()
     permuted = tensor.permute(order)
     plain = order == list(range(tensor.ndim)) or not permuted.is_contiguous()
     name = where.lstrip(".")
-    while name in tensors:  # {"a.b": t, "a": {"b": t}} would meet here
+    while name in tensors:  # two paths with one name: {"a.b": t, "a": {"b": t}}
         name += "'"
     tensors[name] = tensor if plain else permuted
     return {"$tensor": name} if plain else {"$tensor": name, "order": order}
@@ -96,7 +95,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return value
     tag = next(iter(value), "")
     if tag.startswith("$") and tag not in _DECODERS:
-        raise CheckpointError(f"a state has no {short(tag)}")
+        raise CheckpointError(f"unknown tag {short(tag)} in a state")
     if tag in _DECODERS:
         return _DECODERS[tag](value, tensors)
     return {key: _decode(item, tensors) for key, item in value.items()}

@@ -1,1 +1,1 @@
-"""Worlds: data that is made or read, one folder each, with the metrics it is judged by."""
+"""Worlds: data sets, generated or read from files, one folder each, with their metrics."""

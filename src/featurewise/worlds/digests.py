@@ -1,4 +1,4 @@
-"""Which content files have, without reading again those that nobody touched."""
+"""SHA-256 of files, cached on disk so that unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ from typing import Any, Final
 from featurewise.common.files import file_sha256, write_bytes
 from featurewise.common.opening import read_bytes
 
-#: A file is believed to be unchanged only when it was at rest for so long before it was read:
-#: the clocks of file systems tick coarsely.
+#: Least age of a file's last change, in nanoseconds, for its digest to be cached: a later change
+#: within the resolution of the file system's clock would not change its times.
 _AT_REST: Final = 2_000_000_000
 
 
-def content_digests(files: Sequence[Path], kept: Path) -> list[str]:
+def content_digests(files: Sequence[Path], cache_file: Path) -> list[str]:
     """The SHA-256 of each file, in hexadecimal.
 
-    A file is read unless it is known from the last call and has the same size, number (inode) and
-    both times: that of its content can be put back by any program, that of its last change cannot.
+    A file is read unless its digest is cached and its size, inode number, modification time and
+    change time are the same. Programs can set the modification time, but not the change time.
 
     Args:
-        files: regular files, or links to some.
-        kept: a JSON file that holds what is known, written when it changes; where it cannot be
+        files: regular files, or links to regular files.
+        cache_file: JSON file of the cached digests, written when they change; if it cannot be
             written, all files are read each time.
 
     Raises:
-        OSError: a file is missing or no regular file.
+        OSError: a file is missing or not a regular file.
     """
-    known = _read(kept)
-    found = {str(path): _entry(path, known.get(str(path))) for path in files}
+    cached = _read(cache_file)
+    found = {str(path): _entry(path, cached.get(str(path))) for path in files}
     lasting = {name: entry for name, (entry, lasts) in found.items() if lasts}
-    if lasting != known:
+    if lasting != cached:
         with suppress(OSError):
-            kept.parent.mkdir(parents=True, exist_ok=True)
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(lasting)
-            write_bytes(kept, json.dumps({"sha256": _sha256(text), "files": lasting}).encode())
+            write_bytes(
+                cache_file, json.dumps({"sha256": _sha256(text), "files": lasting}).encode()
+            )
     return [found[str(path)][0][-1] for path in files]
 
 
-def _entry(path: Path, known: list[Any] | None) -> tuple[list[Any], bool]:
-    """What identifies a file and its SHA-256; and whether that will hold as long as the former."""
+def _entry(path: Path, cached: list[Any] | None) -> tuple[list[Any], bool]:
+    """Size, inode and times of a file with its SHA-256, and whether they may be cached."""
     status = path.stat()
     facts = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
-    if known is not None and known[:-1] == facts:
-        return known, True
+    if cached is not None and cached[:-1] == facts:
+        return cached, True
     lasts = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _AT_REST
     return [*facts, file_sha256(path)], lasts
 
 
-def _read(kept: Path) -> dict[str, list[Any]]:
+def _read(cache_file: Path) -> dict[str, list[Any]]:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        content = json.loads(read_bytes(kept))
+        content = json.loads(read_bytes(cache_file))
         files: dict[str, list[Any]] = content["files"]
         if content["sha256"] == _sha256(json.dumps(files)):
             return files

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what was found once and is kept."""
+"""JSON files, and a cache of JSON values on disk."""
 
 from __future__ import annotations
 
@@ -14,33 +14,37 @@ from featurewise.common.opening import read_bytes
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
-    """``content`` as JSON for people to read."""
+    """``content`` as indented JSON.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
-def remembered(kind: str, of: Any, find: Callable[[], Any]) -> Any:
-    """What ``find`` finds, kept in the cache; found anew when what is kept is damaged.
+def disk_cache(folder: str, key: Any, compute: Callable[[], Any]) -> Any:
+    """The result of ``compute``, cached on disk; computed again if the cached file is damaged.
 
-    Where the cache cannot be written, it is found each time.
+    If the cache cannot be written, the result is computed each time.
 
     Args:
-        kind: name of a folder in the cache.
-        of: all that the answer depends on, as JSON values; the code that finds it included, as a
-            number that counts up with its changes.
-        find: gives JSON values.
+        folder: name of a folder in the cache.
+        key: everything that the result depends on, as JSON values; among it a version number of
+            the code of ``compute``, to be increased when that code changes.
+        compute: returns JSON values.
     """
-    asked = json.dumps(of)
-    place = cache_folder() / kind / f"{_sha256(asked)[:32]}.json"
+    identity = json.dumps(key)
+    path = cache_folder() / folder / f"{_sha256(identity)[:32]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(read_bytes(place))
-        if kept["of"] == asked and kept["sha256"] == _sha256(json.dumps(kept["found"])):
-            return kept["found"]
-    found = find()
+        cached = json.loads(read_bytes(path))
+        if cached["of"] == identity and cached["sha256"] == _sha256(json.dumps(cached["found"])):
+            return cached["found"]
+    result = compute()
     with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        content = {"of": asked, "sha256": _sha256(json.dumps(found)), "found": found}
-        write_bytes(place, as_json(content))
-    return found
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"of": identity, "sha256": _sha256(json.dumps(result)), "found": result}
+        write_bytes(path, as_json(content))
+    return result
 
 
 def _sha256(text: str) -> str:

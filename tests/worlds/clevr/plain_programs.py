@@ -1,7 +1,7 @@
-"""Plain twin of the program executor: Python sets, one small loop, nothing prepared.
+"""Reference implementation of the program executor: Python sets, one loop, no precomputed masks.
 
-Written from the meaning of the functions and the geometry of the relations, so it shares nothing
-with the library's executor but the objects' fields.
+It is written from the definitions of the functions and the geometry of the relations, and shares
+only the objects' fields with the library's executor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ BEHIND = (-0.7544903159, 0.6563112736)
 
 
 def stands(relation: str, one, other) -> bool:
-    """Whether `one` stands in the relation to `other`."""
+    """Whether `one` is in the relation to `other`."""
     axis = RIGHT if relation in ("left", "right") else BEHIND
     sign = 1 if relation in ("right", "behind") else -1
     offset = sum(a * (p - q) for a, p, q in zip(axis, one.position, other.position, strict=False))

@@ -1,4 +1,4 @@
-"""A bank of bad files: every one is refused with its path and the place of what is wrong."""
+"""A collection of invalid files: the error of each names the path and the position of the error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def drop(*keys: str | int) -> Change:
     return change
 
 
-def refused(read: Callable[[Path], object], path: Path, says: str) -> None:
+def assert_rejected(read: Callable[[Path], object], path: Path, says: str) -> None:
     with pytest.raises(FormatError) as caught:
         read(path)
     message = str(caught.value)
@@ -60,11 +60,11 @@ NUMBER = '"question_index": 1'
 
 
 def with_number(text: str) -> bytes:
-    """The good file with something else for the number of question 1."""
+    """The valid file with another text for the number of question 1."""
     return QUESTIONS.replace(NUMBER, text).encode()
 
 
-# What is wrong with the text of a questions file -> text, and what the error must mention.
+# Error in the text of a questions file -> the text, and a part of the error message.
 BAD_TEXT: dict[str, tuple[bytes, str]] = {
     "no bytes": (b"", "expected '{', found the end of the file"),
     "white space": (b" \n\t ", "the end of the file"),
@@ -100,33 +100,36 @@ BAD_TEXT: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_TEXT)
-def test_bad_text_is_refused(tmp_path: Path, name: str) -> None:
+def test_bad_text_is_rejected(tmp_path: Path, name: str) -> None:
     text, says = BAD_TEXT[name]
     path = tmp_path / "CLEVR_val_questions.json"
     path.write_bytes(text)
-    refused(read_questions, path, says)
+    assert_rejected(read_questions, path, says)
 
 
-# A change to question 0 (with a program of nine steps) -> what the error must mention.
+# Error -> a change to question 0 (with a program of nine steps), and a part of the error message.
 BAD_QUESTION: dict[str, tuple[Change, str]] = {
     "no split": (drop("split"), '"split" is missing'),
     "split of another type": (put("split", value=3), "questions[0].split: expected a text"),
-    "split that is a path": (put("split", value="../val"), "no name of a split"),
+    "split that is a path": (put("split", value="../val"), "not a valid name of a split"),
     "no index": (drop("image_index"), '"image_index" is missing'),
     "negative index": (put("image_index", value=-1), "questions[0].image_index: -1 lies outside"),
     "index too large": (put("image_index", value=10**6), "lies outside"),
     "index as text": (put("image_index", value="0"), "expected an integer"),
     "index as truth value": (put("image_index", value=False), "expected an integer"),
     "index as fraction": (put("image_index", value=0.0), "expected an integer"),
-    "index of another picture": (put("image_index", value=1), "contradicts image_index"),
+    "index of another image": (put("image_index", value=1), "contradicts image_index"),
     "no file name": (drop("image_filename"), '"image_filename" is missing'),
-    "empty file name": (put("image_filename", value=""), "no plain file name"),
-    "file name that climbs": (put("image_filename", value="../../etc/a.png"), "no plain file name"),
-    "absolute file name": (put("image_filename", value="/etc/a.png"), "no plain file name"),
-    "Windows file name": (put("image_filename", value="..\\a.png"), "no plain file name"),
-    "file name with a drive": (put("image_filename", value="C:a.png"), "no plain file name"),
-    "file name with a zero byte": (put("image_filename", value="a\0.png"), "no plain file name"),
-    "file name of no picture": (put("image_filename", value="a.txt"), "suffix"),
+    "empty file name": (put("image_filename", value=""), "not a plain file name"),
+    "file name with dots": (
+        put("image_filename", value="../../etc/a.png"),
+        "not a plain file name",
+    ),
+    "absolute file name": (put("image_filename", value="/etc/a.png"), "not a plain file name"),
+    "Windows file name": (put("image_filename", value="..\\a.png"), "not a plain file name"),
+    "file name with a drive": (put("image_filename", value="C:a.png"), "not a plain file name"),
+    "file name with a zero byte": (put("image_filename", value="a\0.png"), "not a plain file name"),
+    "file name of no image": (put("image_filename", value="a.txt"), "suffix"),
     "no question": (drop("question"), '"question" is missing'),
     "empty question": (put("question", value=""), "questions[0].question: the question has no"),
     "question of punctuation": (put("question", value=" ?? . "), "has no words"),
@@ -162,7 +165,7 @@ BAD_QUESTION: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_QUESTION)
-def test_a_bad_question_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_bad_question_is_rejected(tmp_path: Path, name: str) -> None:
     change, says = BAD_QUESTION[name]
     content = json.loads(QUESTIONS)
     # A good question first, so that the bad one is not the first of its file.
@@ -171,10 +174,10 @@ def test_a_bad_question_is_refused(tmp_path: Path, name: str) -> None:
     content["questions"] = [good, bad]
     path = tmp_path / "CLEVR_val_questions.json"
     path.write_text(json.dumps(content))
-    refused(read_questions, path, says.replace("questions[0]", "questions[1]"))
+    assert_rejected(read_questions, path, says.replace("questions[0]", "questions[1]"))
 
 
-# A change to scene 0 (with three objects) -> what the error must mention.
+# Error -> a change to scene 0 (with three objects), and a part of the error message.
 BAD_SCENE: dict[str, tuple[Change, str]] = {
     "no objects key": (drop("objects"), '"objects" is missing'),
     "no objects": (put("objects", value=[]), "scenes[0].objects: 0 objects"),
@@ -192,56 +195,61 @@ BAD_SCENE: dict[str, tuple[Change, str]] = {
     "no relationships": (drop("relationships"), "is missing"),
     "a relation missing": (drop("relationships", "behind"), '"behind" is missing'),
     "too few lists": (drop("relationships", "left", 0), "expected 3 elements, found 2"),
-    "relation to nobody": (put("relationships", "left", 0, value=[3]), "left[0][0]: 3 lies"),
-    "relation that is not so": (put("relationships", "left", 0, value=[1]), "contradicts"),
+    "relation to an unknown object": (
+        put("relationships", "left", 0, value=[3]),
+        "left[0][0]: 3 lies",
+    ),
+    "relation that does not hold": (put("relationships", "left", 0, value=[1]), "contradicts"),
     "relation named twice": (put("relationships", "left", 0, value=[2, 2]), "contradicts"),
     "negative index": (put("image_index", value=-5), "lies outside"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_SCENE)
-def test_a_bad_scene_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_bad_scene_is_rejected(tmp_path: Path, name: str) -> None:
     change, says = BAD_SCENE[name]
     content = json.loads(SCENES)
     change(content["scenes"][0])
     path = tmp_path / "CLEVR_val_scenes.json"
     path.write_text(json.dumps(content))
-    refused(read_scenes, path, says)
+    assert_rejected(read_scenes, path, says)
 
 
-def test_a_number_beyond_floats_is_refused(tmp_path: Path) -> None:
+def test_a_number_beyond_floats_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "CLEVR_val_scenes.json"
     path.write_text(SCENES.replace("12.5", "1e999"))
-    refused(read_scenes, path, "the number '1e999' is too large")
+    assert_rejected(read_scenes, path, "the number '1e999' is too large")
     path.write_text(SCENES.replace("12.5", "9" * 400))
-    refused(read_scenes, path, "scenes[0] (character 121): an integer has more than 100 digits")
+    assert_rejected(
+        read_scenes, path, "scenes[0] (character 121): an integer has more than 100 digits"
+    )
 
 
 @pytest.mark.parametrize("read", [read_questions, read_scenes])
-def test_what_is_no_file_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
-    refused(read, tmp_path / "missing.json", "no such file")
-    refused(read, tmp_path, "no such file")
+def test_a_path_without_a_file_is_rejected(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    assert_rejected(read, tmp_path / "missing.json", "no such file")
+    assert_rejected(read, tmp_path, "no such file")
 
 
-# Something wrong with a folder -> change, and the path the error must begin with.
+# Error -> a change to the folder, and the path at the beginning of the error message.
 BAD_FOLDER: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no pictures": (lambda root: shutil.rmtree(root / "images"), "images/val"),
+    "no images": (lambda root: shutil.rmtree(root / "images"), "images/val"),
     "no questions": (
         lambda root: (root / "questions/CLEVR_val_questions.json").unlink(),
         "questions/CLEVR_val_questions.json",
     ),
-    "a picture missing": (
+    "an image missing": (
         lambda root: (root / "images/val/CLEVR_val_000001.png").unlink(),
         "images/val/CLEVR_val_000001.png",
     ),
-    "a picture that is a folder": (
+    "an image that is a folder": (
         lambda root: [
             (root / "images/val/CLEVR_val_000001.png").unlink(),
             (root / "images/val/CLEVR_val_000001.png").mkdir(),
         ],
         "images/val/CLEVR_val_000001.png",
     ),
-    "an empty picture": (
+    "an empty image": (
         lambda root: (root / "images/val/CLEVR_val_000001.png").write_bytes(b""),
         "images/val/CLEVR_val_000001.png",
     ),
@@ -259,7 +267,7 @@ BAD_FOLDER: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "questions/CLEVR_val_questions.json",
     ),
-    "two names of one picture": (
+    "two names of one image": (
         lambda root: (root / "questions/CLEVR_val_questions.json").write_text(
             QUESTIONS.replace("CLEVR_val_000000.png", "other.png", 1)
         ),
@@ -273,7 +281,7 @@ BAD_FOLDER: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_FOLDER)
-def test_a_bad_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_bad_folder_is_rejected(tmp_path: Path, name: str) -> None:
     spoil, place = BAD_FOLDER[name]
     root = tmp_path / "data"
     shutil.copytree(SMALL, root)
@@ -283,6 +291,6 @@ def test_a_bad_folder_is_refused(tmp_path: Path, name: str) -> None:
     assert str(caught.value).startswith(str(root / place)), caught.value
 
 
-def test_the_bank_is_large_enough() -> None:
-    bank = (BAD_TEXT, BAD_QUESTION, BAD_SCENE, BAD_FOLDER)
-    assert sum(len(part) for part in bank) >= 100
+def test_there_are_at_least_100_invalid_files() -> None:
+    tables = (BAD_TEXT, BAD_QUESTION, BAD_SCENE, BAD_FOLDER)
+    assert sum(len(table) for table in tables) >= 100

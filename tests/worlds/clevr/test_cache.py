@@ -1,4 +1,4 @@
-"""The cache of pools: where it is, what shares it, what it shows."""
+"""The cache of pools: its folder, what determines the pool's name, its progress bar."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What pools were asked for; they are made empty."""
-    asked: list[dict[str, Any]] = []
+    """Arguments of the calls of ``build_pool``, which makes empty pools here."""
+    calls: list[dict[str, Any]] = []
 
     def build(to: Path, recipe: Recipe, **options: Any) -> Path:
-        asked.append({"folder": to, "recipe": recipe, **options})
+        calls.append({"folder": to, "recipe": recipe, **options})
         to.mkdir()
         (to / "pool.json").touch()
         return to
 
     monkeypatch.setattr(cache, "build_pool", build)
-    return asked
+    return calls
 
 
-def test_the_folder_is_the_one_that_was_chosen(
+def test_environment_variables_set_the_cache_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -71,7 +71,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_an_unfinished_pool_is_taken_up_again(folder: Path) -> None:
+def test_a_pool_without_manifest_is_made_again(folder: Path) -> None:
     made = cached_pool(TINY, 3, workers=0)
     whole = {path.name: digest(path) for path in made.iterdir()}
     (made / "pool.json").unlink()
@@ -83,7 +83,7 @@ def test_an_unfinished_pool_is_taken_up_again(folder: Path) -> None:
     assert {path.name: digest(path) for path in made.iterdir()} == whole
 
 
-def test_what_decides_the_content_decides_the_folder(
+def test_every_setting_of_the_content_changes_the_folder(
     folder: Path, builds: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pools = [
@@ -102,7 +102,7 @@ def test_what_decides_the_content_decides_the_folder(
     assert len(builds) == len(pools)
 
 
-def test_workers_do_not_decide_the_folder(
+def test_the_number_of_workers_does_not_change_the_folder(
     folder: Path, builds: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache.os, "cpu_count", lambda: 6)
@@ -129,8 +129,8 @@ def test_progress_is_shown(
     cached_pool(TINY, 3, workers=0)
     assert shown
     assert shown[-1] == (3, 3)
-    printed = capsys.readouterr().err  # what a program prints for others stays clean
-    assert "drawing pictures 12x8" in printed
+    printed = capsys.readouterr().err  # not on the standard output, which other programs read
+    assert "rendering images 12x8" in printed
     assert "3/3" in printed
     cached_pool(TINY, 3, workers=0)
     assert capsys.readouterr().out == ""
@@ -152,18 +152,18 @@ list(stream(OnlineSource(seed=5, width=12, height=8, images_per_batch=2), 0, 3, 
 
 
 def ran(*words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """A program of its own, which must end in time."""
+    """Run Python in another process, with a time limit."""
     return subprocess.run(
         [sys.executable, *words], input=given, capture_output=True, text=True, timeout=100
     )
 
 
-def test_a_program_that_no_other_process_can_import_just_works(folder: Path) -> None:
+def test_a_program_from_a_pipe_works(folder: Path) -> None:
     found = ran("-", given=POOL.format(images=251))
     assert found.stdout == "251\n", found.stderr
 
 
-def test_a_script_without_a_guard_makes_a_small_pool(folder: Path, tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_makes_a_small_pool(folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(POOL.format(images=16))
     found = ran(str(script))
@@ -171,7 +171,9 @@ def test_a_script_without_a_guard_makes_a_small_pool(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", [POOL.format(images=251), STREAM], ids=["pool", "stream"])
-def test_a_script_without_a_guard_is_told_of_it(folder: Path, tmp_path: Path, text: str) -> None:
+def test_a_script_without_a_main_guard_raises_an_error(
+    folder: Path, tmp_path: Path, text: str
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(text)
     found = ran(str(script))

@@ -42,6 +42,6 @@ def test_base_axes() -> None:
 @pytest.mark.parametrize(
     "position", [(0.0, 0.0, 5.0), (1.0, 2.0), (np.nan, 1.0, 1.0), (np.inf, 1.0, 1.0)]
 )
-def test_a_camera_that_cannot_be_aimed_is_refused(position: tuple[float, ...]) -> None:
+def test_a_camera_that_cannot_be_aimed_is_rejected(position: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="off the Z axis"):
         Camera.at(position)

@@ -1,4 +1,4 @@
-"""Batches: pure functions of seed and step, from every source."""
+"""Batches of every source are pure functions of seed and step."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks in a pool of a few pictures."""
+    """Several blocks in a pool of a few images."""
     monkeypatch.setattr("featurewise.worlds.clevr.data.BALANCE_BLOCK", BLOCK)
 
 
@@ -81,10 +81,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_batch(batch: Batch) -> None:
-    """What holds of every batch."""
-    rows = len(batch.answers)
+    """Assert the invariants of a batch."""
+    batch_size = len(batch.answers)
     assert batch.images.dtype == torch.uint8 and batch.images.shape[1] == 3
-    assert batch.questions.shape == (rows, int(batch.lengths.max()))
+    assert batch.questions.shape == (batch_size, int(batch.lengths.max()))
     assert batch.image_index.min() >= 0 and batch.image_index.max() < len(batch.images)
     assert batch.answers.min() >= -1 and batch.answers.max() < len(ANSWERS)
     assert batch.types.min() >= -1 and batch.types.max() < len(QUESTION_TYPES)
@@ -104,7 +104,7 @@ def test_collate_pads_with_zeros() -> None:
     assert batch.objects is None
 
 
-def test_collate_refuses_what_does_not_fit() -> None:
+def test_collate_rejects_inconsistent_arguments() -> None:
     images = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
     with pytest.raises(WorldError, match="one length"):
         collate(images, [0], [[1], [2]], [0, 0], [0, 0])
@@ -113,7 +113,7 @@ def test_collate_refuses_what_does_not_fit() -> None:
             collate(images, [row], [[1]], [0], [0])
 
 
-def test_a_batch_can_be_moved() -> None:
+def test_a_batch_can_be_moved_to_a_device() -> None:
     batch = collate(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), [0], [[1]], [0], [0])
     assert batch.to("meta").objects is None
     moved = replace(batch, objects=torch.zeros(1, 10, 6, dtype=torch.int64)).to("meta")
@@ -126,7 +126,7 @@ def test_derived_seeds_differ() -> None:
     assert derive_seed(3, 1, 2) == derive_seed(3, 1, 2)
 
 
-# ---- drawn on the fly
+# ---- generated online
 
 
 def test_online_batches_are_a_function_of_seed_and_step() -> None:
@@ -138,12 +138,12 @@ def test_online_batches_are_a_function_of_seed_and_step() -> None:
     assert not same(replace(ONLINE, seed=6).batch(0), first)
 
 
-def test_online_batches_say_what_the_generator_said() -> None:
+def test_online_batches_have_the_questions_of_the_generator() -> None:
     batch = ONLINE.batch(2)
     scenes = ONLINE.scenes(2, 3)
-    asked = ONLINE.questions(2, scenes)
-    assert torch.equal(batch.images, ONLINE.pictures(scenes))
-    expected = [(row, q) for row, questions in enumerate(asked) for q in questions]
+    generated = ONLINE.questions(2, scenes)
+    assert torch.equal(batch.images, ONLINE.images(scenes))
+    expected = [(row, q) for row, questions in enumerate(generated) for q in questions]
     assert len(expected) == len(batch.answers)
     for i, (row, question) in enumerate(expected):
         assert batch.image_index[i] == row
@@ -152,7 +152,7 @@ def test_online_batches_say_what_the_generator_said() -> None:
         assert QUESTION_TYPES[int(batch.types[i])] == question_type(question.program)
 
 
-def test_online_sources_obey_families_and_cogent() -> None:
+def test_online_sources_use_families_and_cogent() -> None:
     counting = replace(ONLINE, families=(84,), questions_per_image=1).batch(0)
     assert {QUESTION_TYPES[int(t)] for t in counting.types} == {"count"}
     for scene in replace(ONLINE, cogent="A").scenes(0, 12):
@@ -162,11 +162,11 @@ def test_online_sources_obey_families_and_cogent() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_do_not_change_the_order(workers: int) -> None:
-    alone = list(stream(ONLINE, 1, 4))
-    helped = list(stream(ONLINE, 1, 4, workers=workers))
-    assert len(alone) == len(helped) == 3
-    assert all(map(same, alone, helped))
-    assert same(alone[0], ONLINE.batch(1))
+    sequential = list(stream(ONLINE, 1, 4))
+    parallel = list(stream(ONLINE, 1, 4, workers=workers))
+    assert len(sequential) == len(parallel) == 3
+    assert all(map(same, sequential, parallel))
+    assert same(sequential[0], ONLINE.batch(1))
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_worker_processes_do_not_change_the_order(workers: int) -> None:
         ({"images_per_batch": 0}, "images_per_batch"),
     ],
 )
-def test_impossible_recipes_are_refused(change: dict[str, object], says: str) -> None:
+def test_impossible_recipes_are_rejected(change: dict[str, object], says: str) -> None:
     with pytest.raises(WorldError, match=says):
         replace(ONLINE, **change)
 
 
-def test_negative_steps_are_refused(folder: Path) -> None:
+def test_negative_steps_are_rejected(folder: Path) -> None:
     for source in (ONLINE, PoolSource(folder, images_per_batch=2)):
         with pytest.raises(WorldError, match="step"):
             source.batch(-1)
@@ -198,50 +198,51 @@ def test_negative_steps_are_refused(folder: Path) -> None:
 
 
 def questions_of(batch: Batch) -> Iterable[tuple[bytes, tuple[int, ...], int, int]]:
-    """Each question with the bytes of its picture."""
+    """Each question with the bytes of its image."""
     for i, row in enumerate(batch.image_index):
         ids = tuple(batch.questions[i, : batch.lengths[i]].tolist())
         yield batch.images[row].numpy().tobytes(), ids, int(batch.answers[i]), int(batch.types[i])
 
 
-def test_a_pool_holds_what_the_recipe_makes(folder: Path) -> None:
+def test_a_pool_has_the_images_and_questions_of_its_recipe(folder: Path) -> None:
     batches = list(PoolSource(folder, images_per_batch=5).in_order())
     assert [len(batch.images) for batch in batches] == [5, 5, 2]
     for block, batch in enumerate(batches):
         check_batch(batch)
         scenes = TINY.scenes(block, len(batch.images))
-        asked = TINY.questions(block, scenes)
-        assert torch.equal(batch.images, TINY.pictures(scenes))
-        flat = [question for questions in asked for question in questions]
-        said = [ids for _, ids, _, _ in questions_of(batch)]
-        assert said == [tuple(encode(question.text)) for question in flat]
+        generated = TINY.questions(block, scenes)
+        assert torch.equal(batch.images, TINY.images(scenes))
+        flat = [question for questions in generated for question in questions]
+        found = [ids for _, ids, _, _ in questions_of(batch)]
+        assert found == [tuple(encode(question.text)) for question in flat]
         assert [ANSWERS[int(a)] for a in batch.answers] == [q.answer for q in flat]
 
 
-def test_the_first_pictures_of_a_pool(folder: Path) -> None:
+def test_the_first_images_of_a_pool(folder: Path) -> None:
     source = PoolSource(folder, images_per_batch=5)
-    first = list(source.in_order(pictures=7))
+    first = list(source.in_order(images=7))
     assert [len(batch.images) for batch in first] == [5, 2]
     for short, whole in zip(first, source.in_order(), strict=False):
         assert torch.equal(short.images, whole.images[: len(short.images)])
         assert list(questions_of(short)) == list(questions_of(whole))[: len(short.lengths)]
-    assert len(list(source.in_order(pictures=99))) == 3
+    assert len(list(source.in_order(images=99))) == 3
 
 
-def test_batches_tell_what_their_pictures_show(folder: Path) -> None:
-    shown = torch.cat(
+def test_batches_have_the_objects_of_their_images(folder: Path) -> None:
+    objects = torch.cat(
         [batch.objects for batch in PoolSource(folder, images_per_batch=5).in_order()]
     )
     scenes = [
         scene for block, size in ((0, 5), (1, 5), (2, 2)) for scene in TINY.scenes(block, size)
     ]
-    for rows, scene in zip(shown.tolist(), scenes, strict=True):
-        told = [
+    for rows, scene in zip(objects.tolist(), scenes, strict=True):
+        found = [
             (*(ATTRIBUTES[name][i] for name, i in zip(ATTRIBUTES, row, strict=False)), *row[4:])
             for row in rows
             if row[0] >= 0
         ]
-        assert told == [(o.size, o.color, o.material, o.shape, *o.pixel[:2]) for o in scene.objects]
+        expected = [(o.size, o.color, o.material, o.shape, *o.pixel[:2]) for o in scene.objects]
+        assert found == expected
 
 
 def test_pool_batches_are_a_function_of_seed_and_step(folder: Path) -> None:
@@ -261,7 +262,7 @@ def test_pool_batches_are_a_function_of_seed_and_step(folder: Path) -> None:
     assert not torch.equal(torch.cat(orders[0]), torch.cat(orders[1]))
 
 
-def test_an_epoch_brings_every_question_once(folder: Path) -> None:
+def test_an_epoch_has_every_question_once(folder: Path) -> None:
     source = PoolSource(folder, images_per_batch=4)
     everything = Counter(q for batch in source.in_order() for q in questions_of(batch))
     for epoch in range(2):
@@ -270,13 +271,13 @@ def test_an_epoch_brings_every_question_once(folder: Path) -> None:
         assert Counter(q for s in steps for q in questions_of(source.batch(s))) == everything
 
 
-def test_few_questions_per_picture_take_turns(folder: Path) -> None:
-    """With k of n questions an epoch, n/k epochs bring every question once."""
+def test_question_subsets_cover_all_questions(folder: Path) -> None:
+    """With k of n questions per epoch, n/k epochs have every question once."""
     source = PoolSource(folder, images_per_batch=4, questions_per_image=2)
     everything = Counter(q for batch in source.in_order() for q in questions_of(batch))
     assert sum(everything.values()) == 6 * IMAGES
-    for deal in range(2):
-        first = 3 * deal * source.steps_per_epoch
+    for cycle in range(2):
+        first = 3 * cycle * source.steps_per_epoch
         steps = range(first, first + 3 * source.steps_per_epoch)
         assert Counter(q for s in steps for q in questions_of(source.batch(s))) == everything
 
@@ -294,7 +295,7 @@ def test_a_copy_of_a_pool_for_another_process_maps_the_same_files(folder: Path) 
 def test_a_pool_does_not_depend_on_processes(folder: Path, tmp_path: Path) -> None:
     made: list[tuple[int, int]] = []
     build_pool(
-        tmp_path, TINY, images=IMAGES, workers=2, progress=lambda *counts: made.append(counts)
+        tmp_path, TINY, images=IMAGES, workers=2, on_progress=lambda *counts: made.append(counts)
     )
     assert digest(tmp_path) == digest(folder)
     assert made[-1] == (IMAGES, IMAGES) and made == sorted(made)
@@ -304,7 +305,7 @@ class InterruptionError(Exception):
     """Ends a run from its progress callback."""
 
 
-def test_an_interrupted_pool_goes_on(
+def test_an_interrupted_pool_is_resumed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(made: int, total: int) -> None:
@@ -312,27 +313,27 @@ def test_an_interrupted_pool_goes_on(
             raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     with pytest.raises(FormatError, match=r"pool\.json.*no finished pool"):
         PoolSource(tmp_path)
-    drawn: list[int] = []
+    made: list[int] = []
     whole = Recipe.scenes
     monkeypatch.setattr(
-        Recipe, "scenes", lambda self, block, size: drawn.append(block) or whole(self, block, size)
+        Recipe, "scenes", lambda self, block, size: made.append(block) or whole(self, block, size)
     )
     build_pool(tmp_path, TINY, images=IMAGES)
-    assert drawn == [2]
+    assert made == [2]
     assert digest(tmp_path) == digest(folder)
     build_pool(tmp_path, TINY, images=IMAGES)
-    assert drawn == [2]
+    assert made == [2]
 
 
-def test_a_block_whose_pictures_were_lost_is_made_again(folder: Path, tmp_path: Path) -> None:
+def test_a_block_whose_images_were_lost_is_made_again(folder: Path, tmp_path: Path) -> None:
     def stop(made: int, total: int) -> None:
         raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     images = np.lib.format.open_memmap(tmp_path / "images.npy", mode="r+")
     images[2] = 0
     images.flush()
@@ -340,8 +341,8 @@ def test_a_block_whose_pictures_were_lost_is_made_again(folder: Path, tmp_path: 
     assert digest(tmp_path) == digest(folder)
 
 
-@pytest.mark.parametrize("where", ["header", "picture", "part", "no part", "cut", "longer"])
-def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
+@pytest.mark.parametrize("where", ["header", "image", "part", "no part", "cut", "longer"])
+def test_damaged_parts_of_an_unfinished_pool_are_made_again(
     folder: Path, tmp_path: Path, where: str
 ) -> None:
     def stop(made: int, total: int) -> None:
@@ -349,7 +350,7 @@ def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
             raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     part, images = tmp_path / "parts/000001.part", tmp_path / "images.npy"
     if where == "no part":
         part.unlink()
@@ -360,7 +361,7 @@ def test_whatever_is_damaged_while_a_pool_is_unfinished_is_made_again(
     else:
         path, at = {
             "header": (images, 60),
-            "picture": (images, 500),
+            "image": (images, 500),
             "part": (part, part.stat().st_size // 2),
         }[where]
         content = bytearray(path.read_bytes())
@@ -376,7 +377,7 @@ def test_two_threads_make_a_pool_once(tmp_path: Path, folder: Path) -> None:
         threading.Thread(
             target=build_pool,
             args=(tmp_path, TINY),
-            kwargs={"images": IMAGES, "progress": lambda made, total: counts.append(made)},
+            kwargs={"images": IMAGES, "on_progress": lambda made, total: counts.append(made)},
         )
         for _ in range(2)
     ]
@@ -388,12 +389,12 @@ def test_two_threads_make_a_pool_once(tmp_path: Path, folder: Path) -> None:
     assert digest(tmp_path) == digest(folder)
 
 
-def test_every_bit_of_a_part_is_sealed(tmp_path: Path) -> None:
+def test_every_bit_of_a_part_is_hashed(tmp_path: Path) -> None:
     def stop(made: int, total: int) -> None:
         raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=stop)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=stop)
     part = tmp_path / "parts/000000.part"
     whole = part.read_bytes()
     rng = np.random.default_rng(0)
@@ -405,7 +406,7 @@ def test_every_bit_of_a_part_is_sealed(tmp_path: Path) -> None:
         assert pool._read_part(part) is None
 
 
-def test_a_block_that_is_damaged_while_others_are_made_is_not_sealed(
+def test_a_block_that_is_damaged_while_others_are_made_raises_an_error(
     folder: Path, tmp_path: Path
 ) -> None:
     def damage(made: int, total: int) -> None:
@@ -413,7 +414,7 @@ def test_a_block_that_is_damaged_while_others_are_made_is_not_sealed(
             (tmp_path / "parts/000000.part").write_bytes(b"")
 
     with pytest.raises(WorldError, match="block 0 was damaged while others were made"):
-        build_pool(tmp_path, TINY, images=IMAGES, progress=damage)
+        build_pool(tmp_path, TINY, images=IMAGES, on_progress=damage)
     build_pool(tmp_path, TINY, images=IMAGES)
     assert digest(tmp_path) == digest(folder)
 
@@ -423,12 +424,12 @@ from featurewise.worlds.clevr import Recipe, build_pool, data
 if __name__ == "__main__":
     data.BALANCE_BLOCK = {block}
     recipe = Recipe({recipe})
-    say = lambda made, total: print(made, flush=True)
-    build_pool({folder!r}, recipe, images={images}, progress=say)
+    on_progress = lambda made, total: print(made, flush=True)
+    build_pool({folder!r}, recipe, images={images}, on_progress=on_progress)
 """
 
 
-def test_a_killed_pool_goes_on_and_ends_the_same(folder: Path, tmp_path: Path) -> None:
+def test_a_killed_pool_is_resumed_with_identical_files(folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     recipe = "seed=5, width=12, height=8, samples=1, questions_per_image=6, max_objects=4"
     target = tmp_path / "pool"
@@ -447,7 +448,7 @@ def die(block: int, size: int) -> pool.Block:
     raise AssertionError
 
 
-def test_a_killed_worker_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_killed_worker_raises_a_clear_error(tmp_path: Path) -> None:
     plan = pool.Plan({}, (4, 3, 2, 2), block_size=2, make=die)
     start = time.monotonic()
     with pytest.raises(WorldError, match="worker process died"):
@@ -457,7 +458,7 @@ def test_a_killed_worker_is_a_clear_error(tmp_path: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Killed(OnlineSource):
-    """Its worker dies in step 2."""
+    """Kills its worker process in step 2."""
 
     def batch(self, step: int) -> Batch:
         if step == 2:
@@ -465,7 +466,7 @@ class Killed(OnlineSource):
         return super().batch(step)
 
 
-def test_a_killed_worker_of_a_stream_is_a_clear_error() -> None:
+def test_a_killed_worker_of_a_stream_raises_a_clear_error() -> None:
     source = Killed(seed=5, width=12, height=8, samples=1, images_per_batch=2)
     begun = time.monotonic()
     with pytest.raises(WorldError, match="a process that makes batches died"):
@@ -473,16 +474,16 @@ def test_a_killed_worker_of_a_stream_is_a_clear_error() -> None:
     assert time.monotonic() - begun < 60
 
 
-def test_a_folder_of_another_pool_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_pool_is_rejected(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WorldError, match="other settings"):
         build_pool(folder, replace(TINY, seed=6), images=IMAGES)
     with pytest.raises(WorldError, match="other settings"):
         build_pool(folder, TINY, images=IMAGES + 1)
-    with pytest.raises(WorldError, match="at least 1 picture"):
+    with pytest.raises(WorldError, match="at least 1 image"):
         build_pool(tmp_path, TINY, images=0)
 
 
-def test_impossible_pool_sources_are_refused(folder: Path) -> None:
+def test_impossible_pool_sources_are_rejected(folder: Path) -> None:
     for wrong in (
         {"seed": -1},
         {"images_per_batch": 0},
@@ -508,7 +509,7 @@ def spoil(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["flipped", "truncated", "extended", "emptied"])
 @pytest.mark.parametrize("name", ["images.npy", "questions.safetensors"])
-def test_an_altered_pool_is_refused(folder: Path, tmp_path: Path, name: str, how: str) -> None:
+def test_an_altered_pool_is_rejected(folder: Path, tmp_path: Path, name: str, how: str) -> None:
     target = tmp_path / "pool"
     shutil.copytree(folder, target)
     spoil(target / name, how)
@@ -517,7 +518,7 @@ def test_an_altered_pool_is_refused(folder: Path, tmp_path: Path, name: str, how
 
 
 @pytest.mark.parametrize("name", ["images.npy", "questions.safetensors", "pool.json"])
-def test_an_incomplete_pool_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+def test_an_incomplete_pool_is_rejected(folder: Path, tmp_path: Path, name: str) -> None:
     target = tmp_path / "pool"
     shutil.copytree(folder, target)
     (target / name).unlink()
@@ -526,7 +527,7 @@ def test_an_incomplete_pool_is_refused(folder: Path, tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize("key", ["format", "vocabulary", "answers", "types"])
-def test_a_pool_of_another_contract_is_refused(folder: Path, tmp_path: Path, key: str) -> None:
+def test_a_pool_with_another_vocabulary_is_rejected(folder: Path, tmp_path: Path, key: str) -> None:
     target = tmp_path / "pool"
     shutil.copytree(folder, target)
     manifest = json.loads((target / "pool.json").read_text())
@@ -540,7 +541,7 @@ def test_a_pool_of_another_contract_is_refused(folder: Path, tmp_path: Path, key
     ("key", "value"),
     [("settings", None), ("settings", []), ("sha256", None), ("sha256", []), ("sha256", {})],
 )
-def test_a_manifest_without_its_hashes_is_refused(
+def test_a_manifest_without_its_hashes_is_rejected(
     folder: Path, tmp_path: Path, key: str, value: object
 ) -> None:
     target = tmp_path / "pool"
@@ -552,11 +553,11 @@ def test_a_manifest_without_its_hashes_is_refused(
         PoolSource(target)
 
 
-def test_every_bit_of_a_manifest_is_sealed(folder: Path, tmp_path: Path) -> None:
+def test_every_bit_of_a_manifest_is_hashed(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "pool"
     shutil.copytree(folder, target)
     whole = (target / "pool.json").read_bytes()
-    told = json.loads(whole)
+    content_before = json.loads(whole)
     rng = np.random.default_rng(0)
     for _ in range(300):
         content = bytearray(whole)
@@ -566,26 +567,26 @@ def test_every_bit_of_a_manifest_is_sealed(folder: Path, tmp_path: Path) -> None
             pool.Pool(target)
         except FormatError as error:
             assert str(error).startswith(str(target))
-        else:  # a blank became another one
-            assert json.loads(content) == told
+        else:  # white space became other white space
+            assert json.loads(content) == content_before
 
 
-def test_a_pool_of_version_0_1_has_no_seal_and_is_read(folder: Path, tmp_path: Path) -> None:
+def test_a_pool_of_version_0_1_without_seal_is_read(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "pool"
     shutil.copytree(folder, target)
     manifest = json.loads((target / "pool.json").read_text())
     del manifest["seal"]
     (target / "pool.json").write_text(json.dumps(manifest))
     assert len(pool.Pool(target)) == IMAGES
-    for name in ("pictures", "questions"):
+    for name in (pool.IMAGE_COUNT_KEY, "questions"):
         other = {**manifest, name: manifest[name] + 1}
         (target / "pool.json").write_text(json.dumps(other))
-        with pytest.raises(FormatError, match=f"{name}, there are"):
+        with pytest.raises(FormatError, match=f'"{name}" is .* but the pool holds'):
             pool.Pool(target)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 30_000, "{}", '{"format": 1}'])
-def test_a_broken_manifest_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
+def test_a_broken_manifest_is_rejected(folder: Path, tmp_path: Path, text: str) -> None:
     target = tmp_path / "pool"
     shutil.copytree(folder, target)
     (target / "pool.json").write_text(text)
@@ -596,7 +597,7 @@ def test_a_broken_manifest_is_refused(folder: Path, tmp_path: Path, text: str) -
 # ---- files in CLEVR's format
 
 
-def test_a_disk_source_serves_the_files(tmp_path: Path) -> None:
+def test_a_disk_source_has_the_images_and_questions_of_the_files(tmp_path: Path) -> None:
     source = DiskSource(SMALL, "val", width=6, height=4, cache=tmp_path, images_per_batch=2)
     (batch,) = source.in_order()
     check_batch(batch)
@@ -624,13 +625,13 @@ def test_a_disk_source_reads_a_data_set_once(
     shutil.copytree(SMALL, tmp_path / "data")
     first = open_small()
     assert open_small(width=7) != first
-    picture = tmp_path / "data/images/val/CLEVR_val_000000.png"
-    os.utime(picture, ns=(0, 1))
-    assert open_small() == first  # the picture is the same
-    before = picture.stat()
-    picture.write_bytes((tmp_path / "data/images/val/CLEVR_val_000001.png").read_bytes())
-    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (picture.stat().st_size, picture.stat().st_mtime_ns) == (before.st_size, 1)
+    image = tmp_path / "data/images/val/CLEVR_val_000000.png"
+    os.utime(image, ns=(0, 1))
+    assert open_small() == first  # the image is the same
+    before = image.stat()
+    image.write_bytes((tmp_path / "data/images/val/CLEVR_val_000001.png").read_bytes())
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (image.stat().st_size, image.stat().st_mtime_ns) == (before.st_size, 1)
     second = open_small()
     assert second != first
     questions = tmp_path / "data/questions/CLEVR_val_questions.json"
@@ -666,14 +667,14 @@ def test_a_disk_source_takes_other_questions(tmp_path: Path) -> None:
     assert (batch.questions == 1).sum() >= 2
 
 
-def test_a_limit_keeps_the_first_pictures_and_their_questions(tmp_path: Path) -> None:
+def test_a_limit_reads_the_first_images_and_their_questions(tmp_path: Path) -> None:
     whole = DiskSource(SMALL, "val", width=6, height=4, cache=tmp_path, images_per_batch=1)
     some = DiskSource(SMALL, "val", width=6, height=4, cache=tmp_path, images_per_batch=1, limit=1)
     (batch,) = some.in_order()
     assert same(batch, next(iter(whole.in_order())))
 
 
-def test_questions_stay_in_the_files_order_whatever_they_tell(tmp_path: Path) -> None:
+def test_questions_keep_the_order_of_the_file(tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(SMALL, root)
     place = ClevrFolder(root, "val")
@@ -704,7 +705,7 @@ def test_a_changed_target_of_a_link_is_read_again(tmp_path: Path) -> None:
     assert open_linked() != first
 
 
-def test_labels_are_what_the_scenes_file_tells(tmp_path: Path) -> None:
+def test_labels_are_the_objects_of_the_scenes_file(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_dataset(root, count=2, seed=3, split="val", width=36, height=48, samples=1)
     source = DiskSource(
@@ -715,7 +716,7 @@ def test_labels_are_what_the_scenes_file_tells(tmp_path: Path) -> None:
     scenes = Recipe(seed=3, width=36, height=48, samples=1).scenes(0, 2)
     expected = torch.from_numpy(object_table(scenes)).long()
     assert torch.equal(batch.objects[..., :4], expected[..., :4])
-    # Places were rounded to pixels of a picture of 36 columns.
+    # Coordinates were rounded to pixels of an image of 36 columns.
     assert (batch.objects - expected).abs().max() <= 480 / 36
     plain = DiskSource(root, "val", width=6, height=4, cache=tmp_path, images_per_batch=2)
     assert (next(iter(plain.in_order())).objects == -1).all()
@@ -727,14 +728,14 @@ def test_labels_are_what_the_scenes_file_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [0.0, 0.5, 0.9])
-def test_a_share_of_a_pool_is_served(folder: Path, end: float) -> None:
+def test_a_share_of_a_pool_has_its_images(folder: Path, end: float) -> None:
     parts = [(0.0, end), (end, 1.0)] if end else [(0.0, 1.0)]
-    served = [PoolSource(folder, images_per_batch=1, share=part) for part in parts]
-    assert [i for source in served for i in source.served] == list(range(IMAGES))
+    sources = [PoolSource(folder, images_per_batch=1, share=part) for part in parts]
+    assert [i for source in sources for i in source.image_range] == list(range(IMAGES))
     whole = list(PoolSource(folder, images_per_batch=1).in_order())
-    found = [batch for source in served for batch in source.in_order()]
+    found = [batch for source in sources for batch in source.in_order()]
     assert all(map(same, found, whole))
-    for source in served:
+    for source in sources:
         first = {batch.images.numpy().tobytes() for batch in source.in_order()}
         steps = range(source.steps_per_epoch)
         assert {source.batch(step).images.numpy().tobytes() for step in steps} == first
@@ -742,7 +743,7 @@ def test_a_share_of_a_pool_is_served(folder: Path, end: float) -> None:
         PoolSource(folder, share=(1.0, 0.5))
 
 
-@pytest.mark.skipif(not BLENDER.is_dir(), reason=f"official pictures not found at {BLENDER}")
+@pytest.mark.skipif(not BLENDER.is_dir(), reason=f"official images not found at {BLENDER}")
 def test_a_disk_source_reads_official_data(tmp_path: Path) -> None:
     source = DiskSource(BLENDER, "valA", cache=tmp_path, images_per_batch=8)
     batches = list(source.in_order())
@@ -754,7 +755,7 @@ def test_a_disk_source_reads_official_data(tmp_path: Path) -> None:
     assert ((means > 100) & (means < 135)).all()
 
 
-def test_pools_of_files_lie_in_the_cache_that_was_chosen(
+def test_pools_of_files_are_in_the_cache_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path / "chosen"))

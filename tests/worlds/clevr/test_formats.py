@@ -30,7 +30,7 @@ from featurewise.worlds.clevr import (
 SMALL = Path(__file__).parent / "fixtures" / "small"
 BLENDER = Path(__file__).parents[4] / "shared" / "data" / "clevr_blender"
 needs_blender = pytest.mark.skipif(
-    not BLENDER.is_dir(), reason=f"pictures of the official generator not found at {BLENDER}"
+    not BLENDER.is_dir(), reason=f"images of the official generator not found at {BLENDER}"
 )
 VAL = ClevrFolder(SMALL, "val")
 INFO = {"split": "val", "version": "1.0", "date": "", "license": ""}
@@ -67,12 +67,12 @@ def test_the_answers_follow_from_programs_and_scenes() -> None:
         assert execute(record.program, scenes[record.image_index]) == record.answer
 
 
-def test_output_of_the_public_generator_means_the_same_as_the_release() -> None:
+def test_output_of_the_public_generator_is_read_as_that_of_the_release() -> None:
     assert read_questions(SMALL / "generator_output.json") == read_questions(VAL.questions)
 
 
 @pytest.mark.parametrize(("value", "answer"), [(True, "yes"), (False, "no"), ("yes", "yes")])
-def test_truth_values_are_answers(tmp_path: Path, value: object, answer: str) -> None:
+def test_booleans_are_answers(tmp_path: Path, value: object, answer: str) -> None:
     content = json.loads(VAL.questions.read_text())
     content["questions"][2]["answer"] = value
     path = tmp_path / "questions.json"
@@ -117,7 +117,7 @@ def test_a_program_that_is_null_is_unknown(tmp_path: Path) -> None:
     assert read_questions(path)[0].answer == "blue"
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     for name, read in (("questions", read_questions), ("scenes", read_scenes)):
         path = tmp_path / f"{name}.json"
         path.write_bytes(b"\xef\xbb\xbf" + getattr(VAL, name).read_bytes())
@@ -138,7 +138,7 @@ def test_clevr_humans_has_answers_without_programs() -> None:
     assert unknown_words(second.text) == ["hue", "orb"]
 
 
-def test_the_readme_spelling_of_relationships_is_read(tmp_path: Path) -> None:
+def test_the_key_relations_of_the_readme_is_read(tmp_path: Path) -> None:
     path = tmp_path / "scenes.json"
     path.write_text(VAL.scenes.read_text().replace('"relationships"', '"relations"'))
     assert read_scenes(path) == read_scenes(VAL.scenes)
@@ -154,7 +154,7 @@ def test_written_scenes_and_questions_read_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["scenes", "questions"])
-def test_a_file_written_again_says_the_same_as_the_original(tmp_path: Path, name: str) -> None:
+def test_a_file_written_again_has_the_content_of_the_original(tmp_path: Path, name: str) -> None:
     path = tmp_path / "again.json"
     if name == "scenes":
         write_scenes(path, read_scenes(VAL.scenes), INFO)
@@ -170,7 +170,7 @@ def test_empty_files_of_records_can_be_written_and_read(tmp_path: Path) -> None:
     assert read_questions(tmp_path / "questions.json") == []
 
 
-def test_our_questions_become_records_and_come_back() -> None:
+def test_generated_questions_become_records_and_back() -> None:
     program = (Step("scene", ()), Step("count", (0,)))
     question = Question("How many things are there?", "3", program, family=84, pattern=1)
     record = QuestionRecord.of(question, split="trainA", image_index=7, index=40)
@@ -194,7 +194,7 @@ def test_folder_names_are_those_of_the_release(split: str) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1000])
-def test_reading_does_not_depend_on_where_the_pieces_of_a_file_end(
+def test_reading_does_not_depend_on_the_chunk_size(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = read_questions(VAL.questions)
@@ -220,7 +220,7 @@ def test_the_streaming_reader_agrees_with_the_json_module(
     assert nodes[3].where == "things[3]"
 
 
-def test_elements_arrive_before_the_rest_of_the_file_is_read(tmp_path: Path) -> None:
+def test_elements_are_yielded_before_the_rest_of_the_file_is_read(tmp_path: Path) -> None:
     entry = json.dumps(json.loads(VAL.questions.read_text())["questions"][1])
     path = tmp_path / "long.json"
     path.write_text('{"questions": [' + ",".join([entry] * 4000) + ", broken")
@@ -231,12 +231,12 @@ def test_elements_arrive_before_the_rest_of_the_file_is_read(tmp_path: Path) -> 
 
 
 @needs_blender
-@pytest.mark.parametrize(("split", "pictures"), [("val", 80), ("valA", 20), ("valB", 20)])
-def test_official_data_is_read_fully_and_answers_agree(split: str, pictures: int) -> None:
+@pytest.mark.parametrize(("split", "images"), [("val", 80), ("valA", 20), ("valB", 20)])
+def test_official_data_is_read_and_its_answers_agree(split: str, images: int) -> None:
     place = ClevrFolder(BLENDER, split)
     scenes = {record.image_index: record for record in read_scenes(place.scenes)}
     questions = read_questions(place.questions)
-    assert len(scenes) == pictures and len(questions) == 10 * pictures
+    assert len(scenes) == images and len(questions) == 10 * images
     raw = json.loads(place.questions.read_text())["questions"]
     for record, entry in zip(questions, raw, strict=True):
         assert record.program is not None and record.split == split
@@ -256,7 +256,7 @@ def test_official_data_written_again_reads_back_equal(tmp_path: Path) -> None:
     assert read_questions(tmp_path / "q.json") == read_questions(place.questions)
 
 
-def test_a_folder_behind_a_symbolic_link_is_fine(tmp_path: Path) -> None:
+def test_a_folder_may_be_a_symbolic_link(tmp_path: Path) -> None:
     shutil.copytree(SMALL, tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert ClevrFolder(tmp_path / "link", "val").image("CLEVR_val_000001.png").is_file()
@@ -272,5 +272,5 @@ def test_an_image_may_be_a_link_to_anywhere(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"b\.png: is a link to a file that does not exist"):
         place.image("b.png")
     for name in ("../../c.png", "../val/a.png", str(tmp_path / "c.png"), "..", "", "x\\a.png"):
-        with pytest.raises(FormatError, match="no plain file name"):
+        with pytest.raises(FormatError, match="not a plain file name"):
             place.image(name)

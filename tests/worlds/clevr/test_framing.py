@@ -34,17 +34,17 @@ def test_a_point_is_read_where_the_camera_projects_it(
 ) -> None:
     path = tmp_path / "a.png"
     y, x = np.mgrid[: source[1], : source[0]] + 0.5
-    spread = max(4.0, source[0] / size[0])
+    sigma = max(4.0, source[0] / size[0])
     compared = 0
     for column, row, _ in Camera.at().project(POINTS, *source):
-        spot = np.exp(-((x - column) ** 2 + (y - row) ** 2) / (2 * spread**2))
+        spot = np.exp(-((x - column) ** 2 + (y - row) ** 2) / (2 * sigma**2))
         Image.fromarray((spot[..., None].repeat(3, 2) * 255).astype(np.uint8)).save(path)
         light = load_image(path, *size)[0].double().numpy()
         u, v = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
         k = size[0] / source[0]
         wanted = (column - source[0] / 2) * k + size[0] / 2, (row - source[1] / 2) * k + size[1] / 2
-        margin = 4 * spread * k
-        inside = margin < wanted[1] < size[1] - margin and 4 * spread < row < source[1] - 4 * spread
+        margin = 4 * sigma * k
+        inside = margin < wanted[1] < size[1] - margin and 4 * sigma < row < source[1] - 4 * sigma
         if not inside or not margin < wanted[0] < size[0] - margin:
             continue
         found = (light * u).sum() / light.sum(), (light * v).sum() / light.sum()
@@ -75,8 +75,8 @@ def test_a_rendering_agrees_with_a_file_of_the_official_size(
     small = render(scenes, width=size[0], height=size[1], samples=4).images
     top, bottom = visible_rows(size, (480, 320))
     shown = slice(max(0, round(top) + 1), min(size[1], round(bottom) - 1))
-    for picture, expected in zip(official, small, strict=True):
-        Image.fromarray(picture).save(tmp_path / "a.png")
+    for image, expected in zip(official, small, strict=True):
+        Image.fromarray(image).save(tmp_path / "a.png")
         found = load_image(tmp_path / "a.png", *size)
         difference = (found.int() - expected.int()).abs().double()[:, shown].mean()
         assert difference < 2.5
@@ -87,7 +87,7 @@ def test_a_rendering_agrees_with_a_file_of_the_official_size(
 
 
 @pytest.mark.parametrize("size", [(48, 32), (32, 32), (24, 36)])
-def test_what_is_written_is_where_the_camera_projects_it(
+def test_written_pixel_coordinates_are_projections_of_the_camera(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
     write_dataset(
@@ -99,11 +99,11 @@ def test_what_is_written_is_where_the_camera_projects_it(
     (scene,) = recipe.scenes(0, 1)
     assert scene.camera is not None
     for thing in entry["objects"]:
-        place = Camera.at(scene.camera).project(np.array(thing["3d_coords"]), *size)
-        assert tuple(thing["pixel_coords"][:2]) == pytest.approx(tuple(place[:2]), abs=0.6)
+        expected = Camera.at(scene.camera).project(np.array(thing["3d_coords"]), *size)
+        assert tuple(thing["pixel_coords"][:2]) == pytest.approx(tuple(expected[:2]), abs=0.6)
 
 
-def test_what_is_missing_repeats_the_rim(tmp_path: Path) -> None:
+def test_missing_rows_repeat_the_first_and_last_row(tmp_path: Path) -> None:
     wide = np.random.default_rng(0).integers(0, 256, (100, 300, 3), dtype=np.uint8)
     Image.fromarray(wide).save(tmp_path / "a.png")
     image = load_image(tmp_path / "a.png", 300, 200)
@@ -122,12 +122,14 @@ def test_what_is_missing_repeats_the_rim(tmp_path: Path) -> None:
         ((640, 360), "extended by 33 rows above and below"),
     ],
 )
-def test_another_shape_is_told(size: tuple[int, int], says: str | None) -> None:
+def test_framing_note_describes_cropping_and_padding(
+    size: tuple[int, int], says: str | None
+) -> None:
     note = framing_note(size, (120, 80))
     assert note is None if says is None else says in str(note)
 
 
-def test_the_size_of_a_file_is_that_of_its_picture(tmp_path: Path) -> None:
+def test_the_size_of_a_file_is_that_of_its_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)

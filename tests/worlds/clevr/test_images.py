@@ -1,4 +1,4 @@
-"""Pictures from files, good and bad."""
+"""Reading of valid and invalid image files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def noise(height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> NDArray[np
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def encoded(picture: Image.Image, format: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, format, **options)
+    image.save(stream, format, **options)
     return stream.getvalue()
 
 
@@ -36,7 +36,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A small PNG file that claims to be of any size."""
+    """A small PNG file whose header has this width and height."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = zlib.compress(b"\0" * 1000)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -44,17 +44,17 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def smooth() -> NDArray[np.uint8]:
-    """A picture that compression hardly changes."""
+    """An image that JPEG compression changes little."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     return np.stack([90 + 2 * x, 60 + 3 * y, 120 + x + y], axis=2).astype(np.uint8)
 
 
-PICTURE = Image.fromarray(noise())
-PNG = encoded(PICTURE)
-JPEG = encoded(PICTURE, "JPEG", quality=95)
+IMAGE = Image.fromarray(noise())
+PNG = encoded(IMAGE)
+JPEG = encoded(IMAGE, "JPEG", quality=95)
 
 
-def test_a_png_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_png_of_the_right_size_is_not_resized(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     image = load_image(path, WIDTH, HEIGHT)
@@ -62,7 +62,7 @@ def test_a_png_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.numpy(), noise().transpose(2, 0, 1))
 
 
-def test_a_larger_picture_is_reduced_by_averaging_areas(tmp_path: Path) -> None:
+def test_a_larger_image_is_reduced_by_averaging_areas(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.fromarray(noise(HEIGHT * 4, WIDTH * 4))))
     image = load_image(str(path), WIDTH, HEIGHT).numpy()
@@ -72,7 +72,7 @@ def test_a_larger_picture_is_reduced_by_averaging_areas(tmp_path: Path) -> None:
     assert np.abs(image - mean).max() <= 1.0
 
 
-def test_a_smaller_picture_is_interpolated(tmp_path: Path) -> None:
+def test_a_smaller_image_is_interpolated(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     ramp = np.broadcast_to(np.array([0, 200], np.uint8)[None, :, None], (2, 2, 3))
     path.write_bytes(encoded(Image.fromarray(ramp.copy())))
@@ -80,13 +80,13 @@ def test_a_smaller_picture_is_interpolated(tmp_path: Path) -> None:
     assert row == sorted(row) and len(set(row)) > 2
 
 
-def as_16_bit(picture: NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(picture[..., 0].astype(np.uint16) * 257)
+def as_16_bit(image: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(image[..., 0].astype(np.uint16) * 257)
 
 
-# Picture, suffix, encoder options -> the RGB picture it must become, and how far it may be off.
+# Name -> content of the file, its suffix, the expected RGB image, tolerance in grey levels.
 CONVERTED: dict[str, tuple[bytes, str, NDArray[np.uint8], float]] = {
-    "opaque RGBA": (encoded(PICTURE.convert("RGBA")), ".png", noise(), 0),
+    "opaque RGBA": (encoded(IMAGE.convert("RGBA")), ".png", noise(), 0),
     "upper-case suffix": (PNG, ".PNG", noise(), 0),
     "grey": (
         encoded(Image.fromarray(noise()[..., 0])),
@@ -107,9 +107,9 @@ CONVERTED: dict[str, tuple[bytes, str, NDArray[np.uint8], float]] = {
         0,
     ),
     "palette": (
-        encoded(PICTURE.quantize(16)),
+        encoded(IMAGE.quantize(16)),
         ".png",
-        np.asarray(PICTURE.quantize(16).convert("RGB")),
+        np.asarray(IMAGE.quantize(16).convert("RGB")),
         0,
     ),
     "JPEG": (encoded(Image.fromarray(smooth()), "JPEG", quality=95), ".jpg", smooth(), 12),
@@ -129,7 +129,7 @@ CONVERTED: dict[str, tuple[bytes, str, NDArray[np.uint8], float]] = {
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_what_can_be_converted_is_converted(tmp_path: Path, name: str) -> None:
+def test_other_modes_are_converted_to_rgb(tmp_path: Path, name: str) -> None:
     content, suffix, expected, tolerance = CONVERTED[name]
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
@@ -139,7 +139,7 @@ def test_what_can_be_converted_is_converted(tmp_path: Path, name: str) -> None:
     assert distance.mean() <= tolerance / 4
 
 
-def test_a_cmyk_picture_is_not_inverted(tmp_path: Path) -> None:
+def test_a_cmyk_image_is_not_inverted(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     red = Image.new("RGB", (WIDTH, HEIGHT), (230, 20, 10)).convert("CMYK")
     path.write_bytes(encoded(red, "JPEG"))
@@ -147,13 +147,13 @@ def test_a_cmyk_picture_is_not_inverted(tmp_path: Path) -> None:
     torch.testing.assert_close(color, torch.tensor([230.0, 20.0, 10.0]), atol=4, rtol=0)
 
 
-def test_the_orientation_a_camera_noted_is_applied(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    picture = Image.new("RGB", (32, 16), "black")
-    picture.paste("white", (0, 0, 16, 16))
+    image = Image.new("RGB", (32, 16), "black")
+    image.paste("white", (0, 0, 16, 16))
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by 180 degrees
-    path.write_bytes(encoded(picture, "JPEG", exif=exif))
+    path.write_bytes(encoded(image, "JPEG", exif=exif))
     image = load_image(path, 32, 16)
     assert image[..., 20:].min() > 240 and image[..., :12].max() < 15
 
@@ -171,39 +171,39 @@ def flipped(content: bytes, at: int, bit: int = 0) -> bytes:
 
 BAD: dict[str, tuple[str, bytes, str]] = {
     "no bytes": ("a.png", b"", "the file is empty"),
-    "a text": ("a.png", b"this is a picture", "not a readable picture (neither PNG nor JPEG)"),
-    "an HTML page": ("a.jpg", b"<html>404</html>", "picture (the file holds an HTML page"),
-    "unknown suffix": ("a.gif", encoded(PICTURE, "GIF"), "suffix '.gif'"),
+    "a text": ("a.png", b"this is an image", "not a readable image (neither PNG nor JPEG)"),
+    "an HTML page": ("a.jpg", b"<html>404</html>", "image (the file holds an HTML page"),
+    "unknown suffix": ("a.gif", encoded(IMAGE, "GIF"), "suffix '.gif'"),
     "no suffix": ("a", PNG, "suffix ''"),
-    "GIF called PNG": ("a.png", encoded(PICTURE, "GIF"), "(the file holds a GIF image; save it"),
-    "BMP called PNG": ("a.png", encoded(PICTURE, "BMP"), "holds a BMP image"),
-    "TIFF called JPEG": ("a.jpg", encoded(PICTURE, "TIFF"), "holds a TIFF image"),
-    "WebP called PNG": ("a.png", encoded(PICTURE, "WEBP"), "holds a WebP image"),
+    "GIF called PNG": ("a.png", encoded(IMAGE, "GIF"), "(the file holds a GIF image; save it"),
+    "BMP called PNG": ("a.png", encoded(IMAGE, "BMP"), "holds a BMP image"),
+    "TIFF called JPEG": ("a.jpg", encoded(IMAGE, "TIFF"), "holds a TIFF image"),
+    "WebP called PNG": ("a.png", encoded(IMAGE, "WEBP"), "holds a WebP image"),
     "PDF called PNG": ("a.png", b"%PDF-1.4 ", "holds a PDF document"),
-    "JPEG called PNG": ("a.png", JPEG, "holds a JPEG picture"),
-    "PNG called JPEG": ("a.jpeg", PNG, "holds a PNG picture"),
-    "signature alone": ("a.png", PNG[:8], "not a readable picture"),
-    "header alone": ("a.png", PNG[:33], "not a readable picture"),
-    "PNG without its end": ("a.png", PNG[:-12], "not a readable picture"),
-    "half a PNG": ("a.png", PNG[: len(PNG) // 2], "not a readable picture"),
-    "JPEG without its end": ("a.jpg", JPEG[:-300], "not a readable picture"),
-    "half a JPEG": ("a.jpg", JPEG[: len(JPEG) // 2], "not a readable picture"),
-    "flipped signature": ("a.png", flipped(PNG, 3), "not a readable picture"),
-    "flipped header": ("a.png", flipped(PNG, 19), "not a readable picture"),
-    "flipped data": ("a.png", flipped(PNG, len(PNG) // 2), "not a readable picture"),
-    "flipped checksum": ("a.png", flipped(PNG, len(PNG) - 17), "not a readable picture"),
-    "zeros inside": ("a.png", PNG[:100] + bytes(100) + PNG[200:], "not a readable picture"),
+    "JPEG called PNG": ("a.png", JPEG, "JPEG image"),
+    "PNG called JPEG": ("a.jpeg", PNG, "PNG image"),
+    "signature alone": ("a.png", PNG[:8], "not a readable image"),
+    "header alone": ("a.png", PNG[:33], "not a readable image"),
+    "PNG without its end": ("a.png", PNG[:-12], "not a readable image"),
+    "half a PNG": ("a.png", PNG[: len(PNG) // 2], "not a readable image"),
+    "JPEG without its end": ("a.jpg", JPEG[:-300], "not a readable image"),
+    "half a JPEG": ("a.jpg", JPEG[: len(JPEG) // 2], "not a readable image"),
+    "flipped signature": ("a.png", flipped(PNG, 3), "not a readable image"),
+    "flipped header": ("a.png", flipped(PNG, 19), "not a readable image"),
+    "flipped data": ("a.png", flipped(PNG, len(PNG) // 2), "not a readable image"),
+    "flipped checksum": ("a.png", flipped(PNG, len(PNG) - 17), "not a readable image"),
+    "zeros inside": ("a.png", PNG[:100] + bytes(100) + PNG[200:], "not a readable image"),
     "animation": ("a.png", animated(), "is animated"),
     "bomb": ("a.png", bomb(4097, 4096), "more than the allowed"),
     "large bomb": ("a.png", bomb(12_000, 12_000), "pixels"),
-    "huge bomb": ("a.png", bomb(2**31 - 1, 2**31 - 1), "picture"),
-    "no pixels": ("a.png", bomb(0, 10), "not a readable picture"),
-    "data missing": ("a.png", bomb(4000, 4000), "not a readable picture"),
+    "huge bomb": ("a.png", bomb(2**31 - 1, 2**31 - 1), "image"),
+    "no pixels": ("a.png", bomb(0, 10), "not a readable image"),
+    "data missing": ("a.png", bomb(4000, 4000), "not a readable image"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_pictures_are_refused(tmp_path: Path, name: str) -> None:
+def test_bad_images_are_rejected(tmp_path: Path, name: str) -> None:
     file, content, says = BAD[name]
     path = tmp_path / file
     path.write_bytes(content)
@@ -223,7 +223,7 @@ def test_bad_pictures_are_refused(tmp_path: Path, name: str) -> None:
     ],
     ids=["missing", "folder", "link to nothing", "link to itself"],
 )
-def test_what_is_no_file_is_refused(
+def test_a_path_without_a_file_is_rejected(
     tmp_path: Path, make: Callable[[Path], object], says: str
 ) -> None:
     path = tmp_path / "a.png"
@@ -240,14 +240,14 @@ def test_a_file_of_too_many_bytes_is_not_read(tmp_path: Path) -> None:
         load_image(path, WIDTH, HEIGHT)
 
 
-def test_the_largest_allowed_picture_is_read(tmp_path: Path) -> None:
+def test_the_largest_allowed_image_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.new("1", (MAX_PIXELS // 4, 4), 1)))
     assert int(load_image(path, 8, 4).min()) == 255
 
 
-def test_every_flipped_bit_of_a_png_is_noticed(tmp_path: Path) -> None:
-    """A flip is refused, or leaves the picture as it was; never a changed picture."""
+def test_every_flipped_bit_of_a_png_is_detected(tmp_path: Path) -> None:
+    """A flipped bit raises an error or does not change the image."""
     path = tmp_path / "a.png"
     rng = np.random.default_rng(0)
     small = encoded(Image.fromarray(noise(5, 7)).convert("RGBA"))
@@ -263,7 +263,7 @@ def test_every_flipped_bit_of_a_png_is_noticed(tmp_path: Path) -> None:
             assert torch.equal(image, expected)
 
 
-def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+def test_every_truncation_is_detected(tmp_path: Path) -> None:
     for name, content in (("a.png", PNG), ("a.jpg", JPEG)):
         path = tmp_path / name
         for length in range(0, len(content) - 12, 37):
@@ -272,7 +272,7 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
                 load_image(path, WIDTH, HEIGHT)
 
 
-def test_random_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+def test_random_bytes_raise_no_other_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for name, content in (("a.png", PNG), ("a.jpg", JPEG)):
         path = tmp_path / name

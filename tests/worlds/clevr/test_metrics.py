@@ -21,7 +21,7 @@ def batch(answers: list[int], types: list[int]) -> Batch:
     )
 
 
-def test_rows_add_up_over_batches() -> None:
+def test_counts_accumulate_over_batches() -> None:
     exist, less = QUESTION_TYPES.index("exist"), QUESTION_TYPES.index("less_than")
     equal, color = QUESTION_TYPES.index("equal_integer"), QUESTION_TYPES.index("query_color")
     tally = Tally()
@@ -38,7 +38,7 @@ def test_rows_add_up_over_batches() -> None:
     assert tally.overall().accuracy == pytest.approx(4 / 6)
 
 
-def test_answers_that_cannot_be_counted_are_refused() -> None:
+def test_answers_that_cannot_be_counted_are_rejected() -> None:
     with pytest.raises(WorldError, match="2 questions"):
         Tally().add(torch.tensor([0]), batch([0, 0], [0, 0]))
     with pytest.raises(WorldError, match="no known answer"):

@@ -1,4 +1,4 @@
-"""Programs: the executor against a plain twin and official questions, errors, JSON."""
+"""Programs: the executor against a reference and official questions, errors, JSON."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _load(name: str):
 plain = _load("plain_programs")
 
 coordinates = st.floats(-3, 3, allow_nan=False).map(lambda x: round(x, 3))
-# Strategies make plain records; tests turn them into the library's, whose run-time type checks draw
-# random numbers, which Hypothesis forbids inside strategies.
+# Strategies make plain records, which tests convert to the library's classes: their run-time type
+# checks use random numbers, which Hypothesis forbids inside strategies.
 objects = st.builds(
     SimpleNamespace,
     shape=st.sampled_from(SHAPES),
@@ -61,9 +61,9 @@ scenes = st.builds(SimpleNamespace, objects=st.lists(objects, max_size=10))
 
 @st.composite
 def questions(draw):
-    """A scene and a well-typed program about it, wilder than any family's.
+    """A scene and a well-typed program, of any structure, not only those of the families.
 
-    If safe, `unique` is only applied to sets of one object.
+    If `safe`, `unique` is only applied to sets of one object.
     """
     scene, safe = draw(scenes), draw(st.booleans())
     program, length = [_record("scene", (), None)], draw(st.integers(0, 16))
@@ -101,7 +101,7 @@ def _made(question) -> tuple[tuple[Step, ...], Scene]:
 
 @settings(max_examples=300, deadline=None)
 @given(questions())
-def test_executor_agrees_with_its_plain_twin(question):
+def test_executor_agrees_with_the_reference_implementation(question):
     program, scene = _made(question)
     expected = plain.answer(program, scene)
     if expected is None:
@@ -159,16 +159,16 @@ def _chain(*steps: tuple[str, str | None]):
         ),
     ],
 )
-def test_answers_worked_out_by_hand(program, answer):
+def test_answers_of_hand_written_programs(program, answer):
     assert execute(program, THREE) == answer
 
 
 @pytest.mark.parametrize("split", ["val", "valA", "valB"])
-def test_every_official_question_is_answered_right(split):
+def test_every_official_question_is_answered_correctly(split):
     if not OFFICIAL.is_dir():
         pytest.skip(f"official-generator data not found at {OFFICIAL}")
     scenes_file = OFFICIAL / f"scenes/CLEVR_{split}_scenes.json"
-    pictured = [
+    scenes_by_index = [
         Scene(
             tuple(
                 Object(
@@ -189,7 +189,8 @@ def test_every_official_question_is_answered_right(split):
     assert len(questions) in (200, 800)
     wrong = []
     for question in questions:
-        program, scene = program_from_json(question["program"]), pictured[question["image_index"]]
+        program = program_from_json(question["program"])
+        scene = scenes_by_index[question["image_index"]]
         if not execute(program, scene) == question["answer"] == plain.answer(program, scene):
             wrong.append(question["question_index"])
         assert question_type(program) in QUESTION_TYPES
@@ -228,20 +229,20 @@ COUNT = Step("count", (0,))
         ((Step("scene"), Step("filter_size", (0,), "large")), r"step 1 .* must give an answer"),
     ],
 )
-def test_malformed_programs_are_refused_by_step(program, message):
+def test_errors_of_malformed_programs_name_the_step(program, message):
     with pytest.raises(ProgramError, match=message):
         check(program)
     with pytest.raises(ProgramError, match=message):
         execute(program, THREE)
 
 
-def test_unique_names_the_step_and_what_it_found():
+def test_the_error_of_unique_names_the_step_and_the_count():
     program = _chain(("filter_color", "red"), ("unique", None), ("query_size", None))
     with pytest.raises(ProgramError, match=r"step 2 \(unique\): needs exactly one object, found 2"):
         execute(program, THREE)
 
 
-def test_scenes_beyond_the_answers_are_refused():
+def test_scenes_of_too_many_objects_are_rejected():
     eleven = Scene(THREE.objects * 4)
     with pytest.raises(SceneError, match="up to 10 objects, not 12"):
         execute(_chain(("count", None)), eleven)
@@ -279,7 +280,7 @@ def test_json_round_trip_in_both_spellings(question):
         ([{"function": "scene", "inputs": []}], "must give an answer"),
     ],
 )
-def test_malformed_json_is_refused(entries, message):
+def test_malformed_json_is_rejected(entries, message):
     with pytest.raises(ProgramError, match=message):
         program_from_json(entries)
 

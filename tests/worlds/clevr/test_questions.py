@@ -1,4 +1,4 @@
-"""Questions: right answers, faithful words, constraints, balance, statistics, determinism."""
+"""Questions: answers, wording, constraints, balance, statistics, determinism."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featurewise.worlds.clevr.families import FAMILIES, GROUPS
 from featurewise.worlds.clevr.families.options import (
     CHOICES,
     DESCRIPTIONS,
-    STRANGER,
+    DISTRACTOR,
     Options,
     shuffled,
 )
@@ -35,7 +35,7 @@ from featurewise.worlds.clevr.vocabulary import (
 )
 from featurewise.worlds.clevr.words import tokenize, unknown_words
 
-SCENES = 260  # more than the 250 after which the counters start afresh
+SCENES = 260  # more than the 250 after which the counters are reset
 
 
 def _load(name: str):
@@ -48,8 +48,8 @@ def _load(name: str):
 plain = _load("plain_programs")
 
 
-def draw_scene(rng: random.Random, low: int = 3, high: int = 10, cogent: str | None = None):
-    """Objects by lot, spaced so that every pair is ordered; visibility does not matter here."""
+def random_scene(rng: random.Random, low: int = 3, high: int = 10, cogent: str | None = None):
+    """A random scene in which every pair of objects is ordered; visibility is not checked."""
     things: list[Object] = []
     count = rng.randint(low, high)
     while len(things) < count:
@@ -71,27 +71,29 @@ def draw_scene(rng: random.Random, low: int = 3, high: int = 10, cogent: str | N
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
     rng = random.Random(7)
-    return [draw_scene(rng) for _ in range(SCENES)]
+    return [random_scene(rng) for _ in range(SCENES)]
 
 
 @pytest.fixture(scope="module")
-def asked(scenes) -> list[list[Question]]:
+def generated(scenes) -> list[list[Question]]:
     generator = QuestionGenerator(3)
-    return [generator.ask(scene) for scene in scenes]
+    return [generator.generate(scene) for scene in scenes]
 
 
 @pytest.fixture(scope="module")
-def pairs(scenes, asked) -> list[tuple[Question, Scene]]:
-    return [(q, scene) for scene, questions in zip(scenes, asked, strict=True) for q in questions]
+def pairs(scenes, generated) -> list[tuple[Question, Scene]]:
+    return [
+        (q, scene) for scene, questions in zip(scenes, generated, strict=True) for q in questions
+    ]
 
 
-# --- what the questions are -----------------------------------------------------------------------
+# --- answers and programs -------------------------------------------------------------------------
 
 
-def test_ten_different_families_per_scene_and_all_ninety_in_use(asked):
-    assert [len(questions) for questions in asked] == [10] * SCENES
-    assert all(len({q.family for q in questions}) == 10 for questions in asked)
-    assert {q.family for questions in asked for q in questions} == set(range(90))
+def test_ten_different_families_per_scene_and_all_ninety_in_use(generated):
+    assert [len(questions) for questions in generated] == [10] * SCENES
+    assert all(len({q.family for q in questions}) == 10 for questions in generated)
+    assert {q.family for questions in generated for q in questions} == set(range(90))
 
 
 def test_answers_are_right(pairs):
@@ -146,13 +148,13 @@ SKELETON = {
 }
 
 
-def test_program_shapes_are_the_documented_ones(pairs):
+def test_program_structures_are_the_documented_ones(pairs):
     found = defaultdict(set)
     for question, _ in pairs:
         words = [s.function for s in question.program if not s.function.startswith("filter")]
         found[question.family].add(" ".join(words))
     assert all(len(shapes) == 1 for shapes in found.values())
-    # The order of independent branches is free; the shape is not.
+    # The order of independent branches is not specified.
     for family, skeleton in SKELETON.items():
         (shape,) = found[family]
         assert Counter(shape.split()) == Counter(skeleton.split()), family
@@ -178,10 +180,10 @@ NOUN = {"cube", "sphere", "cylinder", "thing"}
 RELATION_WORDS = sorted((w for w in MEANING if MEANING[w] in RELATIONS), key=len, reverse=True)
 
 
-def read(text: str) -> tuple[list[frozenset], list[tuple[str, frozenset]]]:
+def parse(text: str) -> tuple[list[frozenset], list[tuple[str, frozenset]]]:
     """Descriptions of a text in order, and its (relation, description of the anchor) pairs.
 
-    A small reader of its own: it knows words and their meanings, not patterns.
+    An independent parser, of words and their meanings, without patterns.
     """
     text = " ".join(tokenize(text.lower().replace("how big", "how")))
     for words in RELATION_WORDS:
@@ -210,7 +212,7 @@ def read(text: str) -> tuple[list[frozenset], list[tuple[str, frozenset]]]:
 
 
 def described(program, index: int) -> frozenset:
-    """Values that were filtered for just before a step's result (through unique and count)."""
+    """Values of the filters directly before a step's result, through unique and count."""
     values = set()
     while program[index].function in ("unique", "count", "exist") or program[
         index
@@ -221,13 +223,13 @@ def described(program, index: int) -> frozenset:
     return frozenset(values)
 
 
-def test_the_reader_reads():
-    things, related = read("How big is the red shiny ball in front of the tiny block?")
+def test_the_parser_of_questions():
+    things, related = parse("How big is the red shiny ball in front of the tiny block?")
     assert things == [{"red", "metal", "sphere"}, {"small", "cube"}]
     assert related == [("front", {"small", "cube"})]
 
 
-def test_text_says_what_the_program_does(pairs):
+def test_the_text_agrees_with_the_program(pairs):
     for question, _ in pairs:
         program = question.program
         consumed = {i for s in program if s.function.startswith("filter") for i in s.inputs}
@@ -239,16 +241,16 @@ def test_text_says_what_the_program_does(pairs):
         anchors = [
             (s.value, described(program, *s.inputs)) for s in program if s.value in RELATIONS
         ]
-        descriptions, related = read(question.text)
+        descriptions, related = parse(question.text)
         assert Counter(filter(None, descriptions)) == Counter(chains), question.text
         assert Counter(related) == Counter(anchors), question.text
 
 
-def test_the_first_number_is_the_first_one_said(pairs):
+def test_the_first_number_of_a_comparison_is_the_first_in_the_text(pairs):
     for question, _ in pairs:
         if question.family < 9:
             first, _ = question.program[-1].inputs
-            assert read(question.text)[0][0] == described(question.program, first)
+            assert parse(question.text)[0][0] == described(question.program, first)
 
 
 def test_text_names_the_function(pairs):
@@ -258,8 +260,8 @@ def test_text_names_the_function(pairs):
         if last == "count":
             assert re.search(r"\b(how many|what number of)\b", " ".join(words))
         elif verb == "query":
-            told = {"size": {"size", "big"}, "material": {"material", "made"}}
-            assert told.get(attribute, {attribute}) & set(words)
+            names = {"size": {"size", "big"}, "material": {"material", "made"}}
+            assert names.get(attribute, {attribute}) & set(words)
             assert {"what", "how"} & set(words)
         elif last == "less_than":
             assert {"fewer", "less"} & set(words)
@@ -279,11 +281,11 @@ def test_sentences_are_well_formed(pairs):
         assert unknown_words(question.text) == []
 
 
-def test_other_is_said_only_where_it_could_be_the_same_object(pairs):
+def test_other_is_used_only_where_both_could_be_the_same_object(pairs):
     seen = Counter()
     for question, _ in pairs:
         if 39 <= question.family <= 58:
-            descriptions, _ = read(question.text)
+            descriptions, _ = parse(question.text)
             apart = [dict.fromkeys(ATTRIBUTES) | {KIND[v]: v for v in d} for d in descriptions]
             one, two = apart
             clash = one["shape"] != two["shape"] or any(
@@ -302,11 +304,11 @@ def test_every_family_has_at_least_two_wordings_and_all_are_used():
     rng, seen = random.Random(0), set()
     generator = QuestionGenerator(0, families=[60])
     for _ in range(80):
-        seen.update(q.pattern for q in generator.ask(draw_scene(rng)))
+        seen.update(q.pattern for q in generator.generate(random_scene(rng)))
     assert seen == set(range(len(FAMILIES[60].patterns)))
 
 
-def test_synonyms_and_optional_words_are_drawn_evenly():
+def test_synonyms_and_optional_words_are_sampled_uniformly():
     pattern, rng = Pattern("is the <1> [that is] <R1> it"), random.Random(0)
     code = next(c for c, d in enumerate(DESCRIPTIONS) if d == ("small", None, "metal", None))
     texts = [pattern.fill([code], ["left"], rng) for _ in range(6000)]
@@ -329,8 +331,8 @@ def test_cogent_scenes_use_the_same_words():
     for condition in "AB":
         generator = QuestionGenerator(5)
         for _ in range(40):
-            scene = draw_scene(rng, cogent=condition)
-            for question in generator.ask(scene):
+            scene = random_scene(rng, cogent=condition)
+            for question in generator.generate(scene):
                 assert unknown_words(question.text) == []
                 assert question.answer == plain.answer(question.program, scene)
 
@@ -338,7 +340,7 @@ def test_cogent_scenes_use_the_same_words():
 # --- constraints ----------------------------------------------------------------------------------
 
 
-def test_a_description_never_gives_the_answer_away(pairs):
+def test_a_description_never_contains_the_answer(pairs):
     slip = 0
     for question, _ in pairs:
         program = question.program
@@ -347,7 +349,7 @@ def test_a_description_never_gives_the_answer_away(pairs):
             if verb in ("query", "same") and attribute in ATTRIBUTES:
                 named = {KIND[v] for v in described(program, *step.inputs)}
                 if attribute in named and question.family == 13:
-                    slip += 1  # the original's slip: the second object's size may be said
+                    slip += 1  # as in the original, by its mistake: the size may be named
                     assert step == program[-2] and "relate" not in program[-3].function
                 else:
                     assert attribute not in named, question.text
@@ -357,7 +359,7 @@ def test_a_description_never_gives_the_answer_away(pairs):
     assert slip > 0
 
 
-def test_the_slip_of_family_13_hides_the_size_of_its_anchor(pairs):
+def test_in_family_13_the_anchor_has_no_size(pairs):
     for question, _ in pairs:
         if question.family == 13:
             (relate,) = (s for s in question.program if s.function == "relate")
@@ -370,7 +372,7 @@ def _results_of(question: Question, scene: Scene, function: str) -> list:
     return [v for v, s in zip(values, question.program, strict=True) if s.function == function]
 
 
-def test_what_must_differ_differs(pairs):
+def test_constraints_of_difference_hold(pairs):
     seen = Counter()
     for question, scene in pairs:
         family, program = question.family, question.program
@@ -394,7 +396,7 @@ def test_what_must_differ_differs(pairs):
     assert len(seen) == 4
 
 
-def test_bare_relations_matter_for_the_answer(pairs):
+def test_answers_depend_on_bare_relations(pairs):
     tried = 0
     for question, scene in pairs:
         if FAMILIES[question.family].group == "single_and":
@@ -418,8 +420,8 @@ def _mask(indices) -> int:
     return sum(1 << i for i in indices)
 
 
-def _meant(scene: Scene) -> dict[int, set[int]]:
-    """Description code -> indices of the objects it fits, for those that fit any."""
+def _matches(scene: Scene) -> dict[int, set[int]]:
+    """Description code -> indices of the objects that fit it, where there are any."""
     all_codes = {
         code: {i for i, thing in enumerate(scene.objects) if _fits(thing, code)}
         for code in range(len(DESCRIPTIONS))
@@ -429,52 +431,52 @@ def _meant(scene: Scene) -> dict[int, set[int]]:
 
 def test_options_match_brute_force(scenes):
     for scene in scenes[:20]:
-        options, meant = Options(SceneSets(scene)), _meant(scene)
+        options, matches = Options(SceneSets(scene)), _matches(scene)
         everything = options.sets.everything
-        assert dict(options.present) == {code: _mask(found) for code, found in meant.items()}
-        singles = {(CHOICES[None][c], _mask(f)) for c, f in meant.items() if len(f) == 1}
+        assert dict(options.present) == {code: _mask(found) for code, found in matches.items()}
+        singles = {(CHOICES[None][c], _mask(f)) for c, f in matches.items() if len(f) == 1}
         assert set(options.plain(everything, "unique")) == singles
-        present = {(CHOICES[None][c], _mask(f)) for c, f in meant.items()}
-        for ending, strangers in (("exist", len(present)), ("count", len(singles))):
+        present = {(CHOICES[None][c], _mask(f)) for c, f in matches.items()}
+        for ending, distractors in (("exist", len(present)), ("count", len(singles))):
             found = Counter(options.plain(everything, ending))
-            assert found.pop((STRANGER, everything)) == strangers
+            assert found.pop((DISTRACTOR, everything)) == distractors
             assert set(found) == present
         named = {(choice, hit) for choice, hit in options.plain(everything, "set")}
-        assert named - {(STRANGER, everything)} == {(c, m) for c, m in present if c.code}
+        assert named - {(DISTRACTOR, everything)} == {(c, m) for c, m in present if c.code}
 
 
 @pytest.mark.parametrize("ending", ["unique", "set", "count", "exist"])
 def test_related_options_match_brute_force(scenes, ending):
     for scene in scenes[:10]:
-        options, meant = Options(SceneSets(scene)), _meant(scene)
+        options, matches = Options(SceneSets(scene)), _matches(scene)
         for anchor, thing in enumerate(scene.objects):
-            telling, trivial = set(), set()
+            informative, trivial = set(), set()
             for relation in RELATIONS:
                 beside = {
                     j for j, t in enumerate(scene.objects) if plain.stands(relation, t, thing)
                 }
-                for code, found in meant.items():
+                for code, found in matches.items():
                     hit = found & beside
                     if (ending == "unique" and len(hit) != 1) or (ending == "set" and not hit):
                         continue
-                    kind = trivial if hit == found else telling
+                    kind = trivial if hit == found else informative
                     kind.add((CHOICES[relation][code], _mask(hit)))
             got = options.related(anchor, ending, random.Random(0))
             assert len(got) == len(set(got))
-            assert telling <= set(got) <= telling | trivial
-            extra = len(got) - len(telling)
-            assert extra == min(len(trivial), round(len(telling) / 9))  # a tenth of the whole
+            assert informative <= set(got) <= informative | trivial
+            extra = len(got) - len(informative)
+            assert extra == min(len(trivial), round(len(informative) / 9))  # a tenth of the whole
 
 
-def test_shuffling_draws_every_order_evenly():
+def test_shuffling_is_uniform_over_orders():
     rng, items = random.Random(0), [(CHOICES[None][c], c) for c in range(3)]
     orders = Counter(tuple(hit for _, hit in shuffled(items, rng)) for _ in range(6000))
     assert len(orders) == 6
     assert all(count == pytest.approx(1000, abs=150) for count in orders.values())
 
 
-def _answers_by_exhaustion(plan, options: Options) -> set[int]:
-    """Answers some filling of a plan reaches, by trying all of them."""
+def _answers_by_exhaustive_search(plan, options: Options) -> set[int]:
+    """All answers of a plan, by trying all choices."""
     reached: set[int] = set()
 
     def go(results: list[int]) -> None:
@@ -491,61 +493,61 @@ def _answers_by_exhaustion(plan, options: Options) -> set[int]:
 
 
 @pytest.mark.parametrize("family", [1, 3, 8, 10, 16, 17, 28, 44, 51, 66, 83, 85, 88])
-def test_search_finds_an_answer_exactly_if_there_is_one(family, monkeypatch):
+def test_search_finds_an_answer_if_and_only_if_there_is_one(family, monkeypatch):
     monkeypatch.setattr("featurewise.worlds.clevr.families.options.TRIVIAL_SHARE", 0.0)
     monkeypatch.setattr(
-        Options, "plain", lambda self, objects, ending: _without_strangers(self, objects, ending)
+        Options, "plain", lambda self, objects, ending: _without_distractors(self, objects, ending)
     )
     rng, plan = random.Random(family), FAMILIES[family].plan
     domain = set(range(11))
     for _ in range(12):
-        options = Options(SceneSets(draw_scene(rng, low=2, high=3)))
-        possible = _answers_by_exhaustion(plan, options)
+        options = Options(SceneSets(random_scene(rng, low=2, high=3)))
+        possible = _answers_by_exhaustive_search(plan, options)
         for wanted in range(3):
             found = Search(plan).find(options, domain - {wanted}, rng)
             assert (found is not None) == (wanted in possible)
             assert found is None or found[1] == wanted
 
 
-def test_a_future_depends_on_all_that_later_nodes_and_constraints_look_at():
+def test_live_nodes_are_those_of_later_nodes_and_constraints():
     plan = FAMILIES[10].plan  # describe, query, describe, query, equal; nodes 0 and 2 must differ
-    assert [plan.looked_at(k) for k in range(5)] == [(0,), (0, 1), (1, 2), (1, 3), (4,)]
+    assert [plan.live_after(k) for k in range(5)] == [(0,), (0, 1), (1, 2), (1, 3), (4,)]
 
 
-def _without_strangers(options: Options, objects: int, ending):
-    return [p for p in options._find_plain(objects, ending) if p[0] is not STRANGER]
+def _without_distractors(options: Options, objects: int, ending):
+    return [p for p in options._find_plain(objects, ending) if p[0] is not DISTRACTOR]
 
 
 # --- balance and statistics -----------------------------------------------------------------------
 
 
-def test_balance_by_hand():
+def test_balance_over_the_second_most_frequent_answer():
     balance = Balance(3)
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
     balance.add(0)
-    assert balance.refused() == {0}  # 1 > 1.1 * 0
+    assert balance.rejected() == {0}  # 1 > 1.1 * 0
     balance.add(1)
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
     for _ in range(9):
         balance.add(0)
         balance.add(1)
     balance.add(0)
-    assert balance.refused() == set()  # 11 against 10
+    assert balance.rejected() == set()  # 11 against 10
     balance.add(0)
-    assert balance.refused() == {0}
+    assert balance.rejected() == {0}
     balance.reset()
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
 
 
-def test_balance_caps_at_five_times_the_median():
+def test_balance_over_five_times_the_median():
     balance = Balance(5)
     for _ in range(25):
         balance.add(3)
         balance.add(4)
-    assert balance.refused() == set()
+    assert balance.rejected() == set()
     balance.add(3)
     balance.add(4)
-    assert balance.refused() == {3, 4}  # 26 > 5 * max(0, 5)
+    assert balance.rejected() == {3, 4}  # 26 > 5 * max(0, 5)
 
 
 DOMAIN = {"integer": [str(n) for n in range(11)], "bool": ["yes", "no"]} | {
@@ -553,9 +555,9 @@ DOMAIN = {"integer": [str(n) for n in range(11)], "bool": ["yes", "no"]} | {
 }
 
 
-def test_no_answer_gets_ahead_of_the_balance_rule(asked):
+def test_every_answer_satisfies_the_balance_rule(generated):
     given: dict[int, Counter] = {}
-    for number, questions in enumerate(asked):
+    for number, questions in enumerate(generated):
         if number % 250 == 0:
             given = defaultdict(Counter)
         for question in questions:
@@ -570,20 +572,20 @@ def test_no_answer_gets_ahead_of_the_balance_rule(asked):
             given[question.family][question.answer] += 1
 
 
-def test_counters_start_afresh_after_250_scenes(asked):
+def test_counters_are_reset_after_250_scenes(generated):
     # Family 0 can only be answered "no", so the balance rule lets one through per block.
-    blocks = [n // 250 for n, questions in enumerate(asked) for q in questions if q.family == 0]
+    blocks = [n // 250 for n, questions in enumerate(generated) for q in questions if q.family == 0]
     assert blocks == [0, 1]
 
 
-def test_families_are_used_evenly(asked):
-    used = Counter(q.family for questions in asked[:250] for q in questions)
+def test_families_are_used_evenly(generated):
+    used = Counter(q.family for questions in generated[:250] for q in questions)
     del used[0]
     assert len(used) == 89
     assert max(used.values()) - min(used.values()) <= 4
 
 
-def test_statistics_are_near_the_published_ones(pairs):
+def test_statistics_agree_with_the_published_ones(pairs):
     last = Counter(question_type(q.program) for q, _ in pairs)
     share = {name: 100 * count / len(pairs) for name, count in last.items()}
     assert share["count"] == pytest.approx(23.4, abs=0.7)
@@ -608,43 +610,43 @@ def test_statistics_are_near_the_published_ones(pairs):
 # --- behaviour ------------------------------------------------------------------------------------
 
 
-def test_equal_seeds_ask_equal_questions(scenes):
+def test_equal_seeds_give_equal_questions(scenes):
     one, two, other = QuestionGenerator(11), QuestionGenerator(11), QuestionGenerator(12)
-    first = [one.ask(scene, 5) for scene in scenes[:20]]
-    assert first == [two.ask(scene, 5) for scene in scenes[:20]]
-    assert first != [other.ask(scene, 5) for scene in scenes[:20]]
+    first = [one.generate(scene, 5) for scene in scenes[:20]]
+    assert first == [two.generate(scene, 5) for scene in scenes[:20]]
+    assert first != [other.generate(scene, 5) for scene in scenes[:20]]
 
 
-def test_only_the_chosen_families_are_asked(scenes):
+def test_only_the_chosen_families_are_used(scenes):
     generator = QuestionGenerator(0, families=[25, 88])
-    questions = [q for scene in scenes[:20] for q in generator.ask(scene)]
+    questions = [q for scene in scenes[:20] for q in generator.generate(scene)]
     assert {q.family for q in questions} == {25, 88}
     assert all(a.family != b.family for a, b in pairwise(questions[:2]))
 
 
 @pytest.mark.parametrize("families", [[90], [-1], [3, 100], []])
-def test_unknown_families_are_refused(families):
+def test_unknown_families_are_rejected(families):
     with pytest.raises(WorldError, match=re.escape(repr(families))):
         QuestionGenerator(0, families=families)
 
 
-def test_scenes_that_cannot_be_asked_about_are_refused(scenes):
+def test_invalid_scenes_and_counts_are_rejected(scenes):
     with pytest.raises(SceneError, match="without objects"):
-        QuestionGenerator(0).ask(Scene(()))
+        QuestionGenerator(0).generate(Scene(()))
     with pytest.raises(SceneError, match="up to 10 objects"):
-        QuestionGenerator(0).ask(Scene(scenes[0].objects * 4))
+        QuestionGenerator(0).generate(Scene(scenes[0].objects * 4))
     with pytest.raises(WorldError, match="negative"):
-        QuestionGenerator(0).ask(scenes[0], -1)
+        QuestionGenerator(0).generate(scenes[0], -1)
 
 
-def test_poor_scenes_give_fewer_questions():
+def test_scenes_of_few_objects_give_fewer_questions():
     rng = random.Random(2)
     for objects in (1, 2):
-        scene = draw_scene(rng, objects, objects)
-        questions = QuestionGenerator(0).ask(scene, 90)
+        scene = random_scene(rng, objects, objects)
+        questions = QuestionGenerator(0).generate(scene, 90)
         assert 0 < len(questions) < 90
         assert all(execute(q.program, scene) == q.answer for q in questions)
 
 
-def test_no_questions_when_none_are_wanted(scenes):
-    assert QuestionGenerator(0).ask(scenes[0], 0) == []
+def test_a_count_of_zero_gives_no_questions(scenes):
+    assert QuestionGenerator(0).generate(scenes[0], 0) == []

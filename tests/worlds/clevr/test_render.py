@@ -1,4 +1,4 @@
-"""Pictures against a plain twin, against measurements of the original, and against themselves."""
+"""The renderer against a reference renderer, measurements of the original, and invariances."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MIXED = Scene(
 )
 
 # ---------------------------------------------------------------------------------------------
-# The plain twin: one ray at a time in double precision. Surfaces are found by walking a distance
-# field, materials are written in angles.
+# The reference renderer: one ray at a time in double precision. Surfaces are found by sphere
+# tracing of a distance field, and materials are written in angles.
 
 
 def box_distance(p: np.ndarray, half: np.ndarray) -> float:
@@ -60,7 +60,9 @@ def gradient(thing: Object, place: np.ndarray) -> np.ndarray:
     return np.array(g) / np.linalg.norm(g)
 
 
-def walk(scene: Scene, origin: np.ndarray, toward: np.ndarray, end: float) -> tuple[float, int]:
+def closest_hit(
+    scene: Scene, origin: np.ndarray, toward: np.ndarray, end: float
+) -> tuple[float, int]:
     best, which = end, -1
     for i, thing in enumerate(scene.objects):
         off = np.subtract(thing.position, origin)
@@ -86,7 +88,7 @@ def sheet(s: float) -> float:
     return math.exp(sum(a * s**i for i, a in enumerate(c)))
 
 
-def drop(origin: np.ndarray, toward: np.ndarray) -> float:
+def distance_to_ground(origin: np.ndarray, toward: np.ndarray) -> float:
     sweep = np.array([-0.9032, 0.4292, 0.0])
     above = lambda t: (origin + t * toward)[2] - sheet((origin + t * toward) @ sweep)  # noqa: E731
     rate = sweep @ toward
@@ -155,12 +157,12 @@ def metal(
     for share, alpha in ((0.4, 0.2), (0.6, 0.01)):
         wide = math.sqrt(alpha**2 + blur)
         ax, ay = wide * 0.75, wide / 0.75
-        spread = ((h @ x) / ax) ** 2 + ((h @ y) / ay) ** 2 + (h @ n) ** 2
+        width = ((h @ x) / ax) ** 2 + ((h @ y) / ay) ** 2 + (h @ n) ** 2
         masks = 1.0
         for d, cosine in ((v, cos_v), (w, cos_l)):
             tan2 = ((ax * (d @ x)) ** 2 + (ay * (d @ y)) ** 2) / cosine**2
             masks *= 2 / (1 + math.sqrt(1 + tan2))
-        total += share * masks / (math.pi * ax * ay * spread**2 * 4 * cos_v)
+        total += share * masks / (math.pi * ax * ay * width**2 * 4 * cos_v)
     return total * color
 
 
@@ -178,7 +180,7 @@ def lights_at(place: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray, fl
     return [*found, (sun, 2.0, np.full(3, 0.45), (0.09965 / 2) ** 2)]
 
 
-def bend_of(thing: Object, n: np.ndarray) -> float:
+def curvature(thing: Object, n: np.ndarray) -> float:
     c, s = math.cos(thing.rotation), math.sin(thing.rotation)
     local = np.array([c * n[0] + s * n[1], c * n[1] - s * n[0], n[2]])
     if thing.shape == "sphere":
@@ -193,8 +195,8 @@ def bend_of(thing: Object, n: np.ndarray) -> float:
 def radiance(
     scene: Scene, origin: np.ndarray, toward: np.ndarray, pixel: float, last: bool
 ) -> np.ndarray:
-    floor = drop(origin, toward)
-    far, which = walk(scene, origin, toward, min(floor, 60.0))
+    floor = distance_to_ground(origin, toward)
+    far, which = closest_hit(scene, origin, toward, min(floor, 60.0))
     if which < 0 and not math.isfinite(floor):
         return np.zeros(3)
     place = origin + far * toward
@@ -207,7 +209,7 @@ def radiance(
     around -= (around @ n) * n
     around /= max(np.linalg.norm(around), 1e-12)
     for w, reach, power, size in lights_at(place):
-        lit = walk(scene, start, w, reach)[1] < 0
+        lit = closest_hit(scene, start, w, reach)[1] < 0
         level = n[0] * w[0] + n[1] * w[1]
         foot += power * 0.8 / math.pi * max(w[2], 0) * (1 - 0.8 * max(-level, 0))
         if which < 0:
@@ -215,7 +217,7 @@ def radiance(
         elif thing.material == "rubber":
             total += rubber(color, n, -toward, w) * power * lit
         else:
-            blur = size + (far * pixel * bend_of(thing, n)) ** 2 / 4
+            blur = size + (far * pixel * curvature(thing, n)) ** 2 / 4
             total += metal(color, n, around, -toward, w, blur) * power * lit
     if which < 0:
         return total + max(0.0122 + 0.00123 * (place @ np.array([-0.9032, 0.4292, 0])), 0)
@@ -228,9 +230,9 @@ def radiance(
     return total + (1 - coat) * color * 0.8 * foot * (1 - n[2]) / 2 + coat * 0.8 * gleam
 
 
-def twin(scene: Scene, width: int, height: int) -> np.ndarray:
+def reference_image(scene: Scene, width: int, height: int) -> np.ndarray:
     camera = Camera.at()
-    picture = np.zeros((height, width, 3))
+    image = np.zeros((height, width, 3))
     for row in range(height):
         for column in range(width):
             x = (column + 0.5 - width / 2) / (width * 35 / 32)
@@ -240,22 +242,19 @@ def twin(scene: Scene, width: int, height: int) -> np.ndarray:
             light = radiance(scene, camera.position, toward, 1 / (480 * 35 / 32), False)
             light = np.minimum(light, 1)
             small = light <= 0.0031308
-            picture[row, column] = np.where(
-                small, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055
-            )
-    return picture * 255
+            image[row, column] = np.where(small, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return image * 255
 
 
-def test_pictures_agree_with_the_plain_twin() -> None:
-    # Far from the camera's axis nothing stands: the middle of the picture is where things are.
+def test_images_agree_with_the_reference_renderer() -> None:
     ours = render([MIXED], width=36, height=24, samples=1).images[0].permute(1, 2, 0).numpy()
-    error = np.abs(ours - twin(MIXED, 36, 24)).max(-1)
+    error = np.abs(ours - reference_image(MIXED, 36, 24)).max(-1)
     assert np.median(error) < 0.51  # 8-bit rounding alone
-    # Rays that graze an edge or a shadow's border may fall on either side of it.
+    # Rays close to an edge or to the border of a shadow may be on either side of it.
     assert (error > 1.5).mean() < 0.03, np.argwhere(error > 1.5)
 
 
-def test_materials_agree_with_the_plain_twin() -> None:
+def test_materials_agree_with_the_reference() -> None:
     rng = np.random.default_rng(0)
     n, v, w = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in rng.normal(size=(3, 300, 3)))
     v *= np.sign((n * v).sum(-1, keepdims=True))
@@ -278,7 +277,7 @@ def test_materials_agree_with_the_plain_twin() -> None:
 
 
 def test_empty_scene_has_the_original_brightness() -> None:
-    picture = render([Scene(())], samples=1).images[0]
+    image = render([Scene(())], samples=1).images[0]
     expected = {
         (240, 160): (135, 135, 134),
         (120, 160): (132, 132, 134),
@@ -292,18 +291,18 @@ def test_empty_scene_has_the_original_brightness() -> None:
         (440, 40): (101, 101, 101),
     }
     for (x, y), color in expected.items():
-        np.testing.assert_allclose(picture[:, y, x].numpy(), color, atol=2)
+        np.testing.assert_allclose(image[:, y, x].numpy(), color, atol=2)
 
 
 @pytest.fixture(scope="module")
-def crowd() -> tuple[list[Scene], Rendering]:
+def many() -> tuple[list[Scene], Rendering]:
     scenes = sample_scenes(80, seed=5, stride=8)
     return scenes, render(scenes, width=96, height=64, samples=1)
 
 
-def test_backgrounds_have_the_original_medians(crowd: tuple[list[Scene], Rendering]) -> None:
-    objects = (crowd[1].masks >= 0)[:, None]
-    median = crowd[1].images.float().masked_fill(objects, torch.nan).nanmedian(0).values
+def test_backgrounds_have_the_original_medians(many: tuple[list[Scene], Rendering]) -> None:
+    objects = (many[1].masks >= 0)[:, None]
+    median = many[1].images.float().masked_fill(objects, torch.nan).nanmedian(0).values
     expected = {
         10: (106, 106, 105, 103, 101),
         60: (104, 109, 112, 107, 102),
@@ -318,7 +317,7 @@ def test_backgrounds_have_the_original_medians(crowd: tuple[list[Scene], Renderi
             assert abs(float(median[:, y // 5, x // 5].mean()) - value) < 8, (x, y)
 
 
-def test_object_colours_have_the_original_medians(crowd: tuple[list[Scene], Rendering]) -> None:
+def test_object_colours_have_the_original_medians(many: tuple[list[Scene], Rendering]) -> None:
     expected = {
         "gray": ((86, 85, 83), (76, 76, 75)),
         "red": ((120, 55, 53), (107, 47, 47)),
@@ -329,24 +328,24 @@ def test_object_colours_have_the_original_medians(crowd: tuple[list[Scene], Rend
         "cyan": ((61, 131, 127), (52, 116, 115)),
         "yellow": ((144, 138, 64), (131, 124, 57)),
     }
-    scenes, rendering = crowd
+    scenes, rendering = many
     seen: dict[tuple[str, str], list[np.ndarray]] = {}
-    for scene, picture, mask in zip(scenes, rendering.images, rendering.masks, strict=True):
+    for scene, image, mask in zip(scenes, rendering.images, rendering.masks, strict=True):
         for i, thing in enumerate(scene.objects):
             assert thing.pixel is not None
             x, y = thing.pixel[0] // 5, thing.pixel[1] // 5
             if 0 <= x < 96 and 0 <= y < 64 and mask[y, x] == i:
-                seen.setdefault((thing.color, thing.material), []).append(picture[:, y, x].numpy())
+                seen.setdefault((thing.color, thing.material), []).append(image[:, y, x].numpy())
     for color, pair in expected.items():
         for material, value in zip(("rubber", "metal"), pair, strict=True):
             median = np.median(seen[color, material], axis=0)
-            # A single path mirrors without blur, which scatters the metals.
+            # With a single path, reflections are not blurred, so the colours of metals vary more.
             assert np.abs(median - value).max() < (9 if material == "rubber" else 16), color
 
 
-def test_pictures_resemble_those_of_the_original() -> None:
+def test_images_resemble_those_of_the_original() -> None:
     if not DATA.is_dir():
-        pytest.skip(f"needs the pictures of the original generator in {DATA}")
+        pytest.skip(f"needs the images of the original generator in {DATA}")
     entries = json.loads((DATA / "scenes/CLEVR_val_scenes.json").read_text())["scenes"][:6]
     errors, plain = [], []
     for entry in entries:
@@ -365,22 +364,22 @@ def test_pictures_resemble_those_of_the_original() -> None:
             )
         )
         ours = render([replace(scene, camera=solve_camera(scene))], width=120, height=80, samples=4)
-        picture = Image.open(DATA / "images/val" / entry["image_filename"]).convert("RGB")
-        real = np.asarray(picture.resize((120, 80), Image.Resampling.BOX), dtype=np.float64)
+        image = Image.open(DATA / "images/val" / entry["image_filename"]).convert("RGB")
+        real = np.asarray(image.resize((120, 80), Image.Resampling.BOX), dtype=np.float64)
         error = np.abs(ours.images[0].permute(1, 2, 0).numpy() - real).mean(-1)
         on_object = ours.masks[0].numpy() >= 0
         errors.append(error[on_object].mean())
         plain.append(error[~on_object].mean())
-    # The lamps' places are not recorded and stand at their base here: most of the difference.
+    # Most of the difference is due to the lamps: their jitter is not recorded.
     assert np.mean(errors) < 12
     assert np.mean(plain) < 9
 
 
 # ---------------------------------------------------------------------------------------------
-# Pictures against themselves
+# Invariances
 
 
-def test_a_row_of_a_batch_is_the_scene_alone() -> None:
+def test_an_image_does_not_depend_on_the_rest_of_the_batch() -> None:
     scenes = [*sample_scenes(3, seed=9, stride=8), MIXED, Scene(())]
     batch = render(scenes, width=50, height=34, samples=4)
     for i, scene in enumerate(scenes):
@@ -389,16 +388,16 @@ def test_a_row_of_a_batch_is_the_scene_alone() -> None:
         assert torch.equal(alone.masks[0], batch.masks[i])
 
 
-def test_rendering_repeats_exactly() -> None:
+def test_rendering_is_deterministic() -> None:
     first, second = (render([MIXED], width=60, height=40, samples=9) for _ in range(2))
     assert torch.equal(first.images, second.images)
 
 
-def test_masks_agree_with_pictures() -> None:
+def test_masks_agree_with_images() -> None:
     with_all = render([MIXED], width=120, height=80, samples=1)
     assert set(with_all.masks.unique().tolist()) == {-1, *range(len(MIXED.objects))}
-    colors = [0, 1, 3, 4]  # not the metals that mirror their surroundings
-    for i in colors:
+    recolored = [0, 1, 3, 4]  # without metals that reflect their surroundings
+    for i in recolored:
         other = "green" if MIXED.objects[i].color != "green" else "red"
         things = list(MIXED.objects)
         things[i] = replace(things[i], color=other)
@@ -411,11 +410,11 @@ def test_masks_agree_with_pictures() -> None:
 
 
 def test_more_samples_soften_edges_and_shadows_and_keep_the_brightness() -> None:
-    pictures = [render([MIXED], width=96, height=64, samples=n).images.float() for n in (1, 4, 16)]
-    rough = [float((p[..., 1:] - p[..., :-1]).abs().square().mean()) for p in pictures]
+    images = [render([MIXED], width=96, height=64, samples=n).images.float() for n in (1, 4, 16)]
+    rough = [float((p[..., 1:] - p[..., :-1]).abs().square().mean()) for p in images]
     assert rough[0] > rough[1] > rough[2]
-    for picture in pictures:
-        assert abs(float(picture.mean() - pictures[-1].mean())) < 1
+    for image in images:
+        assert abs(float(image.mean() - images[-1].mean())) < 1
 
 
 def test_shadows_follow_the_lamps() -> None:
@@ -443,7 +442,7 @@ def test_the_field_of_view_is_fixed_by_the_width() -> None:
     assert torch.equal(tall[:, :, 12:52], wide)
 
 
-def test_no_scenes_give_no_pictures() -> None:
+def test_no_scenes_give_no_images() -> None:
     rendering = render([], width=8, height=8)
     assert rendering.images.shape == (0, 3, 8, 8)
 
@@ -454,6 +453,6 @@ def test_samples_must_be_square(samples: int) -> None:
         render([MIXED], width=8, height=8, samples=samples)
 
 
-def test_a_picture_has_pixels() -> None:
-    with pytest.raises(SceneError, match="at least one pixel, got 0 x 8"):
+def test_width_and_height_are_positive() -> None:
+    with pytest.raises(SceneError, match="at least 1 pixel, got 0 x 8"):
         render([MIXED], width=0, height=8)

@@ -33,7 +33,7 @@ def scenes() -> list[Scene]:
 
 def official() -> list[dict[str, object]]:
     if not DATA.is_dir():
-        pytest.skip(f"needs the pictures of the original generator in {DATA}")
+        pytest.skip(f"needs the images of the original generator in {DATA}")
     loaded = json.loads((DATA / "scenes/CLEVR_val_scenes.json").read_text())
     return list(loaded["scenes"])
 
@@ -68,7 +68,7 @@ def test_objects_keep_their_distance(scenes: list[Scene]) -> None:
                 assert abs(offset @ DIRECTIONS["behind"]) >= 0.4
 
 
-def test_objects_stand_on_the_ground_within_the_field(scenes: list[Scene]) -> None:
+def test_objects_are_on_the_ground_within_the_extent(scenes: list[Scene]) -> None:
     for thing in (o for s in scenes for o in s.objects):
         assert max(abs(thing.position[0]), abs(thing.position[1])) <= 3
         assert thing.position[2] == RADIUS[thing.size]
@@ -83,12 +83,12 @@ def test_camera_and_lamps_are_jittered(scenes: list[Scene]) -> None:
 
 
 def test_counts_and_attributes_are_uniform() -> None:
-    drawn = sample_scenes(300, seed=0, min_pixels=0)
-    counts = Counter(len(s.objects) for s in drawn)
+    sampled = sample_scenes(300, seed=0, min_pixels=0)
+    counts = Counter(len(s.objects) for s in sampled)
     assert set(counts) == set(range(3, 11))
     assert min(counts.values()) > 300 / 8 / 2
     for name, ways in (("shape", 3), ("material", 2), ("color", 8)):
-        tally = Counter(getattr(o, name) for s in drawn for o in s.objects)
+        tally = Counter(getattr(o, name) for s in sampled for o in s.objects)
         total = sum(tally.values())
         assert len(tally) == ways
         assert max(abs(n / total - 1 / ways) for n in tally.values()) < 0.05
@@ -100,7 +100,7 @@ def test_scene_i_depends_on_seed_and_index_alone(scenes: list[Scene]) -> None:
     assert sample_scenes(1, seed=4, stride=8)[0] != scenes[0]
 
 
-def test_every_object_shows(scenes: list[Scene]) -> None:
+def test_every_object_is_visible(scenes: list[Scene]) -> None:
     assert min(min(p) for p in visible_pixels(scenes, stride=8)) >= 200
     exact = visible_pixels(scenes[:6], stride=1)
     masks = render(scenes[:1], samples=1).masks
@@ -110,7 +110,7 @@ def test_every_object_shows(scenes: list[Scene]) -> None:
         np.testing.assert_allclose(a, b, rtol=0.25, atol=64)
 
 
-def test_hidden_objects_lead_to_another_placement() -> None:
+def test_scenes_with_hidden_objects_are_placed_again() -> None:
     loose, strict = (
         sample_scenes(30, seed=1, min_objects=10, min_pixels=n, stride=8) for n in (0, 200)
     )
@@ -154,7 +154,7 @@ def test_relations_agree_with_the_original_generator() -> None:
         }
 
 
-def test_the_camera_of_drawn_scenes_is_recovered(scenes: list[Scene]) -> None:
+def test_the_camera_of_sampled_scenes_is_recovered(scenes: list[Scene]) -> None:
     for scene in scenes[:10]:
         np.testing.assert_allclose(
             solve_camera(replace(scene, camera=None)), scene.camera, atol=5e-3
@@ -183,12 +183,12 @@ def test_the_camera_of_official_scenes_is_recovered() -> None:
         ({"rotation": np.inf}, "finite rotation"),
     ],
 )
-def test_impossible_objects_are_refused(change: dict[str, object], message: str) -> None:
+def test_impossible_objects_are_rejected(change: dict[str, object], message: str) -> None:
     with pytest.raises(SceneError, match=message):
         replace(THING, **change)  # type: ignore[arg-type]
 
 
-def test_bad_requests_are_refused() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     with pytest.raises(SceneError, match="1 to 10 objects"):
         sample_scenes(1, seed=0, min_objects=5, max_objects=4)
     with pytest.raises(SceneError, match="1 to 10 objects"):

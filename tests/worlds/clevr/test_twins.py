@@ -1,4 +1,4 @@
-"""The twin test's questions, against the executor of programs and a search over all anchors."""
+"""Twin questions, against the executor of programs and an exhaustive search over anchors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAID = {"left": "left of", "right": "right of", "front": "in front of", "behind"
 
 
 def program(shape: str, relation: str, described: str) -> tuple[Step, ...]:
-    """What such a question computes, from its words."""
+    """The program of a twin question, from its words."""
     steps = [Step("scene")]
     for name, values in ATTRIBUTES.items():
         for value in set(values) & set(described.split()):
@@ -48,7 +48,7 @@ def test_every_answer_is_that_of_the_program() -> None:
 
 
 def anchors(scene: Scene) -> set[tuple[int, str, tuple[str, str]]]:
-    """Every described object, shape and direction that has a twin on either side."""
+    """Every uniquely described object, shape and axis with a pair of twin questions."""
     found = set()
     for i, anchor in enumerate(scene.objects):
         same = [o for o in scene.objects if described(o) == described(anchor)]
@@ -75,7 +75,7 @@ def test_no_pair_is_left_out() -> None:
         assert len(twin_pairs(scene)) == len(anchors(scene))
 
 
-def test_by_hand() -> None:
+def test_pairs_of_a_hand_written_scene() -> None:
     def thing(shape: str, color: str, x: float, y: float, size: str = "large") -> Object:
         return Object(shape, size, "rubber", color, (x, y, 0.7), 0.0)
 

@@ -1,4 +1,4 @@
-"""Words: tokens, the vocabulary's contract, coverage of official and own questions."""
+"""Words: tokens, the order of the vocabulary, the words of official and generated questions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from featurewise.worlds.clevr.words import (
 OFFICIAL = Path(__file__).parents[4] / "shared/data/clevr_blender"
 
 
-def test_the_order_of_the_vocabulary_is_a_contract():
+def test_the_order_of_the_vocabulary_does_not_change():
     digest = hashlib.sha256("\n".join(VOCABULARY).encode()).hexdigest()
     assert digest == "d3c889b03f03a7db3c8128048f871641789299cb66392602ff0c1ed9c79f5966"
     assert (VOCABULARY[0], VOCABULARY[1]) == (PAD, UNKNOWN)
@@ -60,7 +60,7 @@ def test_encoding():
     assert unknown_words("Cube; zebra, quux?") == ["zebra", "quux"]
 
 
-def test_marks_of_the_vocabulary_are_no_words():
+def test_special_tokens_are_no_words():
     assert encode("<pad> <unk>") == [1, 1] and unknown_words("<pad>") == ["<pad>"]
 
 
@@ -99,17 +99,17 @@ def test_a_text_of_unknown_words_has_no_known_one():
 
 
 @given(st.lists(st.sampled_from(VOCABULARY[2:])))
-def test_every_word_comes_back(words):
+def test_encoded_words_decode_to_themselves(words):
     assert [VOCABULARY[i] for i in encode(" ".join(words))] == words
 
 
-def _words_we_can_say() -> set[str]:
-    """Every token any pattern can produce."""
-    said = set()
+def _words_of_patterns() -> set[str]:
+    """All tokens that patterns can generate."""
+    found = set()
     for family in FAMILIES:
         for pattern in family.patterns:
             text = "".join(c if c not in "[]" else " " for c in pattern.text)
-            said.update(word for word in tokenize(text) if not word.startswith("<"))
+            found.update(word for word in tokenize(text) if not word.startswith("<"))
     for value in {v for d in DESCRIPTIONS for v in d if v} | {
         "thing",
         "left",
@@ -118,13 +118,13 @@ def _words_we_can_say() -> set[str]:
         "front",
     }:
         for synonym in SYNONYMS.get(value, (value,)):
-            said.update(tokenize(synonym))
+            found.update(tokenize(synonym))
     nouns = {"cube", "block", "sphere", "ball", "cylinder", "thing", "object"}
-    return said | {f"{noun}s" for noun in nouns}
+    return found | {f"{noun}s" for noun in nouns}
 
 
-def test_the_vocabulary_holds_what_we_can_say_and_nothing_else():
-    assert _words_we_can_say() == set(VOCABULARY) - {PAD, UNKNOWN, ","}
+def test_the_vocabulary_has_exactly_the_words_of_the_patterns():
+    assert _words_of_patterns() == set(VOCABULARY) - {PAD, UNKNOWN, ","}
 
 
 def test_official_questions_use_the_same_words():
@@ -135,4 +135,4 @@ def test_official_questions_use_the_same_words():
         for question in json.loads(path.read_text())["questions"]:
             official.update(tokenize(question["question"]))
             assert unknown_words(question["question"]) == []
-    assert _words_we_can_say() == official
+    assert _words_of_patterns() == official

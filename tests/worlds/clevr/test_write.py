@@ -1,4 +1,4 @@
-"""Data sets we write: readable by ourselves and by loaders made for CLEVR v1.0."""
+"""Written data sets can be read by this package and by loaders for CLEVR v1.0."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks in a few pictures."""
+    """Several blocks in a few images."""
     monkeypatch.setattr("featurewise.worlds.clevr.write.BALANCE_BLOCK", BLOCK)
 
 
@@ -62,7 +62,7 @@ def digest(root: Path) -> dict[str, str]:
 
 
 def public_loader(root: Path, split: str) -> Iterator[tuple[np.ndarray, dict[str, Any], list[str]]]:
-    """What published CLEVR code does: questions, pictures by name, programs as function[value]."""
+    """As published CLEVR code: questions, images by name, programs as function[value]."""
     with open(root / f"questions/CLEVR_{split}_questions.json") as file:  # noqa: PTH123
         questions = json.load(file)["questions"]
     for question in questions:
@@ -76,7 +76,7 @@ def public_loader(root: Path, split: str) -> Iterator[tuple[np.ndarray, dict[str
         yield image, question, program
 
 
-def test_a_public_loader_reads_what_we_write(root: Path) -> None:
+def test_a_public_loader_reads_written_data_sets(root: Path) -> None:
     rows = list(public_loader(root, "val"))
     assert len(rows) == 4 * COUNT
     for number, (image, question, program) in enumerate(rows):
@@ -99,9 +99,9 @@ def test_a_public_loader_reads_what_we_write(root: Path) -> None:
 
 
 def test_names_are_those_of_the_release(root: Path) -> None:
-    pictures = [f"images/val/CLEVR_val_{index:06d}.png" for index in range(COUNT)]
+    images = [f"images/val/CLEVR_val_{index:06d}.png" for index in range(COUNT)]
     files = ["questions/CLEVR_val_questions.json", "scenes/CLEVR_val_scenes.json"]
-    assert sorted(digest(root)) == sorted([*pictures, *files, "manifest_val.json"])
+    assert sorted(digest(root)) == sorted([*images, *files, "manifest_val.json"])
 
 
 def test_keys_of_scenes_are_those_of_the_release(root: Path) -> None:
@@ -130,25 +130,25 @@ def test_keys_of_scenes_are_those_of_the_release(root: Path) -> None:
             }
 
 
-def test_pictures_are_opaque_rgba_of_the_renderer(root: Path) -> None:
+def test_images_are_opaque_rgba_of_the_renderer(root: Path) -> None:
     recipe = Recipe(seed=4, width=24, height=16, samples=1, questions_per_image=4)
-    pictures = torch.cat(
-        [recipe.pictures(recipe.scenes(block, size)) for block, size in enumerate((3, 3, 1))]
+    images = torch.cat(
+        [recipe.images(recipe.scenes(block, size)) for block, size in enumerate((3, 3, 1))]
     )
-    for index, expected in enumerate(pictures):
-        with Image.open(root / f"images/val/CLEVR_val_{index:06d}.png") as picture:
-            assert picture.mode == "RGBA" and picture.format == "PNG"
-            pixels = np.array(picture)
+    for index, expected in enumerate(images):
+        with Image.open(root / f"images/val/CLEVR_val_{index:06d}.png") as image:
+            assert image.mode == "RGBA" and image.format == "PNG"
+            pixels = np.array(image)
         assert (pixels[..., 3] == 255).all()
         np.testing.assert_array_equal(pixels[..., :3], expected.numpy().transpose(1, 2, 0))
 
 
-def test_what_is_written_reads_back_and_agrees(root: Path, tmp_path: Path) -> None:
+def test_written_scenes_and_questions_can_be_read(root: Path, tmp_path: Path) -> None:
     place = ClevrFolder(root, "val")
     scenes = read_scenes(place.scenes)
     recipe = Recipe(seed=4, width=24, height=16, samples=1, questions_per_image=4)
-    drawn = [scene for b, size in enumerate((3, 3, 1)) for scene in recipe.scenes(b, size)]
-    for record, original in zip(scenes, drawn, strict=True):
+    sampled = [scene for b, size in enumerate((3, 3, 1)) for scene in recipe.scenes(b, size)]
+    for record, original in zip(scenes, sampled, strict=True):
         for thing, was in zip(record.scene.objects, original.objects, strict=True):
             assert thing.position == was.position and thing.color == was.color
     for question in read_questions(place.questions):
@@ -170,7 +170,7 @@ def test_pixel_coordinates_are_those_of_the_written_size(root: Path) -> None:
         assert thing.pixel[2] == pytest.approx(depth, rel=1e-6)
 
 
-def test_the_manifest_vouches_for_every_file(root: Path) -> None:
+def test_the_manifest_has_the_hash_of_every_file(root: Path) -> None:
     manifest = json.loads((root / "manifest_val.json").read_text())
     files = digest(root)
     del files["manifest_val.json"]
@@ -179,7 +179,7 @@ def test_the_manifest_vouches_for_every_file(root: Path) -> None:
     assert manifest["settings"]["renderer"] == "featurewise.worlds.clevr.render"
 
 
-def test_the_same_settings_give_the_same_bytes(root: Path, tmp_path: Path) -> None:
+def test_the_same_settings_give_identical_files(root: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path, **SETTINGS)
     assert digest(tmp_path) == digest(root)
     write_dataset(tmp_path / "other", **{**SETTINGS, "seed": 5})
@@ -192,65 +192,65 @@ class InterruptionError(Exception):
 
 
 @pytest.mark.parametrize("after", [1, BLOCK, 2 * BLOCK, COUNT])
-def test_an_interrupted_writing_goes_on(
+def test_an_interrupted_call_is_resumed(
     root: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurewise.worlds.clevr.write._DRAWN_AT_ONCE", 1)
+    monkeypatch.setattr("featurewise.worlds.clevr.write._IMAGES_PER_JOB", 1)
 
     def stop(done: int, total: int) -> None:
         if done >= after:
             raise InterruptionError
 
     with pytest.raises(InterruptionError):
-        write_dataset(tmp_path, **SETTINGS, progress=stop)
+        write_dataset(tmp_path, **SETTINGS, on_progress=stop)
     assert not (tmp_path / "manifest_val.json").exists()
     (tmp_path / "images/val/.CLEVR_val_000099.png.123").write_bytes(b"half a pic")
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "images/val").glob("CLEVR_*.png")}
     assert len(kept) == after
     seen: list[int] = []
-    write_dataset(tmp_path, **SETTINGS, progress=lambda done, total: seen.append(done))
+    write_dataset(tmp_path, **SETTINGS, on_progress=lambda done, total: seen.append(done))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert seen == sorted(seen) and seen[-1] == COUNT
     assert digest(tmp_path) == digest(root)
 
 
-def test_a_finished_data_set_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_data_set_is_not_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digest(root)
 
     def fail(*args: object) -> None:
-        raise AssertionError("drawn again")
+        raise AssertionError("rendered again")
 
     monkeypatch.setattr(Recipe, "scenes", fail)
     assert write_dataset(root, **SETTINGS) == root / "manifest_val.json"
     assert digest(root) == before
 
 
-def test_other_settings_in_the_same_folder_are_refused(root: Path, tmp_path: Path) -> None:
+def test_other_settings_in_the_same_folder_are_rejected(root: Path, tmp_path: Path) -> None:
     before = digest(root)
-    with pytest.raises(WorldError, match="other settings: seed 4, not 5; width 24, not 25; name"):
+    with pytest.raises(WorldError, match="other settings: seed 4, not 5; width 24, not 25; choose"):
         write_dataset(root, **{**SETTINGS, "count": COUNT + 1, "seed": 5, "width": 25})
-    with pytest.raises(WorldError, match=f"has {COUNT} pictures, more than {COUNT - 1}"):
+    with pytest.raises(WorldError, match=f"has {COUNT} images, more than {COUNT - 1}"):
         write_dataset(root, **{**SETTINGS, "count": COUNT - 1})
     assert digest(root) == before
     (tmp_path / "images/val").mkdir(parents=True)
-    (tmp_path / "images/val/CLEVR_val_000000.png").write_bytes(b"of somebody else")
-    with pytest.raises(WorldError, match="holds pictures already"):
+    (tmp_path / "images/val/CLEVR_val_000000.png").write_bytes(b"of another program")
+    with pytest.raises(WorldError, match="contains images already"):
         write_dataset(tmp_path, **SETTINGS)
-    assert (tmp_path / "images/val/CLEVR_val_000000.png").read_bytes() == b"of somebody else"
+    assert (tmp_path / "images/val/CLEVR_val_000000.png").read_bytes() == b"of another program"
 
 
 @pytest.mark.parametrize("name", ["scenes", "questions"])
-def test_files_of_somebody_else_are_left_alone(tmp_path: Path, name: str) -> None:
+def test_other_files_are_not_overwritten(tmp_path: Path, name: str) -> None:
     theirs = tmp_path / name / f"CLEVR_val_{name}.json"
     theirs.parent.mkdir()
     theirs.write_text("mine")
-    with pytest.raises(WorldError, match="exists already; name another folder"):
+    with pytest.raises(WorldError, match="exists already; choose another folder"):
         write_dataset(tmp_path, **SETTINGS)
     assert theirs.read_text() == "mine"
 
 
 @pytest.mark.parametrize("first", [1, BLOCK, BLOCK + 1, COUNT - 1])
-def test_a_finished_data_set_grows(root: Path, tmp_path: Path, first: int) -> None:
+def test_a_finished_data_set_can_be_extended(root: Path, tmp_path: Path, first: int) -> None:
     write_dataset(tmp_path, **{**SETTINGS, "count": first})
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "images/val").iterdir()}
     assert len(kept) == first
@@ -260,20 +260,20 @@ def test_a_finished_data_set_grows(root: Path, tmp_path: Path, first: int) -> No
 
 
 @pytest.mark.parametrize("after", [2, BLOCK, COUNT])
-def test_an_interrupted_growth_goes_on(root: Path, tmp_path: Path, after: int) -> None:
+def test_an_interrupted_extension_is_resumed(root: Path, tmp_path: Path, after: int) -> None:
     def stop(done: int, total: int) -> None:
         if done >= after:
             raise InterruptionError
 
     write_dataset(tmp_path, **{**SETTINGS, "count": 1})
     with pytest.raises(InterruptionError):
-        write_dataset(tmp_path, **SETTINGS, progress=stop)
+        write_dataset(tmp_path, **SETTINGS, on_progress=stop)
     write_dataset(tmp_path, **SETTINGS)
     assert digest(tmp_path) == digest(root)
 
 
-def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
-    """Stopped after its only block, then, grown, after the pictures of that block."""
+def test_an_unfinished_data_set_can_be_extended(root: Path, tmp_path: Path) -> None:
+    """Interrupted after its only block, then extended and interrupted after that block's images."""
 
     def stop(count: int, after: int, times: int) -> None:
         seen: list[int] = []
@@ -284,7 +284,7 @@ def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
                 raise InterruptionError
 
         with pytest.raises(InterruptionError):
-            write_dataset(tmp_path, **{**SETTINGS, "count": count}, progress=progress)
+            write_dataset(tmp_path, **{**SETTINGS, "count": count}, on_progress=progress)
 
     stop(1, after=1, times=2)  # its entries are written, the manifest is not
     stop(COUNT, after=BLOCK, times=1)
@@ -292,23 +292,23 @@ def test_an_unfinished_data_set_grows(root: Path, tmp_path: Path) -> None:
     assert digest(tmp_path) == digest(root)
 
 
-def test_a_changed_picture_does_not_grow_into_a_data_set(tmp_path: Path) -> None:
+def test_a_data_set_with_a_changed_image_cannot_be_extended(tmp_path: Path) -> None:
     write_dataset(tmp_path, **{**SETTINGS, "count": 2})
     (tmp_path / "images/val/CLEVR_val_000001.png").write_bytes(b"changed")
     with pytest.raises(FormatError, match=r"000001\.png: was changed since it was written"):
         write_dataset(tmp_path, **SETTINGS)
 
 
-def test_several_processes_write_the_same_bytes(
+def test_several_processes_write_identical_files(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurewise.worlds.clevr.write._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("featurewise.worlds.clevr.write._MIN_IMAGES_PER_WORKER", 1)
     write_dataset(tmp_path, **SETTINGS, workers=2)
     assert digest(tmp_path) == digest(root)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])
-def test_a_broken_manifest_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_broken_manifest_is_rejected(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest_val.json").write_text(text)
     with pytest.raises(FormatError, match=r"manifest_val\.json"):
         write_dataset(tmp_path, **SETTINGS)
@@ -345,7 +345,9 @@ def test_splits_share_a_folder_and_test_splits_hide_answers(tmp_path: Path) -> N
         ({"questions_per_image": 0}, "questions_per_image"),
     ],
 )
-def test_impossible_settings_are_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_impossible_settings_are_rejected(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
     with pytest.raises(WorldError, match=says):
         write_dataset(tmp_path / "out", **{**SETTINGS, **change})
     assert not (tmp_path / "out").exists()

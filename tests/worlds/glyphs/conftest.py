@@ -1,4 +1,4 @@
-"""What is drawn for these tests is kept apart from the user's own cache."""
+"""These tests have a cache of their own, apart from the user's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATUREWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

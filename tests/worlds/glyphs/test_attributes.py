@@ -1,4 +1,4 @@
-"""Attributes, against what is known of the faces and of drawn bars."""
+"""Attributes, against known properties of the typefaces and against synthetic bars."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featurewise.worlds.glyphs import ATTRIBUTES
-from featurewise.worlds.glyphs import attributes as measuring
+from featurewise.worlds.glyphs import attributes as module
 from featurewise.worlds.glyphs.attributes import attributes, measured_slant, sheared
 from featurewise.worlds.glyphs.fontfiles import font_files
 
@@ -29,7 +29,7 @@ def of(name: str) -> dict[str, float]:
         ("cmr10", "cmb10"),
     ],
 )
-def test_bold_weighs_more(regular: str, bold: str) -> None:
+def test_bold_typefaces_have_more_weight(regular: str, bold: str) -> None:
     assert of(bold)["weight"] > 1.3 * of(regular)["weight"]
 
 
@@ -40,11 +40,11 @@ def test_bold_weighs_more(regular: str, bold: str) -> None:
         *("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBolIta", "cmss10"),
     ],
 )
-def test_slant_is_what_the_file_says(name: str) -> None:
+def test_slant_is_the_italic_angle_of_the_file(name: str) -> None:
     tools = pytest.importorskip("fontTools.ttLib")
     with tools.TTFont(FILES[name], lazy=True) as font:
-        said = -font["post"].italicAngle
-    assert of(name)["slant"] == pytest.approx(said, abs=1.5)
+        angle = -font["post"].italicAngle
+    assert of(name)["slant"] == pytest.approx(angle, abs=1.5)
     assert (of(name)["slant"] > 5) == ("Ita" in name or "Oblique" in name)
 
 
@@ -61,20 +61,20 @@ def test_width() -> None:
     )
 
 
-def test_slant_does_not_disturb_the_others() -> None:
+def test_slant_does_not_change_the_other_attributes() -> None:
     upright, oblique = of("DejaVuSans-Bold"), of("DejaVuSans-BoldOblique")
     for name in ("weight", "serif", "width"):
         assert oblique[name] == pytest.approx(upright[name], abs=0.02), name
 
 
-def test_a_face_without_the_letters_has_none() -> None:
+def test_attributes_are_nan_without_the_letters() -> None:
     measured = of("DejaVuSansDisplay")
     assert tuple(measured) == ATTRIBUTES
     assert all(np.isnan(value) for value in measured.values())
 
 
 def bars(angle: float) -> np.ndarray:
-    """Two thin bars, 6 wide, 76 high and 25 apart, that lean by ``angle``."""
+    """Two bars, 6 pixels wide, 76 high and 25 apart, slanted by ``angle`` degrees."""
     made = np.zeros((96, 96))
     for row in range(10, 86):
         for left in (30, 55):
@@ -97,7 +97,7 @@ def test_slant_of_bars(angle: float) -> None:
 
 @pytest.mark.parametrize("angle", [0.0, 20.0])
 def test_all_attributes_of_bars(angle: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "draw", lambda *_: np.stack([255 * bars(angle)] * 4))
-    measured = measuring._attributes.__wrapped__(FILES["DejaVuSans"], (0, 0), 0)
+    monkeypatch.setattr(module, "rasterize", lambda *_: np.stack([255 * bars(angle)] * 4))
+    measured = module._attributes.__wrapped__(FILES["DejaVuSans"], (0, 0), 0)
     expected = {"weight": 6 / 76, "slant": angle, "serif": 0.0, "width": 31 / 76}
     assert measured == pytest.approx(expected, abs=0.02)

@@ -1,4 +1,4 @@
-"""CIFAR in its binary version: rows, names, FC100, and what is refused."""
+"""CIFAR in its binary version: rows, names, FC100, and refused files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COARSE = [
 
 
 def plane(*values: int) -> bytes:
-    """3 x 32 x 32 bytes: red, green, blue; the first pixel tells the picture."""
+    """3 x 32 x 32 bytes: red, green, blue; the first pixel identifies the image."""
     red, green, blue, first = values
     return bytes([first, *[red] * 1023, *[green] * 1024, *[blue] * 1024])
 
@@ -60,11 +60,11 @@ def hundred(folder: Path) -> Path:
 
 
 def test_ten(tmp_path: Path) -> None:
-    pictures = cifar10(ten(tmp_path))
-    assert pictures.images.shape == (10, 3, 32, 32) and pictures.names[9] == "kind9"
-    assert pictures.labels.tolist() == [1, 9, 2, 9, 3, 9, 4, 9, 5, 9]
-    assert pictures.images[:, 0, 0, 0].tolist() == [1, 101, 2, 102, 3, 103, 4, 104, 5, 105]
-    assert pictures.images[0, :, 31, 31].tolist() == [10, 20, 30]
+    data_set = cifar10(ten(tmp_path))
+    assert data_set.images.shape == (10, 3, 32, 32) and data_set.names[9] == "kind9"
+    assert data_set.labels.tolist() == [1, 9, 2, 9, 3, 9, 4, 9, 5, 9]
+    assert data_set.images[:, 0, 0, 0].tolist() == [1, 101, 2, 102, 3, 103, 4, 104, 5, 105]
+    assert data_set.images[0, :, 31, 31].tolist() == [10, 20, 30]
     one = cifar10(tmp_path, train=False)
     assert one.labels.tolist() == [4] and one.images[0, 0, 0, :2].tolist() == [8, 5]
     images, labels = one.take([0])
@@ -83,13 +83,13 @@ def test_fc100_joins_both_files_and_splits_by_superclass(tmp_path: Path) -> None
     pool = fc100(hundred(tmp_path), "train")
     assert pool.names == ("fine7", "fine8") and pool.groups == ("fish", "fish")
     assert [pool.count(0), pool.count(1)] == [3, 1]
-    assert [pool.picture(0, i)[0, 0, 0].item() for i in range(3)] == [11, 14, 15]
+    assert [pool.image(0, i)[0, 0, 0].item() for i in range(3)] == [11, 14, 15]
     assert fc100(tmp_path, "test").names == ("fine9",)
-    with pytest.raises(FormatError, match="no pictures of the val classes"):
+    with pytest.raises(FormatError, match="no images of the val classes"):
         fc100(tmp_path, "val")
 
 
-def test_fc100_wants_one_superclass_for_a_class(tmp_path: Path) -> None:
+def test_fc100_refuses_a_class_of_two_superclasses(tmp_path: Path) -> None:
     hundred(tmp_path)
     (tmp_path / "test.bin").write_bytes(bytes([2, 7]) + plane(1, 2, 3, 15))
     with pytest.raises(FormatError, match=r"test\.bin: row 0: class 7 is of superclass 2 here"):
@@ -113,7 +113,7 @@ def test_missing(tmp_path: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", bytes(3073 + 5), bytes(3072)])
-def test_cut_off(tmp_path: Path, content: bytes) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (ten(tmp_path) / "test_batch.bin").write_bytes(content)
     with pytest.raises(FormatError, match=r"test_batch\.bin: holds \d+ bytes, no multiple"):
         cifar10(tmp_path, train=False)
@@ -143,9 +143,9 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"batches\.meta: is pickled.*cifar-10-binary\.tar\.gz"):
         cifar10(python)
     (python / "batches.meta").rename(python / "meta")
-    with pytest.raises(FormatError, match="take the binary version"):
+    with pytest.raises(FormatError, match="use the binary version"):
         cifar100(python)
-    # Renamed to look like the other version.
+    # A pickle under the file name of the binary version.
     (ten(tmp_path) / "data_batch_1.bin").write_bytes(b"\x80\x02}q\x01" + bytes(3068))
     with pytest.raises(FormatError, match=r"data_batch_1\.bin: is pickled"):
         cifar10(tmp_path)

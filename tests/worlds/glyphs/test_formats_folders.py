@@ -1,4 +1,4 @@
-"""Omniglot, miniImageNet and folders of classes: names, order, pixels, and what is refused."""
+"""Omniglot, miniImageNet and class folders: names, order, pixels, and refused files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from featurewise.worlds.glyphs.formats import (
     FormatError,
-    PictureFiles,
+    ImageFiles,
     class_folders,
     mini_imagenet,
     omniglot,
@@ -21,12 +21,12 @@ from featurewise.worlds.glyphs.formats import (
 from featurewise.worlds.glyphs.formats.folders import OmniglotPart
 
 
-def drawing(path: Path, column: int, size: tuple[int, int] = (105, 105)) -> None:
-    """Black on white, one bit a pixel, as Omniglot has them."""
-    picture = Image.new("1", size, 1)
-    picture.paste(0, (column, 0, column + 30, size[1]))
+def save_stroke(path: Path, column: int, size: tuple[int, int] = (105, 105)) -> None:
+    """Black on white, one bit for each pixel, as in Omniglot."""
+    image = Image.new("1", size, 1)
+    image.paste(0, (column, 0, column + 30, size[1]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    image.save(path)
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def omni(tmp_path: Path) -> Path:
     for alphabet, characters in (("Greek", 2), ("Korean", 1)):
         for character in range(1, characters + 1):
             number += 1
-            for who in (1, 2):
+            for writer in (1, 2):
                 folder = tmp_path / "images_background" / alphabet / f"character{character:02}"
-                drawing(folder / f"{number:04}_{who:02}.png", column=70 * (who - 1))
+                save_stroke(folder / f"{number:04}_{writer:02}.png", column=70 * (writer - 1))
     return tmp_path
 
 
@@ -59,9 +59,9 @@ def test_omniglot(omni: Path) -> None:
     assert pool.names == ("Greek/character01", "Greek/character02", "Korean/character01")
     assert pool.groups == ("Greek", "Greek", "Korean")
     assert [pool.count(i) for i in range(3)] == [2, 2, 2]
-    left, right = pool.picture(2, 0), pool.picture(2, 1)
+    left, right = pool.image(2, 0), pool.image(2, 1)
     assert left.shape == (1, 21, 21)
-    # The stroke is bright and the paper dark, and it is where it was drawn.
+    # The stroke is bright and the background dark, at the right position.
     assert left[0, :, 1].tolist() == [255] * 21 and left[0, :, 10].tolist() == [0] * 21
     assert right[0, :, 1].tolist() == [0] * 21 and right[0, :, 16].tolist() == [255] * 21
 
@@ -89,56 +89,56 @@ def test_the_small_sets_of_the_release(shared_data: Callable[..., Path], tmp_pat
         assert {pool.count(label) for label in range(characters)} == {20}
 
 
-def test_omniglot_is_not_decoded_before_it_is_asked_for(omni: Path) -> None:
+def test_omniglot_is_decoded_when_an_image_is_requested(omni: Path) -> None:
     path = omni / "images_background/Greek/character01/0001_02.png"
     path.write_bytes(path.read_bytes()[:60])
     pool = omniglot(omni)
-    with pytest.raises(FormatError, match=r"0001_02\.png: is no readable picture"):
-        pool.picture(0, 1)
+    with pytest.raises(FormatError, match=r"0001_02\.png: is no readable image"):
+        pool.image(0, 1)
 
 
-def test_omniglot_refuses(omni: Path) -> None:
+def test_omniglot_refuses_wrong_names_and_missing_files(omni: Path) -> None:
     root = omni / "images_background"
     greek = root / "Greek/character01"
     with pytest.raises(FormatError, match="images_evaluation: cannot be read"):
         omniglot(omni, "images_evaluation")
-    drawing(greek / "0001_04.png", 0)
-    with pytest.raises(FormatError, match=r"character01: lacks drawing 0001_03\.png"):
+    save_stroke(greek / "0001_04.png", 0)
+    with pytest.raises(FormatError, match=r"character01: lacks the image 0001_03\.png"):
         omniglot(omni)
-    drawing(greek / "0001_03.png", 0)
-    with pytest.raises(FormatError, match="character02: has 2 drawings, character01 has 4"):
+    save_stroke(greek / "0001_03.png", 0)
+    with pytest.raises(FormatError, match="character02: has 2 images, character01 has 4"):
         omniglot(omni)
     (greek / "0001_03.png").unlink()
     (greek / "0001_04.png").rename(greek / "0002_02.png")
-    with pytest.raises(FormatError, match=r"0002_02\.png: is of another character"):
+    with pytest.raises(FormatError, match=r"0002_02\.png: belongs to another character"):
         omniglot(omni)
     (greek / "0002_02.png").rename(greek / "notes.txt")
-    with pytest.raises(FormatError, match=r"notes\.txt: is not named as a drawing"):
+    with pytest.raises(FormatError, match=r"notes\.txt: is not named like 0001_01\.png"):
         omniglot(omni)
     (greek / "notes.txt").unlink()
-    drawing(greek / "0001_02.png", 0, size=(100, 105))
+    save_stroke(greek / "0001_02.png", 0, size=(100, 105))
     with pytest.raises(FormatError, match=r"must be \(105, 105\) pixels, not \(100, 105\)"):
-        omniglot(omni).picture(0, 1)
+        omniglot(omni).image(0, 1)
     (root / "Greek/letter01").mkdir()
     with pytest.raises(FormatError, match="letter01: is not a folder characterNN"):
         omniglot(omni)
     (root / "Greek/letter01").rmdir()
     (root / "Greek/character03").mkdir()
-    with pytest.raises(FormatError, match="character03: has no drawings"):
+    with pytest.raises(FormatError, match="character03: has no images"):
         omniglot(omni)
 
 
-def colours(pool: PictureFiles) -> list[list[int]]:
-    """Which channel is brightest, for each picture of each class."""
+def colours(pool: ImageFiles) -> list[list[int]]:
+    """Index of the brightest channel, for each image of each class."""
     return [
-        [int(np.argmax(pool.picture(c, i).numpy()[:, 3, 3])) for i in range(pool.count(c))]
+        [int(np.argmax(pool.image(c, i).numpy()[:, 3, 3])) for i in range(pool.count(c))]
         for c in range(len(pool.names))
     ]
 
 
 def test_mini_imagenet(mini: Path) -> None:
     pool = mini_imagenet(mini, size=12)
-    assert pool.names == ("n01", "n02") and pool.picture(0, 0).shape == (3, 12, 12)
+    assert pool.names == ("n01", "n02") and pool.image(0, 0).shape == (3, 12, 12)
     assert colours(pool) == [[0, 2], [1]]
 
 
@@ -155,7 +155,7 @@ def test_mini_imagenet_with_a_folder_for_each_class(mini: Path) -> None:
     [
         ("", "line 1: must begin with the line filename,label"),
         ("label,filename\n", "line 1"),
-        ("filename,label\n", "lists no pictures"),
+        ("filename,label\n", "lists no images"),
         ("filename,label\nn01_1.jpg\n", r"line 2: must be .* not 'n01_1\.jpg'"),
         ("filename,label\nn01_1.jpg,n01,x\n", "line 2"),
         ("filename,label\nn01_1.jpg,n01\n,n01\n", "line 3"),
@@ -175,12 +175,12 @@ def test_wrong_tables(mini: Path, text: str, word: str) -> None:
     assert str(caught.value).startswith(str(mini))
 
 
-def test_missing_table_and_broken_picture(mini: Path) -> None:
+def test_missing_table_and_broken_image(mini: Path) -> None:
     with pytest.raises(FormatError, match=r"val\.csv: cannot be read"):
         mini_imagenet(mini, "val")
     (mini / "images" / "n02_1.jpg").write_bytes(b"GIF89a")
-    with pytest.raises(FormatError, match=r"n02_1\.jpg: is no readable picture"):
-        mini_imagenet(mini).picture(1, 0)
+    with pytest.raises(FormatError, match=r"n02_1\.jpg: is no readable image"):
+        mini_imagenet(mini).image(1, 0)
 
 
 def test_class_folders(tmp_path: Path) -> None:
@@ -189,13 +189,13 @@ def test_class_folders(tmp_path: Path) -> None:
         Image.new("RGB", (32, 32), colour).save(tmp_path / name / "0.png")
     pool = class_folders(tmp_path, size=8)
     assert pool.names == ("apple", "bed") and colours(pool) == [[1], [0]]
-    assert class_folders(tmp_path, size=8, colour=False).picture(0, 0).shape == (1, 8, 8)
+    assert class_folders(tmp_path, size=8, colour=False).image(0, 0).shape == (1, 8, 8)
     (tmp_path / "bed" / "0.txt").write_text("no")
-    with pytest.raises(FormatError, match=r"0\.txt: is no picture"):
+    with pytest.raises(FormatError, match=r"0\.txt: is no image"):
         class_folders(tmp_path, size=8)
     (tmp_path / "bed" / "0.txt").unlink()
     (tmp_path / "chair").mkdir()
-    with pytest.raises(FormatError, match="chair: has no pictures"):
+    with pytest.raises(FormatError, match="chair: has no images"):
         class_folders(tmp_path, size=8)
     (tmp_path / "chair").rmdir()
     (tmp_path / "list.csv").write_text("")

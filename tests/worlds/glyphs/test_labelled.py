@@ -134,7 +134,7 @@ def test_a_classifier_of_fashion_mnist_learns_from_its_own_part(folder: Path) ->
     one, other = fashion_images(folder).classifier(2), fashion_images(folder).classifier(2)
     assert one is other
     assert one.letters(fashion_images(folder).test.ink[:7]).shape == (7, 10)
-    assert 0 <= float(one.held_out) <= 1
+    assert 0 <= float(one.real_accuracy) <= 1
     assert not any(weight.requires_grad for weight in one.parameters())
 
 

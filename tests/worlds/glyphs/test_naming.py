@@ -1,4 +1,4 @@
-"""Names of letters in Unicode."""
+"""Unicode names of letters."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 
 from featurewise.worlds.glyphs import GlyphError
 from featurewise.worlds.glyphs.labelled import ImageSource, LabelledImages
-from featurewise.worlds.glyphs.material import material
+from featurewise.worlds.glyphs.letter_data import letter_splits
 from featurewise.worlds.glyphs.placed import Conditions, PlacedSource, placed
 
 LAYOUT = Conditions(4, 16)
@@ -87,12 +87,12 @@ def test_images_of_an_odd_size_are_refused() -> None:
         PlacedSource(ImageSource(images(9), 4))
 
 
-def test_material_keeps_families_apart_and_knows_its_judge() -> None:
-    found = material("bundled", "AH", 8)
-    assert found is material("bundled", "AH", 8)
-    families = [{f.superfamily for f in some.faces} for some in (found.train, found.held_out)]
-    families.append({face.superfamily for face in found.split.judge})
+def test_letter_data_share_no_family_and_have_a_classifier() -> None:
+    found = letter_splits("bundled", "AH", 8)
+    assert found is letter_splits("bundled", "AH", 8)
+    families = [{f.superfamily for f in some.typefaces} for some in (found.train, found.test)]
+    families.append({typeface.superfamily for typeface in found.split.classifier})
     assert not (families[0] & families[1] or families[0] & families[2] or families[1] & families[2])
-    judge = found.judge(steps=3)
-    assert (judge.alphabet, judge.size) == ("AH", 8)
-    assert torch.equal(judge.held_out, found.judge(steps=3).held_out)
+    classifier = found.classifier(steps=3)
+    assert (classifier.alphabet, classifier.size) == ("AH", 8)
+    assert torch.equal(classifier.real_accuracy, found.classifier(steps=3).real_accuracy)

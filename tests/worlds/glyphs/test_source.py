@@ -1,4 +1,4 @@
-"""Batches by number, and jitter against a plain twin."""
+"""Batches by index, and jitter against a loop."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from featurewise.worlds.glyphs import (
     glyphs,
     jittered,
 )
-from featurewise.worlds.glyphs.source import generator
+from featurewise.worlds.glyphs.source import seeded_rng
 
 SOME = glyphs(find_typefaces()[:4], DIGITS, 16)
 
 
-def test_a_batch_holds_what_it_says() -> None:
+def test_images_are_those_of_their_labels() -> None:
     batch = GlyphSource(SOME, 200, seed=3).batch(5)
     assert batch.images.shape == (200, 1, 16, 16) and batch.images.dtype == torch.float32
-    for image, letter, face in zip(batch.images, batch.letters, batch.faces, strict=True):
-        torch.testing.assert_close(image[0] * 255, SOME.images[face, letter].float())
+    for image, letter, typeface in zip(batch.images, batch.letters, batch.typefaces, strict=True):
+        torch.testing.assert_close(image[0] * 255, SOME.images[typeface, letter].float())
     assert set(batch.letters.tolist()) == set(range(10))
-    assert set(batch.faces.tolist()) == set(range(4))
+    assert set(batch.typefaces.tolist()) == set(range(4))
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
-def test_a_batch_depends_on_seed_and_number_alone(jitter: float) -> None:
+def test_a_batch_depends_on_seed_and_index_only(jitter: float) -> None:
     one, other = (GlyphSource(SOME, 8, seed=1, jitter=jitter) for _ in range(2))
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -40,7 +40,7 @@ def test_a_batch_depends_on_seed_and_number_alone(jitter: float) -> None:
     one.batch(9)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    for name in ("images", "letters", "faces"):
+    for name in ("images", "letters", "typefaces"):
         assert torch.equal(getattr(other.batch(3), name), getattr(third, name))
     assert not torch.equal(one.batch(4).images, third.images)
     assert not torch.equal(
@@ -48,16 +48,17 @@ def test_a_batch_depends_on_seed_and_number_alone(jitter: float) -> None:
     )
 
 
-def test_seed_and_number_are_not_added() -> None:
-    drawn = {
-        (s, i): torch.rand(1, generator=generator(s, i)).item() for s in range(9) for i in range(9)
+def test_seeds_and_indices_have_different_streams() -> None:
+    samples = {
+        (s, i): torch.rand(1, generator=seeded_rng(s, i)).item() for s in range(9) for i in range(9)
     }
-    assert len(set(drawn.values())) == 81
+    assert len(set(samples.values())) == 81
 
 
-def plain(image: np.ndarray, lots: list[float]) -> np.ndarray:
-    """Look up each place of the new picture in the old, in loops and float64."""
-    turn, scale, shear = 0.25 * lots[0], math.exp(0.15 * lots[1]), 0.2 * lots[2]
+def transformed(image: np.ndarray, parameters: list[float]) -> np.ndarray:
+    """Samples the image for each output pixel, in loops and float64."""
+    angle, scale = 0.25 * parameters[0], math.exp(0.15 * parameters[1])
+    shear = 0.2 * parameters[2]
     size = len(image)
     made = np.zeros_like(image)
     for row in range(size):
@@ -65,8 +66,8 @@ def plain(image: np.ndarray, lots: list[float]) -> np.ndarray:
             x, y = (2 * column + 1) / size - 1, (2 * row + 1) / size - 1
             x = x + shear * y
             x, y = (
-                scale * (math.cos(turn) * x - math.sin(turn) * y) + 0.12 * lots[3],
-                scale * (math.sin(turn) * x + math.cos(turn) * y) + 0.12 * lots[4],
+                scale * (math.cos(angle) * x - math.sin(angle) * y) + 0.12 * parameters[3],
+                scale * (math.sin(angle) * x + math.cos(angle) * y) + 0.12 * parameters[4],
             )
             column_in, row_in = ((x + 1) * size - 1) / 2, ((y + 1) * size - 1) / 2
             for r in (math.floor(row_in), math.floor(row_in) + 1):
@@ -78,21 +79,21 @@ def plain(image: np.ndarray, lots: list[float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("jitter", [0.5, 1.0])
-def test_jitter_is_what_it_says(jitter: float) -> None:
+def test_jitter_against_a_loop(jitter: float) -> None:
     images = as_ink(SOME.images[:, 2])
     made = jittered(images, jitter, torch.Generator().manual_seed(4))
-    lots = torch.rand(4, 5, generator=torch.Generator().manual_seed(4)) * 2 - 1
-    for image, new, row in zip(images, made, lots, strict=True):
-        expected = plain(image[0].double().numpy(), (jitter * row.double()).tolist())
+    parameters = torch.rand(4, 5, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    for image, new, row in zip(images, made, parameters, strict=True):
+        expected = transformed(image[0].double().numpy(), (jitter * row.double()).tolist())
         np.testing.assert_allclose(new[0].numpy(), expected, atol=1e-4)
 
 
-def test_jitter_of_nothing_changes_nothing() -> None:
+def test_a_jitter_of_0_changes_nothing() -> None:
     images = as_ink(SOME.images[0])
     torch.testing.assert_close(jittered(images, 0.0, torch.Generator()), images, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("size", "jitter"), [(0, 0.0), (4, -0.1), (4, float("nan"))])
-def test_wrong_wishes(size: int, jitter: float) -> None:
-    with pytest.raises(GlyphError, match="at least one picture and jitter is from 0"):
+def test_wrong_arguments_are_refused(size: int, jitter: float) -> None:
+    with pytest.raises(GlyphError, match="batch_size must be 1 or more and jitter from 0"):
         GlyphSource(SOME, size, jitter=jitter)

@@ -1,4 +1,4 @@
-"""Alphabets of which letters are hidden."""
+"""Alphabets with hidden letters."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from featurewise.worlds.glyphs.styles import StyleSource, styles
 SOME = glyphs(find_typefaces("bundled", DIGITS)[:6], DIGITS, 12)
 
 
-def test_a_batch_is_of_different_typefaces_whole() -> None:
+def test_a_batch_has_whole_alphabets_of_different_typefaces() -> None:
     source = StyleSource(SOME, 4, seed=3)
     batch = source.batch(0)
     known = SOME.images.flatten(2).float() / 255
-    faces = [next(i for i in range(6) if torch.equal(known[i], face)) for face in batch.letters]
-    assert len(set(faces)) == 4
+    typefaces = [
+        next(i for i in range(6) if torch.equal(known[i], letters)) for letters in batch.letters
+    ]
+    assert len(set(typefaces)) == 4
     assert batch.shown.all()
     assert torch.equal(source.batch(0).letters, batch.letters)
     assert not torch.equal(source.batch(1).letters, batch.letters)
     assert not torch.equal(StyleSource(SOME, 4, seed=4).batch(0).letters, batch.letters)
 
 
-def test_all_typefaces_may_be_dealt() -> None:
-    dealt = StyleSource(SOME, 6).batch(0).letters
-    torch.testing.assert_close(dealt.sum(0), styles(SOME).letters.sum(0))
+def test_a_batch_may_have_all_typefaces() -> None:
+    letters = StyleSource(SOME, 6).batch(0).letters
+    torch.testing.assert_close(letters.sum(0), styles(SOME).letters.sum(0))
 
 
 def test_every_third_letter_is_hidden() -> None:
@@ -36,38 +38,38 @@ def test_every_third_letter_is_hidden() -> None:
     assert torch.equal(batch.letters[4, 7].view(12, 12), SOME.images[4, 7] / 255)
 
 
-def test_mixed_letters_are_of_typefaces_of_their_own() -> None:
-    plain, mixed = styles(SOME), styles(SOME, mixed=True)
+def test_shuffled_permutes_the_shown_letters_only() -> None:
+    plain, shuffled = styles(SOME), styles(SOME, shuffled=True)
     for letter in range(10):
-        one, other = plain.letters[:, letter], mixed.letters[:, letter]
+        one, other = plain.letters[:, letter], shuffled.letters[:, letter]
         if letter % 3 == 2:
             assert torch.equal(one, other)
         else:
             assert not torch.equal(one, other)
-            torch.testing.assert_close(one.sum(0), other.sum(0))  # the same pictures, dealt anew
-    assert torch.equal(mixed.letters, styles(SOME, mixed=True).letters)
+            torch.testing.assert_close(one.sum(0), other.sum(0))  # the same images, permuted
+    assert torch.equal(shuffled.letters, styles(SOME, shuffled=True).letters)
 
 
-def test_letters_are_mixed_each_by_lots_of_its_own() -> None:
-    """Else whole typefaces would change places, each still of one style."""
-    plain, mixed = styles(SOME).letters, styles(SOME, mixed=True).letters
-    dealt = [
+def test_each_letter_has_its_own_permutation() -> None:
+    """Otherwise each row would still have one style."""
+    plain, shuffled = styles(SOME).letters, styles(SOME, shuffled=True).letters
+    permutations = [
         tuple(
-            next(i for i in range(6) if torch.equal(plain[i, letter], face[letter]))
-            for face in mixed
+            next(i for i in range(6) if torch.equal(plain[i, letter], typeface[letter]))
+            for typeface in shuffled
         )
         for letter in (0, 1, 3, 4, 6, 7, 9)
     ]
-    assert len(set(dealt)) > 3
+    assert len(set(permutations)) > 3
 
 
-@pytest.mark.parametrize("faces", [0, 7])
-def test_more_typefaces_than_there_are(faces: int) -> None:
-    with pytest.raises(GlyphError, match="there are 6 typefaces to deal"):
-        StyleSource(SOME, faces)
+@pytest.mark.parametrize("batch_size", [0, 7])
+def test_impossible_batch_sizes_are_refused(batch_size: int) -> None:
+    with pytest.raises(GlyphError, match="batch_size must be from 1 to 6 typefaces"):
+        StyleSource(SOME, batch_size)
 
 
-def test_too_few_letters() -> None:
+def test_fewer_than_three_letters_are_refused() -> None:
     with pytest.raises(GlyphError, match="every third letter is hidden"):
-        styles(glyphs(SOME.faces, "01", 12))
-    assert styles(glyphs(SOME.faces, "012", 12)).shown[0].tolist() == [1, 1, 0]
+        styles(glyphs(SOME.typefaces, "01", 12))
+    assert styles(glyphs(SOME.typefaces, "012", 12)).shown[0].tolist() == [1, 1, 0]

@@ -1,6 +1,8 @@
-"""Letters with stripes: against drawing them place by place, and what is kept from training."""
+"""Letters with stripes: against a loop over pixels; the split of pairs; the control."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import pytest
 import torch
@@ -9,27 +11,27 @@ from torch import Tensor
 from featurewise.worlds.glyphs import GlyphError, Glyphs
 from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource, textures
 
-FACES, LETTERS, SIZE = 12, "ABCDE", 8
+TYPEFACES, LETTERS, SIZE = 12, "ABCDE", 8
 
 
 def some() -> Glyphs:
-    chance = torch.Generator().manual_seed(0)
-    shape = (FACES, len(LETTERS), SIZE, SIZE)
-    images = torch.randint(1, 256, shape, generator=chance, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(0)
+    shape = (TYPEFACES, len(LETTERS), SIZE, SIZE)
+    images = torch.randint(1, 256, shape, generator=rng, dtype=torch.uint8)
     return Glyphs(images, (), LETTERS, {})
 
 
-class Reads:
-    """A judge that knows the letter of each row beforehand."""
+class Fixed:
+    """A classifier that predicts given letters, whatever the images."""
 
     def __init__(self, letters: Tensor) -> None:
-        self.told = letters
+        self.predictions = letters
 
     def letters(self, images: Tensor) -> Tensor:
-        return torch.nn.functional.one_hot(self.told, len(LETTERS)).float()
+        return torch.nn.functional.one_hot(self.predictions, len(LETTERS)).float()
 
 
-def test_stripes_are_two_pixels_wide_in_four_phases_across_and_down() -> None:
+def test_stripes_are_two_pixels_wide_in_four_phases_and_two_directions() -> None:
     masks = textures(SIZE, faint=0.25)
     assert masks.shape == (TEXTURES, SIZE, SIZE)
     for texture in range(TEXTURES):
@@ -40,60 +42,60 @@ def test_stripes_are_two_pixels_wide_in_four_phases_across_and_down() -> None:
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) == TEXTURES
 
 
-def test_a_picture_is_its_letter_under_its_texture() -> None:
+def test_an_image_is_its_letter_times_its_texture() -> None:
     given = some()
     batch = TexturedSource(given, 32).batch(0)
     for row in range(32):
-        letter = given.images[batch.faces[row], batch.letters[row]] / 255
+        letter = given.images[batch.typefaces[row], batch.letters[row]] / 255
         expected = letter * textures(SIZE)[batch.textures[row]]
         torch.testing.assert_close(batch.images[row, 0], expected)
     assert set(TexturedSource(given, 400).batch(0).textures.tolist()) == set(range(TEXTURES))
 
 
-def test_pairs_that_are_held_out_are_never_trained_on_whatever_the_seed() -> None:
-    kept = [TexturedSource(some(), 64, seed).held_out() for seed in (0, 1)]
-    assert all(torch.equal(getattr(kept[0], n), getattr(kept[1], n)) for n in vars(kept[0]))
-    held_out = set(zip(kept[0].faces.tolist(), kept[0].letters.tolist(), strict=True))
-    assert len(held_out) == len(kept[0].faces)
+def test_no_seed_trains_on_test_pairs() -> None:
+    tests = [TexturedSource(some(), 64, seed).test() for seed in (0, 1)]
+    assert all(torch.equal(getattr(tests[0], n), getattr(tests[1], n)) for n in vars(tests[0]))
+    test = set(zip(tests[0].typefaces.tolist(), tests[0].letters.tolist(), strict=True))
+    assert len(test) == len(tests[0].typefaces)
     seen = set()
     for seed in (0, 1):
         for i in range(30):
             batch = TexturedSource(some(), 64, seed).batch(i)
-            seen |= set(zip(batch.faces.tolist(), batch.letters.tolist(), strict=True))
-    everything = {(face, letter) for face in range(FACES) for letter in range(len(LETTERS))}
-    assert seen == everything - held_out and held_out
-    assert 0 < len(held_out) < len(everything) / 2
+            seen |= set(zip(batch.typefaces.tolist(), batch.letters.tolist(), strict=True))
+    everything = set(product(range(TYPEFACES), range(len(LETTERS))))
+    assert seen == everything - test and test
+    assert 0 < len(test) < len(everything) / 2
 
 
-def test_batches_depend_on_seed_and_index_alone() -> None:
+def test_batches_depend_on_seed_and_index_only() -> None:
     one, again = TexturedSource(some(), 16, 3), TexturedSource(some(), 16, 3)
     assert torch.equal(one.batch(2).images, again.batch(2).images)
     assert not torch.equal(one.batch(2).images, one.batch(3).images)
     assert not torch.equal(one.batch(2).images, TexturedSource(some(), 16, 4).batch(2).images)
 
 
-def test_the_texture_read_is_that_of_the_nearest_true_picture() -> None:
+def test_the_nearest_texture_against_a_loop() -> None:
     source = TexturedSource(some(), 40)
     batch = source.batch(0)
     noise = 0.1 * torch.randn(batch.images.shape, generator=torch.Generator().manual_seed(0))
     for images in (batch.images, batch.images + noise, torch.rand(batch.images.shape)):
-        read = source.read(images, batch)
+        nearest = source.nearest_texture(images, batch)
         for row in range(40):
-            plain = some().images[batch.faces[row], batch.letters[row]] / 255
+            plain = some().images[batch.typefaces[row], batch.letters[row]] / 255
             errors = [((images[row, 0] - plain * m) ** 2).sum() for m in textures(SIZE)]
-            assert read[row] == min(range(TEXTURES), key=lambda k, e=errors: e[k])
-    assert torch.equal(source.read(batch.images, batch), batch.textures)
+            assert nearest[row] == min(range(TEXTURES), key=lambda k, e=errors: e[k])
+    assert torch.equal(source.nearest_texture(batch.images, batch), batch.textures)
 
 
-def test_grades_ask_for_the_letter_the_texture_and_both() -> None:
+def test_which_letters_and_textures_are_correct() -> None:
     source = TexturedSource(some(), 40)
     batch = source.batch(0)
-    told = batch.letters.clone()
-    told[::2] = (told[::2] + 1) % len(LETTERS)
+    predictions = batch.letters.clone()
+    predictions[::2] = (predictions[::2] + 1) % len(LETTERS)
     images = batch.images.clone()
     other = (batch.textures + 1) % TEXTURES
     images[::4] = source.plain(batch)[::4] * textures(SIZE)[other[::4], None]
-    right = source.grade(images, batch, Reads(told))
+    right = source.correct(images, batch, Fixed(predictions))
     rows = torch.arange(40)
     assert torch.equal(right["letter"], rows % 2 == 1)
     assert torch.equal(right["texture"], rows % 4 != 0)
@@ -102,20 +104,20 @@ def test_grades_ask_for_the_letter_the_texture_and_both() -> None:
 
 def test_labels_are_one_hot() -> None:
     batch: Textured = TexturedSource(some(), 5).batch(0)
-    letter, texture = batch.told(len(LETTERS))
+    letter, texture = batch.one_hot(len(LETTERS))
     assert torch.equal(letter, torch.eye(5)[batch.letters])
     assert torch.equal(texture, torch.eye(TEXTURES)[batch.textures])
 
 
-@pytest.mark.parametrize(("rows", "share"), [(0, 0.2), (4, 0.0), (4, 1.0)])
-def test_an_empty_batch_or_a_share_out_of_range_is_refused(rows: int, share: float) -> None:
-    with pytest.raises(GlyphError, match="at least one picture"):
-        TexturedSource(some(), rows, held_out=share)
+@pytest.mark.parametrize(("batch_size", "share"), [(0, 0.2), (4, 0.0), (4, 1.0)])
+def test_an_empty_batch_or_a_share_out_of_range_is_refused(batch_size: int, share: float) -> None:
+    with pytest.raises(GlyphError, match="batch_size must be 1 or more and test_share between"):
+        TexturedSource(some(), batch_size, test_share=share)
 
 
-def test_shuffled_tells_each_row_what_another_has() -> None:
+def test_shuffled_rows_have_letter_and_texture_of_another_row() -> None:
     plain, other = (TexturedSource(some(), 9, shuffled=s).batch(2) for s in (False, True))
-    assert torch.equal(plain.images, other.images) and torch.equal(plain.faces, other.faces)
+    assert torch.equal(plain.images, other.images) and torch.equal(plain.typefaces, other.typefaces)
     for row in range(9):
         assert other.letters[row] == plain.letters[row - 1]
         assert other.textures[row] == plain.textures[row - 1]

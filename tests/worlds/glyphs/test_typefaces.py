@@ -1,4 +1,4 @@
-"""Typefaces: which files are taken and which refused, and that parts share no family."""
+"""Typefaces: which are accepted and why others are refused; splits share no family."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from featurewise.worlds.glyphs import (
     glyphs,
     split_typefaces,
     survey,
-    typefaces,
 )
-from featurewise.worlds.glyphs.drawing import draw
-from featurewise.worlds.glyphs.fontfiles import covered, face_count, font_files
+from featurewise.worlds.glyphs import typefaces as module
+from featurewise.worlds.glyphs.fontfiles import code_points, font_files, typeface_count
+from featurewise.worlds.glyphs.rasterize import rasterize
 
 SANS = next(path for path in font_files("bundled") if path.name == "DejaVuSans.ttf")
 SERIF = SANS.with_name("DejaVuSerif.ttf")
@@ -36,7 +36,7 @@ SERIF = SANS.with_name("DejaVuSerif.ttf")
 
 @pytest.fixture
 def edited(tmp_path: Path) -> Callable[..., Path]:
-    """DejaVu Sans, in which some letters lead to other letters' glyphs."""
+    """DejaVu Sans with some letters mapped to the glyphs of other letters."""
     tools = pytest.importorskip("fontTools.ttLib")
 
     def edit(**glyphs: str) -> Path:
@@ -51,64 +51,67 @@ def edited(tmp_path: Path) -> Callable[..., Path]:
 
 def reason(folder: Path, letters: str = LETTERS) -> str:
     found = survey(folder, letters)
-    assert not found.faces
+    assert not found.typefaces
     (why,) = found.refused.values()
     return why
 
 
-def test_bundled_faces_are_those_for_text() -> None:
-    faces = find_typefaces()
-    names = {face.path.stem for face in faces}
-    assert len(faces) >= 20
+def test_bundled_typefaces_are_those_with_letters() -> None:
+    typefaces = find_typefaces()
+    names = {typeface.path.stem for typeface in typefaces}
+    assert len(typefaces) >= 20
     assert {"DejaVuSans", "DejaVuSerif-Bold", "STIXGeneralItalic", "cmr10", "cmtt10"} <= names
     assert not {name for name in names if "Siz" in name or "NonUni" in name}
     assert not names & {"cmsy10", "cmex10", "LastResortHE-Regular", "DejaVuSansDisplay"}
-    assert list(faces) == sorted(faces, key=lambda f: (f.family, f.style, f.path.name))
-    assert {face.family for face in faces if face.path.stem == "DejaVuSans"} == {"DejaVu Sans"}
+    assert list(typefaces) == sorted(typefaces, key=lambda f: (f.family, f.style, f.path.name))
+    (sans,) = (typeface for typeface in typefaces if typeface.path.stem == "DejaVuSans")
+    assert sans.family == "DejaVu Sans"
 
 
 @pytest.mark.parametrize("path", font_files("bundled"), ids=lambda path: path.stem)
-def test_covered_is_what_another_reader_says(path: Path) -> None:
+def test_code_points_are_those_that_fonttools_reads(path: Path) -> None:
     tools = pytest.importorskip("fontTools.ttLib")
     if path.stem.startswith("LastResort"):
         with pytest.raises(TypefaceError, match=r"LastResort.*format 13, not 4 or 12"):
-            covered(path)
+            code_points(path)
         return
     with tools.TTFont(path, lazy=True) as font:
         best = font.getBestCmap()
-        assert covered(path) == {point for point in best if font.getGlyphID(best[point])}
+        assert code_points(path) == {point for point in best if font.getGlyphID(best[point])}
 
 
-def test_a_copy_is_the_same_face(tmp_path: Path) -> None:
+def test_a_copy_is_the_same_typeface(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     shutil.copy(SANS, tmp_path / "a.ttf")
     shutil.copy(SANS, tmp_path / "below/b.ttf")
     shutil.copy(SERIF, tmp_path / "c.TTF")
     (tmp_path / "readme.txt").write_text("no font")
     found = survey(tmp_path)
-    assert [face.path.name for face in found.faces] == ["a.ttf", "c.TTF"]
-    assert found.refused == {f"{tmp_path}/below/b.ttf#0": f"draws all letters as {tmp_path}/a.ttf"}
+    assert [typeface.path.name for typeface in found.typefaces] == ["a.ttf", "c.TTF"]
+    assert found.refused == {
+        f"{tmp_path}/below/b.ttf#0": f"renders all letters as {tmp_path}/a.ttf does"
+    }
 
 
-def test_faces_of_a_collection(tmp_path: Path) -> None:
+def test_typefaces_of_a_collection(tmp_path: Path) -> None:
     tools = pytest.importorskip("fontTools.ttLib")
     collection = tools.TTCollection()
     collection.fonts = [tools.TTFont(SANS), tools.TTFont(SERIF)]
     collection.save(tmp_path / "two.ttc")
-    assert face_count(tmp_path / "two.ttc") == 2
-    assert covered(tmp_path / "two.ttc", 1) == covered(SERIF)
-    faces = find_typefaces(tmp_path, DIGITS)
-    assert [(face.family, face.index) for face in faces] == [
+    assert typeface_count(tmp_path / "two.ttc") == 2
+    assert code_points(tmp_path / "two.ttc", 1) == code_points(SERIF)
+    typefaces = find_typefaces(tmp_path, DIGITS)
+    assert [(typeface.family, typeface.index) for typeface in typefaces] == [
         ("DejaVu Sans", 0),
         ("DejaVu Serif", 1),
     ]
-    assert faces[0].digest != faces[1].digest
+    assert typefaces[0].digest != typefaces[1].digest
 
 
-def test_a_face_without_a_letter_is_refused(tmp_path: Path) -> None:
+def test_a_typeface_without_a_letter_is_refused(tmp_path: Path) -> None:
     shutil.copy(SANS, tmp_path)
     assert reason(tmp_path, "ab\u0e01\u0e02") == "lacks 2 letters: '\u0e01\u0e02'"
-    with pytest.raises(TypefaceError, match=r"of 1 faces none draws all of .*lacks 2 letters"):
+    with pytest.raises(TypefaceError, match=r"none of 1 typefaces has all of .*lacks 2 letters"):
         find_typefaces(tmp_path, "ab\u0e01\u0e02")
 
 
@@ -116,39 +119,39 @@ def test_a_face_without_a_letter_is_refused(tmp_path: Path) -> None:
     ("glyphs", "why"),
     [
         ({"b": "space"}, "'b' is blank"),
-        ({"b": "a"}, "'b' is drawn as 'a'"),
-        ({"q": "Q"}, "'q' is drawn as 'Q'"),
+        ({"b": "a"}, "'b' is rendered as 'a'"),
+        ({"q": "Q"}, "'q' is rendered as 'Q'"),
     ],
 )
 def test_faults_are_named(edited: Callable[..., Path], glyphs: Any, why: str) -> None:
     assert reason(edited(**glyphs)) == why
 
 
-def test_a_box_in_the_place_of_a_letter_is_refused(edited: Callable[..., Path]) -> None:
+def test_a_missing_glyph_in_place_of_a_letter_is_refused(edited: Callable[..., Path]) -> None:
     tools = pytest.importorskip("fontTools.ttLib")
     folder = edited()
     with tools.TTFont(folder / "edited.ttf") as font:
         font["glyf"]["b"] = font["glyf"][".notdef"]
         font["hmtx"]["b"] = font["hmtx"][".notdef"]
         font.save(folder / "edited.ttf")
-    assert reason(folder) == "'b' is drawn as a missing letter"
+    assert reason(folder) == "'b' is rendered as a missing glyph"
 
 
 def test_some_letters_may_look_alike(edited: Callable[..., Path]) -> None:
     assert find_typefaces(edited(I="l", O="zero"), DIGITS + LETTERS)
 
 
-def test_another_font_under_the_same_name_is_read_anew(tmp_path: Path) -> None:
+def test_another_font_under_the_same_name_is_read_again(tmp_path: Path) -> None:
     place = tmp_path / "font.ttf"
-    drawn = []
+    found = []
     for source in (SANS, SERIF):
         shutil.copy(source, place)
-        (found,) = find_typefaces(tmp_path, "ab")
-        drawn.append((found.family, covered(place), glyphs([found], "ab", 16)))
-    assert [family for family, *_ in drawn] == ["DejaVu Sans", "DejaVu Serif"]
-    assert drawn[1][1] == covered(SERIF)
-    assert (drawn[1][2].images[0].numpy() == draw(SERIF, 0, "ab", 16)).all()
-    assert drawn[1][2].attributes["serif"] > 1 > drawn[0][2].attributes["serif"]
+        (one,) = find_typefaces(tmp_path, "ab")
+        found.append((one.family, code_points(place), glyphs([one], "ab", 16)))
+    assert [family for family, *_ in found] == ["DejaVu Sans", "DejaVu Serif"]
+    assert found[1][1] == code_points(SERIF)
+    assert (found[1][2].images[0].numpy() == rasterize(SERIF, 0, "ab", 16)).all()
+    assert found[1][2].attributes["serif"] > 1 > found[0][2].attributes["serif"]
 
 
 def test_broken_files_are_refused_and_named(tmp_path: Path) -> None:
@@ -159,38 +162,39 @@ def test_broken_files_are_refused_and_named(tmp_path: Path) -> None:
     (tmp_path / "noise.otf").write_bytes(bytes(range(256)) * 40)
     shutil.copy(SERIF, tmp_path)
     found = survey(tmp_path)
-    assert [face.path.name for face in found.faces] == ["DejaVuSerif.ttf"]
+    assert [typeface.path.name for typeface in found.typefaces] == ["DejaVuSerif.ttf"]
     assert len(found.refused) == len(cuts) + 1
 
 
 def test_damage_anywhere_never_stops_a_survey(tmp_path: Path) -> None:
-    """FreeType finds much of it only while it draws."""
+    """FreeType finds much of the damage only while rendering."""
     small = SANS.with_name("cmr10.ttf").read_bytes()
-    chance = random.Random(1)
+    rng = random.Random(1)
     for number in range(150):
         content = bytearray(small)
-        for _ in range(chance.choice([1, 5, 50, 500])):
-            content[chance.randrange(len(content))] = chance.randrange(256)
+        for _ in range(rng.choice([1, 5, 50, 500])):
+            content[rng.randrange(len(content))] = rng.randrange(256)
         (tmp_path / f"{number:03}.ttf").write_bytes(content)
     shutil.copy(SERIF, tmp_path / "whole.ttf")
-    found = typefaces._surveyed(font_files(tmp_path), "ABCabc012")
-    assert "whole.ttf" in [face.path.name for face in found.faces]
-    assert len(found.faces) + len(found.refused) == 151
-    assert sum("cannot be drawn" in why for why in found.refused.values()) > 5
-    typefaces.find_all(tmp_path)
+    found = module._examine_all(font_files(tmp_path), "ABCabc012")
+    assert "whole.ttf" in [typeface.path.name for typeface in found.typefaces]
+    assert len(found.typefaces) + len(found.refused) == 151
+    assert sum("cannot be rendered" in why for why in found.refused.values()) > 5
+    module.find_all(tmp_path)
 
 
 @pytest.mark.parametrize("count", [257, 10**6, 2**32 - 1])
-def test_a_collection_of_too_many_faces_is_not_read(tmp_path: Path, count: int) -> None:
+def test_a_collection_of_too_many_typefaces_is_not_read(tmp_path: Path, count: int) -> None:
     head = struct.pack(">4sHHI", b"ttcf", 1, 0, count)
     (tmp_path / "many.ttc").write_bytes(head + bytes(4000))
     begun = time.monotonic()
-    assert reason(tmp_path) == f"{tmp_path}/many.ttc: claims {count} faces; at most 256 are read"
+    expected = f"{tmp_path}/many.ttc: claims {count} typefaces; at most 256 are read"
+    assert reason(tmp_path) == expected
     assert time.monotonic() - begun < 5
 
 
 def format_4(path: Path, segments: list[tuple[int, int]]) -> Path:
-    """A file that is nothing but a table of letters, of 16 bits."""
+    """A file with nothing but a table ``cmap`` of format 4."""
     firsts, lasts = zip(*segments, strict=True)
     count = len(segments)
     arrays = [*lasts, 0, *firsts, *[1] * count, *[0] * count]
@@ -203,23 +207,23 @@ def format_4(path: Path, segments: list[tuple[int, int]]) -> Path:
 
 
 def test_segments_that_overlap(tmp_path: Path) -> None:
-    """A few do in fonts that are in use; a thousand that each name all letters never end."""
+    """A few overlap in published fonts; a thousand that list all code points are refused."""
     path = format_4(tmp_path / "a.ttf", [(65, 70), (68, 72), (0xFFFF, 0xFFFF)])
-    assert covered(path) == set(range(65, 73))
+    assert code_points(path) == set(range(65, 73))
     begun = time.monotonic()
-    with pytest.raises(TypefaceError, match=r"lists \d+ of 65536 code points"):
-        covered(format_4(tmp_path / "b.ttf", [(0, 0xFFFE)] * 1000))
+    with pytest.raises(TypefaceError, match=r"lists \d+ code points, of 65536 that exist"):
+        code_points(format_4(tmp_path / "b.ttf", [(0, 0xFFFE)] * 1000))
     assert time.monotonic() - begun < 1
 
 
-def test_a_name_of_blanks_is_no_family(tmp_path: Path) -> None:
+def test_a_blank_family_name_is_replaced_by_the_file_name(tmp_path: Path) -> None:
     tools = pytest.importorskip("fontTools.ttLib")
     with tools.TTFont(SANS) as font:
         for record in font["name"].names:
             record.string = "  "
         font.save(tmp_path / "blank.ttf")
-    (face,) = find_typefaces(tmp_path, DIGITS)
-    assert (face.family, face.style, face.superfamily) == ("blank", "Regular", "blank")
+    (typeface,) = find_typefaces(tmp_path, DIGITS)
+    assert (typeface.family, typeface.style, typeface.superfamily) == ("blank", "Regular", "blank")
 
 
 def test_another_font_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
@@ -229,12 +233,12 @@ def test_another_font_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> No
     for source in (SANS, SERIF):
         place.write_bytes(source.read_bytes().ljust(size, b"\0"))
         os.utime(place, ns=(1, 1))
-        families += [face.family for face in find_typefaces(tmp_path, DIGITS)]
+        families += [typeface.family for typeface in find_typefaces(tmp_path, DIGITS)]
     assert families == ["DejaVu Sans", "DejaVu Serif"]
 
 
-def test_damaged_tables_raise_what_they_should(tmp_path: Path) -> None:
-    """Bytes of the directory and of the table of letters, changed one at a time."""
+def test_damaged_tables_raise_typeface_errors(tmp_path: Path) -> None:
+    """Bytes of the directory and of the table ``cmap``, changed one at a time."""
     content = bytearray(SANS.read_bytes())
     start = content.index(b"cmap")
     table = int.from_bytes(content[start + 8 : start + 12], "big")
@@ -242,16 +246,16 @@ def test_damaged_tables_raise_what_they_should(tmp_path: Path) -> None:
     for place in [*range(0, 200, 7), *range(table, table + 900, 31)]:
         old, content[place] = content[place], content[place] ^ 0xFF
         path.write_bytes(content)
-        fontfiles._covered.cache_clear()
+        fontfiles._code_points.cache_clear()
         try:
-            assert max(covered(path), default=0) <= 0x10FFFF
+            assert max(code_points(path), default=0) <= 0x10FFFF
         except TypefaceError as error:
             assert str(path) in str(error)
         content[place] = old
 
 
 def format_12(path: Path, groups: list[tuple[int, int, int]]) -> Path:
-    """A file that is nothing but a table of letters."""
+    """A file with nothing but a table ``cmap`` of format 12."""
     table = struct.pack(">HHHHI", 0, 1, 3, 10, 12)
     table += struct.pack(">HHIII", 12, 0, 16 + 12 * len(groups), 0, len(groups))
     table += b"".join(struct.pack(">III", *group) for group in groups)
@@ -261,20 +265,20 @@ def format_12(path: Path, groups: list[tuple[int, int, int]]) -> Path:
 
 
 def test_groups_of_letters(tmp_path: Path) -> None:
-    """The first of a group that begins at glyph 0 is missing."""
+    """Glyph 0, the first of a group, is the missing glyph."""
     path = format_12(tmp_path / "a.ttf", [(5, 7, 1), (9, 9, 4), (0x10FFFE, 0x10FFFF, 0)])
-    assert covered(path) == {5, 6, 7, 9, 0x10FFFF}
+    assert code_points(path) == {5, 6, 7, 9, 0x10FFFF}
 
 
 @pytest.mark.parametrize("groups", [[(5, 7, 1), (7, 8, 4)], [(9, 8, 1)], [(0, 0x110000, 1)]])
 def test_groups_out_of_order(tmp_path: Path, groups: list[tuple[int, int, int]]) -> None:
-    """Read as they are, many groups that each name all of Unicode would never end."""
+    """Many groups that each list all of Unicode would take too long."""
     with pytest.raises(TypefaceError, match="out of order"):
-        covered(format_12(tmp_path / "a.ttf", groups))
+        code_points(format_12(tmp_path / "a.ttf", groups))
 
 
-def test_a_place_that_is_missing() -> None:
-    with pytest.raises(TypefaceError, match=r"nowhere is no folder; typefaces are 'bundled'"):
+def test_a_missing_location() -> None:
+    with pytest.raises(TypefaceError, match=r"nowhere is no folder; where must be 'bundled'"):
         find_typefaces("nowhere")
 
 
@@ -294,7 +298,7 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         find_typefaces("debian")
 
 
-def test_packages_say_which_files_are_theirs(
+def test_files_are_those_of_the_packages_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fontfiles, "_DPKG", tmp_path)
@@ -307,31 +311,33 @@ def test_packages_say_which_files_are_theirs(
     assert font_files("debian") == (tmp_path / "one.ttf", tmp_path / "two.ttf")
 
 
-def face(family: str, style: str = "Regular") -> Typeface:
+def typeface(family: str, style: str = "Regular") -> Typeface:
     return Typeface(Path(f"{family}-{style}.ttf"), 0, family, style, f"{family}{style}")
 
 
-MANY = [face(family, style) for family in "ABCDEFGHIJ" for style in ("Regular", "Bold")]
+MANY = [typeface(family, style) for family in "ABCDEFGHIJ" for style in ("Regular", "Bold")]
 
 
-def parts(split: Split) -> list[set[str]]:
-    return [{f.superfamily for f in part} for part in (split.train, split.held_out, split.judge)]
+def superfamilies(split: Split) -> list[set[str]]:
+    parts = (split.train, split.test, split.classifier)
+    return [{typeface.superfamily for typeface in part} for part in parts]
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("faces", [MANY, find_typefaces()], ids=["many", "bundled"])
-def test_parts_share_no_family(faces: list[Typeface], seed: int) -> None:
-    split = split_typefaces(faces, seed)
-    train, held_out, judge = parts(split)
-    assert train and held_out and judge
-    assert not (train & held_out or train & judge or held_out & judge)
-    assert sorted(split.train + split.held_out + split.judge, key=faces.index) == list(faces)
-    assert split_typefaces(faces, seed) == split
-    assert len(split.train) > len(split.judge)
+@pytest.mark.parametrize("typefaces", [MANY, find_typefaces()], ids=["many", "bundled"])
+def test_splits_share_no_family(typefaces: list[Typeface], seed: int) -> None:
+    split = split_typefaces(typefaces, seed)
+    train, test, classifier = superfamilies(split)
+    assert train and test and classifier
+    assert not (train & test or train & classifier or test & classifier)
+    everything = split.train + split.test + split.classifier
+    assert sorted(everything, key=typefaces.index) == list(typefaces)
+    assert split_typefaces(typefaces, seed) == split
+    assert len(split.train) > len(split.classifier)
 
 
-def test_seeds_part_differently() -> None:
-    assert len({split_typefaces(MANY, seed).judge for seed in range(8)}) > 3
+def test_seeds_split_differently() -> None:
+    assert len({split_typefaces(MANY, seed).classifier for seed in range(8)}) > 3
 
 
 @pytest.mark.parametrize(
@@ -348,45 +354,45 @@ def test_seeds_part_differently() -> None:
         ("Linux Libertine O", "Linux Biolinum O"),
     ],
 )
-def test_relatives_stay_together(one: str, other: str) -> None:
-    assert face(one).superfamily == face(other).superfamily
+def test_related_families_stay_together(one: str, other: str) -> None:
+    assert typeface(one).superfamily == typeface(other).superfamily
 
 
-def test_others_go_by_their_first_word() -> None:
-    assert face("Roboto Condensed").superfamily == "Roboto"
-    assert face("cmake").superfamily == "cmake"
+def test_other_families_are_grouped_by_their_first_word() -> None:
+    assert typeface("Roboto Condensed").superfamily == "Roboto"
+    assert typeface("cmake").superfamily == "cmake"
 
 
-def test_too_few_families_cannot_be_parted() -> None:
+def test_too_few_families_cannot_be_split() -> None:
     with pytest.raises(TypefaceError, match=r"three unrelated families, got 2: \['A', 'DejaVu'\]"):
-        split_typefaces([face("A"), face("DejaVu Sans"), face("DejaVu Serif")])
+        split_typefaces([typeface("A"), typeface("DejaVu Sans"), typeface("DejaVu Serif")])
 
 
-def test_a_survey_is_kept_until_a_file_changes(
+def test_a_survey_is_cached_until_a_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path / "cache"))
-    surveyed = []
-    look = typefaces._surveyed
+    calls = []
+    examine = module._examine_all
 
     def counted(*args: Any) -> Any:
-        surveyed.append(args)
-        return look(*args)
+        calls.append(args)
+        return examine(*args)
 
-    monkeypatch.setattr(typefaces, "_surveyed", counted)
+    monkeypatch.setattr(module, "_examine_all", counted)
     place = tmp_path / "fonts"
     place.mkdir()
-    for face in find_typefaces("bundled", DIGITS)[:2]:
-        shutil.copy(face.path, place)
+    for typeface in find_typefaces("bundled", DIGITS)[:2]:
+        shutil.copy(typeface.path, place)
     (place / "broken.ttf").write_bytes(b"no font")
-    surveyed.clear()
+    calls.clear()
     first = survey(place, DIGITS)
-    typefaces._survey.cache_clear()  # another process
+    module._survey.cache_clear()  # another process
     assert survey(place, DIGITS) == first
-    assert len(surveyed) == 1
-    assert len(first.faces) == 2
+    assert len(calls) == 1
+    assert len(first.typefaces) == 2
     assert len(first.refused) == 1
     (place / "broken.ttf").unlink()
     assert not survey(place, DIGITS).refused
     survey(place, "01")
-    assert len(surveyed) == 3
+    assert len(calls) == 3

@@ -1,4 +1,4 @@
-"""What rendered the letters is said so that another can have the same."""
+"""Versions of everything that renders the letters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from featurewise.worlds.glyphs.fontfiles import font_files
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 
-def test_what_renders_is_said() -> None:
+def test_versions_of_renderer_and_fonts() -> None:
     found = render_versions("bundled")
     assert found["FreeType"] == features.version("freetype2")
     assert found["Pillow"] == PIL.__version__
     assert found["fonts"].startswith(f"{len(font_files('bundled'))} files, SHA-256 ")
 
 
-def test_another_font_is_another_version(tmp_path: Path) -> None:
+def test_other_fonts_have_another_version(tmp_path: Path) -> None:
     first, second, *_ = font_files("bundled")
     seen = set()
     for fonts in ((first,), (second,), (first, second)):
@@ -44,6 +44,6 @@ def test_packages_have_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(found) == ["FreeType", "Pillow", "dpkg"] and found["dpkg"][0].isdigit()
 
 
-def test_the_line_installs_all_packages() -> None:
+def test_the_command_installs_all_packages() -> None:
     assert NEEDS.startswith(f"the {len(DEBIAN_PACKAGES)} packages")
     assert all(f" {package}" in NEEDS for package in DEBIAN_PACKAGES)

@@ -1,4 +1,4 @@
-"""The digits: against scikit-learn's own arrays, splits, epochs, and the missing package."""
+"""The digits: against scikit-learn's arrays; splits, epochs, and the missing package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keys(images: torch.Tensor) -> list[bytes]:
     return [(image * 16).to(torch.uint8).numpy().tobytes() for image in images]
 
 
-def test_the_splits_hold_every_digit_once() -> None:
+def test_the_splits_have_every_digit_once() -> None:
     data = load_digits()
     expected = Counter(
         (pixels.astype("uint8").tobytes(), int(label))
@@ -41,7 +41,7 @@ def test_the_splits_hold_every_digit_once() -> None:
     assert found == expected
 
 
-def test_no_picture_is_on_two_sides_and_every_class_on_each() -> None:
+def test_no_image_is_in_two_splits_and_every_class_is_in_each() -> None:
     train, validation, test = (set(keys(digits(split).images)) for split in SPLITS)
     assert not train & validation
     assert not train & test
@@ -51,16 +51,16 @@ def test_no_picture_is_on_two_sides_and_every_class_on_each() -> None:
         assert counts.min() >= 0.6 * counts.float().mean()
 
 
-def test_an_epoch_deals_every_digit_once_across_batch_borders() -> None:
+def test_an_epoch_has_every_digit_once_across_batch_borders() -> None:
     source = DigitSource(seed=3, batch_size=100, split="validation")
-    dealt = torch.cat([source.batch(i).images for i in range(6)])
-    first, second = keys(dealt[:265]), keys(dealt[265:530])
+    images = torch.cat([source.batch(i).images for i in range(6)])
+    first, second = keys(images[:265]), keys(images[265:530])
     everything = Counter(keys(digits("validation").images))
     assert Counter(first) == everything == Counter(second)
     assert first != second
 
 
-def test_labels_stay_with_their_pictures_in_batches_larger_than_the_split() -> None:
+def test_labels_belong_to_their_images_in_batches_larger_than_the_split() -> None:
     part = digits("test")
     label = dict(zip(keys(part.images), part.labels.tolist(), strict=True))
     batch = DigitSource(seed=0, batch_size=700, split="test").batch(2)
@@ -68,7 +68,7 @@ def test_labels_stay_with_their_pictures_in_batches_larger_than_the_split() -> N
     assert [label[key] for key in keys(batch.images)] == batch.labels.tolist()
 
 
-def test_a_batch_depends_on_seed_and_index_alone() -> None:
+def test_a_batch_depends_on_seed_and_index_only() -> None:
     one = DigitSource(seed=1, batch_size=8).batch(500)
     torch.manual_seed(9)
     again = DigitSource(seed=1, batch_size=8)
@@ -81,7 +81,7 @@ def test_a_batch_depends_on_seed_and_index_alone() -> None:
 def test_impossible_sources_are_refused() -> None:
     with pytest.raises(SmallWorldError, match="one of train, validation, test, got 'dev'"):
         DigitSource(seed=0, batch_size=8, split="dev")
-    with pytest.raises(SmallWorldError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(SmallWorldError, match="batch_size must be 1 or more, got 0"):
         DigitSource(seed=0, batch_size=0)
 
 

@@ -1,4 +1,4 @@
-"""Two known functions: their answers by loops, their sets of rows, their control."""
+"""Two known functions: targets against a loop, the sets of examples, the control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featurewise.worlds.small.forms import CELLS, FormSource, functions
 SOURCE = FormSource(width=3, condition=2, few=5, batch_size=40, noise=0.0, seed=4)
 
 
-def answers(x: Tensor, z: Tensor, cell: int) -> list[float]:
+def targets(x: Tensor, z: Tensor, cell: int) -> list[float]:
     """Of one row, term by term."""
     scale, shift, weight = (part.double() for part in functions(3, 2))
     found = []
@@ -29,29 +29,29 @@ def answers(x: Tensor, z: Tensor, cell: int) -> list[float]:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_answers(exact: bool) -> None:
+def test_targets_against_a_loop(exact: bool) -> None:
     pairs = SOURCE.exact(6) if exact else SOURCE.batch(2)
     for row in range(6):
         for cell in range(4):
-            expected = answers(pairs.x[row, cell].double(), pairs.z[row, cell].double(), cell)
+            expected = targets(pairs.x[row, cell].double(), pairs.z[row, cell].double(), cell)
             assert pairs.y[row, cell].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_few_rows_come_again_and_others_do_not() -> None:
+def test_small_sets_are_reused_and_other_examples_are_not() -> None:
     one, other = SOURCE.batch(0), SOURCE.batch(1)
     for cell, name in enumerate(CELLS):
         different = torch.unique(torch.cat((one.x[:, cell], other.x[:, cell])), dim=0)
         assert len(different) == (5 if name.endswith("few") else 80)
 
 
-def test_batches_are_functions_of_seed_and_index() -> None:
+def test_batches_depend_on_seed_and_index_only() -> None:
     assert torch.equal(SOURCE.batch(3).y, SOURCE.batch(3).y)
     assert not torch.equal(SOURCE.batch(3).y, SOURCE.batch(4).y)
     other = replace(SOURCE, seed=5)
     assert not torch.equal(SOURCE.batch(3).y, other.batch(3).y)
 
 
-def test_noise_and_spread() -> None:
+def test_standard_deviation_of_noise_and_variance_of_targets() -> None:
     noisy = replace(SOURCE, width=64, condition=64, batch_size=2_000, noise=0.5)
     quiet = replace(noisy, noise=0.0)
     added = (noisy.batch(0).y - quiet.batch(0).y).std()
@@ -59,13 +59,13 @@ def test_noise_and_spread() -> None:
     assert quiet.batch(0).y[:, 1::2].var() == pytest.approx(1.0, abs=0.1)
 
 
-def test_shuffled_rows_have_the_z_of_another() -> None:
+def test_shuffled_rows_have_the_condition_of_another_row() -> None:
     plain, control = SOURCE.batch(0), replace(SOURCE, shuffled=True).batch(0)
     assert torch.equal(plain.x, control.x)
     assert torch.equal(plain.y, control.y)
     assert torch.equal(plain.z[:-1], control.z[1:])
 
 
-def test_sizes_start_at_one() -> None:
-    with pytest.raises(SmallWorldError, match="few must be at least 1, got 0"):
+def test_sizes_below_one_are_refused() -> None:
+    with pytest.raises(SmallWorldError, match="few must be 1 or more, got 0"):
         replace(SOURCE, few=0)

@@ -1,4 +1,4 @@
-"""Permuted digits: against the digits, shares, and what a seed fixes."""
+"""Permuted digits: against the digits; shares; reproducibility; the control."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from featurewise.worlds.small import SmallWorldError, digits
-from featurewise.worlds.small.permuted import PermutedSource, every, permutations
+from featurewise.worlds.small.permuted import PermutedSource, permutations, permuted_digits
 
 
-def test_a_task_is_one_order_of_the_pixels() -> None:
+def test_a_task_is_one_permutation_of_the_pixels() -> None:
     orders = permutations(8)
     assert all(torch.equal(order.sort().values, torch.arange(64)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 8
@@ -19,7 +19,7 @@ def test_a_task_is_one_order_of_the_pixels() -> None:
 
 
 def test_every_digit_under_every_permutation() -> None:
-    known, batch = digits("test"), every("test", columns=2, tasks=3)
+    known, batch = digits("test"), permuted_digits("test", columns=2, tasks=3)
     assert batch.pixels.shape == (3 * len(known.labels), 2, 64)
     for row in (0, 1, 2, 301, 700):
         digit, task = divmod(row, 3)
@@ -31,8 +31,8 @@ def test_every_digit_under_every_permutation() -> None:
             assert batch.pixels[row, column].tolist() == expected
 
 
-def test_shares_hold_so_many_digits_and_each_other() -> None:
-    source = PermutedSource(rows=2000, shares=(0.01, 0.1, 1.0), tasks=1, seed=2)
+def test_sizes_of_shares_and_that_larger_ones_contain_smaller_ones() -> None:
+    source = PermutedSource(batch_size=2000, shares=(0.01, 0.1, 1.0), tasks=1, seed=2)
     seen: list[set[bytes]] = [set(), set(), set()]
     for index in range(5):
         for column, pixels in enumerate(source.batch(index).pixels.unbind(1)):
@@ -43,31 +43,33 @@ def test_shares_hold_so_many_digits_and_each_other() -> None:
     assert seen[0] < seen[1] < seen[2]
 
 
-def test_a_batch_depends_on_seed_and_index_alone() -> None:
-    source = PermutedSource(rows=9, shares=(0.5, 1.0), seed=1)
+def test_a_batch_depends_on_seed_and_index_only() -> None:
+    source = PermutedSource(batch_size=9, shares=(0.5, 1.0), seed=1)
     first = source.batch(4)
     source.batch(0)
-    again = PermutedSource(rows=9, shares=(0.5, 1.0), seed=1).batch(4)
+    again = PermutedSource(batch_size=9, shares=(0.5, 1.0), seed=1).batch(4)
     assert torch.equal(first.pixels, again.pixels)
     assert torch.equal(first.task, again.task)
     assert not torch.equal(first.pixels, source.batch(5).pixels)
     assert not torch.equal(
-        first.pixels, PermutedSource(rows=9, shares=(0.5, 1.0), seed=2).batch(4).pixels
+        first.pixels, PermutedSource(batch_size=9, shares=(0.5, 1.0), seed=2).batch(4).pixels
     )
 
 
-def test_wrong_ones_are_told_the_permutation_of_another() -> None:
-    plain, wrong = (PermutedSource(9, (1.0,), seed=1, wrong=w).batch(0) for w in (False, True))
-    assert torch.equal(plain.pixels, wrong.pixels)
-    assert torch.equal(plain.labels, wrong.labels)
-    assert torch.equal(plain.task.roll(1, 0), wrong.task)
-    assert (every("test", wrong=True).task != every("test").task).all()
+def test_shuffled_rows_have_the_condition_of_another_row() -> None:
+    plain, shuffled = (
+        PermutedSource(9, (1.0,), seed=1, shuffled=s).batch(0) for s in (False, True)
+    )
+    assert torch.equal(plain.pixels, shuffled.pixels)
+    assert torch.equal(plain.labels, shuffled.labels)
+    assert torch.equal(plain.task.roll(1, 0), shuffled.task)
+    assert (permuted_digits("test", shuffled=True).task != permuted_digits("test").task).all()
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"rows": 0},
+        {"batch_size": 0},
         {"tasks": 0},
         {"seed": -1},
         {"shares": ()},
@@ -76,6 +78,6 @@ def test_wrong_ones_are_told_the_permutation_of_another() -> None:
     ],
     ids=str,
 )
-def test_wrong_numbers(wrong: dict[str, Any]) -> None:
+def test_wrong_numbers_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SmallWorldError):
-        PermutedSource(**{"rows": 1, "shares": (1.0,), **wrong})
+        PermutedSource(**{"batch_size": 1, "shares": (1.0,), **wrong})

@@ -1,4 +1,4 @@
-"""Grids asked about by place and by feature: every answer is read off again, one by one."""
+"""Questions about grids: every answer against the grid, the distributions, the control."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ def source(seed: int = 0, batch_size: int = 64, side: int = 4, symbols: int = 5)
 
 
 def answer(batch: Places, row: int) -> int:
-    """The answer to one question, read off the grid."""
+    """The answer to one question, from its grid."""
     grid, cue = batch.grids[row], batch.cue[row].tolist()
     symbols, side = grid.shape[0], grid.shape[1]
-    asked = cue.index(1.0)
+    question = cue.index(1.0)
     assert sum(cue) == 1
-    if asked < side * side:
+    if question < side * side:
         assert KINDS[batch.task[row]] == "place"
-        assert batch.place[row] == asked
-        return grid[:, asked // side, asked % side].tolist().index(1.0)
+        assert batch.place[row] == question
+        return grid[:, question // side, question % side].tolist().index(1.0)
     assert KINDS[batch.task[row]] == "feature"
     assert batch.place[row] == 0
-    assert asked - side * side < symbols
-    return sum(grid[asked - side * side, i, j] == 1 for i in range(side) for j in range(side))
+    assert question - side * side < symbols
+    return sum(grid[question - side * side, i, j] == 1 for i in range(side) for j in range(side))
 
 
-def test_answers_can_be_read_off() -> None:
+def test_answers_follow_from_the_grids() -> None:
     batch = source().batch(3)
     assert torch.equal(batch.grids.sum(1), torch.ones(64, 4, 4))
     assert batch.answers.tolist() == [answer(batch, row) for row in range(64)]
 
 
-def test_kinds_come_in_turn() -> None:
+def test_kinds_alternate() -> None:
     assert source().batch(0).task.tolist() == [0, 1] * 32
 
 
-def test_batches_are_functions_of_seed_and_index() -> None:
+def test_batches_depend_on_seed_and_index_only() -> None:
     one, again = source().batch(5), source().batch(5)
     assert torch.equal(one.grids, again.grids)
     assert torch.equal(one.cue, again.cue)
@@ -50,7 +50,7 @@ def test_batches_are_functions_of_seed_and_index() -> None:
         assert not torch.equal(one.cue, other.cue)
 
 
-def test_shuffled_cues_are_of_another_question_of_the_kind() -> None:
+def test_shuffled_questions_have_the_cue_of_another_of_their_kind() -> None:
     plain, control = source().batch(0), replace(source(), shuffled=True).batch(0)
     assert torch.equal(plain.grids, control.grids)
     assert torch.equal(plain.answers, control.answers)
@@ -60,21 +60,21 @@ def test_shuffled_cues_are_of_another_question_of_the_kind() -> None:
 
 def test_lifts() -> None:
     batch = source(batch_size=400).batch(0)
-    looked = torch.zeros(400, 16)
+    attention = torch.zeros(400, 16)
     for row in range(400):
-        asked = batch.cue[row].argmax()
+        question = batch.cue[row].argmax()
         grid = batch.grids[row].flatten(1)
-        looked[row] = batch.cue[row, :16] if asked < 16 else grid[asked - 16]
+        attention[row] = batch.cue[row, :16] if question < 16 else grid[question - 16]
     counts = batch.answers[batch.task == 1].double()
-    looked = looked / looked.sum(1, keepdim=True).clamp_min(1)
-    found = lifts(looked, batch)
+    attention = attention / attention.sum(1, keepdim=True).clamp_min(1)
+    found = lifts(attention, batch)
     assert found["lift_place"] == pytest.approx(16)
     assert found["lift_feature"] == pytest.approx(16 / float(counts[counts > 0].mean()), rel=1e-5)
-    anywhere = lifts(torch.full((400, 16), 1 / 16), batch)
-    assert anywhere == pytest.approx({"lift_place": 1.0, "lift_feature": 1.0})
+    uniform = lifts(torch.full((400, 16), 1 / 16), batch)
+    assert uniform == pytest.approx({"lift_place": 1.0, "lift_feature": 1.0})
 
 
-def test_every_answer_is_equally_frequent_and_no_place_helps() -> None:
+def test_answers_are_uniform_and_independent_of_other_places() -> None:
     batch = source(batch_size=40_000).batch(0)
     for task in (0, 1):
         share = torch.bincount(batch.answers[batch.task == task], minlength=5) / 20_000
@@ -88,12 +88,12 @@ def test_every_answer_is_equally_frequent_and_no_place_helps() -> None:
         assert agree == pytest.approx(0.2, abs=0.015)
 
 
-def test_symbols_that_are_counted_lie_anywhere() -> None:
+def test_counted_symbols_are_uniform_over_places() -> None:
     batch = source(batch_size=40_000).batch(1)
     where = batch.task == 1
-    asked = batch.cue[where].argmax(1) - 16
+    question = batch.cue[where].argmax(1) - 16
     grids = batch.grids[where].flatten(2)
-    shown = grids[torch.arange(len(asked)), asked].mean(0)
+    shown = grids[torch.arange(len(question)), question].mean(0)
     assert shown == pytest.approx(shown.mean().expand(16), abs=0.012)
 
 
@@ -102,10 +102,10 @@ def test_symbols_that_are_counted_lie_anywhere() -> None:
     [
         ({"batch_size": 3}, "even"),
         ({"batch_size": 0}, "even"),
-        ({"symbols": 1}, "symbols, not 1"),
-        ({"side": 1}, "takes 2 to 2 symbols, not 5"),
+        ({"symbols": 1}, "symbols must be from 2 to 17"),
+        ({"side": 1}, "symbols must be from 2 to 2 for a grid of 1 x 1, got 5"),
     ],
 )
-def test_impossible_sources(change: dict[str, int], message: str) -> None:
+def test_impossible_sources_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(SmallWorldError, match=message):
         source(**change)

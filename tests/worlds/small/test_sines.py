@@ -1,8 +1,9 @@
-"""Sine waves: against the formula, ranges, and what a seed and an index fix."""
+"""Sine waves: against the formula; ranges; reproducibility; the control."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from featurewise.worlds.small import SmallWorldError
 from featurewise.worlds.small.sines import SineSource
 
 
-def test_points_lie_on_the_waves_they_are_said_to_lie_on() -> None:
+def test_points_lie_on_the_wave_of_their_task() -> None:
     tasks = SineSource(tasks=7, shots=4, queries=6, seed=1).batch(2)
     assert tasks.support_x.shape == tasks.support_y.shape == (7, 4, 1)
     assert tasks.query_x.shape == tasks.query_y.shape == (7, 6, 1)
@@ -22,7 +23,7 @@ def test_points_lie_on_the_waves_they_are_said_to_lie_on() -> None:
             assert y[row, :, 0].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_amplitudes_phases_and_places_fill_their_ranges() -> None:
+def test_amplitudes_phases_and_x_are_uniform_in_their_ranges() -> None:
     tasks = SineSource(tasks=2000, shots=5, queries=5).batch(0)
     for values, low, high in (
         (tasks.amplitude, 0.1, 5.0),
@@ -40,7 +41,7 @@ def test_waves_are_linear_in_the_plane() -> None:
     torch.testing.assert_close((basis @ tasks.plane[:, :, None]), tasks.query_y)
 
 
-def test_a_batch_depends_on_seed_index_and_stream_alone() -> None:
+def test_a_batch_depends_on_seed_index_and_split_only() -> None:
     source = SineSource(tasks=3, seed=4)
     torch.manual_seed(1)
     first = source.batch(8)
@@ -52,12 +53,12 @@ def test_a_batch_depends_on_seed_index_and_stream_alone() -> None:
     for other in (
         source.batch(9),
         SineSource(tasks=3, seed=5).batch(8),
-        SineSource(tasks=3, seed=4, held_out=True).batch(8),
+        SineSource(tasks=3, seed=4, split="test").batch(8),
     ):
         assert not torch.isin(other.amplitude, first.amplitude).any()
 
 
-def test_swapped_tasks_see_the_points_of_another() -> None:
+def test_swapped_tasks_have_the_support_points_of_another() -> None:
     tasks = SineSource(tasks=4).batch(0)
     swapped = tasks.swapped()
     assert torch.equal(swapped.query_y, tasks.query_y)
@@ -69,8 +70,8 @@ def test_swapped_tasks_see_the_points_of_another() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tasks": 0}, {"shots": 0}, {"queries": 0}, {"seed": -1}], ids=str
+    "wrong", [{"tasks": 0}, {"shots": 0}, {"queries": 0}, {"seed": -1}, {"split": "dev"}], ids=str
 )
-def test_wrong_numbers(wrong: dict[str, int]) -> None:
+def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SmallWorldError):
         SineSource(**{"tasks": 1, **wrong})

@@ -1,4 +1,4 @@
-"""Tasks on signs: answers against a loop, and what makes them the tests they are."""
+"""Tasks on signs: labels against a loop, distributions, and which models can solve them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from featurewise.worlds.small import TASKS, SmallWorldError, TaskSource
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_answers_are_those_of_a_loop(task: str) -> None:
-    asked = getattr(TaskSource(seed=1, batch_size=300, features=5).batch(0), task)
-    for x, z, answers in zip(
-        asked.x.tolist(), asked.z.tolist(), asked.answers.tolist(), strict=True
+def test_labels_against_a_loop(task: str) -> None:
+    questions = getattr(TaskSource(seed=1, batch_size=300, features=5).batch(0), task)
+    for x, z, labels in zip(
+        questions.inputs.tolist(),
+        questions.condition.tolist(),
+        questions.labels.tolist(),
+        strict=True,
     ):
         if task == "match":
             expected = [a * b > 0 for a, b in zip(x, z, strict=True)]
@@ -24,38 +27,44 @@ def test_the_answers_are_those_of_a_loop(task: str) -> None:
             expected = [max(a, b) > 0 for a, b in zip(x, z, strict=True)]
         else:
             assert sorted(z) == [0, 0, 0, 1, 1]
-            one, other = (a for a, pointed in zip(x, z, strict=True) if pointed)
+            one, other = (a for a, selected in zip(x, z, strict=True) if selected)
             expected = [one * other > 0]
-        assert answers == expected
+        assert labels == expected
 
 
 @pytest.mark.parametrize(("task", "share"), [("match", 0.5), ("detect", 0.75), ("parity", 0.5)])
-def test_how_many_answers_are_yes(task: str, share: float) -> None:
-    asked = getattr(TaskSource(seed=0, batch_size=8000).batch(0), task)
-    assert abs(asked.answers.float().mean().item() - share) < 0.02
-    # Neither side alone tells more than that: of match and parity it tells nothing.
+def test_how_many_labels_are_yes(task: str, share: float) -> None:
+    questions = getattr(TaskSource(seed=0, batch_size=8000).batch(0), task)
+    assert abs(questions.labels.float().mean().item() - share) < 0.02
+    # x alone, or z alone, carries no information about match and parity.
     if task != "detect":
-        for sign in (asked.x > 0, asked.z > 0):
-            assert abs((asked.answers ^ sign).float().mean().item() - 0.5) < 0.03
+        for sign in (questions.inputs > 0, questions.condition > 0):
+            assert abs((questions.labels ^ sign).float().mean().item() - 0.5) < 0.03
 
 
-def test_features_keep_away_from_zero_and_every_pair_is_pointed_at() -> None:
+def test_ranges_of_features_and_that_every_pair_is_selected() -> None:
     batch = TaskSource(seed=0, batch_size=4000, features=4).batch(0)
-    for values in (batch.match.x, batch.match.z, batch.detect.x, batch.detect.z, batch.parity.x):
+    for values in (
+        batch.match.inputs,
+        batch.match.condition,
+        batch.detect.inputs,
+        batch.detect.condition,
+        batch.parity.inputs,
+    ):
         assert 0.5 <= values.abs().min() < 0.51
         assert 1.49 < values.abs().max() <= 1.5
         assert abs((values > 0).float().mean().item() - 0.5) < 0.02
-    pairs = batch.parity.z.unique(dim=0, return_counts=True)[1]
+    pairs = batch.parity.condition.unique(dim=0, return_counts=True)[1]
     assert len(pairs) == 6
     assert pairs.min() > 0.8 * 4000 / 6
 
 
-def least_squares(features: np.ndarray, answers: np.ndarray) -> float:
-    """Accuracy of the best linear readout."""
-    signs = np.where(answers, 1.0, -1.0)
+def least_squares(features: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy of the linear readout with the least squared error."""
+    signs = np.where(labels, 1.0, -1.0)
     design = np.concatenate([features, np.ones((len(features), 1))], 1)
     fitted = design @ np.linalg.lstsq(design, signs, rcond=None)[0]
-    return float(((fitted > 0) == answers).mean())
+    return float(((fitted > 0) == labels).mean())
 
 
 def test_sums_solve_detect_products_solve_match_and_neither_solves_parity() -> None:
@@ -65,17 +74,17 @@ def test_sums_solve_detect_products_solve_match_and_neither_solves_parity() -> N
         ("detect", 0.75, 0.97, 0.75),
         ("parity", 0.5, 0.5, 0.5),
     ):
-        asked = getattr(batch, task)
-        x, z = asked.x.double().numpy(), asked.z.double().numpy()
-        answers = asked.answers[:, 0].numpy()
+        questions = getattr(batch, task)
+        x, z = questions.inputs.double().numpy(), questions.condition.double().numpy()
+        labels = questions.labels[:, 0].numpy()
         outer = (x[:, :, None] * z[:, None, :]).reshape(len(x), -1)
-        found = [least_squares(f, answers) for f in (x, np.concatenate([x, z], 1), outer)]
+        found = [least_squares(f, labels) for f in (x, np.concatenate([x, z], 1), outer)]
         for got, expected in zip(found, (alone, summed, multiplied), strict=True):
             assert got < expected + 0.03, (task, found)
             assert got > expected - 0.03 or expected == 0.5, (task, found)
 
 
-def test_a_batch_depends_on_seed_and_index_alone() -> None:
+def test_a_batch_depends_on_seed_and_index_only() -> None:
     batches = {
         (seed, index): TaskSource(seed=seed, batch_size=4).batch(index)
         for seed, index in product((0, 1), (0, 1, 7))
@@ -88,32 +97,41 @@ def test_a_batch_depends_on_seed_and_index_alone() -> None:
         old, new = getattr(batches[1, 7], task), getattr(again.batch(7), task)
         for field in dataclasses.fields(old):
             assert torch.equal(getattr(old, field.name), getattr(new, field.name))
-    firsts = [getattr(batch, task).x for batch in batches.values() for task in TASKS]
+    firsts = [getattr(batch, task).inputs for batch in batches.values() for task in TASKS]
     assert len({tuple(x.flatten().tolist()) for x in firsts}) == len(firsts)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_shuffled_questions_have_the_condition_of_another_and_nothing_else_changed(
+def test_shuffled_questions_have_the_condition_of_another_row_and_nothing_else_changes(
     task: str,
 ) -> None:
-    asked, dealt = (
+    questions, shuffled = (
         getattr(TaskSource(seed=0, batch_size=4000, shuffled=s).batch(3), task)
         for s in (False, True)
     )
-    assert torch.equal(dealt.x, asked.x)
-    assert torch.equal(dealt.answers, asked.answers)
-    assert not (dealt.z == asked.z).all(1).float().mean() > 0.1  # pointers are often alike
-    assert sorted(map(tuple, dealt.z.tolist())) == sorted(map(tuple, asked.z.tolist()))
+    assert torch.equal(shuffled.inputs, questions.inputs)
+    assert torch.equal(shuffled.labels, questions.labels)
+    assert (
+        not (shuffled.condition == questions.condition).all(1).float().mean() > 0.1
+    )  # conditions of parity are often equal
+    assert sorted(map(tuple, shuffled.condition.tolist())) == sorted(
+        map(tuple, questions.condition.tolist())
+    )
     if task == "match":
-        assert abs(((dealt.x * dealt.z > 0) == dealt.answers).float().mean() - 0.5) < 0.02
+        assert (
+            abs(
+                ((shuffled.inputs * shuffled.condition > 0) == shuffled.labels).float().mean() - 0.5
+            )
+            < 0.02
+        )
 
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"seed": -1, "batch_size": 2}, "start at 0, got -1"),
-        ({"seed": 0, "batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"seed": 0, "batch_size": 2, "features": 1}, "features must be at least 2, got 1"),
+        ({"seed": -1, "batch_size": 2}, "seed and path must be 0 or more, got -1"),
+        ({"seed": 0, "batch_size": 0}, "batch_size must be 1 or more, got 0"),
+        ({"seed": 0, "batch_size": 2, "features": 1}, "features must be 2 or more, got 1"),
         ({"seed": 0, "batch_size": 1, "shuffled": True}, "a batch of 1 row cannot be shuffled"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The loader of ``vowel-context.data``, on lines made by hand in its form."""
+"""The reader of ``vowel-context.data``, on handwritten lines in its format."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LINES = """\
 def test_columns(tmp_path: Path) -> None:
     path = tmp_path / "vowel-context.data"
     path.write_text(LINES)
-    read = read_vowels(path)
-    assert read.features.shape == (5, 10)
-    assert read.features[4].tolist() == [-2, 1, 0, 0.5, -1, 0.25, 0.125, 1.5, -0.25, 0.75]
-    assert [VOWELS[v] for v in read.vowels] == ["hid", "hId", "hed", "had", "hed"]
-    assert read.speakers.tolist() == [0, 0, 4, 8, 14]
-    assert read.female.tolist() == [False, False, True, False, True]
-    assert read.test.tolist() == [False, False, False, True, True]
+    vowels = read_vowels(path)
+    assert vowels.features.shape == (5, 10)
+    assert vowels.features[4].tolist() == [-2, 1, 0, 0.5, -1, 0.25, 0.125, 1.5, -0.25, 0.75]
+    assert [VOWELS[v] for v in vowels.vowels] == ["hid", "hId", "hed", "had", "hed"]
+    assert vowels.speakers.tolist() == [0, 0, 4, 8, 14]
+    assert vowels.female.tolist() == [False, False, True, False, True]
+    assert vowels.test.tolist() == [False, False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_columns(tmp_path: Path) -> None:
     [
         ("", "no lines"),
         ("\n \n", "no lines"),
-        (LINES.replace("0.060  0\n", "0.060\n", 1), "data:1: expected 14 fields, there are 13"),
+        (LINES.replace("0.060  0\n", "0.060\n", 1), "data:1: a line must have 14 fields, got 13"),
         (LINES.replace("-2.954", "x", 1), "data:2: could not convert"),
-        (LINES.replace("0  4  1", "0  4  2", 1), "data:3: test and sex are 0 or 1"),
-        (LINES.replace("1  8  0", "3  8  0", 1), "data:5: test and sex are 0 or 1"),
-        (LINES.replace("1  8  0", "1 -8  0", 1), "data:5: test and sex are 0 or 1"),
-        (LINES.replace("0.410  5", "0.410  11", 1), "data:5: vowels are 0 to 10, not 11"),
+        (LINES.replace("0  4  1", "0  4  2", 1), "data:3: split and sex must be 0 or 1"),
+        (LINES.replace("1  8  0", "3  8  0", 1), "data:5: split and sex must be 0 or 1"),
+        (LINES.replace("1  8  0", "1 -8  0", 1), "data:5: split and sex must be 0 or 1"),
+        (LINES.replace("0.410  5", "0.410  11", 1), "data:5: vowel must be from 0 to 10, got 11"),
         (LINES.replace("0.410  5", "nan  5", 1), "data:5: a feature is not finite"),
     ],
 )
-def test_lines_of_another_form(tmp_path: Path, text: str, message: str) -> None:
+def test_malformed_lines_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "vowel-context.data"
     path.write_text(text)
     with pytest.raises(VowelError, match=message) as raised:

@@ -23,7 +23,7 @@ from featurewise.models.trunks import PoolingTrunk
 from featurewise.study.claims import above, at_least, at_most
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Episodic, Metrics
@@ -101,14 +101,14 @@ def episodes_of(s: FewShot, part: str, seed: int, shot: int, extra: int = 0) -> 
     """Episodes of the scripts for training, validation or test."""
     pool = world.script_pool(s.fonts, s.size, s.faces, s.letters)
     sizes: Any = {"way": s.way, "shot": shot, "queries": s.queries, "episodes": s.episodes}
-    classes = getattr(world.parts(pool), part)
+    classes = getattr(world.split_classes(pool), part)
     return EpisodeSource(pool, classes=classes, seed=seed, auxiliary=extra, **sizes)
 
 
 def data(s: FewShot, arm: Arm, seed: int, part: str = "train", shot: int = 0) -> Source[Episodes]:
     """Episodes of the training scripts, with as many shots as the settings say unless told."""
     source = episodes_of(s, part, seed, shot or s.shot)
-    return world.Relabelled(source) if arm.name == "shuffled" else source
+    return world.ShuffledLabels(source) if arm.name == "shuffled" else source
 
 
 def objective(network: nn.Module, batch: Episodes) -> tuple[Tensor, Metrics]:
@@ -137,7 +137,7 @@ def scores(stepper: Episodic, s: FewShot, of: Callable[[int], Source[Any]]) -> M
         right, source = [], of(shot)
         with stepper.evaluating() as network:
             for index in range(-(-s.test_episodes // s.episodes)):
-                batch = moved(source.batch(index), stepper.learner.device)
+                batch = to_device(source.batch(index), stepper.learner.device)
                 right.append(network(batch).argmax(2) == batch.query_labels)
         found[f"{shot}-shot"] = Proportion.of(torch.cat(right))
     return Measurement(found[f"{s.shot}-shot"], found)
@@ -151,7 +151,7 @@ def draw(stepper: Episodic, s: FewShot, arm: Arm) -> Image:
 def show(stepper: Episodic, batch: Episodes) -> Image:
     """A sheet of two episodes."""
     with stepper.evaluating() as network:
-        named = network(moved(batch, stepper.learner.device)).argmax(2).cpu()
+        named = network(to_device(batch, stepper.learner.device)).argmax(2).cpu()
     return world.episode_sheet(batch, named, count=2)
 
 

@@ -20,7 +20,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.generators import Damped, parameter_groups
+from featurewise.generators import GatedGenerator, parameter_groups
 from featurewise.models.trunks import PoolingTrunk
 from featurewise.study.claims import above, at_least, within
 from featurewise.study.results import Measurement
@@ -34,7 +34,7 @@ from featurewise.systems.few_shot.prototypical import (
 )
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Auxiliary, Episodic, Metrics
-from featurewise.worlds.glyphs.episodes import Telling, ToldEpisodes
+from featurewise.worlds.glyphs.episodes import ConditionedEpisodes, EpisodeConditioning
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 UNCONDITIONED = ("base", "auxiliary")
@@ -67,18 +67,19 @@ class Tadam(nn.Module):
         self.embed: nn.Module = PoolingTrunk(s.channels)
         width = s.channels * (s.size // 16) ** 2
         if arm not in UNCONDITIONED:
-            generator = Damped(fw.MLP(width, (s.hidden, s.hidden), nn.ELU))
+            generator = GatedGenerator(fw.MLP(width, (s.hidden, s.hidden), nn.ELU))
             self.embed = fw.condition(self.embed, at="blocks.*.norm", generator=generator)
         self.scale = nn.Parameter(torch.tensor(0.1))
         self.name = None if arm in ALONE else nn.Linear(width, classes)
 
-    def forward(self, batch: ToldEpisodes, names: bool = False) -> Float[Tensor, "E Q N"]:
+    def forward(self, batch: ConditionedEpisodes, names: bool = False) -> Float[Tensor, "E Q N"]:
         """Logits of the classes for each query; or of all classes for the auxiliary pictures."""
         if names and self.name is not None and batch.auxiliary_images is not None:
             return self.name(self.plain(batch.auxiliary_images))  # type: ignore[no-any-return]
         shots = batch.support.shape[1]
         pictures = torch.cat((batch.support, batch.query), dim=1)
-        vectors = self.plain(pictures) if batch.told is None else self.adapted(pictures, batch.told)
+        told = batch.condition
+        vectors = self.plain(pictures) if told is None else self.adapted(pictures, told)
         centres = prototypes(vectors[:, :shots], batch.support_labels, self.way)
         return -self.scale * distances(vectors[:, shots:], centres)
 
@@ -107,13 +108,17 @@ def build(s: Adaptive, arm: Arm) -> nn.Module:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def data(s: Adaptive, arm: Arm, seed: int, part: str = "train", shot: int = 0) -> Telling:
+def data(
+    s: Adaptive, arm: Arm, seed: int, part: str = "train", shot: int = 0
+) -> EpisodeConditioning:
     """Episodes of the training scripts unless told; pictures for co-training where it is done."""
     extra = s.extra if part == "train" and arm.name not in ALONE else 0
-    return Telling(episodes_of(s, part, seed, shot or s.shot, extra), arm.name == "shuffled")
+    return EpisodeConditioning(
+        episodes_of(s, part, seed, shot or s.shot, extra), arm.name == "shuffled"
+    )
 
 
-def naming(network: nn.Module, batch: ToldEpisodes) -> tuple[Tensor, Metrics]:
+def naming(network: nn.Module, batch: ConditionedEpisodes) -> tuple[Tensor, Metrics]:
     """Cross-entropy of the second task: which of all training classes."""
     logits = network(batch, names=True).flatten(0, 1)
     labels = batch.auxiliary_labels.flatten()  # type: ignore[union-attr]

@@ -42,9 +42,9 @@ from featurewise.training.source import Source
 from featurewise.training.steppers import Adversarial, Metrics
 from featurewise.worlds.glyphs import UPPERCASE
 from featurewise.worlds.glyphs.facts import LETTERS, or_fashion
+from featurewise.worlds.glyphs.gan import GanBatch, GanSource
 from featurewise.worlds.glyphs.labelled import ImageSource, class_frequencies
-from featurewise.worlds.glyphs.sheets import sheet, spread
-from featurewise.worlds.glyphs.source import generator as random_numbers
+from featurewise.worlds.glyphs.sheets import diversity, sheet
 
 # --- method ---------------------------------------------------------------------------------
 
@@ -90,44 +90,6 @@ class Config(ImageConfig):
     def concatenates(self) -> bool:
         """Whether the label's weights are columns of each layer's own weight."""
         return self.conditioning in ("concat", "summed")
-
-
-@dataclass(frozen=True)
-class GanBatch:
-    """Images, real or generated, and what they are generated from.
-
-    Attributes:
-        images: ink 1 on paper 0; the generator does not read them.
-        labels: index of the class.
-        noise: z, standard normal.
-    """
-
-    images: Float[Tensor, "B 1 S S"]
-    labels: Int64[Tensor, " B"]
-    noise: Float[Tensor, "B Z"]
-
-
-@dataclass(frozen=True)
-class GanSource:
-    """The batches of a source, with noise.
-
-    Attributes:
-        source: of real images.
-        noise_size: width of the noise.
-        seed: of the noise.
-    """
-
-    source: ImageSource
-    noise_size: int
-    seed: int
-
-    def batch(self, index: int, /) -> GanBatch:
-        """The batch of this index."""
-        real = self.source.batch(index)
-        # A generator of its own: the one that classes are chosen by would reveal the class.
-        rng = random_numbers(~self.seed, index)
-        noise = torch.randn(len(real.labels), self.noise_size, generator=rng)
-        return GanBatch(real.images, real.labels, noise)
 
 
 class SummedTaps(nn.Module):
@@ -255,7 +217,7 @@ def stepper(network: nn.Module, config: Config) -> Adversarial:
 def data(config: Config, seed: int) -> Source[GanBatch]:
     """Training images, with noise."""
     images = ImageSource(config.splits.train, config.batch_size, seed, skew=config.class_skew)
-    source = GanSource(images, config.noise_size, seed)
+    source = GanSource(images, config.noise_size)
     if config.shuffled_condition:
         return ShuffledCondition(
             source, ("labels",), lambda index, batch: random_order(seed, index, len(batch.labels))
@@ -340,8 +302,8 @@ def evaluate(trained: Adversarial, config: Config) -> Measurement:
             RARE_ACCURACY: Proportion.of(right[labels >= classes // 2]),
             MODE_COVERAGE: float((shares >= frequencies / 2).double().mean()),
             FREQUENCY_ERROR: float((shares - frequencies).abs().sum() / 2),
-            DIVERSITY: spread(images, found) / spread(test.ink, test.labels),
-            REAL: float(classifier.held_out),
+            DIVERSITY: diversity(images, found) / diversity(test.ink, test.labels),
+            REAL: float(classifier.real_accuracy),
             PARAMETERS: float(size),
         },
     )
@@ -464,8 +426,8 @@ SYSTEM = System(
     departures=(
         "Letters of typefaces, not MNIST; 1,000 steps of 64 images, channels 32 and 64, linear "
         "layers of 256 and z of 64 where the paper has 64 and 128, 1,024 and 100.",
-        "The frequencies of the classes are skewed: class k of K is sampled in proportion to 1 / k, "
-        "so that the last is K times as rare as the first.",
+        "The frequencies of the classes are skewed: class k of K is sampled in proportion to "
+        "1 / k, so that the last is K times as rare as the first.",
         "Transposed convolutions are convolutions to four times the channels, shuffled (kernel 6).",
         "Adam at 5e-4 instead of 2e-4, without weight decay, and torch's own initial weights; "
         "samples come from the average of the generator's weights (decay 0.99).",

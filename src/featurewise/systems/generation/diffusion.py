@@ -41,15 +41,15 @@ from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.image_config import ImageConfig
-from featurewise.training.batch import moved
-from featurewise.training.diffusion import Denoiser, Noised, Noising, noise_error
+from featurewise.training.batch import to_device
+from featurewise.training.diffusion import Denoiser, DiffusionBatch, DiffusionSource, noise_error
 from featurewise.training.optim import cosine
 from featurewise.training.shuffled import ShuffledCondition, random_order
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative, Sampler
 from featurewise.worlds.glyphs.facts import DIGITS, or_fashion
 from featurewise.worlds.glyphs.labelled import ImageSource, LabelledImages
-from featurewise.worlds.glyphs.sheets import sheet, spread
+from featurewise.worlds.glyphs.sheets import diversity, sheet
 
 NULL_CLASS = 10
 """Stands for a class that is not given; both data sets have ten."""
@@ -115,7 +115,7 @@ def build(config: Config) -> nn.Module:
 def sampler(config: Config, weight: float) -> Sampler:
     """Samples images in [0, 1] by DDIM, with guidance of this weight."""
 
-    def sample(network: nn.Module, batch: Noised, rng: torch.Generator) -> Tensor:
+    def sample(network: nn.Module, batch: DiffusionBatch, rng: torch.Generator) -> Tensor:
         denoiser = cast(Denoiser, network)
         return (denoiser.draw(batch, rng, config.sampling_steps, weight) + 1) / 2
 
@@ -135,14 +135,16 @@ def stepper(network: nn.Module, config: Config) -> Generative:
     )
 
 
-def noisy(images: LabelledImages, config: Config, dropout: float, seed: int) -> Source[Noised]:
+def noisy(
+    images: LabelledImages, config: Config, dropout: float, seed: int
+) -> Source[DiffusionBatch]:
     """Images, ink at 1 and paper at -1, with noise; their classes as the config has them."""
-    source = Noising(
+    source = DiffusionSource(
         ImageSource(images, config.batch_size, seed),
         read=lambda batch: (2 * batch.images - 1, batch.labels),
         times=config.timesteps,
         seed=seed,
-        untold=NULL_CLASS,
+        null_class=NULL_CLASS,
         drop=dropout if config.conditioned else 1.0,
     )
     if not config.shuffled_condition:
@@ -156,7 +158,7 @@ def noisy(images: LabelledImages, config: Config, dropout: float, seed: int) -> 
     return replace(source, source=permuted)
 
 
-def data(config: Config, seed: int) -> Source[Noised]:
+def data(config: Config, seed: int) -> Source[DiffusionBatch]:
     """Training images."""
     return noisy(config.splits.train, config, config.condition_dropout, seed)
 
@@ -215,7 +217,7 @@ def samples(
     """So many of each class, one class after the other; the same noise for all weights."""
     classes = torch.arange(NULL_CLASS).repeat_interleave(per_class)
     blank = torch.zeros(len(classes), 1, config.image_size, config.image_size)
-    batch = moved(Noised(blank, classes, classes, blank), trained.learner.device)
+    batch = to_device(DiffusionBatch(blank, classes, classes, blank), trained.learner.device)
     weight = weight if config.conditioned else 0.0  # its table of classes was never trained
     with trained.evaluating() as network:
         rng = torch.Generator(trained.learner.device).manual_seed(0)
@@ -225,7 +227,9 @@ def samples(
 def mean_loss(trained: Generative, config: Config, images: LabelledImages) -> float:
     """Squared error of the noise, mean over batches."""
     source = noisy(images, config, 0.0, 0)
-    batches = [moved(source.batch(i), trained.learner.device) for i in range(config.test_batches)]
+    batches = [
+        to_device(source.batch(i), trained.learner.device) for i in range(config.test_batches)
+    ]
     with trained.evaluating() as network:
         losses = [float(noise_error(network, batch)[0]) for batch in batches]
     return sum(losses) / len(losses)
@@ -240,11 +244,11 @@ def evaluate(trained: Generative, config: Config) -> Measurement:
     def features(images: Tensor) -> Tensor:
         return torch.cat([classifier.features(part) for part in torch.split(images, 500)])
 
-    real, real_diversity = features(test.ink), spread(test.ink, test.labels)
+    real, real_diversity = features(test.ink), diversity(test.ink, test.labels)
     measured: dict[Metric, Proportion | float] = {
         TEST_LOSS: mean_loss(trained, config, splits.test),
         TRAIN_LOSS: mean_loss(trained, config, splits.train),
-        REAL: float(classifier.held_out),
+        REAL: float(classifier.real_accuracy),
         REAL_FRECHET: frechet_distance(features(splits.train.first(per_class).ink), real),
     }
     requested = torch.arange(NULL_CLASS).repeat_interleave(per_class)
@@ -255,7 +259,7 @@ def evaluate(trained: Generative, config: Config) -> Measurement:
             right[weight] = Proportion.of(classifier.letters(images).argmax(1) == requested)
         measured[GUIDED[weight]] = right[weight]
         measured[FRECHET[weight]] = frechet_distance(features(images), real)
-        measured[DIVERSITY[weight]] = spread(images, requested) / real_diversity
+        measured[DIVERSITY[weight]] = diversity(images, requested) / real_diversity
     return Measurement.of(right[1.0], measured)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.generators import Generator
-from featurewise.models.autoregressive import GatedPixelCNN, draw_pixels
+from featurewise.models.autoregressive import GatedPixelCNN, sample_pixels
 from featurewise.study.claims import (
     Claim,
     Criterion,
@@ -42,7 +42,7 @@ from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.image_config import ImageConfig
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.shuffled import ShuffledCondition, random_order
 from featurewise.training.source import Source
@@ -158,10 +158,10 @@ def sampler(network: nn.Module, batch: Pixels, rng: torch.Generator) -> Tensor:
     net: fw.Conditioned = network.net  # type: ignore[assignment]
     task = net.represent(batch.condition).flat
 
-    def among(rows: slice) -> AbstractContextManager[object]:
+    def rows_context(rows: slice) -> AbstractContextManager[object]:
         return net.using(task=task[:, :, rows] if task.ndim > 2 else task, partial=True)
 
-    return draw_pixels(net.backbone, batch.images, rng, among)
+    return sample_pixels(net.backbone, batch.images, rng, rows_context)
 
 
 def stepper(network: nn.Module, config: Config) -> Generative:
@@ -250,7 +250,7 @@ def mean_nats(
     """Nats of so many images of a part: of all, given the class, given the window."""
     batch = conditioned(images, config.test_images, config, 0).batch(0)
     with trained.evaluating() as network:
-        cost = nats(network, moved(batch, trained.learner.device)).double().cpu()
+        cost = nats(network, to_device(batch, trained.learner.device)).double().cpu()
     return float(cost.mean()), float(cost[batch.what].mean()), float(cost[~batch.what].mean())
 
 
@@ -276,7 +276,7 @@ def evaluate(trained: Generative, config: Config) -> Measurement:
             WHERE: where,
             VALIDATION: mean_nats(trained, config, splits.validation)[0],
             TRAINING: mean_nats(trained, config, splits.train)[0],
-            REAL: float(classifier.held_out),
+            REAL: float(classifier.real_accuracy),
         },
     )
 

@@ -25,8 +25,8 @@ from featurewise.models.trunks import CoordinateConv
 from featurewise.study.claims import above, at_least, at_most, within
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
-from featurewise.training.loop import Every
+from featurewise.training.batch import to_device
+from featurewise.training.loop import Intervals
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.places import KINDS, Places, PlaceSource, lifts
@@ -130,7 +130,7 @@ def data(s: Looking, arm: Arm, seed: int) -> PlaceSource:
 def evaluate(trained: Supervised, s: Looking, arm: Arm) -> Measurement:
     """Accuracy by kind of question, where the network looked, how its cost grows with length."""
     source = replace(data(s, arm, 1_000_000), batch_size=s.questions)
-    batch = moved(source.batch(0), trained.learner.device)
+    batch = to_device(source.batch(0), trained.learner.device)
     with trained.evaluating() as network:
         right = network(batch).argmax(1) == batch.answers
         look: Any = network.look
@@ -141,7 +141,7 @@ def evaluate(trained: Supervised, s: Looking, arm: Arm) -> Measurement:
     return Measurement(found["place"] + found["feature"], found, values)
 
 
-SMALL = Looking(steps=1_500, every=Every(log=100, save=500))
+SMALL = Looking(steps=1_500, every=Intervals(log=100, save=500))
 
 SYSTEM = System(
     name="attention",

@@ -1,6 +1,6 @@
 """Bilinear transforms, and FiLM as one of them. Tenenbaum & Freeman 2000, eq. 1; Distill 2018.
 
-``y_k = xᵀ W_k z``. With x lengthened by a one and z = [γ; β] FiLM is the bilinear transform whose
+``y_k = xᵀ W_k z``. With x extended by a one and z = [γ; β] FiLM is the bilinear transform whose
 W_k has ones at (k, k) and (last, C + k), so that its rank is two. And a bilinear transform in r
 factors is FiLM between two linear maps (Kim et al. 2017, eq. 3), here a conditioned network: with
 as many factors as features it contains FiLM. Two teachers are learnt: a FiLM, and a bilinear form.
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.layers.concat import ConcatLinear
-from featurewise.models.bilinear import Bilinear, bilinear, film_as_bilinear, lengthened
+from featurewise.models.bilinear import Bilinear, append_one, bilinear, film_as_bilinear
 from featurewise.study.claims import at_least, at_most, decide, decide_ratio, lower, pairs
 from featurewise.study.results import Measurement, Results
 from featurewise.study.system import Arm, Claim, Paper, Settings, System, Verdict
-from featurewise.training.batch import moved
-from featurewise.training.loop import Every
+from featurewise.training.batch import to_device
+from featurewise.training.loop import Intervals
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.forms import CELLS, FormSource, Pairs
@@ -100,7 +100,7 @@ def data(s: Forms, arm: Arm, seed: int) -> FormSource:
 
 def evaluate(trained: Supervised, s: Forms, arm: Arm) -> Measurement:
     """Squared error of fresh rows without noise, as a share of the variance of the answers."""
-    batch = moved(data(s, arm, 1_000_000).exact(s.rows), trained.learner.device)
+    batch = to_device(data(s, arm, 1_000_000).exact(s.rows), trained.learner.device)
     with trained.evaluating() as network:
         error = (network(batch) - batch.y).square().mean((0, 2)) / batch.y.var(0).mean(1)
         values = dict(zip(CELLS, error.tolist(), strict=True))
@@ -113,7 +113,7 @@ def digits(s: Forms) -> float:
     draw = torch.Generator().manual_seed(0)
     x, gamma, beta = torch.randn(3, s.rows, s.width, generator=draw, dtype=torch.float64)
     weight, z = film_as_bilinear(s.width, x.dtype), torch.cat((gamma, beta), dim=1)
-    gap = (bilinear(lengthened(x), weight, z) - fw.film(x, gamma, beta)).abs().max()
+    gap = (bilinear(append_one(x), weight, z) - fw.film(x, gamma, beta)).abs().max()
     return -math.log10(max(float(gap), 1e-16))
 
 
@@ -139,7 +139,7 @@ def fewest(results: Results) -> Verdict:
     return decide(ratios, low=2)
 
 
-SMALL = Forms(steps=2_000, every=Every(log=100, save=1_000))
+SMALL = Forms(steps=2_000, every=Intervals(log=100, save=1_000))
 
 SYSTEM = System(
     name="bilinear",

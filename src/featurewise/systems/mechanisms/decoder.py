@@ -25,14 +25,14 @@ from featurewise.models.dcgan import generator
 from featurewise.study.claims import above, at_least, within
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.glyphs import UPPERCASE
-from featurewise.worlds.glyphs.material import material
+from featurewise.worlds.glyphs.letter_data import letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
-from featurewise.worlds.glyphs.textures import GRADED, TEXTURES, Textured, TexturedSource
+from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
 
 OPERATIONS: dict[str, Operation] = {"affine": fw.Affine(), "shuffled": fw.Affine()}
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
 
     def forward(self, batch: Textured) -> Float[Tensor, "B 1 S S"]:
         """The pictures."""
-        code, (letter, texture) = self.codes(batch.faces), batch.told(self.count)
+        code, (letter, texture) = self.codes(batch.typefaces), batch.one_hot(self.count)
         label = torch.cat((letter, texture), 1)
         if self.arm == "separate":
             drawn: Tensor = self.net(torch.cat((code, texture), 1).repeat(1, self.count))
@@ -95,7 +95,7 @@ def sizes(s: Decoding, arm: str) -> tuple[int, int]:
 
 def build(s: Decoding, arm: Arm) -> nn.Module:
     """The decoder of an arm."""
-    faces = len(material(s.where, s.letters, SIZE).train.faces)
+    faces = len(letter_splits(s.where, s.letters, SIZE).train.typefaces)
     return Decoder(s, arm.name, faces, *sizes(s, arm.name))
 
 
@@ -112,27 +112,31 @@ def stepper(network: nn.Module, s: Decoding, arm: Arm) -> Supervised:
 
 def data(s: Decoding, arm: Arm, seed: int) -> Source[Textured]:
     """Letters of all faces, but for the pairs that are held out."""
-    train = material(s.where, s.letters, SIZE).train
+    train = letter_splits(s.where, s.letters, SIZE).train
     return TexturedSource(train, s.batch_size, seed, shuffled=arm.name == "shuffled")
 
 
 def drawn(trained: Supervised, batch: Textured) -> Tensor:
     """The pictures that are asked for."""
     with trained.evaluating() as network:
-        return network(moved(batch, trained.learner.device)).float().cpu()  # type: ignore[no-any-return]
+        return network(to_device(batch, trained.learner.device)).float().cpu()  # type: ignore[no-any-return]
 
 
 def evaluate(trained: Supervised, s: Decoding, arm: Arm) -> Measurement:
     """The letter, as the judge reads it, and the texture, of all pairs that were held out."""
-    known = material(s.where, s.letters, SIZE)
-    source, judge = TexturedSource(known.train, 1), known.judge(s.judging)
-    batch = source.held_out()
+    known = letter_splits(s.where, s.letters, SIZE)
+    source, judge = TexturedSource(known.train, 1), known.classifier(s.judging)
+    batch = source.test()
     images = drawn(trained, batch)
-    found = {name: Proportion.of(each) for name, each in source.grade(images, batch, judge).items()}
+    found = {
+        name: Proportion.of(each) for name, each in source.correct(images, batch, judge).items()
+    }
     spent = trained.network.get_submodule("net").parameters()
     values = {
         "error": float((images - batch.images).square().mean().sqrt()),
-        "judge_on_real": float(source.grade(batch.images, batch, judge)["letter"].double().mean()),
+        "judge_on_real": float(
+            source.correct(batch.images, batch, judge)["letter"].double().mean()
+        ),
         "parameters": float(sum(p.numel() for p in spent)),
     }
     return Measurement(found["letter"], found, values)
@@ -140,7 +144,7 @@ def evaluate(trained: Supervised, s: Decoding, arm: Arm) -> Measurement:
 
 def draw(trained: Supervised, s: Decoding, arm: Arm) -> Image.Image:
     """Pairs that were held out, a row for each letter; every other picture is the true one."""
-    batch = TexturedSource(material(s.where, s.letters, SIZE).train, 1).held_out()
+    batch = TexturedSource(letter_splits(s.where, s.letters, SIZE).train, 1).test()
     images = torch.stack((drawn(trained, batch), batch.images), 1)
     rows = [images[batch.letters == k][:6].flatten(0, 1) for k in range(len(s.letters))]
     return sheet(nn.utils.rnn.pad_sequence(rows, batch_first=True), s.letters)
@@ -216,7 +220,9 @@ SYSTEM = System(
     caption="A row for each letter, pairs of typeface and letter that were held out: on the left "
     "of each two what the decoder makes, on the right the true image.",
     measures={
-        **GRADED,
+        "letter": "the judge reads the letter that was asked for",
+        "texture": "of all textures, the one that was asked for is nearest to the picture",
+        "both": "letter and texture",
         "error": "root mean square, of ink in 0 to 1",
         "judge_on_real": "share of letters that the judge reads in the true pictures",
         "parameters": "of the decoder without its codes",

@@ -24,12 +24,12 @@ from featurewise.core import DeltaWeight, LowRank, Operation
 from featurewise.study.claims import above, within
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import CLASSES
-from featurewise.worlds.small.permuted import PIXELS, Permuted, PermutedSource, every
+from featurewise.worlds.small.permuted import PIXELS, Permuted, PermutedSource, permuted_digits
 
 SHARES = (0.1, 0.3, 1.0)
 """Of the training digits, one host each."""
@@ -114,14 +114,14 @@ def stepper(network: nn.Module, s: Hosts, arm: Arm) -> Supervised:
 
 def data(s: Hosts, arm: Arm, seed: int) -> Source[Permuted]:
     """Training digits, permuted; the control is told the permutation of another."""
-    return PermutedSource(s.rows, SHARES, s.tasks, seed, wrong=arm.name == "shuffled")
+    return PermutedSource(s.rows, SHARES, s.tasks, seed, shuffled=arm.name == "shuffled")
 
 
 def evaluate(trained: Supervised, s: Hosts, arm: Arm) -> Measurement:
     """Accuracy of every host on every held-out digit under every permutation."""
-    batch = every(s.split, len(SHARES), s.tasks, wrong=arm.name == "shuffled")
+    batch = permuted_digits(s.split, len(SHARES), s.tasks, shuffled=arm.name == "shuffled")
     with trained.evaluating() as network:
-        logits = network(moved(batch, trained.learner.device)).cpu()
+        logits = network(to_device(batch, trained.learner.device)).cpu()
         net = network.get_submodule("hosts.0.net")
     predicted = net.layout.size if isinstance(net, fw.Conditioned) else 0
     right = (logits.argmax(2) == batch.labels).unbind(1)

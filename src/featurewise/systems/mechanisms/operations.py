@@ -28,7 +28,7 @@ from featurewise.study.system import Arm, Paper, Settings, System
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
-from featurewise.worlds.small import TASKS, Asked, Tasks, TaskSource
+from featurewise.worlds.small import TASKS, Questions, Tasks, TaskSource
 
 OPERATIONS: dict[str, Operation] = {"affine": fw.Affine(), "shuffled": fw.Affine()}
 OPERATIONS |= {"bias": fw.Shift(), "scale": fw.Scale(), "gate": fw.Gate()}
@@ -61,10 +61,12 @@ class Host(nn.Module):
             how, generator = OPERATIONS[self.reads], fw.Linear(s.features)
             self.net = fw.condition(self.net, at="0", operation=how, generator=generator)
 
-    def forward(self, asked: Asked) -> Float[Tensor, "B A"]:
+    def forward(self, asked: Questions) -> Float[Tensor, "B A"]:
         """A logit for each answer."""
-        known = {"condition": asked.z} if self.reads in OPERATIONS else {}
-        logits: Tensor = self.net(asked.z if self.reads == "condition" else asked.x, **known)
+        known = {"condition": asked.condition} if self.reads in OPERATIONS else {}
+        logits: Tensor = self.net(
+            asked.condition if self.reads == "condition" else asked.inputs, **known
+        )
         return logits
 
 
@@ -83,7 +85,7 @@ def build(s: Hosts, arm: Arm) -> nn.Module:
 
 def by_task(logits: Tensor, batch: Tasks) -> dict[str, tuple[Tensor, Tensor]]:
     """Logits and answers of each task."""
-    answers = [getattr(batch, task).answers for task in TASKS]
+    answers = [getattr(batch, task).labels for task in TASKS]
     parts = torch.split(logits, [each.shape[1] for each in answers], 1)
     return dict(zip(TASKS, zip(parts, answers, strict=True), strict=True))
 
@@ -128,7 +130,7 @@ def draw(trained: Supervised, s: Hosts, arm: Arm) -> Image.Image:
     x, z = (plane[:, i : i + 1].repeat(1, s.features) for i in (0, 1))
     two = F.pad(plane, (0, s.features - 2))
     answers = torch.zeros(len(x), s.features, dtype=torch.bool)
-    pairs, pointed = Asked(x, z, answers), Asked(two, (two != 0).float(), answers[:, :1])
+    pairs, pointed = Questions(x, z, answers), Questions(two, (two != 0).float(), answers[:, :1])
     batch = Tasks(pairs, pairs, pointed)
     with trained.evaluating() as network:
         parts = by_task(network(batch).float().sigmoid(), batch).values()

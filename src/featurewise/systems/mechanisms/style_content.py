@@ -18,14 +18,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from featurewise.models.style_content import Asymmetric, Plain, Symmetric, tell
+from featurewise.models.style_content import Asymmetric, Baseline, Symmetric, classify_contents
 from featurewise.study.claims import above, lower
 from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, Settings, System
 from featurewise.training.source import Source
 from featurewise.training.steppers import ClosedForm, Metrics
 from featurewise.worlds.glyphs import LETTERS
-from featurewise.worlds.glyphs.material import Material, material
+from featurewise.worlds.glyphs.letter_data import LetterData, letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.styles import Styles, StyleSource, styles
 from featurewise.worlds.glyphs.versions import NEEDS, render_versions
@@ -58,7 +58,7 @@ class Drawing(nn.Module):
     def __init__(self, s: Fonts, arm: str) -> None:
         super().__init__()
         sizes = s.faces, len(s.letters), s.size**2
-        self.model: nn.Module = Plain(arm, *sizes)
+        self.model: nn.Module = Baseline(arm, *sizes)
         if arm in ("asymmetric", "shuffled"):
             self.model = Asymmetric(*sizes, s.rank, s.ridge, s.blend)
         elif arm == "symmetric":
@@ -86,9 +86,9 @@ def stepper(network: nn.Module, s: Fonts, arm: Arm) -> ClosedForm:
     return ClosedForm(network, solve)
 
 
-def known(s: Fonts) -> Material:
+def known(s: Fonts) -> LetterData:
     """The typefaces."""
-    return material(s.where, s.letters, s.size)
+    return letter_splits(s.where, s.letters, s.size)
 
 
 def data(s: Fonts, arm: Arm, seed: int) -> Source[Styles]:
@@ -98,7 +98,7 @@ def data(s: Fonts, arm: Arm, seed: int) -> Source[Styles]:
 
 def asked(s: Fonts, arm: Arm) -> tuple[Styles, Tensor]:
     """Held-out typefaces, and the numbers of the letters that are hidden."""
-    batch = styles(known(s).held_out, mixed=arm.name == "shuffled")
+    batch = styles(known(s).test, shuffled=arm.name == "shuffled")
     return batch, (batch.shown[0] == 0).nonzero().flatten()
 
 
@@ -112,8 +112,8 @@ def evaluate(trained: ClosedForm, s: Fonts, arm: Arm) -> Measurement:
         if arm.name == "nearest":  # the picture that is nearest, of all
             told = torch.cdist(batch.letters, model.known.flatten(0, 1)).argmin(2) % count
         else:
-            told = tell(model, batch.letters, count, s.deviation, s.rounds).argmax(2)
-        judge, pictures = known(s).judge(s.judging), drawn.reshape(-1, 1, s.size, s.size)
+            told = classify_contents(model, batch.letters, count, s.deviation, s.rounds).argmax(2)
+        judge, pictures = known(s).classifier(s.judging), drawn.reshape(-1, 1, s.size, s.size)
         read = judge.letters(pictures).argmax(1).view(faces, -1)
     error = (drawn - batch.letters[:, hidden]).square().mean(2).sqrt().mean()
     found = {

@@ -1,22 +1,22 @@
-"""What one training step does: five kinds of descent, and one that solves.
+"""Steppers: what one training step does. Five use gradient descent, one a closed-form solution.
 
 * `Supervised`: one network, one optimizer, one loss;
-* `Episodic`: a batch is several episodes, a support and a query set each;
-* `Generative`: as supervised, and the network draws;
-* `Adversarial`: two networks, two optimizers;
-* `Rollout`: a batch is the seeds of environments, which are played, then learned from;
-* `ClosedForm`: the weights are solved for.
+* `Episodic`: a batch consists of episodes, each with a support set and a query set;
+* `Generative`: as `Supervised`, for a network that can be sampled from;
+* `Adversarial`: generator and discriminator, with an optimizer each;
+* `Rollout`: a batch consists of seeds of environments; a policy-gradient step on their episodes;
+* `ClosedForm`: the weights are computed by a solver.
 """
 
-from featurewise.training.steppers.adversarial import Adversarial, Contest
+from featurewise.training.steppers.adversarial import Adversarial, GanLoss
 from featurewise.training.steppers.base import (
+    CanSample,
+    HasLearners,
     Learner,
-    Learns,
     Metrics,
     Objective,
     Options,
     Sampler,
-    Samples,
     Stepper,
     evaluation,
 )
@@ -26,7 +26,7 @@ from featurewise.training.steppers.generative import Generative
 from featurewise.training.steppers.rollout import (
     Decision,
     Environment,
-    Learn,
+    PolicyLoss,
     Rollout,
     Trajectories,
     play,
@@ -37,21 +37,21 @@ from featurewise.training.steppers.supervised import Supervised
 __all__ = [
     "Adversarial",
     "Auxiliary",
+    "CanSample",
     "ClosedForm",
-    "Contest",
     "Decision",
     "Environment",
     "Episodic",
+    "GanLoss",
     "Generative",
-    "Learn",
+    "HasLearners",
     "Learner",
-    "Learns",
     "Metrics",
     "Objective",
     "Options",
+    "PolicyLoss",
     "Rollout",
     "Sampler",
-    "Samples",
     "Solve",
     "Stepper",
     "Supervised",

@@ -1,4 +1,4 @@
-"""Two networks that learn against each other. Goodfellow et al. 2014."""
+"""Generative adversarial networks. Goodfellow et al. 2014."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, TypeAlias, Unpack
 import torch
 from torch import Tensor, nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.state import State
-from featurewise.training.steppers.base import Learner, Metrics, Options, Sampler, draw
+from featurewise.training.steppers.base import Learner, Metrics, Options, Sampler, generate
 
-Contest: TypeAlias = Callable[[nn.Module, nn.Module, Any], tuple[Tensor, Metrics]]
-"""(generator, discriminator, batch) -> the loss of one of them, and metrics besides the loss."""
+GanLoss: TypeAlias = Callable[[nn.Module, nn.Module, Any], tuple[Tensor, Metrics]]
+"""(generator, discriminator, batch) -> loss of one of the two, and metrics besides the loss."""
 
 
 class Adversarial:
-    """In each step the discriminator descends once, then the generator does.
+    """In each step, one update of the discriminator, then one of the generator.
 
     Args:
         generator: batch (its noise and condition) -> samples.
-        discriminator: batch (its samples and condition) -> what it thinks of them.
-        generator_loss: see `Contest`; only the generator follows it.
-        discriminator_loss: see `Contest`; only the discriminator follows it.
-        optimizers: of the generator, of the discriminator.
-        sampler: see `Sampler`; it is handed the generator.
-        options: of both, see `Options`; only the generator's weights are averaged.
+        discriminator: batch (its samples and condition) -> logits.
+        generator_loss: see `GanLoss`; its gradient updates the generator only.
+        discriminator_loss: see `GanLoss`; its gradient updates the discriminator only.
+        optimizers: of the generator and of the discriminator.
+        sampler: see `Sampler`; called with the generator.
+        options: of both, see `Options`; only the generator has averaged weights.
     """
 
     def __init__(
@@ -35,72 +35,74 @@ class Adversarial:
         generator: nn.Module,
         discriminator: nn.Module,
         *,
-        generator_loss: Contest,
-        discriminator_loss: Contest,
+        generator_loss: GanLoss,
+        discriminator_loss: GanLoss,
         optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
         sampler: Sampler,
         **options: Unpack[Options],
     ) -> None:
-        ours, theirs = optimizers
-        self.generator = Learner(generator, ours, **options)
+        generator_optimizer, discriminator_optimizer = optimizers
+        self.generator = Learner(generator, generator_optimizer, **options)
         options["average"] = None
-        self.discriminator = Learner(discriminator, theirs, **options)
+        self.discriminator = Learner(discriminator, discriminator_optimizer, **options)
         self.generator_loss = generator_loss
         self.discriminator_loss = discriminator_loss
         self.sampler = sampler
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """Both, called ``generator`` and ``discriminator``."""
+        """The networks ``generator`` and ``discriminator``."""
         return {"generator": self.generator.network, "discriminator": self.discriminator.network}
 
     @property
     def learners(self) -> tuple[Learner, ...]:
-        """The generator's, the discriminator's."""
+        """The learners of generator and discriminator."""
         return self.generator, self.discriminator
 
     @property
     def steps(self) -> int:
-        """Completed steps."""
+        """Number of completed steps."""
         return self.generator.steps
 
     def step(self, batch: Any, /) -> Metrics:
-        """One step of each; losses are ``discriminator_loss`` and ``generator_loss``."""
-        batch = moved(batch, self.generator.device)
-        theirs = self._descend("discriminator", self.discriminator, self.discriminator_loss, batch)
-        ours = self._descend("generator", self.generator, self.generator_loss, batch)
-        return {**theirs, **ours, "lr": self.generator.rate}
+        """One update of each; the losses are ``discriminator_loss`` and ``generator_loss``."""
+        batch = to_device(batch, self.generator.device)
+        first = self._update("discriminator", self.discriminator, self.discriminator_loss, batch)
+        second = self._update("generator", self.generator, self.generator_loss, batch)
+        return {**first, **second, "lr": self.generator.learning_rate}
 
-    def _descend(self, name: str, learner: Learner, contest: Contest, batch: Any) -> Metrics:
-        """One of them takes a step; the other keeps the gradients of its own."""
-        learner.start()
+    def _update(self, name: str, learner: Learner, objective: GanLoss, batch: Any) -> Metrics:
+        """One update of one network; the gradients of the other network do not change."""
+        learner.zero_grad()
         with learner.autocast():
             modules = (self.generator.module(), self.discriminator.module())
-            loss, metrics = contest(*modules, batch)
-        wanted = [p for p in learner.network.parameters() if p.requires_grad]
-        loss.backward(inputs=wanted)  # type: ignore[no-untyped-call]
-        learner.take()
+            loss, metrics = objective(*modules, batch)
+        trained = [p for p in learner.network.parameters() if p.requires_grad]
+        loss.backward(inputs=trained)  # type: ignore[no-untyped-call]
+        learner.step()
         return {f"{name}_loss": loss.detach(), **metrics}
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:
-        """The generator in eval mode, without gradients, with averaged weights if it has any."""
+        """The generator in eval mode, without gradients, with averaged weights if there are any."""
         with self.generator.evaluating() as network:
             yield network
 
     def sample(self, condition: Any, seed: int = 0) -> Tensor:
-        """Samples for each row of the condition; one seed gives one result."""
+        """A sample for each row of the condition, determined by the seed."""
         with self.evaluating() as network:
-            return draw(self.sampler, network, moved(condition, self.generator.device), seed)
+            return generate(
+                self.sampler, network, to_device(condition, self.generator.device), seed
+            )
 
     def state(self) -> State:
-        """Both learners'."""
+        """The states of both learners."""
         return {
             "generator": self.generator.state(),
             "discriminator": self.discriminator.state(),
         }
 
     def load_state(self, state: State, /) -> None:
-        """Goes on where `state` was taken; raises as `Learner.load_state`."""
+        """Restores a state; raises like `Learner.load_state`."""
         self.generator.load_state(state["generator"])
         self.discriminator.load_state(state["discriminator"])

@@ -1,8 +1,7 @@
-"""What every kind of training offers to the loop, and what they are built from.
+"""The stepper protocol that the training loop uses, and the parts that steppers are built from.
 
-The loop around a stepper knows no networks, losses or optimizers. A stepper owns those it
-needs, by name; the loop hands it one batch after another, saves what `state` returns and gives
-it back to `load_state`.
+The loop has no access to networks, losses or optimizers; a stepper owns them. The loop passes
+batches to `step`, saves what `state` returns, and passes it to `load_state` to resume.
 """
 
 from __future__ import annotations
@@ -21,59 +20,60 @@ from featurewise.training.optim import Schedule, WeightAverage, constant
 from featurewise.training.state import State
 
 Metrics: TypeAlias = Mapping[str, float | Tensor]
-"""Name -> number, or tensor of one element (so that a GPU need not be waited for)."""
+"""Name -> number, or tensor of one element (which avoids a synchronisation with the GPU)."""
 
 Objective: TypeAlias = Callable[[nn.Module, Any], tuple[Tensor, Metrics]]
 """(network, batch) -> loss to minimise (one element), and metrics besides the loss."""
 
 Sampler: TypeAlias = Callable[[nn.Module, Any, torch.Generator], Tensor]
-"""(network, condition, source of all randomness) -> samples, one for each row of the condition."""
+"""(network, condition, rng) -> samples, one for each row of the condition."""
 
 
 @runtime_checkable
 class Stepper(Protocol):
-    """One kind of training."""
+    """Performs training steps."""
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The networks in training, by name; each takes a batch."""
+        """The networks in training, by name; each is called with a batch."""
 
     def step(self, batch: Any, /) -> Metrics:
-        """Learns from one batch; the metrics have the same names each time."""
+        """One training step on a batch; the names of the metrics are the same in every step."""
 
     def state(self) -> State:
-        """All that `load_state` needs to go on bit for bit, random generators excepted."""
+        """The state for an exact continuation, except for the global random generators."""
 
     def load_state(self, state: State, /) -> None:
-        """Goes on where `state` was taken."""
+        """Restores a state."""
 
 
 @runtime_checkable
-class Learns(Protocol):
-    """A stepper made of learners, whose averaged weights are those to publish."""
+class HasLearners(Protocol):
+    """A stepper that trains by learners, whose averaged weights are the final ones."""
 
     @property
     def learners(self) -> tuple[Learner, ...]:
-        """How its networks descend; empty where they are solved for."""
+        """One learner per network; empty for closed-form solutions."""
 
 
 @runtime_checkable
-class Samples(Protocol):
-    """A stepper whose network draws."""
+class CanSample(Protocol):
+    """A stepper whose network can be sampled from."""
 
     def sample(self, condition: Any, seed: int = 0) -> Tensor:
-        """Samples for each row of the condition; one seed gives one result."""
+        """A sample for each row of the condition, determined by the seed."""
 
 
 class Options(TypedDict, total=False):
-    """How a network descends, as all steppers that descend take it.
+    """Options of gradient descent, for all steppers that use it.
 
     Attributes:
-        schedule: factor on each group's learning rate, by completed steps; constant unless told.
-        clip: largest norm of the whole gradient; None leaves it.
-        average: decay of an exponential moving average of the weights, used by
-            `evaluating`; None for none.
-        bfloat16: whether the forward pass runs under bfloat16 autocast.
+        schedule: completed steps -> factor on the learning rate of each parameter group; default:
+            constant.
+        clip: maximum norm of the gradient of all parameters; default: None, no clipping.
+        average: decay of an exponential moving average (EMA) of the weights, which `evaluating`
+            uses; default: None, no average.
+        bfloat16: run the forward pass under bfloat16 autocast; default: False.
     """
 
     schedule: Schedule | None
@@ -83,15 +83,15 @@ class Options(TypedDict, total=False):
 
 
 class Learner:
-    """A network and how it descends: optimizer, schedule, clipping, weight average, precision.
+    """A network with its optimizer, schedule, gradient clipping, weight average and precision.
 
-    A step is ``start``, any number of ``backward``, ``take``. The network stays in the mode
-    (train or eval, module by module) it is given in, so a frozen backbone may stay in eval mode.
-    In a process group the gradients are averaged.
+    An update is ``zero_grad()``, one or more backward passes, ``step()``. Each module keeps its
+    train or eval mode, so a frozen backbone may stay in eval mode. In a process group the gradients
+    are averaged over the processes.
 
     Args:
-        network: on its device already, together with its optimizer.
-        optimizer: any torch optimizer over the network's parameters.
+        network: on its device already.
+        optimizer: any torch optimizer of the parameters of the network.
         options: see `Options`.
     """
 
@@ -115,34 +115,34 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     @property
-    def rate(self) -> float:
-        """The learning rate of the first group, as of the last step."""
+    def learning_rate(self) -> float:
+        """The learning rate of the first parameter group in the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def autocast(self) -> torch.autocast:
-        """The precision that the forward pass runs in."""
+        """Context of the forward pass: bfloat16 autocast, or none."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def module(self) -> nn.Module:
-        """The network, or its twin that averages gradients over the process group."""
+        """The network, wrapped in `DistributedDataParallel` if there are several processes."""
         if not dist.is_initialized() or dist.get_world_size() == 1:
             return self.network
         if self._parallel is None or self._parallel.process_group is not dist.group.WORLD:
             self._parallel = DistributedDataParallel(self.network)
         return self._parallel
 
-    def start(self) -> None:
-        """Before the first backward pass of a step: no gradients, the scheduled rate."""
+    def zero_grad(self) -> None:
+        """Clears the gradients and sets the scheduled learning rate, before the backward pass."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self.schedule(self.steps)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def take(self) -> None:
-        """After the last backward pass of a step: the step itself."""
+    def step(self) -> None:
+        """Clips the gradient, updates the weights and their average, after the backward pass."""
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.optimizer.step()
@@ -152,7 +152,7 @@ class Learner:
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:
-        """The network in eval mode, without gradients, with averaged weights if there are any."""
+        """The network in eval mode, without gradients, with averaged weights if it has them."""
         with ExitStack() as stack:
             stack.enter_context(evaluation(self.network))
             stack.enter_context(self.autocast())
@@ -160,13 +160,13 @@ class Learner:
                 stack.enter_context(self.average.applied(self.network))
             yield self.network
 
-    def settle(self) -> None:
-        """Puts the averaged weights, if there are any, in place of the network's own."""
+    def apply_ema(self) -> None:
+        """Replaces the weights of the network by their average, if there is one."""
         if self.average is not None:
             self.average.copy_to(self.network)
 
     def state(self) -> dict[str, Any]:
-        """Weights, buffers, optimizer, weight average and the number of steps."""
+        """Weights, buffers, optimizer state, weight average and number of completed steps."""
         return {
             "steps": self.steps,
             "network": self.network.state_dict(),
@@ -175,34 +175,33 @@ class Learner:
         }
 
     def load_state(self, state: State, /) -> None:
-        """Goes on where `state` was taken.
+        """Restores a state.
 
         Raises:
-            ExperimentError: the state belongs to another network, or one of them has a weight
-                average and the other has not.
+            ExperimentError: the state is of another network or optimizer, or exactly one of state
+                and learner has a weight average.
         """
         if (state["average"] is None) != (self.average is None):
-            raise ExperimentError(
-                "one has a weight average and the other has not: state and stepper"
-            )
+            has, lacks = ("state", "stepper") if self.average is None else ("stepper", "state")
+            raise ExperimentError(f"the {has} has a weight average, the {lacks} has none")
         check_dtypes(self.network, state["network"])
         try:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
             raise ExperimentError(
-                f"the state belongs to another network or optimizer: {error}"
+                f"the state is of another network or optimizer: {error}"
             ) from error
         if self.average is not None:
             self.average.load_state(state["average"])
         self.steps = state["steps"]
 
 
-class Single:
-    """What all steppers of one learner share; they add their networks and their step.
+class SingleNetworkStepper:
+    """Base of steppers with one learner; subclasses define `networks` and `step`.
 
     Args:
-        learner: the one.
+        learner: of the network.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -210,46 +209,46 @@ class Single:
 
     @property
     def learners(self) -> tuple[Learner, ...]:
-        """The one learner."""
+        """The only learner."""
         return (self.learner,)
 
     @property
     def steps(self) -> int:
-        """Completed steps."""
+        """Number of completed steps."""
         return self.learner.steps
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:
-        """The network in eval mode, without gradients, with averaged weights if there are any."""
+        """The network in eval mode, without gradients, with averaged weights if it has them."""
         with self.learner.evaluating() as network:
             yield network
 
     def state(self) -> State:
-        """The learner's."""
+        """The state of the learner."""
         return self.learner.state()
 
     def load_state(self, state: State, /) -> None:
-        """Goes on where `state` was taken; raises as `Learner.load_state`."""
+        """Restores a state; raises like `Learner.load_state`."""
         self.learner.load_state(state)
 
 
 def check_dtypes(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Raise where a state has another dtype than the network, which would cast it in silence.
+    """Checks that a state dict has the dtypes of a network; `load_state_dict` would cast silently.
 
     Raises:
-        ExperimentError: the message names the tensor.
+        ExperimentError: a dtype differs; the message names the tensor.
     """
     for name, own in network.state_dict().items():
-        given = state.get(name)
-        if isinstance(given, Tensor) and given.dtype != own.dtype:
+        loaded = state.get(name)
+        if isinstance(loaded, Tensor) and loaded.dtype != own.dtype:
             raise ExperimentError(
-                f"{name} is {given.dtype} in the state and {own.dtype} in the network"
+                f"{name} is {loaded.dtype} in the state and {own.dtype} in the network"
             )
 
 
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[nn.Module]:
-    """The network in eval mode and without gradients; afterwards each module in its own mode."""
+    """The network in eval mode, without gradients; on exit the mode of each module is restored."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -260,7 +259,7 @@ def evaluation(network: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def draw(sampler: Sampler, network: nn.Module, condition: Any, seed: int) -> Tensor:
-    """Samples, their randomness from a generator of their own on the network's device."""
+def generate(sampler: Sampler, network: nn.Module, condition: Any, seed: int) -> Tensor:
+    """Samples from a network, with a seeded generator on its device."""
     device = next(network.parameters()).device
     return sampler(network, condition, torch.Generator(device).manual_seed(seed))

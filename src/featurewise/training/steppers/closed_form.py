@@ -1,4 +1,4 @@
-"""Networks whose weights are solved for, not descended to."""
+"""Networks whose weights are computed by a solver instead of gradient descent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.state import State
 from featurewise.training.steppers.base import Learner, Metrics, check_dtypes, evaluation
@@ -19,10 +19,10 @@ Solve: TypeAlias = Callable[[nn.Module, Any], Metrics]
 
 
 class ClosedForm:
-    """Each step solves for its batch; the data of a system that is solved once is one batch.
+    """Each step computes the weights from its batch; a one-step system has all data in one batch.
 
     Args:
-        network: its parameters and buffers take the solution.
+        network: its parameters and buffers are overwritten by the solution.
         solve: see `Solve`; runs without gradients.
     """
 
@@ -33,19 +33,19 @@ class ClosedForm:
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The one network, called ``network``."""
+        """The only network, ``network``."""
         return {"network": self.network}
 
     @property
     def learners(self) -> tuple[Learner, ...]:
-        """None: nothing descends."""
+        """Empty: there is no gradient descent."""
         return ()
 
     def step(self, batch: Any, /) -> Metrics:
-        """Solves for one batch; the metrics are those of the solver."""
+        """Solves for one batch and returns the metrics of the solver."""
         tensor = next(iter(self.network.state_dict().values()))
         with torch.no_grad():
-            metrics = self.solve(self.network, moved(batch, tensor.device))
+            metrics = self.solve(self.network, to_device(batch, tensor.device))
         self.steps += 1
         return metrics
 
@@ -56,18 +56,18 @@ class ClosedForm:
             yield network
 
     def state(self) -> State:
-        """The solution and the number of steps."""
+        """The weights and the number of completed steps."""
         return {"steps": self.steps, "network": self.network.state_dict()}
 
     def load_state(self, state: State, /) -> None:
-        """Goes on where `state` was taken.
+        """Restores a state.
 
         Raises:
-            ExperimentError: the state belongs to another network.
+            ExperimentError: the state is of another network.
         """
         check_dtypes(self.network, state["network"])
         try:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:
-            raise ExperimentError(f"the state belongs to another network: {error}") from error
+            raise ExperimentError(f"the state is of another network: {error}") from error
         self.steps = state["steps"]

@@ -1,4 +1,4 @@
-"""Networks that draw: trained by one loss (likelihood, denoising), judged by their samples."""
+"""Generative networks that are trained by one loss, such as likelihood or denoising."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from featurewise.training.batch import moved
-from featurewise.training.steppers.base import Objective, Options, Sampler, draw
+from featurewise.training.batch import to_device
+from featurewise.training.steppers.base import Objective, Options, Sampler, generate
 from featurewise.training.steppers.supervised import Supervised
 
 
 class Generative(Supervised):
-    """A network trained by one loss, and a way to draw from it.
+    """A network trained by one loss, with a sampler.
 
-    Times and noise that the loss needs are in the batch; those of the samples come from the
-    generator that the sampler is handed.
+    Random numbers of the loss, such as timesteps and noise, are part of the batch. The sampler uses
+    the generator that it is called with.
 
     Args:
         network: see `Supervised`.
@@ -39,6 +39,11 @@ class Generative(Supervised):
         self.sampler = sampler
 
     def sample(self, condition: Any, seed: int = 0) -> Tensor:
-        """Samples for each row of the condition, averaged weights; one seed gives one result."""
+        """A sample for each row of the condition, by the averaged weights if there are any.
+
+        Args:
+            condition: passed to the sampler.
+            seed: determines the samples.
+        """
         with self.evaluating() as network:
-            return draw(self.sampler, network, moved(condition, self.learner.device), seed)
+            return generate(self.sampler, network, to_device(condition, self.learner.device), seed)

@@ -1,9 +1,8 @@
-"""Learning by acting: environments, trajectories, policy gradients.
+"""Reinforcement learning: environments, trajectories, policy gradients.
 
-An environment is many episodes side by side, each drawn from a seed of its own, so that a batch
-is a tensor of seeds and the randomness of the world is in it, as everywhere else. A game that runs
-as a process of its own (Doom, Atari) is put behind the same three lines. Learning from recorded
-play (behaviour cloning) needs none of this but `play`, for its evaluation.
+An environment runs B episodes in parallel, each generated from a seed, so that a batch is a tensor
+of seeds. A simulator in another process (Doom, Atari) can be wrapped by the same two methods. For
+behaviour cloning use `Supervised` to train and `play` to evaluate.
 """
 
 from __future__ import annotations
@@ -16,35 +15,35 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from featurewise.training.batch import moved
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
-from featurewise.training.steppers.base import Learner, Metrics, Options, Single
+from featurewise.training.steppers.base import Learner, Metrics, Options, SingleNetworkStepper
 
 
 @runtime_checkable
 class Environment(Protocol):
-    """B episodes side by side."""
+    """A vectorised environment: B episodes in parallel."""
 
     def reset(self, seeds: Int64[Tensor, " B"], /) -> Any:
-        """Begins an episode for each seed; what is seen at first: a batch of B rows."""
+        """Starts an episode for each seed and returns the first observations, a batch of size B."""
 
     def step(
         self, actions: Int64[Tensor, " B"], /
     ) -> tuple[Any, Float[Tensor, " B"], Bool[Tensor, " B"]]:
-        """What is seen next, the rewards, and which episodes end with this step.
+        """Returns the next observations, the rewards, and which episodes end with this step.
 
-        Rows whose episode has ended are ignored until the next `reset`.
+        The results of episodes that have ended are ignored until the next `reset`.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a policy makes of what it sees.
+    """Output of a policy for one step.
 
     Attributes:
-        logits: of the actions.
-        value: the return that it expects; None where the policy does not say.
-        memory: handed to it at the next step; None for a policy without memory.
+        logits: of the A actions.
+        value: estimate of the return; None for a policy without a value head.
+        memory: recurrent state, passed to the policy in the next step; None if there is none.
     """
 
     logits: Float[Tensor, "B A"]
@@ -54,16 +53,16 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Trajectories:
-    """Episodes that were played, T steps at most.
+    """B episodes of at most T steps.
 
     Attributes:
-        observations: what was seen before each action, T batches of B rows.
-        actions: what was done.
-        rewards: what it brought; 0 after the end.
-        alive: whether the episode was still going on.
-        log_probabilities: of the actions, with gradients when the policy was learning.
-        entropies: of the policy, in nats.
-        values: the returns it expected; None where the policy does not say.
+        observations: before each action: T batches of size B.
+        actions: indices of the actions.
+        rewards: after each action; 0 after the end of an episode.
+        alive: whether the episode had not ended before the step.
+        log_probabilities: of the actions; differentiable if the policy ran with gradients.
+        entropies: of the action distribution, in nats.
+        values: estimates of the return; None for a policy without a value head.
     """
 
     observations: list[Any]
@@ -75,7 +74,7 @@ class Trajectories:
     values: Float[Tensor, "B T"] | None
 
     def returns(self, discount: float = 1.0) -> Float[Tensor, "B T"]:
-        """The discounted sum of the rewards from each step on."""
+        """The discounted return from each step on."""
         total = torch.zeros_like(self.rewards[:, 0])
         found = []
         for reward in reversed(self.rewards.unbind(1)):
@@ -84,7 +83,7 @@ class Trajectories:
         return torch.stack(found[::-1], 1)
 
 
-Learn: TypeAlias = Callable[[Trajectories], tuple[Tensor, Metrics]]
+PolicyLoss: TypeAlias = Callable[[Trajectories], tuple[Tensor, Metrics]]
 """Trajectories -> loss to minimise, and metrics besides the loss."""
 
 
@@ -96,34 +95,35 @@ def play(
     *,
     greedy: bool = False,
 ) -> Trajectories:
-    """Plays an episode for each seed, until all have ended or `horizon` steps were taken.
+    """Runs an episode for each seed, until all have ended or after `horizon` steps.
 
     Args:
-        policy: (what is seen, memory or None) -> `Decision`.
-        environment: where.
+        policy: (observations, memory or None) -> `Decision`.
+        environment: of the episodes.
         seeds: of the episodes.
-        horizon: largest number of steps, at least 1.
-        greedy: takes the likeliest action; else draws one, from torch's global generator.
+        horizon: maximum number of steps, at least 1.
+        greedy: choose the most likely action; default: sample it, with torch's global generator.
 
     Raises:
         ExperimentError: `horizon` is below 1.
     """
     if horizon < 1:
-        raise ExperimentError(f"an episode takes at least 1 step, not {horizon}")
-    seen, memory = environment.reset(seeds), None
+        raise ExperimentError(f"horizon must be at least 1, not {horizon}")
+    observation, memory = environment.reset(seeds), None
     alive = torch.ones(len(seeds), dtype=torch.bool, device=seeds.device)
     observations: list[Any] = []
     steps: list[tuple[Tensor, ...]] = []
     values: list[Tensor] = []
     for _ in range(horizon):
-        observations.append(seen)
-        decision = policy(seen, memory)
-        chances = torch.distributions.Categorical(logits=decision.logits)
-        action = decision.logits.argmax(1) if greedy else chances.sample()  # type: ignore[no-untyped-call]
-        seen, reward, ends = environment.step(action)
+        observations.append(observation)
+        decision = policy(observation, memory)
+        logits = decision.logits
+        distribution = torch.distributions.Categorical(logits=logits)
+        action = logits.argmax(1) if greedy else distribution.sample()  # type: ignore[no-untyped-call]
+        observation, reward, ends = environment.step(action)
         memory = decision.memory
-        log_probability = chances.log_prob(action)  # type: ignore[no-untyped-call]
-        entropy = chances.entropy()  # type: ignore[no-untyped-call]
+        log_probability = distribution.log_prob(action)  # type: ignore[no-untyped-call]
+        entropy = distribution.entropy()  # type: ignore[no-untyped-call]
         steps.append((action, reward * alive, alive, log_probability, entropy))
         if decision.value is not None:
             values.append(decision.value)
@@ -137,42 +137,47 @@ def play(
     return Trajectories(observations, actions, rewards, alives, log_probabilities, entropies, value)
 
 
-def policy_gradient(*, discount: float = 1.0, entropy: float = 0.0, value: float = 0.5) -> Learn:
-    """REINFORCE with a baseline (Williams 1992): the policy's own value, else the batch's mean.
+def policy_gradient(
+    *, discount: float = 1.0, entropy: float = 0.0, value: float = 0.5
+) -> PolicyLoss:
+    """REINFORCE with a baseline (Williams 1992): the value head, or else the mean over the batch.
 
     Args:
-        discount: of later rewards, in [0, 1].
-        entropy: weight of the policy's entropy, which is kept up.
-        value: weight of the squared error of the policy's value.
+        discount: factor on later rewards, in [0, 1].
+        entropy: weight of the entropy bonus.
+        value: weight of the squared error of the value head.
     """
 
-    def learn(played: Trajectories) -> tuple[Tensor, Metrics]:
-        weight = played.alive.float()
+    def loss_of(trajectories: Trajectories) -> tuple[Tensor, Metrics]:
+        weight = trajectories.alive.float()
         count = weight.sum()
-        returns = played.returns(discount)
-        if played.values is None:
+        returns = trajectories.returns(discount)
+        if trajectories.values is None:
             mean = (returns * weight).sum(0) / weight.sum(0).clamp(min=1)
             advantage, error = returns - mean, returns.new_zeros(())
         else:
-            advantage = returns - played.values.detach()
-            error = ((returns - played.values).square() * weight).sum() / count
-        gain = (advantage * played.log_probabilities * weight).sum() / count
-        spread = (played.entropies * weight).sum() / count
-        loss = value * error - gain - entropy * spread
-        return loss, {"return": played.rewards.sum(1).mean(), "entropy": spread.detach()}
+            advantage = returns - trajectories.values.detach()
+            error = ((returns - trajectories.values).square() * weight).sum() / count
+        gain = (advantage * trajectories.log_probabilities * weight).sum() / count
+        mean_entropy = (trajectories.entropies * weight).sum() / count
+        loss = value * error - gain - entropy * mean_entropy
+        return loss, {
+            "return": trajectories.rewards.sum(1).mean(),
+            "entropy": mean_entropy.detach(),
+        }
 
-    return learn
+    return loss_of
 
 
-class Rollout(Single):
-    """A policy that learns from what it does; a batch is the seeds of its episodes.
+class Rollout(SingleNetworkStepper):
+    """On-policy reinforcement learning; a batch is the seeds of its episodes.
 
     Args:
-        policy: (what is seen, memory or None) -> `Decision`.
-        environment: where it plays.
-        optimizer: over the policy's parameters.
-        horizon: largest number of steps of an episode.
-        learn: see `Learn`; `policy_gradient` unless told.
+        policy: (observations, memory or None) -> `Decision`.
+        environment: of the episodes.
+        optimizer: of the parameters of the policy.
+        horizon: maximum number of steps of an episode.
+        objective: loss of the trajectories; default: ``policy_gradient()``.
         options: see `Options`.
     """
 
@@ -183,25 +188,25 @@ class Rollout(Single):
         optimizer: torch.optim.Optimizer,
         *,
         horizon: int,
-        learn: Learn | None = None,
+        objective: PolicyLoss | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(Learner(policy, optimizer, **options))
         self.environment = environment
         self.horizon = horizon
-        self.learn = learn or policy_gradient()
+        self.objective = objective or policy_gradient()
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The one network, called ``policy``."""
+        """The only network, ``policy``."""
         return {"policy": self.learner.network}
 
     def step(self, seeds: Int64[Tensor, " B"], /) -> Metrics:
-        """Plays an episode for each seed and learns from all of them."""
-        self.learner.start()
-        seeds = moved(seeds, self.learner.device)
-        played = play(self.learner.module(), self.environment, seeds, self.horizon)
-        loss, metrics = self.learn(played)
+        """One gradient step on an episode for each seed."""
+        self.learner.zero_grad()
+        seeds = to_device(seeds, self.learner.device)
+        trajectories = play(self.learner.module(), self.environment, seeds, self.horizon)
+        loss, metrics = self.objective(trajectories)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.learner.take()
-        return {"loss": loss.detach(), **metrics, "lr": self.learner.rate}
+        self.learner.step()
+        return {"loss": loss.detach(), **metrics, "lr": self.learner.learning_rate}

@@ -8,11 +8,17 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from featurewise.training.batch import moved
-from featurewise.training.steppers.base import Learner, Metrics, Objective, Options, Single
+from featurewise.training.batch import to_device
+from featurewise.training.steppers.base import (
+    Learner,
+    Metrics,
+    Objective,
+    Options,
+    SingleNetworkStepper,
+)
 
 
-class Supervised(Single):
+class Supervised(SingleNetworkStepper):
     """One network, one loss, one optimizer.
 
     Args:
@@ -39,15 +45,15 @@ class Supervised(Single):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """The one network, called ``network``."""
+        """The only network, ``network``."""
         return {"network": self.network}
 
     def step(self, batch: Any, /) -> Metrics:
         """One gradient step; returns ``loss``, the objective's metrics and the learning rate."""
-        self.learner.start()
+        self.learner.zero_grad()
         with self.learner.autocast():
             module = self.learner.module()
-            loss, metrics = self.objective(module, moved(batch, self.learner.device))
+            loss, metrics = self.objective(module, to_device(batch, self.learner.device))
         loss.backward()  # type: ignore[no-untyped-call]
-        self.learner.take()
-        return {"loss": loss.detach(), **metrics, "lr": self.learner.rate}
+        self.learner.step()
+        return {"loss": loss.detach(), **metrics, "lr": self.learner.learning_rate}

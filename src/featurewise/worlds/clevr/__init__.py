@@ -1,9 +1,9 @@
-"""The CLEVR world: scenes of simple things, pictures of them, and questions that need reasoning.
+"""The CLEVR world: scenes of simple objects, images of them, and questions that need reasoning.
 
-Everything is made from a seed: :func:`sample_scenes` draws scenes by lot, :func:`render` pictures
-them, :class:`QuestionGenerator` asks. :class:`OnlineSource`, :class:`PoolSource` and
-:class:`DiskSource` give training batches; :func:`write_dataset`, :func:`read_scenes` and
-:func:`read_questions` speak the file format of CLEVR v1.0.
+Everything follows from a seed: :func:`sample_scenes` samples scenes, :func:`render` renders them,
+and :class:`QuestionGenerator` generates questions. :class:`OnlineSource`, :class:`PoolSource` and
+:class:`DiskSource` give training batches. :func:`write_dataset`, :func:`read_scenes` and
+:func:`read_questions` write and read the file format of CLEVR v1.0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pools that are made once and kept: several runs and arms train on the same pictures."""
+"""Pools in the cache folder: several runs and arms train on the same images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurewise.common.cache import cache_folder
-from featurewise.common.processes import leave_unguarded_script
+from featurewise.common.processes import exit_if_unguarded
 from featurewise.worlds.clevr.data import build_pool
 from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.pool import FORMAT_VERSION
@@ -20,13 +20,13 @@ from featurewise.worlds.clevr.words import VOCABULARY
 
 
 def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> Path:
-    """The pool of a recipe, made in the cache if it is not there, with a progress bar.
+    """The pool of a recipe from the cache; if it is not there, it is made, with a progress bar.
 
     Args:
-        recipe: what to draw and ask.
-        images: number of pictures.
-        workers: processes to draw in, at most; all processors when not given. A small pool, of
-            one block, is drawn in this process.
+        recipe: settings of the images and questions.
+        images: number of images.
+        workers: most processes to render in; default: one per processor. A small pool, of one
+            block, is rendered in this process.
 
     Returns:
         The pool's folder, for ``PoolSource``.
@@ -39,7 +39,7 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     folder = cache_folder() / "clevr" / digest[:16]
     if (folder / "pool.json").exists():
         return folder
-    leave_unguarded_script()  # before its bar shows
+    exit_if_unguarded()  # before the progress bar is shown
     folder.parent.mkdir(parents=True, exist_ok=True)
     columns = (
         TextColumn("[progress.description]{task.description}"),
@@ -48,11 +48,11 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"drawing pictures {recipe.width}x{recipe.height}", total=images)
+        task = bar.add_task(f"rendering images {recipe.width}x{recipe.height}", total=images)
         return build_pool(
             folder,
             recipe,
             images=images,
             workers=(os.cpu_count() or 1) if workers is None else workers,
-            progress=lambda made, total: bar.update(task, completed=made),
+            on_progress=lambda made, total: bar.update(task, completed=made),
         )

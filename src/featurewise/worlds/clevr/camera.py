@@ -1,12 +1,12 @@
 """The camera of the CLEVR world.
 
 A perspective camera without roll, always aimed at the world's origin. Its focal length is 35 mm on
-a sensor 32 mm wide, fitted to the picture's width, whatever the picture's height. Lengths are
-Blender units, Z points up, and a pixel (0, 0) is the picture's upper left corner.
+a sensor 32 mm wide, which is fitted to the width of the image, whatever its height. Lengths are in
+Blender units, Z points up, and pixel (0, 0) is the upper left corner of the image.
 
-This is the one rule of framing: pictures of any size and shape show the same from left to right,
-their middle row passes through the origin, and a taller one shows more above and below. Files are
-read and objects are placed in feature maps by the same rule.
+There is one rule of framing: images of any size and aspect ratio have the same horizontal field of
+view, the origin is in their middle row, and a taller image shows more above and below. Image files
+are read, and objects are located in feature maps, by the same rule.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ JITTER: Final = 0.5
 WIDTH: Final = 480
 HEIGHT: Final = 320
 FOCAL: Final = 35 / 32
-"""Focal length in picture widths."""
+"""Focal length in image widths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +48,23 @@ class Camera:
         Raises:
             ValueError: if ``position`` is not three finite numbers off the Z axis.
         """
-        place = np.asarray(position, dtype=np.float64)
-        if place.shape != (3,) or not np.isfinite(place).all() or not np.hypot(*place[:2]) > 1e-6:
+        point = np.asarray(position, dtype=np.float64)
+        if point.shape != (3,) or not np.isfinite(point).all() or not np.hypot(*point[:2]) > 1e-6:
             raise ValueError(
                 f"a camera needs three finite coordinates off the Z axis, got {position!r}"
             )
-        forward = -place / np.linalg.norm(place)
+        forward = -point / np.linalg.norm(point)
         right = np.cross(forward, (0.0, 0.0, 1.0))
         right /= np.linalg.norm(right)
-        return cls(place, right, np.cross(right, forward), forward)
+        return cls(point, right, np.cross(right, forward), forward)
 
     def project(self, points: Array, width: int = WIDTH, height: int = HEIGHT) -> Array:
-        """Where ``points`` fall in the picture.
+        """Where ``points`` fall in the image.
 
         Args:
             points: world coordinates, shape (..., 3).
-            width: picture width in pixels.
-            height: picture height in pixels.
+            width: image width in pixels.
+            height: image height in pixels.
 
         Returns:
             Column, row (pixels) and depth along the viewing axis, shape (..., 3).

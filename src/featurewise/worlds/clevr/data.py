@@ -1,8 +1,8 @@
-"""Training batches: drawn on the fly or from a pool on disk; :mod:`.disk` has those from files.
+"""Training batches: generated online or from a pool on disk; :mod:`.disk` has those from files.
 
-Every source answers ``batch(step)`` as a pure function of its seed and the step. So the order of
-the batches is the same with any number of worker processes, and a run that stopped after step n
-goes on with step n.
+For every source, ``batch(step)`` is a pure function of the source's seed and the step. So the order
+of the batches is the same with any number of worker processes, and a run that was interrupted after
+step n resumes with step n.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featurewise.common.processes import HINT, can_spawn, is_dead_loader, leave_unguarded_script
+from featurewise.common.processes import HINT, can_spawn, exit_if_unguarded, is_dead_loader
+from featurewise.common.rng import derive_seed
 from featurewise.worlds.clevr import pool
 from featurewise.worlds.clevr.errors import WorldError
-from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe, derive_seed
+from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
 from featurewise.worlds.clevr.pool import Block, Plan, Pool, Progress
 from featurewise.worlds.clevr.programs import Program, question_type
 from featurewise.worlds.clevr.scene import Scene
@@ -33,17 +34,18 @@ from featurewise.worlds.clevr.words import encode
 
 @dataclass
 class Batch:
-    """Pictures and questions about them; one picture serves several questions.
+    """Images and questions about them; one image serves several questions.
 
     Args:
-        images: the pictures, RGB.
+        images: the images, RGB.
         image_index: row of ``images`` each question is about.
-        questions: token ids (positions in ``VOCABULARY``), padded with 0.
+        questions: token ids (indices in ``VOCABULARY``), padded with 0.
         lengths: number of tokens of each question.
-        answers: position of each answer in ``ANSWERS``, -1 where unknown.
-        types: position of each question's type in ``QUESTION_TYPES``, -1 where unknown.
-        objects: what each picture shows, where that is known: positions of size, color, material
-            and shape in ``ATTRIBUTES`` and the place in a 480 x 320 picture, -1 for no object.
+        answers: index of each answer in ``ANSWERS``, -1 where unknown.
+        types: index of each question's type in ``QUESTION_TYPES``, -1 where unknown.
+        objects: the objects of each image, where they are known: for each object the index of its
+            size, color, material and shape in ``ATTRIBUTES``, and its column and row in a
+            480 x 320 image; -1 where there is no object.
     """
 
     images: UInt8[Tensor, "I 3 H W"]
@@ -60,7 +62,7 @@ class Batch:
         return replace(self, **{n: t.to(device) for n, t in tensors.items() if t is not None})
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Questions ``start`` to ``stop``; all the pictures stay."""
+        """A batch of the questions ``start`` to ``stop``, with all the images."""
         names = ("image_index", "questions", "lengths", "answers", "types")
         return replace(self, **{name: getattr(self, name)[start:stop] for name in names})
 
@@ -75,11 +77,11 @@ def collate(
     """A batch of questions of different lengths, padded with 0 to the longest.
 
     Args:
-        images: the pictures.
+        images: the images.
         image_index: row of ``images`` each question is about.
         tokens: token ids of each question.
-        answers: position of each answer in ``ANSWERS``, or -1.
-        types: position of each question's type in ``QUESTION_TYPES``, or -1.
+        answers: index of each answer in ``ANSWERS``, or -1.
+        types: index of each question's type in ``QUESTION_TYPES``, or -1.
 
     Raises:
         WorldError: if the sequences differ in length, or a row is not one of ``images``.
@@ -125,7 +127,7 @@ class _Steps(Dataset[Batch]):
 
 
 def stream(source: Source, start: int, stop: int, *, workers: int = 0) -> Iterator[Batch]:
-    """The batches of the steps from ``start`` up to ``stop``, made ahead by worker processes.
+    """The batches of the steps from ``start`` up to ``stop``, prefetched by worker processes.
 
     Args:
         source: where the batches come from.
@@ -134,10 +136,10 @@ def stream(source: Source, start: int, stop: int, *, workers: int = 0) -> Iterat
         workers: processes to make batches in; 0 makes them in this one. The order is the same.
 
     Raises:
-        WorldError: a worker process died; noticed within seconds.
+        WorldError: a worker process died; raised within seconds.
     """
     if workers:
-        leave_unguarded_script()
+        exit_if_unguarded()
     workers = workers if can_spawn() else 0
     context = "spawn" if workers else None
     loader: DataLoader[Batch] = DataLoader(
@@ -161,13 +163,13 @@ def stream(source: Source, start: int, stop: int, *, workers: int = 0) -> Iterat
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineSource(Recipe):
-    """Batches of pictures and questions that nobody has seen before, drawn when asked for.
+    """Batches of new images and questions, generated on request and never repeated.
 
     Batch ``step`` is block ``step`` of the recipe (see :class:`Recipe` for its settings), so the
-    counters that balance questions and answers start afresh in every batch.
+    counters that balance questions and answers are reset in every batch.
 
     Args:
-        images_per_batch: pictures in a batch.
+        images_per_batch: images in a batch.
     """
 
     images_per_batch: int = 16
@@ -192,14 +194,14 @@ class OnlineSource(Recipe):
 
 
 def make_block(recipe: Recipe, index: int, size: int) -> Block:
-    """Block number ``index`` of a recipe, ``size`` pictures, as arrays."""
+    """Block number ``index`` of a recipe, ``size`` images, as arrays."""
     scenes = recipe.scenes(index, size)
-    asked = recipe.questions(index, scenes)
-    questions = [question for about_one in asked for question in about_one]
+    questions_by_image = recipe.questions(index, scenes)
+    questions = [question for about_one in questions_by_image for question in about_one]
     return Block(
-        images=recipe.pictures(scenes).numpy(),
+        images=recipe.images(scenes).numpy(),
         objects=object_table(scenes),
-        counts=[len(about_one) for about_one in asked],
+        counts=[len(about_one) for about_one in questions_by_image],
         tokens=[encode(question.text) for question in questions],
         answers=[ANSWERS.index(question.answer) for question in questions],
         types=[type_index(question.program) for question in questions],
@@ -207,7 +209,7 @@ def make_block(recipe: Recipe, index: int, size: int) -> Block:
 
 
 def object_table(scenes: Sequence[Scene]) -> NDArray[np.int16]:
-    """What scenes show, as ``Block.objects``; an object without a place in them is left out."""
+    """The objects of scenes, as ``Block.objects``; an object without ``pixel`` is left out."""
     table = np.full((len(scenes), 10, 6), -1, dtype=np.int16)
     for row, scene in zip(table, scenes, strict=True):
         placed = [thing for thing in scene.objects if thing.pixel is not None]
@@ -218,7 +220,7 @@ def object_table(scenes: Sequence[Scene]) -> NDArray[np.int16]:
 
 
 def type_index(program: Program) -> int:
-    """Position of a program's question type in ``QUESTION_TYPES``."""
+    """Index of a program's question type in ``QUESTION_TYPES``."""
     return QUESTION_TYPES.index(question_type(program))
 
 
@@ -228,19 +230,20 @@ def build_pool(
     *,
     images: int,
     workers: int = 0,
-    progress: Progress | None = None,
+    on_progress: Progress | None = None,
 ) -> Path:
-    """Draw a pool of pictures and ask about them, for :class:`PoolSource` to serve.
+    """Make a pool of images and questions, for :class:`PoolSource`.
 
-    Interrupted at any moment, the same call goes on with the first missing block; the result does
-    not depend on the interruption or on the number of workers.
+    After an interruption, the same call resumes with the first missing block; the result does not
+    depend on the interruption or on the number of workers.
 
     Args:
         folder: where to put it; made if missing.
-        recipe: what to draw and ask. Its questions are balanced in blocks of 250 pictures.
-        images: number of pictures.
-        workers: processes to draw in (each uses one thread); 0 draws in this process.
-        progress: called after each block with the pictures made so far and ``images``.
+        recipe: settings of the images and questions. Questions are balanced in blocks of 250
+            images.
+        images: number of images.
+        workers: processes to render in (each uses one thread); 0 renders in this process.
+        on_progress: called after each block with the images made so far and ``images``.
 
     Returns:
         The folder.
@@ -250,7 +253,7 @@ def build_pool(
             process died.
     """
     if images < 1:
-        raise WorldError(f"a pool needs at least 1 picture, got {images}")
+        raise WorldError(f"a pool needs at least 1 image, got {images}")
     settings = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
     plan = Plan(
         settings={**settings, "images": images},
@@ -258,22 +261,22 @@ def build_pool(
         block_size=BALANCE_BLOCK,
         make=partial(make_block, recipe),
     )
-    return pool.build(Path(folder), plan, workers=workers, progress=progress)
+    return pool.build(Path(folder), plan, workers=workers, on_progress=on_progress)
 
 
 class PoolSource:
     """Batches from a pool, in a new random order every epoch.
 
-    In every epoch each picture comes once (less the few that do not fill a last batch). Asked for
-    k questions per picture of which there are n, it brings k others each time until all n had
-    their turn, and then deals them anew.
+    Every epoch has each image once, except for the last few, which do not fill a batch. With k
+    questions per image out of n, each epoch has the next k of a random permutation of the n; when
+    all n (or the multiple of k below it) were used, they are permuted again.
 
     Args:
         folder: a finished pool.
-        seed: decides the order; not negative.
-        images_per_batch: pictures in a batch.
-        questions_per_image: at most so many questions about each, or None for all of them.
-        share: where in the pool the served pictures begin and end, as shares of it.
+        seed: seed of the order; not negative.
+        images_per_batch: images in a batch.
+        questions_per_image: most questions about each image, or None for all of them.
+        share: start and end of the images in use, as fractions of the pool.
         verify: compare the files' SHA-256 with the manifest first.
 
     Raises:
@@ -296,10 +299,10 @@ class PoolSource:
             raise WorldError(f"seed must not be negative, got {seed}")
         if not 0 <= share[0] < share[1] <= 1:
             raise WorldError(f"share must rise and lie in 0..1, got {share}")
-        self.served = range(*(int(end * len(self.pool)) for end in share))
-        if not 1 <= images_per_batch <= len(self.served):
+        self.image_range = range(*(int(end * len(self.pool)) for end in share))
+        if not 1 <= images_per_batch <= len(self.image_range):
             raise WorldError(
-                f"images_per_batch must lie in 1..{len(self.served)}, the pictures of {folder}, "
+                f"images_per_batch must lie in 1..{len(self.image_range)}, the images of {folder}, "
                 f"got {images_per_batch}"
             )
         if questions_per_image is not None and questions_per_image < 1:
@@ -312,7 +315,7 @@ class PoolSource:
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
-        return len(self.served) // self.images_per_batch
+        return len(self.image_range) // self.images_per_batch
 
     def batch(self, step: int) -> Batch:
         """The batch of a step.
@@ -323,57 +326,57 @@ class PoolSource:
         _require_step(step)
         epoch, position = divmod(step, self.steps_per_epoch)
         start = position * self.images_per_batch
-        pictures = self._shuffled(epoch)[start : start + self.images_per_batch]
-        return self._gather(pictures, [self._choose(int(p), epoch) for p in pictures])
+        images = self._shuffled(epoch)[start : start + self.images_per_batch]
+        return self._gather(images, [self._choose(int(p), epoch) for p in images])
 
     def in_order(
-        self, images_per_batch: int | None = None, *, pictures: int | None = None
+        self, images_per_batch: int | None = None, *, images: int | None = None
     ) -> Iterator[Batch]:
-        """Every picture once with all its questions, in the pool's order: for evaluation.
+        """Every image once with all its questions, in the pool's order: for evaluation.
 
         Args:
-            images_per_batch: pictures in a batch, by default as in training. The last batch may
-                be smaller.
-            pictures: stop after so many, if there are more.
+            images_per_batch: images in a batch; default: as in training. The last batch may be
+                smaller.
+            images: most images; default: all of them.
         """
         size = images_per_batch or self.images_per_batch
-        served = self.served[:pictures]
-        for start in range(0, len(served), size):
-            some = np.asarray(served[start : start + size])
+        images_in_use = self.image_range[:images]
+        for start in range(0, len(images_in_use), size):
+            some = np.asarray(images_in_use[start : start + size])
             yield self._gather(some, [self._all(int(p)) for p in some])
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
-        # One tuple, read and replaced as a whole, so that threads may share a source.
+        # One tuple, read and replaced in one operation, so that threads may share a source.
         order = self._order
         if order is None or order[0] != epoch:
             rng = np.random.default_rng(derive_seed(self.seed, 0, epoch))
-            order = (epoch, self.served.start + rng.permutation(len(self.served)))
+            order = (epoch, self.image_range.start + rng.permutation(len(self.image_range)))
             self._order = order
         return order[1]
 
-    def _all(self, picture: int) -> NDArray[np.int64]:
-        return np.arange(self.pool.first[picture], self.pool.first[picture + 1])
+    def _all(self, image: int) -> NDArray[np.int64]:
+        return np.arange(self.pool.first[image], self.pool.first[image + 1])
 
-    def _choose(self, picture: int, epoch: int) -> NDArray[np.int64]:
-        questions = self._all(picture)
+    def _choose(self, image: int, epoch: int) -> NDArray[np.int64]:
+        questions = self._all(image)
         wanted = self.questions_per_image
         if wanted is None or wanted >= len(questions):
             return questions
-        deal, hand = divmod(epoch, len(questions) // wanted)
-        rng = np.random.default_rng(derive_seed(self.seed, 1, picture, deal))
-        return rng.permutation(questions)[hand * wanted : (hand + 1) * wanted]
+        cycle, part = divmod(epoch, len(questions) // wanted)
+        rng = np.random.default_rng(derive_seed(self.seed, 1, image, cycle))
+        return rng.permutation(questions)[part * wanted : (part + 1) * wanted]
 
-    def _gather(self, pictures: NDArray[np.int64], chosen: list[NDArray[np.int64]]) -> Batch:
+    def _gather(self, images: NDArray[np.int64], chosen: list[NDArray[np.int64]]) -> Batch:
         questions = np.concatenate(chosen)
-        rows = np.repeat(np.arange(len(pictures)), [len(some) for some in chosen])
+        rows = np.repeat(np.arange(len(images)), [len(some) for some in chosen])
         batch = collate(
-            torch.from_numpy(self.pool.images[pictures]),
+            torch.from_numpy(self.pool.images[images]),
             rows.tolist(),
             [self.pool.tokens(int(question)) for question in questions],
             self.pool.answers[questions].tolist(),
             self.pool.types[questions].tolist(),
         )
-        return replace(batch, objects=torch.from_numpy(self.pool.objects[pictures]).long())
+        return replace(batch, objects=torch.from_numpy(self.pool.objects[images]).long())
 
 
 def _require_step(step: int) -> None:

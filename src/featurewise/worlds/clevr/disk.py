@@ -1,8 +1,8 @@
 """Batches from files in the format of CLEVR v1.0, CLEVR-CoGenT and CLEVR-Humans.
 
-Of a question only what a batch needs is read: its words, its image, its answer where it has one,
-and the last function of its program, which is its type. Whatever else a file contains or lacks
-does not matter here; :func:`.formats.read_questions` reads all of it.
+Of a question, only what a batch needs is read: its words, its image, its answer where it has one,
+and the last function of its program, which is its type. The rest of the file is ignored here;
+:func:`.formats.read_questions` reads all of it.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ from featurewise.worlds.clevr.formats import (
     read_image_name,
 )
 from featurewise.worlds.clevr.images import image_size, load_image
-from featurewise.worlds.clevr.pool import Block, Plan, Progress
+from featurewise.worlds.clevr.pool import IMAGES_HASH_KEY, Block, Plan, Progress
 from featurewise.worlds.clevr.scene import Scene
 from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
 from featurewise.worlds.clevr.words import VOCABULARY, encode
 from featurewise.worlds.digests import content_digests
 from featurewise.worlds.files import as_json
 
-#: Pictures read between two points at which an interrupted reading can go on.
+#: Images in a block; an interrupted reading resumes with the first missing block.
 _BLOCK: Final = 250
-#: Counts up when the same files would give other batches: framing, spelling variants.
+#: Version of the rules of reading (framing, spelling variants); increased when they change.
 _READING: Final = 2
 
 
 class DiskSource(PoolSource):
     """Batches from files in the format of CLEVR v1.0, CLEVR-CoGenT or CLEVR-Humans.
 
-    The first use reads and checks every question and picture and keeps them as a pool in
-    ``cache``; later uses open that. The pool's name holds a hash of the questions file, of the
-    names and contents of the pictures and of the wanted size, so a changed data set is read
-    anew. Pictures without questions are left out; questions keep their order within a picture.
+    The first use reads and checks every question and image and stores them as a pool in ``cache``;
+    later uses open that pool. Its name contains a hash of the questions file, of the names and
+    contents of the images, and of the size of the images, so a changed data set is read again.
+    Images without questions are left out; questions keep their order within an image.
 
     Args:
         folder: the data set, with ``images`` and ``questions``.
         split: name of the split, such as ``val``.
-        width: width of the pictures in a batch.
-        height: height of the pictures in a batch.
-        questions: another questions file about the split's pictures (CLEVR-Humans).
-        limit: only the first so many pictures of the questions file, and the questions about them
-            that come before the next picture; no other picture is read.
-        labels: also read what the pictures show, from the scenes file (``Batch.objects``).
-        cache: folder for pools; by default :func:`featurewise.worlds.files.cache_folder`.
-        progress: called with the number of pictures read and wanted.
+        width: width of the images in a batch.
+        height: height of the images in a batch.
+        questions: another questions file about the split's images (CLEVR-Humans).
+        limit: only the first ``limit`` images of the questions file, and the questions about them
+            that come before the next image; no other image is read.
+        labels: also read the objects of the images, from the scenes file (``Batch.objects``).
+        cache: folder for pools; default: :func:`featurewise.common.cache.cache_folder`.
+        on_progress: called with the number of images read so far and the number to read.
         seed: as in :class:`PoolSource`.
         images_per_batch: as in :class:`PoolSource`.
         questions_per_image: as in :class:`PoolSource`.
@@ -86,21 +86,21 @@ class DiskSource(PoolSource):
         limit: int | None = None,
         labels: bool = False,
         cache: Path | str | None = None,
-        progress: Progress | None = None,
+        on_progress: Progress | None = None,
         seed: int = 0,
         images_per_batch: int = 16,
         questions_per_image: int | None = None,
         share: tuple[float, float] = (0.0, 1.0),
     ) -> None:
-        place = ClevrFolder(Path(folder), split)
-        path = place.questions if questions is None else Path(questions)
+        dataset = ClevrFolder(Path(folder), split)
+        path = dataset.questions if questions is None else Path(questions)
         root = cache_folder() if cache is None else Path(cache)
-        files = _Files(place, path, limit, labels)
+        files = _Files(dataset, path, limit, labels)
         settings = files.fingerprint(width, height, root)
         digest = hashlib.sha256(as_json(settings)).hexdigest()
         target = root / f"clevr-{split}-{width}x{height}-{digest[:16]}"
         if not (target / pool.MANIFEST).exists():
-            pool.build(target, files.plan(settings), progress=progress)
+            pool.build(target, files.plan(settings), on_progress=on_progress)
         super().__init__(
             target,
             seed=seed,
@@ -111,14 +111,14 @@ class DiskSource(PoolSource):
 
 
 class Query(NamedTuple):
-    """A question, as far as a batch needs it.
+    """The parts of a question that a batch needs.
 
     Attributes:
-        name: plain file name of its picture.
+        name: file name of its image, without folder.
         text: the question.
-        answer: position in ``ANSWERS``, -1 where the file has none.
-        type: position in ``QUESTION_TYPES``, -1 where the file names none of these.
-        number: its number in the file ("question_index"), else its position there.
+        answer: index in ``ANSWERS``, -1 where the file has none.
+        type: index in ``QUESTION_TYPES``, -1 where the file names none of these.
+        number: its number in the file ("question_index"); where the file has none, its position.
     """
 
     name: str
@@ -129,19 +129,19 @@ class Query(NamedTuple):
 
 
 def read_queries(
-    place: ClevrFolder, questions: Path | None = None, limit: int | None = None
+    dataset: ClevrFolder, questions: Path | None = None, limit: int | None = None
 ) -> dict[str, list[Query]]:
-    """The questions about each picture of a split, in the order of :class:`DiskSource`.
+    """The questions about each image of a split, in the order of :class:`DiskSource`.
 
     Args:
-        place: the split.
-        questions: the file; that of the split unless given.
-        limit: stop before the picture that follows the first so many.
+        dataset: the split.
+        questions: the file; default: that of the split.
+        limit: stop before the image that follows the first ``limit``.
 
     Raises:
         FormatError: if the file is missing, holds no question, or lacks what a batch needs.
     """
-    path = place.questions if questions is None else questions
+    path = dataset.questions if questions is None else questions
     if not path.is_file():
         raise FormatError.at(path, "not found")
     found: dict[str, list[Query]] = {}
@@ -152,7 +152,7 @@ def read_queries(
             if len(found) == limit:
                 break
             _require_one_name(node, name, indices)
-        found.setdefault(name, []).append(_query(node, name, position, place.split))
+        found.setdefault(name, []).append(_query(node, name, position, dataset.split))
     if not found:
         raise FormatError.at(path, "holds no question")
     _require_answers_throughout(path, found)
@@ -161,10 +161,10 @@ def read_queries(
 
 
 def _require_one_name(node: Node, name: str, indices: dict[int, str]) -> None:
-    """Two pictures of a file must not be the same by their index."""
+    """Raise an error if two images of a file have the same index."""
     index = node["image_index"].integer(0, 10**9) if "image_index" in node else number_of(name)
     if index is not None and indices.setdefault(index, name) != name:
-        raise node.error(f"picture {index} is both {indices[index]} and {name}")
+        raise node.error(f"image {index} is both {indices[index]} and {name}")
 
 
 def _query(node: Node, name: str, position: int, split: str) -> Query:
@@ -182,7 +182,7 @@ def _query(node: Node, name: str, position: int, split: str) -> Query:
 
 
 def _type(node: Node) -> int:
-    """From the last step of the program, in the spelling of the release or of the generator."""
+    """Index of the program's last function, in the spelling of the release or the generator."""
     program = node["program"].value if "program" in node else None
     last = program[-1] if isinstance(program, list) and program else None
     if not isinstance(last, dict):
@@ -201,50 +201,53 @@ class _Files:
     """The files of a split that a pool is made of."""
 
     def __init__(
-        self, place: ClevrFolder, questions: Path, limit: int | None, labels: bool
+        self, dataset: ClevrFolder, questions: Path, limit: int | None, labels: bool
     ) -> None:
-        self.place, self.questions, self.limit, self.labels = place, questions, limit, labels
-        for path, kind in ((place.images, Path.is_dir), (questions, Path.is_file)):
+        self.dataset, self.questions, self.limit, self.labels = dataset, questions, limit, labels
+        for path, kind in ((dataset.images, Path.is_dir), (questions, Path.is_file)):
             if not kind(path):
                 raise FormatError.at(path, "not found")
 
     def fingerprint(self, width: int, height: int, cache: Path) -> dict[str, int | str]:
-        """What decides the content of the pool made from these files."""
+        """Settings that determine the content of the pool made from these files.
+
+        Their hash names the pool's folder, so they keep the keys of version 0.1.
+        """
         settings: dict[str, int | str] = {
             "width": width,
             "height": height,
             "reading": _READING,
             "questions_sha256": file_sha256(self.questions),
-            "pictures_sha256": self._listing(cache),
+            IMAGES_HASH_KEY: self._listing(cache),
             "vocabulary_sha256": hashlib.sha256("\n".join(VOCABULARY).encode()).hexdigest(),
         }
         if self.limit is not None:
             settings["limit"] = self.limit
         if self.labels:
-            settings["scenes_sha256"] = file_sha256(self.place.scenes)
+            settings["scenes_sha256"] = file_sha256(self.dataset.scenes)
         return settings
 
     def _listing(self, cache: Path) -> str:
-        """A hash of the names and the contents; of a link that of the file it leads to."""
-        pictures = sorted(self._pictures(), key=lambda path: path.name)
-        name = hashlib.sha256(os.fsencode(self.place.images.resolve())).hexdigest()[:16]
-        digests = content_digests(pictures, cache / "digests" / f"{name}.json")
+        """Hash of the names and contents of the images; for a link, the content of its target."""
+        images = sorted(self._images(), key=lambda path: path.name)
+        name = hashlib.sha256(os.fsencode(self.dataset.images.resolve())).hexdigest()[:16]
+        digests = content_digests(images, cache / "digests" / f"{name}.json")
         found = hashlib.sha256()
-        for path, digest in zip(pictures, digests, strict=True):
+        for path, digest in zip(images, digests, strict=True):
             found.update(f"{path.name}\0{digest}\n".encode(errors="surrogateescape"))
         return found.hexdigest()
 
-    def _pictures(self) -> Iterable[Path]:
+    def _images(self) -> Iterable[Path]:
         if self.limit is None:
-            return (path for path in self.place.images.iterdir() if path.is_file())
-        return (self.place.image(name) for name in read_queries(*self._source))
+            return (path for path in self.dataset.images.iterdir() if path.is_file())
+        return (self.dataset.image(name) for name in read_queries(*self._source))
 
     @property
     def _source(self) -> tuple[ClevrFolder, Path, int | None]:
-        return self.place, self.questions, self.limit
+        return self.dataset, self.questions, self.limit
 
     def plan(self, settings: Mapping[str, int | str]) -> Plan:
-        """How the pool is made."""
+        """Plan of the pool."""
         queries = read_queries(*self._source)
         width, height = int(settings["width"]), int(settings["height"])
         names = list(queries)
@@ -252,7 +255,7 @@ class _Files:
 
         def make(block: int, size: int) -> Block:
             some = slice(block * _BLOCK, block * _BLOCK + size)
-            paths = [self.place.image(name) for name in names[some]]
+            paths = [self.dataset.image(name) for name in names[some]]
             about = [question for name in names[some] for question in queries[name]]
             return Block(
                 images=torch.stack([load_image(path, width, height) for path in paths]).numpy(),
@@ -266,25 +269,25 @@ class _Files:
         return Plan(settings, (len(names), 3, height, width), _BLOCK, make)
 
     def _objects(self, names: Sequence[str]) -> NDArray[np.int16]:
-        """What each picture shows, as in ``Block.objects``; -1 where that is not wanted."""
+        """The objects of each image, as in ``Block.objects``; -1 without ``labels``."""
         table = np.full((len(names), 10, 6), -1, dtype=np.int16)
         if not self.labels:
             return table
         rows = {name: row for row, name in enumerate(names)}
-        for record in iter_scenes(self.place.scenes):
+        for record in iter_scenes(self.dataset.scenes):
             if (row := rows.pop(record.image_filename, None)) is not None:
-                size = image_size(self.place.image(record.image_filename))
+                size = image_size(self.dataset.image(record.image_filename))
                 table[row] = _in_frame(record.scene, size)
         if rows:
-            raise FormatError.at(self.place.scenes, f"has no scene of {next(iter(rows))}")
+            raise FormatError.at(self.dataset.scenes, f"has no scene of {next(iter(rows))}")
         return table
 
 
 def _in_frame(scene: Scene, size: tuple[int, int]) -> NDArray[np.int16]:
-    """A row of ``Block.objects``, from places in a picture of this width and height."""
+    """A row of ``Block.objects``, from coordinates in an image of this width and height."""
     row: NDArray[np.int16] = object_table([scene])[0]
-    there = row[:, 0] >= 0
+    present = row[:, 0] >= 0
     scale = WIDTH / size[0]
-    row[there, 4] = np.rint(row[there, 4] * scale)
-    row[there, 5] = np.rint((row[there, 5] - size[1] / 2) * scale + HEIGHT / 2)
+    row[present, 4] = np.rint(row[present, 4] * scale)
+    row[present, 5] = np.rint((row[present, 5] - size[1] / 2) * scale + HEIGHT / 2)
     return row

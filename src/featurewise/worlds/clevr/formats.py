@@ -3,16 +3,16 @@
 A data set is a folder with ``images/<split>/CLEVR_<split>_000000.png``,
 ``scenes/CLEVR_<split>_scenes.json`` and ``questions/CLEVR_<split>_questions.json``. CLEVR has the
 splits train, val and test, CoGenT trainA, valA, valB, testA and testB; test splits have neither
-scenes nor answers. CLEVR-Humans are files of questions without programs about CLEVR's pictures.
+scenes nor answers. CLEVR-Humans are files of questions without programs about CLEVR's images.
 Source: Johnson et al. 2017 (CLEVR and CoGenT) and *Inferring and Executing Programs for Visual
 Reasoning* (CLEVR-Humans).
 
-The output of the public generator is read too. It differs from the release: its programs say
-"type" instead of "function" and "side_inputs" instead of "value_inputs", its answers are JSON
-truth values and integers, and its family index counts within one template file.
+The output of the public generator is read too. It differs from the release: its programs have the
+keys "type" instead of "function" and "side_inputs" instead of "value_inputs", its answers are JSON
+booleans and integers, and its family index counts within one template file.
 
-Reading checks everything it hands out. Whatever is wrong raises a ``FormatError`` that begins with
-the path and names the place in the file.
+All returned values are checked. Errors in a file raise a ``FormatError``, whose message begins with
+the path and names the position in the file.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from featurewise.worlds.clevr.words import tokenize
 
 #: Longest question that is accepted, in words; the longest of CLEVR has 44.
 MAX_WORDS: Final = 256
-#: Most objects in a scene; an answer can count no further.
+#: Most objects in a scene, because the greatest number among the answers is 10.
 MAX_OBJECTS: Final = 10
-#: Greatest index of a picture: file names have six digits.
+#: Greatest index of an image: file names have six digits.
 MAX_INDEX: Final = 999_999
 
 #: Template file of the public generator -> index of its first question family.
@@ -67,7 +67,7 @@ FIRST_FAMILY: Final[dict[str, int]] = {
     "zero_hop.json": 84,
 }
 _FAMILIES: Final = 90
-#: Greatest family index that is read; those of other templates may be any.
+#: Greatest family index that is read; other templates may use any index up to this.
 MAX_FAMILY: Final = 10**9
 
 _SPLIT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -79,10 +79,10 @@ class SceneRecord:
     """A scene as a scenes file stores it.
 
     Args:
-        scene: objects with positions; files say nothing of camera and lamps.
+        scene: objects with positions; files do not store camera and lamps.
         split: name of the split.
-        image_index: number of the picture in its split.
-        image_filename: plain name of the picture's file.
+        image_index: number of the image in its split.
+        image_filename: name of the image's file, without folder.
     """
 
     scene: Scene
@@ -98,12 +98,12 @@ class QuestionRecord:
     Args:
         text: the question.
         split: name of the split.
-        image_index: number of the picture in its split.
-        image_filename: plain name of the picture's file.
+        image_index: number of the image in its split.
+        image_filename: name of the image's file, without folder.
         answer: one of ``ANSWERS``, or None in a test split.
-        program: what it computes, or None (test splits, CLEVR-Humans).
+        program: the question's functional program, or None (test splits, CLEVR-Humans).
         family: question family, 0 to 89, or None if the file names none of these.
-        index: number of the question in its file, or None if the file does not tell.
+        index: number of the question in its file, or None if the file has none.
     """
 
     text: str
@@ -117,7 +117,7 @@ class QuestionRecord:
 
     @classmethod
     def of(cls, question: Question, *, split: str, image_index: int, index: int) -> QuestionRecord:
-        """The record of one of our own questions."""
+        """The record of a generated question."""
         return cls(
             text=question.text,
             split=split,
@@ -130,35 +130,35 @@ class QuestionRecord:
         )
 
     def question(self) -> Question:
-        """The question as our generator would give it; files do not tell its ``pattern`` (-1).
+        """The question as ``QuestionGenerator`` gives it; files do not store ``pattern`` (here -1).
 
         Raises:
             FormatError: if answer, program or family are unknown.
         """
         if self.answer is None or self.program is None or self.family is None:
-            place = f"question about picture {self.image_index}"
-            raise FormatError.at(self.image_filename, "has no answer, program or family", place)
+            where = f"question about image {self.image_index}"
+            raise FormatError.at(self.image_filename, "has no answer, program or family", where)
         return Question(self.text, self.answer, self.program, self.family, pattern=-1)
 
 
 def is_split(name: str) -> bool:
-    """Whether a split may have this name: letters, digits, "_" and "-"."""
+    """Whether a name is allowed for a split: letters, digits, "_" and "-"."""
     return _SPLIT.fullmatch(name) is not None
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a file name stays in its folder: no path, no drive, not hidden."""
+    """Whether a file name is without folder: no path, no drive, not hidden."""
     return bool(name) and name[0] != "." and not any(letter in name for letter in "/\\:\0")
 
 
 def image_name(split: str, index: int) -> str:
-    """Name of a picture's file, such as ``CLEVR_val_000007.png``."""
+    """Name of an image's file, such as ``CLEVR_val_000007.png``."""
     return f"CLEVR_{split}_{index:06d}.png"
 
 
 @dataclass(frozen=True, slots=True)
 class ClevrFolder:
-    """Where one split of a data set has its files.
+    """The files of one split of a data set.
 
     Args:
         root: folder of the data set.
@@ -170,7 +170,7 @@ class ClevrFolder:
 
     @property
     def images(self) -> Path:
-        """Folder of the pictures."""
+        """Folder of the images."""
         return self.root / "images" / self.split
 
     @property
@@ -184,18 +184,18 @@ class ClevrFolder:
         return self.root / "questions" / f"CLEVR_{self.split}_questions.json"
 
     def image(self, name: str) -> Path:
-        """Path of the picture called ``name``; the file may be a symbolic link to anywhere.
+        """Path of the image called ``name``; the file may be a symbolic link to anywhere.
 
         Raises:
-            FormatError: if there is no such file, or the name leads out of the folder.
+            FormatError: if there is no such file, or the name points outside the folder.
         """
         path = self.images / name
         if not is_plain_name(name):
-            raise FormatError.at(path, f"{name[:60]!r} is no plain file name")
+            raise FormatError.at(path, f"{name[:60]!r} is not a plain file name")
         if path.is_symlink() and not path.exists():
             raise FormatError.at(path, "is a link to a file that does not exist")
         if not path.is_file():
-            raise FormatError.at(path, "no such picture")
+            raise FormatError.at(path, "no such image")
         return path
 
 
@@ -203,7 +203,7 @@ def iter_scenes(path: Path | str) -> Iterator[SceneRecord]:
     """The scenes of a scenes file, one by one; memory does not grow with the file.
 
     Raises:
-        FormatError: at the first thing wrong in the file.
+        FormatError: at the first error in the file.
     """
     for node in stream_array(Path(path), "scenes", failing(FormatError, path)):
         yield _scene(node)
@@ -220,7 +220,7 @@ def iter_questions(path: Path | str) -> Iterator[QuestionRecord]:
     Either all questions of a file have an answer or none has.
 
     Raises:
-        FormatError: at the first thing wrong in the file.
+        FormatError: at the first error in the file.
     """
     answered: bool | None = None
     for node in stream_array(Path(path), "questions", failing(FormatError, path)):
@@ -238,12 +238,12 @@ def read_questions(path: Path | str) -> list[QuestionRecord]:
 
 
 def write_scenes(path: Path, records: Iterable[SceneRecord], info: Mapping[str, str]) -> None:
-    """Write a scenes file; it appears whole.
+    """Write a scenes file atomically.
 
     Args:
-        path: where to.
+        path: file to write.
         records: the scenes; every object needs its ``pixel``.
-        info: what the file says of itself.
+        info: the file's "info" object.
 
     Raises:
         FormatError: if an object has no ``pixel``.
@@ -252,12 +252,12 @@ def write_scenes(path: Path, records: Iterable[SceneRecord], info: Mapping[str, 
 
 
 def write_questions(path: Path, records: Iterable[QuestionRecord], info: Mapping[str, str]) -> None:
-    """Write a questions file; it appears whole. Unknown answers and programs are left out.
+    """Write a questions file atomically. Unknown answers and programs are left out.
 
     Args:
-        path: where to.
+        path: file to write.
         records: the questions.
-        info: what the file says of itself.
+        info: the file's "info" object.
     """
     write_array(path, "questions", (question_to_json(record) for record in records), info)
 
@@ -327,7 +327,7 @@ def _scene(node: Node) -> SceneRecord:
         raise node["objects"].error(f"{len(objects)} objects; a scene has 1 to {MAX_OBJECTS}")
     scene = Scene(objects)
     _check_relationships(node, scene)
-    index, name = _picture(node)
+    index, name = _image(node)
     return SceneRecord(scene, _split(node), index, name)
 
 
@@ -349,7 +349,7 @@ def _object(node: Node) -> Object:
 
 
 def _check_relationships(node: Node, scene: Scene) -> None:
-    """The stored relations must be those of the stored positions: answers depend on both."""
+    """Raise an error if the stored relations contradict the stored positions."""
     stored = node["relationships" if "relationships" in node else "relations"]
     count = len(scene.objects)
     for relation, expected in scene.relationships.items():
@@ -361,7 +361,7 @@ def _check_relationships(node: Node, scene: Scene) -> None:
 
 
 def _question(node: Node) -> QuestionRecord:
-    index, name = _picture(node)
+    index, name = _image(node)
     program = _program(node)
     return QuestionRecord(
         text=question_text(node["question"]),
@@ -378,22 +378,22 @@ def _question(node: Node) -> QuestionRecord:
 def _split(node: Node) -> str:
     split = node["split"].text()
     if not is_split(split):
-        raise node["split"].error(f"{split[:60]!r} is no name of a split")
+        raise node["split"].error(f"{split[:60]!r} is not a valid name of a split")
     return split
 
 
-def _picture(node: Node) -> tuple[int, str]:
-    """Index and plain file name of the picture, which must not contradict each other."""
+def _image(node: Node) -> tuple[int, str]:
+    """Index and file name of the image, which must agree."""
     index = node["image_index"].integer(0, MAX_INDEX)
     return index, read_image_name(node)
 
 
 def read_image_name(node: Node) -> str:
-    """Plain file name of the picture of a scene or question; no other than its index says."""
+    """File name of the image of a scene or question; its number must be ``image_index``."""
     entry = node["image_filename"]
     name = entry.text()
     if not is_plain_name(name):
-        raise entry.error(f"{name[:60]!r} is no plain file name")
+        raise entry.error(f"{name[:60]!r} is not a plain file name")
     if Path(name).suffix.lower() not in SUFFIXES:
         raise entry.error(f"suffix of {name[:60]!r} is none of {', '.join(SUFFIXES)}")
     number = number_of(name)
@@ -405,7 +405,7 @@ def read_image_name(node: Node) -> str:
 
 
 def number_of(name: str) -> int | None:
-    """The number in the name of a picture, such as ``CLEVR_val_000007.png``."""
+    """The number in the name of an image, such as ``CLEVR_val_000007.png``."""
     found = _NUMBER.search(name)
     return int(found[1]) if found else None
 
@@ -453,7 +453,7 @@ def answer_word(node: Node) -> str:
 
 
 def _family(node: Node) -> int | None:
-    """None also for families that are not among the ninety of the release."""
+    """The family index; None for families that are not among the 90 of the release."""
     if "question_family_index" not in node:
         return None
     index = node["question_family_index"].integer(0, MAX_FAMILY)
@@ -468,7 +468,7 @@ def _family(node: Node) -> int | None:
 
 
 def _is_generator_output(node: Node) -> bool:
-    """Whether the program is spelled as the public generator does, not as in the release."""
+    """Whether the program has the keys of the public generator, not those of the release."""
     if "program" not in node or node["program"].value is None:
         return False
     return any("type" in entry for entry in node["program"].items())

@@ -1,6 +1,6 @@
-"""The ground of the CLEVR world: a sheet, flat under the objects, that sweeps up behind them.
+"""The ground of the CLEVR world: a sheet, flat under the objects, that curves up behind them.
 
-Its height depends on the distance along one horizontal direction alone. Vectors are (3, ...).
+Its height depends only on the distance along one horizontal direction. Vectors are (3, ...).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOG_HEIGHT: Final = (
 """Logarithm of the height as a polynomial of the distance, fitted to the mesh's profile."""
 
 WALL: Final = 17.0
-"""Distance from which on the sheet rises as a straight wall."""
+"""Distance beyond which the slope of the sheet is constant."""
 
 NEAR: Final = -9.5
 FAR: Final = 18.1
@@ -33,19 +33,19 @@ SOLVE_STEPS: Final = 6
 
 
 def along(point: Tensor) -> Tensor:
-    """Distance from the origin in the direction of the sweep."""
+    """Distance from the origin along ``SWEEP``."""
     return SWEEP[0] * point[0] + SWEEP[1] * point[1]
 
 
 def profile(s: Tensor) -> tuple[Tensor, Tensor]:
     """Height and slope of the sheet at distance ``s``."""
     curved = s.clamp_max(WALL)
-    power, rate = torch.zeros_like(s), torch.zeros_like(s)
+    log_height, derivative = torch.zeros_like(s), torch.zeros_like(s)
     for c in reversed(LOG_HEIGHT):
-        rate = rate * curved + power
-        power = power * curved + c
-    height = power.exp()
-    slope = height * rate
+        derivative = derivative * curved + log_height
+        log_height = log_height * curved + c
+    height = log_height.exp()
+    slope = height * derivative
     return height + slope * (s - curved), slope
 
 
@@ -56,10 +56,10 @@ def normal(point: Tensor) -> Tensor:
     return torch.stack([-SWEEP[0] * slope * scale, -SWEEP[1] * slope * scale, scale])
 
 
-def meet(origin: Tensor, direction: Tensor) -> Tensor:
-    """Where rays from above meet the sheet, in multiples of ``direction``; infinite for never.
+def intersect(origin: Tensor, direction: Tensor) -> Tensor:
+    """Where rays from above intersect the sheet, in multiples of ``direction``; infinite for none.
 
-    The height is convex, so Newton's method, begun behind the sheet, closes in without a miss.
+    The height is convex, so Newton's method, started behind the sheet, always converges.
     """
     s0, ds = along(origin), along(direction)
     sink = torch.where(direction[2] < -1e-6, -origin[2] / direction[2].clamp_max(-1e-6), torch.inf)
@@ -72,5 +72,5 @@ def meet(origin: Tensor, direction: Tensor) -> Tensor:
         t = t - (height - origin[2] - t * direction[2]) / fall
     s = s0 + t * ds
     side = SWEEP[0] * (origin[1] + t * direction[1]) - SWEEP[1] * (origin[0] + t * direction[0])
-    seen = (t > 0) & (t <= begin * (1 + 1e-4)) & (s > NEAR) & (side.abs() < SIDE)
-    return torch.where(seen, t, torch.inf)
+    hit = (t > 0) & (t <= begin * (1 + 1e-4)) & (s > NEAR) & (side.abs() < SIDE)
+    return torch.where(hit, t, torch.inf)

@@ -1,14 +1,14 @@
-"""Pictures from files, as the models take them.
+"""Image files, read as the models need them.
 
-They are read by :mod:`featurewise.common.images`, which says what is accepted and how it becomes
-RGB; here the suffix of a file must also say what it holds.
+They are read by :mod:`featurewise.common.images`, which documents the accepted files and the
+conversion to RGB. Here the suffix of a file must also match its format.
 
-An image of another shape than is wanted is framed as the camera frames it (see :mod:`.camera`): its
-width becomes the width, and its middle rows are taken; where there are too few of them, the first
-and the last row are repeated.
+An image of another aspect ratio is framed by the camera's rule (see :mod:`.camera`): it is scaled
+to the requested width and cropped to its middle rows; where there are too few rows, the first and
+the last row are repeated.
 
-Pictures are made smaller by averaging areas (a box filter), because the renderer averages light
-over the area of a pixel: a picture drawn large and reduced then comes closest to one drawn small.
+Images are reduced with a box filter (area average), because the renderer averages light over the
+area of a pixel: a reduced large rendering is then closest to a small rendering.
 """
 
 from __future__ import annotations
@@ -26,73 +26,73 @@ from featurewise.common.images import MAX_BYTES, MAX_PIXELS, ImageFileError, rea
 from featurewise.common.images import image_size as read_size
 from featurewise.worlds.clevr.errors import FormatError
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "load_image", "read_picture", "resize"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "load_image", "read_rgb_image", "resize"]
 
-#: Suffixes of picture files, and what they must hold.
+#: Suffix of an image file -> its format.
 SUFFIXES: Final[dict[str, str]] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def load_image(path: Path | str, width: int, height: int) -> UInt8[Tensor, "3 {height} {width}"]:
-    """A picture file as an RGB picture of ``width`` x ``height`` pixels.
+    """An image file as an RGB image of ``width`` x ``height`` pixels.
 
-    Nothing is distorted: of an image that is too tall for its width the middle is taken, one that
-    is too wide is extended above and below. PNG files are checked by their checksums; a damaged
-    JPEG can go unnoticed, as the format has none.
+    The content is not distorted: an image that is too tall is cropped to its middle rows, one that
+    is too wide is extended above and below. PNG files are verified by their checksums; a damaged
+    JPEG file may be read without an error, because the format has no checksum.
 
     Args:
         path: a PNG or JPEG file.
-        width: wanted width in pixels.
-        height: wanted height in pixels.
+        width: width of the result in pixels.
+        height: height of the result in pixels.
 
     Raises:
-        FormatError: if the file is missing, damaged, too large, animated, or of another format
-            than its suffix says.
+        FormatError: if the file is missing, damaged, too large, animated, or if its format is not
+            that of its suffix.
     """
-    picture = resize(read_picture(Path(path)), width, height)
-    return torch.from_numpy(np.array(picture).transpose(2, 0, 1).copy())
+    image = resize(read_rgb_image(Path(path)), width, height)
+    return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
 
 
-def resize(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """An RGB picture at another size: areas averaged, or interpolated if it must grow.
+def resize(image: Image.Image, width: int, height: int) -> Image.Image:
+    """An RGB image at another size: by a box filter, or bilinear interpolation if it is enlarged.
 
-    See :func:`visible_rows` for what is seen of a picture of another aspect ratio.
+    See :func:`visible_rows` for the rows in use of an image of another aspect ratio.
     """
-    if picture.size == (width, height):
-        return picture
-    top, bottom = visible_rows(picture.size, (width, height))
-    grows = width > picture.width or height > bottom - top
+    if image.size == (width, height):
+        return image
+    top, bottom = visible_rows(image.size, (width, height))
+    grows = width > image.width or height > bottom - top
     filter_ = Image.Resampling.BILINEAR if grows else Image.Resampling.BOX
     if top >= 0:
-        return picture.resize((width, height), filter_, box=(0.0, top, picture.width, bottom))
-    # As many rows as the picture has for this width, evenly less than wanted: it stays centred.
+        return image.resize((width, height), filter_, box=(0.0, top, image.width, bottom))
+    # The same number of rows is missing above and below, so the image stays centred.
     missing = round(-top * height / (bottom - top))
-    rows = np.asarray(picture.resize((width, max(1, height - 2 * missing)), filter_))
+    rows = np.asarray(image.resize((width, max(1, height - 2 * missing)), filter_))
     above = (height - len(rows)) // 2
     below = height - len(rows) - above
     return Image.fromarray(np.pad(rows, ((above, below), (0, 0), (0, 0)), mode="edge"))
 
 
 def visible_rows(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float]:
-    """The rows of an image that an image of another size shows, by the camera's rule.
+    """The rows of an image that remain visible at another size, by the camera's rule.
 
     Args:
         size: width and height of the image.
-        wanted: width and height of the other.
+        wanted: width and height of the other size.
 
     Returns:
-        First row and the row after the last, in pixels of the image; outside of it where it has
-        too few.
+        First row and the row after the last, in pixels of the image; outside of the image where
+        it has too few rows.
     """
     half = size[0] / wanted[0] * wanted[1] / 2
     return size[1] / 2 - half, size[1] / 2 + half
 
 
 def framing_note(size: tuple[int, int], wanted: tuple[int, int]) -> str | None:
-    """What is done to an image of another aspect ratio; None where it is the same to a pixel.
+    """A message about the cropping or padding of an image; None if it is at most one pixel.
 
     Args:
         size: width and height of the image.
-        wanted: width and height as it is shown to a network.
+        wanted: width and height of the network's input.
     """
     top, bottom = visible_rows(size, wanted)
     if abs(top) <= 1:
@@ -104,10 +104,10 @@ def framing_note(size: tuple[int, int], wanted: tuple[int, int]) -> str | None:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Width and height of a picture file, as :func:`read_picture` gives it; it is not decoded.
+    """Width and height of an image file, as in :func:`read_rgb_image`, without decoding it.
 
     Raises:
-        FormatError: as :func:`load_image`, as far as the beginning of the file tells.
+        FormatError: as :func:`load_image`, for errors that the file's header shows.
     """
     try:
         return read_size(path)
@@ -115,8 +115,8 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise FormatError.at(Path(path), error.problem) from error
 
 
-def read_picture(path: Path) -> Image.Image:
-    """A picture file as an RGB picture of its own size; see :func:`load_image`."""
+def read_rgb_image(path: Path) -> Image.Image:
+    """An image file as an RGB image at its original size; see :func:`load_image`."""
     if path.suffix.lower() not in SUFFIXES:
         raise FormatError.at(path, f"suffix {path.suffix!r} is none of {', '.join(SUFFIXES)}")
     if path.is_dir():
@@ -124,9 +124,9 @@ def read_picture(path: Path) -> Image.Image:
     if not path.is_file():
         raise FormatError.at(path, "no such file")
     try:
-        picture = read_image(path)
+        image = read_image(path)
     except ImageFileError as error:
         raise FormatError.at(path, error.problem) from error
-    if picture.format != SUFFIXES[path.suffix.lower()]:
-        raise FormatError.at(path, f"holds a {picture.format} picture; the suffix is wrong")
-    return to_rgb(picture)
+    if image.format != SUFFIXES[path.suffix.lower()]:
+        raise FormatError.at(path, f"is a {image.format} image; its suffix is of another format")
+    return to_rgb(image)

@@ -1,7 +1,7 @@
 """The lamps and the sun of the CLEVR world.
 
-Three square lamps shine on one side, evenly and toward the origin; a sun shines from a small disc
-of the sky. Nothing else gives light. Radiances are linear RGB.
+Three square lamps emit uniformly from one side, toward the origin; the sun is a small disc of the
+sky. There are no other lights. Radiances are linear RGB.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What the things of the CLEVR world are made of: how rubber, metal and ground send light on.
+"""The materials of the CLEVR world: how rubber, metal and ground scatter light.
 
-Vectors are tensors whose first dimension holds x, y, z; colours likewise hold red, green, blue.
-Every function takes unit vectors that point away from the surface. A scattered fraction is the
-material's scattering function times the cosine toward the light (1 / steradian).
+The first dimension of a vector holds x, y, z; that of a colour red, green, blue. Every function
+takes unit vectors that point away from the surface. A scattered fraction is the material's
+bidirectional reflectance distribution function (BRDF) times the cosine toward the light
+(1 / steradian).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def unit(a: Tensor) -> Tensor:
-    """The vector ``a`` at length one."""
+    """The vector ``a``, normalised to length 1."""
     return a / a.square().sum(0).sqrt().clamp_min(1e-12)
 
 
@@ -66,7 +67,7 @@ def velvet(normal: Tensor, view: Tensor, light: Tensor) -> Tensor:
 
 
 def beckmann(normal: Tensor, view: Tensor, light: Tensor, alpha: float) -> Tensor:
-    """Fraction scattered by a rough mirror with Beckmann's slope distribution."""
+    """Fraction scattered by a rough mirror with the Beckmann distribution of slopes."""
     half = unit(view + light)
     cos_v, cos_l = dot(normal, view).clamp_min(1e-3), dot(normal, light)
     cos2 = dot(normal, half).clamp(1e-3, 1).square()
@@ -76,7 +77,7 @@ def beckmann(normal: Tensor, view: Tensor, light: Tensor, alpha: float) -> Tenso
 
 
 def _beckmann_mask(cosine: Tensor, alpha: float) -> Tensor:
-    """Unmasked share of facets, in the rational fit of Walter et al. 2007."""
+    """Fraction of facets that are not masked, by the rational fit of Walter et al. 2007."""
     a = cosine / (alpha * (1 - cosine * cosine).clamp_min(1e-6).sqrt())
     return torch.where(a < 1.6, (3.535 * a + 2.181 * a * a) / (1 + 2.276 * a + 2.577 * a * a), 1.0)
 
@@ -97,12 +98,12 @@ def ggx(
 
     half = unit(view + light)
     cos_h = dot(normal, half)
-    spread = (
+    width = (
         (dot(tangent, half) / alpha_t).square()
         + (dot(bitangent, half) / alpha_b).square()
         + cos_h * cos_h
     )
-    density = 1 / (math.pi * alpha_t * alpha_b * spread * spread)
+    density = 1 / (math.pi * alpha_t * alpha_b * width * width)
     cos_v, slope_v = stretched(view)
     cos_l, slope_l = stretched(light)
     cos_v = cos_v.clamp_min(1e-3)
@@ -112,21 +113,22 @@ def ggx(
 
 
 def rubber(color: Tensor, normal: Tensor, view: Tensor, light: Tensor) -> Tensor:
-    """Fraction of light from ``light`` that rubber sends toward ``view``, per colour channel."""
+    """Fraction of light from ``light`` that rubber scatters to ``view``, per colour channel."""
     cos_v = dot(normal, view).clamp(0, 1)
     coat, sheen = fresnel(cos_v, 1.25), fresnel(cos_v, 1.45)
     matte = dot(normal, light).clamp_min(0) / math.pi
-    body = (1 - sheen) * matte + sheen * velvet(normal, view, light)
-    return (1 - coat) * body * color + coat * COAT * beckmann(normal, view, light, GLOSS)
+    base = (1 - sheen) * matte + sheen * velvet(normal, view, light)
+    return (1 - coat) * base * color + coat * COAT * beckmann(normal, view, light, GLOSS)
 
 
 def metal(
     color: Tensor, normal: Tensor, tangent: Tensor, view: Tensor, light: Tensor, blur: Tensor
 ) -> Tensor:
-    """Fraction of light from ``light`` that metal sends toward ``view``, per colour channel.
+    """Fraction of light from ``light`` that metal scatters to ``view``, per colour channel.
 
-    ``blur`` is extra slope (squared) of the smooth lobe: a lamp's apparent size and a pixel's
-    footprint on a curved surface, without which a highlight would fall between the samples.
+    ``blur`` is added to the squared roughness of both lobes. It stands for the apparent size of the
+    lamp and the footprint of a pixel on a curved surface; without it, a highlight could lie between
+    the samples and be missed.
     """
     along, across = 1 - ANISOTROPY, 1 / (1 - ANISOTROPY)
     rough = torch.full_like(blur, ROUGH).square() + blur

@@ -1,4 +1,4 @@
-"""Accuracy by question type, in the rows of the published tables (Johnson et al. 2017)."""
+"""Accuracy by question type, grouped as in the published tables (Johnson et al. 2017)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featurewise.worlds.clevr.data import Batch
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.vocabulary import QUESTION_TYPES
 
-#: The five rows of papers, as sums of the thirteen types.
+#: The five groups of the published tables -> their question types (13 in all).
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "count": ("count",),
     "exist": ("exist",),
@@ -26,26 +26,31 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many questions were asked, and how many were answered right."""
+    """Number of correct answers and of questions.
 
-    right: int
-    asked: int
+    Attributes:
+        correct: questions with a correct answer.
+        total: all questions.
+    """
+
+    correct: int
+    total: int
 
     @property
     def accuracy(self) -> float:
-        """Share answered right; NaN when none was asked."""
-        return self.right / self.asked if self.asked else float("nan")
+        """Proportion of correct answers, 0 to 1; NaN without questions."""
+        return self.correct / self.total if self.total else float("nan")
 
     def __add__(self, other: Count) -> Count:
-        return Count(self.right + other.right, self.asked + other.asked)
+        return Count(self.correct + other.correct, self.total + other.total)
 
 
 class Tally:
-    """Right answers by question type, gathered batch by batch."""
+    """Counts of correct answers by question type, accumulated over batches."""
 
     def __init__(self) -> None:
-        self._right = torch.zeros(len(QUESTION_TYPES) + 1, dtype=torch.int64)
-        self._asked = torch.zeros_like(self._right)
+        self._correct = torch.zeros(len(QUESTION_TYPES) + 1, dtype=torch.int64)
+        self._total = torch.zeros_like(self._correct)
 
     def add(self, predicted: Int64[Tensor, " Q"], batch: Batch) -> None:
         """Count the answers to one batch.
@@ -63,26 +68,26 @@ class Tally:
             )
         if bool((batch.answers < 0).any()):
             raise WorldError("a question has no known answer, so it cannot be counted")
-        right = (predicted == batch.answers).to(torch.int64)
-        types = batch.types % len(self._asked)  # an unknown type, -1, is counted in the last place
-        self._right.index_add_(0, types, right)
-        self._asked.index_add_(0, types, torch.ones_like(right))
+        correct = (predicted == batch.answers).to(torch.int64)
+        types = batch.types % len(self._total)  # an unknown type, -1, has the last index
+        self._correct.index_add_(0, types, correct)
+        self._total.index_add_(0, types, torch.ones_like(correct))
 
     def by_type(self) -> dict[str, Count]:
-        """The thirteen question types."""
+        """Counts of the 13 question types."""
         return {name: self._count([i]) for i, name in enumerate(QUESTION_TYPES)}
 
     def by_group(self) -> dict[str, Count]:
-        """The five rows of papers."""
+        """Counts of the five groups of ``GROUPS``."""
         return {
             group: self._count([QUESTION_TYPES.index(name) for name in names])
             for group, names in GROUPS.items()
         }
 
     def overall(self) -> Count:
-        """All questions, those of unknown type included."""
-        return self._count(range(len(self._asked)))
+        """Counts of all questions, including those of unknown type."""
+        return self._count(range(len(self._total)))
 
     def _count(self, indices: Iterable[int]) -> Count:
-        rows = list(indices)
-        return Count(int(self._right[rows].sum()), int(self._asked[rows].sum()))
+        types = list(indices)
+        return Count(int(self._correct[types].sum()), int(self._total[types].sum()))

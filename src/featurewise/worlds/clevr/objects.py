@@ -1,7 +1,7 @@
-"""What a CLEVR scene is: objects on the ground and how they stand to one another.
+"""The data model of a CLEVR scene: objects on the ground and their spatial relations.
 
 Source: Johnson et al. 2017, *CLEVR: A Diagnostic Dataset for Compositional Language and Elementary
-Visual Reasoning*, section 3. Lengths are Blender units, Z points up.
+Visual Reasoning*, section 3. Lengths are in Blender units, Z points up.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ DIRECTIONS: Final[dict[str, Vector]] = {
     "above": (0.0, 0.0, 1.0),
     "below": (0.0, 0.0, -1.0),
 }
-"""Unit vectors of the relations. They belong to the camera's base position and never change."""
+"""Unit vectors of the relations: those of the camera's base position, for all cameras."""
 
 RELATION_MARGIN: Final = 0.2
-"""How far one object must be beyond another to stand in a relation to it."""
+"""Least distance between two objects, along the vector of a relation, for the relation to hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One thing on the ground.
+    """One object on the ground.
 
     Attributes:
         shape: one of ``SHAPES``.
@@ -40,8 +40,8 @@ class Object:
         material: one of ``MATERIALS``.
         color: one of ``COLORS``.
         position: the centre ("3d_coords").
-        rotation: turn about the Z axis in radians (the files' "rotation").
-        pixel: column and row in the 480 x 320 picture and depth ("pixel_coords"), if known.
+        rotation: rotation about the Z axis in radians ("rotation").
+        pixel: column and row in the 480 x 320 image, and depth ("pixel_coords"), if known.
     """
 
     shape: str
@@ -75,12 +75,12 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Objects on the ground, seen by a camera under three lamps and a sun.
+    """Objects on the ground, a camera and three lamps.
 
     Attributes:
-        objects: the things, in the order in which relations index them.
-        camera: the camera's position; None stands for the base position.
-        lamps: positions of the key, fill and back lamp; None stands for the base positions.
+        objects: the objects, in the order in which relations index them.
+        camera: position of the camera; None for the base position.
+        lamps: positions of the key, fill and back lamp; None for the base positions.
     """
 
     objects: tuple[Object, ...]
@@ -92,7 +92,7 @@ class Scene:
             raise SceneError(f"a scene has {len(LAMPS)} lamps, got {len(self.lamps)}")
 
     def related(self, relation: str) -> list[list[int]]:
-        """For every object i, the indices j of the objects that stand in ``relation`` to it.
+        """For every object i, the indices j of the objects that are in ``relation`` to it.
 
         Raises:
             SceneError: if ``relation`` is none of ``RELATIONS``.

@@ -1,19 +1,19 @@
-"""A pool: pictures and questions as arrays on disk, mapped into memory, quick to draw from.
+"""A pool: images and questions as arrays on disk, memory-mapped for fast random access.
 
-A finished pool is a folder with three files (and the lock of whoever made it, empty):
+A finished pool is a folder with three files (and an empty lock file):
 
-* ``images.npy``: uint8 (pictures, 3, height, width);
-* ``questions.safetensors``: ``tokens`` (every question's ids, one after the other), ``starts``
-  (where each question begins in them, and the end), ``first`` (the first question of each picture,
-  and the end), ``answers`` and ``types`` (-1 where unknown), and ``objects`` (what each picture
-  shows and where, see ``Block``);
-* ``pool.json``: settings, vocabulary, the SHA-256 of the two others and its own. It is written
-  last, so a pool without it is unfinished.
+* ``images.npy``: uint8 (images, 3, height, width);
+* ``questions.safetensors``: ``tokens`` (the token ids of all questions, concatenated), ``starts``
+  (offset of each question in ``tokens``, and their number), ``first`` (index of the first question
+  of each image, and the number of questions), ``answers`` and ``types`` (-1 where unknown), and
+  ``objects`` (the objects of each image, see ``Block``);
+* ``pool.json``: settings, vocabulary, the SHA-256 of the two other files and of its own content. It
+  is written last, so a pool without it is unfinished.
 
-Pools are made block by block. A block counts as made when its part file lies in the folder, with
-the right hash of itself and of the block's pictures; what was damaged meanwhile is made again. So
-making a pool can be interrupted at any moment and taken up again, by any number of processes, and
-ends with the same bytes.
+Pools are made block by block. A block is complete when its part file is in the folder and contains
+the right hash of itself and of the block's images; a damaged block is made again. So making a pool
+can be interrupted at any time and resumed, by any number of processes, and the files are identical
+byte for byte to those of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from safetensors.numpy import load, save
 from featurewise.common.files import file_sha256, write_bytes
 from featurewise.common.locks import file_lock
 from featurewise.common.opening import open_regular, read_bytes
-from featurewise.common.processes import leave_unguarded_script
+from featurewise.common.processes import exit_if_unguarded
 from featurewise.worlds.clevr.errors import FormatError, WorldError
 from featurewise.worlds.clevr.processes import completed
 from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
@@ -50,28 +50,33 @@ _PARTS, _SETTINGS, _UNFINISHED = "parts", "settings.json", "unfinished.npy"
 _LOCK: Final = ".lock"
 #: Bytes of a SHA-256.
 _DIGEST: Final = 32
+#: Keys that keep their spelling of version 0.1, whose pools are still read: the number of images in
+#: ``pool.json``, and the hash of image files in the settings of a ``DiskSource``.
+IMAGE_COUNT_KEY: Final = "pictures"
+IMAGES_HASH_KEY: Final = "pictures_sha256"
 _KEYS: Final = frozenset(
-    {"format", "settings", "pictures", "questions", "vocabulary", "answers", "types", "sha256"}
+    {"format", "settings", IMAGE_COUNT_KEY, "questions", "vocabulary", "answers", "types", "sha256"}
 )
 
-#: Called with the number of pictures made so far and the number wanted.
+#: Called with the number of images made so far and the number to make.
 Progress = Callable[[int, int], None]
-#: Names and values that decide the content of a pool, fit for JSON.
+#: Names and values that determine the content of a pool, as JSON values.
 Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive pictures of a pool with their questions.
+    """Consecutive images of a pool with their questions.
 
     Args:
         images: uint8 (I, 3, H, W).
-        counts: number of questions about each of the I pictures.
-        tokens: token ids of each question, picture by picture.
+        counts: number of questions about each of the I images.
+        tokens: token ids of each question, image by image.
         answers: index in ``ANSWERS`` of each question's answer, or -1.
         types: index in ``QUESTION_TYPES`` of each question's type, or -1.
-        objects: int16 (I, 10, 6), size, color, material and shape of each object as positions in
-            ``ATTRIBUTES``, and its place in a 480 x 320 picture; -1 where there is no object.
+        objects: int16 (I, 10, 6), size, color, material and shape of each object as indices in
+            ``ATTRIBUTES``, and its column and row in a 480 x 320 image; -1 where there is no
+            object.
     """
 
     images: NDArray[np.uint8]
@@ -84,14 +89,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a pool will hold: its size, and how each of its blocks is made.
+    """The specification of a pool: its size, and the function that makes its blocks.
 
     Args:
-        settings: what decides the content; a folder begun with other settings is refused.
-        shape: (pictures, 3, height, width).
-        block_size: pictures in a block (the last one may be shorter).
-        make: block index and its number of pictures -> the block. It is sent to other processes
-            when there are several, so it must be a function of a module or a method of a record.
+        settings: what determines the content; a folder with other settings raises an error.
+        shape: (images, 3, height, width).
+        block_size: images in a block (the last one may be shorter).
+        make: (index of the block, number of its images) -> the block. Must be picklable where
+            there are worker processes.
     """
 
     settings: Settings
@@ -105,23 +110,25 @@ class Plan:
         return -(-self.shape[0] // self.block_size)
 
     def rows(self, block: int) -> slice:
-        """The pictures of block number ``block``."""
+        """The images of block number ``block``."""
         start = block * self.block_size
         return slice(start, min(start + self.block_size, self.shape[0]))
 
 
-def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | None = None) -> Path:
-    """Make the pool of ``plan`` in ``folder``, or take up where an interrupted run stopped.
+def build(
+    folder: Path, plan: Plan, *, workers: int = 0, on_progress: Progress | None = None
+) -> Path:
+    """Make the pool of ``plan`` in ``folder``, or resume an interrupted run.
 
-    Another process or thread that makes it is waited for.
+    If another process or thread is making it, waits for it to finish.
 
     Args:
         folder: made if it is missing.
         plan: what to make.
-        workers: processes to make blocks in, at most; 0 makes them in this one. So does a single
-            block that is left to be made, and a program that other processes cannot import (one
-            that comes from a pipe).
-        progress: called after each block.
+        workers: most processes to make blocks in; 0 makes them in this process. So does a single
+            missing block, and a program that other processes cannot import (one that comes from
+            a pipe).
+        on_progress: called after each block.
 
     Returns:
         The folder, now a finished pool.
@@ -132,27 +139,27 @@ def build(folder: Path, plan: Plan, *, workers: int = 0, progress: Progress | No
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MANIFEST).exists():
-        leave_unguarded_script()  # it would wait here for its parent, which waits for it
+        exit_if_unguarded()  # it would wait here for its parent, which waits for it
         with file_lock(folder / _LOCK):
-            _build(folder, plan, workers, progress)
+            _build(folder, plan, workers, on_progress)
     _require_same(folder / MANIFEST, plan)
     _clear(folder)
     return folder
 
 
-def _build(folder: Path, plan: Plan, workers: int, progress: Progress | None) -> None:
+def _build(folder: Path, plan: Plan, workers: int, on_progress: Progress | None) -> None:
     if (folder / MANIFEST).exists():  # made by another process or thread, while this one waited
         return
     _begin(folder, plan)
     total = plan.shape[0]
     pending = [block for block, part in enumerate(_parts(folder, plan)) if part is None]
     made = total - sum(_length(plan, block) for block in pending)
-    if progress and made:
-        progress(made, total)
+    if on_progress and made:
+        on_progress(made, total)
     for block in _made_in(folder, plan, pending, workers):
         made += _length(plan, block)
-        if progress:
-            progress(made, total)
+        if on_progress:
+            on_progress(made, total)
     _finish(folder, plan, _parts(folder, plan))
 
 
@@ -176,26 +183,26 @@ def _begin(folder: Path, plan: Plan) -> None:
 
 
 def _has_right_header(images: Path, plan: Plan) -> bool:
-    """Whether the file of pictures is there, of the right type, shape and size."""
+    """Whether the file of images exists, with the right type, shape and size."""
     header = BytesIO()
     described = {"descr": "|u1", "fortran_order": False, "shape": plan.shape}
     np.lib.format.write_array_header_1_0(header, described)
     size = len(header.getvalue()) + math.prod(plan.shape)
     try:
         with open_regular(images) as file:
-            begins = file.read(len(header.getvalue()))
-        return begins == header.getvalue() and images.stat().st_size == size
+            found = file.read(len(header.getvalue()))
+        return found == header.getvalue() and images.stat().st_size == size
     except FileNotFoundError:
         return False
 
 
 def _require_same(path: Path, plan: Plan) -> None:
     found = _read_json(path).get("settings")
-    wanted = json.loads(as_json(dict(plan.settings)))
-    if found != wanted:
+    expected = json.loads(as_json(dict(plan.settings)))
+    if found != expected:
         raise WorldError(
-            f"{path}: this folder was begun with other settings ({found}) than the wanted ones "
-            f"({wanted}); name another folder, or delete this one"
+            f"{path}: this folder was begun with other settings ({found}), not those of this call "
+            f"({expected}); choose another folder, or delete this one"
         )
 
 
@@ -209,9 +216,9 @@ def _part(folder: Path, block: int) -> Path:
 
 
 def _make(folder: Path, plan: Plan, block: int) -> int:
-    """Make one block: pictures first, then the part file that vouches for them.
+    """Make one block: first its images, then the part file, which contains their hash.
 
-    A part file is the SHA-256 of what follows: a safetensors file.
+    A part file is a SHA-256 followed by the safetensors file that it is the hash of.
     """
     rows = plan.rows(block)
     made = plan.make(block, _length(plan, block))
@@ -239,7 +246,7 @@ def _flat(tokens: Sequence[Sequence[int] | NDArray[np.uint16]]) -> NDArray[np.ui
 
 
 def _parts(folder: Path, plan: Plan) -> list[Mapping[str, NDArray[Any]] | None]:
-    """The arrays of every block but its pictures; None where block or pictures are not whole."""
+    """The arrays of every block except its images; None where part or images are incomplete."""
     images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
     found: list[Mapping[str, NDArray[Any]] | None] = []
     for block in range(plan.blocks):
@@ -260,12 +267,13 @@ def _read_part(path: Path) -> Mapping[str, NDArray[Any]] | None:
 
 
 def _finish(folder: Path, plan: Plan, parts: Sequence[Mapping[str, NDArray[Any]] | None]) -> None:
-    """Join the parts and write the manifest, which makes the pool a finished one."""
+    """Join the parts and write the manifest, which marks the pool as finished."""
     whole = [part for part in parts if part is not None]
     if len(whole) < len(parts):
         raise WorldError(
             f"{folder}: block {parts.index(None)} was damaged while others were made; if no other "
-            "program writes there, the disk fails; run the same call to make the block again"
+            "program writes there, the disk may be failing; run the same call to make the block "
+            "again"
         )
     joined = {name: np.concatenate([part[name] for part in whole]) for name in whole[0]}
     questions = {
@@ -280,7 +288,7 @@ def _finish(folder: Path, plan: Plan, parts: Sequence[Mapping[str, NDArray[Any]]
     manifest = {
         "format": FORMAT_VERSION,
         "settings": dict(plan.settings),
-        "pictures": plan.shape[0],
+        IMAGE_COUNT_KEY: plan.shape[0],
         "questions": len(joined["answers"]),
         "vocabulary": list(VOCABULARY),
         "answers": list(ANSWERS),
@@ -295,7 +303,7 @@ def _seal(manifest: Mapping[str, Any]) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what was needed on the way only."""
+    """Remove temporary files."""
     shutil.rmtree(folder / _PARTS, ignore_errors=True)
     (folder / _SETTINGS).unlink(missing_ok=True)
 
@@ -308,7 +316,7 @@ class Pool:
     """A finished pool, opened for reading.
 
     Args:
-        folder: where :func:`build` made it.
+        folder: folder that :func:`build` made.
         verify: read both files once and compare their SHA-256 with the manifest.
 
     Raises:
@@ -340,16 +348,17 @@ class Pool:
         self._tokens, self._starts = arrays["tokens"], arrays["starts"]
         self.first, self.answers, self.types = arrays["first"], arrays["answers"], arrays["types"]
         self.objects = arrays["objects"]
-        for name, found in (("pictures", len(self.images)), ("questions", len(self.answers))):
+        for name, found in ((IMAGE_COUNT_KEY, len(self.images)), ("questions", len(self.answers))):
             if manifest[name] != found:
-                raise FormatError.at(path, f"says {manifest[name]!r} {name}, there are {found}")
+                problem = f'"{name}" is {manifest[name]!r}, but the pool holds {found}'
+                raise FormatError.at(path, problem)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.images)
 
     def __reduce__(self) -> tuple[Callable[[Path], Pool], tuple[Path]]:
-        # Another process maps the files itself; the mapped pictures would be sent byte by byte.
+        # A pickled memory map would contain all images, so another process opens the files again.
         return _reopen, (self.folder,)
 
     def tokens(self, question: int) -> NDArray[np.uint16]:
@@ -364,21 +373,21 @@ def _reopen(folder: Path) -> Pool:
 def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     if manifest.get("format") != FORMAT_VERSION:
         raise FormatError.at(path, f"format {manifest.get('format')!r} instead of {FORMAT_VERSION}")
-    said = {name: value for name, value in manifest.items() if name != "seal"}
+    content = {name: value for name, value in manifest.items() if name != "seal"}
     try:
-        seal = _seal(said)
-    except ValueError as error:  # a number that is none
+        seal = _seal(content)
+    except ValueError as error:  # a number that is not finite
         raise FormatError.at(path, str(error)) from error
     # Version 0.1 wrote no seal.
-    if said.keys() != _KEYS or manifest.get("seal", seal) != seal:
-        raise FormatError.at(path, "altered: its seal is not that of its content")
+    if content.keys() != _KEYS or manifest.get("seal", seal) != seal:
+        raise FormatError.at(path, "altered: its seal is not the hash of its content")
     for name in ("settings", "sha256"):
         if not isinstance(manifest.get(name), dict):
-            raise FormatError.at(path, f'"{name}" is missing or no object')
+            raise FormatError.at(path, f'"{name}" is missing or not an object')
     contracts = {"vocabulary": VOCABULARY, "answers": ANSWERS, "types": QUESTION_TYPES}
     for name, expected in contracts.items():
         if manifest.get(name) != list(expected):
-            raise FormatError.at(path, f"made with other {name}; make the pool again")
+            raise FormatError.at(path, f"made with other {name}; delete it and make it again")
 
 
 def _check_hashes(folder: Path, manifest: Mapping[str, Any]) -> None:

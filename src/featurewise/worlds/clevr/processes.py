@@ -1,4 +1,4 @@
-"""Processes that share the work of rendering, and end with the one that started them."""
+"""Worker processes for rendering, which exit when their parent process exits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from featurewise.common.processes import HINT, can_spawn, leave_unguarded_script
+from featurewise.common.processes import HINT, can_spawn, exit_if_unguarded
 from featurewise.worlds.clevr.errors import WorldError
 
 JobT = TypeVar("JobT")
@@ -24,19 +24,19 @@ ResultT = TypeVar("ResultT")
 def completed(
     work: Callable[[JobT], ResultT], jobs: Sequence[JobT], workers: int, folder: Path
 ) -> Iterator[ResultT]:
-    """What each job comes to, in the order in which they are completed.
+    """The results of ``work`` on each job, in the order of completion.
 
     Args:
-        work: a function of a module, or a partial of one.
-        jobs: what it is called with.
-        workers: processes, each with one thread, at most; 0 works in this one. So does a single
+        work: a picklable function.
+        jobs: its arguments, one for each call.
+        workers: most processes, each with one thread; 0 works in this process. So does a single
             job, and a program that other processes cannot import (one that comes from a pipe).
-        folder: named when a process dies.
+        folder: folder to name in the error message.
 
     Raises:
         WorldError: a worker process died.
     """
-    leave_unguarded_script()
+    exit_if_unguarded()
     workers = min(workers, len(jobs)) if can_spawn() else 0
     if workers == 0 or len(jobs) < 2:
         yield from map(work, jobs)
@@ -51,21 +51,21 @@ def completed(
         except BrokenProcessPool as error:
             raise WorldError(
                 f"{folder}: a worker process died (killed, out of memory, or while it imported "
-                "the script that called this); run the same call again to go on with what is "
-                f"missing. {HINT}"
+                "the script that called this); run the same call again to resume. "
+                f"{HINT}"
             ) from error
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin() -> None:
-    """One thread; Ctrl-C is for the parent, with which this process ends, however that ends."""
+    """Use one thread, leave Ctrl-C to the parent process, and exit when the parent exits."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _follow() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

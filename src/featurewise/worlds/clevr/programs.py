@@ -1,7 +1,7 @@
-"""Functional programs: what a CLEVR question computes, and how to compute it.
+"""Functional programs of CLEVR questions, and their execution on scenes.
 
-A program is a tuple of steps in topological order; the last step gives the answer. Sets of objects
-are bit masks while a program runs: bit j of a Python integer stands for object j.
+A program is a tuple of steps in topological order; the last step gives the answer. During execution
+a set of objects is a bit mask: bit j of a Python integer stands for object j.
 
 Source: Johnson et al. 2017, *CLEVR: A Diagnostic Dataset for Compositional Language and Elementary
 Visual Reasoning*, section 3 and supplementary A.
@@ -19,7 +19,7 @@ from featurewise.worlds.clevr.vocabulary import ATTRIBUTES, QUESTION_TYPES, RELA
 
 
 class ProgramError(WorldError):
-    """A program that is malformed, or that has no answer on the scene it was run on."""
+    """A program is malformed, or has no answer on the scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Step:
 
     Attributes:
         function: Name of the function, a key of `FUNCTIONS`.
-        inputs: Indices of the earlier steps whose results it takes.
+        inputs: Indices of the earlier steps whose results are its inputs.
         value: Its literal argument (a colour, a relation, ...), or None.
     """
 
@@ -44,7 +44,7 @@ MAX_OBJECTS: Final = 10
 
 
 class Signature(NamedTuple):
-    """Types of a function's inputs and output, and the literal values it accepts (maybe none)."""
+    """Types of a function's inputs and output, and its literal values; () if it takes none."""
 
     inputs: tuple[str, ...]
     output: str
@@ -120,7 +120,7 @@ def _error(index: int, step: Step, reason: str) -> ProgramError:
 
 
 class SceneSets:
-    """The sets of objects of one scene that programs speak of, as bit masks.
+    """The sets of objects of one scene that programs use, as bit masks.
 
     Raises:
         SceneError: the scene has more than `MAX_OBJECTS` objects.
@@ -128,9 +128,9 @@ class SceneSets:
     Attributes:
         everything: Mask of all objects.
         values: Attribute -> value of each object.
-        having: Attribute -> value -> mask of the objects that have it.
-        same: Attribute -> for each object, mask of the *other* objects that share its value.
-        related: Relation -> for each object i, mask of the objects that stand in it to i.
+        having: Attribute -> value -> mask of the objects with this value.
+        same: Attribute -> for each object, mask of the *other* objects with the same value.
+        related: Relation -> for each object i, mask of the objects in this relation to i.
     """
 
     __slots__ = ("everything", "having", "related", "same", "values")
@@ -159,18 +159,18 @@ class SceneSets:
 
 
 def execute(program: Program, scene: Scene) -> str:
-    """Answer a program on a scene.
+    """Execute a program on a scene.
 
     Args:
         program: The steps, the last of which gives the answer.
-        scene: The scene it asks about.
+        scene: The scene.
 
     Returns:
         One of `vocabulary.ANSWERS`.
 
     Raises:
-        ProgramError: the program is malformed, or `unique` met a set that has not exactly one
-            object; the message names the step.
+        ProgramError: the program is malformed, or the input of `unique` is not a set of exactly
+            one object; the message names the step.
         SceneError: the scene has more than `MAX_OBJECTS` objects.
     """
     check(program)
@@ -178,7 +178,7 @@ def execute(program: Program, scene: Scene) -> str:
 
 
 def run(program: Program, sets: SceneSets) -> str:
-    """Answer an already checked program on already prepared sets (see `execute`)."""
+    """Execute a program that was checked on the sets of a scene (see `execute`)."""
     results: list[int | str] = []
     for index, step in enumerate(program):
         result = _apply(step, [results[i] for i in step.inputs], sets)
@@ -192,7 +192,7 @@ def run(program: Program, sets: SceneSets) -> str:
 
 
 def _apply(step: Step, inputs: list[int | str], sets: SceneSets) -> int | str | None:
-    """Result of one step: a mask, an object's index, a number, a truth value or a word."""
+    """Result of one step: a mask, an object's index, a number, a boolean or a word."""
     verb, _, attribute = step.function.partition("_")
     if verb == "equal":
         return inputs[0] == inputs[1]
@@ -225,7 +225,7 @@ def _apply(step: Step, inputs: list[int | str], sets: SceneSets) -> int | str | 
 
 
 def question_type(program: Program) -> str:
-    """The row of an accuracy table a question belongs to: the function of its last step.
+    """Question type, as in tables of accuracy: the function of the program's last step.
 
     Raises:
         ProgramError: the program is empty or its last function is none of `QUESTION_TYPES`.
@@ -237,7 +237,7 @@ def question_type(program: Program) -> str:
 
 
 def program_to_json(program: Program) -> list[dict[str, object]]:
-    """The program as CLEVR v1.0 files spell it: function, inputs, value_inputs."""
+    """The program as in files of CLEVR v1.0, with keys function, inputs, value_inputs."""
     return [
         {
             "function": step.function,
@@ -249,12 +249,12 @@ def program_to_json(program: Program) -> list[dict[str, object]]:
 
 
 def program_from_json(entries: object) -> Program:
-    """Read a program from parsed JSON, in the spelling of the release or of its generator.
+    """Read a program from parsed JSON, with the keys of the release or of its generator.
 
-    The release says "function" and "value_inputs", the public generator "type" and "side_inputs".
+    The release has "function" and "value_inputs", the public generator "type" and "side_inputs".
 
     Raises:
-        ProgramError: an entry is not of that form, or the program fails `check`.
+        ProgramError: an entry is malformed, or the program fails `check`.
     """
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ProgramError(f"a program is a list of steps, not {type(entries).__name__}")

@@ -1,4 +1,4 @@
-"""A bar on the error stream while the images of a data set are read."""
+"""A progress bar on the error stream while the images of a data set are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featurewise.worlds.clevr.pool import Progress
 
 @contextmanager
 def reading_images() -> Iterator[Progress]:
-    """What ``DiskSource`` calls with the number of images read and wanted; shown only if called."""
+    """A progress bar, as ``on_progress`` of ``DiskSource``; shown from its first call on."""
     columns = TextColumn("reading images"), BarColumn(), MofNCompleteColumn()
     with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("", visible=False)

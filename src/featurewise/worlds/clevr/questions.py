@@ -1,4 +1,4 @@
-"""Questions about CLEVR scenes, drawn by lot and balanced.
+"""Questions about CLEVR scenes, sampled at random, with balanced answers.
 
 Source: Johnson et al. 2017, *CLEVR*, section 3 (question generation, rejection of degenerate and
 unbalanced questions).
@@ -14,17 +14,18 @@ from typing import Final
 from featurewise.worlds.clevr.errors import SceneError, WorldError
 from featurewise.worlds.clevr.families import FAMILIES
 from featurewise.worlds.clevr.families.options import Choice, Options
-from featurewise.worlds.clevr.families.plan import Describe, Keep
+from featurewise.worlds.clevr.families.plan import Describe, Filter
 from featurewise.worlds.clevr.families.search import Search
 from featurewise.worlds.clevr.programs import FUNCTIONS, Program, SceneSets
 from featurewise.worlds.clevr.scene import Scene
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
-#: Balance counters start afresh after so many scenes.
+#: Number of scenes after which the counters are reset.
 RESET_AFTER: Final = 250
-#: An answer may be so many times as frequent as the second most frequent one ...
+#: An answer is rejected if it was given more than `OVER_SECOND` times as often as the second most
+#: frequent answer ...
 OVER_SECOND: Final = 1.1
-#: ... and as the median one, which counts as at least `MEDIAN_FLOOR`.
+#: ... or more than `OVER_MEDIAN` times the median count, which is taken to be >= `MEDIAN_FLOOR`.
 OVER_MEDIAN: Final = 5
 MEDIAN_FLOOR: Final = 5
 
@@ -34,9 +35,9 @@ class Question:
     """A question about a scene.
 
     Attributes:
-        text: In words.
+        text: The question in words.
         answer: One of `vocabulary.ANSWERS`.
-        program: What it computes.
+        program: Its functional program.
         family: Global index of its family, 0 to 89.
         pattern: Index of its wording among the family's patterns.
     """
@@ -49,7 +50,7 @@ class Question:
 
 
 def possible_answers(function: str) -> tuple[str, ...]:
-    """Answers of programs that end in `function`; the position is the integer result."""
+    """Answers of programs that end in `function`; the index of an answer is the integer result."""
     output = FUNCTIONS[function].output
     if output == "bool":
         return "no", "yes"
@@ -63,15 +64,15 @@ class Balance:
         self._counts = [0] * answers
 
     def reset(self) -> None:
-        """Forget all answers."""
+        """Set all counts to zero."""
         self._counts = [0] * len(self._counts)
 
     def add(self, answer: int) -> None:
         """Count one more of an answer."""
         self._counts[answer] += 1
 
-    def refused(self) -> frozenset[int]:
-        """Answers that are too frequent already."""
+    def rejected(self) -> frozenset[int]:
+        """Answers that are too frequent."""
         ranked = sorted(self._counts)
         median = max(ranked[len(ranked) // 2], MEDIAN_FLOOR)
         limit = min(OVER_SECOND * ranked[-2], OVER_MEDIAN * median)
@@ -79,10 +80,10 @@ class Balance:
 
 
 class QuestionGenerator:
-    """Asks balanced questions about one scene after another.
+    """Generates questions with balanced answers about a sequence of scenes.
 
     Args:
-        seed: Decides everything: equal seeds give equal questions to equal scenes.
+        seed: Random seed; the same seed gives the same questions about the same scenes.
         families: Global indices of the families to use; None uses all 90.
 
     Raises:
@@ -101,21 +102,21 @@ class QuestionGenerator:
         self._answers = {f: possible_answers(FAMILIES[f].plan.function) for f in self._used}
         self._balance = {f: Balance(len(self._answers[f])) for f in self._used}
 
-    def ask(self, scene: Scene, count: int = 10) -> list[Question]:
+    def generate(self, scene: Scene, count: int = 10) -> list[Question]:
         """Questions about a scene, at most one of each family.
 
-        Families are tried in order of how often they were used; ties are broken by lot.
+        The families that were used least are tried first; ties are broken at random.
 
         Args:
             scene: One to ten objects.
-            count: How many questions are wanted; there may be fewer if the scene is poor.
+            count: Number of questions. The result may have fewer, if the scene allows fewer.
 
         Raises:
             SceneError: the scene has no objects, or more than ten.
             WorldError: `count` is negative.
         """
         if not scene.objects:
-            raise SceneError("a scene without objects has nothing to ask about; it needs 1..10")
+            raise SceneError("a scene without objects allows no questions; it needs 1..10 objects")
         if count < 0:
             raise WorldError(f"count must not be negative, got {count}")
         if self._scenes == RESET_AFTER:
@@ -134,10 +135,10 @@ class QuestionGenerator:
 
     def _try(self, family: int, options: Options) -> Question | None:
         plan, balance = FAMILIES[family].plan, self._balance[family]
-        refused = balance.refused() | plan.impossible
-        if len(refused) == len(self._answers[family]):
+        rejected = balance.rejected() | plan.impossible
+        if len(rejected) == len(self._answers[family]):
             return None
-        found = self._search[family].find(options, refused, self._rng)
+        found = self._search[family].find(options, rejected, self._rng)
         if found is None:
             return None
         choices, answer = found
@@ -164,7 +165,7 @@ def _say(family: int, pattern: int, choices: list[Choice], rng: Random) -> str:
     described = [
         choice.code
         for node, choice in zip(nodes, choices, strict=True)
-        if isinstance(node, Describe | Keep)
+        if isinstance(node, Describe | Filter)
     ]
     relations = [choice.relation for choice in choices if choice.relation is not None]
     return FAMILIES[family].patterns[pattern].fill(described, relations, rng)

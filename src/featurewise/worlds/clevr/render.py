@@ -1,12 +1,12 @@
-"""Pictures of CLEVR scenes by casting rays.
+"""Images of CLEVR scenes by ray casting.
 
 Every sample of a pixel is one path: from the camera to the first surface, from there to one point
-of every lamp and of the sun's disc, and from metal once more along a mirrored direction. Light that
-arrives over more than one diffuse bounce is given by closed forms fitted to a path tracer. Samples
-are laid out on a regular grid within the pixel and on the lamps; nothing is random.
+of every lamp and of the sun's disc and, from metal, once more along a mirrored direction. Light
+after more than one diffuse bounce follows closed forms that were fitted to a path tracer. Samples
+form a regular grid within the pixel and on the lamps; nothing is random.
 
-Pictures are cut into square tiles. Dimensions of tensors: 3 coordinates or colours, L lights, G
-groups of rays (tiles, or single rays after a mirror), R rays of a group, M rays that met an object.
+Images are divided into square tiles. Dimensions of tensors: 3 coordinates or colours, L lights, G
+groups of rays (tiles, or single rays after a mirror), R rays of a group, M rays that hit an object.
 """
 
 from __future__ import annotations
@@ -21,33 +21,32 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from featurewise.worlds.clevr import bodies as shapes
-from featurewise.worlds.clevr import ground, materials
-from featurewise.worlds.clevr.bodies import Bodies
+from featurewise.worlds.clevr import ground, materials, shapes
 from featurewise.worlds.clevr.camera import FOCAL, HEIGHT, POSITION, WIDTH, Camera
 from featurewise.worlds.clevr.errors import SceneError
 from featurewise.worlds.clevr.lights import LAMPS, SUN_DIRECTION, SUN_IRRADIANCE, SUN_RADIUS
 from featurewise.worlds.clevr.materials import GROUND_ALBEDO, dot, unit
 from featurewise.worlds.clevr.objects import Scene
+from featurewise.worlds.clevr.shapes import Shapes
 
 OFFSET: Final = 2e-3
 CHUNK: Final = 1 << 14
 TILE: Final = 4
 FAR: Final = 60.0
 BOUNCE: Final = (0.0122, 0.00123)
-"""Radiance of the ground by light that met it more than once: value at the origin, rise by s."""
+"""Radiance of the ground after several bounces: at the origin, and its slope along the sweep."""
 
 AMBIENT: Final = 0.8
-"""Share of the ground's light that reaches objects in spite of shadows around them."""
+"""Fraction of the ground's light that reaches objects in spite of shadows around them."""
 
 OWN_SHADOW: Final = 0.8
-"""Share of a lamp's light that an object keeps from the ground behind itself."""
+"""Fraction of a lamp's light that an object blocks from the ground behind it."""
 
 HIDDEN: Final = 0.12
-"""Share of the rough lobe of metal that is lost between its facets."""
+"""Fraction of the rough lobe of metal that is lost to masking between its facets."""
 
 SUN_REACH: Final = 2.0
-"""Far enough toward the sun to be above every object."""
+"""Length of shadow rays toward the sun; they end above every object."""
 
 COLORS: Final = (*(lamp.radiance for lamp in LAMPS), (SUN_IRRADIANCE,) * 3)
 """Radiance of the lamps and irradiance by the sun."""
@@ -55,11 +54,12 @@ COLORS: Final = (*(lamp.radiance for lamp in LAMPS), (SUN_IRRADIANCE,) * 3)
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """Pictures of a batch of scenes.
+    """Images of a batch of scenes.
 
     Attributes:
         images: 8-bit sRGB, (B, 3, H, W).
-        masks: which object shows at the pixel's centre (B, H, W); -1 is the ground.
+        masks: index of the object that is visible at the pixel's centre (B, H, W); -1 is the
+            ground.
     """
 
     images: UInt8[Tensor, "B 3 H W"]
@@ -67,18 +67,18 @@ class Rendering:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class SceneBatch:
     """Cameras (3, 4, S), lamps (3, L - 1, S) and objects (S, K) of S scenes as tensors.
 
-    The four vectors of a camera are its place, right, up and forward.
+    The four vectors of a camera are its position, right, up and forward.
     """
 
     cameras: Tensor
     lamps: Tensor
-    bodies: Bodies
+    shapes: Shapes
 
     @classmethod
-    def of(cls, scenes: Sequence[Scene], device: torch.device, dtype: torch.dtype) -> Stage:
+    def of(cls, scenes: Sequence[Scene], device: torch.device, dtype: torch.dtype) -> SceneBatch:
         """The tensors of ``scenes``."""
         cameras = [Camera.at(POSITION if s.camera is None else s.camera) for s in scenes]
         base = tuple(lamp.position for lamp in LAMPS)
@@ -89,16 +89,16 @@ class Stage:
 
         axes = [[a.tolist() for a in (c.position, c.right, c.up, c.forward)] for c in cameras]
         lamps = [[list(p) for p in (base if s.lamps is None else s.lamps)] for s in scenes]
-        bodies = Bodies.of([s.objects for s in scenes], device, dtype)
-        return cls(vectors(axes, 4), vectors(lamps, len(LAMPS)), bodies)
+        objects = Shapes.of([s.objects for s in scenes], device, dtype)
+        return cls(vectors(axes, 4), vectors(lamps, len(LAMPS)), objects)
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions that a compiler may fuse; all work ray by ray."""
+    """The functions that may be compiled; all are elementwise over rays."""
 
-    meet: Callable[..., Tensor]
-    look: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    intersect: Callable[..., Tensor]
+    camera_rays: Callable[..., tuple[Tensor, Tensor, Tensor]]
     illuminate: Callable[..., tuple[Tensor, Tensor]]
     ground_radiance: Callable[..., Tensor]
     shade: Callable[..., Tensor]
@@ -107,8 +107,8 @@ class Kernels:
 @functools.cache
 def _kernels(compiled: bool) -> Kernels:
     functions: tuple[Callable[..., Any], ...] = (
-        shapes.meet,
-        _look,
+        shapes.intersect,
+        _camera_rays,
         _illuminate,
         _ground_radiance,
         _shade,
@@ -131,50 +131,50 @@ def render(
 
     Args:
         scenes: what to render; may be empty.
-        width: picture width in pixels; the horizontal field of view is always the same.
-        height: picture height in pixels.
+        width: image width in pixels; the horizontal field of view is always the same.
+        height: image height in pixels.
         samples: paths per pixel, a square number. 1 gives hard shadows and jagged edges, 4 is
-            good for training, 16 close to the published pictures at a quarter of their size.
-        device: where to compute.
-        compiled: compile the computation. Pictures may then differ by a few grey levels at edges;
-            a data set should keep to one choice.
+            enough for training, 16 is close to the published images at a quarter of their size.
+        device: device of the computation.
+        compiled: compile the computation. Images may then differ by a few grey levels at edges,
+            so all images of a data set should use the same value.
 
     Raises:
-        SceneError: if a size is not positive or ``samples`` is no square number.
+        SceneError: if a size is not positive or ``samples`` is not a square number.
     """
     side = math.isqrt(max(samples, 0))
     if width < 1 or height < 1:
-        raise SceneError(f"a picture has at least one pixel, got {width} x {height}")
+        raise SceneError(f"width and height must be at least 1 pixel, got {width} x {height}")
     if samples < 1 or side * side != samples:
         raise SceneError(f"samples must be a square number such as 1, 4, 9, 16; got {samples}")
-    place = torch.device(device)
+    target = torch.device(device)
     kernels = _kernels(compiled)
     with torch.inference_mode():
-        stage = Stage.of(scenes, place, torch.float32)
-        frame = _Frame.of(width, height, side, place)
+        batch = SceneBatch.of(scenes, target, torch.float32)
+        frame = _Frame.of(width, height, side, target)
         total = len(scenes) * frame.tiles
-        images = torch.empty(total, 3, TILE, TILE, dtype=torch.uint8, device=place)
-        masks = torch.empty(total, TILE, TILE, dtype=torch.int64, device=place)
+        images = torch.empty(total, 3, TILE, TILE, dtype=torch.uint8, device=target)
+        masks = torch.empty(total, TILE, TILE, dtype=torch.int64, device=target)
         step = max(1, CHUNK // (TILE * TILE * samples))
         for begin in range(0, total, step):
-            index = torch.arange(begin, min(begin + step, total), device=place)
-            images[index], masks[index] = _tiles(stage, frame, index, kernels)
+            index = torch.arange(begin, min(begin + step, total), device=target)
+            images[index], masks[index] = _tiles(batch, frame, index, kernels)
         return Rendering(frame.assemble(images), frame.assemble(masks))
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A picture's tiles and the samples in them.
+    """The tiles of an image and their samples.
 
     Attributes:
-        width: picture width in pixels.
-        height: picture height in pixels.
+        width: image width in pixels.
+        height: image height in pixels.
         side: samples along a pixel's edge.
         across: tiles in a row.
-        tiles: tiles in the picture.
-        spot: places of the samples in the picture (2, tiles, R).
-        center: places of the pixels' centres (2, tiles, T T).
-        spread: for each light and sample a place on the unit square (2, L, R).
+        tiles: tiles in the image.
+        spot: positions of the samples in the image (2, tiles, R).
+        center: positions of the pixels' centres (2, tiles, T T).
+        light_uv: for each light and sample a point of the unit square (2, L, R).
     """
 
     width: int
@@ -184,11 +184,11 @@ class _Frame:
     tiles: int
     spot: Tensor
     center: Tensor
-    spread: Tensor
+    light_uv: Tensor
 
     @classmethod
     def of(cls, width: int, height: int, side: int, device: torch.device) -> _Frame:
-        """The tiles of a picture with ``side`` squared samples per pixel."""
+        """The tiles of an image with ``side`` squared samples per pixel."""
         across, down = -(-width // TILE), -(-height // TILE)
         tile = torch.arange(across * down, device=device)
         corner = torch.stack([tile % across, tile // across]) * TILE
@@ -197,24 +197,24 @@ class _Frame:
         index = torch.arange(side * side, device=device)
         sub = (torch.stack([index % side, index // side]) + 0.5) / side
         spot = (pixel[..., None] + sub[:, None, None]).flatten(2)
-        spread = _spread(side, device).repeat(1, 1, TILE * TILE)
-        return cls(width, height, side, across, tile.numel(), spot, pixel + 0.5, spread)
+        light_uv = _light_uv(side, device).repeat(1, 1, TILE * TILE)
+        return cls(width, height, side, across, tile.numel(), spot, pixel + 0.5, light_uv)
 
     def assemble(self, tiles: Tensor) -> Tensor:
-        """Pictures (B, ..., H, W) from tiles (B tiles, ..., T, T)."""
+        """Images (B, ..., H, W) from tiles (B tiles, ..., T, T)."""
         down = self.tiles // self.across
-        picture = tiles.view(-1, down, self.across, *tiles.shape[1:])
-        picture = picture.movedim(1, -3).movedim(1, -2)
-        picture = picture.flatten(-4, -3).flatten(-2)
-        return picture[..., : self.height, : self.width].contiguous()
+        image = tiles.view(-1, down, self.across, *tiles.shape[1:])
+        image = image.movedim(1, -3).movedim(1, -2)
+        image = image.flatten(-4, -3).flatten(-2)
+        return image[..., : self.height, : self.width].contiguous()
 
 
-def _spread(side: int, device: torch.device) -> Tensor:
-    """For each light a place on the unit square for every sample of a pixel, (2, L, N).
+def _light_uv(side: int, device: torch.device) -> Tensor:
+    """For each light and each sample of a pixel, a point of the unit square, (2, L, N).
 
-    The places are the middles of a ``side`` x ``side`` grid, in an order unrelated to
-    the samples' order within the pixel. They are the same in every pixel, so that penumbrae are
-    smooth.
+    The points are the cell centres of a ``side`` x ``side`` grid, in an order that is uncorrelated
+    with the order of the samples within the pixel. They are the same in every pixel, so penumbrae
+    are smooth.
     """
     index = torch.arange(side * side, device=device)
     key = (index + 1).square() * 0.618033988749895
@@ -223,21 +223,23 @@ def _spread(side: int, device: torch.device) -> Tensor:
     return (torch.stack([cell % side, cell // side]) + 0.5) / side
 
 
-def _tiles(stage: Stage, frame: _Frame, index: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
-    """Pictures (G, 3, T, T) and masks (G, T, T) of the tiles ``index`` of all pictures."""
+def _tiles(
+    batch: SceneBatch, frame: _Frame, index: Tensor, kernels: Kernels
+) -> tuple[Tensor, Tensor]:
+    """Images (G, 3, T, T) and masks (G, T, T) of the tiles ``index`` of all images."""
     scene, tile = index // frame.tiles, index % frame.tiles
-    camera = stage.cameras[:, :, scene, None]
+    camera = batch.cameras[:, :, scene, None]
     spot, center = frame.spot[:, tile], frame.center[:, tile]
-    sight = kernels.look(camera, spot, frame.width, frame.height)
+    sight = kernels.camera_rays(camera, spot, frame.width, frame.height)
     pixel = 1 / (FOCAL * max(WIDTH, frame.width * frame.side))
     radiance = _radiance(
-        stage, scene, sight, frame.spread[:, :, None], pixel, frame.side**2, kernels
+        batch, scene, sight, frame.light_uv[:, :, None], pixel, frame.side**2, kernels
     )
-    # A highlight is clipped before it is averaged, as when a larger picture is scaled down.
+    # Highlights are clipped before averaging, as when a larger image is scaled down.
     shape = (3, len(index), TILE, TILE, frame.side**2)
     mean = radiance.clamp_max(1).view(shape).mean(-1)
-    origin, direction, _ = kernels.look(camera, center, frame.width, frame.height)
-    _, which = shapes.first(origin, FAR * direction, scene, stage.bodies, kernels.meet)
+    origin, direction, _ = kernels.camera_rays(camera, center, frame.width, frame.height)
+    _, which = shapes.closest_hit(origin, FAR * direction, scene, batch.shapes, kernels.intersect)
     image = (display(mean) * 255).round().to(torch.uint8).transpose(0, 1)
     return image, which.view(len(index), TILE, TILE)
 
@@ -248,14 +250,16 @@ def display(radiance: Tensor) -> Tensor:
     return torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
 
 
-def _look(camera: Tensor, spot: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Camera rays through places of the picture.
+def _camera_rays(
+    camera: Tensor, spot: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Camera rays through points of the image.
 
     Args:
-        camera: place, right, up, forward (3, 4, G, 1).
+        camera: position, right, up, forward (3, 4, G, 1).
         spot: columns and rows (2, G, R).
-        width: picture width in pixels.
-        height: picture height in pixels.
+        width: image width in pixels.
+        height: image height in pixels.
 
     Returns:
         Origin and unit direction (3, G, R), and distance to the ground (G, R).
@@ -264,27 +268,27 @@ def _look(camera: Tensor, spot: Tensor, width: int, height: int) -> tuple[Tensor
     y = (height / 2 - spot[1]) / (FOCAL * width)
     direction = unit(camera[:, 3] + x * camera[:, 1] + y * camera[:, 2])
     origin = camera[:, 0].expand_as(direction)
-    return origin, direction, ground.meet(origin, direction)
+    return origin, direction, ground.intersect(origin, direction)
 
 
-def _illuminate(point: Tensor, lamps: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Light of the three lamps and the sun, shadows aside.
+def _illuminate(point: Tensor, lamps: Tensor, light_uv: Tensor) -> tuple[Tensor, Tensor]:
+    """Light of the three lamps and the sun, without shadows.
 
     Args:
         point: (3, G, R).
         lamps: (3, L - 1, G, 1).
-        spread: places on the lamps (2, L, 1, R).
+        light_uv: points on the lamps, in their own coordinates (2, L, 1, R).
 
     Returns:
-        The way to each light (3, L, G, R) and what a surface that faces it receives (L, G, R), in
-        units of the lamp's radiance or of the sun's irradiance.
+        The vector to each light (3, L, G, R) and the irradiance of a surface perpendicular to it
+        (L, G, R), in units of the lamp's radiance or of the sun's irradiance.
     """
     reach, strength = [], []
     for i, lamp in enumerate(LAMPS):
         center = lamps[:, i]
         aim = -unit(center)
         across, upward = _across(aim)
-        u, v = lamp.side * (spread[:, i] - 0.5)
+        u, v = lamp.side * (light_uv[:, i] - 0.5)
         way = center + u * across + v * upward - point
         square = dot(way, way)
         facing = (-dot(way, aim)).clamp_min(0) * square.rsqrt()
@@ -292,20 +296,20 @@ def _illuminate(point: Tensor, lamps: Tensor, spread: Tensor) -> tuple[Tensor, T
         strength.append(lamp.side**2 * facing / square)
     sun = unit(torch.tensor(SUN_DIRECTION, dtype=point.dtype, device=point.device))[:, None, None]
     across, upward = _across(sun)
-    x, y = _disc(spread[:, -1])
+    x, y = _disc(light_uv[:, -1])
     way = SUN_REACH * unit(sun + SUN_RADIUS * (x * across + y * upward))
     sunlit = torch.ones_like(point[0])
     return torch.stack([*reach, way.expand_as(point)], 1), torch.stack([*strength, sunlit])
 
 
 def _across(axis: Tensor) -> tuple[Tensor, Tensor]:
-    """Two unit vectors across ``axis``, the first of them level."""
+    """Two unit vectors perpendicular to ``axis`` and each other, the first of them horizontal."""
     level = unit(torch.stack([-axis[1], axis[0], torch.zeros_like(axis[0])]))
     return level, torch.linalg.cross(level, axis, dim=0)
 
 
 def _disc(square: Tensor) -> tuple[Tensor, Tensor]:
-    """The unit square mapped to the unit disc evenly and without folds (Shirley and Chiu 1997)."""
+    """The concentric, area-preserving map from unit square to disc (Shirley and Chiu 1997)."""
     a, b = 2 * square - 1
     wide = a.abs() > b.abs()
     radius = torch.where(wide, a, b)
@@ -315,12 +319,12 @@ def _disc(square: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _colors(like: Tensor) -> Tensor:
-    """What ``_illuminate`` measures light in, (3, L)."""
+    """The units of light of ``_illuminate``, (3, L)."""
     return torch.tensor(COLORS, dtype=like.dtype, device=like.device).T
 
 
 def _ground_radiance(point: Tensor, normal: Tensor, reach: Tensor, strength: Tensor) -> Tensor:
-    """Light (3, G, R) that the ground sends up from ``point`` (3, G, R).
+    """Radiance (3, G, R) of the ground at ``point`` (3, G, R).
 
     ``reach`` and ``strength`` are those of :func:`_illuminate`, the latter zero in shadow.
     """
@@ -332,33 +336,33 @@ def _ground_radiance(point: Tensor, normal: Tensor, reach: Tensor, strength: Ten
 
 
 def _radiance(
-    stage: Stage,
+    batch: SceneBatch,
     scene: Tensor,
     sight: tuple[Tensor, Tensor, Tensor],
-    spread: Tensor,
+    light_uv: Tensor,
     pixel: float,
     samples: int,
     kernels: Kernels,
 ) -> Tensor:
-    """Radiance (3, G, R) that arrives from where rays look; see :func:`_look`.
+    """Radiance (3, G, R) along the rays ``sight``, which are as from :func:`_camera_rays`.
 
-    ``pixel`` is the angle between samples, zero for rays that left a mirror; these are not mirrored
-    again.
+    ``pixel`` is the angle between samples in radians. It is zero for mirrored rays, which are not
+    mirrored again.
     """
     origin, direction, floor = sight
     span = floor.clamp_max(FAR)
-    t, which = shapes.first(origin, span * direction, scene, stage.bodies, kernels.meet)
+    t, which = shapes.closest_hit(origin, span * direction, scene, batch.shapes, kernels.intersect)
     distance = span * t.clamp_max(1)
     point = origin + distance * direction
     normal = ground.normal(point)
     group, ray = (which >= 0).nonzero().unbind(1)
-    surface = _surface(stage, scene[group], point[:, group, ray], which[group, ray])
+    surface = _surface(batch, scene[group], point[:, group, ray], which[group, ray])
     normal[:, group, ray] = surface.normal
-    reach, strength = kernels.illuminate(point, stage.lamps[:, :, scene, None], spread)
+    reach, strength = kernels.illuminate(point, batch.lamps[:, :, scene, None], light_uv)
     start = (point + OFFSET * normal)[:, None].expand_as(reach).flatten(1, 2)
     lights = reach.shape[1]
-    lit = ~shapes.blocked(
-        start, reach.flatten(1, 2), scene.repeat(lights), stage.bodies, kernels.meet
+    lit = ~shapes.occluded(
+        start, reach.flatten(1, 2), scene.repeat(lights), batch.shapes, kernels.intersect
     ).view_as(strength)
     radiance = kernels.ground_radiance(point, normal, reach, strength * lit)
     radiance = radiance.masked_fill(floor.isinf(), 0)
@@ -368,23 +372,23 @@ def _radiance(
     unshaded = lit[:, group, ray]
     view = -direction[:, group, ray]
     footprint = distance[group, ray] * pixel
-    shown = kernels.shade(surface, view, footprint, toward, received, unshaded, pixel == 0)
+    outgoing = kernels.shade(surface, view, footprint, toward, received, unshaded, pixel == 0)
     if pixel > 0:
         rows = (surface.metal > 0).nonzero()[:, 0]
         slope, weight = _facets(samples, view.device)
         shiny, path = surface.at(rows), ray[rows] % samples
-        seen = _mirrored(stage, scene[group[rows]], shiny, slope[:, path], view[:, rows])
-        shown[:, rows] += shiny.color * weight[path] * seen
-    radiance[:, group, ray] = shown
+        reflected = _mirrored(batch, scene[group[rows]], shiny, slope[:, path], view[:, rows])
+        outgoing[:, rows] += shiny.color * weight[path] * reflected
+    radiance[:, group, ray] = outgoing
     return radiance
 
 
 def _facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which facet of metal each of a pixel's ``count`` paths meets.
+    """The facet of metal that each of a pixel's ``count`` paths hits.
 
-    A share of the paths falls on the rough lobe and the others on the smooth one, which is taken
-    for a perfect mirror. A single path takes the mirror. The choice is the same in every pixel, so
-    that reflections blur without grain.
+    A fraction of the paths samples the rough lobe; the others sample the smooth lobe, which is
+    treated as a perfect mirror. A single path samples the mirror. The choice is the same in every
+    pixel, so blurred reflections have no noise.
 
     Returns:
         Slopes of the facet along and across the tangent (2, count) and the path's weight (count,).
@@ -392,10 +396,10 @@ def _facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rough_count = round(materials.ROUGH_SHARE * count)
     slope, weight = torch.zeros(2, count), torch.full((count,), 1 - HIDDEN)
     if rough_count:
-        # Seven has no factor in common with the counts in use and scatters the rough paths.
+        # 7 is coprime to the usual counts and distributes the rough paths over the pixel.
         chosen = (torch.arange(count) * 7) % count < rough_count
         rank = torch.arange(rough_count) + 0.5
-        # GGX slopes by inversion. The steepest facets, nearly hidden by others, are left out.
+        # GGX slopes by inverse transform sampling, without the steepest, nearly masked facets.
         u, turn = (1 - HIDDEN) * rank / rough_count, 2 * math.pi * 0.618034 * rank
         steep = materials.ROUGH * (u / (1 - u)).sqrt()
         squeeze = 1 - materials.ANISOTROPY
@@ -405,67 +409,72 @@ def _facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return slope.to(device), weight.to(device)
 
 
-def _mirrored(stage: Stage, scene: Tensor, surface: Surface, slope: Tensor, view: Tensor) -> Tensor:
-    """Radiance (3, M) that arrives at metal from where its facets mirror ``view``."""
+def _mirrored(
+    batch: SceneBatch, scene: Tensor, surface: Surface, slope: Tensor, view: Tensor
+) -> Tensor:
+    """Radiance (3, M) that arrives at metal along the mirror direction of ``view``."""
     if scene.numel() == 0:
         return torch.zeros_like(view)
     s = surface
     bitangent = torch.linalg.cross(s.normal, s.tangent, dim=0)
     facet = unit(s.normal + slope[0] * s.tangent + slope[1] * bitangent)
     direction = 2 * dot(facet, view) * facet - view
-    # A facet that throws the path into the body sends it along the surface instead.
+    # A path that a facet would reflect into the object continues along the surface instead.
     direction = unit(direction - dot(direction, s.normal).clamp_max(0) * s.normal)[..., None]
     origin = (s.point + OFFSET * s.normal)[..., None]
-    sight = origin, direction, ground.meet(origin, direction)
+    sight = origin, direction, ground.intersect(origin, direction)
     middle = torch.full((2, len(COLORS), 1, 1), 0.5, device=view.device)
-    return _radiance(stage, scene, sight, middle, 0.0, 1, _kernels(False))[..., 0]
+    return _radiance(batch, scene, sight, middle, 0.0, 1, _kernels(False))[..., 0]
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """Where rays met objects: vectors (3, M), the rest (M,)."""
+    """The surface at M ray hits: vectors (3, M), the rest (M,).
+
+    ``curvature`` is the curvature that widens a highlight, in 1 / Blender units.
+    """
 
     point: Tensor
     normal: Tensor
     tangent: Tensor
     color: Tensor
     metal: Tensor
-    bend: Tensor
+    curvature: Tensor
 
     def at(self, rows: Tensor) -> Surface:
-        """The surface at chosen rays."""
+        """The surface at a subset of the rays."""
         return Surface(*(getattr(self, name)[..., rows] for name in Surface.__slots__))
 
 
-def _surface(stage: Stage, scene: Tensor, point: Tensor, which: Tensor) -> Surface:
+def _surface(batch: SceneBatch, scene: Tensor, point: Tensor, which: Tensor) -> Surface:
     """The surface of objects ``which`` (M,) at ``point`` (3, M)."""
-    mine = Bodies(*(getattr(stage.bodies, name)[scene, which] for name in Bodies.__slots__))
-    cx, cy = (point[0] - mine.x) / mine.radius, (point[1] - mine.y) / mine.radius
-    cz = (point[2] - mine.z) / mine.radius
-    px, py = mine.cos * cx + mine.sin * cy, mine.cos * cy - mine.sin * cx
-    ex, ey, ez = shapes.excess(px, py, cz, mine)
-    normal = unit(torch.stack([mine.cos * ex - mine.sin * ey, mine.sin * ex + mine.cos * ey, ez]))
+    own = Shapes(*(getattr(batch.shapes, name)[scene, which] for name in Shapes.__slots__))
+    cx, cy = (point[0] - own.x) / own.radius, (point[1] - own.y) / own.radius
+    cz = (point[2] - own.z) / own.radius
+    px, py = own.cos * cx + own.sin * cy, own.cos * cy - own.sin * cx
+    ex, ey, ez = shapes.excess(px, py, cz, own)
+    normal = unit(torch.stack([own.cos * ex - own.sin * ey, own.sin * ex + own.cos * ey, ez]))
     around = torch.stack([-cy, cx, torch.zeros_like(cx)])
     tangent = unit(around - dot(around, normal) * normal)
-    flat_side = (ez == 0) & (mine.core > 0)
+    flat_side = (ez == 0) & (own.core > 0)
     facets = (ex != 0).int() + (ey != 0).int() + (ez != 0).int()
-    plain = torch.where(mine.flat > 0, facets == 1, (ex == 0) & (ey == 0))
-    bend = torch.where(flat_side, 1.0, torch.where(plain, 0.0, 1 / mine.rounding)) / mine.radius
-    color = torch.stack([mine.red, mine.green, mine.blue])
-    return Surface(point, normal, tangent, color, mine.metal, bend)
+    plain = torch.where(own.flat > 0, facets == 1, (ex == 0) & (ey == 0))
+    curvature = torch.where(flat_side, 1.0, torch.where(plain, 0.0, 1 / own.rounding)) / own.radius
+    color = torch.stack([own.red, own.green, own.blue])
+    return Surface(point, normal, tangent, color, own.metal, curvature)
 
 
 def _floor(surface: Surface, reach: Tensor, strength: Tensor) -> Tensor:
-    """Radiance (3, M) of the ground around the foot of objects, on the side the surface faces.
+    """Radiance (3, M) of the ground around the base of objects, on the side of the surface.
 
-    Behind an object, as seen from a lamp, the ground lies in the object's own shadow.
+    Behind an object, as reflected from a lamp, the ground is in the object's own shadow.
     """
     total = torch.full_like(surface.point, BOUNCE[0])
     for i, color in enumerate(_colors(reach).T * (GROUND_ALBEDO / math.pi)):
         toward = unit(reach[:, i])
         level = surface.normal[0] * toward[0] + surface.normal[1] * toward[1]
-        share = toward[2].clamp_min(0) * (1 - OWN_SHADOW * (-level).clamp_min(0))
-        total = total + color[:, None] * (strength[i] * share)
+        fraction = toward[2].clamp_min(0) * (1 - OWN_SHADOW * (-level).clamp_min(0))
+        total = total + color[:, None] * (strength[i] * fraction)
     return AMBIENT * total
 
 
@@ -478,10 +487,9 @@ def _shade(
     lit: Tensor,
     last: bool,
 ) -> Tensor:
-    """Radiance (3, M) that objects send along ``view`` apart from what metal mirrors.
+    """Radiance (3, M) of objects along ``view``, without mirror reflections of metal.
 
-    Where the mirrored path is not followed any more (``last``) metal reflects a ground without
-    objects.
+    Where the mirrored path is not traced (``last``), metal reflects a ground without objects.
     """
     s = surface
     total = torch.zeros_like(s.point)
@@ -491,7 +499,7 @@ def _shade(
         square = dot(reach[:, i], reach[:, i])
         toward = reach[:, i] * square.rsqrt()
         size = LAMPS[i].side ** 2 / (16 * square) if i < len(LAMPS) else SUN_RADIUS**2 / 4
-        blur = size + (footprint * s.bend).square() / 4
+        blur = size + (footprint * s.curvature).square() / 4
         matte = materials.rubber(s.color, s.normal, view, toward)
         gloss = materials.metal(s.color, s.normal, s.tangent, view, toward, blur)
         total = total + torch.where(shiny, gloss, matte) * (
@@ -508,11 +516,11 @@ def _shade(
 
 
 def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int]]:
-    """How many pixels of a 480 x 320 picture every object of every scene shows.
+    """Number of visible pixels of every object of every scene, in a 480 x 320 image.
 
     Args:
-        scenes: what to look at.
-        stride: every ``stride``-th column and row is looked at and counts for all it skips.
+        scenes: the scenes.
+        stride: one pixel in every ``stride`` x ``stride`` is traced and counts for all of them.
 
     Raises:
         SceneError: if ``stride`` does not divide 480 and 320.
@@ -521,13 +529,15 @@ def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int
         raise SceneError(f"stride must divide {WIDTH} and {HEIGHT}, got {stride}")
     with torch.inference_mode():
         device = torch.device("cpu")
-        stage = Stage.of(scenes, device, torch.float32)
+        batch = SceneBatch.of(scenes, device, torch.float32)
         frame = _Frame.of(WIDTH // stride, HEIGHT // stride, 1, device)
         index = torch.arange(len(scenes) * frame.tiles)
         scene, tile = index // frame.tiles, index % frame.tiles
-        camera = stage.cameras[:, :, scene, None]
-        origin, direction, _ = _look(camera, frame.center[:, tile], frame.width, frame.height)
-        _, which = shapes.first(origin, FAR * direction, scene, stage.bodies)
+        camera = batch.cameras[:, :, scene, None]
+        origin, direction, _ = _camera_rays(
+            camera, frame.center[:, tile], frame.width, frame.height
+        )
+        _, which = shapes.closest_hit(origin, FAR * direction, scene, batch.shapes)
         which = which.view(len(scenes), -1)
     return [
         (torch.bincount(w + 1, minlength=len(s.objects) + 1)[1:] * stride**2).tolist()

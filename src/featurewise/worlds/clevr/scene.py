@@ -1,7 +1,7 @@
-"""Scenes of the CLEVR world drawn by lot, and the camera of scenes read from files.
+"""Random scenes of the CLEVR world, and the camera of scenes read from files.
 
 Source: Johnson et al. 2017, *CLEVR: A Diagnostic Dataset for Compositional Language and Elementary
-Visual Reasoning*, section 3 and supplement. Lengths are Blender units, Z points up.
+Visual Reasoning*, section 3 and supplement. Lengths are in Blender units, Z points up.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from featurewise.worlds.clevr.vocabulary import (
 __all__ = ["DIRECTIONS", "Object", "Scene", "sample_scene", "sample_scenes", "solve_camera"]
 
 PLACEMENT_MARGIN: Final = 0.4
-"""Least distance of two objects along each relation's axis."""
+"""Least distance between two objects along the axis of each relation."""
 
 CLEARANCE: Final = 0.25
-"""Least gap between two objects."""
+"""Least gap between the surfaces of two objects."""
 
 EXTENT: Final = 3.0
 TRIES: Final = 50
@@ -48,7 +48,7 @@ def sample_scene(
     min_pixels: int = MIN_PIXELS,
     stride: int = 4,
 ) -> Scene:
-    """Draw one scene by lot; see :func:`sample_scenes` for the rules and arguments."""
+    """Sample one scene; see :func:`sample_scenes` for the rules and arguments."""
     return _sample([rng], min_objects, max_objects, cogent, min_pixels, stride)[0]
 
 
@@ -63,18 +63,18 @@ def sample_scenes(
     min_pixels: int = MIN_PIXELS,
     stride: int = 4,
 ) -> list[Scene]:
-    """Draw scenes by lot. Scene i depends on ``seed`` and ``first + i`` alone.
+    """Sample scenes. Scene i depends only on ``seed`` and ``first + i``.
 
     Args:
-        count: how many scenes.
+        count: number of scenes.
         seed: any non-negative integer.
         first: index of the first scene.
         min_objects: least number of objects in a scene.
         max_objects: greatest number of objects in a scene.
         cogent: condition of CLEVR-CoGenT, "A" or "B", which restricts colours by shape; None for
             all colours.
-        min_pixels: pixels of a 480 x 320 picture that every object must show.
-        stride: the visible pixels are counted on every ``stride``-th column and row.
+        min_pixels: least number of visible pixels of every object, in a 480 x 320 image.
+        stride: visible pixels are counted in every ``stride``-th column and row.
 
     Raises:
         SceneError: if an argument is out of its range.
@@ -93,7 +93,7 @@ def _sample(
     min_pixels: int,
     stride: int,
 ) -> list[Scene]:
-    """Draw one scene from every generator; scenes that hide an object are placed anew."""
+    """Sample one scene from every generator; if it hides an object, place its objects again."""
     if not 1 <= min_objects <= max_objects <= 10:
         raise SceneError(
             "a scene has 1 to 10 objects, got "
@@ -101,7 +101,7 @@ def _sample(
         )
     if cogent is not None and cogent not in COGENT_COLORS:
         raise SceneError(f"cogent condition {cogent!r} is neither 'A' nor 'B'")
-    scenes = [_stage(rng) for rng in rngs]
+    scenes = [_empty_scene(rng) for rng in rngs]
     counts = [int(rng.integers(min_objects, max_objects + 1)) for rng in rngs]
     pending = list(range(len(scenes)))
     while pending:
@@ -112,14 +112,14 @@ def _sample(
 
 
 def _hiding(scenes: list[Scene], which: list[int], min_pixels: int, stride: int) -> list[int]:
-    """Those of ``which`` whose scene shows some object on fewer than ``min_pixels`` pixels."""
+    """Those of ``which`` whose scene has an object with too few visible pixels."""
     if min_pixels <= 0:
         return []
-    shown = visible_pixels([scenes[i] for i in which], stride=stride)
-    return [i for i, pixels in zip(which, shown, strict=True) if min(pixels) < min_pixels]
+    visible = visible_pixels([scenes[i] for i in which], stride=stride)
+    return [i for i, pixels in zip(which, visible, strict=True) if min(pixels) < min_pixels]
 
 
-def _stage(rng: np.random.Generator) -> Scene:
+def _empty_scene(rng: np.random.Generator) -> Scene:
     """An empty scene with jittered camera and lamps."""
     camera = _jittered(rng, POSITION, JITTER)
     lamps = tuple(_jittered(rng, lamp.position, LAMP_JITTER) for lamp in LAMPS)
@@ -132,7 +132,7 @@ def _jittered(rng: np.random.Generator, base: Vector, width: float) -> Vector:
 
 
 def _place(rng: np.random.Generator, count: int, cogent: str | None) -> tuple[Object, ...]:
-    """Set ``count`` objects on the ground, starting over when one finds no room."""
+    """Place ``count`` objects on the ground; start again if there is no room for one of them."""
     while True:
         objects: list[Object] = []
         while len(objects) < count:
@@ -165,9 +165,9 @@ def _place_one(rng: np.random.Generator, others: list[Object], cogent: str | Non
     )
 
 
-def _apart(place: tuple[float, float], radius: float, other: Object) -> bool:
-    """Whether two objects neither touch nor stand so that a relation would be in doubt."""
-    dx, dy = place[0] - other.position[0], place[1] - other.position[1]
+def _apart(position: tuple[float, float], radius: float, other: Object) -> bool:
+    """Whether two objects have enough clearance, and distance along the axis of each relation."""
+    dx, dy = position[0] - other.position[0], position[1] - other.position[1]
     if np.hypot(dx, dy) - radius - other.radius < CLEARANCE:
         return False
     return all(
@@ -188,38 +188,39 @@ def _with_pixels(scene: Scene) -> Scene:
 
 
 def solve_camera(scene: Scene) -> Vector:
-    """Recover the camera's position from where the objects are and where they are seen.
+    """Estimate the camera's position from the positions and pixel coordinates of the objects.
 
-    The files of CLEVR store every object's place in the world and in the picture, but not the
-    jittered camera. Three unknowns are fitted to the recorded columns, rows and depths by damped
+    The files of CLEVR store every object's position in the world and in the image, but not the
+    jittered camera. Its three coordinates are fitted to the columns, rows and depths by damped
     least squares (Levenberg and Marquardt).
 
     Raises:
         SceneError: if no object records its pixel coordinates.
     """
-    seen = [o for o in scene.objects if o.pixel is not None]
-    if not seen:
+    visible = [o for o in scene.objects if o.pixel is not None]
+    if not visible:
         raise SceneError("the camera cannot be solved: no object has pixel coordinates")
-    centers = np.array([o.position for o in seen])
-    target = np.array([o.pixel for o in seen])
+    centers = np.array([o.position for o in visible])
+    target = np.array([o.pixel for o in visible])
     # A column or row is known to half a pixel, a depth to single precision.
     weight = np.array([1.0, 1.0, 1e4])
 
-    def misfit(place: Array) -> Array:
-        return np.asarray(((Camera.at(place).project(centers) - target) * weight).ravel())
+    def residuals(position: Array) -> Array:
+        return np.asarray(((Camera.at(position).project(centers) - target) * weight).ravel())
 
-    place, damping, steps = np.array(POSITION), 1.0, 1e-5 * np.eye(3)
-    error = misfit(place)
+    position, damping, steps = np.array(POSITION), 1.0, 1e-5 * np.eye(3)
+    error = residuals(position)
     for _ in range(60):
-        slope = np.stack([(misfit(place + h) - misfit(place - h)) / 2e-5 for h in steps], axis=1)
-        normal = slope.T @ slope
-        step = np.linalg.solve(normal + damping * np.diag(normal.diagonal()), slope.T @ error)
-        moved = misfit(place - step)
-        if moved @ moved < error @ error:
-            place, error, damping = place - step, moved, damping / 10
+        columns = [(residuals(position + h) - residuals(position - h)) / 2e-5 for h in steps]
+        jacobian = np.stack(columns, axis=1)
+        normal = jacobian.T @ jacobian
+        step = np.linalg.solve(normal + damping * np.diag(normal.diagonal()), jacobian.T @ error)
+        candidate = residuals(position - step)
+        if candidate @ candidate < error @ error:
+            position, error, damping = position - step, candidate, damping / 10
         else:
             damping *= 10
         if np.abs(step).max() < 1e-10:
             break
-    x, y, z = place.tolist()
+    x, y, z = position.tolist()
     return x, y, z

@@ -1,8 +1,8 @@
-"""Questions that only a reader of relations answers: the twin test.
+"""Pairs of questions that differ only in the spatial relation: the twin test.
 
-Two objects of one shape and of different colours stand on either side of an object with a
-description of its own. "What color is the cube left of the small metal ball?" and the same with
-"right of" have different answers, which follow from nothing but the relation.
+Two objects of the same shape and of different colours are on opposite sides of an object with a
+unique description. "What color is the cube left of the small metal ball?" and the same question
+with "right of" have different answers, so a model must use the relation to answer both.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _SHORT_FIRST: Final = sorted(
 
 @dataclass(frozen=True, slots=True)
 class TwinPair:
-    """Two questions about one scene that differ in nothing but the relation.
+    """Two questions about one scene that differ only in the relation.
 
     Attributes:
         relations: one of ``OPPOSITES``.
-        questions: one for each relation.
-        answers: the colour of the object on that side; that on the other side is the other's.
+        questions: the question with each relation.
+        answers: the answer to each question, a colour.
     """
 
     relations: tuple[str, str]
@@ -45,7 +45,7 @@ class TwinPair:
 
 
 def twin_pairs(scene: Scene) -> list[TwinPair]:
-    """All pairs of twin questions about a scene; often there are none."""
+    """All pairs of twin questions about a scene, often an empty list."""
     return [pair for relations in OPPOSITES for pair in _pairs(scene, relations)]
 
 
@@ -73,7 +73,7 @@ def _question(shape: str, relation: str, described: str) -> str:
 
 
 def _description(thing: Object, scene: Scene) -> str | None:
-    """The shortest description that fits this object alone."""
+    """The shortest description that fits only this object; None if there is none."""
     for description in _SHORT_FIRST:
         fitting = [
             other

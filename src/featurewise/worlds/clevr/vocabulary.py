@@ -1,7 +1,7 @@
 """The words of the CLEVR world: attributes, relations, answers.
 
-The order of every tuple is a contract: indices into them are stored in tensors, data sets
-and trained weights. Source: Johnson et al. 2017, *CLEVR: A Diagnostic Dataset for Compositional
+The order of every tuple must not change: indices into them are stored in tensors, data sets and
+trained weights. Source: Johnson et al. 2017, *CLEVR: A Diagnostic Dataset for Compositional
 Language and Elementary Visual Reasoning*.
 """
 
@@ -23,7 +23,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "shape": SHAPES,
 }
 
-#: All 28 answers; a classifier's output i stands for ANSWERS[i].
+#: All 28 answers; output i of a classifier is the logit of ANSWERS[i].
 ANSWERS: Final = (
     "yes",
     "no",
@@ -34,7 +34,7 @@ ANSWERS: Final = (
     *MATERIALS,
 )
 
-#: Size value of an object (half extent of its mesh, Blender units).
+#: Size -> half extent of the object in Blender units.
 RADIUS: Final[dict[str, float]] = {"large": 0.7, "small": 0.35}
 
 #: CLEVR-CoGenT: the colours a shape may have in condition A and in condition B.
@@ -51,7 +51,7 @@ COGENT_COLORS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
 }
 
-#: Question types of accuracy tables: the last function of the program (13 of them).
+#: The 13 question types of accuracy tables: the last function of the program.
 QUESTION_TYPES: Final = (
     "exist",
     "count",

@@ -1,8 +1,8 @@
 """Words of questions: tokens and their indices.
 
 Tokens follow the published baselines: lower case, split on spaces, "?" and "." dropped, ";" and ","
-kept as tokens. Typographic quotes and apostrophes count as plain ones, and known variants of a word
-("colour", "grey", "what's") become the words that the vocabulary has.
+kept as tokens. Typographic quotes and apostrophes are read as plain ones, and known variants of a
+word ("colour", "grey", "what's") are replaced with words of the vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 PAD: Final = "<pad>"
 UNKNOWN: Final = "<unk>"
 
-#: Index -> token. The order is a contract: indices are stored in data sets and trained weights.
+#: Index -> token. The order must not change: indices are stored in data sets and trained weights.
 VOCABULARY: Final[tuple[str, ...]] = (
     PAD,
     UNKNOWN,
@@ -103,7 +103,7 @@ VOCABULARY: Final[tuple[str, ...]] = (
     "yellow",
 )
 
-#: Variants of words, as people write them -> what is read in their place. None of them occurs in
+#: Variant of a word, as people write it -> the tokens that replace it. No variant occurs in
 #: generated or official questions.
 VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "colour": ("color",),
@@ -129,32 +129,32 @@ _QUOTES: Final = str.maketrans(
 
 
 def tokenize(text: str) -> list[str]:
-    """Tokens of a text; punctuation may be glued to words ("thing;" gives "thing", ";")."""
+    """Tokens of a text; punctuation may follow a word directly ("thing;" gives "thing", ";")."""
     plain = unicodedata.normalize("NFKC", text.translate(_QUOTES)).lower()
     return [word for token in _TOKEN.findall(plain) if (word := token.strip("'"))]
 
 
-def _read(text: str) -> list[str]:
+def _known_spelling(text: str) -> list[str]:
     """Tokens with known variants replaced."""
     return [word for token in tokenize(text) for word in VARIANTS.get(token, (token,))]
 
 
 def encode(text: str) -> list[int]:
-    """Indices in `VOCABULARY` of a text's tokens; words outside it become that of "<unk>"."""
-    return [_INDEX.get(token, UNKNOWN_INDEX) for token in _read(text)]
+    """Indices in `VOCABULARY` of a text's tokens; words outside it have the index of "<unk>"."""
+    return [_INDEX.get(token, UNKNOWN_INDEX) for token in _known_spelling(text)]
 
 
 def unknown_words(text: str) -> list[str]:
     """Tokens of a text that are outside the vocabulary, in order of appearance."""
-    return [token for token in _read(text) if token not in _INDEX]
+    return [token for token in _known_spelling(text) if token not in _INDEX]
 
 
 def near_words(word: str) -> list[str]:
-    """Words of the vocabulary that are spelled like ``word``, the nearest first; often none."""
+    """Words of the vocabulary with a spelling similar to ``word``, the closest first; at most 3."""
     known = [each for each in VOCABULARY[_FIRST_WORD:] if len(each) > 2]  # not "a"
     return get_close_matches(word.lower(), known, n=3, cutoff=0.75)
 
 
 def has_known_word(text: str) -> bool:
-    """Whether a text has any word of the vocabulary; ";" and "," are none."""
+    """Whether a text has any word of the vocabulary; ";" and "," do not count as words."""
     return any(index >= _FIRST_WORD for index in encode(text))

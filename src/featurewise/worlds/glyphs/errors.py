@@ -1,11 +1,11 @@
-"""What can go wrong in the world of glyphs."""
+"""Errors of the glyph world."""
 
 from __future__ import annotations
 
 
 class GlyphError(ValueError):
-    """The world of glyphs was asked for something it cannot give."""
+    """An argument of the glyph world is not valid."""
 
 
 class TypefaceError(GlyphError):
-    """Typefaces are missing, too few, or not what they should be."""
+    """Typefaces are missing, too few, or cannot be used."""

@@ -1,8 +1,7 @@
-"""Font files: where they are, what they draw, and how they say it.
+"""Font files: where they are, and which letters their typefaces have.
 
-A face is what FreeType draws from one file. Which letters it has is read from the file itself
-(the table ``cmap`` of OpenType, formats 4 and 12), as a letter that a face lacks is drawn as a box
-that looks like any other drawing.
+Which letters a typeface has is read from the table ``cmap`` of the OpenType file (formats 4 and
+12). It cannot be seen from rendered images: FreeType renders a missing letter as a box.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from PIL import Image, ImageFont
 from featurewise.common.opening import open_regular, read_bytes, require_regular
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
 
-#: Debian's packages of typefaces, Latin and those of the other scripts.
+#: Debian packages of typefaces, for Latin and other scripts.
 DEBIAN_PACKAGES: Final = (
     "fonts-cabin",
     "fonts-cantarell",
@@ -56,21 +55,21 @@ SUFFIXES: Final = (".otf", ".ttc", ".ttf")
 _DPKG: Final = Path("/var/lib/dpkg/info")
 _FONTS: Final = Path("/usr/share/fonts")
 
-#: Bytes of a font file, at most; the largest collections of Chinese typefaces have 120 MB.
+#: Maximum size of a font file, in bytes; the largest collections of Chinese typefaces have 120 MB.
 _LARGEST: Final = 1 << 28
-#: Faces of a collection, at most; the largest known has 45.
-_MOST_FACES: Final = 256
-#: Tables of a face, and of letters in a file, at most.
+#: Maximum number of typefaces in a collection; the largest known has 45.
+_MOST_TYPEFACES: Final = 256
+#: Maximum number of tables of a typeface, and of subtables of ``cmap``.
 _MOST_TABLES: Final = 256
-#: Code points that a table of letters of 16 bits may list; overlapping segments list some again.
+#: Maximum number of code points in a subtable of format 4; overlapping segments repeat some.
 _MOST_POINTS: Final = 1 << 17
 
-#: Tables of letters that are read, the larger last: (platform, encoding).
+#: Subtables of ``cmap`` that are read, the larger last: (platform, encoding).
 _UNICODE: Final = ((0, 3), (3, 1), (0, 4), (0, 6), (3, 10))
 
 
 def font_files(where: str | Path) -> tuple[Path, ...]:
-    """The font files of a place, in the order of their names.
+    """The font files of a location, ordered by name.
 
     Args:
         where: ``"bundled"`` for those that come with matplotlib, ``"debian"`` for those of
@@ -87,7 +86,7 @@ def font_files(where: str | Path) -> tuple[Path, ...]:
         folder = Path(where)
         if not folder.is_dir():
             raise TypefaceError(
-                f"{folder} is no folder; typefaces are 'bundled', 'debian' or a folder of fonts"
+                f"{folder} is no folder; where must be 'bundled', 'debian' or a folder of fonts"
             )
         files = folder.rglob("*")
     found = {file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()}
@@ -100,13 +99,13 @@ def _bundled() -> Path:
     except ImportError as error:
         raise TypefaceError(
             "the bundled typefaces come with matplotlib, which is not installed; "
-            "try pip install matplotlib, or name a folder of fonts"
+            "pip install matplotlib, or pass a folder of fonts"
         ) from error
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 def _debian() -> Iterator[Path]:
-    """Read from the lists of the package manager, so that other fonts change nothing."""
+    """Files by the lists of the package manager, so that other installed fonts change nothing."""
     missing = [name for name in DEBIAN_PACKAGES if _listing(name) is None]
     if missing:
         raise TypefaceError(
@@ -126,10 +125,10 @@ def _listing(package: str) -> Path | None:
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Size, number and times of a file: within a process, what was read holds as long as these do.
+    """Size, inode and times of a file: the key of caches in memory, as they change with the file.
 
     Raises:
-        TypefaceError: the file is gone.
+        TypefaceError: the file does not exist.
     """
     try:
         status = path.stat()
@@ -139,7 +138,7 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 
 def font(path: Path, index: int, size: float) -> ImageFont.FreeTypeFont:
-    """The opened font, letter by letter: no ligatures, no kerning, the same on every machine.
+    """The opened font, with basic layout: no ligatures, no kerning, the same on every machine.
 
     Raises:
         TypefaceError: FreeType cannot read the file.
@@ -148,56 +147,56 @@ def font(path: Path, index: int, size: float) -> ImageFont.FreeTypeFont:
 
 
 @contextmanager
-def drawing(path: Path, index: int) -> Iterator[None]:
-    """What FreeType raises while it draws a face becomes a `TypefaceError` that names it."""
+def freetype_errors(path: Path, index: int) -> Iterator[None]:
+    """Turns what FreeType raises into a `TypefaceError` that names the typeface."""
     try:
         yield
     except GlyphError:
         raise
     except (OSError, ValueError, MemoryError, Image.DecompressionBombError) as error:
-        raise TypefaceError(f"{path}, face {index}: cannot be drawn: {error}") from error
+        raise TypefaceError(f"{path}, typeface {index}: cannot be rendered: {error}") from error
 
 
 @lru_cache(maxsize=1024)
 def _opened(path: Path, _: tuple[int, ...], index: int, size: float) -> ImageFont.FreeTypeFont:
     try:
-        require_regular(path)  # FreeType opens it itself, and waits
+        require_regular(path)  # FreeType opens it itself, and would block on a pipe
         return ImageFont.truetype(path, size, index, layout_engine=ImageFont.Layout.BASIC)
     except (OSError, ValueError, MemoryError) as error:
-        raise TypefaceError(f"{path}, face {index}: not a readable font: {error}") from error
+        raise TypefaceError(f"{path}, typeface {index}: not a readable font: {error}") from error
 
 
-def face_count(path: Path) -> int:
-    """How many faces a file holds: one, or those of a collection.
+def typeface_count(path: Path) -> int:
+    """Number of typefaces in a file: one, or more in a collection.
 
     Raises:
-        TypefaceError: the file cannot be read, is no font, or claims more than 256 faces.
+        TypefaceError: the file cannot be read, is no font, or claims more than 256 typefaces.
     """
     head = _head(path, 12)
     count = int(struct.unpack(">I", head[8:12])[0]) if head[:4] == b"ttcf" else 1
-    if count > _MOST_FACES:
-        raise TypefaceError(f"{path}: claims {count} faces; at most {_MOST_FACES} are read")
+    if count > _MOST_TYPEFACES:
+        raise TypefaceError(f"{path}: claims {count} typefaces; at most {_MOST_TYPEFACES} are read")
     return count
 
 
-def covered(path: Path, index: int = 0) -> frozenset[int]:
-    """The code points that a face draws, as its table ``cmap`` says.
+def code_points(path: Path, index: int = 0) -> frozenset[int]:
+    """The code points that a typeface has glyphs for, by its table ``cmap``.
 
     Raises:
-        TypefaceError: the file is cut short, or has no table of Unicode.
+        TypefaceError: the file is truncated, or has no Unicode subtable.
     """
-    return _covered(path, stamp(path), index)
+    return _code_points(path, stamp(path), index)
 
 
 @lru_cache(maxsize=4096)
-def _covered(path: Path, _: tuple[int, ...], index: int) -> frozenset[int]:
+def _code_points(path: Path, _: tuple[int, ...], index: int) -> frozenset[int]:
     try:
         content = read_bytes(path, limit=_LARGEST)
-        return frozenset(_pairs(content, _cmap(content, index)))
+        return frozenset(_subtable(content, _cmap(content, index)))
     except (OSError, struct.error, IndexError) as error:
-        raise TypefaceError(f"{path}, face {index}: broken font file: {error}") from error
+        raise TypefaceError(f"{path}, typeface {index}: broken font file: {error}") from error
     except TypefaceError as error:
-        raise TypefaceError(f"{path}, face {index}: {error}") from None
+        raise TypefaceError(f"{path}, typeface {index}: {error}") from None
 
 
 def _head(path: Path, size: int) -> bytes:
@@ -213,32 +212,33 @@ def _head(path: Path, size: int) -> bytes:
 
 
 def _cmap(content: bytes, index: int) -> int:
-    """Where the largest table of Unicode begins."""
+    """Offset of the largest Unicode subtable, in bytes."""
     start = struct.unpack_from(">I", content, 12 + 4 * index)[0] if content[:4] == b"ttcf" else 0
-    tables = _few(struct.unpack_from(">H", content, start + 4)[0])
+    tables = _checked(struct.unpack_from(">H", content, start + 4)[0])
     records = (struct.unpack_from(">4sIII", content, start + 12 + 16 * i) for i in range(tables))
     offset = next((record[2] for record in records if record[0] == b"cmap"), None)
     if offset is None:
-        raise TypefaceError("no table of letters (cmap)")
-    count = _few(struct.unpack_from(">H", content, offset + 2)[0])
+        raise TypefaceError("it has no table cmap")
+    count = _checked(struct.unpack_from(">H", content, offset + 2)[0])
     subtables = {}
     for i in range(count):
         platform, encoding, place = struct.unpack_from(">HHI", content, offset + 4 + 8 * i)
         subtables[platform, encoding] = offset + place
     known = [subtables[key] for key in _UNICODE if key in subtables]
     if not known:
-        raise TypefaceError("its table of letters is not one of Unicode")
+        raise TypefaceError("its table cmap has no Unicode subtable")
     return int(known[-1])
 
 
-def _few(tables: int) -> int:
+def _checked(tables: int) -> int:
+    """The number of tables, if it is not too large."""
     if tables > _MOST_TABLES:
         raise TypefaceError(f"claims {tables} tables; at most {_MOST_TABLES} are read")
     return tables
 
 
-def _pairs(content: bytes, start: int) -> Iterator[int]:
-    """The code points of a subtable that lead to a glyph."""
+def _subtable(content: bytes, start: int) -> Iterator[int]:
+    """The code points that a subtable maps to a glyph."""
     (kind,) = struct.unpack_from(">H", content, start)
     if kind == 4:
         yield from _format_4(content, start)
@@ -248,14 +248,15 @@ def _pairs(content: bytes, start: int) -> Iterator[int]:
         for i in range(groups):
             first, last, glyph = struct.unpack_from(">III", content, start + 16 + 12 * i)
             if not before < first <= last <= 0x10FFFF:
-                raise TypefaceError(f"its table of letters is out of order at {first:#x}")
+                raise TypefaceError(f"its table cmap is out of order at {first:#x}")
             before = last
             yield from range(first + (glyph == 0), last + 1)
     else:
-        raise TypefaceError(f"its table of letters has format {kind}, not 4 or 12")
+        raise TypefaceError(f"its subtable of cmap has format {kind}, not 4 or 12")
 
 
 def _format_4(content: bytes, start: int) -> Iterator[int]:
+    """The code points of a subtable of format 4: segments, each with an offset or a delta."""
     count = struct.unpack_from(">H", content, start + 6)[0] // 2
     arrays = struct.unpack_from(f">{count}HH{3 * count}H", content, start + 14)
     lasts, rest = arrays[:count], arrays[count + 1 :]
@@ -265,7 +266,7 @@ def _format_4(content: bytes, start: int) -> Iterator[int]:
         last - first + 1 for first, last in zip(firsts, lasts, strict=True) if first <= last
     )
     if listed > _MOST_POINTS:
-        raise TypefaceError(f"its table of letters lists {listed} of 65536 code points")
+        raise TypefaceError(f"its table cmap lists {listed} code points, of 65536 that exist")
     for i, (first, last, delta, offset) in enumerate(
         zip(firsts, lasts, deltas, offsets, strict=True)
     ):

@@ -21,12 +21,17 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from featurewise.common.files import file_sha256
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.glyphs.classifier import (
+    Classifier,
+    ClassifierConfig,
+    evaluation_classifier,
+)
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.formats.errors import FormatError
 from featurewise.worlds.glyphs.formats.idx import mnist
-from featurewise.worlds.glyphs.judging import Judge, Training, judge
 from featurewise.worlds.glyphs.render import Glyphs, glyphs
-from featurewise.worlds.glyphs.source import as_ink, generator, jittered
+from featurewise.worlds.glyphs.source import as_ink, jittered
 from featurewise.worlds.glyphs.typefaces import Typeface, find_typefaces, split_typefaces
 
 FASHION_FOLDER: Final = "/usr/share/datasets/fashion-mnist"
@@ -83,14 +88,14 @@ class ImageSplits:
         validation: to choose settings on.
         test: to evaluate on.
         classifier: training steps -> the evaluation classifier, trained on images of none of these
-            parts; its ``held_out`` is its accuracy on the test part.
+            parts; its ``real_accuracy`` is that on the test part.
     """
 
     names: tuple[str, ...]
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
-    classifier: Callable[[int], Judge] = field(compare=False)
+    classifier: Callable[[int], Classifier] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class ImageSource:
 
     def batch(self, index: int, /) -> ImageBatch:
         """The batch of this index."""
-        rng = generator(self.seed, index)
+        rng = seeded_rng(self.seed, index)
         labels = torch.multinomial(self.frequencies, self.batch_size, True, generator=rng)
         uniform = torch.rand(self.batch_size, generator=rng)
         within = (uniform * self._counts[labels]).long()
@@ -184,28 +189,26 @@ def letter_images(typefaces: str | Path, letters: str, size: int) -> ImageSplits
     split = split_typefaces(find_typefaces(typefaces, letters))
     train, validation = _validation(split.train)
     parts = [
-        _letters(glyphs(part, letters, size))
-        for part in (train, validation, split.held_out)
-        if part
+        _letters(glyphs(part, letters, size)) for part in (train, validation, split.test) if part
     ]
 
-    def classifier(steps: int) -> Judge:
-        return judge(split, letters, size, training=Training(steps=steps))
+    def classifier(steps: int) -> Classifier:
+        return evaluation_classifier(split, letters, size, config=ClassifierConfig(steps=steps))
 
     return ImageSplits(
         tuple(letters), parts[0], parts[-2 if validation else -1], parts[-1], classifier
     )
 
 
-def _validation(faces: Sequence[Typeface]) -> tuple[tuple[Typeface, ...], tuple[Typeface, ...]]:
+def _validation(typefaces: Sequence[Typeface]) -> tuple[tuple[Typeface, ...], tuple[Typeface, ...]]:
     """Typefaces to train on, and those of the smallest families."""
-    sizes = Counter(face.superfamily for face in faces)
+    sizes = Counter(typeface.superfamily for typeface in typefaces)
     chosen: set[str] = set()
     for name, _ in sorted(sizes.items(), key=lambda item: (item[1], item[0]))[:-1]:
-        if sum(sizes[each] for each in chosen) < _VALIDATION_SHARE * len(faces):
+        if sum(sizes[each] for each in chosen) < _VALIDATION_SHARE * len(typefaces):
             chosen.add(name)
     train, validation = (
-        tuple(face for face in faces if (face.superfamily in chosen) is wanted)
+        tuple(typeface for typeface in typefaces if (typeface.superfamily in chosen) is wanted)
         for wanted in (False, True)
     )
     return train, validation
@@ -213,8 +216,8 @@ def _validation(faces: Sequence[Typeface]) -> tuple[tuple[Typeface, ...], tuple[
 
 def _letters(found: Glyphs) -> LabelledImages:
     count, letters = found.images.shape[:2]
-    families = sorted({face.superfamily for face in found.faces})
-    groups = torch.tensor([families.index(face.superfamily) for face in found.faces])
+    families = sorted({typeface.superfamily for typeface in found.typefaces})
+    groups = torch.tensor([families.index(typeface.superfamily) for typeface in found.typefaces])
     return LabelledImages(
         found.images.flatten(0, 1),
         torch.arange(letters).repeat(count),
@@ -251,7 +254,7 @@ def fashion_images(folder: str | Path = FASHION_FOLDER, size: int = 16) -> Image
     test = _resized(test_images, test_labels, size)
 
     @lru_cache(maxsize=4)
-    def classifier(steps: int) -> Judge:
+    def classifier(steps: int) -> Classifier:
         return _fashion_classifier(parts["classifier"], test, steps)
 
     return ImageSplits(FASHION_CLASSES, parts["train"], parts["validation"], test, classifier)
@@ -283,14 +286,14 @@ def _resized(images: Tensor, labels: Tensor, size: int) -> LabelledImages:
 
 
 @torch.enable_grad()
-def _fashion_classifier(known: LabelledImages, test: LabelledImages, steps: int) -> Judge:
+def _fashion_classifier(known: LabelledImages, test: LabelledImages, steps: int) -> Classifier:
     """The network and the training of the classifier of letters, without its attributes."""
-    training = Training(steps=steps)
+    config = ClassifierConfig(steps=steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Judge("0123456789", known.images.shape[-1], training.width)
-    source = ImageSource(known, training.batch_size)
-    optimizer = torch.optim.Adam(network.parameters(), training.rate)
+        network = Classifier("0123456789", known.images.shape[-1], config.width)
+    source = ImageSource(known, config.batch_size)
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
         batch = source.batch(step)
@@ -302,5 +305,5 @@ def _fashion_classifier(known: LabelledImages, test: LabelledImages, steps: int)
     network.eval().requires_grad_(False)
     with torch.no_grad():
         logits = torch.cat([network.letters(part) for part in torch.split(test.ink, 1000)])
-    network.held_out.fill_((logits.argmax(1) == test.labels).double().mean())
+    network.real_accuracy.fill_((logits.argmax(1) == test.labels).double().mean())
     return network

@@ -1,4 +1,4 @@
-"""What Unicode calls letters: descriptions in words, for conditions of text."""
+"""Names of letters in Unicode: descriptions in words, for text conditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from featurewise.worlds.glyphs.errors import GlyphError
 
 
 def names(letters: str) -> tuple[str, ...]:
-    """The name of each letter in Unicode, such as ``LATIN SMALL LETTER E WITH ACUTE``.
+    """The Unicode name of each letter, such as ``LATIN SMALL LETTER E WITH ACUTE``.
 
     Raises:
         GlyphError: a character without a name.
@@ -20,7 +20,7 @@ def names(letters: str) -> tuple[str, ...]:
 
 
 def words(letters: str) -> tuple[tuple[str, ...], ...]:
-    """The words of each letter's name, in order; words joined by a hyphen are one."""
+    """The words of each letter's name, in order; a hyphenated word is one word."""
     return tuple(tuple(name.split()) for name in names(letters))
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.labelled import ImageSource
-from featurewise.worlds.glyphs.source import generator
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class PlacedSource:
         """The batch of this index."""
         found, layout = self.source.batch(index), self.conditions
         count = len(found.labels)
-        rng = generator(~self.source.seed, index)
+        rng = seeded_rng(self.source.seed, "window", index)
         rows, columns = torch.randint(layout.positions, (2, count), generator=rng)
         what = torch.arange(count) < count // 2
         images = torch.where(

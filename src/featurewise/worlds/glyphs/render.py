@@ -1,4 +1,4 @@
-"""Letters of many faces as one tensor, drawn once and kept, and the scripts that faces share."""
+"""Letters of many typefaces as one tensor, rendered once and cached; letters by Unicode script."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from featurewise.common.cache import cache_folder
 from featurewise.common.files import write_bytes
 from featurewise.common.locks import file_lock
 from featurewise.common.opening import read_bytes
-from featurewise.worlds.files import as_json, remembered
+from featurewise.worlds.files import as_json, disk_cache
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES, attributes
-from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
-from featurewise.worlds.glyphs.fontfiles import covered, font_files
+from featurewise.worlds.glyphs.fontfiles import code_points, font_files
+from featurewise.worlds.glyphs.rasterize import rasterize
 from featurewise.worlds.glyphs.typefaces import (
     SURVEY_VERSION,
     Typeface,
@@ -38,7 +38,7 @@ from featurewise.worlds.glyphs.typefaces import (
     stamped,
 )
 
-#: Counts up when the same letters come out as other pictures or numbers.
+#: Increase it whenever the same letters give other images or attributes.
 FORMAT_VERSION: Final = 1
 
 
@@ -47,113 +47,118 @@ class Glyphs:
     """Letters of typefaces.
 
     Attributes:
-        images: (F, L, S, S), ink 255 on paper 0.
-        faces: the F typefaces.
+        images: (F, L, S, S), ink 255, background 0.
+        typefaces: the F typefaces.
         letters: the L letters.
-        attributes: ``weight``, ``slant`` (degrees), ``serif`` and ``width`` of each face, (F,)
-            each, as :mod:`featurewise.worlds.glyphs.attributes` measures them.
+        attributes: ``weight``, ``slant`` (degrees), ``serif`` and ``width`` of each typeface, (F,)
+            each, as :mod:`featurewise.worlds.glyphs.attributes` defines them.
     """
 
     images: UInt8[Tensor, "F L S S"]
-    faces: tuple[Typeface, ...]
+    typefaces: tuple[Typeface, ...]
     letters: str
     attributes: Mapping[str, Float[Tensor, "F"]]
 
     @property
     def size(self) -> int:
-        """Height and width of a picture, in pixels."""
+        """Height and width of an image, in pixels."""
         return self.images.shape[-1]
 
 
-def glyphs(faces: Sequence[Typeface], letters: str, size: int) -> Glyphs:
-    """The letters of all faces, drawn at the first use and kept in the cache.
+def glyphs(typefaces: Sequence[Typeface], letters: str, size: int) -> Glyphs:
+    """The letters of all typefaces, rendered at the first call, then cached.
 
-    Each face has one scale and one baseline for all letters, see
-    :func:`featurewise.worlds.glyphs.drawing.draw`. What is kept is checked by its SHA-256 when
-    it is read, and drawn anew when it is damaged.
+    Each typeface has one scale and one baseline for all letters, see
+    :func:`featurewise.worlds.glyphs.rasterize.rasterize`. Cached images are checked by their
+    SHA-256; damaged ones are rendered again.
 
     Args:
-        faces: typefaces that draw all the letters.
+        typefaces: typefaces that have all the letters.
         letters: different characters.
-        size: height and width of a picture, 8 or more.
+        size: height and width of an image, in pixels, 8 or more.
 
     Raises:
-        GlyphError: no face, a wrong size or wrong letters.
-        TypefaceError: a face lacks a letter, or its file changed since it was found.
+        GlyphError: no typeface, a wrong size or wrong letters.
+        TypefaceError: a typeface lacks a letter, or its file changed since it was found.
     """
     check_letters(letters)
-    if not faces:
-        raise GlyphError("letters of no typeface are no pictures; give at least one")
+    if not typefaces:
+        raise GlyphError("there are no typefaces to render; pass at least one")
     identity = {
         "format": FORMAT_VERSION,
-        "faces": [face.digest for face in faces],
+        "typefaces": [typeface.digest for typeface in typefaces],
         "letters": letters,
         "size": size,
         "freetype": features.version("freetype2"),
     }
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     folder = cache_folder() / "glyphs"
-    place = folder / f"{key[:16]}.safetensors"
-    tensors = _kept(place, identity)
+    path = folder / f"{key[:16]}.safetensors"
+    tensors = _cached(path, identity)
     if tensors is None:
         folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(place.with_suffix(".lock")):
-            tensors = _kept(place, identity)
-            if tensors is None:  # another process may have drawn them meanwhile
-                tensors = _drawn(faces, letters, size)
+        with file_lock(path.with_suffix(".lock")):
+            tensors = _cached(path, identity)
+            if tensors is None:  # another process may have rendered them meanwhile
+                tensors = _render(typefaces, letters, size)
                 content = save(tensors)
-                write_bytes(place, content)
+                write_bytes(path, content)
                 sha256 = hashlib.sha256(content).hexdigest()
-                write_bytes(_manifest(place), as_json({**identity, "sha256": sha256}))
+                write_bytes(_manifest(path), as_json({**identity, "sha256": sha256}))
     measured = {name: tensors[name] for name in ATTRIBUTES}
-    return Glyphs(tensors["images"], tuple(faces), letters, measured)
+    return Glyphs(tensors["images"], tuple(typefaces), letters, measured)
 
 
-def _manifest(place: Path) -> Path:
-    return place.with_suffix(".json")
+def _manifest(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
-def _kept(place: Path, identity: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """What the cache holds, or None if it is missing, damaged or of something else."""
+def _cached(path: Path, identity: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """The cached tensors; None if they are missing, damaged, or have another identity."""
     try:
-        manifest = json.loads(read_bytes(_manifest(place)))
-        content = read_bytes(place)
+        manifest = json.loads(read_bytes(_manifest(path)))
+        content = read_bytes(path)
         sha256 = hashlib.sha256(content).hexdigest()
         return load(content) if manifest == {**identity, "sha256": sha256} else None
     except (OSError, ValueError, SafetensorError):
         return None
 
 
-def _drawn(faces: Sequence[Typeface], letters: str, size: int) -> dict[str, Tensor]:
-    pictures = []
-    for face in faces:
+def _render(typefaces: Sequence[Typeface], letters: str, size: int) -> dict[str, Tensor]:
+    """Images (F, L, S, S) of the letters, and each attribute (F,) of the typefaces."""
+    images = []
+    for typeface in typefaces:
         lacking = [
-            letter for letter in letters if ord(letter) not in covered(face.path, face.index)
+            letter
+            for letter in letters
+            if ord(letter) not in code_points(typeface.path, typeface.index)
         ]
         if lacking:
             raise TypefaceError(
-                f"{face.path}: {face.family} {face.style} lacks {''.join(lacking)!r}; "
-                f"find_typefaces(where, letters) gives those that have all"
+                f"{typeface.path}: {typeface.family} {typeface.style} lacks {''.join(lacking)!r}; "
+                f"find_typefaces(where, letters) returns those that have all letters"
             )
-        if digest(face.path, face.index) != face.digest:
-            raise TypefaceError(f"{face.path} changed since it was found; find the typefaces again")
-        pictures.append(draw(face.path, face.index, letters, size))
-    measured = [attributes(face.path, face.index) for face in faces]
+        if digest(typeface.path, typeface.index) != typeface.digest:
+            raise TypefaceError(
+                f"{typeface.path} changed since it was found; find the typefaces again"
+            )
+        images.append(rasterize(typeface.path, typeface.index, letters, size))
+    measured = [attributes(typeface.path, typeface.index) for typeface in typefaces]
     columns = {
         name: torch.tensor([values[name] for values in measured], dtype=torch.float32)
         for name in ATTRIBUTES
     }
-    return {"images": torch.from_numpy(np.stack(pictures)), **columns}
+    return {"images": torch.from_numpy(np.stack(images)), **columns}
 
 
 @dataclass(frozen=True)
 class Script:
-    """The letters of a script and the faces that draw them all.
+    """The letters of a Unicode script and the typefaces that have them all.
 
     Attributes:
-        name: as Unicode begins the names of its letters, such as ``GEORGIAN``.
-        typefaces: the faces, at least one.
-        letters: 15 or more, all different in each face.
+        name: the first words of the Unicode names of its letters, such as ``GEORGIAN``.
+        typefaces: at least one.
+        letters: 15 or more, rendered differently from each other in each typeface.
     """
 
     name: str
@@ -161,19 +166,19 @@ class Script:
     letters: str
 
 
-#: Fewest letters of a script.
-FEWEST_LETTERS: Final = 15
-#: A face with a larger share of faulty letters does not draw the script.
-_FAULTS: Final = 0.1
+#: Scripts with fewer letters are left out.
+MIN_LETTERS: Final = 15
+#: A typeface with a larger share of faulty letters does not count as having the script.
+_MAX_FAULTY: Final = 0.1
 
 
 def scripts(where: str | Path = "bundled") -> dict[str, Script]:
-    """The scripts that the faces of a place draw: few-shot classes that no one has named before.
+    """The Unicode scripts that the typefaces of a location have: classes for few-shot learning.
 
-    A script has small letters, or letters of no case, that are neither composed of others nor
-    named as variants ("with"). Of the sets of letters that some face draws, the one is taken for
-    which letters times faces are most; those that some of these faces draws blank, as missing, or
-    as another letter, are left out.
+    The letters of a script are its lowercase letters, or its letters without case, that are neither
+    composed of others nor named as variants ("with"). Of the sets of letters that typefaces have,
+    the one with the largest number of letters times typefaces is taken. Letters that are blank, a
+    missing glyph or the image of another letter in one of these typefaces are left out.
 
     Args:
         where: as in :func:`featurewise.worlds.glyphs.typefaces.find_typefaces`.
@@ -182,7 +187,7 @@ def scripts(where: str | Path = "bundled") -> dict[str, Script]:
         Scripts by name, in alphabetical order.
 
     Raises:
-        TypefaceError: the place is missing.
+        TypefaceError: the location is missing.
     """
     return dict(_scripts(stamped(font_files(where)), where))
 
@@ -190,51 +195,54 @@ def scripts(where: str | Path = "bundled") -> dict[str, Script]:
 @lru_cache(maxsize=4)
 def _scripts(stamps: tuple[tuple[str, str], ...], where: str | Path) -> dict[str, Script]:
     def find() -> dict[str, Any]:
-        faces = find_all(where)
-        found = {name: _script(name, pts, faces) for name, pts in _points_of_scripts().items()}
+        typefaces = find_all(where)
+        found = {name: _script(name, pts, typefaces) for name, pts in _points_of_scripts().items()}
         return {
-            name: {"letters": each.letters, "faces": [face.to_json() for face in each.typefaces]}
+            name: {
+                "letters": each.letters,
+                "typefaces": [typeface.to_json() for typeface in each.typefaces],
+            }
             for name, each in found.items()
             if each is not None
         }
 
     versions = [SURVEY_VERSION, features.version("freetype2"), unicodedata.unidata_version]
     return {
-        name: Script(name, tuple(map(Typeface.from_json, each["faces"])), each["letters"])
-        for name, each in remembered("glyphs/scripts", [versions, stamps], find).items()
+        name: Script(name, tuple(map(Typeface.from_json, each["typefaces"])), each["letters"])
+        for name, each in disk_cache("glyphs/scripts", [versions, stamps], find).items()
     }
 
 
-def _script(name: str, points: frozenset[int], faces: Sequence[Typeface]) -> Script | None:
-    drawn = {face: points & covered(face.path, face.index) for face in faces}
-    sets = sorted({frozenset(some) for some in drawn.values()}, key=lambda some: sorted(some))
-    sets = [some for some in sets if len(some) >= FEWEST_LETTERS]
+def _script(name: str, points: frozenset[int], typefaces: Sequence[Typeface]) -> Script | None:
+    own = {typeface: points & code_points(typeface.path, typeface.index) for typeface in typefaces}
+    sets = sorted({frozenset(some) for some in own.values()}, key=lambda some: sorted(some))
+    sets = [some for some in sets if len(some) >= MIN_LETTERS]
     if not sets:
         return None
-    wanted = max(sets, key=lambda some: len(some) * sum(some <= has for has in drawn.values()))
+    wanted = max(sets, key=lambda some: len(some) * sum(some <= has for has in own.values()))
     letters = "".join(map(chr, sorted(wanted)))
-    able, left_out = [], set[str]()
-    for face in faces:
-        if wanted <= drawn[face]:
-            faults = _faults(face, letters)
-            if len(faults) <= _FAULTS * len(letters):
-                able.append(face)
+    accepted, left_out = [], set[str]()
+    for typeface in typefaces:
+        if wanted <= own[typeface]:
+            faults = _faults(typeface, letters)
+            if len(faults) <= _MAX_FAULTY * len(letters):
+                accepted.append(typeface)
                 left_out |= faults
     letters = "".join(letter for letter in letters if letter not in left_out)
-    enough = able and len(letters) >= FEWEST_LETTERS
-    return Script(name, tuple(able), letters) if enough else None
+    enough = accepted and len(letters) >= MIN_LETTERS
+    return Script(name, tuple(accepted), letters) if enough else None
 
 
-def _faults(face: Typeface, letters: str) -> set[str]:
-    """The letters that a face says it has and does not draw, or not apart from others."""
+def _faults(typeface: Typeface, letters: str) -> set[str]:
+    """The faulty letters of a typeface; all of them if they cannot be rendered."""
     try:
-        pictures = draw(face.path, face.index, letters, 32)
+        images = rasterize(typeface.path, typeface.index, letters, 32)
     except GlyphError:
         return set(letters)
-    return set(faulty(face.path, face.index, letters, pictures))
+    return set(faulty(typeface.path, typeface.index, letters, images))
 
 
-#: What ends the name of a script in the name of a letter.
+#: The name of a script ends before the first of these words in the name of a letter.
 _KINDS: Final = frozenset(
     {"CAPITAL", "CHARACTER", "CONSONANT", "FINAL", "HIEROGLYPH", "IDEOGRAM", "INDEPENDENT"}
     | {"LETTER", "LOGOGRAM", "MODIFIER", "SIGN", "SMALL", "SYLLABICS", "SYLLABLE", "VOWEL"}
@@ -243,7 +251,7 @@ _KINDS: Final = frozenset(
 
 @lru_cache(maxsize=1)
 def _points_of_scripts() -> dict[str, frozenset[int]]:
-    """Code points of the plain letters of each script, by the first words of their names."""
+    """Script, the first words of the names of its letters -> code points of these letters."""
     points: dict[str, set[int]] = {}
     for point in range(0x41, 0x20000):
         letter = chr(point)

@@ -1,25 +1,27 @@
-"""Pictures of glyphs side by side, and what a judge says of made ones."""
+"""Contact sheets of letters, and measures of generated letters by the evaluation classifier."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import Glyphs
 from featurewise.worlds.glyphs.source import as_ink
 
-_GAP = 2
+#: White pixels around each image of a sheet.
+_GAP: Final = 2
 
 
 @runtime_checkable
-class Reader(Protocol):
-    """Tells letters: a `Judge`, or anything else that gives logits."""
+class LetterClassifier(Protocol):
+    """A `Classifier`, or anything else that gives logits of letters."""
 
     def letters(self, images: Float[Tensor, "N 1 S S"], /) -> Float[Tensor, "N K"]:
         """Logits of the K letters."""
@@ -28,19 +30,19 @@ class Reader(Protocol):
 def sheet(
     images: Float[Tensor, "R C 1 S S"], rows: Sequence[str] = (), zoom: int = 2
 ) -> Image.Image:
-    """R rows of C pictures, dark ink on white paper.
+    """R rows of C images, dark ink on white.
 
     Args:
-        images: ink in [0, 1], 1 for ink; what is outside is cut off.
-        rows: labels at the left, one a row; none for no labels.
-        zoom: how many pixels of the sheet one of a picture takes.
+        images: 1 for ink, 0 for background; values outside [0, 1] are clamped.
+        rows: labels at the left, one for each row; none for no labels.
+        zoom: pixels of the sheet for one pixel of an image, along each axis.
 
     Raises:
         ValueError: another number of labels than of rows.
     """
     down, across, _, size, _ = images.shape
     if len(rows) not in (0, down):
-        raise ValueError(f"{down} rows of pictures need {down} labels or none, got {len(rows)}")
+        raise ValueError(f"{down} rows of images need {down} labels or none, got {len(rows)}")
     font = ImageFont.load_default()
     left = max((math.ceil(font.getlength(label)) + 2 * _GAP for label in rows), default=0)
     cell = zoom * size + _GAP
@@ -51,100 +53,134 @@ def sheet(
     for row in range(down):
         top = row * cell + _GAP
         for column in range(across):
-            picture = Image.fromarray(pixels[row, column].numpy())
-            page.paste(picture, (left + column * cell + _GAP, top))
+            image = Image.fromarray(pixels[row, column].numpy())
+            page.paste(image, (left + column * cell + _GAP, top))
         if rows:
             middle = (_GAP, top + zoom * size // 2)
             ImageDraw.Draw(page).text(middle, rows[row], fill=0, font=font, anchor="lm")
     return page
 
 
-def grade(
-    samples: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"], judge: Reader
-) -> dict[str, float]:
-    """What a judge reads in made pictures, of which the letters were asked.
+#: A class counts in the mode coverage from this share of the mean class frequency on.
+_COVERAGE_THRESHOLD: Final = 0.2
 
-    Letters should be asked equally often; then a generator that makes all letters equally often
-    has an entropy of 1, whatever was asked.
+
+def mode_coverage(predictions: Int64[Tensor, " N"], classes: int) -> float:
+    """Mode coverage: the share, 0 to 1, of classes that samples are classified as often enough.
+
+    A class counts if at least 0.2 / ``classes`` of the samples are classified as it, a fifth of
+    its share if all classes were equally frequent. A generator that drops modes has a lower value.
+
+    Args:
+        predictions: the class that the evaluation classifier predicts for each sample.
+        classes: number of classes.
+
+    Raises:
+        GlyphError: no class, or a prediction that is not from 0 to below ``classes``.
+    """
+    found = sorted(set(predictions.tolist()))
+    if classes < 1 or (found and not 0 <= found[0] <= found[-1] < classes):
+        raise GlyphError(f"predictions must be from 0 to below {classes} classes, got {found}")
+    share = torch.bincount(predictions, minlength=classes).double() / len(predictions)
+    return float((share >= _COVERAGE_THRESHOLD / classes).sum()) / classes
+
+
+def diversity(images: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"]) -> float:
+    """Diversity: mean distance between two images of the same letter.
+
+    The distance is the root mean square difference over pixels; it is averaged over the pairs of a
+    letter, then over letters. Letters with one image do not count. Compared with that of real
+    images, it shows a generator that makes one image of each letter.
+
+    Args:
+        images: ink 1, background 0.
+        letters: label of each image.
+
+    Raises:
+        ValueError: no letter has two images.
+    """
+    distances = []
+    for letter in torch.bincount(letters).nonzero():
+        same = images[letters == letter].flatten(1).double()
+        if len(same) > 1:
+            pairs = torch.pdist(same) / same.shape[1] ** 0.5
+            distances.append(pairs.mean())
+    if not distances:
+        raise ValueError("diversity needs two images of at least one letter")
+    return float(torch.stack(distances).mean())
+
+
+def sample_metrics(
+    samples: Float[Tensor, "N 1 S S"],
+    letters: Int64[Tensor, " N"],
+    classifier: LetterClassifier,
+) -> dict[str, float]:
+    """What the evaluation classifier predicts for generated images, against their labels.
+
+    Every letter should be sampled equally often: then the entropy is 1 if all letters are
+    predicted equally often.
+
+    Args:
+        samples: generated images, ink 1, background 0.
+        letters: the letter that each sample was conditioned on.
+        classifier: the evaluation classifier.
 
     Returns:
-        ``accuracy`` of the judged on the asked letters, ``correct`` and ``total``; of the
-        judged letters alone: ``covered``, the number of letters that have at least a fifth of
-        their fair share 1 / K, and ``entropy`` of their histogram, as a share of that of K
-        equally frequent ones; ``confidence``, the mean probability of the letter that is judged.
+        ``accuracy``: share of samples classified as their letter, with ``correct`` and ``total``
+        as numbers of samples. ``mode_coverage``: see :func:`mode_coverage`. ``entropy``: of the
+        histogram of predictions, divided by that of the uniform distribution, 0 to 1.
+        ``confidence``: mean probability of the predicted letter.
 
     Raises:
         ValueError: there are no samples.
     """
     if len(samples) == 0:
-        raise ValueError("there are no samples to be graded")
+        raise ValueError("there are no samples to classify")
     with torch.no_grad():
-        chances = judge.letters(samples).softmax(1)
-    confidence, judged = chances.max(1)
-    share = torch.bincount(judged, minlength=chances.shape[1]).double() / len(judged)
-    correct = int((judged == letters.to(judged.device)).sum())
+        probabilities = classifier.letters(samples).softmax(1)
+    confidence, predictions = probabilities.max(1)
+    classes = probabilities.shape[1]
+    share = torch.bincount(predictions, minlength=classes).double() / len(predictions)
+    correct = int((predictions == letters.to(predictions.device)).sum())
     return {
-        "accuracy": correct / len(judged),
+        "accuracy": correct / len(predictions),
         "correct": float(correct),
-        "total": float(len(judged)),
-        "covered": float((share >= 0.2 / len(share)).sum()),
-        "entropy": abs(float(torch.xlogy(share, share).sum())) / math.log(max(len(share), 2)),
+        "total": float(len(predictions)),
+        "mode_coverage": mode_coverage(predictions, classes),
+        "entropy": abs(float(torch.xlogy(share, share).sum())) / math.log(max(classes, 2)),
         "confidence": float(confidence.mean()),
     }
 
 
-def spread(images: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"]) -> float:
-    """Mean distance (root mean square over pixels) of two pictures of the same letter.
-
-    That of made pictures, as a share of that of real ones, shows a generator that knows one way
-    to draw each letter. Letters with one picture do not count.
-
-    Raises:
-        ValueError: no letter has two pictures.
-    """
-    distances = []
-    for letter in torch.bincount(letters).nonzero():
-        of = images[letters == letter].flatten(1).double()
-        if len(of) > 1:
-            pairs = torch.pdist(of) / of.shape[1] ** 0.5
-            distances.append(pairs.mean())
-    if not distances:
-        raise ValueError("no letter has two pictures, so that none has a spread")
-    return float(torch.stack(distances).mean())
-
-
-COMPARED: dict[str, str] = {
-    "covered": "share of letters that have a fifth of their fair share of what is read",
-    "entropy": "of letters as read, 1 where all are as frequent",
-    "confidence": "of the judge in what it reads, 0 to 1",
-    "spread": "distance of drawings that are read as one letter, over that of real ones",
-    "real": "share of real letters that the judge reads",
-}
-"""What `compare` measures, besides what is right."""
-
-
-def compare(
-    samples: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"], judge: Reader, real: Glyphs
+def compare_with_real(
+    samples: Float[Tensor, "N 1 S S"],
+    letters: Int64[Tensor, " N"],
+    classifier: LetterClassifier,
+    real: Glyphs,
 ) -> dict[str, float]:
-    """`grade` of made pictures, and how they compare with real ones.
+    """`sample_metrics` of generated images, and their diversity compared with real images.
+
+    Args:
+        samples: generated images, ink 1, background 0.
+        letters: the letter that each sample was conditioned on.
+        classifier: the evaluation classifier.
+        real: the real images to compare with.
 
     Returns:
-        As `grade`, but ``covered`` as a share of all letters, and without ``accuracy``, which is
-        correct / total; ``spread`` within what is read as one letter, as a share of that of the
-        real ones within a letter; ``real``, the share of the real ones that the judge reads.
+        As `sample_metrics`, without ``accuracy``, which is correct / total. ``diversity``: that of
+        the samples by predicted letter, divided by that of the real images by their letter.
+        ``real_accuracy``: accuracy of the classifier on the real images, 0 to 1.
     """
-    found = grade(samples, letters, judge)
-    del found["accuracy"]
+    metrics = sample_metrics(samples, letters, classifier)
+    del metrics["accuracy"]
     images = as_ink(real.images.flatten(0, 1))
-    count = len(real.letters)
-    true = torch.arange(count).repeat(len(real.faces))
-    # By what is read, not what was asked: one that is not told the letter has a spread, too.
+    labels = torch.arange(len(real.letters)).repeat(len(real.typefaces))
+    # By predicted letter: so an unconditional generator has a diversity, too.
     with torch.no_grad():
-        read = judge.letters(samples).argmax(1)
-        told = judge.letters(images).argmax(1)
+        sample_predictions = classifier.letters(samples).argmax(1)
+        real_predictions = classifier.letters(images).argmax(1)
     return {
-        **found,
-        "covered": found["covered"] / count,
-        "spread": spread(samples, read) / spread(images, true),
-        "real": float((told == true).double().mean()),
+        **metrics,
+        "diversity": diversity(samples, sample_predictions) / diversity(images, labels),
+        "real_accuracy": float((real_predictions == labels).double().mean()),
     }

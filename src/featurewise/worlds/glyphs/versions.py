@@ -1,4 +1,4 @@
-"""What rendered the letters: FreeType, Pillow, and the versions of the fonts themselves."""
+"""Versions of everything that renders the letters: FreeType, Pillow and the fonts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import features
 from featurewise.common.files import file_sha256
 from featurewise.worlds.glyphs.fontfiles import DEBIAN_PACKAGES, font_files
 
-#: How the typefaces of ``"debian"`` are installed, in a sentence for cards.
+#: How to install the typefaces of ``"debian"``, for the cards of systems.
 NEEDS: Final = (
     f"the {len(DEBIAN_PACKAGES)} packages of Debian 12 that the typefaces come from, "
     f"`apt-get install {' '.join(DEBIAN_PACKAGES)}`"
@@ -21,17 +21,17 @@ NEEDS: Final = (
 
 
 def render_versions(where: str | Path) -> dict[str, str]:
-    """Name and version of all that decides what the letters of a place look like.
+    """Name -> version of everything that the images of letters depend on.
 
     Args:
         where: as in :func:`featurewise.worlds.glyphs.typefaces.find_typefaces`.
 
     Returns:
-        FreeType and Pillow; then Debian's packages with their versions, or else the number of
-        font files and the SHA-256 of all of them together.
+        FreeType and Pillow; then, for ``"debian"``, the packages with their versions, otherwise
+        the number of font files and one SHA-256 of all of them.
 
     Raises:
-        TypefaceError: the place is missing.
+        TypefaceError: the location is missing.
     """
     renderer = {"FreeType": features.version("freetype2") or "unknown", "Pillow": PIL.__version__}
     files = font_files(where)
@@ -42,7 +42,7 @@ def render_versions(where: str | Path) -> dict[str, str]:
 
 
 def _packages() -> dict[str, str]:
-    """Debian's packages of typefaces -> version, as the package manager says."""
+    """Debian package of typefaces -> installed version."""
     command = ["dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *DEBIAN_PACKAGES]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return dict(line.split(" ", 1) for line in shown.splitlines())

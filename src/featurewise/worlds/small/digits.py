@@ -15,22 +15,23 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from featurewise.worlds.small.draws import at_least_one, generator
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 from featurewise.worlds.small.errors import MissingPackageError, SmallWorldError
 
 SPLITS = ("train", "validation", "test")
 """About 70, 15 and 15 % of the digits."""
 
 CLASSES = 10
-"""How many digits there are."""
+"""Number of classes."""
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Some digits.
+    """A batch of digits.
 
     Attributes:
-        images: ``(B, 1, 8, 8)`` in 0 to 1, ink is 1.
+        images: ``(B, 1, 8, 8)`` in 0 to 1; ink is 1.
         labels: ``(B,)``, 0 to 9.
     """
 
@@ -40,11 +41,11 @@ class Digits:
 
 @dataclass(frozen=True)
 class DigitSource:
-    """Batches of digits; every epoch deals all digits of the split once, in a new order.
+    """Batches of digits; every epoch has all digits of the split once, in a new random order.
 
     Attributes:
-        seed: of the order; not negative.
-        batch_size: rows of a batch; it may span the end of an epoch.
+        seed: of the order, 0 or more.
+        batch_size: digits in a batch; a batch may span the end of an epoch.
         split: ``train``, ``validation`` or ``test``.
 
     Raises:
@@ -58,7 +59,7 @@ class DigitSource:
 
     def __post_init__(self) -> None:
         at_least_one(self.batch_size, "batch_size")
-        generator(self.seed)
+        seeded_rng(self.seed)
         _ = self._all
 
     @cached_property
@@ -66,11 +67,11 @@ class DigitSource:
         return digits(self.split)
 
     def batch(self, index: int, /) -> Digits:
-        """The batch of this index, which depends on the seed and on the index alone."""
+        """The batch with this index, which depends on the seed and on the index only."""
         count = len(self._all.labels)
         start, stop = index * self.batch_size, (index + 1) * self.batch_size
         epochs = range(start // count, (stop - 1) // count + 1)
-        orders = [torch.randperm(count, generator=generator(self.seed, e)) for e in epochs]
+        orders = [torch.randperm(count, generator=seeded_rng(self.seed, e)) for e in epochs]
         first = start - epochs.start * count
         rows = torch.cat(orders)[first : first + self.batch_size]
         return Digits(self._all.images[rows], self._all.labels[rows])
@@ -79,8 +80,8 @@ class DigitSource:
 def digits(split: str) -> Digits:
     """All digits of a split, in the order of scikit-learn.
 
-    The split of a digit depends on its pixels alone, so that equal pictures are never on both
-    sides, and no version of a random generator can move one.
+    The split of a digit is a hash of its pixels, so that equal images are in the same split, and
+    the splits do not depend on the version of a random generator.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
@@ -91,14 +92,14 @@ def digits(split: str) -> Digits:
     """
     if split not in SPLITS:
         raise SmallWorldError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    pixels, labels, places = _loaded()
-    rows = places == SPLITS.index(split)
+    pixels, labels, splits = _loaded()
+    rows = splits == SPLITS.index(split)
     return Digits(pixels[rows].unsqueeze(1).float() / 16, labels[rows])
 
 
 @cache
 def _loaded() -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (1797, 8, 8) in 0..16, labels, and the place of each digit's split in `SPLITS`."""
+    """Pixels (1797, 8, 8) in 0..16, labels, and the split of each digit as an index of `SPLITS`."""
     try:
         data = importlib.import_module("sklearn.datasets").load_digits()
     except ImportError as error:
@@ -107,10 +108,11 @@ def _loaded() -> tuple[Tensor, Tensor, Tensor]:
             "pip install 'featurewise[systems]'"
         ) from error
     pixels = torch.from_numpy(data.images).to(torch.uint8)
-    places = torch.tensor([_place(each.numpy().tobytes()) for each in pixels])
-    return pixels, torch.from_numpy(data.target).long(), places
+    splits = torch.tensor([_split(each.numpy().tobytes()) for each in pixels])
+    return pixels, torch.from_numpy(data.target).long(), splits
 
 
-def _place(pixels: bytes) -> int:
+def _split(pixels: bytes) -> int:
+    """The split of a digit, as an index of `SPLITS`."""
     share = int.from_bytes(hashlib.sha256(pixels).digest()[:8], "big") / 2**64
     return 0 if share < 0.7 else 1 if share < 0.85 else 2

@@ -1,11 +1,11 @@
-"""What can go wrong in the small world."""
+"""Errors of the small world."""
 
 from __future__ import annotations
 
 
 class SmallWorldError(ValueError):
-    """The small world was asked for something it cannot give."""
+    """An argument of the small world is not valid."""
 
 
 class MissingPackageError(SmallWorldError, ImportError):
-    """A package that holds the data is not installed."""
+    """A package that contains the data is not installed."""

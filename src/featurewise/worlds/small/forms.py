@@ -1,8 +1,8 @@
-"""Answers of two known functions of features and a condition: a FiLM, and a bilinear form.
+"""Regression on two known functions of features x and a condition z: FiLM, and a bilinear form.
 
-``(z G) ⊙ x + z H`` and ``y_k = xᵀ W_k z``, with G, H and W drawn at random, once. Of each there is
-a small set of rows that are seen again and again, and fresh rows without end. What a class of
-functions can learn, and from how much, can only be told when the function is known.
+``y = (z G) ⊙ x + z H`` and ``y_k = xᵀ W_k z``, where G, H and W are sampled once. There are two
+training sets of each function: a small set of examples that is reused, and new examples in every
+batch. As the functions are known, errors can be measured exactly.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featurewise.worlds.small.draws import at_least_one, generator
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 
 CELLS = ("film_few", "film_many", "bilinear_few", "bilinear_many")
-"""Which function, and whether its rows are of the small set or fresh."""
+"""Which function, and whether its examples are of the small set or new in every batch."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Features, conditions and answers, for each of the `CELLS`."""
+    """Examples of each of the `CELLS`.
+
+    Attributes:
+        x: inputs, standard normal.
+        z: condition, standard normal.
+        y: targets, the value of the function plus noise.
+    """
 
     x: Float[Tensor, "B 4 C"]
     z: Float[Tensor, "B 4 Z"]
@@ -35,13 +42,14 @@ class FormSource:
 
     Attributes:
         width: C, features of x and of y.
-        condition: Z, width of z.
-        few: rows of the small sets.
-        batch_size: rows of a batch, drawn by lot from the small sets.
-        noise: standard deviation of what is added to the answers; they themselves have mean 0
-            and, over all functions that may be drawn, variance 1.
-        seed: of rows and noise; the functions are the same for all.
-        shuffled: as a control, every row gets the z of another.
+        condition: Z, features of z.
+        few: number of examples in each small set.
+        batch_size: examples in a batch, of each cell; those of the small sets are sampled with
+            replacement.
+        noise: standard deviation of the Gaussian noise on the targets. Without noise, targets have
+            mean 0 and, over the distribution of the functions, variance 1.
+        seed: of examples and noise; the functions are the same for all seeds.
+        shuffled: as a control, every row has the condition of another row.
 
     Raises:
         SmallWorldError: a size below 1.
@@ -60,41 +68,42 @@ class FormSource:
             at_least_one(getattr(self, name), name)
 
     def batch(self, index: int, /) -> Pairs:
-        """The batch of this index."""
-        draw = generator(self.seed, 1, index)
-        chosen = torch.randint(self.few, (self.batch_size,), generator=draw)
-        few = self._answered(self.few, self.noise, generator(self.seed, 0))
-        many = self._answered(self.batch_size, self.noise, draw)
+        """The batch with this index."""
+        rng = seeded_rng(self.seed, 1, index)
+        chosen = torch.randint(self.few, (self.batch_size,), generator=rng)
+        few = self._examples(self.few, self.noise, seeded_rng(self.seed, 0))
+        many = self._examples(self.batch_size, self.noise, rng)
         pairs = zip(few, many, strict=True)
         x, z, y = (torch.stack((a[chosen], b), dim=2).flatten(1, 2) for a, b in pairs)
-        return self._told(x, z, y)
+        return self._pairs(x, z, y)
 
-    def exact(self, rows: int) -> Pairs:
-        """Fresh rows in all cells, answered without noise."""
-        found = self._answered(rows, 0.0, generator(self.seed, 2))
-        x, z, y = (part.repeat_interleave(2, dim=1) for part in found)
-        return self._told(x, z, y)
+    def exact(self, batch_size: int) -> Pairs:
+        """New examples in all cells, with targets without noise."""
+        parts = self._examples(batch_size, 0.0, seeded_rng(self.seed, 2))
+        x, z, y = (part.repeat_interleave(2, dim=1) for part in parts)
+        return self._pairs(x, z, y)
 
-    def _told(self, x: Tensor, z: Tensor, y: Tensor) -> Pairs:
+    def _pairs(self, x: Tensor, z: Tensor, y: Tensor) -> Pairs:
+        """A batch, with the condition of another row if the source is shuffled."""
         return Pairs(x, z.roll(1, 0) if self.shuffled else z, y)
 
-    def _answered(
-        self, rows: int, noise: float, draw: torch.Generator
+    def _examples(
+        self, count: int, noise: float, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x, z and answers, (rows, 2, ...): of the FiLM, then of the bilinear form."""
-        x = torch.randn(rows, 2, self.width, generator=draw)
-        z = torch.randn(rows, 2, self.condition, generator=draw)
+        """x, z and y, (count, 2, ...): of the FiLM, then of the bilinear form."""
+        x = torch.randn(count, 2, self.width, generator=rng)
+        z = torch.randn(count, 2, self.condition, generator=rng)
         scale, shift, weight = functions(self.width, self.condition)
         film = x[:, 0] * (z[:, 0] @ scale) + z[:, 0] @ shift
         form = torch.einsum("bi,kij,bj->bk", x[:, 1], weight, z[:, 1])
-        truth = torch.stack((film, form), dim=1)
-        return x, z, truth + noise * torch.randn(x.shape, generator=draw)
+        exact = torch.stack((film, form), dim=1)
+        return x, z, exact + noise * torch.randn(x.shape, generator=rng)
 
 
 @lru_cache(maxsize=8)
 def functions(width: int, condition: int) -> tuple[Tensor, Tensor, Tensor]:
-    """G and H, (Z, C) each, and W, (C, C, Z)."""
-    draw = generator(0, 3, width, condition)
-    maps = torch.randn(2, condition, width, generator=draw) / (2 * condition) ** 0.5
-    weight = torch.randn(width, width, condition, generator=draw)
+    """The weights of both functions: G and H, (Z, C) each, and W, (C, C, Z)."""
+    rng = seeded_rng(0, 3, width, condition)
+    maps = torch.randn(2, condition, width, generator=rng) / (2 * condition) ** 0.5
+    weight = torch.randn(width, width, condition, generator=rng)
     return maps[0], maps[1], weight / (width * condition) ** 0.5

@@ -1,7 +1,8 @@
-"""Digits whose pixels are in one of several orders, and the order is told.
+"""Digits with permuted pixels, conditioned on the permutation.
 
-Permuted digits are how conditioning by task is tried in continual learning (von Oswald et al. 2020,
-*Continual learning with hypernetworks*): the tasks are equally hard, and share no place.
+Permuted digits are a standard test of task conditioning in continual learning (von Oswald et al.
+2020, *Continual learning with hypernetworks*): the tasks are equally hard, and a pixel has another
+meaning in each.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 from featurewise.worlds.small.digits import digits
-from featurewise.worlds.small.draws import at_least_one, generator
 from featurewise.worlds.small.errors import SmallWorldError
 
 PIXELS = 64
-"""Of a digit."""
+"""Number of pixels of a digit."""
 
 
 @dataclass(frozen=True)
 class Permuted:
-    """Digits with their pixels permuted, in columns that have nothing to do with each other.
+    """Digits with permuted pixels, in H independent columns.
 
     Attributes:
         pixels: in 0 to 1.
-        task: which permutation is told.
+        task: the condition: index of a permutation.
         labels: 0 to 9.
     """
 
@@ -38,73 +40,77 @@ class Permuted:
 
 @dataclass(frozen=True)
 class PermutedSource:
-    """Batches by index, of the training digits; one column for each share of them.
+    """Batches of training digits by index, with one column for each training set size.
 
     Attributes:
-        rows: of a batch.
-        shares: the first column draws from so much of the digits, in (0, 1], and so on; which
-            digits these are follows from the seed, and a larger share holds all of a smaller.
-        tasks: how many permutations there are.
-        seed: of shares and order, at least 0.
-        wrong: tell every digit the permutation of another of the batch.
+        batch_size: rows in a batch.
+        shares: share of the training digits, in (0, 1], that each column is sampled from. The seed
+            selects the digits; a larger share contains those of a smaller one.
+        tasks: number of permutations.
+        seed: of the shares and the samples, 0 or more.
+        shuffled: as a control, every digit has the condition of another row.
 
     Raises:
         SmallWorldError: a number out of its range.
         MissingPackageError: scikit-learn is not installed.
     """
 
-    rows: int
+    batch_size: int
     shares: tuple[float, ...]
     tasks: int = 8
     seed: int = 0
-    wrong: bool = False
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
-        at_least_one(self.rows, "rows")
+        at_least_one(self.batch_size, "batch_size")
         at_least_one(self.tasks, "tasks")
-        generator(self.seed)
+        seeded_rng(self.seed)
         total = len(digits("train").labels)
         if not self.shares or not all(1 / total <= share <= 1 for share in self.shares):
-            raise SmallWorldError(f"shares must lie in (0, 1] and hold a digit, got {self.shares}")
+            raise SmallWorldError(
+                f"shares must be in (0, 1] and contain a digit, got {self.shares}"
+            )
 
     def batch(self, index: int, /) -> Permuted:
-        """The batch of this index."""
-        random, size = generator(self.seed, 1, index), (self.rows, len(self.shares))
-        order = torch.randperm(len(digits("train").labels), generator=generator(self.seed, 0))
+        """The batch with this index."""
+        rng, size = seeded_rng(self.seed, 1, index), (self.batch_size, len(self.shares))
+        order = torch.randperm(len(digits("train").labels), generator=seeded_rng(self.seed, 0))
         counts = (torch.tensor(self.shares, dtype=torch.float64) * len(order)).long()
-        chosen = order[(torch.rand(size, generator=random, dtype=torch.float64) * counts).long()]
-        task = torch.randint(self.tasks, size, generator=random)
+        chosen = order[(torch.rand(size, generator=rng, dtype=torch.float64) * counts).long()]
+        task = torch.randint(self.tasks, size, generator=rng)
         found = _permuted("train", chosen, task, self.tasks)
-        return replace(found, task=task.roll(1, 0)) if self.wrong else found
+        return replace(found, task=task.roll(1, 0)) if self.shuffled else found
 
 
-def every(split: str, columns: int = 1, tasks: int = 8, wrong: bool = False) -> Permuted:
+def permuted_digits(
+    split: str, columns: int = 1, tasks: int = 8, shuffled: bool = False
+) -> Permuted:
     """Every digit of a split under every permutation, the same in every column.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        columns: how many.
-        tasks: how many permutations there are.
-        wrong: tell every digit another permutation than its own, by lot.
+        columns: number of columns, H.
+        tasks: number of permutations.
+        shuffled: as a control, condition every row on a random permutation other than its own.
     """
     count = len(digits(split).labels)
     pairs = torch.cartesian_prod(torch.arange(count), torch.arange(tasks))
     chosen, task = pairs.mT[..., None].expand(-1, -1, columns)
     found = _permuted(split, chosen, task, tasks)
-    if not wrong or tasks == 1:
+    if not shuffled or tasks == 1:
         return found
-    others = 1 + torch.randint(tasks - 1, (len(task), 1), generator=generator(0))
-    return replace(found, task=(task + others) % tasks)
+    offset = 1 + torch.randint(tasks - 1, (len(task), 1), generator=seeded_rng(0))
+    return replace(found, task=(task + offset) % tasks)
 
 
 @cache
 def permutations(tasks: int) -> Int64[Tensor, "Z 64"]:
-    """Where the pixels of each task come from; the same in all runs."""
-    return torch.stack([torch.randperm(PIXELS, generator=generator(0, z)) for z in range(tasks)])
+    """For each task, the position that each of its pixels is taken from; the same in all runs."""
+    return torch.stack([torch.randperm(PIXELS, generator=seeded_rng(0, z)) for z in range(tasks)])
 
 
 def _permuted(split: str, chosen: Tensor, task: Tensor, tasks: int) -> Permuted:
-    """Digits ``chosen (B, H)`` in the order of their ``task (B, H)``."""
+    """The digits with the indices ``chosen (B, H)``, permuted by their ``task (B, H)``."""
     known = digits(split)
     pixels = known.images.flatten(1)[chosen].gather(2, permutations(tasks)[task])
     return Permuted(pixels, task, known.labels[chosen])

@@ -1,9 +1,10 @@
-"""A grid of symbols, asked about by place or by feature: where attention and FiLM part.
+"""Questions about a grid of symbols, by place or by feature: what separates attention from FiLM.
 
-Half the questions point at a place: "which symbol lies here?". The symbols of these grids are drawn
-independently, so that no other place helps. The other half name a symbol, which is a feature of
-the grid: "how many places show it?", from none to one fewer than there are symbols, all equally
-often; the answer is spread over the whole grid. Both have as many answers as there are symbols.
+Half of the questions are about a place: "which symbol is here?". The symbols of these grids are
+independent, so that other places carry no information about it. The other half are about a symbol,
+which is a feature of the grid: "how many places have it?", uniform from 0 to one less than the
+number of symbols; the evidence is distributed over the whole grid. Both kinds of question have as
+many possible answers as there are symbols.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from featurewise.worlds.small.draws import generator
+from featurewise.common.rng import seeded_rng
 from featurewise.worlds.small.errors import SmallWorldError
 
 KINDS = ("place", "feature")
@@ -27,12 +28,12 @@ class Places:
     """Grids, each with a question and its answer.
 
     Attributes:
-        grids: one map for each of S symbols, 1 where it lies.
-        cue: the question: which of H·W places (row by row), or after these which of S symbols,
-            one 1 among zeros.
-        task: index into `KINDS`.
-        place: the place asked about, row by row; 0 where a symbol is asked about.
-        answers: the symbol at the place, or how often the symbol lies in the grid.
+        grids: one binary map for each of S symbols, 1 where the grid has it.
+        cue: the condition, one-hot: which of H·W places (row by row), or after these which of S
+            symbols the question is about.
+        task: kind of question, index into `KINDS`.
+        place: index of the place in question, row by row; 0 for questions about a symbol.
+        answers: the symbol at the place, or the number of places with the symbol.
     """
 
     grids: Float[Tensor, "B S H W"]
@@ -44,17 +45,17 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceSource:
-    """Batches of both kinds of question in turn.
+    """Batches in which questions of both kinds alternate.
 
     Attributes:
         side: height and width of a grid.
-        symbols: S, how many there are, and how many answers.
-        batch_size: an even number.
-        seed: of everything drawn.
-        shuffled: as a control, every question has the cue of another of its kind.
+        symbols: S, number of symbols, and of possible answers.
+        batch_size: questions in a batch, an even number.
+        seed: of all random numbers, 0 or more.
+        shuffled: as a control, every question has the cue of another question of its kind.
 
     Raises:
-        SmallWorldError: a grid too small for S - 1 symbols of a kind, or an odd batch.
+        SmallWorldError: a grid with fewer than S - 1 places, or an odd batch size.
     """
 
     side: int
@@ -66,69 +67,71 @@ class PlaceSource:
     def __post_init__(self) -> None:
         if self.symbols < 2 or self.side**2 < self.symbols - 1:
             raise SmallWorldError(
-                f"a grid of {self.side} x {self.side} takes 2 to {self.side**2 + 1} symbols, "
-                f"not {self.symbols}"
+                f"symbols must be from 2 to {self.side**2 + 1} for a grid of {self.side} x "
+                f"{self.side}, got {self.symbols}"
             )
         if self.batch_size < 2 or self.batch_size % 2:
             raise SmallWorldError(
-                f"batch_size must be even: both kinds in turn, not {self.batch_size}"
+                f"batch_size must be even, for both kinds of question, got {self.batch_size}"
             )
 
     def batch(self, index: int, /) -> Places:
-        """The batch of this index: questions about places and about features in turn."""
+        """The batch with this index."""
         half, places = self.batch_size // 2, self.side**2
-        draw = generator(self.seed, index)
-        content = torch.randint(self.symbols, (half, places), generator=draw)
-        place = torch.randint(places, (half,), generator=draw)
-        asked = torch.randint(self.symbols, (half,), generator=draw)
-        count = torch.randint(self.symbols, (half,), generator=draw)
-        counted = self._with(asked, count, draw)
+        rng = seeded_rng(self.seed, index)
+        content = torch.randint(self.symbols, (half, places), generator=rng)
+        place = torch.randint(places, (half,), generator=rng)
+        symbol = torch.randint(self.symbols, (half,), generator=rng)
+        count = torch.randint(self.symbols, (half,), generator=rng)
+        counted = self._with(symbol, count, rng)
         zeros = torch.zeros_like(place)
         answers = (content.gather(1, place[:, None])[:, 0], count)
-        cue = F.one_hot(_in_turn(place, places + asked), places + self.symbols).float()
+        cue = F.one_hot(_alternate(place, places + symbol), places + self.symbols).float()
         return Places(
-            grids=self._maps(_in_turn(content, counted)),
+            grids=self._maps(_alternate(content, counted)),
             cue=cue.roll(2, 0) if self.shuffled else cue,
-            task=_in_turn(zeros, zeros + 1),
-            place=_in_turn(place, zeros),
-            answers=_in_turn(*answers),
+            task=_alternate(zeros, zeros + 1),
+            place=_alternate(place, zeros),
+            answers=_alternate(*answers),
         )
 
-    def _with(self, asked: Tensor, count: Tensor, draw: torch.Generator) -> Tensor:
-        """Grids with so many of the symbol asked for, at any places, others elsewhere."""
-        shape = (len(asked), self.side**2)
-        others = torch.randint(self.symbols - 1, shape, generator=draw)
-        others = others + (others >= asked[:, None])
-        order = torch.rand(shape, generator=draw).argsort(1)
-        return torch.where(order < count[:, None], asked[:, None], others)
+    def _with(self, symbol: Tensor, count: Tensor, rng: torch.Generator) -> Tensor:
+        """Grids with ``symbol`` at ``count`` random places, and other random symbols elsewhere."""
+        shape = (len(symbol), self.side**2)
+        others = torch.randint(self.symbols - 1, shape, generator=rng)
+        others = others + (others >= symbol[:, None])
+        order = torch.rand(shape, generator=rng).argsort(1)
+        return torch.where(order < count[:, None], symbol[:, None], others)
 
     def _maps(self, content: Int64[Tensor, "B L"]) -> Float[Tensor, "B S H W"]:
         maps = F.one_hot(content, self.symbols).float().transpose(1, 2)
         return maps.reshape(len(content), self.symbols, self.side, self.side)
 
 
-def lifts(looked: Float[Tensor, "B L"], batch: Places) -> dict[str, float]:
-    """How many times more than by chance one looks at the places that are asked about.
+def lifts(attention: Float[Tensor, "B L"], batch: Places) -> dict[str, float]:
+    """Attention to the relevant places, divided by that of uniform attention.
+
+    The relevant places are the place in question, or the places with the symbol in question.
 
     Args:
-        looked: how much at each place, row by row; rows that sum to one, or are zero and do not
-            count.
-        batch: the questions: about the place itself, or about the places that show the symbol.
+        attention: weight of each place, row by row. Each row sums to 1; rows of zeros are ignored.
+        batch: the questions.
 
     Returns:
-        ``lift_place`` and ``lift_feature``: 1 for looking anywhere.
+        ``lift_place`` and ``lift_feature``: 1 for uniform attention.
     """
     grids = batch.grids.flatten(2)
-    there = torch.arange(grids.shape[2], device=grids.device) == batch.place[:, None]
-    shown = torch.einsum("bsl,bs->bl", grids, batch.cue[:, grids.shape[2] :])
-    asked = torch.where(batch.task[:, None] == 0, there, shown)
+    at_place = torch.arange(grids.shape[2], device=grids.device) == batch.place[:, None]
+    with_symbol = torch.einsum("bsl,bs->bl", grids, batch.cue[:, grids.shape[2] :])
+    relevant = torch.where(batch.task[:, None] == 0, at_place, with_symbol)
     lift = {}
     for i, kind in enumerate(KINDS):
-        of = (batch.task == i) & (looked.sum(1) > 0)
-        lift[f"lift_{kind}"] = float((looked[of] * asked[of]).sum() / asked[of].mean(1).sum())
+        rows = (batch.task == i) & (attention.sum(1) > 0)
+        total = (attention[rows] * relevant[rows]).sum()
+        lift[f"lift_{kind}"] = float(total / relevant[rows].mean(1).sum())
     return lift
 
 
-def _in_turn(one: Tensor, other: Tensor) -> Tensor:
-    """Rows of one and of the other, one after the other."""
+def _alternate(one: Tensor, other: Tensor) -> Tensor:
+    """Rows of both tensors, alternating."""
     return torch.stack((one, other), dim=1).flatten(0, 1)

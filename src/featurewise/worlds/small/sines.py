@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featurewise.worlds.small.draws import at_least_one, generator
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one, check_split
 
 AMPLITUDES = (0.1, 5.0)
 PHASES = (0.0, math.pi)
@@ -23,13 +25,13 @@ RANGE = (-5.0, 5.0)
 
 @dataclass(frozen=True)
 class SineTasks:
-    """Tasks, one a row: points to fit, and points to be right at.
+    """T tasks: support points to adapt to, and query points to evaluate at.
 
     Attributes:
-        support_x: where K points are given.
-        support_y: their heights.
-        query_x: where Q others are asked for.
-        query_y: their heights.
+        support_x: x of the K support points.
+        support_y: y of the K support points.
+        query_x: x of the Q query points.
+        query_y: y of the Q query points.
         amplitude: A of each task.
         phase: p of each task, in radians.
     """
@@ -42,7 +44,7 @@ class SineTasks:
     phase: Float[Tensor, " T"]
 
     def swapped(self) -> SineTasks:
-        """Every task given the support points of another: of the one before it."""
+        """Control: every task has the support points of the task before it in the batch."""
         x, y = self.support_x.roll(1, 0), self.support_y.roll(1, 0)
         return replace(self, support_x=x, support_y=y)
 
@@ -59,32 +61,33 @@ class SineSource:
 
     Attributes:
         tasks: T, tasks in a batch.
-        shots: K, given points of a task.
-        queries: Q, asked points of a task.
-        seed: of all that is drawn, at least 0.
-        held_out: draw from a stream of its own, which no training source shares.
+        shots: K, support points of a task.
+        queries: Q, query points of a task.
+        seed: of all random numbers, 0 or more.
+        split: "train" or "test"; the random streams of both are independent.
 
     Raises:
-        SmallWorldError: a number below 1, or a negative seed.
+        SmallWorldError: a number below 1, a negative seed, or an unknown split.
     """
 
     tasks: int
     shots: int = 10
     queries: int = 10
     seed: int = 0
-    held_out: bool = False
+    split: Literal["train", "test"] = "train"
 
     def __post_init__(self) -> None:
         for name in ("tasks", "shots", "queries"):
             at_least_one(getattr(self, name), name)
-        generator(self.seed)
+        seeded_rng(self.seed)
+        check_split(self.split)
 
     def batch(self, index: int, /) -> SineTasks:
-        """The tasks of this index."""
-        random = generator(self.seed, int(self.held_out), index)
+        """The batch with this index."""
+        rng = seeded_rng(self.seed, int(self.split == "test"), index)
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return low + (high - low) * torch.rand(shape, generator=random)
+            return low + (high - low) * torch.rand(shape, generator=rng)
 
         amplitude = uniform(*AMPLITUDES, self.tasks)
         phase = uniform(*PHASES, self.tasks)

@@ -1,10 +1,10 @@
-"""Questions about features of x and of a condition z: match, detect-in-either, parity.
+"""Questions about the signs of x and of a condition z: match, detect, parity.
 
-They tell additive from multiplicative conditioning. Whether two signs agree (`match`) is the sign
-of a product of x and z, which no sum of a function of x and a function of z has. Whether one of
-two signs is positive (`detect`) is a threshold on their sum. `parity` asks whether the two features
-of x that z points at have one sign: once z has selected them it is still not linear in x, so that
-selecting is not enough.
+They separate additive from multiplicative conditioning. `match`: whether two signs agree is the
+sign of a product of x and z, which no sum of a function of x and a function of z can express.
+`detect`: whether one of two signs is positive is a threshold on their sum. `parity`: whether the
+two features of x that z selects have the same sign is not linear in x even after the selection, so
+that selecting them is not enough.
 
 Dumoulin et al. 2018, *Feature-wise transformations*, Distill, "a closer look at".
 """
@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from featurewise.worlds.small.draws import at_least_one, generator
+from featurewise.common.rng import seeded_rng
+from featurewise.worlds.small.checks import at_least_one
 from featurewise.worlds.small.errors import SmallWorldError
 
 TASKS = ("match", "detect", "parity")
@@ -25,48 +26,50 @@ TASKS = ("match", "detect", "parity")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Questions:
     """Questions of one task and their answers.
 
     Attributes:
-        x: features ``(B, n)``; the sign of each is fair, its size uniform in 0.5 to 1.5.
-        z: the condition ``(B, n)``: drawn like x for ``match`` and ``detect``; for ``parity`` a
-            one at each of two features, zeros elsewhere.
-        answers: ``(B, n)`` a yes or no for each feature, for ``parity`` ``(B, 1)``.
+        inputs: x, features ``(B, n)``: sign positive or negative with probability 1/2, absolute
+            value uniform in 0.5 to 1.5.
+        condition: z, ``(B, n)``: distributed like x for ``match`` and ``detect``; for ``parity``
+            ones at two random features, zeros elsewhere.
+        labels: the answers, true for yes: ``(B, n)`` one for each feature, for ``parity``
+            ``(B, 1)``.
     """
 
-    x: Float[Tensor, "B n"]
-    z: Float[Tensor, "B n"]
-    answers: Bool[Tensor, "B k"]
+    inputs: Float[Tensor, "B n"]
+    condition: Float[Tensor, "B n"]
+    labels: Bool[Tensor, "B k"]
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """A batch: one question of each task a row.
+    """A batch: each row has one question of each task.
 
     Attributes:
         match: do x and z have the same sign? Half of the answers are yes.
         detect: is x or z positive, or both? Three quarters are yes.
-        parity: do the two features of x that z points at have the same sign? Half are yes.
+        parity: do the two features of x that z selects have the same sign? Half are yes.
     """
 
-    match: Asked
-    detect: Asked
-    parity: Asked
+    match: Questions
+    detect: Questions
+    parity: Questions
 
 
 @dataclass(frozen=True)
 class TaskSource:
-    """Batches of fresh questions.
+    """Batches of questions; no question is repeated.
 
     Attributes:
-        seed: not negative.
-        batch_size: rows of a batch.
-        features: features n of x and of z, at least 2.
-        shuffled: control: every question has the z of another row, and its own answers.
+        seed: 0 or more.
+        batch_size: rows in a batch.
+        features: features n of x and of z, 2 or more.
+        shuffled: as a control, every row has the condition of another row, and its own labels.
 
     Raises:
-        SmallWorldError: a number is too small; a batch that is shuffled has at least 2 rows.
+        SmallWorldError: a number is too small; a shuffled batch needs 2 rows.
     """
 
     seed: int
@@ -79,41 +82,46 @@ class TaskSource:
         if self.shuffled and self.batch_size < 2:
             raise SmallWorldError("a batch of 1 row cannot be shuffled; batch_size must be 2")
         if self.features < 2:
-            raise SmallWorldError(f"features must be at least 2, got {self.features}")
-        generator(self.seed)
+            raise SmallWorldError(f"features must be 2 or more, got {self.features}")
+        seeded_rng(self.seed)
 
     def batch(self, index: int, /) -> Tasks:
-        """The batch of this index, which depends on the seed and on the index alone."""
-        draws = generator(self.seed, index)
+        """The batch with this index, which depends on the seed and on the index only."""
+        rng = seeded_rng(self.seed, index)
         return Tasks(
-            match=self._dealt(match(self._signed(draws), self._signed(draws))),
-            detect=self._dealt(detect(self._signed(draws), self._signed(draws))),
-            parity=self._dealt(parity(self._signed(draws), self._pointers(draws))),
+            match=self._conditioned(match(self._signed(rng), self._signed(rng))),
+            detect=self._conditioned(detect(self._signed(rng), self._signed(rng))),
+            parity=self._conditioned(parity(self._signed(rng), self._pairs(rng))),
         )
 
-    def _dealt(self, asked: Asked) -> Asked:
-        return replace(asked, z=asked.z.roll(1, 0)) if self.shuffled else asked
+    def _conditioned(self, questions: Questions) -> Questions:
+        """The questions, each with the condition of another row if the source is shuffled."""
+        if not self.shuffled:
+            return questions
+        return replace(questions, condition=questions.condition.roll(1, 0))
 
-    def _signed(self, draws: torch.Generator) -> Tensor:
-        sizes, signs = torch.rand(2, self.batch_size, self.features, generator=draws).unbind()
+    def _signed(self, rng: torch.Generator) -> Tensor:
+        """Numbers with a random sign and an absolute value in 0.5 to 1.5."""
+        sizes, signs = torch.rand(2, self.batch_size, self.features, generator=rng).unbind()
         return (0.5 + sizes).copysign(signs - 0.5)
 
-    def _pointers(self, draws: torch.Generator) -> Tensor:
-        two = torch.rand(self.batch_size, self.features, generator=draws).topk(2).indices
+    def _pairs(self, rng: torch.Generator) -> Tensor:
+        """Ones at two random features of each row, zeros elsewhere."""
+        two = torch.rand(self.batch_size, self.features, generator=rng).topk(2).indices
         return torch.zeros(self.batch_size, self.features).scatter(1, two, 1.0)
 
 
-def match(x: Float[Tensor, "B n"], z: Float[Tensor, "B n"]) -> Asked:
-    """Whether x and z have the same sign, feature by feature."""
-    return Asked(x, z, (x > 0) == (z > 0))
+def match(x: Float[Tensor, "B n"], z: Float[Tensor, "B n"]) -> Questions:
+    """Whether x and z have the same sign, for each feature."""
+    return Questions(x, z, (x > 0) == (z > 0))
 
 
-def detect(x: Float[Tensor, "B n"], z: Float[Tensor, "B n"]) -> Asked:
-    """Whether x or z is positive, feature by feature."""
-    return Asked(x, z, (x > 0) | (z > 0))
+def detect(x: Float[Tensor, "B n"], z: Float[Tensor, "B n"]) -> Questions:
+    """Whether x or z is positive, for each feature."""
+    return Questions(x, z, (x > 0) | (z > 0))
 
 
-def parity(x: Float[Tensor, "B n"], z: Float[Tensor, "B n"]) -> Asked:
+def parity(x: Float[Tensor, "B n"], z: Float[Tensor, "B n"]) -> Questions:
     """Whether an even number of the features where z is one is negative."""
     negative = ((x < 0) & (z > 0)).sum(1, keepdim=True)
-    return Asked(x, z, negative % 2 == 0)
+    return Questions(x, z, negative % 2 == 0)

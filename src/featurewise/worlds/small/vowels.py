@@ -1,7 +1,7 @@
 """Reads ``vowel-context.data``: vowels of several speakers (Deterding 1989, UCI repository).
 
-One line a frame, fields parted by white space: 0 for the speakers to learn from and 1 for those to
-test on, speaker, sex (0 male, 1 female), ten log area ratios from linear prediction, vowel.
+One line for each frame, with fields separated by white space: split (0 for training speakers, 1 for
+test speakers), speaker, sex (0 male, 1 female), ten log area ratios from linear prediction, vowel.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from featurewise.common.opening import read_bytes
 from featurewise.worlds.small.errors import SmallWorldError
 
 VOWELS = ("hid", "hId", "hEd", "hAd", "hYd", "had", "hOd", "hod", "hUd", "hud", "hed")
-"""The words spoken, by class number."""
+"""The spoken words, by class index."""
 
 FEATURES = 10
 _FIELDS = 3 + FEATURES + 1
-_LONGEST = 1 << 24  # bytes of a file; the published one has 0.1 MB
+_LONGEST = 1 << 24  # maximum size of a file in bytes; the published one has 0.1 MB
 
 
 class VowelError(SmallWorldError):
-    """A file is not what the format promises. The message begins with path and line."""
+    """A file does not follow the format. The message begins with path and line."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Vowels:
     Attributes:
         features: log area ratios, as in the file.
         vowels: index into `VOWELS`.
-        speakers: number of the speaker.
-        female: sex of the speaker.
-        test: whether the speaker is one to test on.
+        speakers: index of the speaker.
+        female: whether the speaker is female.
+        test: whether the speaker belongs to the test split.
     """
 
     features: Float[Tensor, "N 10"]
@@ -52,16 +52,16 @@ def read_vowels(path: Path | str) -> Vowels:
     """Reads a file in the format of ``vowel-context.data``.
 
     Args:
-        path: of the file; it is not part of the library.
+        path: of the file, which is not part of the library.
 
     Raises:
-        VowelError: a line of another form, or none at all.
+        VowelError: a malformed line, or no lines.
         OSError: the file cannot be read.
     """
     text = read_bytes(path, limit=_LONGEST).decode("ascii", errors="replace")
     lines = [(n, line.split()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
-        raise VowelError(f"{path}: there are no lines")
+        raise VowelError(f"{path}: the file has no lines")
     rows = [_row(fields, f"{path}:{number}") for number, fields in lines]
     flags, features, vowels = zip(*rows, strict=True)
     test, speakers, female = torch.tensor(flags).unbind(1)
@@ -71,18 +71,20 @@ def read_vowels(path: Path | str) -> Vowels:
 
 
 def _row(fields: list[str], where: str) -> tuple[list[int], list[float], int]:
-    """Test, speaker and sex; features; vowel."""
+    """[split, speaker, sex], features and vowel of a line."""
     if len(fields) != _FIELDS:
-        raise VowelError(f"{where}: expected {_FIELDS} fields, there are {len(fields)}")
+        raise VowelError(f"{where}: a line must have {_FIELDS} fields, got {len(fields)}")
     try:
         flags, vowel = [int(field) for field in fields[:3]], int(fields[-1])
         features = [float(field) for field in fields[3:-1]]
     except ValueError as error:
         raise VowelError(f"{where}: {error}") from error
     if flags[0] not in (0, 1) or flags[2] not in (0, 1) or flags[1] < 0:
-        raise VowelError(f"{where}: test and sex are 0 or 1, a speaker at least 0: {flags}")
+        raise VowelError(
+            f"{where}: split and sex must be 0 or 1, the speaker 0 or more, got {flags}"
+        )
     if not 0 <= vowel < len(VOWELS):
-        raise VowelError(f"{where}: vowels are 0 to {len(VOWELS) - 1}, not {vowel}")
+        raise VowelError(f"{where}: vowel must be from 0 to {len(VOWELS) - 1}, got {vowel}")
     if not all(map(math.isfinite, features)):
         raise VowelError(f"{where}: a feature is not finite")
     return flags, features, vowel

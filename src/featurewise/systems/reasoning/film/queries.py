@@ -67,7 +67,7 @@ class FolderQueries:
             questions=self.questions,
             limit=self.limit,
             cache=cache_folder() / "clevr",
-            progress=progress,
+            on_progress=progress,
             images_per_batch=1,
         )
         return source.in_order(AT_ONCE)

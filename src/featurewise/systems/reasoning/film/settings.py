@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featurewise.study.system import Settings
-from featurewise.training.loop import Every
+from featurewise.training.loop import Intervals
 from featurewise.worlds.clevr import ClevrFolder, Recipe
 
 #: Count, exist and query questions about all objects, without relations.
@@ -101,7 +101,7 @@ _TINY = replace(_DEMO, seed=2040, width=30, height=20)
 PRESETS = {
     "tiny": Reasoning(
         steps=30,
-        every=Every(log=10, save=10),
+        every=Intervals(log=10, save=10),
         lessons=(Lesson(recipe=_TINY, images=64, steps=30),),
         held_out=16,
         pictures=8,
@@ -114,7 +114,7 @@ PRESETS = {
     ),
     "demo": Reasoning(
         steps=3_000,
-        every=Every(log=50, evaluate=1_000, save=1_000),
+        every=Intervals(log=50, evaluate=1_000, save=1_000),
         lessons=(Lesson(recipe=_DEMO, images=3_000, steps=3_000),),
         held_out=300,
         stem=(32,),
@@ -123,7 +123,7 @@ PRESETS = {
     ),
     "small": Reasoning(
         steps=9_000,
-        every=Every(log=100, evaluate=3_000, save=3_000, save_seconds=120.0),
+        every=Intervals(log=100, evaluate=3_000, save=3_000, save_seconds=120.0),
         lessons=(
             Lesson(recipe=_EASY, images=3_000, steps=3_000),
             Lesson(recipe=_FULL, images=4_000, steps=6_000),
@@ -132,7 +132,7 @@ PRESETS = {
     ),
     "hour": Reasoning(
         steps=40_000,
-        every=Every(log=100, evaluate=2_000, save=2_000, save_seconds=300.0),
+        every=Intervals(log=100, evaluate=2_000, save=2_000, save_seconds=300.0),
         lessons=(
             Lesson(recipe=_EASY, images=4_000, steps=4_000),
             Lesson(recipe=_FULL, images=12_000, steps=36_000),
@@ -141,7 +141,7 @@ PRESETS = {
     ),
     "paper": Reasoning(
         steps=800_000,
-        every=Every(log=100, evaluate=10_000, save=5_000, save_seconds=600.0),
+        every=Intervals(log=100, evaluate=10_000, save=5_000, save_seconds=600.0),
         workers=8,
         lessons=(
             Lesson(

@@ -90,7 +90,7 @@ def held_out(settings: Reasoning, pictures: int | None = None) -> Iterator[Batch
     """
     if settings.folder is not None:
         source = folder_source(settings, settings.folder, measuring=True)
-        return source.in_order(AT_ONCE, pictures=pictures)
+        return source.in_order(AT_ONCE, images=pictures)
     recipe = settings.lessons[-1].recipe
     recipe = replace(recipe, seed=recipe.seed + 1, questions_per_image=10)
     # The first pictures of a pool do not depend on how many there are: no more are drawn.
@@ -123,13 +123,13 @@ def folder_source(
             height=recipe.height,
             labels=place.scenes.is_file() and not measuring,
             cache=cache_folder() / "clevr",
-            progress=progress,
+            on_progress=progress,
             seed=seed,
             images_per_batch=1,
             questions_per_image=None if measuring else settings.questions,
             share=(0.0, 1.0) if apart else part,
         )
-    source.images_per_batch = min(settings.pictures, len(source.served))
+    source.images_per_batch = min(settings.pictures, len(source.image_range))
     return source
 
 
@@ -173,11 +173,11 @@ def measure(
         pair = (batch.image_index[1:] == batch.image_index[:-1]) & right[:-1]
         pair &= batch.answers[1:] != batch.answers[:-1]
         turned.append(right[1:][pair])
-    counts = {name: c for name, c in tally.by_type().items() if c.asked}
+    counts = {name: c for name, c in tally.by_type().items() if c.total}
     overall = tally.overall()
     return Measurement(
-        Proportion(overall.right, overall.asked) if overall.asked else None,
-        {name: Proportion(c.right, c.asked) for name, c in counts.items()},
+        Proportion(overall.correct, overall.total) if overall.total else None,
+        {name: Proportion(c.correct, c.total) for name, c in counts.items()},
         {"turned": torch.cat(turned).double().mean().nan_to_num().item()} if turned else {},
     )
 

@@ -1,4 +1,4 @@
-"""The nine groups of families, each a function that composes its plans and wordings."""
+"""The nine groups of families, each a function that yields its plans and wordings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featurewise.worlds.clevr.families.patterns import (
     ask_value,
     chain,
 )
-from featurewise.worlds.clevr.families.plan import Apply, Describe, Keep, Node, Plan, Relate
+from featurewise.worlds.clevr.families.plan import Apply, Describe, Filter, Node, Plan, Relate
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
 
@@ -27,7 +27,7 @@ class Family:
 
     Attributes:
         group: Name of its group.
-        plan: The shape of its program.
+        plan: The structure of its program.
         patterns: Its wordings.
     """
 
@@ -36,7 +36,8 @@ class Family:
     patterns: tuple[Pattern, ...]
 
 
-Sketch = tuple[Plan, tuple[str, ...]]
+#: Plan of a family and the texts of its patterns.
+FamilySpec = tuple[Plan, tuple[str, ...]]
 _NUMBERS: Final = ("equal_integer", "less_than", "greater_than")
 _NONE: Final[frozenset[str]] = frozenset()
 
@@ -46,9 +47,10 @@ def _hidden(*attributes: str) -> frozenset[str]:
 
 
 def _hops(hops: int, ending: Ending, first: int = 0, last: frozenset[str] = _NONE) -> list[Node]:
-    """A chain of uniquely described objects, `hops` relations long, finished by `ending`.
+    """A chain of uniquely described objects, `hops` relations long, with `ending` at its end.
 
-    `first` is the index its first node will have; `last` is what the last description hides.
+    `first` is the index of its first node in the plan. `last` has the attributes that the last
+    description may not name.
     """
     nodes: list[Node] = []
     for hop in range(hops + 1):
@@ -64,7 +66,7 @@ def _hops(hops: int, ending: Ending, first: int = 0, last: frozenset[str] = _NON
     return nodes
 
 
-def _compare_integer() -> Iterator[Sketch]:
+def _compare_integer() -> Iterator[FamilySpec]:
     for (left, right), function in product(((0, 0), (1, 0), (1, 1)), _NUMBERS):
         first = _hops(left, "count")
         second = _hops(right, "count", first=left + 1)
@@ -81,7 +83,7 @@ def _compare_integer() -> Iterator[Sketch]:
         )
 
 
-def _comparison() -> Iterator[Sketch]:
+def _comparison() -> Iterator[FamilySpec]:
     for attribute in ATTRIBUTES:
         yield _compared(attribute, 0, 0)
     for attribute in ATTRIBUTES:
@@ -89,12 +91,13 @@ def _comparison() -> Iterator[Sketch]:
             yield _compared(attribute, left, right)
 
 
-def _compared(attribute: str, left: int, right: int) -> Sketch:
+def _compared(attribute: str, left: int, right: int) -> FamilySpec:
     hidden = _hidden(attribute)
     first = _hops(left, "unique", last=hidden)
     second = _hops(right, "unique", first=left + 2, last=hidden)
     if attribute == "size" and (left, right) == (1, 0):
-        # A slip of the original: the anchor's size is hidden instead of the second object's.
+        # As in the original, by its mistake: the first description may not name the size, instead
+        # of the last one.
         first = [Describe(None, "unique", without=hidden), *first[1:]]
         second = _hops(0, "unique", first=3)
     one, two = left, left + 2 + right
@@ -109,8 +112,8 @@ def _compared(attribute: str, left: int, right: int) -> Sketch:
     return Plan(nodes, ((one, two),)), texts
 
 
-def _hop_family(hops: int, attribute_order: tuple[str, ...]) -> Iterator[Sketch]:
-    """Families of a group of `hops` relations (at least one): count, exist, then queries."""
+def _hop_family(hops: int, attribute_order: tuple[str, ...]) -> Iterator[FamilySpec]:
+    """Families with `hops` relations (at least one): count, exist, then one query per attribute."""
     last, anchor = hops + 1, chain(hops - 1)
     where, there = f"<R{hops}> the {anchor}", f"<R{hops}> it"
     intro = f"there is a {anchor}; "
@@ -126,19 +129,19 @@ def _hop_family(hops: int, attribute_order: tuple[str, ...]) -> Iterator[Sketch]
         yield Plan((*nodes, query)), ask_value(attribute, chain(hops))
 
 
-def _one_hop() -> Iterator[Sketch]:
+def _one_hop() -> Iterator[FamilySpec]:
     yield from _hop_family(1, ("size", "color", "material", "shape"))
 
 
-def _two_hop() -> Iterator[Sketch]:
+def _two_hop() -> Iterator[FamilySpec]:
     yield from _hop_family(2, ("size", "color", "material", "shape"))
 
 
-def _three_hop() -> Iterator[Sketch]:
+def _three_hop() -> Iterator[FamilySpec]:
     yield from _hop_family(3, ("size", "shape", "color", "material"))
 
 
-def _zero_hop() -> Iterator[Sketch]:
+def _zero_hop() -> Iterator[FamilySpec]:
     counts = ("how many <1s> are there", "what number of <1s> are there")
     yield Plan((Describe(None, "count"),)), counts
     exists = ("is there a <1>", "are there any <1s>", "are any <1s> visible")
@@ -149,29 +152,29 @@ def _zero_hop() -> Iterator[Sketch]:
         yield Plan((*nodes, query)), ask_value(attribute, "<1>", pronoun=False)
 
 
-def _same_relate() -> Iterator[Sketch]:
+def _same_relate() -> Iterator[FamilySpec]:
     for ask in (_any_same, _number_same, _some_same, _how_many_same):
         for attribute in ATTRIBUTES:
             yield ask(attribute)
     for attribute in ATTRIBUTES:
-        for asked in ATTRIBUTES:
-            if asked != attribute:
-                yield _value_same(attribute, asked)
+        for queried in ATTRIBUTES:
+            if queried != attribute:
+                yield _value_same(attribute, queried)
 
 
 def _sharing(attribute: str) -> tuple[Node, Node]:
-    """A uniquely described object, and the others that share an attribute with it."""
+    """A uniquely described object, and the other objects with the same value of an attribute."""
     return Describe(None, "unique", without=_hidden(attribute)), Apply(f"same_{attribute}", (0,))
 
 
 def _alike(attribute: str, be: str, have: str) -> tuple[str, ...]:
-    """Ways to say that something shares an attribute with the first description."""
+    """Wordings of "has the same value of an attribute as the first description"."""
     same = f"the same {attribute} as the <1>"
     made = "[made of] " if attribute == "material" else ""
     return f"{be} {made}{same}", f"{have} {same}"
 
 
-def _any_same(attribute: str) -> Sketch:
+def _any_same(attribute: str) -> FamilySpec:
     singular = _alike(attribute, "is", "has")
     texts = [f"is there anything else that {alike}" for alike in singular]
     texts += [f"is there any other <thing> that {alike}" for alike in singular]
@@ -181,7 +184,7 @@ def _any_same(attribute: str) -> Sketch:
     return Plan((*_sharing(attribute), Apply("exist", (1,)))), tuple(texts)
 
 
-def _number_same(attribute: str) -> Sketch:
+def _number_same(attribute: str) -> FamilySpec:
     texts = []
     for ask in ("how many", "what number of"):
         are, have = _alike(attribute, "are", "have")
@@ -191,7 +194,7 @@ def _number_same(attribute: str) -> Sketch:
     return Plan((*_sharing(attribute), Apply("count", (1,)))), tuple(texts)
 
 
-def _some_same(attribute: str) -> Sketch:
+def _some_same(attribute: str) -> FamilySpec:
     made = "made " if attribute == "material" else ""
     shared = f"{made}of the same {attribute} as the <1>"
     texts = [f"is there another <2> {shared}", f"are there any other <2s> {shared}"]
@@ -203,7 +206,7 @@ def _some_same(attribute: str) -> Sketch:
     return Plan((*_sharing(attribute), described)), tuple(texts)
 
 
-def _how_many_same(attribute: str) -> Sketch:
+def _how_many_same(attribute: str) -> FamilySpec:
     texts = [
         f"{ask} other <2s> {alike}"
         for ask in ("how many", "what number of")
@@ -213,17 +216,17 @@ def _how_many_same(attribute: str) -> Sketch:
     return Plan((*_sharing(attribute), described)), tuple(texts)
 
 
-def _value_same(attribute: str, asked: str) -> Sketch:
+def _value_same(attribute: str, queried: str) -> FamilySpec:
     alike, _ = _alike(attribute, "is", "has")
     texts = tuple(
         text.replace("there is a ", "there is another ").replace("the <2>", "the other <2>")
-        for text in ask_value(asked, f"<2> that {alike}")
+        for text in ask_value(queried, f"<2> that {alike}")
     )
-    described = Describe(1, "unique", without=_hidden(attribute, asked))
-    return Plan((*_sharing(attribute), described, Apply(f"query_{asked}", (2,)))), texts
+    described = Describe(1, "unique", without=_hidden(attribute, queried))
+    return Plan((*_sharing(attribute), described, Apply(f"query_{queried}", (2,)))), texts
 
 
-def _single_and() -> Iterator[Sketch]:
+def _single_and() -> Iterator[FamilySpec]:
     both: tuple[Node, ...] = (
         Describe(None, "unique"),
         Relate(0),
@@ -239,7 +242,7 @@ def _single_and() -> Iterator[Sketch]:
         yield plan, ask_value(attribute, f"<3> that is {where}")
 
 
-def _single_or() -> Iterator[Sketch]:
+def _single_or() -> Iterator[FamilySpec]:
     yield _either(0, 0)
     yield _either(0, 0, "size")
     yield _either(0, 0, "color")
@@ -250,8 +253,8 @@ def _single_or() -> Iterator[Sketch]:
     yield _either(0, 1)
 
 
-def _either(left: int, right: int, attribute: str | None = None) -> Sketch:
-    """Count the union of two sets, perhaps only those of it that have one value."""
+def _either(left: int, right: int, attribute: str | None = None) -> FamilySpec:
+    """Count the union of two sets, or, with an attribute, its objects with one value of it."""
     hidden = _hidden(attribute) if attribute else _NONE
     first = _hops(left, "set", last=hidden)
     second = _hops(right, "set", first=left + 1, last=hidden)
@@ -259,7 +262,7 @@ def _either(left: int, right: int, attribute: str | None = None) -> Sketch:
     nodes: list[Node] = [*first, *second, Apply("union", ends)]
     nouns = "<things>"
     if attribute:
-        nodes.append(Keep(len(nodes) - 1, attribute))
+        nodes.append(Filter(len(nodes) - 1, attribute))
         nouns = "<3s>"
     nodes.append(Apply("count", (len(nodes) - 1,)))
     sides = (chain(left, plural=True), chain(right, plural=True, start=left + 2, relation=left + 1))
@@ -267,7 +270,7 @@ def _either(left: int, right: int, attribute: str | None = None) -> Sketch:
     return Plan(tuple(nodes), different), ask_count(nouns, f"[either] {sides[0]} or {sides[1]}")
 
 
-_BUILDERS: Final[dict[str, Callable[[], Iterator[Sketch]]]] = {
+_BUILDERS: Final[dict[str, Callable[[], Iterator[FamilySpec]]]] = {
     "compare_integer": _compare_integer,
     "comparison": _comparison,
     "one_hop": _one_hop,
@@ -281,7 +284,7 @@ _BUILDERS: Final[dict[str, Callable[[], Iterator[Sketch]]]] = {
 
 
 def _family(group: str, plan: Plan, texts: tuple[str, ...]) -> Family:
-    descriptions = sum(isinstance(node, Describe | Keep) for node in plan.nodes)
+    descriptions = sum(isinstance(node, Describe | Filter) for node in plan.nodes)
     related = any(isinstance(n, Relate) or getattr(n, "related", False) for n in plan.nodes)
     exclusive = descriptions == 2 and not related
     return Family(group, plan, tuple(Pattern(text, exclusive=exclusive) for text in texts))

@@ -1,7 +1,7 @@
-"""Options: what a description may say about one scene, and which objects it then means.
+"""Options: the possible descriptions of the objects of one scene, and the objects that fit them.
 
-Results are integers throughout: a bit mask for a set, an index for an object, an index into
-`ATTRIBUTES` for a value, 0 or 1 for a truth value.
+All results are integers: a bit mask for a set, an index for an object, an index into `ATTRIBUTES`
+for a value, 0 or 1 for a boolean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Ending = Literal["unique", "set", "count", "exist"]
 
 
 class Choice(NamedTuple):
-    """What fills a node's open places: a relation, and a description by its code."""
+    """A value of a node's open parameters: a relation, and the code of a description."""
 
     relation: str | None = None
     code: int = 0
@@ -28,12 +28,12 @@ class Choice(NamedTuple):
 #: A choice with the result it gives.
 Proposal = tuple[Choice, int]
 
-#: Description code -> (size, color, material, shape), None where the word is left out. Code 0 names
-#: nothing at all ("thing").
+#: Description code -> (size, color, material, shape), None where the word is left out. Code 0 has
+#: no attribute ("thing").
 DESCRIPTIONS: Final[tuple[tuple[str | None, ...], ...]] = tuple(
     product(*((None, *values) for values in ATTRIBUTES.values()))
 )
-#: Weight of each attribute in a code: 1 + the value's index counts so often (0: left out).
+#: Place value of each attribute in a code; its digit is 1 + the index of the value, 0 if left out.
 STRIDES: Final[dict[str, int]] = {"size": 108, "color": 12, "material": 4, "shape": 1}
 #: Description code -> the attributes it names.
 NAMED: Final[tuple[frozenset[str], ...]] = tuple(
@@ -41,19 +41,20 @@ NAMED: Final[tuple[frozenset[str], ...]] = tuple(
     for description in DESCRIPTIONS
 )
 
-#: Relation (or None) -> description code -> the choice of both; made once, shared by all scenes.
+#: Relation (or None) -> description code -> the choice of both; shared by all scenes.
 CHOICES: Final[dict[str | None, tuple[Choice, ...]]] = {
     relation: tuple(Choice(relation, code) for code in range(len(DESCRIPTIONS)))
     for relation in (None, *RELATIONS)
 }
-#: Stands for "any description at all", to be drawn when its turn comes.
-STRANGER: Final = Choice(None, -1)
-#: Share of options whose relation may change nothing ("the cube left of it" where all cubes are).
+#: Placeholder of a description that is sampled from all descriptions when it is tried.
+DISTRACTOR: Final = Choice(None, -1)
+#: Proportion of trivial options, whose relation does not restrict the set ("the cube left of it",
+#: where all cubes are left of it).
 TRIVIAL_SHARE: Final = 0.1
 
 
 class Options:
-    """The options that the descriptions of one scene offer, computed once and kept.
+    """The possible descriptions in one scene, computed once and cached.
 
     Attributes:
         sets: The scene's sets of objects.
@@ -86,15 +87,15 @@ class Options:
         return list(masks.items())
 
     def matching(self, code: int) -> int:
-        """Mask of the objects a description fits."""
+        """Mask of the objects that fit a description."""
         return self._mask.get(code, 0)
 
     def plain(self, objects: int, ending: Ending) -> list[Proposal]:
         """Descriptions to filter a set with.
 
-        `unique` gets those that single out one object. The others get every description present in
-        the scene plus strangers: for `exist` as many as there are present ones, otherwise as many
-        as there are single-object ones.
+        For `unique`, those that fit exactly one object of the set. For the other endings, every
+        description that fits an object of the scene, plus distractors: for `exist` as many as
+        those, otherwise as many as there are descriptions that fit exactly one object.
         """
         key = (objects, ending)
         found = self._plain.get(key)
@@ -108,43 +109,44 @@ class Options:
         single = [(choice, hit) for choice, hit in hits if hit and not hit & (hit - 1)]
         if ending == "unique":
             return single
-        strangers = len(hits) if ending == "exist" else len(single)
-        kept = [(choice, hit) for choice, hit in hits if choice.code or ending != "set"]
-        return [*kept, *[(STRANGER, objects)] * strangers]
+        distractors = len(hits) if ending == "exist" else len(single)
+        present = [(choice, hit) for choice, hit in hits if choice.code or ending != "set"]
+        return [*present, *[(DISTRACTOR, objects)] * distractors]
 
-    def related(self, thing: int, ending: Ending, rng: Random) -> list[Proposal]:
-        """Relations to an object together with descriptions to filter the related set with.
+    def related(self, anchor: int, ending: Ending, rng: Random) -> list[Proposal]:
+        """Relations to an object, with descriptions to filter the related set with.
 
-        Where the relation changes nothing the option is trivial; trivial ones are drawn so that
-        they make up a tenth. Only `count` and `exist` may end up empty-handed.
+        An option is trivial if its relation does not restrict the set; trivial options are sampled
+        so that they are a tenth of the result. The filtered set may be empty only for `count` and
+        `exist`.
         """
-        key = (thing, ending)
+        key = (anchor, ending)
         found = self._related.get(key)
         if found is None:
-            found = self._related[key] = self._find_related(thing, ending)
-        telling, trivial = found
-        wanted = round(len(telling) * TRIVIAL_SHARE / (1 - TRIVIAL_SHARE))
-        return [*telling, *rng.sample(trivial, min(wanted, len(trivial)))]
+            found = self._related[key] = self._find_related(anchor, ending)
+        informative, trivial = found
+        count = round(len(informative) * TRIVIAL_SHARE / (1 - TRIVIAL_SHARE))
+        return [*informative, *rng.sample(trivial, min(count, len(trivial)))]
 
-    def _find_related(self, thing: int, ending: Ending) -> tuple[list[Proposal], list[Proposal]]:
-        telling: list[Proposal] = []
+    def _find_related(self, anchor: int, ending: Ending) -> tuple[list[Proposal], list[Proposal]]:
+        informative: list[Proposal] = []
         trivial: list[Proposal] = []
         for relation in RELATIONS:
-            others, choices = self.sets.related[relation][thing], CHOICES[relation]
+            others, choices = self.sets.related[relation][anchor], CHOICES[relation]
             for code, mask in self.present:
                 hit = mask & others
                 if ending == "unique" and (not hit or hit & (hit - 1)):
                     continue
                 if ending == "set" and not hit:
                     continue
-                (trivial if hit == mask else telling).append((choices[code], hit))
-        return telling, trivial
+                (trivial if hit == mask else informative).append((choices[code], hit))
+        return informative, trivial
 
 
 def shuffled(proposals: Sequence[Proposal], rng: Random) -> Iterator[Proposal]:
-    """The proposals in random order, drawn one at a time (most searches need only a few)."""
+    """The proposals in random order, shuffled lazily (most searches need only a few)."""
     pool = list(proposals)
-    for left in range(len(pool), 0, -1):
-        pick = int(rng.random() * left)
+    for remaining in range(len(pool), 0, -1):
+        pick = int(rng.random() * remaining)
         yield pool[pick]
-        pool[pick] = pool[left - 1]
+        pool[pick] = pool[remaining - 1]

@@ -1,11 +1,11 @@
-"""Patterns: the wording of questions, and how descriptions and relations are put into words.
+"""Patterns: the wording of questions, and the words of descriptions and relations.
 
-A pattern is a text with open places:
+A pattern is a text with placeholders:
 
 - ``<2>`` / ``<2s>``: the plan's second description, singular or plural;
 - ``<R1>``: the plan's first relation;
-- ``<thing>`` / ``<things>``: a word for anything;
-- ``[that is]``: words kept with probability 1/2.
+- ``<thing>`` / ``<things>``: the word of a description without attributes;
+- ``[that is]``: optional words, used with probability 1/2.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
 
 _PLACE: Final = re.compile(r"(<\w+>|\[[^\]]*\])")
 
-#: Description code -> the synonyms of each of its words, in speaking order.
+#: Description code -> the synonyms of each of its words, in the order of the words.
 _WORDS: Final = tuple(
     tuple(
         SYNONYMS.get(word, (word,))
@@ -44,12 +44,12 @@ _WORDS: Final = tuple(
 
 
 class Pattern:
-    """One wording of a family's questions (see the module's text for its language).
+    """One wording of a family's questions; the module docstring explains its syntax.
 
     Args:
-        text: The pattern, without capital and question mark.
-        exclusive: Whether the family has exactly two descriptions and no relation, so that "other"
-            is said only where the two could mean the same object.
+        text: The pattern, without capital letter and question mark.
+        exclusive: Whether the family has exactly two descriptions and no relation. Then the word
+            "other" is used only where both descriptions could fit the same object.
     """
 
     def __init__(self, text: str, *, exclusive: bool = False) -> None:
@@ -63,30 +63,30 @@ class Pattern:
         Args:
             descriptions: Codes of the plan's descriptions, in order.
             relations: The plan's relations, in order.
-            rng: Draws synonyms and optional words.
+            rng: Samples synonyms and optional words.
         """
-        said: list[str] = []
+        texts: list[str] = []
         for part in self._parts:
             if part[0] == "[":
-                said.append(part[1:-1] if rng.random() < 0.5 else "")
+                texts.append(part[1:-1] if rng.random() < 0.5 else "")
             elif part[0] != "<":
-                said.append(part)
+                texts.append(part)
             elif part[1] == "R":
                 word = relations[int(part[2:-1]) - 1]
-                said.append(_draw(SYNONYMS.get(word, (word,)), rng))
+                texts.append(_sample(SYNONYMS.get(word, (word,)), rng))
             else:
                 plural = part.endswith("s>")
                 name = part[1:-2] if plural else part[1:-1]
                 code = 0 if name == "thing" else descriptions[int(name) - 1]
-                words = " ".join([_draw(synonyms, rng) for synonyms in _WORDS[code]])
-                said.append(words + "s" if plural else words)
-        words = " ".join("".join(said).split()) + "?"
+                words = " ".join([_sample(synonyms, rng) for synonyms in _WORDS[code]])
+                texts.append(words + "s" if plural else words)
+        words = " ".join("".join(texts).split()) + "?"
         if self.exclusive and _contradict(descriptions[0], descriptions[1]):
             words = words.replace(" other ", " ").replace(" another ", " a ")
         return words[0].upper() + words[1:]
 
 
-def _draw(synonyms: tuple[str, ...], rng: Random) -> str:
+def _sample(synonyms: tuple[str, ...], rng: Random) -> str:
     return synonyms[int(rng.random() * len(synonyms))] if len(synonyms) > 1 else synonyms[0]
 
 
@@ -98,10 +98,10 @@ def _contradict(first: int, second: int) -> bool:
 
 
 def chain(hops: int, *, plural: bool = False, start: int = 1, relation: int = 1) -> str:
-    """A description reached by hops: "<2> [that is] <R1> the <1>" for one hop.
+    """A description with a chain of relations: "<2> [that is] <R1> the <1>" for one hop.
 
     Args:
-        hops: How many relations.
+        hops: Number of relations.
         plural: Whether the outermost noun is plural.
         start: Number of the innermost description.
         relation: Number of the innermost relation.
@@ -115,7 +115,7 @@ def chain(hops: int, *, plural: bool = False, start: int = 1, relation: int = 1)
 
 
 def ask_value(attribute: str, noun: str, *, pronoun: bool = True) -> tuple[str, ...]:
-    """Ways to ask for an attribute of "the `noun`"; with `pronoun` in two clauses, too."""
+    """Wordings of a query of an attribute of "the `noun`"; with `pronoun`, also in two clauses."""
     direct = [
         f"what {attribute} is the {noun}",
         f"what is the {attribute} of the {noun}",
@@ -136,17 +136,17 @@ def ask_value(attribute: str, noun: str, *, pronoun: bool = True) -> tuple[str, 
 
 
 def ask_count(nouns: str, where: str) -> tuple[str, ...]:
-    """Ways to ask how many `nouns` are `where`."""
+    """Wordings of "how many `nouns` are `where`"."""
     return (f"how many {nouns} are {where}", f"what number of {nouns} are {where}")
 
 
 def ask_exist(noun: str, nouns: str, where: str) -> tuple[str, ...]:
-    """Ways to ask whether any `noun` (plural `nouns`) is `where`."""
+    """Wordings of "is there a `noun` (plural `nouns`) `where`"."""
     return (f"is there a {noun} [that is] {where}", f"are there any {nouns} [that are] {where}")
 
 
 def ask_numbers(function: str, first: str, second: str) -> tuple[str, ...]:
-    """Ways to compare the numbers of two plural nouns."""
+    """Wordings of a comparison of the numbers of two plural nouns."""
     if function == "equal_integer":
         return (
             f"are there an equal number of {first} and {second}",
@@ -163,7 +163,7 @@ def ask_numbers(function: str, first: str, second: str) -> tuple[str, ...]:
 
 
 def ask_equal(attribute: str, first: str, second: str) -> tuple[str, ...]:
-    """Ways to ask whether two nouns share an attribute."""
+    """Wordings of "do two nouns have the same value of an attribute"."""
     same = f"the same {attribute} as the {second}"
     being = f"made of {same}" if attribute == "material" else same
     forms = [

@@ -1,9 +1,9 @@
-"""Plans: the shape of a family's program, with its descriptions and relations left open.
+"""Plans: the structure of a family's program, with its descriptions and relations left open.
 
-A plan is a tuple of nodes in topological order. A node *proposes*: given the results of the
-earlier nodes it lists its possible choices with the result each one gives, in random order. It can
-also *apply* a choice made elsewhere, and knows which program *steps* a choice stands for. The
-depth-first search of `search.py` needs nothing else.
+A plan is a tuple of nodes in topological order. A node has three methods, which the depth-first
+search of `search.py` uses: `propose` gives its possible choices in random order, each with its
+result, from the results of the earlier nodes; `apply` gives the result of a given choice; `steps`
+gives the program steps of a choice.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, Protocol, runtime_checkable
 from featurewise.worlds.clevr.families.options import (
     CHOICES,
     DESCRIPTIONS,
+    DISTRACTOR,
     NAMED,
-    STRANGER,
     STRIDES,
     Choice,
     Ending,
@@ -36,13 +36,13 @@ class Node(Protocol):
 
     @property
     def sources(self) -> tuple[int, ...]:
-        """Indices of the earlier nodes whose results it reads."""
+        """Indices of the earlier nodes whose results are its inputs."""
 
     def propose(self, results: list[int], options: Options, rng: Random) -> Iterable[Proposal]:
         """Possible choices with their results."""
 
     def apply(self, choice: Choice, results: list[int], options: Options) -> int | None:
-        """Result of a choice made elsewhere; None if it gives none here."""
+        """Result of a given choice; None if it has no result."""
 
     def steps(self, choice: Choice, at: list[int], program: list[Step]) -> None:
         """Append the node's steps; `at[k]` is the step that holds the result of node k."""
@@ -50,13 +50,14 @@ class Node(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    """Filter by a description, perhaps after relating, and finish by `ending`.
+    """Filter a set by a description, then apply `ending`.
 
     Attributes:
-        source: Node it starts from; None starts from the whole scene.
-        ending: What is done with the filtered set; "set" leaves it as it is.
-        related: Whether `source` is an object that a relation is taken to first.
-        without: Attributes the description may not name (they would give the answer away).
+        source: Node of the input; None for all objects of the scene.
+        ending: Function of the filtered set; "set" returns the set itself.
+        related: Whether `source` is an object, and the input is the set of objects in some
+            relation to it.
+        without: Attributes that the description may not name, because they would give the answer.
     """
 
     source: int | None
@@ -66,11 +67,11 @@ class Describe:
 
     @property
     def sources(self) -> tuple[int, ...]:
-        """The node it starts from, if any."""
+        """The node of the input, if any."""
         return () if self.source is None else (self.source,)
 
     def propose(self, results: list[int], options: Options, rng: Random) -> Iterator[Proposal]:
-        """Descriptions (and relations) that keep to `without`, with the result of `ending`."""
+        """Descriptions (and relations) that `without` allows, with the result of `ending`."""
         start = options.sets.everything if self.source is None else results[self.source]
         if self.related:
             found = options.related(start, self.ending, rng)
@@ -78,23 +79,23 @@ class Describe:
             found = options.plain(start, self.ending)
         finish, without = _FINISH[self.ending], self.without
         for choice, hit in shuffled(found, rng):
-            if choice is STRANGER:
+            if choice is DISTRACTOR:
                 choice = CHOICES[None][int(rng.random() * len(DESCRIPTIONS))]
                 hit &= options.matching(choice.code)
             if without.isdisjoint(NAMED[choice.code]):
                 yield choice, finish(hit)
 
     def apply(self, choice: Choice, results: list[int], options: Options) -> int | None:
-        """None if the set has not exactly one object and `ending` is "unique"."""
+        """Result of `ending`; None if it is "unique" and the set has not exactly one object."""
         hit = options.sets.everything if self.source is None else results[self.source]
         if choice.relation is not None:
             hit = options.sets.related[choice.relation][hit]
         hit &= options.matching(choice.code)
-        unfit = self.ending == "unique" and hit.bit_count() != 1
-        return None if unfit else _FINISH[self.ending](hit)
+        undefined = self.ending == "unique" and hit.bit_count() != 1
+        return None if undefined else _FINISH[self.ending](hit)
 
     def steps(self, choice: Choice, at: list[int], program: list[Step]) -> None:
-        """[scene | relate], the filters in fixed order, then the ending."""
+        """`scene` or `relate`, the filters in fixed order, then the ending."""
         last = _append(program, "scene") if self.source is None else at[self.source]
         if choice.relation is not None:
             last = _append(program, "relate", (last,), choice.relation)
@@ -107,7 +108,7 @@ class Describe:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class Filter:
     """Filter a set by one value of one attribute."""
 
     source: int
@@ -119,13 +120,13 @@ class Keep:
         return (self.source,)
 
     def propose(self, results: list[int], options: Options, rng: Random) -> Iterator[Proposal]:
-        """Every value of the attribute, fitting or not."""
+        """Every value of the attribute, also those that no object has."""
         stride, values = STRIDES[self.attribute], ATTRIBUTES[self.attribute]
         choices = [CHOICES[None][stride * (1 + index)] for index in range(len(values))]
         yield from shuffled([(c, self.apply(c, results, options)) for c in choices], rng)
 
     def apply(self, choice: Choice, results: list[int], options: Options) -> int:
-        """The objects that have the value."""
+        """The objects with the value."""
         return results[self.source] & options.matching(choice.code)
 
     def steps(self, choice: Choice, at: list[int], program: list[Step]) -> None:
@@ -136,7 +137,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Relate:
-    """The objects that stand in some relation to an object."""
+    """The objects in some relation to an object."""
 
     source: int
 
@@ -151,7 +152,7 @@ class Relate:
         yield from shuffled([(c, self.apply(c, results, options)) for c in choices], rng)
 
     def apply(self, choice: Choice, results: list[int], options: Options) -> int:
-        """The objects that stand in the relation."""
+        """The objects in the relation."""
         return options.sets.related[choice.relation or ""][results[self.source]]
 
     def steps(self, choice: Choice, at: list[int], program: list[Step]) -> None:
@@ -161,7 +162,7 @@ class Relate:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """A function of earlier results that leaves nothing open (same_*, union, query_*, ...)."""
+    """A function of earlier results without open parameters (same_*, union, query_*, ...)."""
 
     function: str
     sources: tuple[int, ...]
@@ -183,7 +184,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The shape of a family's program.
+    """The structure of a family's program.
 
     Attributes:
         nodes: In topological order; the last gives the answer.
@@ -194,7 +195,7 @@ class Plan:
     different: tuple[tuple[int, int], ...] = ()
 
     def program(self, choices: Sequence[Choice]) -> Program:
-        """The program that one choice per node stands for."""
+        """The program of one choice per node."""
         program: list[Step] = []
         at: list[int] = []
         for node, choice in zip(self.nodes, choices, strict=True):
@@ -203,7 +204,7 @@ class Plan:
 
     @property
     def function(self) -> str:
-        """The last function of its programs (the question type)."""
+        """The last function of its programs: the question type."""
         last = self.nodes[-1]
         if isinstance(last, Describe):
             return last.ending
@@ -213,17 +214,17 @@ class Plan:
 
     @property
     def impossible(self) -> frozenset[int]:
-        """Results of the last node that `different` rules out: comparing what must differ."""
+        """Results of the last node that `different` excludes: a comparison of unequal results."""
         compares = self.function == "equal_integer"
         return frozenset({1} if compares and self.nodes[-1].sources in self.different else ())
 
-    def looked_at(self, k: int) -> tuple[int, ...]:
-        """Nodes up to k whose results decide everything that can follow k."""
+    def live_after(self, k: int) -> tuple[int, ...]:
+        """Nodes up to k whose results are used after k, or k itself if it is the last node."""
         if k == len(self.nodes) - 1:
             return (k,)
-        readers = [node.sources for node in self.nodes[k + 1 :]]
-        readers += [pair for pair in self.different if pair[1] > k]
-        return tuple(sorted({i for sources in readers for i in sources if i <= k}))
+        uses = [node.sources for node in self.nodes[k + 1 :]]
+        uses += [pair for pair in self.different if pair[1] > k]
+        return tuple(sorted({i for sources in uses for i in sources if i <= k}))
 
 
 _FINISH: Final[dict[Ending, Callable[[int], int]]] = {
@@ -247,7 +248,7 @@ _VERBS: Final[dict[str, Callable[[str, list[int], Options], int]]] = {
 
 @cache
 def _step(function: str, inputs: tuple[int, ...], value: str | None) -> Step:
-    """Steps are few and immutable, so equal ones are made once and shared."""
+    """A step; equal steps are the same object, which saves time and memory."""
     return Step(function, inputs, value)
 
 

@@ -1,12 +1,14 @@
-"""Depth-first search: fill a plan so that the question is sound on one scene.
+"""Depth-first search for one choice per node of a plan that gives a valid question on one scene.
 
-The partial program is executed at every step, so a branch dies as soon as it breaks a constraint.
-Beside it run its *shadows*: for every bare relation, the same program with all objects in the
-relation's place. A question whose answer does not depend on the relation is degenerate, and a
-branch is dropped as soon as a shadow agrees with it wherever later nodes look.
+The partial program is executed at every node, so a branch is abandoned as soon as it violates a
+constraint. *Shadow* programs are executed beside it: for every `Relate` node, the same program with
+the set of all objects in place of the related objects. A question whose answer does not depend on
+the relation is degenerate, and a branch is abandoned as soon as all live results of a shadow equal
+its own. A result is live if a later node uses it.
 
-Two branches whose results (and shadows) agree wherever later nodes look have the same future; a
-future that failed once is not searched again, which makes even an exhaustive search short.
+Two branches with equal live results (their own and those of their shadows) can be completed in the
+same ways; a combination of live results that failed once is not searched again, so even an
+exhaustive search is short.
 """
 
 from __future__ import annotations
@@ -21,48 +23,48 @@ Results = list[int]
 
 
 class Search:
-    """Searches one plan; made once per family and used on every scene."""
+    """The search of one plan; created once per family and used for every scene."""
 
     def __init__(self, plan: Plan) -> None:
         indices = range(len(plan.nodes))
         self._nodes = plan.nodes
-        self._looked_at = [plan.looked_at(k) for k in indices]
+        self._live_after = [plan.live_after(k) for k in indices]
         self._differs = [tuple(i for i, j in plan.different if j == k) for k in indices]
 
     def find(
-        self, options: Options, refused: Collection[int], rng: Random
+        self, options: Options, rejected: Collection[int], rng: Random
     ) -> tuple[list[Choice], int] | None:
-        """One filling whose answer is not refused, by lot; None if there is none.
+        """Random choices with an answer that is not rejected; None if there are none.
 
         Args:
             options: The scene's options.
-            refused: Results of the last node that are not wanted.
-            rng: Draws the order in which choices are tried.
+            rejected: Results of the last node that are not allowed.
+            rng: Samples the order in which choices are tried.
 
         Returns:
             One choice per node, and the result of the last node.
         """
-        attempt = Attempt(options, refused, rng)
+        attempt = Attempt(options, rejected, rng)
         if self._extend(attempt, []):
             return attempt.choices, attempt.results[-1]
         return None
 
     def _extend(self, attempt: Attempt, shadows: list[Results]) -> bool:
-        """Fill the next node and all after it; on failure leave the attempt as it was."""
+        """Choose for the next node and all after it; on failure, restore the attempt."""
         results, failed, options = attempt.results, attempt.failed, attempt.options
         k = len(results)
         if k == len(self._nodes):
-            return results[-1] not in attempt.refused
-        node, looked_at, differs = self._nodes[k], self._looked_at[k], self._differs[k]
+            return results[-1] not in attempt.rejected
+        node, live_after, differs = self._nodes[k], self._live_after[k], self._differs[k]
         for choice, result in node.propose(results, options, attempt.rng):
             if any(results[i] == result for i in differs):
                 continue
             results.append(result)
-            cast = self._cast(node, choice, attempt, shadows)
-            future = (k, *[run[i] for run in (results, *cast) for i in looked_at])
-            if future not in failed and not self._degenerate(looked_at, results, cast):
+            advanced = self._advance(node, choice, attempt, shadows)
+            future = (k, *[run[i] for run in (results, *advanced) for i in live_after])
+            if future not in failed and not self._degenerate(live_after, results, advanced):
                 attempt.choices.append(choice)
-                if self._extend(attempt, cast):
+                if self._extend(attempt, advanced):
                     return True
                 attempt.choices.pop()
                 failed.add(future)
@@ -70,32 +72,32 @@ class Search:
         return False
 
     @staticmethod
-    def _cast(
+    def _advance(
         node: Node, choice: Choice, attempt: Attempt, shadows: list[Results]
     ) -> list[Results]:
-        """The shadows one node on; one that has no result differs for good and is let go."""
-        cast = []
+        """The shadows after one more node; a shadow without a result differs and is removed."""
+        advanced = []
         for shadow in shadows:
             result = node.apply(choice, shadow, attempt.options)
             if result is not None:
-                cast.append([*shadow, result])
+                advanced.append([*shadow, result])
         if isinstance(node, Relate):
-            cast.append([*attempt.results[:-1], attempt.options.sets.everything])
-        return cast
+            advanced.append([*attempt.results[:-1], attempt.options.sets.everything])
+        return advanced
 
     @staticmethod
-    def _degenerate(looked_at: Sequence[int], results: Results, shadows: list[Results]) -> bool:
-        return any(all(shadow[i] == results[i] for i in looked_at) for shadow in shadows)
+    def _degenerate(live_after: Sequence[int], results: Results, shadows: list[Results]) -> bool:
+        return any(all(shadow[i] == results[i] for i in live_after) for shadow in shadows)
 
 
 class Attempt:
-    """State of one search: what is filled in so far, and which futures are known to fail."""
+    """State of one search: choices and results so far, and live results that are known to fail."""
 
-    __slots__ = ("choices", "failed", "options", "refused", "results", "rng")
+    __slots__ = ("choices", "failed", "options", "rejected", "results", "rng")
 
-    def __init__(self, options: Options, refused: Collection[int], rng: Random) -> None:
+    def __init__(self, options: Options, rejected: Collection[int], rng: Random) -> None:
         self.options = options
-        self.refused = refused
+        self.rejected = rejected
         self.rng = rng
         self.choices: list[Choice] = []
         self.results: Results = []

@@ -1,21 +1,21 @@
-"""Readers of published data sets in their own files; each takes the path of a real copy."""
+"""Readers of published data sets in their own file formats; each takes the path of a copy."""
 
-from featurewise.worlds.glyphs.formats.cifar import Classes, cifar10, cifar100, fc100
+from featurewise.worlds.glyphs.formats.cifar import ImagesByClass, cifar10, cifar100, fc100
 from featurewise.worlds.glyphs.formats.errors import FormatError
 from featurewise.worlds.glyphs.formats.folders import (
-    PictureFiles,
+    ImageFiles,
     class_folders,
     mini_imagenet,
     omniglot,
 )
 from featurewise.worlds.glyphs.formats.idx import mnist, read_idx
-from featurewise.worlds.glyphs.formats.pictures import Pictures
+from featurewise.worlds.glyphs.formats.images import LabelledImages
 
 __all__ = [
-    "Classes",
     "FormatError",
-    "PictureFiles",
-    "Pictures",
+    "ImageFiles",
+    "ImagesByClass",
+    "LabelledImages",
     "cifar10",
     "cifar100",
     "class_folders",

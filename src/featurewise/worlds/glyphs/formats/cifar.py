@@ -1,8 +1,8 @@
-"""CIFAR-10 and CIFAR-100 in their *binary* version, and FC100, which is made of the latter.
+"""CIFAR-10 and CIFAR-100 in their *binary* version, and FC100, which consists of CIFAR-100 images.
 
 A row is one label (CIFAR-100: the coarse one, then the fine one) and 3 x 32 x 32 bytes: red, green,
-blue, each row by row. The "python version" of the same pictures is pickled: to read a pickle is to
-run whatever it says, so it is refused. Sources: Krizhevsky 2009, *Learning Multiple Layers of
+blue, each row by row. The "python version" of the same images is pickled. Reading a pickle can run
+any code, so it is refused. Sources: Krizhevsky 2009, *Learning Multiple Layers of
 Features from Tiny Images*; Oreshkin et al. 2018, *TADAM* (FC100).
 """
 
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from featurewise.common.opening import open_regular, read_bytes
 from featurewise.worlds.glyphs.formats.errors import FormatError
-from featurewise.worlds.glyphs.formats.pictures import Pictures
+from featurewise.worlds.glyphs.formats.images import LabelledImages
 
 _PIXELS: Final = 3 * 32 * 32
 _LONGEST: Final = 1 << 20
-"""Bytes of a file of names, at most."""
+"""Maximum size of a file of names, in bytes."""
 _PICKLED: Final = (
-    "is pickled, from the python version, and reading a pickle runs what it says; take the binary "
+    "is pickled, from the python version, and reading a pickle can run any code; use the binary "
     "version (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz)"
 )
 
@@ -46,7 +46,7 @@ FC100: Final[Mapping[str, tuple[str, ...]]] = {
 """Split -> its superclasses: 12, 4 and 4, of five classes each."""
 
 
-def cifar10(folder: Path | str, train: bool = True) -> Pictures:
+def cifar10(folder: Path | str, train: bool = True) -> LabelledImages:
     """CIFAR-10.
 
     Args:
@@ -62,12 +62,12 @@ def cifar10(folder: Path | str, train: bool = True) -> Pictures:
     parts = [f"data_batch_{i}.bin" for i in range(1, 6)] if train else ["test_batch.bin"]
     rows = [_rows(folder / part, (10,)) for part in parts]
     joined = np.concatenate(rows) if len(rows) > 1 else rows[0]
-    return Pictures(_images(joined), joined[:, 0], names)
+    return LabelledImages(_images(joined), joined[:, 0], names)
 
 
 def cifar100(
     folder: Path | str, train: bool = True, labels: Literal["fine", "coarse"] = "fine"
-) -> Pictures:
+) -> LabelledImages:
     """CIFAR-100, mapped into memory.
 
     Args:
@@ -81,18 +81,18 @@ def cifar100(
     folder = Path(folder)
     names = _names(folder / f"{labels}_label_names.txt", 100 if labels == "fine" else 20)
     rows = _rows(folder / ("train.bin" if train else "test.bin"), (20, 100))
-    return Pictures(_images(rows), rows[:, 1 if labels == "fine" else 0], names)
+    return LabelledImages(_images(rows), rows[:, 1 if labels == "fine" else 0], names)
 
 
 @dataclass(frozen=True)
-class Classes:
-    """Pictures by class, for episodes; those of CIFAR stay in their files until asked for.
+class ImagesByClass:
+    """Images by class, for episodes; memory-mapped images are read only when indexed.
 
     Attributes:
-        names: of the classes.
-        groups: the superclass of each.
-        parts: the files' pictures, uint8 ``(N, C, H, W)``.
-        rows: for each class, where its pictures are: (part, row).
+        names: names of the classes.
+        groups: superclass of each class.
+        parts: images of each file, uint8 ``(N, C, H, W)``.
+        rows: for each class, the positions of its images: (part, row).
     """
 
     names: tuple[str, ...]
@@ -101,24 +101,25 @@ class Classes:
     rows: tuple[tuple[tuple[int, int], ...], ...]
 
     def count(self, label: int) -> int:
-        """How many pictures a class has."""
+        """Number of images of a class."""
         return len(self.rows[label])
 
-    def picture(self, label: int, index: int) -> UInt8[Tensor, "C H W"]:
-        """One picture of a class."""
+    def image(self, label: int, index: int) -> UInt8[Tensor, "C H W"]:
+        """One image of a class."""
         part, row = self.rows[label][index]
         return torch.from_numpy(np.array(self.parts[part][row]))
 
 
-def fc100(folder: Path | str, split: Literal["train", "val", "test"] = "train") -> Classes:
-    """FC100: CIFAR-100 split by superclass, 60, 20 and 20 classes of 600 pictures.
+def fc100(folder: Path | str, split: Literal["train", "val", "test"] = "train") -> ImagesByClass:
+    """FC100: CIFAR-100 split by superclass, 60, 20 and 20 classes of 600 images.
 
     Args:
         folder: ``cifar-100-binary``; both of its files are used, as the paper does.
-        split: which superclasses.
+        split: which of the superclasses in `FC100`.
 
     Raises:
-        FormatError: as for `cifar100`; or a class lies in two superclasses, or has no picture.
+        FormatError: as for `cifar100`; or a class belongs to two superclasses, or a split has no
+            images.
     """
     folder = Path(folder)
     fine = _names(folder / "fine_label_names.txt", 100)
@@ -130,12 +131,12 @@ def fc100(folder: Path | str, split: Literal["train", "val", "test"] = "train") 
     owner = _owners(files, parts)
     found = [label for label in sorted(owner) if coarse[owner[label]] in FC100[split]]
     if not found:
-        raise FormatError.at(folder, f"has no pictures of the {split} classes")
-    return Classes(
+        raise FormatError.at(folder, f"has no images of the {split} classes")
+    return ImagesByClass(
         tuple(fine[label] for label in found),
         tuple(coarse[owner[label]] for label in found),
         tuple(_images(part) for part in parts),
-        tuple(_places(parts, label) for label in found),
+        tuple(_positions(parts, label) for label in found),
     )
 
 
@@ -151,7 +152,7 @@ def _owners(files: Sequence[Path], parts: Sequence[NDArray[np.uint8]]) -> dict[i
     return owner
 
 
-def _places(parts: Sequence[NDArray[np.uint8]], label: int) -> tuple[tuple[int, int], ...]:
+def _positions(parts: Sequence[NDArray[np.uint8]], label: int) -> tuple[tuple[int, int], ...]:
     return tuple(
         (part, int(row))
         for part, rows in enumerate(parts)
@@ -164,8 +165,13 @@ def _images(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _rows(path: Path, classes: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The rows of a batch, mapped: as many labels as ``classes``, each below its number; pixels."""
-    length, size = len(classes) + _PIXELS, _open(path)
+    """The memory-mapped rows of a file, (N, labels + pixels).
+
+    Args:
+        path: of the file.
+        classes: for each label of a row, the number of its classes.
+    """
+    length, size = len(classes) + _PIXELS, _size(path)
     if size == 0 or size % length:
         problem = f"holds {size} bytes, no multiple of the {length} of a row: cut off?"
         raise FormatError.at(path, problem)
@@ -179,7 +185,7 @@ def _rows(path: Path, classes: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _names(path: Path, count: int) -> tuple[str, ...]:
-    """The names of the classes, a line each; the published files end in an empty line."""
+    """The names of the classes, one a line; the published files end in an empty line."""
     pickled = [path.parent / name for name in ("batches.meta", "meta")]
     for twin in pickled:
         if twin.is_file():
@@ -193,15 +199,15 @@ def _names(path: Path, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _open(path: Path) -> int:
-    """The size of a batch, once it is known to be there and no pickle (which begins with 0x80)."""
+def _size(path: Path) -> int:
+    """The size of a file in bytes, after checking that it is no pickle (which begins with 0x80)."""
     try:
         with open_regular(path) as file:
             first = file.read(1)
         size = path.stat().st_size
     except OSError as error:
         raise FormatError.at(path, f"cannot be read: {error}") from error
-    # No label is as high as that: the first of a row is below 10 or, where coarse, below 20.
+    # No label is as high: the first of a row is below 10 (CIFAR-10) or 20 (CIFAR-100, coarse).
     if first == b"\x80":
         raise FormatError.at(path, _PICKLED)
     return size

@@ -1,8 +1,8 @@
-"""Pictures in files, by class: Omniglot, miniImageNet, FC100 unpacked, any folder of folders.
+"""Image files by class: Omniglot, miniImageNet, unpacked FC100, any folder of class folders.
 
-Nothing is decoded until asked for. Sources: Lake et al. 2015, *Human-level concept learning through
-probabilistic program induction* (Omniglot); Vinyals et al. 2016, *Matching Networks*, with the
-classes of Ravi and Larochelle 2017 (miniImageNet).
+A file is decoded only when its image is requested. Sources: Lake et al. 2015, *Human-level concept
+learning through probabilistic program induction* (Omniglot); Vinyals et al. 2016, *Matching
+Networks*, with the classes of Ravi and Larochelle 2017 (miniImageNet).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from featurewise.common.images import ImageFileError, read_image, to_rgb
 from featurewise.common.opening import open_regular
 from featurewise.worlds.glyphs.formats.errors import FormatError
 
-_PICTURES: Final = (".png", ".jpg", ".jpeg", ".JPEG")
-_DRAWING: Final = re.compile(r"(\d{4})_(\d{2})\.png")
+_IMAGES: Final = (".png", ".jpg", ".jpeg", ".JPEG")
+_FILE_NAME: Final = re.compile(r"(\d{4})_(\d{2})\.png")
 _CHARACTER: Final = re.compile(r"character\d{2}")
 
 
@@ -36,21 +36,21 @@ OmniglotPart: TypeAlias = Literal[
     "images_background_small1",
     "images_background_small2",
 ]
-"""What the archives of Omniglot unpack to."""
+"""The folders that the archives of Omniglot unpack to."""
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Classes of picture files, decoded and scaled to one size when asked for.
+class ImageFiles:
+    """Classes of image files, decoded and scaled to one size when requested.
 
     Attributes:
-        names: of the classes.
-        groups: what each belongs to (an alphabet), by which classes are split.
-        files: the pictures of each class.
-        size: height and width of what `picture` gives.
+        names: names of the classes.
+        groups: group of each class (an alphabet); classes are split by group.
+        files: the image files of each class.
+        size: height and width of the images that `image` returns, in pixels.
         colour: three channels instead of one.
-        ink: dark strokes on white become bright ones on black, as all glyphs here.
-        exact: width and height that each file must have; None for any.
+        ink: invert dark strokes on white to bright ones on black, as in all glyphs here.
+        exact: width and height that each file must have, in pixels; None for any.
     """
 
     names: tuple[str, ...]
@@ -62,25 +62,25 @@ class PictureFiles:
     exact: tuple[int, int] | None = None
 
     def count(self, label: int) -> int:
-        """How many pictures a class has."""
+        """Number of images of a class."""
         return len(self.files[label])
 
-    def picture(self, label: int, index: int) -> UInt8[Tensor, "C S S"]:
-        """One picture of a class.
+    def image(self, label: int, index: int) -> UInt8[Tensor, "C S S"]:
+        """One image of a class.
 
         Raises:
-            FormatError: the file is missing, cut off, too large, no PNG or JPEG, or not of its
+            FormatError: the file is missing, truncated, too large, no PNG or JPEG, or not of its
                 exact size (see `featurewise.common.images.read_image`).
         """
         path = self.files[label][index]
         try:
             opened = read_image(path)
         except ImageFileError as error:
-            raise FormatError.at(path, f"is no readable picture: {error.problem}") from error
+            raise FormatError.at(path, f"is no readable image: {error.problem}") from error
         if self.exact is not None and opened.size != self.exact:
             raise FormatError.at(path, f"must be {self.exact} pixels, not {opened.size}")
-        picture = to_rgb(opened).convert("RGB" if self.colour else "L")
-        scaled = picture.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        image = to_rgb(opened).convert("RGB" if self.colour else "L")
+        scaled = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         values = np.array(scaled, dtype=np.uint8).reshape(self.size, self.size, -1)
         return torch.from_numpy(255 - values if self.ink else values).permute(2, 0, 1).contiguous()
 
@@ -89,7 +89,7 @@ def omniglot(
     folder: Path | str,
     part: OmniglotPart = "images_background",
     size: int = 28,
-) -> PictureFiles:
+) -> ImageFiles:
     """Omniglot: classes are characters, groups are alphabets.
 
     Args:
@@ -97,11 +97,11 @@ def omniglot(
             archives of the release unpack; or the folder of the part itself.
         part: the 30 alphabets for training, the 20 for evaluation, or one of the two smaller
             training sets of 5 alphabets.
-        size: height and width to scale the 105 pixels to.
+        size: height and width to scale the 105 x 105 pixels to.
 
     Raises:
-        FormatError: a folder or file is not named as it must be, a drawing is missing, or
-            characters differ in how many drawings they have.
+        FormatError: a folder or file has a wrong name, an image is missing, or characters differ
+            in their number of images.
     """
     root = Path(folder)
     if root.name != part or (root / part).is_dir():
@@ -114,12 +114,12 @@ def omniglot(
         for alphabet in _folders(root)
         for character in _folders(alphabet, _CHARACTER, "characterNN")
     ]
-    files = tuple(_drawings(character) for character in characters)
+    files = tuple(_character_files(character) for character in characters)
     for character, own in zip(characters, files, strict=True):
         if len(own) != len(files[0]):
-            problem = f"has {len(own)} drawings, {characters[0].name} has {len(files[0])}"
+            problem = f"has {len(own)} images, {characters[0].name} has {len(files[0])}"
             raise FormatError.at(character, problem)
-    return PictureFiles(
+    return ImageFiles(
         names=tuple(f"{each.parent.name}/{each.name}" for each in characters),
         groups=tuple(each.parent.name for each in characters),
         files=files,
@@ -129,21 +129,21 @@ def omniglot(
     )
 
 
-def _drawings(character: Path) -> tuple[Path, ...]:
-    """``NNNN_01.png`` to ``NNNN_20.png``, one by each who drew: none is missing, none is twice."""
+def _character_files(character: Path) -> tuple[Path, ...]:
+    """``NNNN_01.png`` to ``NNNN_20.png``, one from each writer, none missing and none twice."""
     found = sorted(path for path in character.iterdir() if not path.name.startswith("."))
-    matches = [_DRAWING.fullmatch(path.name) for path in found]
+    matches = [_FILE_NAME.fullmatch(path.name) for path in found]
     numbers = set()
-    for place, (path, match) in enumerate(zip(found, matches, strict=True), start=1):
+    for number, (path, match) in enumerate(zip(found, matches, strict=True), start=1):
         if match is None:
-            raise FormatError.at(path, "is not named as a drawing is, 0001_01.png")
+            raise FormatError.at(path, "is not named like 0001_01.png")
         numbers.add(match[1])
         if len(numbers) > 1:
-            raise FormatError.at(path, f"is of another character than {found[0].name}")
-        if int(match[2]) != place:
-            raise FormatError.at(character, f"lacks drawing {match[1]}_{place:02}.png")
+            raise FormatError.at(path, f"belongs to another character than {found[0].name}")
+        if int(match[2]) != number:
+            raise FormatError.at(character, f"lacks the image {match[1]}_{number:02}.png")
     if not found:
-        raise FormatError.at(character, "has no drawings")
+        raise FormatError.at(character, "has no images")
     return tuple(found)
 
 
@@ -152,31 +152,31 @@ def mini_imagenet(
     split: Literal["train", "val", "test"] = "train",
     images: str = "images",
     size: int = 84,
-) -> PictureFiles:
-    """MiniImageNet as its split files list it: ``train.csv`` with the columns filename and label.
+) -> ImageFiles:
+    """MiniImageNet by its split files: ``train.csv`` etc. with the columns filename and label.
 
     Args:
-        folder: with ``train.csv``, ``val.csv``, ``test.csv`` and the folder of pictures.
-        split: which.
-        images: the folder of pictures, flat or with a folder for each label.
-        size: height and width to scale to.
+        folder: with ``train.csv``, ``val.csv``, ``test.csv`` and the folder of images.
+        split: which split file to read.
+        images: name of the folder of images, flat or with a folder for each label.
+        size: height and width to scale to, in pixels.
 
     Raises:
-        FormatError: the file is no such table, a row is wrong, or a picture is missing.
+        FormatError: the file is no such table, a row is wrong, or an image is missing.
     """
-    table, pictures = Path(folder) / f"{split}.csv", Path(folder) / images
+    table, source = Path(folder) / f"{split}.csv", Path(folder) / images
     classes: dict[str, list[Path]] = {}
     seen: set[str] = set()
     for line, (name, label) in _rows(table):
         if name in seen:
             raise FormatError.at(table, f"{name} is listed twice", f"line {line}")
         seen.add(name)
-        path = next((p for p in (pictures / name, pictures / label / name) if p.is_file()), None)
+        path = next((p for p in (source / name, source / label / name) if p.is_file()), None)
         if path is None:
-            raise FormatError.at(pictures / name, f"is missing; {table.name} line {line} lists it")
+            raise FormatError.at(source / name, f"is missing; {table.name} line {line} lists it")
         classes.setdefault(label, []).append(path)
     if not classes:
-        raise FormatError.at(table, "lists no pictures")
+        raise FormatError.at(table, "lists no images")
     return _by_class(classes, size)
 
 
@@ -191,7 +191,7 @@ def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:
         raise FormatError.at(table, "must begin with the line filename,label", "line 1")
     found = []
     for line, row in enumerate(rows[1:], start=2):
-        # Both become parts of a path, which must not lead out of the folder.
+        # Both become parts of a path, which must stay inside the folder.
         if len(row) != 2 or any(not v or Path(v).name != v or v == ".." for v in row):
             problem = f"must be a file's name and a label, not {','.join(row)!r}"
             raise FormatError.at(table, problem, f"line {line}")
@@ -199,37 +199,37 @@ def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:
     return found
 
 
-def class_folders(folder: Path | str, size: int, colour: bool = True) -> PictureFiles:
-    """A folder for each class, pictures in it; also one split of FC100 or CIFAR-FS unpacked so.
+def class_folders(folder: Path | str, size: int, colour: bool = True) -> ImageFiles:
+    """A folder with a folder of images for each class, such as an unpacked split of FC100.
 
     Args:
-        folder: as in ``train``.
-        size: height and width to scale to.
+        folder: with one folder for each class, as ``train``.
+        size: height and width to scale to, in pixels.
         colour: three channels, or one.
 
     Raises:
-        FormatError: there are no classes, a class has no pictures, or something is no picture.
+        FormatError: there are no classes, a class has no images, or a file is no image.
     """
     classes: dict[str, list[Path]] = {}
     for each in _folders(Path(folder)):
         found = sorted(path for path in each.iterdir() if not path.name.startswith("."))
         for path in found:
-            if path.suffix not in _PICTURES:
-                raise FormatError.at(path, f"is no picture ({', '.join(_PICTURES)})")
+            if path.suffix not in _IMAGES:
+                raise FormatError.at(path, f"is no image ({', '.join(_IMAGES)})")
         if not found:
-            raise FormatError.at(each, "has no pictures")
+            raise FormatError.at(each, "has no images")
         classes[each.name] = found
     return _by_class(classes, size, colour)
 
 
-def _by_class(classes: dict[str, list[Path]], size: int, colour: bool = True) -> PictureFiles:
-    """Each class a group of its own: such data sets come split already."""
+def _by_class(classes: dict[str, list[Path]], size: int, colour: bool = True) -> ImageFiles:
+    """Each class is its own group, as these data sets are already split."""
     names = tuple(classes)
-    return PictureFiles(names, names, tuple(map(tuple, classes.values())), size, colour)
+    return ImageFiles(names, names, tuple(map(tuple, classes.values())), size, colour)
 
 
 def _folders(root: Path, pattern: re.Pattern[str] | None = None, form: str = "") -> Sequence[Path]:
-    """The folders in a folder, sorted; nothing else may be in it, hidden files excepted."""
+    """The folders in a folder, sorted; anything else in it, except hidden files, is an error."""
     try:
         found = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The idx files of MNIST and its relatives (Fashion-MNIST, KMNIST), packed by gzip or not.
+"""The idx files of MNIST and its relatives (Fashion-MNIST, KMNIST), with or without gzip.
 
 An idx file is two zero bytes, a byte for the type of its numbers, one for the number of axes, the
 lengths of the axes as big-endian 32-bit integers, and the numbers, big-endian. Source: LeCun,
@@ -19,20 +19,20 @@ from numpy.typing import NDArray
 
 from featurewise.common.opening import open_regular
 from featurewise.worlds.glyphs.formats.errors import FormatError
-from featurewise.worlds.glyphs.formats.pictures import Pictures
+from featurewise.worlds.glyphs.formats.images import LabelledImages
 
 _TYPES: Final = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _GZIP: Final = b"\x1f\x8b"
 
 
 def read_idx(path: Path | str) -> NDArray[Any]:
-    """The array in an idx file; mapped into memory where the file is not packed.
+    """The array in an idx file; memory-mapped if the file is not compressed.
 
     Args:
-        path: of the file; that it is packed by gzip is seen from its content.
+        path: of the file; gzip is detected from its content.
 
     Raises:
-        FormatError: it cannot be read, begins wrongly, or is shorter or longer than it says.
+        FormatError: it cannot be read, has a wrong header, or a size that contradicts its header.
     """
     path = Path(path)
     try:
@@ -43,15 +43,15 @@ def read_idx(path: Path | str) -> NDArray[Any]:
         raise FormatError.at(path, f"cannot be read: {error}") from error
 
 
-def mnist(folder: Path | str, train: bool = True) -> Pictures:
-    """The pictures of MNIST or of a data set of ten classes in the same files.
+def mnist(folder: Path | str, train: bool = True) -> LabelledImages:
+    """The images of MNIST or of a data set of ten classes in the same files.
 
     Args:
-        folder: with ``train-images-idx3-ubyte`` and so on, packed (``.gz``) or not.
+        folder: with ``train-images-idx3-ubyte`` and so on, compressed (``.gz``) or not.
         train: the training files instead of the test files (``t10k-...``).
 
     Raises:
-        FormatError: a file is missing or wrong, or pictures and labels differ in number.
+        FormatError: a file is missing or wrong, or images and labels differ in number.
     """
     part = "train" if train else "t10k"
     images_path = _find(Path(folder), f"{part}-images", "idx3-ubyte")
@@ -62,15 +62,15 @@ def mnist(folder: Path | str, train: bool = True) -> Pictures:
             problem = f"must hold bytes along {axes} axes, not {array.dtype} along {array.ndim}"
             raise FormatError.at(path, problem)
     if len(images) != len(labels):
-        raise FormatError.at(labels_path, f"has {len(labels)} labels for {len(images)} pictures")
+        raise FormatError.at(labels_path, f"has {len(labels)} labels for {len(images)} images")
     if len(labels) and labels.max() > 9:
         row = int(np.argmax(labels > 9))
         raise FormatError.at(labels_path, f"labels are 0 to 9, not {labels[row]}", f"label {row}")
-    return Pictures(images[:, None], labels, tuple("0123456789"))
+    return LabelledImages(images[:, None], labels, tuple("0123456789"))
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:
-    """The file under the names it goes by: ``-idx3`` as published, ``.idx3`` by some unpackers."""
+    """The file, named with ``-idx3`` as published, or with ``.idx3`` as some tools unpack it."""
     names = [f"{stem}{mark}{kind}{end}" for mark in "-." for end in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
@@ -79,7 +79,7 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 
 def _header(path: Path, content: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Type, shape and length of the header, from the first bytes of a file."""
+    """Type and shape of the array, and length of the header in bytes."""
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or not content[3]:
         raise FormatError.at(
             path,
@@ -115,10 +115,10 @@ def _unpacked(path: Path) -> NDArray[Any]:
             content += file.read(4 * content[3])
         kind, shape, _ = _header(path, content)
         expected = math.prod(shape) * kind.itemsize
-        # In pieces: a header that promises too much must not fill the memory.
+        # In chunks: a header that claims too much must not exhaust the memory.
         data = bytearray()
-        while piece := file.read(min(1 << 24, expected + 1 - len(data))):
-            data += piece
+        while chunk := file.read(min(1 << 24, expected + 1 - len(data))):
+            data += chunk
     found = len(data) if len(data) <= expected else "more"
     _check_length(path, shape, expected, found)
     return np.frombuffer(bytes(data), kind).reshape(shape)

@@ -1,12 +1,13 @@
-"""The shapes of the CLEVR world and where rays meet them.
+"""The shapes of the CLEVR world and their intersections with rays.
 
 Cube, sphere and cylinder are one family: a convex core and everything within a rounding distance of
-it. In units of the object's radius the core of the cube is a smaller cube, that of the cylinder a
+it. In units of the object's radius, the core of the cube is a smaller cube, that of the cylinder a
 smaller cylinder, that of the sphere a point. The distance to a convex set is a convex function of
-the place on a ray, so Newton's method walks up to the surface from outside and never through it.
+the position on a ray, so Newton's method approaches the surface from outside and never crosses it.
 
-Rays come in groups of R neighbours that are weighed together against every body of their scene, and
-only the pairs of group and body that may meet are solved: vectors are (3, G, R), bodies (S, K).
+Rays come in groups of R neighbours. Each group is tested against the bounding spheres of all
+objects of its scene, and intersections are computed only for the pairs of group and object that may
+intersect. Vectors are (3, G, R) for G groups, objects (S, K) for S scenes of up to K objects.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TOLERANCE: Final = 4e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Bodies:
+class Shapes:
     """The objects of several scenes as tensors, all of shape (S, K).
 
     Attributes:
@@ -40,7 +41,7 @@ class Bodies:
         z: centre.
         cos: cosine of the turn about Z.
         sin: sine of the turn about Z.
-        radius: half extent; zero marks an empty place.
+        radius: half extent; zero marks padding.
         flat: half width of the core of a cube; zero for other shapes.
         core: radius of the core of a cylinder; zero for other shapes.
         rise: half height of the core.
@@ -69,8 +70,8 @@ class Bodies:
     @classmethod
     def of(
         cls, scenes: Sequence[Sequence[Object]], device: torch.device, dtype: torch.dtype
-    ) -> Bodies:
-        """Tensors of the scenes' objects, with empty places up to the longest scene."""
+    ) -> Shapes:
+        """Tensors of the scenes' objects, padded to the number of objects of the largest scene."""
         width = max((len(objects) for objects in scenes), default=0)
         empty = [0.0] * len(fields(cls))
         rows = [
@@ -82,13 +83,13 @@ class Bodies:
 
     @property
     def bound(self) -> Tensor:
-        """Radius of a ball around the body, in radii."""
+        """Radius of the bounding sphere, in units of ``radius``."""
         wide = math.sqrt(2) * self.flat + self.core
         return (wide.square() + self.rise.square()).sqrt() + self.rounding
 
-    def pick(self, scene: Tensor, body: Tensor) -> Bodies:
-        """The fields (P, 1) of P bodies."""
-        return Bodies(*(getattr(self, f.name)[scene, body, None] for f in fields(self)))
+    def pick(self, scene: Tensor, index: Tensor) -> Shapes:
+        """The fields (P, 1) of P objects, given their scene and their index in it, (P,) each."""
+        return Shapes(*(getattr(self, f.name)[scene, index, None] for f in fields(self)))
 
 
 def _row(thing: Object) -> list[float]:
@@ -102,8 +103,8 @@ def _row(thing: Object) -> list[float]:
     return [*thing.position, *turn, *shape, *ALBEDO[thing.color], metal]
 
 
-def excess(x: Tensor, y: Tensor, z: Tensor, b: Bodies) -> tuple[Tensor, Tensor, Tensor]:
-    """Vector from the nearest point of the core to a place, both in the body's own frame."""
+def excess(x: Tensor, y: Tensor, z: Tensor, b: Shapes) -> tuple[Tensor, Tensor, Tensor]:
+    """Vector from the nearest point of the core to a point, both in the object's own frame."""
     k = (1 - b.core / (x * x + y * y).sqrt().clamp_min(1e-9)).clamp_min(0)
     round_x, round_y = x * k, y * k
     cube = b.flat > 0
@@ -112,8 +113,8 @@ def excess(x: Tensor, y: Tensor, z: Tensor, b: Bodies) -> tuple[Tensor, Tensor, 
     return ex, ey, z - z.clamp(-b.rise, b.rise)
 
 
-def meet(origin: Tensor, direction: Tensor, b: Bodies, steps: int) -> Tensor:
-    """Where rays first meet their body.
+def intersect(origin: Tensor, direction: Tensor, b: Shapes, steps: int) -> Tensor:
+    """Where rays first intersect their object.
 
     Args:
         origin: (3, P, R).
@@ -154,7 +155,7 @@ def _slab(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ball(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Center (3, G) and radius (G,) of a ball around ``points`` (3, G, R)."""
+    """Center (3, G) and radius (G,) of a sphere around ``points`` (3, G, R)."""
     if points.shape[-1] == 1:
         return points[..., 0], torch.zeros_like(points[0, :, 0])
     low, high = points.amin(-1), points.amax(-1)
@@ -162,22 +163,22 @@ def _ball(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def candidates(
-    origin: Tensor, reach: Tensor, scene: Tensor, bodies: Bodies
+    origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes
 ) -> tuple[Tensor, Tensor]:
-    """Groups of rays and bodies that may meet.
+    """Groups of rays and objects that may intersect.
 
-    The rays of a group run within the hull of a ball around their origins and a ball around their
-    ends; a body is left out if its own ball keeps clear of that hull.
+    The rays of a group lie within the hull of a sphere around their origins and a sphere around
+    their ends. An object is left out if its bounding sphere is outside that hull.
 
     Returns:
-        Group and body of every candidate pair, (P,) each, ordered by group.
+        Group and object of every candidate pair, (P,) each, ordered by group.
     """
     foot, foot_radius = _ball(origin)
     head, head_radius = _ball(origin + reach)
     axis = head - foot
     square = axis.square().sum(0).clamp_min(1e-12)
-    center = torch.stack([bodies.x, bodies.y, bodies.z])[:, scene]
-    size = (bodies.bound * bodies.radius)[scene]
+    center = torch.stack([shapes.x, shapes.y, shapes.z])[:, scene]
+    size = (shapes.bound * shapes.radius)[scene]
     offset = center - foot[..., None]
     u = (offset * axis[..., None]).sum(0) / square[:, None]
     ends = u.clamp(0, 1)
@@ -188,49 +189,54 @@ def candidates(
     beyond = (offset - ends * axis[..., None]).square().sum(0).sqrt()
     beyond = beyond - torch.maximum(head_radius, foot_radius)[:, None]
     near = (torch.maximum(outside, beyond) < size * 1.001 + 1e-4) & (size > 0)
-    group, body = near.nonzero().unbind(1)
-    if group.numel() == 1:  # a compiled solver treats a single pair apart; a second costs nothing
-        return group.expand(2), body.expand(2)
-    return group, body
+    group, index = near.nonzero().unbind(1)
+    if group.numel() == 1:  # a compiled solver would be compiled again for a single pair
+        return group.expand(2), index.expand(2)
+    return group, index
 
 
-Solver = Callable[[Tensor, Tensor, Bodies, int], Tensor]
+Solver = Callable[[Tensor, Tensor, Shapes, int], Tensor]
 
 
-def first(
-    origin: Tensor, reach: Tensor, scene: Tensor, bodies: Bodies, solve: Solver = meet
+def closest_hit(
+    origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes, solve: Solver = intersect
 ) -> tuple[Tensor, Tensor]:
-    """Where rays first meet a body, and which.
+    """Where rays first intersect an object, and which.
 
     Args:
         origin: (3, G, R).
         reach: from the origin to the ray's end, (3, G, R).
-        scene: row of ``bodies`` that belongs to each group, (G,).
-        bodies: fields of shape (S, K).
-        solve: :func:`meet` or its compiled twin.
+        scene: row of ``shapes`` that belongs to each group, (G,).
+        shapes: fields of shape (S, K).
+        solve: :func:`intersect` or its compiled version.
 
     Returns:
-        Fraction of ``reach`` (G, R), infinite for none, and index of the body, -1 for none.
+        Fraction of ``reach`` (G, R), infinite for none, and index of the object, -1 for none.
     """
     nearest = torch.full_like(reach[0], torch.inf)
     which = torch.full_like(nearest, -1.0)
-    group, body = candidates(origin, reach, scene, bodies)
+    group, index = candidates(origin, reach, scene, shapes)
     if group.numel():
-        t = solve(origin[:, group], reach[:, group], bodies.pick(scene[group], body), SOLVE_STEPS)
+        t = solve(origin[:, group], reach[:, group], shapes.pick(scene[group], index), SOLVE_STEPS)
         rows = group[:, None].expand_as(t)
         nearest.scatter_reduce_(0, rows, t, "amin")
-        won = (t == nearest[group]) & t.isfinite()
-        which.scatter_reduce_(0, rows, torch.where(won, body[:, None].to(t.dtype), -1.0), "amax")
+        closest = (t == nearest[group]) & t.isfinite()
+        hits = torch.where(closest, index[:, None].to(t.dtype), -1.0)
+        which.scatter_reduce_(0, rows, hits, "amax")
     return nearest, which.long()
 
 
-def blocked(
-    origin: Tensor, reach: Tensor, scene: Tensor, bodies: Bodies, solve: Solver = meet
+def occluded(
+    origin: Tensor, reach: Tensor, scene: Tensor, shapes: Shapes, solve: Solver = intersect
 ) -> Tensor:
-    """Whether a body lies between ``origin`` and ``origin + reach``, (G, R); see :func:`first`."""
+    """Whether an object lies between ``origin`` and ``origin + reach``, (G, R).
+
+    The arguments are those of :func:`closest_hit`.
+    """
     nearest = torch.full_like(reach[0], torch.inf)
-    group, body = candidates(origin, reach, scene, bodies)
+    group, index = candidates(origin, reach, scene, shapes)
     if group.numel():
-        t = solve(origin[:, group], reach[:, group], bodies.pick(scene[group], body), SHADOW_STEPS)
+        picked = shapes.pick(scene[group], index)
+        t = solve(origin[:, group], reach[:, group], picked, SHADOW_STEPS)
         nearest.scatter_reduce_(0, group[:, None].expand_as(t), t, "amin")
     return nearest < 1

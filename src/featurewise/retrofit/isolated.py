@@ -20,10 +20,10 @@ class CannotRun(Exception):  # noqa: N818 (a reason, not an error: it never leav
     """Why a module does not run by itself."""
 
 
-class Alone:
+class IsolatedModule:
     """A copy of one module with random weights in float64 on the CPU, and without hooks.
 
-    The original is only read, no global random numbers are used; call it within ``Untouched``,
+    The original is only read, no global random numbers are used; call it within ``Snapshot``,
     as its code may keep things elsewhere.
 
     Args:
@@ -134,7 +134,7 @@ def taken_axis(module: nn.Module, taken: int, ranks: Sequence[int], least: int =
         least: smallest size of the other axes.
     """
 
-    def runs(alone: Alone, shape: tuple[int, ...], axis: int) -> bool:
+    def runs(alone: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
         return alone.run(alone.random(*shape)).ndim == len(shape)
 
     found = _places(module, taken, ranks, runs, least)
@@ -144,7 +144,7 @@ def taken_axis(module: nn.Module, taken: int, ranks: Sequence[int], least: int =
 def mixed_axis(module: nn.Module, width: int) -> int | None:
     """The axis, 1 or -1, over which a module without weights normalises ``width`` features."""
 
-    def mixes(alone: Alone, shape: tuple[int, ...], axis: int) -> bool:
+    def mixes(alone: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
         x = alone.random(*shape)
         before = alone.run(x)
         x[(0,) * x.ndim] += 1
@@ -163,7 +163,7 @@ def is_vector(tensor: Tensor) -> bool:
 def _vector_axis(
     module: nn.Module, names: Sequence[str], width: int, seen: tuple[int, ...] | None
 ) -> int | None:
-    def slices(alone: Alone, shape: tuple[int, ...], axis: int) -> bool:
+    def slices(alone: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
         return _changed_axis(alone, names, shape) == axis
 
     found = _places(module, width, (3, 4), slices) or _places(module, width, (5,), slices)
@@ -172,7 +172,7 @@ def _vector_axis(
     sizes = _free(width)
     shape = tuple(width if n == width else next(sizes) for n in seen)
     try:
-        axis = _changed_axis(Alone(module), names, shape)
+        axis = _changed_axis(IsolatedModule(module), names, shape)
     except CannotRun:
         return None
     return -1 if axis is not None and 1 < axis == len(shape) - 1 else axis
@@ -182,13 +182,13 @@ def _places(
     module: nn.Module,
     width: int,
     ranks: Sequence[int],
-    holds: Callable[[Alone, tuple[int, ...], int], bool],
+    holds: Callable[[IsolatedModule, tuple[int, ...], int], bool],
     least: int = 3,
 ) -> set[int]:
     """For which of axis 1 and the last, 1 and -1, something holds in any of these ranks."""
     found: set[int] = set()
     try:
-        alone = Alone(module)
+        alone = IsolatedModule(module)
     except CannotRun:
         return found
     for shape, axis in shapes(width, ranks, least):
@@ -223,7 +223,9 @@ def _free(taken: int, least: int = 3) -> Iterator[int]:
     return (size for size in itertools.count(least) if size != taken)
 
 
-def _changed_axis(alone: Alone, names: Sequence[str], shape: tuple[int, ...]) -> int | None:
+def _changed_axis(
+    alone: IsolatedModule, names: Sequence[str], shape: tuple[int, ...]
+) -> int | None:
     """The one axis along which entries of vectors change slices; None if they disagree.
 
     What changes other parts of the output as well, such as the weights of a mixture, says nothing.
@@ -235,7 +237,7 @@ def _changed_axis(alone: Alone, names: Sequence[str], shape: tuple[int, ...]) ->
     return axes.pop() if len(axes) == 1 else None
 
 
-def _sliced(alone: Alone, name: str, x: Tensor, before: Tensor) -> set[int]:
+def _sliced(alone: IsolatedModule, name: str, x: Tensor, before: Tensor) -> set[int]:
     """The axes along which each entry of a vector changes only the slice of its own number."""
     flat = alone.tensor(name).view(-1)
     axes = {axis for axis in range(before.ndim) if before.shape[axis] == len(flat)}

@@ -47,7 +47,7 @@ _SETTINGS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...]] = (
 )
 
 
-class Untouched:
+class Snapshot:
     """A block that puts back all that runs of ``network`` in it change, also where they raise.
 
     Put back in place are the attributes of modules and of all objects that they hold; the content
@@ -67,16 +67,16 @@ class Untouched:
         self._held = _Held(network)
         self.modules = self._held.modules
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Put everything back now; what has not changed is not written to."""
         for undo in (*self._held.undo, *self._settings):
             undo()
 
-    def __enter__(self) -> Untouched:
+    def __enter__(self) -> Snapshot:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.put_back()
+        self.restore()
 
 
 def _settings() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:

@@ -1,4 +1,4 @@
-"""The gate for facts from files: whatever a parser raises there becomes an error of ours."""
+"""Conversion of errors from parsers of files into errors of the library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from featurewise.common.text import printable
 
 
 @contextmanager
-def refusing(
+def wrap_errors(
     path: str | Path,
     error: Callable[[str], Exception],
     *own: type[Exception],
@@ -19,14 +19,14 @@ def refusing(
     """Turn every exception raised inside into one whose message begins with the path.
 
     Args:
-        path: what is read.
-        error: message -> exception, for all that is foreign.
-        own: types that say what was wrong already: they stay, and the path is put before their
-            message where it is not there.
-        what: begins the reason, for what is foreign.
+        path: the file or folder that is read.
+        error: message -> exception; used for exceptions of other types than ``own``.
+        own: types whose messages state the problem already; they keep their type, and the path is
+            added to messages that do not begin with it.
+        what: first words of the reason, for exceptions of other types.
 
     Raises:
-        Exception: what ``error`` makes, or one of ``own``.
+        Exception: the result of ``error``, or one of ``own``.
     """
     try:
         yield
@@ -37,11 +37,11 @@ def refusing(
     except OSError as found:
         raise error(f"{path}: cannot be read: {found.strerror or found}") from found
     except Exception as found:
-        raise error(f"{path}: {what}: {said(found)}") from found
+        raise error(f"{path}: {what}: {error_text(found)}") from found
 
 
-def said(found: Exception) -> str:
-    """What a foreign exception says, on one line, not too long; with its type unless it is ours."""
+def error_text(found: Exception) -> str:
+    """Message of an exception, on one line, shortened; with its type, except for our own errors."""
     text = str(found)
     text = printable(text if len(text) <= 300 else f"{text[:297]}...")
     plain = type(found) is ValueError or type(found).__module__.startswith("featurewise.")

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.core import Site
-from featurewise.deploy.folding import Fold, Modulation, Place, Rule, Unfit
-from featurewise.retrofit.alone import Alone, CannotRun, is_vector, shapes
-from featurewise.retrofit.known import features_of, least_size
+from featurewise.deploy.fold_types import CannotFold, Fold, Modulation, ModuleParameters, Rule
+from featurewise.retrofit.isolated import CannotRun, IsolatedModule, is_vector, shapes
+from featurewise.retrofit.module_features import features_of, least_size
 
 
-def tried(
-    place: Place, site: Site, change: Modulation, rules: Sequence[Rule], otherwise: str
+def fold_by_trial(
+    place: ModuleParameters, site: Site, change: Modulation, rules: Sequence[Rule], otherwise: str
 ) -> Fold:
-    """The first fold that holds when a copy of the module is run with it; see ``Alone``.
+    """The first fold that holds when a copy of the module is run with it; see ``IsolatedModule``.
 
-    Call it within ``Untouched``.
+    Call it within ``Snapshot``.
 
     Args:
         place: the module.
@@ -30,7 +30,7 @@ def tried(
         otherwise: the reason to give where none of them holds.
 
     Raises:
-        Unfit: with the reason.
+        CannotFold: with the reason.
     """
     own: Iterable[Rule] = ()
     inputs = _inputs(place.module, site)
@@ -42,9 +42,9 @@ def tried(
             made: Fold = rule(place, change)
             _check(place.module, site, change, rule, inputs, otherwise)
             return made
-        except Unfit as reason:
+        except CannotFold as reason:
             reasons.append(reason)
-    raise reasons[-1] if reasons else Unfit(otherwise)
+    raise reasons[-1] if reasons else CannotFold(otherwise)
 
 
 def _inputs(module: Any, site: Site) -> list[Tensor]:
@@ -55,7 +55,7 @@ def _inputs(module: Any, site: Site) -> list[Tensor]:
     told = features_of(module, "input")
     width = site.width if told is None else told.width
     try:
-        alone = Alone(module)
+        alone = IsolatedModule(module)
     except CannotRun:
         return []
     indices = isinstance(module, (nn.Embedding, nn.EmbeddingBag))
@@ -83,7 +83,7 @@ def _vector_rules(
     names = [n for n, p in own.items() if is_vector(p) and p.numel() == site.width]
     if not names or not inputs or not all(is_vector(p) for p in module.parameters()):
         return
-    shifts = [name for name in names if _adds(Alone(module), name, inputs[0])]
+    shifts = [name for name in names if _adds(IsolatedModule(module), name, inputs[0])]
     if change.scale is None:
         yield _vector_rule(None, False, shifts)
         return
@@ -92,7 +92,7 @@ def _vector_rules(
             yield _vector_rule(name, plus_one, shifts)
 
 
-def _adds(alone: Alone, name: str, x: Tensor) -> bool:
+def _adds(alone: IsolatedModule, name: str, x: Tensor) -> bool:
     """Whether a vector is added to the output: what it changes there does not depend on the input.
 
     A guess for a rule, which is tried afterwards.
@@ -107,9 +107,9 @@ def _adds(alone: Alone, name: str, x: Tensor) -> bool:
 def _vector_rule(scale: str | None, plus_one: bool, shifts: Sequence[str]) -> Rule:
     """``s * (w * x + b) + t``: w becomes s w; where one is added to it, s (1 + w) - 1."""
 
-    def rule(at: Place, change: Modulation) -> Fold:
+    def rule(at: ModuleParameters, change: Modulation) -> Fold:
         if change.matrix is not None:
-            raise Unfit("a full matrix has no place in a norm")
+            raise CannotFold("a full matrix has no place in a norm")
         changed = {name: at.required(name) for name in shifts}
         if change.scale is not None and scale is not None:
             changed = {n: v * change.scale.reshape(v.shape) for n, v in changed.items()}
@@ -141,30 +141,30 @@ def _check(
     """That a rule is exact for a modulation of this kind, in both modes of the module.
 
     Raises:
-        Unfit: if it is not, or the module does not run by itself.
+        CannotFold: if it is not, or the module does not run by itself.
     """
     double = any(p.dtype == torch.float64 for p in module.parameters())
     try:
         for training, x in itertools.product((False, True), inputs):
             error = _error(module, site, change, rule, x, training)
             if error > 1e-5:
-                raise Unfit(otherwise)
+                raise CannotFold(otherwise)
             if double and error > 1e-12:
                 name = type(module).__name__
-                raise Unfit(f"a {name} computes in lower precision than it is held in")
+                raise CannotFold(f"a {name} computes in lower precision than it is held in")
     except CannotRun as error:
-        raise Unfit(otherwise) from error
+        raise CannotFold(otherwise) from error
     if not inputs:
-        raise Unfit(otherwise)
+        raise CannotFold(otherwise)
 
 
 def _error(
     module: nn.Module, site: Site, change: Modulation, rule: Rule, x: Tensor, training: bool
 ) -> float:
     """How far a folded copy is off, relative to the largest value."""
-    plain, folded = Alone(module, training), Alone(module, training)
+    plain, folded = IsolatedModule(module, training), IsolatedModule(module, training)
     some = _some(plain, change, site.width)
-    made = rule(Place(folded.module, site, frozenset()), some)
+    made = rule(ModuleParameters(folded.module, site, frozenset()), some)
     for name, value in made.parameters.items():
         setattr(folded.module, name, nn.Parameter(value, requires_grad=False))
     found = folded.run(x)
@@ -176,7 +176,7 @@ def _error(
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def _some(alone: Alone, change: Modulation, width: int) -> Modulation:
+def _some(alone: IsolatedModule, change: Modulation, width: int) -> Modulation:
     """A random modulation that scales and shifts where ``change`` does."""
     matrix = torch.eye(width, dtype=torch.float64) + alone.random(width, width) / width
     return Modulation(
@@ -188,5 +188,5 @@ def _some(alone: Alone, change: Modulation, width: int) -> Modulation:
 
 def _modulated(change: Modulation, x: Tensor, site: Site) -> Tensor:
     if not -x.ndim <= site.axis < x.ndim or x.shape[site.axis] != site.width:
-        raise Unfit(f"axis {site.axis} is not known to be the features of the module")
+        raise CannotFold(f"axis {site.axis} is not known to be the features of the module")
     return change.apply(x.double(), site.axis)

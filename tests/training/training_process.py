@@ -1,7 +1,7 @@
-"""Trains a tiny network again and again in forked children that may be made to die.
+"""Trains a tiny network in forked child processes, which can be killed.
 
-Run as a script by `conftest.Victims`: it imports torch once, then reads one JSON command a
-line and answers with the child's process id and, once it has ended, its wait status.
+Run as a script by `conftest.TrainingProcesses`: it imports torch once, then reads one JSON command
+per line and prints the process id of the child and, when the child has ended, its wait status.
 """
 
 import json
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from featurewise.generators import parameter_groups
-from featurewise.training import Every, Supervised, fit, randomness
+from featurewise.training import Intervals, Supervised, fit, randomness
 from featurewise.training.optim import cosine
 
 STEPS = 30
@@ -34,7 +34,7 @@ class Numbers:
 
 
 class Pairs:
-    """What two processes see in one step, in one batch."""
+    """The batches of two processes in one step, concatenated."""
 
     def batch(self, index):
         one, two = (Numbers().batch(2 * index + rank) for rank in (0, 1))
@@ -47,7 +47,7 @@ def plain_objective(network, batch):
 
 
 def objective(network, batch):
-    # Each kind of random number has a part in the loss: a generator forgotten shows.
+    # The loss uses every global generator: one that is not restored changes the outcome.
     noise = random.random() + np.random.rand() + random.gauss(0, 1) + np.random.randn()
     logits = network(batch["x"]) * (1 + 0.01 * noise)
     loss = nn.functional.cross_entropy(logits, batch["y"])
@@ -75,13 +75,13 @@ def build():
 
 
 def die_at(operation):
-    """Kills this process at the n-th operation on files, half done when it is a write."""
+    """Kills this process at the n-th file operation; a write is half completed."""
     done = 0
 
     def wrap(name):
         original = getattr(os, name)
 
-        def deadly(*args, **options):
+        def wrapped(*args, **options):
             nonlocal done
             done += 1
             if done == operation:
@@ -90,14 +90,14 @@ def die_at(operation):
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*args, **options)
 
-        setattr(os, name, deadly)
+        setattr(os, name, wrapped)
 
     for name in ("write", "fsync", "mkdir", "rename", "unlink", "rmdir"):
         wrap(name)
 
 
 def slow_disk():
-    """A slow disk, so that a kill by the clock often falls into a save."""
+    """Slows down syncing, so that a kill at a random time often hits a save."""
     original = os.fsync
 
     def slow(descriptor):
@@ -122,7 +122,7 @@ def train(command):
         Pairs() if plain == "pairs" else Numbers(),
         steps=STEPS,
         evaluate=None if plain else evaluate,
-        every=Every(log=7, evaluate=10, save=3),
+        intervals=Intervals(log=7, evaluate=10, save=3),
         resume=True,
         seed=5,
         keep=2,
@@ -131,7 +131,7 @@ def train(command):
 
 
 def train_together(command):
-    """Two processes as `torchrun` would start them; only the first may be told to die."""
+    """Two processes as `torchrun` starts them; ``die_at`` applies to rank 0 only."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -148,13 +148,13 @@ def train_together(command):
 
 
 def attempt(action, command):
-    """Ends this process with 0 or with what went wrong, never returns."""
+    """Calls the action, then exits with status 0, or 1 after an error."""
     status = 1
     try:
         action(command)
         status = 0
-    except SystemExit as leaving:
-        status = leaving.code
+    except SystemExit as error:
+        status = error.code
     except BaseException:
         if not command.get("quiet"):
             traceback.print_exc(file=sys.__stderr__)
@@ -163,7 +163,7 @@ def attempt(action, command):
 
 def main():
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as warm:  # torch imports much at the first step
+    with tempfile.TemporaryDirectory() as warm:  # torch imports modules in the first step
         train({"run": warm})
     for line in sys.stdin:
         pid = os.fork()

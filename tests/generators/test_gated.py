@@ -1,4 +1,4 @@
-"""Learned multipliers: against a loop, and that they and the head both come alive."""
+"""Learned multipliers: against a loop, and gradients of multipliers and head."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from featurewise.core import Affine, KindError, Layout, LowRank, Shift, Site
+from featurewise.core import Affine, ArgumentTypeError, Layout, LowRank, Shift, Site
 from featurewise.generators import (
     MLP,
-    Damped,
+    GatedGenerator,
     Generator,
     GeneratorError,
     Learned,
@@ -23,7 +23,7 @@ from featurewise.generators import (
     parameter_groups,
 )
 
-KIND = (KindError, TypeCheckError)
+KIND = (ArgumentTypeError, TypeCheckError)
 LAYOUT = Layout(
     (
         Site("a", 3, Affine()),
@@ -37,7 +37,7 @@ LAYOUT = Layout(
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (4, 5, 2, 3)])
 def test_equals_the_loop(shape: tuple[int, ...]) -> None:
     inner = Linear(5)
-    damped = Damped(inner)
+    damped = GatedGenerator(inner)
     damped.bind(LAYOUT)
     damped.double()
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_equals_the_loop(shape: tuple[int, ...]) -> None:
 
 
 def test_multipliers_by_site() -> None:
-    damped = Damped(Linear(5), start=0.25)
+    damped = GatedGenerator(Linear(5), start=0.25)
     assert damped.by_site() == {}
     damped.bind(LAYOUT)
     assert damped.by_site() == {
@@ -69,9 +69,9 @@ def test_multipliers_by_site() -> None:
 
 @pytest.mark.parametrize("make", [lambda: Linear(400), lambda: Lookup(400), Learned])
 @pytest.mark.parametrize("start", [0.0, 0.1])
-def test_something_learns_at_once(make: Any, start: float) -> None:
-    """Zero multipliers have a head of unit variance beneath, others the head at the identity."""
-    damped = Damped(make(), start)
+def test_multipliers_or_heads_have_a_gradient_in_the_first_step(make: Any, start: float) -> None:
+    """With zero multipliers the head has unit variance, with others it is at the identity."""
+    damped = GatedGenerator(make(), start)
     damped.bind(LAYOUT)
     inner = damped.generator
     condition = {Linear: torch.randn(400, 400), Lookup: torch.arange(400), Learned: None}[
@@ -93,28 +93,28 @@ def test_something_learns_at_once(make: Any, start: float) -> None:
         assert torch.equal(inner(condition), flat)
 
 
-def test_a_module_of_ones_own_that_would_never_learn() -> None:
+def test_a_zero_weight_of_the_users_module_raises() -> None:
     mine = nn.Linear(5, LAYOUT.size)
     nn.init.zeros_(mine.weight)
-    with pytest.raises(GeneratorError, match="neither would learn"):
-        Damped(mine).bind(LAYOUT)
-    Damped(mine, start=0.1).bind(LAYOUT)
-    Damped(nn.Linear(5, LAYOUT.size)).bind(LAYOUT)
+    with pytest.raises(GeneratorError, match="neither has a gradient"):
+        GatedGenerator(mine).bind(LAYOUT)
+    GatedGenerator(mine, start=0.1).bind(LAYOUT)
+    GatedGenerator(nn.Linear(5, LAYOUT.size)).bind(LAYOUT)
 
 
-def test_a_table_that_has_learned_stays() -> None:
+def test_a_trained_table_is_not_randomised() -> None:
     inner = Lookup(3)
     inner.bind(LAYOUT)
     assert inner.table is not None
     with torch.no_grad():
         inner.table[1] += 1.0
     before = inner.table.detach().clone()
-    Damped(inner).bind(LAYOUT)
+    GatedGenerator(inner).bind(LAYOUT)
     assert torch.equal(inner.table, before)
 
 
 def test_groups() -> None:
-    damped = Damped(MLP(5, (6,)))
+    damped = GatedGenerator(MLP(5, (6,)))
     damped.bind(LAYOUT)
     groups = {g["name"]: g for g in parameter_groups(damped, 0.1, 0.2)}
     assert groups["multipliers"]["params"] == [damped.multipliers]
@@ -128,7 +128,7 @@ def test_groups() -> None:
 
 
 def test_dtype_and_device_follow_the_generator() -> None:
-    damped = Damped(Generator(nn.Linear(2, 4, dtype=torch.float64), 4))
+    damped = GatedGenerator(Generator(nn.Linear(2, 4, dtype=torch.float64), 4))
     damped.bind(LAYOUT)
     assert damped.multipliers is not None
     assert damped.multipliers.dtype == torch.float64
@@ -148,18 +148,18 @@ def test_dtype_and_device_follow_the_generator() -> None:
         ((Linear(2), math.inf), GeneratorError, "start"),
         ((Linear(2), "0"), KIND, "start"),
         ((Linear(2), True), KIND, "start"),
-        ((Damped(Linear(2)),), GeneratorError, "already"),
-        ((ParameterDropout(Damped(Linear(2))),), GeneratorError, "already"),
+        ((GatedGenerator(Linear(2)),), GeneratorError, "already"),
+        ((ParameterDropout(GatedGenerator(Linear(2))),), GeneratorError, "already"),
     ],
 )
 def test_wrong_inputs(arguments: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
-        Damped(*arguments)
+        GatedGenerator(*arguments)
 
 
-def test_is_bound_without_memory() -> None:
+def test_binds_on_the_meta_device() -> None:
     with torch.device("meta"):
-        damped = Damped(MLP(5, (4,)))
+        damped = GatedGenerator(MLP(5, (4,)))
         damped.bind(LAYOUT)
     assert all(parameter.is_meta for parameter in damped.parameters())
     assert damped.places.shape == (LAYOUT.size,)

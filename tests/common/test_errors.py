@@ -1,4 +1,4 @@
-"""Whatever a parser raises becomes one error of ours that begins with the path."""
+"""Errors of parsers become errors of the library that begin with the path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from featurewise.common.gate import refusing
+from featurewise.common.errors import wrap_errors
 from featurewise.core import LayoutError, ShapeError
 
 
@@ -36,26 +36,26 @@ from featurewise.core import LayoutError, ShapeError
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_foreign_exceptions_become_ours(foreign: Exception, tmp_path: Path) -> None:
-    with pytest.raises(LayoutError) as caught, refusing(tmp_path, LayoutError, ShapeError):
+def test_foreign_exceptions_are_converted(foreign: Exception, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError) as caught, wrap_errors(tmp_path, LayoutError, ShapeError):
         raise foreign
     assert str(caught.value).startswith(f"{tmp_path}: ") and caught.value.__cause__ is foreign
 
 
-def test_our_own_stay_and_get_the_path_once(tmp_path: Path) -> None:
+def test_own_exceptions_keep_their_type_and_get_the_path_once(tmp_path: Path) -> None:
     for message in ("wide", f"{tmp_path}: wide"):
-        with pytest.raises(ShapeError) as caught, refusing(tmp_path, LayoutError, ShapeError):
+        with pytest.raises(ShapeError) as caught, wrap_errors(tmp_path, LayoutError, ShapeError):
             raise ShapeError(message)
         assert str(caught.value) == f"{tmp_path}: wide"
 
 
-def test_what_stops_a_program_passes(tmp_path: Path) -> None:
+def test_exits_and_interrupts_pass(tmp_path: Path) -> None:
     for stop in (KeyboardInterrupt, SystemExit, GeneratorExit):
-        with pytest.raises(stop), refusing(tmp_path, LayoutError):
+        with pytest.raises(stop), wrap_errors(tmp_path, LayoutError):
             raise stop
 
 
-def test_what_is_said_is_short_and_cannot_steer_a_terminal(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError) as caught, refusing(tmp_path, LayoutError):
+def test_messages_are_short_and_escaped(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError) as caught, wrap_errors(tmp_path, LayoutError):
         raise ValueError("\x1b[2J" + "x" * 10**6)
     assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 600

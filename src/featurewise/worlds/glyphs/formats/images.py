@@ -1,4 +1,4 @@
-"""Labelled pictures of one size, as arrays, and how they become tensors."""
+"""Labelled images of one size, as arrays, and their conversion to tensors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures and their labels; the arrays may be maps of files, so nothing is read in advance.
+class LabelledImages:
+    """Images and their labels; the arrays may be memory-mapped files, read only when indexed.
 
     Attributes:
         images: uint8 ``(N, C, H, W)``, 0 to 255.
         labels: integers ``(N,)``, positions in ``names``.
-        names: of the classes.
+        names: names of the classes.
     """
 
     images: NDArray[np.uint8]
@@ -32,7 +32,7 @@ class Pictures:
     def take(
         self, rows: Sequence[int] | NDArray[np.integer]
     ) -> tuple[Float[Tensor, "B C H W"], Int64[Tensor, "B"]]:
-        """Some of them, as a network wants them: values in [0, 1], and labels."""
+        """The images and labels of some rows, as network input: values in [0, 1]."""
         index = np.asarray(rows, dtype=np.int64)
         images = torch.from_numpy(self.images[index].astype(np.float32) / 255)
         return images, torch.from_numpy(self.labels[index].astype(np.int64))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from featurewise.core import LayoutError
 from featurewise.generators import Linear
 from featurewise.retrofit import condition, select
-from featurewise.retrofit.untouched import Untouched
+from featurewise.retrofit.snapshot import Snapshot
 
 from .state import changed, state
 
@@ -282,7 +282,7 @@ def test_what_a_first_import_defines_stays() -> None:
             return x
 
     network = Lazy()
-    with Untouched(network):
+    with Snapshot(network):
         module = types.ModuleType("first_import")
         made = type("Made", (), {"__module__": "first_import"})
         Lazy.imported, Lazy.made, Lazy.other = module, made, Config  # type: ignore[attr-defined]

@@ -1,23 +1,24 @@
-"""Pictures of letters: one scale, one baseline, a margin, against a plain twin."""
+"""Images of letters: one scale, one baseline, a margin, against a loop over pixels."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ImageFont
 
 from featurewise.worlds.glyphs import LETTERS, GlyphError, TypefaceError
-from featurewise.worlds.glyphs.drawing import draw
 from featurewise.worlds.glyphs.fontfiles import font_files
+from featurewise.worlds.glyphs.rasterize import rasterize
 
 FILES = {path.stem: path for path in font_files("bundled")}
 SANS = FILES["DejaVuSans"]
 
 
 def plain(letters: str, size: int) -> np.ndarray:
-    """Place the font's own masks by hand, and average squares of 8 x 8 in loops."""
+    """Pastes the font's masks and averages squares of 8 x 8 pixels, in loops."""
     measured = ImageFont.truetype(SANS, 256, layout_engine=ImageFont.Layout.BASIC)
     boxes = [measured.getbbox(letter, anchor="ls") for letter in letters]
     tallest = max(box[3] for box in boxes) - min(box[1] for box in boxes)
@@ -41,16 +42,16 @@ def plain(letters: str, size: int) -> np.ndarray:
     return made
 
 
-def test_a_plain_twin() -> None:
-    made = draw(SANS, 0, "gHl", 12)
+def test_images_against_a_loop() -> None:
+    made = rasterize(SANS, 0, "gHl", 12)
     assert made.dtype == np.uint8
     np.testing.assert_allclose(made, plain("gHl", 12), atol=0.51)
 
 
 @pytest.mark.parametrize("size", [8, 16, 28, 33])
 @pytest.mark.parametrize("name", ["DejaVuSans", "STIXGeneralItalic", "cmtt10"])
-def test_letters_fill_the_picture_up_to_the_margin(name: str, size: int) -> None:
-    made = draw(FILES[name], 0, LETTERS, size)
+def test_letters_fill_the_image_up_to_the_margin(name: str, size: int) -> None:
+    made = rasterize(FILES[name], 0, LETTERS, size)
     assert made.shape == (52, size, size)
     margin = max(1, size // 16)
     inked = made.max(axis=0) > 24
@@ -63,37 +64,37 @@ def test_letters_fill_the_picture_up_to_the_margin(name: str, size: int) -> None
     assert made.max() > 200 or size < 16
 
 
-def test_letters_stand_on_one_line() -> None:
-    made = draw(SANS, 0, "HEIlmx", 64).astype(int)
-    feet = [np.flatnonzero(picture.max(axis=1) > 127)[-1] for picture in made]
+def test_letters_stand_on_one_baseline() -> None:
+    made = rasterize(SANS, 0, "HEIlmx", 64).astype(int)
+    feet = [np.flatnonzero(image.max(axis=1) > 127)[-1] for image in made]
     assert len(set(feet)) == 1
-    heads = [np.flatnonzero(picture.max(axis=1) > 127)[0] for picture in made]
+    heads = [np.flatnonzero(image.max(axis=1) > 127)[0] for image in made]
     assert heads[0] == heads[1] < heads[5]
 
 
 def test_one_scale_for_all_letters() -> None:
-    """A letter is smaller beside a wider one, and its stem is as thick as the other's."""
-    alone, beside = draw(SANS, 0, "l", 64)[0], draw(SANS, 0, "lW", 64)[0]
+    """A wider letter makes the others smaller; stems have one width."""
+    alone, beside = rasterize(SANS, 0, "l", 64)[0], rasterize(SANS, 0, "lW", 64)[0]
     assert alone.sum() > 1.3 * beside.sum()
-    both = draw(SANS, 0, "HI", 64).astype(float)
+    both = rasterize(SANS, 0, "HI", 64).astype(float)
     middle = both[:, 24, :].sum(axis=1) / 255  # above the bar of H: two stems and one
     assert math.isclose(middle[0], 2 * middle[1], rel_tol=0.08)
 
 
 def test_each_letter_is_centred() -> None:
-    for picture in draw(SANS, 0, "HIoO", 40).astype(float):
-        columns = np.flatnonzero(picture.max(axis=0) > 0)
+    for image in rasterize(SANS, 0, "HIoO", 40).astype(float):
+        columns = np.flatnonzero(image.max(axis=0) > 0)
         assert abs(columns[0] - (39 - columns[-1])) <= 1
 
 
-def test_too_small_and_blank() -> None:
-    with pytest.raises(GlyphError, match="need 8 pixels or more, got a size of 7"):
-        draw(SANS, 0, "a", 7)
-    with pytest.raises(GlyphError, match="draws nothing for ' '"):
-        draw(SANS, 0, " ", 16)
+def test_small_sizes_and_blank_letters_are_refused() -> None:
+    with pytest.raises(GlyphError, match="size must be 8 pixels or more, got 7"):
+        rasterize(SANS, 0, "a", 7)
+    with pytest.raises(GlyphError, match="typeface 0: ' ' is blank"):
+        rasterize(SANS, 0, " ", 16)
 
 
-def test_not_a_font(tmp_path) -> None:
+def test_a_file_that_is_no_font_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.ttf").write_bytes(b"none")
-    with pytest.raises(TypefaceError, match=r"a\.ttf, face 0: not a readable font"):
-        draw(tmp_path / "a.ttf", 0, "a", 16)
+    with pytest.raises(TypefaceError, match=r"a\.ttf, typeface 0: not a readable font"):
+        rasterize(tmp_path / "a.ttf", 0, "a", 16)

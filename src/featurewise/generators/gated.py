@@ -1,4 +1,4 @@
-"""``Damped``: learned multipliers after a generator, one for each site and parameter."""
+"""``GatedGenerator``: learned multipliers for each site and parameter, initialised to zero."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.common.text import short
-from featurewise.core import KindError, Layout
+from featurewise.core import ArgumentTypeError, Layout
 from featurewise.core.numbers import is_finite
 from featurewise.generators.base import Head
 from featurewise.generators.errors import GeneratorError
 from featurewise.generators.wrapper import Wrapper, along
 
 
-class Damped(Wrapper):
-    """What a generator predicts, times a learned number for each site and parameter.
+class GatedGenerator(Wrapper):
+    """Multiplies the prediction of a generator by a learned scalar for each site and parameter.
 
-    ``γ = 1 + γ0 · h(z)`` and ``β = β0 · g(z)`` with scalars γ0 and β0 at every site, so that the
-    conditioning of each site grows from nothing, and a penalty on few numbers decides how far.
-    ``parameter_groups`` gives the multipliers a weight decay of their own (theirs: 0.01).
+    ``γ = 1 + γ0 · h(z)`` and ``β = β0 · g(z)`` with scalars γ0 and β0 at every site. Initialised to
+    zero, they let the conditioning of each site grow during training; their weight decay controls
+    how far. ``parameter_groups`` gives them a weight-decay group of their own (paper: 0.01).
 
-    Where both a multiplier and what it multiplies are zero, neither receives a gradient. With
-    ``start=0`` the heads, tables and vectors of the inner generator that are still at the
-    identity are therefore drawn anew when bound, with unit variance for conditions of unit
-    variance; the network stays exactly the untouched one, since the multipliers are zero. With
-    another ``start`` the inner generator stays as it is, at the identity.
+    If a multiplier and the prediction are both zero, neither receives a gradient. With ``start=0``,
+    ``bind`` therefore re-initialises those heads, tables and vectors of the inner generator that
+    are still at the identity, at random, with unit variance for conditions of unit variance. The
+    network is still exactly the unmodified one, since the multipliers are zero. With another
+    ``start`` the inner generator is unchanged, at the identity.
 
     Args:
         generator: the inner generator.
-        start: the multipliers at birth.
+        start: initial value of the multipliers.
 
     Attributes:
         multipliers: one number for each site and parameter, in the order of the layout; None
             until bound.
 
     Raises:
-        GeneratorError: ``start`` is not finite, or a generator that is damped already.
-        KindError: ``start`` is no number, or ``generator`` no module or a local one.
+        GeneratorError: ``start`` is not finite, or ``generator`` contains a `GatedGenerator`.
+        ArgumentTypeError: ``start`` is not a number, or ``generator`` is not a module or is a local
+            generator.
 
     Source:
         Oreshkin et al. 2018, *TADAM*, section 2.2.
@@ -54,11 +55,11 @@ class Damped(Wrapper):
     def __init__(self, generator: nn.Module, start: float = 0.0) -> None:
         super().__init__(generator)
         if not isinstance(start, int | float) or isinstance(start, bool):
-            raise KindError(f"start must be a number, got {type(start).__name__}")
+            raise ArgumentTypeError(f"start must be a number, got {type(start).__name__}")
         if not is_finite(start):
             raise GeneratorError(f"start must be finite, got {short(start)}")
-        if any(isinstance(module, Damped) for module in generator.modules()):
-            raise GeneratorError("the generator is damped already; damp it once")
+        if any(isinstance(module, GatedGenerator) for module in generator.modules()):
+            raise GeneratorError("the generator contains a GatedGenerator already; use only one")
         self.start = float(start)
         self.register_parameter("multipliers", None)
 
@@ -66,12 +67,12 @@ class Damped(Wrapper):
         super()._build(layout)
         sizes = [math.prod(p.shape) for site in layout for p in site.parameters.values()]
         if self.start == 0.0:
-            _wake(self.generator, layout)
+            _randomize_head(self.generator, layout)
         like = next((p for p in self.parameters() if p.is_floating_point()), None)
         device, dtype = (None, None) if like is None else (like.device, like.dtype)
         full = torch.full((len(sizes),), self.start, device=device, dtype=dtype)
         self.multipliers = nn.Parameter(full)
-        # On the meta device the sum of the sizes cannot be read from them.
+        # With output_size, since values cannot be read on the meta device.
         places = torch.arange(len(sizes))
         self._constant(
             "places", places.repeat_interleave(torch.tensor(sizes), output_size=sum(sizes))
@@ -79,9 +80,9 @@ class Damped(Wrapper):
         self._constant("start_values", layout.start())
 
     def change(self, flat: Float[Tensor, "..."], layout: Layout) -> Float[Tensor, "..."]:
-        """The deviation from the start, times the multipliers."""
+        """``flat`` with its deviation from the start values multiplied by the multipliers."""
         if self.multipliers is None:
-            raise GeneratorError("a damped generator was bound without its multipliers")
+            raise GeneratorError("a GatedGenerator was bound without its multipliers")
         start = along(self.start_values.to(flat.dtype), flat)
         return start + along(self.multipliers[self.places], flat) * (flat - start)
 
@@ -98,8 +99,8 @@ class Damped(Wrapper):
 
 
 @torch.no_grad()
-def _wake(generator: nn.Module, layout: Layout) -> None:
-    """Draw anew what is still at the identity, so that zero multipliers receive gradients."""
+def _randomize_head(generator: nn.Module, layout: Layout) -> None:
+    """Randomise weights that are at the identity, so that zero multipliers receive gradients."""
     start = layout.start()
     for module in generator.modules():
         declared = getattr(module, "head_weights", ())
@@ -117,6 +118,6 @@ def _wake(generator: nn.Module, layout: Layout) -> None:
                     parameter.add_(torch.randn_like(parameter))
             elif parameter.ndim > 1 and not parameter.any():
                 raise GeneratorError(
-                    f"{type(module).__name__}.{name} of the generator is zero, and so would be "
-                    "the multipliers: neither would learn; initialise it, or pass start=0.1"
+                    f"{type(module).__name__}.{name} of the generator is zero, and the multipliers "
+                    "start at zero: neither has a gradient; initialise it, or pass start=0.1"
                 )

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from featurewise.core import Site
 
 
-class Unfit(Exception):  # noqa: N818 (a reason, not an error: it never leaves the library)
+class CannotFold(Exception):  # noqa: N818 (a reason, not an error: it never leaves the library)
     """Why a modulation cannot be folded."""
 
 
@@ -71,7 +71,7 @@ class Fold:
     why: str = ""
 
 
-class Place:
+class ModuleParameters:
     """The module of a site; called with a name, it reads a parameter that folding may change.
 
     Args:
@@ -90,32 +90,32 @@ class Place:
         """The parameter in float64, or None where the module has none.
 
         Raises:
-            Unfit: if it may not be changed.
+            CannotFold: if it may not be changed.
         """
         if parametrize.is_parametrized(self.module, name):
-            raise Unfit(f"its {name} is parametrised")
+            raise CannotFold(f"its {name} is parametrised")
         if name not in self.module._parameters:
-            raise Unfit(f"its {name} is computed, not a parameter")
+            raise CannotFold(f"its {name} is computed, not a parameter")
         parameter = self.module._parameters[name]
         if parameter is None:
             return None
         if type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor:
-            raise Unfit(f"its {name} is a {type(parameter.data).__name__}, not a plain tensor")
+            raise CannotFold(f"its {name} is a {type(parameter.data).__name__}, not a plain tensor")
         if not parameter.is_floating_point() or parameter.element_size() < 2:
-            raise Unfit(f"its {name} is {parameter.dtype}")
+            raise CannotFold(f"its {name} is {parameter.dtype}")
         if parameter.is_meta:
-            raise Unfit(f"its {name} is on the meta device")
+            raise CannotFold(f"its {name} is on the meta device")
         if id(parameter) in self.shared:
-            raise Unfit(f"its {name} is shared with another module")
+            raise CannotFold(f"its {name} is shared with another module")
         return parameter.detach().to("cpu", torch.float64)
 
     def required(self, name: str) -> Tensor:
         """The parameter, where there is sure to be one."""
         value = self(name)
         if value is None:
-            raise Unfit(f"it has no {name}")
+            raise CannotFold(f"it has no {name}")
         return value
 
 
 #: New parameters of a module, from the old and a modulation.
-Rule = Callable[[Place, Modulation], Fold]
+Rule = Callable[[ModuleParameters, Modulation], Fold]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from torch import nn
 
 from featurewise.layers.film import FiLM
-from featurewise.retrofit.alone import mixed_axis, taken_axis, vector_features
+from featurewise.retrofit.isolated import mixed_axis, taken_axis, vector_features
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def features_of(
 
     The types of torch are known. A class that derives from one of them and has a ``forward`` of
     its own, and any other whose parameters are vectors, is run by itself on next to nothing; call
-    this within ``Untouched``.
+    this within ``Snapshot``.
 
     Args:
         module: any module.
