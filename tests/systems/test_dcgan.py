@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from featurewise.layers.concat import ConcatConv, ConcatLinear
-from featurewise.study.results import Proportion
 from featurewise.systems.generation import dcgan
 from featurewise.systems.generation.dcgan import (
     SYSTEM,
-    Player,
+    ConditionalStages,
+    SummedTaps,
     discriminator_loss,
     draw,
     evaluate,
@@ -23,7 +23,7 @@ from featurewise.systems.generation.dcgan import (
 )
 from featurewise.training.steppers import Adversarial
 from featurewise.worlds.glyphs.gan import GanBatch
-from featurewise.worlds.glyphs.letter_data import letter_splits
+from featurewise.worlds.glyphs.labelled import class_frequencies
 from featurewise.worlds.glyphs.sheets import sheet
 
 TINY = SYSTEM.preset("tiny")
@@ -35,20 +35,21 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path_factory.getbasetemp() / "dcgan"))
 
 
-def players(arm: str) -> tuple[Player, Player]:
+def networks(arm: str) -> tuple[ConditionalStages, ConditionalStages]:
     torch.manual_seed(0)
-    network = SYSTEM.build(TINY, SYSTEM.arm(arm))
+    network = SYSTEM.build(SYSTEM.config("tiny", arm))
     generator, discriminator = network["generator"], network["discriminator"]
-    assert isinstance(generator, Player) and isinstance(discriminator, Player)
+    assert isinstance(generator, ConditionalStages)
+    assert isinstance(discriminator, ConditionalStages)
     return generator.eval(), discriminator.eval()
 
 
-def batch(rows: int = 6) -> GanBatch:
-    chance = torch.Generator().manual_seed(1)
+def batch(count: int = 6) -> GanBatch:
+    rng = torch.Generator().manual_seed(1)
     return GanBatch(
-        torch.rand(rows, 1, 16, 16, generator=chance),
-        torch.arange(rows) % 4,
-        torch.randn(rows, TINY.noise, generator=chance),
+        torch.rand(count, 1, 16, 16, generator=rng),
+        torch.arange(count) % 4,
+        torch.randn(count, TINY.noise_size, generator=rng),
     )
 
 
@@ -56,7 +57,7 @@ def batch(rows: int = 6) -> GanBatch:
 @torch.no_grad()
 def test_a_bias_is_a_concatenation_away_from_the_border(stage: int) -> None:
     """Weights of concat taken over: equal where no kernel reaches into padding, else not."""
-    concat, bias = (players(arm)[1].stages for arm in ("concat", "bias"))
+    concat, bias = (networks(arm)[1].stages for arm in ("concat", "bias"))
     one = concat.get_submodule(f"stages.{stage}.layer")
     conditioned = bias.get_submodule(f"backbone.stages.{stage}.layer")
     assert isinstance(one, ConcatLinear | ConcatConv)
@@ -75,21 +76,22 @@ def test_a_bias_is_a_concatenation_away_from_the_border(stage: int) -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_only_those_that_are_told_depend_on_the_letter(arm: str) -> None:
-    for player in players(arm):
+def test_only_conditioned_networks_depend_on_the_letter(arm: str) -> None:
+    for network in networks(arm):
         with torch.no_grad():
-            for name, weight in player.named_parameters():
-                if "generator" in name:  # of a new condition, which starts at the identity
+            for name, weight in network.named_parameters():
+                # New conditions, and labels of arm summed_zero, start at the identity.
+                if "generator" in name or arm == "summed_zero":
                     weight.normal_()
-        one = player(batch())
-        other = player(replace(batch(), letters=(batch().letters + 1) % 4))
+        one = network(batch())
+        other = network(replace(batch(), labels=(batch().labels + 1) % 4))
         assert torch.equal(one, other) is (arm == "unconditional")
 
 
 def test_losses_are_those_of_the_paper() -> None:
-    generator, discriminator = players("concat")
-    drawn = replace(batch(), images=generator(batch()))
-    real, fake = (discriminator(each).detach().double() for each in (batch(), drawn))
+    generator, discriminator = networks("concat")
+    generated = replace(batch(), images=generator(batch()))
+    real, fake = (discriminator(each).detach().double() for each in (batch(), generated))
     rows = range(len(real))
     theirs = sum(
         -math.log(1 / (1 + math.exp(-real[i]))) - math.log(1 - 1 / (1 + math.exp(-fake[i])))
@@ -101,18 +103,23 @@ def test_losses_are_those_of_the_paper() -> None:
 
 
 def test_the_discriminators_loss_leaves_the_generator_alone() -> None:
-    generator, discriminator = players("concat")
+    generator, discriminator = networks("concat")
     discriminator_loss(generator, discriminator, batch())[0].backward()
     assert all(weight.grad is None for weight in generator.parameters())
 
 
-def test_only_the_shuffled_arm_deals_labels_anew() -> None:
-    for arm in SYSTEM.arms:
-        assert SYSTEM.data(TINY, arm, 0).shuffled is (arm.name == "shuffled")  # type: ignore[attr-defined]
+def test_only_the_shuffled_arm_permutes_labels_and_changes_nothing_else() -> None:
+    batches = {arm: SYSTEM.data(SYSTEM.config("tiny", arm), 0).batch(2) for arm in ARMS}
+    truth = batches["concat"]
+    for arm, found in batches.items():
+        assert torch.equal(found.images, truth.images)
+        assert torch.equal(found.noise, truth.noise)
+        assert torch.equal(found.labels, truth.labels) is (arm != "shuffled")
+        assert torch.equal(found.labels.sort().values, truth.labels.sort().values)
 
 
 def test_film_scales_the_generators_norms_which_have_no_weights_of_their_own() -> None:
-    generator, discriminator = players("film")
+    generator, discriminator = networks("film")
     norms = [m for m in generator.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
     assert len(norms) == 3 and all(norm.weight is None for norm in norms)
     assert {site.name for site in generator.stages.layout} == {f"stages.{i}.norm" for i in range(3)}
@@ -123,63 +130,114 @@ def test_film_scales_the_generators_norms_which_have_no_weights_of_their_own() -
 
 def untrained() -> Adversarial:
     torch.manual_seed(0)
-    return stepper(SYSTEM.build(TINY, SYSTEM.arm("concat")), TINY, SYSTEM.arm("concat"))
+    return stepper(SYSTEM.build(TINY), TINY)
 
 
-def asked(letters: list[int]) -> GanBatch:
-    """Of each letter a drawing; neither pictures nor noise are given."""
+def requests(letters: list[int]) -> GanBatch:
+    """A sample of each letter; neither images nor noise are given."""
     count = len(letters)
     return GanBatch(torch.zeros(count, 1, 16, 16), torch.tensor(letters), torch.zeros(count, 8))
 
 
-def test_each_player_follows_its_own_gradient_and_the_average_draws() -> None:
+def test_each_network_has_its_own_optimizer_and_the_generator_an_average() -> None:
     trained = untrained()
     for learner in trained.learners:
         (group,) = learner.optimizer.param_groups
         own = list(learner.network.parameters())
         assert [id(weight) for weight in group["params"]] == [id(weight) for weight in own]
-        assert (group["lr"], group["betas"]) == (TINY.rate, (0.5, 0.999))
+        assert (group["lr"], group["betas"]) == (TINY.learning_rate, (0.5, 0.999))
     ours, theirs = trained.learners
-    assert ours.average is not None and ours.average.decay == TINY.average
+    assert ours.average is not None and ours.average.decay == TINY.ema_decay
     assert theirs.average is None
 
 
 @torch.no_grad()
-def test_drawings_of_one_letter_differ_by_their_noise() -> None:
+def test_samples_of_one_letter_differ_by_their_noise() -> None:
     trained = untrained()
     letters = [0, 0, 3]
     noise = torch.randn(3, 8, generator=torch.Generator().manual_seed(7))
     with trained.evaluating() as network:
-        expected = network(replace(asked(letters), noise=noise))
-    assert torch.equal(trained.sample(asked(letters), seed=7), expected)
+        expected = network(replace(requests(letters), noise=noise))
+    assert torch.equal(trained.sample(requests(letters), seed=7), expected)
     assert not torch.equal(expected[0], expected[1])
 
 
-def test_all_letters_are_asked_and_compared_with_those_learned_from(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trained, known = untrained(), letter_splits(TINY.where, TINY.letters, 16)
-    s, given = replace(TINY, asked=3, judging=1), []
+def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are replaced by test images, so that all numbers follow from the classifier."""
+    config = replace(TINY, samples_per_class=4)
+    test, requested = config.splits.test, []
 
-    def compare(*what: object) -> dict[str, float]:
-        given.extend(what)
-        return {"correct": 7.0, "total": 12.0, "mode_coverage": 0.5}
+    def real(_: object, __: object, labels: torch.Tensor) -> torch.Tensor:
+        requested.append(labels)
+        rows = [(test.labels == label).nonzero()[i % 4, 0] for i, label in enumerate(labels)]
+        return test.ink[torch.stack(rows)]
 
-    monkeypatch.setattr(dcgan, "compare_with_real", compare)
-    measured = evaluate(trained, s, SYSTEM.arm("concat"))
-    images, letters, _, real = given
-    assert letters.tolist() == [0, 1, 2, 3] * 3
-    assert torch.equal(images, trained.sample(asked([0, 1, 2, 3] * 3)))
-    assert real is known.train
+    monkeypatch.setattr(dcgan, "samples", real)
+    trained = untrained()
+    measured = evaluate(trained, config)
+    assert requested[0].tolist() == [0, 1, 2, 3] * 4
+    assert len(requested[1]) == 32
+    classifier = config.splits.classifier(config.classifier_steps)
+    classes = [classifier.letters(real(0, 0, each)).argmax(1) for each in requested[:2]]
+    right = classes[0] == requested[0]
+    assert measured.accuracy is not None
+    assert measured.accuracy.correct == int(right.sum())
+    assert measured.number(dcgan.RARE_ACCURACY) == right.view(4, 4)[:, 2:].double().mean().item()
+    shares = torch.bincount(classes[1], minlength=4) / 32
+    wanted = class_frequencies(4, 1.0)
+    assert measured.number(dcgan.MODE_COVERAGE) == int((shares >= wanted / 2).sum()) / 4
+    error = (shares - wanted).abs().sum().item() / 2
+    assert measured.number(dcgan.FREQUENCY_ERROR) == pytest.approx(error)
     weights = [p.numel() for net in trained.networks.values() for p in net.parameters()]
-    assert len(trained.networks) == 2
-    assert measured.accuracy == Proportion(7, 12)
-    assert measured.values == {"covered": 0.5, "parameters": sum(weights)}
+    assert measured.number(dcgan.PARAMETERS) == sum(weights)
 
 
-def test_the_picture_has_a_row_for_each_letter() -> None:
+def test_training_labels_are_skewed() -> None:
+    source = SYSTEM.data(TINY, 0)
+    labels = torch.cat([source.batch(i).labels for i in range(40)])
+    shares = torch.bincount(labels) / len(labels)
+    torch.testing.assert_close(shares, class_frequencies(4, 1.0), atol=0.03, rtol=0)
+
+
+def test_noise_is_normal_new_in_each_batch_and_independent_of_the_label() -> None:
+    source = SYSTEM.data(TINY, 0)
+    batches = [source.batch(i) for i in range(60)]
+    noise = torch.cat([each.noise for each in batches])
+    labels = torch.cat([each.labels for each in batches])
+    means = torch.stack([noise[labels == k].mean(0) for k in range(4)])
+    assert float(means.abs().max()) < 0.25
+    assert float(noise.std()) == pytest.approx(1, abs=0.03)
+    assert not torch.equal(batches[0].noise, batches[1].noise)
+
+
+@torch.no_grad()
+def test_summed_taps_are_concatenation_away_from_the_border() -> None:
+    one, other = networks("concat")[1].stages, networks("summed")[1].stages
+    for stage in (0, 1):
+        whole = one.get_submodule(f"stages.{stage}.layer")
+        summed = other.get_submodule(f"stages.{stage}.layer")
+        assert isinstance(whole, ConcatConv) and isinstance(summed, SummedTaps)
+        assert torch.equal(whole.convolve.weight, summed.layer.convolve.weight)
+        x, label = torch.randn(4, whole.in_features, 16, 16), torch.eye(4)
+        gap = whole(x, label) - summed(x, label)
+        assert gap[..., 0, :].abs().max() > 1e-2
+        inside = gap[..., 1:-1, 1:-1]
+        torch.testing.assert_close(inside, torch.zeros_like(inside), rtol=0, atol=1e-5)
+
+
+def test_labels_that_start_at_zero_change_nothing_at_first() -> None:
+    for network in networks("summed_zero"):
+        changed = replace(batch(), labels=(batch().labels + 1) % 4)
+        assert torch.equal(network(batch()), network(changed))
+    state = {arm: networks(arm)[0].state_dict() for arm in ("summed", "summed_zero")}
+    for key, value in state["summed"].items():
+        other = state["summed_zero"][key]
+        assert (value == other).double().mean() >= 0.5, key
+
+
+def test_the_sheet_has_a_row_for_each_letter() -> None:
     trained = untrained()
     letters = [letter for letter in range(4) for _ in range(12)]
-    images = trained.sample(asked(letters)).view(4, 12, 1, 16, 16)
-    page = draw(trained, TINY, SYSTEM.arm("concat"))
+    images = trained.sample(requests(letters)).view(4, 12, 1, 16, 16)
+    page = draw(trained, TINY)
     assert page.tobytes() == sheet(images, rows=TINY.letters).tobytes()

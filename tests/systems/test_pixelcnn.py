@@ -12,19 +12,19 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.models.autoregressive import GatedUnit
 from featurewise.study.results import Measurement, Results, Trial
-from featurewise.study.system import Claim
+from featurewise.systems.generation import pixelcnn
 from featurewise.systems.generation.pixelcnn import (
     SYSTEM,
-    TOLD,
+    WHAT,
+    WHERE,
     PixelCNN,
-    informed,
+    WindowMap,
     nats,
     objective,
 )
-from featurewise.worlds.glyphs.placed import PlacedLetters
+from featurewise.worlds.glyphs.placed import Pixels
 
 TINY = SYSTEM.preset("tiny")
-NATS = ("nats_what", "nats_where")
 
 
 @pytest.fixture(autouse=True)
@@ -35,17 +35,20 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 def network(arm: str) -> PixelCNN:
     """An arm whose conditioning is not at its start any more."""
     torch.manual_seed(0)
-    made = SYSTEM.build(TINY, SYSTEM.arm(arm)).double().eval()
+    made = SYSTEM.build(SYSTEM.config("tiny", arm)).double().eval()
     assert isinstance(made, PixelCNN)
     nn.init.normal_(made.net.generator.head.weight)
     return made
 
 
-def batch(rows: int = 2) -> PlacedLetters:
-    chance = torch.Generator().manual_seed(1)
-    images = (torch.rand(rows, 1, 16, 16, generator=chance) > 0.5).double()
-    told = torch.eye(TOLD, dtype=torch.float64)[torch.arange(rows) * 7 % TOLD]
-    return PlacedLetters(images, told, torch.arange(rows) < rows // 2)
+def batch() -> Pixels:
+    """An image of class 7, and one in a window."""
+    rng = torch.Generator().manual_seed(1)
+    images = (torch.rand(2, 1, 16, 16, generator=rng) > 0.5).double()
+    layout = TINY.conditions
+    window = layout.of_window(torch.tensor([2]), torch.tensor([5]))
+    condition = torch.cat((layout.of_class(torch.tensor([7])), window)).double()
+    return Pixels(images, condition, torch.tensor([True, False]))
 
 
 def gates(made: PixelCNN) -> dict[str, tuple[Tensor, Tensor]]:
@@ -61,9 +64,9 @@ def gates(made: PixelCNN) -> dict[str, tuple[Tensor, Tensor]]:
 
 @pytest.mark.parametrize("arm", ["feature", "location"])
 def test_a_gate_is_equation_4_or_5(arm: str) -> None:
-    made, told = network(arm), batch()
+    made, given = network(arm), batch()
     seen = gates(made)
-    made(told)
+    made(given)
     head = made.net.generator.head
     start = 0
     for name in made.net.layout.names:
@@ -72,9 +75,9 @@ def test_a_gate_is_equation_4_or_5(arm: str) -> None:
         rows = slice(start, start + width)
         start += width
         if arm == "feature":  # V h, with the bias of the head as a row of its own
-            bias = (told.condition @ head.weight[rows].T + head.bias[rows])[:, :, None, None]
+            bias = (given.condition @ head.weight[rows].T + head.bias[rows])[:, :, None, None]
         else:  # V * m(h)
-            placed = made.net.generator.encoder(told.condition)
+            placed = made.net.generator.encoder(given.condition)
             assert placed.shape[2:] == (16, 16)
             bias = torch.einsum("of,nfhw->nohw", head.weight[rows], placed)
             bias = bias + head.bias[rows][:, None, None]
@@ -86,12 +89,12 @@ def test_a_gate_is_equation_4_or_5(arm: str) -> None:
 
 @pytest.mark.parametrize("arm", ["feature", "location"])
 def test_no_pixel_sees_itself_or_a_later_one(arm: str) -> None:
-    made, told = network(arm), batch(1)
-    before = made(told).flatten()
+    made, given = network(arm), batch()
+    before = made(given)[1].flatten()
     for pixel in range(256):
-        images = told.images.clone()
-        images.view(-1)[pixel] = 1 - images.view(-1)[pixel]
-        changed = (made(replace(told, images=images)).flatten() != before).nonzero().flatten()
+        images = given.images.clone()
+        images[1].view(-1)[pixel] = 1 - images[1].view(-1)[pixel]
+        changed = (made(replace(given, images=images))[1].flatten() != before).nonzero().flatten()
         assert (changed > pixel).all(), pixel
         if pixel < 255:
             assert pixel + 1 in changed or (pixel + 1) % 16 == 0, pixel
@@ -103,58 +106,82 @@ def test_only_the_location_dependent_bias_varies_over_places() -> None:
     }
     assert biases["feature"].ndim == 2
     assert biases["location"].shape[2:] == (16, 16)
-    assert biases["location"].std((2, 3)).min() > 0
+    by_class, by_window = biases["location"].std((2, 3))
+    assert by_class.max() < 1e-6 < by_window.min()
 
 
 def test_objective_is_nats_per_pixel() -> None:
-    made, told = network("feature"), batch()
-    chance = torch.sigmoid(made(told))
+    made, given = network("feature"), batch()
+    probability = torch.sigmoid(made(given))
     costs = []
     for n in range(2):
         cost = 0.0
         for pixel, ink in zip(
-            chance[n].flatten().tolist(), told.images[n].flatten().tolist(), strict=True
+            probability[n].flatten().tolist(), given.images[n].flatten().tolist(), strict=True
         ):
             cost -= math.log(pixel if ink else 1 - pixel)
         costs.append(cost)
-    torch.testing.assert_close(nats(made, told), torch.tensor(costs, dtype=torch.float64))
-    assert objective(made, told)[0].item() == pytest.approx(sum(costs) / 2 / 256)
+    torch.testing.assert_close(nats(made, given), torch.tensor(costs, dtype=torch.float64))
+    assert objective(made, given)[0].item() == pytest.approx(sum(costs) / 2 / 256)
 
 
 @pytest.mark.parametrize("arm", ["feature", "location", "unconditional"])
-def test_drawn_pictures_are_those_of_the_plain_loop(arm: str) -> None:
+def test_samples_are_those_of_the_plain_loop(arm: str) -> None:
     torch.manual_seed(0)
-    made = SYSTEM.build(TINY, SYSTEM.arm(arm))
-    for parameter in made.parameters():  # so that chances are far from one half
+    made = SYSTEM.build(SYSTEM.config("tiny", arm))
+    for parameter in made.parameters():  # so that probabilities are far from one half
         nn.init.normal_(parameter)
-    stepper = SYSTEM.stepper(made, TINY, SYSTEM.arm(arm))
-    asked = PlacedLetters(torch.zeros(3, 1, 16, 16), torch.eye(TOLD)[:3], torch.ones(3).bool())
-    found = stepper.sample(asked, seed=5)  # type: ignore[attr-defined]
-    lots = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(5))
+    stepper = SYSTEM.stepper(made, SYSTEM.config("tiny", arm))
+    condition = TINY.conditions.of_class(torch.arange(3))
+    requested = Pixels(torch.zeros(3, 1, 16, 16), condition, torch.ones(3).bool())
+    found = stepper.sample(requested, seed=5)  # type: ignore[attr-defined]
+    uniform = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(5))
     images = torch.zeros(3, 1, 16, 16)
     with torch.no_grad():
         for row in range(16):
             for column in range(16):
-                logit = made(replace(asked, images=images))[..., row, column]
-                images[..., row, column] = (lots[..., row, column] < logit.sigmoid()).float()
-    assert (found != images).float().mean() < 0.01  # a lot next to a chance may fall either way
+                logit = made(replace(requested, images=images))[..., row, column]
+                images[..., row, column] = (uniform[..., row, column] < logit.sigmoid()).float()
+    assert (
+        found != images
+    ).float().mean() < 0.01  # a number next to a probability may fall either way
 
 
-def test_who_is_told_nothing_or_of_others_learns_nothing_of_the_picture() -> None:
-    data = {arm.name: SYSTEM.data(TINY, arm, 0).batch(3) for arm in SYSTEM.arms}
+def test_conditions_of_controls_say_nothing_of_the_image() -> None:
+    arms = [arm.name for arm in SYSTEM.arms]
+    data = {arm: SYSTEM.data(SYSTEM.config("tiny", arm), 0).batch(3) for arm in arms}
     truth = data["feature"]
     for arm in data:
         assert torch.equal(data[arm].images, truth.images), arm
     assert torch.equal(data["location"].condition, truth.condition)
-    assert (data["unconditional"].condition == data["unconditional"].condition[0, 0]).all()
-    dealt = data["shuffled"].condition
-    assert torch.equal(dealt.sum(0), truth.condition.sum(0))
-    assert (dealt.argmax(1) == truth.condition.argmax(1)).float().mean() < 0.5
+    layout = TINY.conditions
+    assert torch.equal(data["unconditional"].condition, layout.uninformative(truth.condition))
+    shuffled = data["shuffled"].condition
+    half = len(shuffled) // 2
+    for part in (slice(half), slice(half, None)):  # a class for a class, a window for a window
+        assert torch.equal(shuffled[part].sum(0), truth.condition[part].sum(0))
+        assert (shuffled[part] == truth.condition[part]).all(1).float().mean() < 0.5
+
+
+def test_a_map_says_whether_a_position_is_within_the_window() -> None:
+    """Away from the edges of the window it has two values, and one where a class is given."""
+    torch.manual_seed(0)
+    layout = replace(TINY, image_size=64).conditions
+    window_map = WindowMap(layout, 4)
+    with torch.no_grad():
+        s = window_map(layout.of_window(torch.tensor([9]), torch.tensor([20])))
+        classes = window_map(layout.of_class(torch.tensor([3])))
+    inside, outside = s[0, :, 14:36, 25:47], s[0, :, 46:, :]
+    torch.testing.assert_close(inside, inside[:, :1, :1].expand_as(inside))
+    torch.testing.assert_close(outside, outside[:, :1, :1].expand_as(outside))
+    assert not torch.allclose(inside[:, 0, 0], outside[:, 0, 0])
+    torch.testing.assert_close(classes, classes[..., :1, :1].expand_as(classes))
+    assert isinstance(network("location").net.generator.encoder, WindowMap)
 
 
 def test_arms_have_as_many_parameters_within_a_tenth() -> None:
-    small = SYSTEM.preset("small")
-    sizes = [sum(p.numel() for p in SYSTEM.build(small, a).parameters()) for a in SYSTEM.arms]
+    built = [SYSTEM.build(SYSTEM.config("small", arm.name)) for arm in SYSTEM.arms]
+    sizes = [sum(p.numel() for p in network.parameters()) for network in built]
     assert max(sizes) < 1.1 * min(sizes), sizes
 
 
@@ -165,19 +192,20 @@ def test_it_is_the_hosts_own_condition() -> None:
     assert len(made.net.layout) == 2 * TINY.layers - 1
 
 
-@pytest.mark.parametrize(
-    ("claim", "bound"),
-    [(informed("nats_what", 20), math.log(20)), (SYSTEM.claims[-1], math.log(18))],
-)
-def test_a_gain_is_measured_against_what_the_condition_can_carry(
-    claim: Claim, bound: float
-) -> None:
-    """Halves of the images are conditioned on one of 10 digits, or on one of 9 places."""
+@pytest.mark.parametrize(("index", "bound"), [(-2, math.log(10)), (-1, math.log(81))])
+def test_a_gain_is_measured_against_what_the_condition_can_carry(index: int, bound: float) -> None:
+    """Ten classes, and 9 by 9 positions of the window; which of the two it is, all arms know."""
+    claim = SYSTEM.claims[index]
+    names = [WHAT.name, WHERE.name]
 
     def outcome(gain: float) -> str:
         trials = [
-            Trial(arm, seed, 1, 1.0, 1, Measurement(values=dict.fromkeys(NATS, nats)))
-            for arm, nats in (("unconditional", 30.0 + gain), ("feature", 30.0))
+            Trial(arm, seed, 1, 1.0, 1, Measurement(values=dict.fromkeys(names, nats)))
+            for arm, nats in (
+                ("unconditional", 30.0 + gain),
+                ("feature", 30.0),
+                ("location", 30.0),
+            )
             for seed in range(3)
         ]
         verdict = claim.check(Results("pixelcnn", "small", tuple(trials)))
@@ -186,4 +214,25 @@ def test_a_gain_is_measured_against_what_the_condition_can_carry(
 
     assert outcome(bound - 0.01) == "supported"
     assert outcome(bound + 0.01) == "refuted"
-    assert f"{bound:.2f} nats" in claim.sentence
+    assert f"{bound:.2f} nats" in claim.criterion.sentence
+
+
+def test_nats_and_samples_are_evaluated_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are replaced by windows full of ink, and by test images."""
+    config = replace(TINY, samples_per_class=3)
+    layout, test = config.conditions, config.splits.test
+
+    def real(_: object, __: object, condition: Tensor) -> Tensor:
+        if layout.mask(condition).any():
+            ink = layout.mask(condition)
+            ink[:15] = 1 - ink[:15]  # half of the samples have all their ink outside
+            return ink
+        labels = condition[:, :10].argmax(1)
+        return torch.stack([test.ink[(test.labels == label).nonzero()[0, 0]] for label in labels])
+
+    monkeypatch.setattr(pixelcnn, "samples", real)
+    measured = SYSTEM.evaluate(SYSTEM.stepper(SYSTEM.build(config), config), config)
+    assert measured.values["ink inside the window"] == pytest.approx(64 / 256)
+    assert measured.accuracy is not None and measured.accuracy.total == 30
+    mean = (measured.values[WHAT.name] + measured.values[WHERE.name]) / 2
+    assert measured.values["nats per image"] == pytest.approx(mean)

@@ -162,7 +162,6 @@ class DiffusionSource:
         null_class: class index that means "no class".
         drop: probability that the class of an image is replaced by the null class (Ho & Salimans
             2022, algorithm 1).
-        shuffled: control: permute the classes within the batch.
     """
 
     source: Source[Any]
@@ -171,7 +170,6 @@ class DiffusionSource:
     seed: int
     null_class: int
     drop: float = 0.0
-    shuffled: bool = False
 
     def batch(self, index: int, /) -> DiffusionBatch:
         """The batch of this index."""
@@ -181,10 +179,8 @@ class DiffusionSource:
         times = torch.randint(self.times, classes.shape, generator=rng)
         noise = torch.randn(images.shape, generator=rng)
         dropped = torch.rand(classes.shape, generator=rng) < self.drop
-        permutation = torch.randperm(len(classes), generator=rng)
-        condition = classes[permutation] if self.shuffled else classes
         images = add_noise(images, noise, cosine_alpha_bars(self.times)[times])
-        return DiffusionBatch(images, times, condition.masked_fill(dropped, self.null_class), noise)
+        return DiffusionBatch(images, times, classes.masked_fill(dropped, self.null_class), noise)
 
 
 class Denoiser(nn.Module):

@@ -1,1 +1,1 @@
-"""Systems that make pictures of what they are asked for."""
+"""Systems that generate images under a condition."""

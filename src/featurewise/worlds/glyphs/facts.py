@@ -37,3 +37,18 @@ SCRIPTS: Final = DatasetFacts(
     "typefaces of Debian's font packages, mostly OFL and Apache-2.0; nothing of them is shipped",
     NEEDS,
 )
+
+_FASHION: Final = (
+    "Preset fashion: Fashion-MNIST (Xiao, Rasul & Vollgraf 2017) in its official files, in 16 by "
+    "16 pixels; 15,000 of its training images train the evaluation classifier alone."
+)
+_FASHION_NEEDS: Final = "for preset fashion, `apt-get install dataset-fashion-mnist`"
+
+
+def or_fashion(letters: DatasetFacts) -> DatasetFacts:
+    """Facts of a study that runs on letters, and at preset fashion on Fashion-MNIST."""
+    return DatasetFacts(
+        f"{letters.what} {_FASHION}",
+        f"{letters.licence}; Fashion-MNIST under the MIT licence",
+        f"{letters.needs}; {_FASHION_NEEDS}",
+    )

@@ -1,9 +1,8 @@
-"""Letters conditioned on their class, and small letters conditioned on their place."""
+"""Images under two kinds of condition: what they show, and where they show it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -12,91 +11,126 @@ from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
 from featurewise.worlds.glyphs.errors import GlyphError
-from featurewise.worlds.glyphs.source import GlyphSource
-
-#: Three rows of three places; neighbours overlap by half.
-PLACES: Final = 9
-
-_CONDITION_MODES: Final = ("matched", "shuffled", "unconditional")
+from featurewise.worlds.glyphs.labelled import ImageSource
 
 
 @dataclass(frozen=True)
-class PlacedLetters:
-    """Black and white letters and the condition of each.
+class Conditions:
+    """The layout of a condition: class, row and column of a window, each one-hot.
 
     Attributes:
-        images: (B, 1, S, S), ink 1, background 0.
-        condition: (B, L + 9), one-hot: the letter, or the place. Unconditional rows have the same
-            value in every column.
-        by_letter: (B,), whether the image belongs to the half conditioned on the letter; the other
-            half is conditioned on the place.
+        classes: how many there are, K.
+        size: height and width S of the images, an even number. The window is half as high and
+            wide, so that each of its coordinates has P = S / 2 + 1 values.
+    """
+
+    classes: int
+    size: int
+
+    @property
+    def positions(self) -> int:
+        """P."""
+        return self.size // 2 + 1
+
+    @property
+    def width(self) -> int:
+        """K + 2 P."""
+        return self.classes + 2 * self.positions
+
+    def of_class(self, labels: Int64[Tensor, " B"]) -> Float[Tensor, "B K2P"]:
+        """The class alone."""
+        return F.pad(F.one_hot(labels, self.classes).float(), (0, 2 * self.positions))
+
+    def of_window(
+        self, rows: Int64[Tensor, " B"], columns: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B K2P"]:
+        """The position of the window alone, that of its upper left corner."""
+        hot = [F.one_hot(each, self.positions).float() for each in (rows, columns)]
+        return F.pad(torch.cat(hot, dim=1), (self.classes, 0))
+
+    def uninformative(self, condition: Float[Tensor, "B K2P"]) -> Float[Tensor, "B K2P"]:
+        """An equal share of each value, but still of the same kind: class or position.
+
+        Sums stay those of one-hot rows, so that a step of Adam moves the network as far.
+        """
+        parts = self._parts(condition)
+        equal = [part.sum(1, keepdim=True).expand_as(part) / part.shape[1] for part in parts]
+        return torch.cat(equal, dim=1)
+
+    def mask(self, condition: Float[Tensor, "B K2P"]) -> Float[Tensor, "B 1 S S"]:
+        """1 within the window, 0 outside, and everywhere where no window is given."""
+        _, rows, columns = self._parts(condition)
+        line = torch.arange(self.size, device=condition.device)
+        start = torch.arange(self.positions, device=condition.device)[:, None]
+        covers = ((line >= start) & (line < start + self.size // 2)).to(condition.dtype)
+        mask: Tensor = (rows @ covers)[:, :, None] * (columns @ covers)[:, None, :]
+        return mask[:, None]
+
+    def _parts(self, condition: Float[Tensor, "B K2P"]) -> tuple[Tensor, ...]:
+        """Class, row and column."""
+        return torch.split(condition, [self.classes, self.positions, self.positions], dim=1)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Black and white images and what they are conditioned on.
+
+    Attributes:
+        images: (B, 1, S, S), ink 1 on paper 0.
+        condition: (B, K + 2 P), see `Conditions`.
+        what: (B,), whether the condition is the class; otherwise it is the window.
     """
 
     images: Float[Tensor, "B 1 S S"]
-    condition: Float[Tensor, "B K"]
-    by_letter: Bool[Tensor, "B"]
+    condition: Float[Tensor, "B K2P"]
+    what: Bool[Tensor, "B"]
 
 
 class PlacedSource:
-    """Batches whose first half is conditioned on the letter, and whose second half on the place.
+    """Batches whose first half is conditioned on the class, the second on a window.
 
-    First half: a letter that fills the image. Second half: a random letter, which is not part of
-    the condition, at half the size in one of nine places.
+    What: an image of the class. Where: an image of any class, which is not given, at half the size
+    in a window of random position, with paper around it.
 
     Args:
-        source: of the letters; ``batch(i)`` depends on its seed and on ``i`` only.
-        condition_mode: "matched", the condition of the image itself; as controls "shuffled", the
-            conditions of the batch permuted at random, or "unconditional", the same condition for
-            all images.
+        source: of the images; ``batch(i)`` depends on its seed and on i alone.
+        conditioned: False for a control whose condition says only of which kind it is.
 
     Raises:
-        GlyphError: an image size that is no multiple of 4, or an unknown mode.
+        GlyphError: images whose size is odd.
     """
 
-    def __init__(self, source: GlyphSource, condition_mode: str = "matched") -> None:
-        if source.glyphs.size % 4:
-            raise GlyphError(f"size must be a multiple of 4, got {source.glyphs.size}")
-        if condition_mode not in _CONDITION_MODES:
-            raise GlyphError(
-                f"condition_mode must be one of {_CONDITION_MODES}, got {condition_mode!r}"
-            )
-        self.source, self.condition_mode = source, condition_mode
+    def __init__(self, source: ImageSource, conditioned: bool = True) -> None:
+        size = source.images.images.shape[-1]
+        if size % 2:
+            raise GlyphError(f"size must be an even number, got {size}")
+        self.source, self.conditioned = source, conditioned
+        self.conditions = Conditions(len(source.frequencies), size)
 
-    def batch(self, index: int, /) -> PlacedLetters:
-        """The batch with this index, the same at every call."""
-        batch = self.source.batch(index)
-        count, letters = len(batch.letters), len(self.source.glyphs.letters)
-        rng = seeded_rng(self.source.seed, "places", index)
-        place = torch.randint(PLACES, (count,), generator=rng)
-        by_letter = torch.arange(count) < count // 2
-        small = shrunk_to_place(batch.images, place)
-        images = torch.where(by_letter[:, None, None, None], batch.images, small)
-        label = torch.where(by_letter, batch.letters, letters + place)
-        order = torch.randperm(count, generator=rng)
-        if self.condition_mode == "shuffled":
-            label = label[order]
-        condition = F.one_hot(label, letters + PLACES).float()
-        if self.condition_mode == "unconditional":
-            condition = null_condition(condition)
-        return PlacedLetters((images > 0.5).float(), condition, by_letter)
+    def batch(self, index: int, /) -> Pixels:
+        """The batch of this index."""
+        found, layout = self.source.batch(index), self.conditions
+        count = len(found.labels)
+        rng = seeded_rng(self.source.seed, "window", index)
+        rows, columns = torch.randint(layout.positions, (2, count), generator=rng)
+        what = torch.arange(count) < count // 2
+        images = torch.where(
+            what[:, None, None, None], found.images, placed(found.images, rows, columns)
+        )
+        condition = torch.where(
+            what[:, None], layout.of_class(found.labels), layout.of_window(rows, columns)
+        )
+        if not self.conditioned:
+            condition = layout.uninformative(condition)
+        return Pixels((images > 0.5).float(), condition, what)
 
 
-def null_condition(condition: Tensor) -> Float[Tensor, "B K"]:
-    """The condition of the unconditional mode, in the shape of one-hot rows (B, K): 1 / K each.
-
-    The rows sum to 1 as one-hot rows do, so that Adam updates the weights by a similar amount.
-    """
-    return torch.full_like(condition, 1 / condition.shape[1], dtype=torch.float32)
-
-
-def shrunk_to_place(
-    images: Float[Tensor, "B 1 S S"], place: Int64[Tensor, "B"]
+def placed(
+    images: Float[Tensor, "B 1 S S"], rows: Int64[Tensor, " B"], columns: Int64[Tensor, " B"]
 ) -> Float[Tensor, "B 1 S S"]:
-    """Each image at half its size in its place, 0 elsewhere; places are numbered row by row."""
-    size = images.shape[-1]
-    small, canvas = F.avg_pool2d(images, 2), torch.zeros_like(images)
-    for number in range(PLACES):
-        top, left = (step * size // 4 for step in divmod(number, 3))
-        here = place == number
-        canvas[here, :, top : top + size // 2, left : left + size // 2] = small[here]
-    return canvas
+    """Images at half their size, each in the window at its row and column, 0 around it."""
+    half = images.shape[-1] // 2
+    small, page = F.avg_pool2d(images, 2), torch.zeros_like(images)
+    for image, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        page[image, :, row : row + half, column : column + half] = small[image]
+    return page

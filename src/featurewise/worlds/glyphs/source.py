@@ -97,5 +97,6 @@ def jittered(
     matrix = torch.stack(
         [cos, cos * shear - sin, parameters[:, 3], sin, sin * shear + cos, parameters[:, 4]], dim=1
     )
-    grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    with torch.autocast(images.device.type, enabled=False):  # data do not depend on precision
+        grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, align_corners=False)
