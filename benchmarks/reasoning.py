@@ -29,8 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from featurewise.systems.reasoning.film import Reasoner
-from featurewise.systems.reasoning.film.settings import PRESETS, Reasoning
+from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
 from featurewise.training.allocator import use_large_allocations
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
@@ -71,24 +70,26 @@ class ReferenceBlock(nn.Module):
 class Reference(nn.Module):
     """The model of the paper (section 3 and "from raw pixels"), written literally."""
 
-    def __init__(self, s: Reasoning) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.channels = s.channels
+        self.channels = config.channels
         layers: list[nn.Module] = []
-        for before, after in zip((3, *s.stem, s.channels), (*s.stem, s.channels), strict=False):
+        for before, after in zip(
+            (3, *config.stem, config.channels), (*config.stem, config.channels), strict=False
+        ):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after)]
             layers += [nn.ReLU()]
         self.stem = nn.Sequential(*layers)
-        self.embedding = nn.Embedding(len(VOCABULARY), s.embedding, padding_idx=0)
-        self.gru = nn.GRU(s.embedding, s.hidden, batch_first=True)
-        self.film = nn.Linear(s.hidden, s.blocks * 2 * s.channels)
-        self.blocks = nn.ModuleList(ReferenceBlock(s.channels) for _ in range(s.blocks))
-        self.project = nn.Conv2d(s.channels + 2, s.features, 1)
+        self.embedding = nn.Embedding(len(VOCABULARY), config.embedding, padding_idx=0)
+        self.gru = nn.GRU(config.embedding, config.hidden, batch_first=True)
+        self.film = nn.Linear(config.hidden, config.blocks * 2 * config.channels)
+        self.blocks = nn.ModuleList(ReferenceBlock(config.channels) for _ in range(config.blocks))
+        self.project = nn.Conv2d(config.channels + 2, config.features, 1)
         self.classify = nn.Sequential(
-            nn.Linear(s.features, s.features, bias=False),
-            nn.BatchNorm1d(s.features),
+            nn.Linear(config.features, config.features, bias=False),
+            nn.BatchNorm1d(config.features),
             nn.ReLU(),
-            nn.Linear(s.features, len(ANSWERS)),
+            nn.Linear(config.features, len(ANSWERS)),
         )
 
     def forward(self, images: Tensor, questions: Tensor, lengths: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ def with_coordinates(x: Tensor) -> Tensor:
     return torch.cat((x, across, down), dim=1)
 
 
-def reference_weights(net: Reasoner) -> dict[str, Tensor]:
+def reference_weights(net: FilmNetwork) -> dict[str, Tensor]:
     """The library's weights under the names of the reference."""
     renamed: dict[str, Tensor] = {}
     for name, value in net.state_dict().items():
@@ -183,9 +184,9 @@ def repeated(batch: Batch) -> Batch:
     return replace(batch, images=images, image_index=torch.arange(len(images)))
 
 
-def logits_of(net: Reasoner, batch: Batch, task: Tensor | None = None) -> Tensor:
+def logits_of(net: FilmNetwork, batch: Batch, task: Tensor | None = None) -> Tensor:
     """The library's logits: as ``net(batch).logits``, without the attribute head."""
-    features = net.see(batch.images)
+    features = net.image_features(batch.images)
     if len(features) < len(batch.image_index):
         features = features[batch.image_index]
     given = {"task": task} if task is not None else {"condition": (batch.questions, batch.lengths)}
@@ -214,7 +215,7 @@ class Step:
         half: whether to use bfloat16 autocast.
     """
 
-    net: Reasoner
+    net: FilmNetwork
     encoder: nn.Module
     adam: torch.optim.Adam
     batch: Batch
@@ -230,7 +231,9 @@ class Step:
         self.adam.step()
 
 
-def training_steps(net: Reasoner, reference: Reference, size: int) -> dict[str, Callable[[], None]]:
+def training_steps(
+    net: FilmNetwork, reference: Reference, size: int
+) -> dict[str, Callable[[], None]]:
     """Training steps: of the reference, then of the library, each with one more optimisation."""
     batch = random_batch(IMAGES_PER_BATCH, QUESTIONS_PER_IMAGE, size)
     single = repeated(batch)
@@ -269,7 +272,7 @@ def adam(net: nn.Module, fused: bool) -> torch.optim.Adam:
 
 
 def inference_cases(
-    net: Reasoner, reference: Reference, size: int
+    net: FilmNetwork, reference: Reference, size: int
 ) -> dict[str, Callable[[], Tensor]]:
     """Forty questions about four images: several ways to compute the same logits."""
     batch = random_batch(4, 10, size)
@@ -305,7 +308,7 @@ def inference_cases(
     }
 
 
-def agreement(net: Reasoner, reference: Reference, size: int) -> None:
+def agreement(net: FilmNetwork, reference: Reference, size: int) -> None:
     """Prints the differences of reference and library; stops the program if they are too large.
 
     In float64, every gradient must agree. In float32 a rounding error may change the result of a
@@ -330,7 +333,7 @@ def agreement(net: Reasoner, reference: Reference, size: int) -> None:
     reference.train()
 
 
-def differences(net: Reasoner, reference: Reference, batch: Batch) -> tuple[float, float, float]:
+def differences(net: FilmNetwork, reference: Reference, batch: Batch) -> tuple[float, float, float]:
     """Relative differences: of logits, of the worst parameter's gradient, of all gradients."""
     single = repeated(batch)
     theirs = reference(single.images, single.questions, single.lengths)
@@ -342,7 +345,7 @@ def differences(net: Reasoner, reference: Reference, batch: Batch) -> tuple[floa
     expected = [expected_grad(name, by_name) for name in own]
     found: list[tuple[float, float, float]] = []
     for each in (single, batch):
-        features = net.see(each.images)[each.image_index]
+        features = net.image_features(each.images)[each.image_index]
         logits = net.answer(net.trunk(features, condition=(each.questions, each.lengths)))
         grads = torch.autograd.grad(F.cross_entropy(logits, batch.answers), list(own.values()))
         pairs = list(zip(grads, expected, strict=True))
@@ -411,16 +414,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    settings, size = PRESETS["paper"], 224
+    config, size = SYSTEM.preset("paper"), 224
     if not options.paper:
-        settings = replace(
-            settings, hidden=1024, channels=64, stem=(64, 64, 64), embedding=64, features=256
+        config = replace(
+            config, hidden=1024, channels=64, stem=(64, 64, 64), embedding=64, features=256
         )
         size = 128
-    net, reference = Reasoner(settings), Reference(settings)
+    net, reference = FilmNetwork(config), Reference(config)
     nn.init.normal_(net.trunk.generator.head.weight, std=0.02)
     print(
-        f"GRU {settings.hidden}, {settings.channels} channels, {size} x {size}, "
+        f"GRU {config.hidden}, {config.channels} channels, {size} x {size}, "
         f"{sum(p.numel() for p in reference.parameters()) / 1e6:.1f} M parameters, 1 thread"
     )
     print("Reference and library, same weights; relative differences:")

@@ -69,14 +69,40 @@ class Figures:
 
 
 def systems() -> dict[str, list[Path]]:
-    """Name of every system -> its files."""
+    """Name of every system -> its files.
+
+    Of a package, these are ``__init__.py``, which defines the record, and the files of the package
+    that it imports at once, directly or indirectly. A file that is imported only when a function is
+    called serves an application, such as the command line; one reads it to use the system, not to
+    understand the method. `applications` has those.
+    """
     found = {}
     for family in sorted(path for path in SYSTEMS.iterdir() if (path / "__init__.py").is_file()):
         for path in sorted(family.iterdir()):
             if path.suffix == ".py" and path.stem != "__init__":
                 found[path.stem] = [path]
             elif (path / "__init__.py").is_file():
-                found[path.name] = sorted(path.glob("*.py"))
+                found[path.name] = sorted(_imported_at_once(path / "__init__.py"))
+    return found
+
+
+def applications() -> dict[str, list[Path]]:
+    """Name of every system that is a package -> its files that only an application imports."""
+    return {
+        name: sorted(set(files[0].parent.glob("*.py")) - {*files})
+        for name, files in systems().items()
+        if files[0].name == "__init__.py"
+    }
+
+
+def _imported_at_once(start: Path) -> set[Path]:
+    """A file and all others of its folder that are imported with it."""
+    found, todo = set(), [start]
+    while todo:
+        path = todo.pop()
+        if path.parent == start.parent and path not in found:
+            found.add(path)
+            todo += imported(path, at_once=True)
     return found
 
 
@@ -87,13 +113,19 @@ def lines(path: Path) -> int:
 
 
 @cache
-def imported(path: Path) -> frozenset[Path]:
+def imported(path: Path, at_once: bool = False) -> frozenset[Path]:
     """Files of the library that define the names a file imports.
 
     A name that a package re-exports counts for the file that defines it, not for the package.
+
+    Args:
+        path: the file.
+        at_once: whether only imports that run when the file is imported count, not those within
+            functions.
     """
     found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("featurewise"):
             for alias in node.names:
                 found |= set(_defining(str(node.module), alias.name))
@@ -130,9 +162,13 @@ def _file(module: str) -> Iterator[Path]:
 
 
 def reading(files: list[Path]) -> set[Path]:
-    """The files of a system and the files they import, except ``featurewise/__init__.py``."""
+    """The files of a system and the files they import.
+
+    Not ``featurewise/__init__.py``, nor `applications`.
+    """
     top = SOURCE / "featurewise" / "__init__.py"
-    return {*files, *(each for path in files for each in imported(path))} - {top}
+    unread = {path for path in files[0].parent.glob("*.py") if files[0].name == "__init__.py"}
+    return {*files, *({each for path in files for each in imported(path)} - unread)} - {top}
 
 
 @cache
@@ -286,6 +322,9 @@ def main() -> int:
     for name, each in figures.items():
         row = f"{each.lines:>7}{each.files:>12}{each.reading:>12,}{each.duplicated:>12.1%}"
         print(f"{name:<16}{row}  {'; '.join(each.remarks())}".rstrip())
+    for name, files in applications().items():
+        length = sum(map(lines, files))
+        print(f"{name}: application, beside the method: {len(files)} files, {length:,} lines")
     ground = common()
     print(f"common ground: {len(ground)} files, {sum(map(lines, ground)):,} lines")
     text = system_lines()

@@ -42,9 +42,7 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATUREWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         here = functools.partial(cache.cached_pool, workers=0)
-        patch.setattr("featurewise.systems.reasoning.film.training.cached_pool", here)
-        patch.setattr("featurewise.systems.reasoning.film.study.cached_pool", here)
-        patch.setattr("featurewise.systems.reasoning.film.twins.cached_pool", here)
+        patch.setattr("featurewise.worlds.clevr.splits.cached_pool", here)
         yield
 
 

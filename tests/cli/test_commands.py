@@ -13,9 +13,11 @@ from PIL import Image
 from featurewise.cli import app, discovery
 from featurewise.study.model import export_model, load_network
 from featurewise.study.run import read_run
-from featurewise.systems.reasoning.film import SYSTEM, answering
-from featurewise.worlds.clevr import QUESTION_TYPES
+from featurewise.systems.reasoning.film import SYSTEM
+from featurewise.worlds.clevr.metrics import BY_TYPE, NUMBERS
+from featurewise.worlds.clevr.splits import held_out_batches
 
+answerer = discovery.answerer(SYSTEM)
 demo = importlib.import_module("featurewise.cli.demo")  # the package's `demo` is the function
 
 
@@ -30,7 +32,7 @@ def test_a_system_is_described_in_detail(run):
     text = run("systems", "film").text
     for word in ("Perez", "tiny", "small", "paper", "question", "shuffled", "arxiv.org"):
         assert word in text
-    assert "film is at least 15 points above question." in text
+    assert "film is at least 15 points above question in accuracy." in text
     assert "CAVIA" not in text
     assert "did you mean film" in run("systems", "flim", code=2).error
 
@@ -80,15 +82,15 @@ def test_evaluation_by_type(run, film, question):
     table = json.loads(shown.output)
     assert table["columns"] == ["film", "film, shuffled questions", "question"]
     assert "Held out" in table["data"]
-    network, settings = load_network(film, SYSTEM)
-    stepper = SYSTEM.stepper(network, settings, SYSTEM.arms[0])
-    expected = SYSTEM.evaluate(stepper, settings, SYSTEM.arms[0])
+    network, config = load_network(film, SYSTEM)
+    expected = SYSTEM.evaluate(SYSTEM.stepper(network, config), config)
     first = table["rows"][0]["scores"][0]
     assert first["value"] == expected.accuracy.value
     assert first["asked"] == expected.accuracy.total
     assert first["low"] == pytest.approx(expected.accuracy.interval.low)
-    names = [row["name"].replace(" ", "_") for row in table["rows"] if row["level"]]
-    assert {kind for kind in expected.by_type if kind in QUESTION_TYPES} <= {*names}
+    names = {row["name"] for row in table["rows"] if row["level"]}
+    types = BY_TYPE.keys() - {"count", *NUMBERS}
+    assert {name for name in expected.by_type if name in types} <= names
     for row in table["rows"]:
         for score in filter(None, row["scores"]):
             assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
@@ -97,9 +99,9 @@ def test_evaluation_by_type(run, film, question):
 
 
 def test_a_group_is_the_sum_of_its_types(film):
-    network, settings = load_network(film, SYSTEM)
-    found = answering.measured(network, settings, answering.held_out(settings))
-    groups = answering.groups(found)
+    network, config = load_network(film, SYSTEM)
+    found = answerer.evaluate(network, config).measured
+    groups = answerer.groups(found)
     assert sum(part.total for part, _ in groups.values()) == found.accuracy.total
     assert sum(part.correct for part, _ in groups.values()) == found.accuracy.correct
     part, types = groups["query attribute"]
@@ -108,17 +110,17 @@ def test_a_group_is_the_sum_of_its_types(film):
 
 @pytest.mark.parametrize(("limit", "batches"), [(1, [1]), (7, [7]), (None, [16]), (99, [16])])
 def test_the_number_of_images_is_limited(film, limit, batches):
-    settings = load_network(film, SYSTEM)[1]
-    found = list(answering.held_out(settings, limit))
+    config = load_network(film, SYSTEM)[1]
+    found = list(held_out_batches(config.curriculum[-1].recipe, config.test_images, limit=limit))
     assert [len(batch.images) for batch in found] == batches
     for batch in found:
         assert sorted(set(batch.image_index.tolist())) == list(range(len(batch.images)))
 
 
 def test_the_last_batch_is_smaller(film, monkeypatch):
-    monkeypatch.setattr("featurewise.systems.reasoning.film.study.AT_ONCE", 5)
-    settings = load_network(film, SYSTEM)[1]
-    found = list(answering.held_out(settings, 12))
+    monkeypatch.setattr("featurewise.worlds.clevr.splits.EVAL_BATCH", 5)
+    config = load_network(film, SYSTEM)[1]
+    found = list(held_out_batches(config.curriculum[-1].recipe, config.test_images, limit=12))
     assert [len(batch.images) for batch in found] == [5, 5, 2]
     assert found[-1].image_index.tolist() == sorted(found[-1].image_index.tolist())
     assert len(found[-1].questions) == len(found[-1].answers) == len(found[-1].lengths)
@@ -157,19 +159,19 @@ def test_a_network_without_a_feature_map_has_no_attention(run, question, image):
 
 
 def test_an_answer_is_complete_and_leaves_no_hooks(film, image):
-    network, settings = load_network(film, SYSTEM)
-    pixels = answering.picture(settings, image)
-    one = answering.answer(network, pixels, "How many cubes are there?")
+    network, config = load_network(film, SYSTEM)
+    pixels = answerer.image(config, image).pixels
+    one = answerer.answer(network, pixels, "How many cubes are there?")
     assert one.places.sum().item() == pytest.approx(1) or one.places.sum() == 0
     assert one == one and len(one.ranked) == 28
     assert not network.answer._forward_pre_hooks
 
 
 def test_parameters_of_questions(film, question):
-    network, settings = load_network(film, SYSTEM)
-    table = answering.parameters(network, ["How many cubes are there?", "Is it red?"])
-    assert len(table.gamma) == 2 * settings.blocks * settings.channels
-    assert answering.parameters(load_network(question, SYSTEM)[0], ["Is it red?"]) is None
+    network, config = load_network(film, SYSTEM)
+    table = answerer.parameters(network, ["How many cubes are there?", "Is it red?"])
+    assert len(table.gamma) == 2 * config.blocks * config.channels
+    assert answerer.parameters(load_network(question, SYSTEM)[0], ["Is it red?"]) is None
 
 
 def test_an_exported_model_answers_like_its_run(run, film, image, tmp_path):
@@ -209,7 +211,7 @@ def test_completion(monkeypatch, film, tmp_path):
 
 
 def test_the_demonstration(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(demo, "_seconds_per_step", lambda record, settings, arm: 0.1)
+    monkeypatch.setattr(demo, "_seconds_per_step", lambda record, config: 0.1)
     page = demo.show(tmp_path / "demo", "tiny", 20.0)
     shown = capsys.readouterr().out
     learning_rates = {}
@@ -227,9 +229,15 @@ def test_the_demonstration(tmp_path, capsys, monkeypatch):
     # A resumed demonstration keeps its number of steps.
     assert demo._steps(page.parent, SYSTEM, "tiny", 0.1) == 30
     assert page == tmp_path / "demo" / "report.html" and str(page) in shown.replace("\n", "")
-    assert "one seed: film is at least 15 points above question." in shown
+    assert (
+        "film is at least 15 points above question in accuracy." in shown and "one seed: " in shown
+    )
     html = page.read_text(encoding="utf-8")
-    for word in ("film is at least 15 points above question.", "Image 1: a ", "blocks.0.norm"):
+    for word in (
+        "film is at least 15 points above question in accuracy.",
+        "Image 1: a ",
+        "blocks.0.norm",
+    ):
         assert word in html
     assert html.count("data:image/png") == 2 + 8
 

@@ -31,16 +31,18 @@ def test_files_of_the_user_are_kept(fails, tmp_path):
     ("seconds", "steps"), [(60.0, 30), (12.0, 12), (0.01, 1)], ids=["fast", "slow", "slowest"]
 )
 def test_the_number_of_steps_fits_the_time(tmp_path, monkeypatch, seconds, steps):
-    monkeypatch.setattr(demo, "_seconds_per_step", lambda record, settings, arm: 0.5)
+    monkeypatch.setattr(demo, "_seconds_per_step", lambda record, config: 0.5)
     assert demo._steps(tmp_path, discovery.load("film"), "tiny", seconds) == steps
 
 
 def test_claims_are_not_tested_after_fewer_steps(capsys):
     record = discovery.load("film")
-    measured = Measurement(Proportion(1, 2), values={"turned": 0.5})
+    measured = Measurement(Proportion(1, 2), values={"swap accuracy": 0.5})
     trials = tuple(Trial(arm, 0, 20, 1.0, 1, measured) for arm in ("film", "question"))
     results = Results("film", "tiny", trials, changed={"steps": 20})
     claims = demo._claims(Console(), record, results)
-    assert [claim.sentence for claim in claims] == [claim.plain for claim in record.claims]
+    assert len(claims) == len(record.claims)
+    for shown, claim in zip(claims, record.claims, strict=True):
+        assert shown.sentence.startswith(claim.sentence)
     assert all(claim.value is None for claim in claims)
     assert "at least" not in capsys.readouterr().out

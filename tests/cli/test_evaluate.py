@@ -123,12 +123,12 @@ def test_a_limit_reads_no_other_image(run, film, folder, questions):
 
 
 def test_a_limit_renders_no_other_image(run, film, monkeypatch):
-    from featurewise.systems.reasoning.film import study
+    from featurewise.worlds.clevr import splits
 
     counts = []
-    made = study.cached_pool
+    made = splits.cached_pool
     monkeypatch.setattr(
-        study, "cached_pool", lambda recipe, images: counts.append(images) or made(recipe, images)
+        splits, "cached_pool", lambda recipe, images: counts.append(images) or made(recipe, images)
     )
     some = overall(run("evaluate", film, "--limit", 2, "--json"))
     whole = overall(run("evaluate", film, "--json"))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,8 @@ def test_the_example_is_rendered_by_the_built_in_world():
     import numpy as np
     from PIL import Image
 
-    answering = discovery.part(discovery.module("film"), "answering")
-    settings = discovery.load("film").preset("hour")
-    scene, _ = answering.examples(settings, 201812, 7)[6]
+    recipe = discovery.load("film").preset("hour").curriculum[-1].recipe
+    scene = replace(recipe, seed=201812).scenes(0, 7)[6]
     rendered = render([scene], width=480, height=320, samples=16).images[0]
     with Image.open(example.IMAGE) as image:
         shown = np.asarray(image.convert("RGB"), dtype=np.int16)

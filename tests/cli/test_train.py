@@ -7,10 +7,9 @@ import pytest
 
 from featurewise.study.run import read_run
 from featurewise.systems.reasoning.film import SYSTEM
-from featurewise.systems.reasoning.film.settings import Folder
-from featurewise.systems.reasoning.film.training import data as batches
 from featurewise.worlds.clevr import Recipe, encode, write_dataset
 from featurewise.worlds.clevr.data import object_table
+from featurewise.worlds.clevr.splits import Folder
 
 SIZE = {"width": 30, "height": 20, "samples": 1, "questions_per_image": 4}
 
@@ -56,8 +55,8 @@ def test_a_split_without_validation_split_holds_out_its_last_tenth(run, cogent, 
 def test_batches_come_from_the_files(cogent):
     from dataclasses import replace
 
-    s = replace(SYSTEM.preset("tiny"), folder=Folder(path=str(cogent), split="trainA"))
-    batch = batches(s, SYSTEM.arms[0], 0).batch(0)
+    config = replace(SYSTEM.preset("tiny"), folder=Folder(path=str(cogent), split="trainA"))
+    batch = SYSTEM.data(config, 0).batch(0)
     assert batch.images.shape == (8, 3, 20, 30) and len(batch.answers) == 8 * 4
     texts = {
         tuple(encode(entry["question"]))
@@ -77,8 +76,8 @@ def test_without_scenes_there_are_no_object_labels(run, cogent, tmp_path):
 
     root = shutil.copytree(cogent, tmp_path / "data")
     shutil.rmtree(root / "scenes")
-    s = replace(SYSTEM.preset("tiny"), folder=Folder(path=str(root), split="trainA"))
-    assert batches(s, SYSTEM.arms[0], 0).batch(0).objects is None
+    config = replace(SYSTEM.preset("tiny"), folder=Folder(path=str(root), split="trainA"))
+    assert SYSTEM.data(config, 0).batch(0).objects is None
     trained(run, tmp_path / "run", "--data", root)
 
 

@@ -5,17 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from featurewise.models.trunks import (
-    CoordinateConv,
-    PixelStem,
-    PooledClassifier,
-    PoolingTrunk,
-    ResidualBlock,
-    ResidualTrunk,
-    coordinates,
-)
+from featurewise.models.trunks import CoordinateConv, PoolingTrunk, coordinates
 
 
 def maps(count: int, height: int, width: int) -> Tensor:
@@ -65,85 +57,6 @@ def test_coordinates_are_cached_by_size_and_dtype() -> None:
     assert coordinates(3, 2, torch.float32, device).shape == (1, 2, 3, 2)
     assert coordinates(2, 3, torch.float64, device).dtype == torch.float64
     assert coordinates(2, 3, torch.float32, device).dtype == torch.float32
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_residual_block_is_its_formula(training: bool) -> None:
-    block = ResidualBlock(4).double().train(training)
-    block.norm.running_mean.normal_()
-    block.norm.running_var.uniform_(0.5, 2)
-    x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
-    h = concatenated(block.project, x).clamp_min(0)
-    y = F.conv2d(h, block.convolve.weight, padding=1)
-    if training:
-        mean, variance = y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=False)
-    else:
-        mean, variance = block.norm.running_mean.clone(), block.norm.running_var.clone()
-    shape = (1, 4, 1, 1)
-    normed = (y - mean.view(shape)) / (variance.view(shape) + block.norm.eps).sqrt()
-    torch.testing.assert_close(block(x), h + normed.clamp_min(0), rtol=0, atol=1e-12)
-
-
-def test_the_norm_has_no_affine_part() -> None:
-    assert list(ResidualBlock(4).norm.parameters()) == []
-
-
-def test_trunk_is_the_sequence_of_its_blocks() -> None:
-    trunk = ResidualTrunk(4, 3).eval()
-    x = expected = torch.randn(2, 4, 5, 5)
-    for block in trunk.blocks:
-        expected = block(expected)
-    assert len(trunk.blocks) == 3
-    assert torch.equal(trunk(x), expected)
-    sites = [name for name, each in trunk.named_modules() if isinstance(each, nn.BatchNorm2d)]
-    assert sites == ["blocks.0.norm", "blocks.1.norm", "blocks.2.norm"]
-
-
-@pytest.mark.parametrize("kernel", [3, 4])
-@pytest.mark.parametrize("widths", [(5,), (5, 6), (5, 6, 7)])
-def test_stem_halves_with_every_convolution(widths: tuple[int, ...], kernel: int) -> None:
-    stem = PixelStem(widths, kernel).eval()
-    times = 2 ** len(widths)
-    found = stem(torch.rand(2, 3, 3 * times, 4 * times))
-    assert found.shape == (2, widths[-1], 3, 4)
-    assert found.min() >= 0
-
-
-def test_stem_of_the_paper() -> None:
-    stem = PixelStem((128,) * 4)
-    assert sum(p.numel() for p in stem.parameters()) == 16 * 128 * (3 + 3 * 128) + 4 * 2 * 128
-    with torch.device("meta"):
-        assert PixelStem((128,) * 4)(torch.empty(1, 3, 224, 224)).shape == (1, 128, 14, 14)
-
-
-def test_stem_is_its_formula() -> None:
-    stem = PixelStem((4,)).double().eval()
-    x = torch.rand(2, 3, 8, 6, dtype=torch.float64)
-    convolved = F.conv2d(4 * x - 2, stem.layers[0].weight, stride=2, padding=1)
-    expected = (convolved / (1 + stem.layers[1].eps) ** 0.5).clamp_min(0)
-    torch.testing.assert_close(stem(x), expected, rtol=0, atol=1e-12)
-
-
-def test_classifier_takes_the_maximum_over_positions() -> None:
-    classify = PooledClassifier(3, 5, 6, 4).double().eval()
-    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
-    features = concatenated(classify.project, x).clamp_min(0)
-    torch.testing.assert_close(classify.map(x), features, rtol=0, atol=1e-12)
-    pooled = torch.stack([torch.stack([m.max() for m in row]) for row in features])
-    torch.testing.assert_close(classify(x), classify.classify(pooled), rtol=0, atol=1e-12)
-
-
-def test_only_positions_of_maxima_have_a_gradient() -> None:
-    """Only positions that hold the maximum of a feature have a gradient: the argmax of the map."""
-    classify = PooledClassifier(3, 5, 6, 4).eval()
-    x = torch.randn(1, 3, 4, 5, requires_grad=True)
-    features = classify.map(x)[0].flatten(1)
-    used = {int(place) for values in features for place in values.nonzero() if values.max() > 0}
-    largest = {int(values.argmax()) for values in features if values.max() > 0}
-    (grad,) = torch.autograd.grad(classify(x).square().sum(), x)
-    touched = {int(place) for place in grad[0].abs().sum(0).flatten().nonzero()}
-    assert touched <= largest < used
-    assert touched
 
 
 @pytest.mark.parametrize(("blocks", "size", "features"), [(4, 20, 5), (3, 17, 20)])

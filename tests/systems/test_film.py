@@ -1,4 +1,4 @@
-"""What is particular to FiLM for visual reasoning: its control, its lessons, its second task."""
+"""What is particular to FiLM for visual reasoning: control, auxiliary task, measures."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featurewise.systems.reasoning.film import SYSTEM, Reasoner
-from featurewise.systems.reasoning.film.perception import (
-    Answers,
-    Naming,
-    cell_labels,
-    naming_loss,
+from featurewise.study.results import Measurement
+from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
+from featurewise.systems.reasoning.film.experiment import (
+    SWAP_ACCURACY,
+    attribute_loss,
+    half_a_batch_on,
+    measure,
+    predict_all,
 )
-from featurewise.systems.reasoning.film.settings import Reasoning
-from featurewise.systems.reasoning.film.study import Lessons, Shuffled, measure, shuffled
+from featurewise.systems.reasoning.film.network import Answers, AttributeHead
+from featurewise.training.shuffled import ShuffledCondition
 from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, VOCABULARY, Batch, sample_scenes
+from featurewise.worlds.clevr.batch import cell_labels
 from featurewise.worlds.clevr.camera import POSITION, Camera
 from featurewise.worlds.clevr.data import object_table
+from featurewise.worlds.clevr.splits import Curriculum
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
 
-TINY: Reasoning = SYSTEM.preset("tiny")
+TINY: Config = SYSTEM.preset("tiny")
+SIZE = 480, 320
 
 
-def batch(pictures: int = 3, each: int = 2, height: int = 20, width: int = 30) -> Batch:
+def batch(images: int = 3, each: int = 2, height: int = 20, width: int = 30) -> Batch:
     """Noise, and questions of four to seven words about it."""
-    count = pictures * each
+    count = images * each
     lengths = torch.randint(4, 8, (count,))
     tokens = torch.randint(2, len(VOCABULARY), (count, 7))
     return Batch(
-        images=torch.randint(0, 256, (pictures, 3, height, width), dtype=torch.uint8),
-        image_index=torch.arange(pictures).repeat_interleave(each),
+        images=torch.randint(0, 256, (images, 3, height, width), dtype=torch.uint8),
+        image_index=torch.arange(images).repeat_interleave(each),
         questions=tokens.where(torch.arange(7) < lengths.unsqueeze(1), 0),
         lengths=lengths,
         answers=torch.randint(len(ANSWERS), (count,)),
@@ -45,10 +50,10 @@ def batch(pictures: int = 3, each: int = 2, height: int = 20, width: int = 30) -
 
 
 @pytest.fixture
-def reasoner() -> Iterator[Reasoner]:
+def film() -> Iterator[FilmNetwork]:
     """In eval mode, its head away from the identity, in float64."""
     torch.set_default_dtype(torch.float64)
-    network = Reasoner(TINY).eval()
+    network = FilmNetwork(TINY).eval()
     nn.init.normal_(network.trunk.generator.head.weight)
     yield network
     torch.set_default_dtype(torch.float32)
@@ -59,7 +64,7 @@ def reasoner() -> Iterator[Reasoner]:
 
 @dataclass(frozen=True)
 class Numbered:
-    """Batches that say which source they are of, and which index was asked for."""
+    """Batches that hold the name of their source, and their index."""
 
     name: int
 
@@ -68,30 +73,31 @@ class Numbered:
         return replace(batch(), types=torch.tensor([self.name, index, 0, 0, 0, 0]))
 
 
-def asked(lessons: Lessons, index: int) -> tuple[int, int]:
-    types = lessons.batch(index).types.tolist()
+def stage_and_index(curriculum: Curriculum, index: int) -> tuple[int, int]:
+    types = curriculum.batch(index).types.tolist()
     return types[0], types[1]
 
 
-def test_lessons_follow_each_other_and_the_last_goes_on() -> None:
-    lessons = Lessons([Numbered(1), Numbered(2), Numbered(3)], [2, 3, 1])
-    found = [asked(lessons, index) for index in range(8)]
+def test_stages_follow_each_other_and_the_last_lasts_until_the_end() -> None:
+    curriculum = Curriculum([Numbered(1), Numbered(2), Numbered(3)], [2, 3, 1])
+    found = [stage_and_index(curriculum, index) for index in range(8)]
     assert found == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]
 
 
-def test_one_lesson_is_its_source() -> None:
-    lessons = Lessons([Numbered(1)], [4])
-    assert [asked(lessons, index) for index in (0, 3, 9)] == [(1, 0), (1, 3), (1, 9)]
+def test_a_single_stage_is_its_source() -> None:
+    curriculum = Curriculum([Numbered(1)], [4])
+    assert [stage_and_index(curriculum, index) for index in (0, 3, 9)] == [(1, 0), (1, 3), (1, 9)]
 
 
-def test_every_preset_has_lessons_that_fit_its_steps() -> None:
-    for name, s in SYSTEM.presets.items():
-        assert sum(lesson.steps for lesson in s.lessons) == s.steps, name
+def test_the_stages_of_every_preset_add_up_to_its_steps() -> None:
+    for name, config in SYSTEM.presets.items():
+        assert sum(stage.steps for stage in config.curriculum) == config.steps, name
 
 
-def test_shuffled_asks_about_another_picture_and_keeps_the_answer() -> None:
+def test_the_control_has_questions_of_other_images_and_keeps_the_answers() -> None:
     source = Numbered(1)
-    plain, control = source.batch(4), Shuffled(source).batch(4)
+    control = ShuffledCondition(source, ("questions", "lengths"), half_a_batch_on).batch(4)
+    plain = source.batch(4)
     assert torch.equal(control.images, plain.images)
     assert torch.equal(control.image_index, plain.image_index)
     assert torch.equal(control.answers, plain.answers)
@@ -103,20 +109,21 @@ def test_shuffled_asks_about_another_picture_and_keeps_the_answer() -> None:
         assert plain.image_index[row] != plain.image_index[other]
 
 
-def test_shuffled_leaves_no_question_where_it_was_at_any_preset() -> None:
-    for s in SYSTEM.presets.values():
-        index = torch.arange(s.pictures).repeat_interleave(s.questions)
-        moved = index.roll(len(index) // 2)
-        assert (index != moved).all()
+def test_the_control_moves_every_question_at_every_preset() -> None:
+    for config in SYSTEM.presets.values():
+        each = config.questions_per_image
+        shown = batch(config.images_per_batch, each, height=1, width=1)
+        moved = shown.image_index[half_a_batch_on(0, shown)]
+        assert (shown.image_index != moved).all()
 
 
-# Naming
+# The auxiliary task
 
 
 def looped_labels(objects: Tensor, height: int, width: int) -> Tensor:
     """Cell by cell: the attributes of the object whose centre lies there."""
     labels = torch.zeros(len(objects), 4, height, width, dtype=torch.int64)
-    for picture, things in enumerate(objects.tolist()):
+    for image, things in enumerate(objects.tolist()):
         for size, color, material, shape, x, y in things:
             if size < 0:
                 continue
@@ -125,16 +132,16 @@ def looped_labels(objects: Tensor, height: int, width: int) -> Tensor:
                     inside = column / width <= x / 480 < (column + 1) / width
                     if inside and row / height <= y / 320 < (row + 1) / height:
                         cell = [1 + each for each in (size, color, material, shape)]
-                        labels[picture, :, row, column] = torch.tensor(cell)
+                        labels[image, :, row, column] = torch.tensor(cell)
     return labels
 
 
-def some_objects(pictures: int, height: int, width: int) -> Tensor:
-    """Up to four objects in different cells of each picture, the others -1."""
-    objects = torch.full((pictures, 10, 6), -1)
-    for picture in objects:
+def some_objects(images: int, height: int, width: int) -> Tensor:
+    """Up to four objects in different cells of each image, the others -1."""
+    objects = torch.full((images, 10, 6), -1)
+    for image in objects:
         cells = torch.randperm(height * width)[:4]
-        for thing, cell in zip(picture, cells.tolist(), strict=False):
+        for thing, cell in zip(image, cells.tolist(), strict=False):
             values = [int(torch.randint(len(v), ())) for v in ATTRIBUTES.values()]
             x = (cell % width + float(torch.rand(()))) * 480 / width
             y = (cell // width + float(torch.rand(()))) * 320 / height
@@ -187,19 +194,19 @@ def test_a_cell_holds_its_object_in_an_image_of_any_shape(size: tuple[int, int])
 
 def test_the_objective_labels_cells_by_the_shape_of_the_images() -> None:
     torch.manual_seed(1)
-    reasoner, seen = Reasoner(TINY), batch(height=30, width=30)
+    film, seen = FilmNetwork(TINY), batch(height=30, width=30)
     objects = some_objects(3, 4, 6)
-    supervised = SYSTEM.stepper(reasoner, TINY, SYSTEM.arms[0])
+    supervised = SYSTEM.stepper(film, TINY)
     with torch.no_grad():
-        said = reasoner(seen)
-        alone, _ = supervised.objective(reasoner, seen)
-        both, _ = supervised.objective(reasoner, replace(seen, objects=objects))
-    square = 0.1 * naming_loss(said.names, objects, (30, 30))
+        answers = film(seen)
+        alone, _ = supervised.objective(film, seen)
+        both, _ = supervised.objective(film, replace(seen, objects=objects))
+    square = 0.1 * attribute_loss(answers.attributes, objects, (30, 30))
     torch.testing.assert_close(both - alone, square)
-    assert not torch.allclose(square, 0.1 * naming_loss(said.names, objects))
+    assert not torch.allclose(square, 0.1 * attribute_loss(answers.attributes, objects, SIZE))
 
 
-def test_naming_loss_is_weighted_cross_entropy_of_four_attributes() -> None:
+def test_attribute_loss_is_weighted_cross_entropy_of_four_attributes() -> None:
     objects = some_objects(2, 3, 4)
     channels = sum(len(values) + 1 for values in ATTRIBUTES.values())
     names = torch.randn(2, channels, 3, 4)
@@ -207,20 +214,20 @@ def test_naming_loss_is_weighted_cross_entropy_of_four_attributes() -> None:
     total, start = 0.0, 0
     for attribute, values in enumerate(ATTRIBUTES.values()):
         above = below = 0.0
-        for picture in range(2):
+        for image in range(2):
             for row in range(3):
                 for column in range(4):
-                    logits = names[picture, start : start + len(values) + 1, row, column].double()
-                    label = int(labels[picture, attribute, row, column])
+                    logits = names[image, start : start + len(values) + 1, row, column].double()
+                    label = int(labels[image, attribute, row, column])
                     weight = 1.0 if label else 0.25
                     above += weight * float(logits.logsumexp(0) - logits[label])
                     below += weight
         total += above / below
         start += len(values) + 1
-    assert float(naming_loss(names, objects)) == pytest.approx(total, rel=1e-5)
+    assert float(attribute_loss(names, objects, SIZE)) == pytest.approx(total, rel=1e-5)
 
 
-def test_names_that_are_sure_and_right_cost_nothing() -> None:
+def test_confident_correct_attributes_have_no_loss() -> None:
     objects = some_objects(2, 3, 4)
     labels = cell_labels(objects, 3, 4)
     parts = [
@@ -228,16 +235,16 @@ def test_names_that_are_sure_and_right_cost_nothing() -> None:
         for i, values in enumerate(ATTRIBUTES.values())
     ]
     names = 50.0 * torch.cat(parts, dim=1)
-    assert float(naming_loss(names, objects)) == pytest.approx(0, abs=1e-6)
-    assert float(naming_loss(-names, objects)) > 100
-    assert Naming(3).out_channels == names.shape[1]
+    assert float(attribute_loss(names, objects, SIZE)) == pytest.approx(0, abs=1e-6)
+    assert float(attribute_loss(-names, objects, SIZE)) > 100
+    assert AttributeHead(3).out_channels == names.shape[1]
 
 
 # Measurement
 
 
-class Says(nn.Module):
-    """A network that answers what it is told to, batch after batch."""
+class Fixed(nn.Module):
+    """A network with given answers, batch after batch."""
 
     def __init__(self, *answers: list[int]) -> None:
         super().__init__()
@@ -246,11 +253,11 @@ class Says(nn.Module):
 
     def forward(self, batch: Batch) -> Answers:
         self.seen.append(batch)
-        said = torch.tensor(self.answers[len(self.seen) - 1])
-        return Answers(F.one_hot(said, len(ANSWERS)).float(), None)
+        given = torch.tensor(self.answers[len(self.seen) - 1])
+        return Answers(F.one_hot(given, len(ANSWERS)).float(), None)
 
 
-def told(image_index: list[int], answers: list[int], types: list[int] | None = None) -> Batch:
+def questions(image_index: list[int], answers: list[int], types: list[int] | None = None) -> Batch:
     count = len(answers)
     return replace(
         batch(1 + max(image_index), 1),
@@ -262,36 +269,46 @@ def told(image_index: list[int], answers: list[int], types: list[int] | None = N
     )
 
 
-def test_turned_counts_the_pairs_that_can_tell() -> None:
+def measured(network: nn.Module, batches: list[Batch], shuffled: bool = False) -> Measurement:
+    return measure(predict_all(network, batches, shuffled=shuffled))
+
+
+def test_swap_accuracy_counts_pairs_with_two_answers_and_the_first_correct() -> None:
     batches = [
-        # Pairs about one picture: (5, 6) first right, second right: turned. (6, 6): one answer.
-        # (6, 7): first right, second wrong: not turned. (1, 2): first wrong: tells nothing.
-        told([0, 0, 0, 0, 1, 1], [5, 6, 6, 7, 1, 2]),
-        # (3, 4) is of two pictures; (4, 0) is turned.
-        told([0, 1, 1], [3, 4, 0]),
+        # Pairs about one image: (5, 6) both correct: counts. (6, 6): one answer.
+        # (6, 7): second wrong: does not count. (1, 2): first wrong: left out.
+        questions([0, 0, 0, 0, 1, 1], [5, 6, 6, 7, 1, 2]),
+        # (3, 4) is of two images; (4, 0) counts.
+        questions([0, 1, 1], [3, 4, 0]),
     ]
-    found = measure(Says([5, 6, 6, 9, 9, 2], [3, 4, 0]), batches)
-    assert found.values["turned"] == pytest.approx(2 / 3)
+    found = measured(Fixed([5, 6, 6, 9, 9, 2], [3, 4, 0]), batches)
+    assert found.number(SWAP_ACCURACY) == pytest.approx(2 / 3)
     assert found.accuracy is not None
     assert (found.accuracy.correct, found.accuracy.total) == (7, 9)
 
 
-def test_turned_is_zero_when_no_pair_can_tell() -> None:
-    found = measure(Says([9, 9]), [told([0, 0], [5, 6])])
-    assert found.values["turned"] == 0
+def test_swap_accuracy_is_zero_without_such_pairs() -> None:
+    found = measured(Fixed([9, 9]), [questions([0, 0], [5, 6])])
+    assert found.number(SWAP_ACCURACY) == 0
     assert found.accuracy is not None
     assert found.accuracy.value == 0
 
 
-def test_types_that_were_not_asked_are_left_out() -> None:
-    found = measure(Says([5, 9, 6]), [told([0, 0, 1], [5, 6, 6], [1, 1, 0])])
+def test_types_without_questions_are_left_out() -> None:
+    found = measured(Fixed([5, 9, 6]), [questions([0, 0, 1], [5, 6, 6], [1, 1, 0])])
     counts = {name: (p.correct, p.total) for name, p in found.by_type.items()}
-    assert counts == {"exist": (1, 1), "count": (1, 2)}
+    assert counts == {
+        "exist": (1, 1),
+        "count": (1, 2),
+        "count 3": (1, 1),
+        "count 4": (0, 1),
+        "swap accuracy": (0, 1),
+    }
 
 
-def test_a_change_is_seen_by_the_network_and_not_by_the_truth() -> None:
-    network, plain = Says([5, 6, 7, 8]), told([0, 0, 1, 1], [5, 6, 7, 8])
-    found = measure(network, [plain], shuffled)
+def test_shuffling_changes_questions_and_not_the_true_answers() -> None:
+    network, plain = Fixed([5, 6, 7, 8]), questions([0, 0, 1, 1], [5, 6, 7, 8])
+    found = measured(network, [plain], shuffled=True)
     assert found.accuracy is not None
     assert found.accuracy.value == 1
     assert network.seen[0].questions.flatten().tolist() == [4, 5, 2, 3]
@@ -301,92 +318,101 @@ def test_a_change_is_seen_by_the_network_and_not_by_the_truth() -> None:
 
 
 def test_learning_rates_cover_every_parameter_once() -> None:
-    s = replace(TINY, learning_rate=1e-3, head_rate=10.0, reader_rate=3.0, weight_decay=1e-5)
+    base = replace(
+        TINY,
+        learning_rate=1e-3,
+        head_learning_rate=10.0,
+        encoder_learning_rate=3.0,
+        weight_decay=1e-5,
+    )
     for arm in SYSTEM.arms:
-        network = SYSTEM.build(s, arm)
-        rates: dict[nn.Parameter, tuple[float, float]] = {}
-        for group in SYSTEM.stepper(network, s, arm).learner.optimizer.param_groups:
+        config = SYSTEM.config(base, arm.name)
+        network = SYSTEM.build(config)
+        found: dict[nn.Parameter, tuple[float, float]] = {}
+        for group in SYSTEM.stepper(network, config).learner.optimizer.param_groups:
             for parameter in group["params"]:
-                assert parameter not in rates, "in two groups"
-                rates[parameter] = group["initial_lr"], group["weight_decay"]
-        assert rates.keys() == set(network.parameters()), arm.name
+                assert parameter not in found, "in two groups"
+                found[parameter] = group["initial_lr"], group["weight_decay"]
+        assert found.keys() == set(network.parameters()), arm.name
         for name, parameter in network.named_parameters():
-            rate, decay = rates[parameter]
-            reads = "generator.encoder." in name or name.startswith("read.")
-            expected = 3e-3 if reads else 1e-2 if name.endswith("head.weight") else 1e-3
+            rate, decay = found[parameter]
+            encodes = "generator.encoder." in name or name.startswith("read.")
+            expected = 3e-3 if encodes else 1e-2 if name.endswith("head.weight") else 1e-3
             assert math.isclose(rate, expected), (arm.name, name, rate)
             plain = parameter.ndim < 2 or "embedding" in name
             assert decay == (0.0 if plain else 1e-5), (arm.name, name)
 
 
-def test_the_objective_is_answers_and_a_tenth_of_names() -> None:
-    reasoner, seen = Reasoner(TINY), batch()
-    supervised = SYSTEM.stepper(reasoner, TINY, SYSTEM.arms[0])
+def test_the_objective_is_answers_and_a_tenth_of_the_attribute_loss() -> None:
+    film, seen = FilmNetwork(TINY), batch()
+    supervised = SYSTEM.stepper(film, TINY)
     objects = some_objects(3, 4, 6)
     with torch.no_grad():
-        said = reasoner(seen)
-        alone, metrics = supervised.objective(reasoner, seen)
-        both, _ = supervised.objective(reasoner, replace(seen, objects=objects))
-    assert torch.equal(alone, F.cross_entropy(said.logits, seen.answers))
-    torch.testing.assert_close(both - alone, 0.1 * naming_loss(said.names, objects))
-    assert metrics["accuracy"] == (said.logits.argmax(1) == seen.answers).float().mean()
+        answers = film(seen)
+        alone, metrics = supervised.objective(film, seen)
+        both, _ = supervised.objective(film, replace(seen, objects=objects))
+    assert torch.equal(alone, F.cross_entropy(answers.logits, seen.answers))
+    torch.testing.assert_close(
+        both - alone, 0.1 * attribute_loss(answers.attributes, objects, SIZE)
+    )
+    assert metrics["accuracy"] == (answers.logits.argmax(1) == seen.answers).float().mean()
 
 
 # The conditioned network
 
 
-def test_another_question_gives_another_answer(reasoner: Reasoner) -> None:
+def test_another_question_gives_another_answer(film: FilmNetwork) -> None:
     seen = batch(1, 2)
     seen.questions[:] = torch.tensor([[2, 3, 4, 5, 6, 7, 8], [2, 3, 4, 5, 6, 7, 9]])
     seen.lengths[:] = 7
-    one, other = reasoner(seen).logits
+    one, other = film(seen).logits
     assert not torch.allclose(one, other, atol=1e-4)
     swapped = replace(seen, questions=seen.questions.flip(0))
-    torch.testing.assert_close(reasoner(swapped).logits, torch.stack((other, one)))
+    torch.testing.assert_close(film(swapped).logits, torch.stack((other, one)))
 
 
 def test_before_training_the_question_changes_nothing() -> None:
-    network, seen = Reasoner(TINY).eval(), batch(1, 2)
+    network, seen = FilmNetwork(TINY).eval(), batch(1, 2)
     one, other = network(seen).logits
     torch.testing.assert_close(one, other)
-    plain = network.answer(network.trunk.backbone(network.see(seen.images)))
+    plain = network.answer(network.trunk.backbone(network.image_features(seen.images)))
     torch.testing.assert_close(plain[0], one)
 
 
-def test_padding_is_not_read(reasoner: Reasoner) -> None:
+def test_padding_changes_nothing(film: FilmNetwork) -> None:
     seen = batch()
     longer = replace(seen, questions=F.pad(seen.questions, (0, 5)))
-    torch.testing.assert_close(reasoner(longer).logits, reasoner(seen).logits)
+    torch.testing.assert_close(film(longer).logits, film(seen).logits)
 
 
 @torch.no_grad()
-def test_a_kept_representation_stands_for_its_question(reasoner: Reasoner) -> None:
+def test_a_kept_representation_stands_for_its_question(film: FilmNetwork) -> None:
     seen = batch()
-    task = reasoner.trunk.represent((seen.questions, seen.lengths))
-    features = reasoner.see(seen.images)[seen.image_index]
-    direct = reasoner(seen).logits
+    task = film.trunk.represent((seen.questions, seen.lengths))
+    features = film.image_features(seen.images)[seen.image_index]
+    direct = film(seen).logits
     for kept in (task, task.flat):
-        found = reasoner.answer(reasoner.trunk(features, task=kept))
+        found = film.answer(film.trunk(features, task=kept))
         torch.testing.assert_close(found, direct, rtol=0, atol=1e-12)
     order = torch.tensor([4, 0, 2])
-    some = reasoner.answer(reasoner.trunk(features[order], task=task.flat[order]))
+    some = film.answer(film.trunk(features[order], task=task.flat[order]))
     torch.testing.assert_close(some, direct[order], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_a_picture_seen_once_is_as_good_as_once_per_question(
-    reasoner: Reasoner, training: bool
+def test_an_image_given_once_equals_the_image_given_once_per_question(
+    film: FilmNetwork, training: bool
 ) -> None:
-    """In training too: pictures that all serve as many questions have the same statistics."""
-    reasoner.train(training)
+    """In training too: images that all serve as many questions have the same statistics."""
+    film.train(training)
     seen = batch()
     single = replace(
         seen, images=seen.images[seen.image_index], image_index=torch.arange(len(seen.lengths))
     )
-    weights = [p for name, p in reasoner.named_parameters() if not name.startswith("naming")]
+    weights = [p for name, p in film.named_parameters() if not name.startswith("naming")]
     found = []
     for each in (seen, single):
-        logits = reasoner(each).logits
+        logits = film(each).logits
         loss = F.cross_entropy(logits, each.answers)
         found.append((logits.detach(), *torch.autograd.grad(loss, weights)))
     torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-9)
@@ -394,7 +420,7 @@ def test_a_picture_seen_once_is_as_good_as_once_per_question(
 
 def test_the_paper_preset_has_the_papers_sizes() -> None:
     with torch.device("meta"):
-        network = Reasoner(SYSTEM.preset("paper"))
+        network = FilmNetwork(SYSTEM.preset("paper"))
     assert network.trunk.layout.size == 4 * 2 * 128
     gru = network.trunk.generator.encoder.recurrent
     assert (gru.input_size, gru.hidden_size) == (200, 4096)

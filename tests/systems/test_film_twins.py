@@ -1,4 +1,4 @@
-"""The twin test of a network, with networks that are known to be right, wrong or deaf."""
+"""The twin test, with networks that answer correctly, wrongly, or ignore the relation."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from torch import Tensor, nn
 
 from featurewise.study.results import Proportion
 from featurewise.systems.reasoning.film import SYSTEM
-from featurewise.systems.reasoning.film.counting import CountsByNumber
-from featurewise.systems.reasoning.film.perception import Answers
-from featurewise.systems.reasoning.film.study import MEASURES
-from featurewise.systems.reasoning.film.twins import TWINS, measure_twins
-from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, Batch, collate, sample_scenes
-from featurewise.worlds.clevr.twins import TwinPair, twin_pairs
+from featurewise.systems.reasoning.film.experiment import METRICS
+from featurewise.systems.reasoning.film.experiment import measure_twins as measure_batches
+from featurewise.systems.reasoning.film.network import Answers
+from featurewise.worlds.clevr import ANSWERS, Batch, Scene, sample_scenes
+from featurewise.worlds.clevr.metrics import TWINS
+from featurewise.worlds.clevr.twins import TwinPair, twin_batches, twin_pairs
 
 SCENES = sample_scenes(60, seed=2)
 PAIRS = [pair for scene in SCENES for pair in twin_pairs(scene)]
 IMAGES = torch.zeros(len(SCENES), 3, 4, 6, dtype=torch.uint8)
 
 
-class Says(nn.Module):
-    """Answers pair after pair, whatever it is shown."""
+def measure_twins(
+    network: nn.Module, shown: list[tuple[Tensor, list[Scene]]]
+) -> dict[str, Proportion]:
+    return measure_batches(network, twin_batches(shown))
 
-    def __init__(self, say: Callable[[TwinPair], tuple[str, str]]) -> None:
+
+class Fixed(nn.Module):
+    """Gives the answers of a rule, pair after pair, whatever the image."""
+
+    def __init__(self, rule: Callable[[TwinPair], tuple[str, str]]) -> None:
         super().__init__()
-        self.said = [ANSWERS.index(answer) for pair in PAIRS for answer in say(pair)]
+        self.left = [ANSWERS.index(answer) for pair in PAIRS for answer in rule(pair)]
         self.seen: list[int] = []
 
     def forward(self, batch: Batch) -> Answers:
         self.seen += batch.image_index.tolist()
-        said = [self.said.pop(0) for _ in batch.lengths]
-        return Answers(F.one_hot(torch.tensor(said), len(ANSWERS)).float(), None)
+        given = [self.left.pop(0) for _ in batch.lengths]
+        return Answers(F.one_hot(torch.tensor(given), len(ANSWERS)).float(), None)
 
 
 def value(found: dict[str, Proportion], name: str) -> float:
@@ -46,34 +52,34 @@ def count(relation: str) -> int:
     return sum(relation in pair.relations for pair in PAIRS)
 
 
-def test_a_reader_of_relations_is_right() -> None:
-    found = measure_twins(Says(lambda pair: pair.answers), [(IMAGES, SCENES)])
-    assert found.keys() == TWINS.keys() <= MEASURES.keys()
+def test_a_network_that_uses_relations_is_correct() -> None:
+    found = measure_twins(Fixed(lambda pair: pair.answers), [(IMAGES, SCENES)])
+    assert found.keys() == TWINS.keys() <= {metric.name for metric in METRICS}
     for name, proportion in found.items():
         assert proportion.value == (0 if "mirrored" in name else 1)
-    assert found["twin_left"].total == found["twin_pair_left_right"].total == count("left")
-    assert found["twin_mirrored_front_behind"].total == 2 * count("front")
+    assert found["twin left"].total == found["twin pair left right"].total == count("left")
+    assert found["twin mirrored front behind"].total == 2 * count("front")
 
 
-def test_mirrored_answers_are_told_apart() -> None:
-    found = measure_twins(Says(lambda pair: pair.answers[::-1]), [(IMAGES, SCENES)])
-    assert value(found, "twin_mirrored_left_right") == value(found, "twin_changed_left_right") == 1
-    assert value(found, "twin_left") == value(found, "twin_pair_left_right") == 0
+def test_mirrored_answers_are_counted_apart() -> None:
+    found = measure_twins(Fixed(lambda pair: pair.answers[::-1]), [(IMAGES, SCENES)])
+    assert value(found, "twin mirrored left right") == value(found, "twin changed left right") == 1
+    assert value(found, "twin left") == value(found, "twin pair left right") == 0
 
 
-def test_who_ignores_the_relation_has_half_and_no_pair() -> None:
-    found = measure_twins(Says(lambda pair: (pair.answers[0],) * 2), [(IMAGES, SCENES)])
-    assert value(found, "twin_left") == value(found, "twin_front") == 1
-    assert value(found, "twin_right") == value(found, "twin_behind") == 0
-    assert value(found, "twin_pair_left_right") == value(found, "twin_changed_left_right") == 0
-    assert value(found, "twin_mirrored_left_right") == 0.5
+def test_a_network_that_ignores_the_relation_has_half_of_the_questions_and_no_pair() -> None:
+    found = measure_twins(Fixed(lambda pair: (pair.answers[0],) * 2), [(IMAGES, SCENES)])
+    assert value(found, "twin left") == value(found, "twin front") == 1
+    assert value(found, "twin right") == value(found, "twin behind") == 0
+    assert value(found, "twin pair left right") == value(found, "twin changed left right") == 0
+    assert value(found, "twin mirrored left right") == 0.5
 
 
 def test_each_question_is_about_its_own_image() -> None:
-    network = Says(lambda pair: pair.answers)
+    network = Fixed(lambda pair: pair.answers)
     measure_twins(network, [(IMAGES[[i]], [scene]) for i, scene in enumerate(SCENES)])
     assert set(network.seen) == {0}
-    network = Says(lambda pair: pair.answers)
+    network = Fixed(lambda pair: pair.answers)
     shown: list[Tensor] = []
     network.register_forward_pre_hook(
         lambda module, inputs: shown.append(inputs[0].images[inputs[0].image_index])
@@ -85,35 +91,29 @@ def test_each_question_is_about_its_own_image() -> None:
 
 
 def test_without_pairs_there_is_nothing_to_measure() -> None:
-    assert measure_twins(Says(lambda pair: pair.answers), []) == {}
+    assert measure_twins(Fixed(lambda pair: pair.answers), []) == {}
 
 
-def test_counts_are_told_by_their_true_number() -> None:
-    kinds = [QUESTION_TYPES.index(name) for name in ("count", "count", "count", "exist", "count")]
-    truth = [ANSWERS.index(answer) for answer in ("4", "4", "0", "yes", "10")]
-    said = [ANSWERS.index(answer) for answer in ("4", "3", "0", "yes", "9")]
-    batch = collate(IMAGES[:1], [0] * 5, [[2]] * 5, truth, kinds)
-    numbers = CountsByNumber()
-    for _ in range(2):
-        numbers.add(batch, torch.tensor(said))
-    numbers.add(replace(batch, answers=torch.full((5,), -1)), torch.tensor(said))
-    found = {name: (p.correct, p.total) for name, p in numbers.by_type().items()}
-    assert found == {"count_0": (2, 2), "count_4": (2, 4), "count_7_up": (0, 2)}
-    assert numbers.by_type().keys() <= MEASURES.keys()
+def test_the_interval_counts_images_not_questions() -> None:
+    found = measure_twins(Fixed(lambda pair: (pair.answers[0],) * 2), [(IMAGES, SCENES)])
+    halves = found["twin mirrored left right"]
+    images = sum(any(p.relations[0] == "left" for p in twin_pairs(scene)) for scene in SCENES)
+    assert halves.effective is None or halves.effective >= images
 
 
 @pytest.mark.parametrize(("arm", "twins"), [("film", True), ("shuffled", False)])
-def test_what_learnt_relations_is_tested_for_them(
+def test_networks_that_were_trained_on_relations_are_tested_on_them(
     arm: str, twins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featurewise.systems.reasoning.film import training
+    from featurewise.systems.reasoning.film import experiment
 
     tiny = SYSTEM.preset("tiny")
-    lesson = replace(tiny.lessons[0], recipe=replace(tiny.lessons[0].recipe, families=None))
-    monkeypatch.setattr(training, "held_out", lambda s: [])
-    monkeypatch.setattr(training, "rendered", lambda s: [(IMAGES[:, :, :, :], SCENES[:4])])
-    for settings, expected in ((replace(tiny, lessons=(lesson,)), twins), (tiny, False)):
-        network = SYSTEM.build(settings, SYSTEM.arm(arm))
-        stepper = SYSTEM.stepper(network, settings, SYSTEM.arm(arm))
-        found = SYSTEM.evaluate(stepper, settings, SYSTEM.arm(arm))
-        assert ("twin_left" in found.by_type) is expected
+    stage = replace(tiny.curriculum[0], recipe=replace(tiny.curriculum[0].recipe, families=None))
+    shown = [(IMAGES, SCENES[:4])]
+    monkeypatch.setattr(experiment, "held_out_batches", lambda *arguments: [])
+    monkeypatch.setattr(experiment, "twin_test", lambda recipe: twin_batches(shown))
+    for preset, expected in ((replace(tiny, curriculum=(stage,)), twins), (tiny, False)):
+        config = SYSTEM.config(preset, arm)
+        stepper = SYSTEM.stepper(SYSTEM.build(config), config)
+        found = SYSTEM.evaluate(stepper, config)
+        assert ("twin left" in found.by_type) is expected

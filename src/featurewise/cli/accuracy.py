@@ -37,8 +37,7 @@ def table(
         rows.append(AccuracyRow(group, 1, _scores(columns, partial(_of_group, groups, group))))
         if len(types) > 1:
             rows += [
-                AccuracyRow(name.replace("_", " "), 2, _scores(columns, partial(_of_type, name)))
-                for name in types
+                AccuracyRow(name, 2, _scores(columns, partial(_of_type, name))) for name in types
             ]
     return AccuracyTable(title, data, tuple(columns), tuple(rows))
 

@@ -17,7 +17,7 @@ from featurewise.cli.evaluate import RUN_HELP
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from featurewise.study.answerer import Answer, InputImage
 
 _BAR = 30  # columns of a probability of 1
 _SOFTWARE = "featurewise ask"
@@ -59,24 +59,22 @@ def ask(
     RUN, IMAGE and QUESTION are required, except with --example.
     """
     from featurewise.study.model import load_network
-    from featurewise.worlds.clevr.images import read_rgb_image
 
     run, image, question = _arguments(run, image, question, as_example)
     found = discovery.find(run)
-    answering = discovery.part(found, "answering")
-    original = read_rgb_image(image)
+    answerer = discovery.answerer(found.system)
+    network, config = load_network(found.folder, found.system)
+    shown = answerer.image(config, image)
     if not question.strip():
         raise UserError('the question is empty; write one, such as "How many cubes are there?"')
     target = None if out is None else _target(image, out)
-    network, settings = load_network(found.folder, found.system)
-    answer = answering.answer(network, answering.picture(settings, image), question)
-    remarks = [note] if (note := answering.framing(settings, image)) else []
+    answer = answerer.answer(network, shown.pixels, question)
+    remarks = [shown.note] if shown.note else []
     if target is not None and answer.places is None:
         remarks.append(f"{target} is not written: this network has no max-pooled feature map")
     failure = None
     if target is not None and answer.places is not None:
-        rows = answering.attended_rows(settings, original.size)
-        failure = _save(original, answer.places.numpy(), rows, target)
+        failure = _save(shown, answer.places.numpy(), target)
     written = None if failure or answer.places is None else target
     if as_json:
         typer.echo(json.dumps(_as_dict(answer, top, remarks, written), indent=1))
@@ -100,7 +98,7 @@ def _arguments(
     if as_example:
         if any(value is not None for value in given.values()):
             raise UsageError("--example takes no RUN, IMAGE or QUESTION")
-        return "film", example.IMAGE, example.QUESTION
+        return discovery.QUESTIONS, example.IMAGE, example.QUESTION
     if run is None or image is None or question is None:
         missing = ", ".join(name for name, value in given.items() if value is None)
         raise UsageError(f"Missing {missing}; only --example needs no arguments")
@@ -137,13 +135,12 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def _save(original: Image, places: Any, rows: tuple[float, float], target: Path) -> str | None:
+def _save(shown: InputImage, places: Any, target: Path) -> str | None:
     """Writes the heat map; returns the reason if that fails, so that the answer is still printed.
 
     Args:
-        original: the image as the user gave it.
+        shown: the image that the user gave.
         places: array (h, w), the share of each position in the answer.
-        rows: first and last row of the image that the network uses.
         target: the PNG file.
     """
     from io import BytesIO
@@ -155,7 +152,7 @@ def _save(original: Image, places: Any, rows: tuple[float, float], target: Path)
 
     mark = PngInfo()
     mark.add_text("Software", _SOFTWARE)
-    heat(original, places, rows).save(content := BytesIO(), format="PNG", pnginfo=mark)
+    heat(shown.original, places, shown.rows).save(content := BytesIO(), format="PNG", pnginfo=mark)
     try:
         write_bytes(target, content.getvalue())
     except OSError as error:
@@ -163,7 +160,7 @@ def _save(original: Image, places: Any, rows: tuple[float, float], target: Path)
     return None
 
 
-def _as_dict(answer: Any, top: int, remarks: list[str], written: Path | None) -> dict[str, Any]:
+def _as_dict(answer: Answer, top: int, remarks: list[str], written: Path | None) -> dict[str, Any]:
     return {
         "question": answer.question,
         "answers": [{"answer": a, "probability": p} for a, p in answer.ranked[:top]],
@@ -175,7 +172,7 @@ def _as_dict(answer: Any, top: int, remarks: list[str], written: Path | None) ->
 
 
 def _print(
-    console: Terminal, answer: Any, top: int, remarks: list[str], written: Path | None
+    console: Terminal, answer: Answer, top: int, remarks: list[str], written: Path | None
 ) -> None:
     stderr = notes()
     if answer.unknown:

@@ -19,12 +19,12 @@ from featurewise.cli.errors import UserError
 
 if TYPE_CHECKING:
     from featurewise.explorer.tables import AccuracyTable, Claim, Curve, ImageQuestions
-    from featurewise.study.results import Results, Trial
+    from featurewise.study.answerer import Answerer
+    from featurewise.study.results import Measurement, Results, Trial
     from featurewise.study.run import Run
+    from featurewise.study.system import System
 
-_SYSTEM = "film"
-_BASELINE = "question"
-_ARMS = (_SYSTEM, _BASELINE)
+_SYSTEM = discovery.QUESTIONS
 _REPORT = "report.html"
 _SHIPPED_IMAGES = 200  # held-out images for the shipped model: 95 % interval about ± 2 points
 _EXAMPLE_SEED = 2018_12
@@ -74,47 +74,45 @@ def show(out: Path, preset: str, seconds: float) -> Path:
 
     console = Terminal(highlight=False, soft_wrap=True)
     record = discovery.load(_SYSTEM)
-    answering = discovery.part(discovery.module(_SYSTEM), "answering")
+    answerer, labels = discovery.answerer(record), _labels(record)
+    (system, title), (baseline, other) = labels.items()
     out = _unfinished(out)
     out.mkdir(parents=True, exist_ok=True)  # fails before training if it cannot be written
     all_steps = record.preset(preset).steps
-    settings = replace(record.preset(preset), steps=_steps(out, record, preset, seconds))
-    if settings.steps < all_steps:
+    config = replace(record.preset(preset), steps=_steps(out, record, preset, seconds))
+    if config.steps < all_steps:
         console.print(
-            f"There is time for {settings.steps} of {all_steps} steps, too few to test the claims; "
+            f"There is time for {config.steps} of {all_steps} steps, too few to test the claims; "
             "use a larger --minutes"
         )
-    film_run, question_run = (
-        runs.describe_run(record, preset=preset, arm=arm, config=settings) for arm in _ARMS
+    run, baseline_run = (
+        runs.describe_run(record, preset=preset, arm=arm, config=config) for arm in labels
     )
-    console.rule("1  Training FiLM to answer questions about images", align="left")
-    film = _trained(out / _SYSTEM, record, film_run)
-    console.print(f"FiLM: accuracy {_percent(film)} on held-out questions, {film.steps} steps")
-    console.rule("2  Training a question-only baseline for as many steps", align="left")
-    question = _trained(out / _BASELINE, record, question_run)
-    console.print(f"question only: accuracy {_percent(question)}, {question.steps} steps")
-    changed = runs.changed_settings(record, film_run)
-    results = Results(_SYSTEM, preset, (film, question), film_run.hardware, changed)
+    console.rule(f"1  Training {title} to answer questions about images", align="left")
+    trial = _trained(out / system, record, run)
+    console.print(f"{title}: accuracy {_percent(trial)} on held-out questions, {trial.steps} steps")
+    console.rule(f"2  Training a {other} for as many steps", align="left")
+    baseline_trial = _trained(out / baseline, record, baseline_run)
+    console.print(f"{other}: accuracy {_percent(baseline_trial)}, {baseline_trial.steps} steps")
+    changed = runs.changed_settings(record, run)
+    results = Results(_SYSTEM, preset, (trial, baseline_trial), run.hardware, changed=changed)
     console.rule("3  Accuracy by question type", align="left")
-    tables = _measure(console, record, answering, out / "film", results)
+    tables = _measure(console, record, answerer, out / system, results)
     console.rule("4  Several questions about one image", align="left")
-    found = _answering_network(out / "film")
-    images = _answer(console, answering, found, out)
-    share = film.measured.number("turned")
-    console.print(
-        "Pairs of questions about one held-out image with different answers: where the first is "
-        f"answered correctly, so is the second in {share:.1%}."
-    )
+    found = _answering_network(out / system)
+    images = _answer(console, answerer, found, out)
+    if remark := answerer.remark(trial.measured):
+        console.print(remark)
     claims = _claims(console, record, results)
     page = reports.write(
         Report(
-            title="FiLM answers questions about images",
+            title=f"{title} answers questions about images",
             summary=_summary(record, found),
             claims=claims,
             accuracy=tables,
             images=images,
-            **_parameters(answering, found),
-            losses=tuple(_curve(arm, out / arm) for arm in _ARMS),
+            **_parameters(answerer, found),
+            losses=tuple(_curve(label, out / arm) for arm, label in labels.items()),
             facts=_facts(results),
             commands=("featurewise demo", f"featurewise train {_SYSTEM} --preset small"),
         ),
@@ -122,6 +120,13 @@ def show(out: Path, preset: str, seconds: float) -> Path:
     )
     console.print(f"\nreport: [bold]{escape(str(page.resolve()))}[/]")
     return page
+
+
+def _labels(record: System[Any]) -> dict[str, str]:
+    """The arms that are trained, the system and the first baseline, and what tables call them."""
+    system, baseline = record.arms[:2]
+    title = record.prose.title.partition(":")[0]
+    return {system.name: title, baseline.name: baseline.what.partition(":")[0]}
 
 
 def _unfinished(out: Path) -> Path:
@@ -141,36 +146,36 @@ def _unfinished(out: Path) -> Path:
 
 def _is_started(folder: Path) -> bool:
     """Whether the folder holds a demonstration whose training has started."""
-    return (folder / _SYSTEM / discovery.RUN).is_file()
+    return any(folder.glob(f"*/{discovery.RUN}"))
 
 
-def _steps(out: Path, record: Any, preset: str, seconds: float) -> int:
+def _steps(out: Path, record: System[Any], preset: str, seconds: float) -> int:
     """Number of training steps of each network: that of the started runs, or what time allows.
 
     Both networks are timed, because both get the same number of steps.
     """
     from featurewise.study.run import read_run
 
-    if _is_started(out):
-        return int(read_run(out / _SYSTEM).settings["steps"])
-    settings = record.preset(preset)
-    fitting = int(
-        seconds / sum(_seconds_per_step(record, settings, record.arm(arm)) for arm in _ARMS)
-    )
+    system = record.arms[0].name
+    if (out / system / discovery.RUN).is_file():
+        return int(read_run(out / system).settings["steps"])
+    config = record.preset(preset)
+    step = sum(_seconds_per_step(record, record.config(config, arm)) for arm in _labels(record))
+    fitting = int(seconds / step)
     whole = fitting - fitting % 50 if fitting > 50 else max(fitting, 1)
-    steps: int = min(settings.steps, whole)
+    steps: int = min(config.steps, whole)
     return steps
 
 
-def _seconds_per_step(record: Any, settings: Any, arm: Any) -> float:
-    """Time of one training step of an arm on this machine: the minimum of five measurements."""
+def _seconds_per_step(record: System[Any], config: Any) -> float:
+    """Time of one training step on this machine, in seconds: the minimum of five measurements."""
     from featurewise.training import distributed
     from featurewise.training.randomness import isolated
 
     with isolated():
-        network = record.build(settings, arm).to(distributed.device())
-        stepper = record.stepper(network, settings, arm)
-        source = record.data(settings, arm, 0)
+        network = record.build(config).to(distributed.device())
+        stepper = record.stepper(network, config)
+        source = record.data(config, 0)
         times = []
         for first in range(0, 5 * _TIMED_STEPS, _TIMED_STEPS):
             start = time.perf_counter()
@@ -180,7 +185,7 @@ def _seconds_per_step(record: Any, settings: Any, arm: Any) -> float:
     return min(times)  # the other measurements include delays by other processes
 
 
-def _trained(folder: Path, record: Any, run: Run) -> Trial:
+def _trained(folder: Path, record: System[Any], run: Run) -> Trial:
     """Trains a network and returns its trial; a finished run is read from its folder."""
     from featurewise.study import run as runs
     from featurewise.study.results import Results
@@ -195,31 +200,35 @@ def _percent(trial: Trial) -> str:
 
 
 def _measure(
-    console: Console, record: Any, answering: Any, folder: Path, results: Results
+    console: Console,
+    record: System[Any],
+    answerer: Answerer[Any],
+    folder: Path,
+    results: Results,
 ) -> tuple[AccuracyTable, ...]:
     """Evaluates the trained networks and the control, then the shipped model if there is one."""
     from featurewise.cli import accuracy
     from featurewise.study import model as models
-    from featurewise.study import run as runs
 
-    network, settings = models.load_network(folder, record)
-    control = answering.measured(network, settings, answering.held_out(settings), control=True)
-    columns = {
-        "FiLM": results.of("film"),
-        "question only": results.of(_BASELINE),
-        "FiLM, shuffled questions": control,
+    network, config = models.load_network(folder, record)
+    labels = _labels(record)
+    title = next(iter(labels.values()))
+    control = answerer.evaluate(network, config, shuffled=True).measured
+    columns: dict[str, Measurement | list[Trial]] = {
+        **{label: results.of(arm) for arm, label in labels.items()},
+        f"{title}, shuffled questions": control,
     }
-    data = f"{record.world} Preset {results.preset}: few objects, no relations; held-out images."
-    tables = [accuracy.table("Trained in this demonstration", data, columns, answering.groups)]
+    data = answerer.held_out(config)
+    tables = [accuracy.table("Trained in this demonstration", data, columns, answerer.groups)]
     shipped = discovery.shipped_model(discovery.module(_SYSTEM))
     if (shipped / discovery.MODEL).is_file():
-        network, settings = models.load_network(shipped, record)
-        settings = replace(settings, held_out=min(settings.held_out, _SHIPPED_IMAGES))
-        found = answering.measured(network, settings, answering.held_out(settings))
-        preset = runs.read_run(shipped).preset
-        data = f"{record.world} Preset {preset}, {settings.held_out} held-out images."
-        title = "Shipped model"
-        tables.append(accuracy.table(title, data, {"FiLM": found}, answering.groups))
+        network, config = models.load_network(shipped, record)
+        found = answerer.evaluate(network, config, limit=_SHIPPED_IMAGES).measured
+        data = (
+            f"{answerer.held_out(config)} The first {_SHIPPED_IMAGES} images. These are other data "
+            "than those of the table above: the two accuracies are not comparable."
+        )
+        tables.append(accuracy.table("Shipped model", data, {title: found}, answerer.groups))
     for table in tables:
         console.print(accuracy.on_screen(table))
     return tuple(tables)
@@ -234,60 +243,46 @@ def _answering_network(trained: Path) -> discovery.Found:
 
 
 def _answer(
-    console: Console, answering: Any, found: discovery.Found, out: Path
+    console: Console, answerer: Answerer[Any], found: discovery.Found, out: Path
 ) -> tuple[ImageQuestions, ...]:
     """Renders two new images and answers four questions about each."""
-    from PIL import Image
-
     from featurewise.explorer.overlay import heat
     from featurewise.explorer.tables import AnsweredQuestion, ImageQuestions
     from featurewise.study import model as models
-    from featurewise.worlds.clevr import render
 
-    network, settings = models.load_network(found.folder, found.system)
+    network, config = models.load_network(found.folder, found.system)
     shown = []
-    for number, (scene, questions) in enumerate(answering.examples(settings, _EXAMPLE_SEED, 2), 1):
+    for number, example in enumerate(answerer.examples(config, _EXAMPLE_SEED, 2), 1):
         path = out / f"image-{number}.png"
-        pixels = render([scene], width=480, height=320, samples=4).images[0]
-        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-        image.save(path)
+        example.image.save(path)
+        pixels = answerer.image(config, path).pixels
         console.print(f"[bold]image {number}[/] ({escape(str(path))})")
         answered = []
-        for question in _with_different_answers(questions, 4):
-            answer = answering.answer(network, answering.picture(settings, path), question.text)
+        for question, truth in _with_different_answers(example.questions, 4):
+            answer = answerer.answer(network, pixels, question)
             best, probability = answer.ranked[0]
-            mark = (
-                "[green]correct[/]"
-                if best == question.answer
-                else f"[red]wrong, {question.answer}[/]"
-            )
-            console.print(f"  {question.text}\n    [bold]{best}[/] ({probability:.0%})  {mark}")
-            overlay = None if answer.places is None else heat(image, answer.places.numpy())
-            answered.append(
-                AnsweredQuestion(question.text, answer.ranked[:4], question.answer, overlay)
-            )
-        shown.append(
-            ImageQuestions(image, f"Image {number}: {_description(scene)}", tuple(answered))
-        )
+            mark = "[green]correct[/]" if best == truth else f"[red]wrong, {truth}[/]"
+            console.print(f"  {question}\n    [bold]{best}[/] ({probability:.1%})  {mark}")
+            overlay = None if answer.places is None else heat(example.image, answer.places.numpy())
+            answered.append(AnsweredQuestion(question, answer.ranked[:4], truth, overlay))
+        caption = f"Image {number}: {example.description}"
+        shown.append(ImageQuestions(example.image, caption, tuple(answered)))
     return tuple(shown)
 
 
-def _with_different_answers(questions: Sequence[Any], count: int) -> list[Any]:
-    """Up to `count` questions with as many different answers as possible."""
+def _with_different_answers(
+    questions: Sequence[tuple[str, str]], count: int
+) -> list[tuple[str, str]]:
+    """Up to `count` questions, with their answers, as many of which differ as possible."""
     seen: dict[str, int] = {}
     ranked = []
-    for index, question in enumerate(questions):
-        seen[question.answer] = seen.get(question.answer, -1) + 1
-        ranked.append((seen[question.answer], index))
+    for index, (_, answer) in enumerate(questions):
+        seen[answer] = seen.get(answer, -1) + 1
+        ranked.append((seen[answer], index))
     return [questions[index] for _, index in sorted(ranked)[:count]]
 
 
-def _description(scene: Any) -> str:
-    objects = [f"a {o.size} {o.color} {o.material} {o.shape}" for o in scene.objects]
-    return f"{', '.join(objects[:-1])} and {objects[-1]}." if len(objects) > 1 else f"{objects[0]}."
-
-
-def _claims(console: Console, record: Any, results: Results) -> tuple[Claim, ...]:
+def _claims(console: Console, record: System[Any], results: Results) -> tuple[Claim, ...]:
     """Every claim of the system with its measured value; one seed gives no verdict."""
     from featurewise.explorer.tables import Claim
     from featurewise.study import card
@@ -295,46 +290,48 @@ def _claims(console: Console, record: Any, results: Results) -> tuple[Claim, ...
     console.rule("5  Claims", align="left")
     shown = []
     for claim in record.claims:
+        sentence = f"{claim.sentence} {claim.criterion.sentence.replace('`', '')}"
         # A claim is about networks that were trained for all steps of the preset.
         verdict = None if results.changed else claim.check(results)
         if verdict is None:
-            shown.append(Claim(claim.plain, card.outcome(None), None))
+            shown.append(Claim(sentence, card.outcome(None), None))
             continue
         value = verdict.value if math.isfinite(verdict.value) else None
-        shown.append(Claim(claim.plain, verdict.outcome, value))
+        shown.append(Claim(sentence, verdict.outcome, value))
         bound = "within the bound" if verdict.within else "outside the bound"
+        measured = f"{verdict.value:.1f} {claim.criterion.unit}".rstrip()
         console.print(
-            f"{verdict.outcome}: {claim.plain}  (measured: {verdict.value:.4g}; {bound})",
-            markup=False,
+            f"{verdict.outcome}: {sentence}  (measured: {measured}; {bound})", markup=False
         )
     return tuple(shown)
 
 
-def _summary(record: Any, found: discovery.Found) -> tuple[str, ...]:
+def _summary(record: System[Any], found: discovery.Found) -> tuple[str, ...]:
     network = "the shipped model" if found.shipped else "the network trained in this demonstration"
-    return (record.what, f"{record.paper.citation}. The questions below are answered by {network}.")
+    first = record.prose.body.partition("\n\n")[0]
+    return (first, f"{record.paper.citation}. The questions below are answered by {network}.")
 
 
-def _parameters(answering: Any, found: discovery.Found) -> dict[str, Any]:
+def _parameters(answerer: Answerer[Any], found: discovery.Found) -> dict[str, Any]:
     """γ and β for the questions about 20 images, for the histograms of the report."""
     from featurewise.study import model as models
 
-    network, settings = models.load_network(found.folder, found.system)
-    examples = answering.examples(settings, _EXAMPLE_SEED + 1, 20)
-    questions = [question.text for _, group in examples for question in group]
+    network, config = models.load_network(found.folder, found.system)
+    examples = answerer.examples(config, _EXAMPLE_SEED + 1, 20)
+    questions = [question for example in examples for question, _ in example.questions]
     return {
-        "parameters": answering.parameters(network, questions),
+        "parameters": answerer.parameters(network, questions),
         "parameters_of": f"for {len(questions)} questions",
     }
 
 
-def _curve(arm: str, folder: Path) -> Curve:
+def _curve(label: str, folder: Path) -> Curve:
     from featurewise.explorer.tables import Curve
     from featurewise.training.metrics import read_metrics
 
     records = [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "train"]
     steps, losses = (tuple(r[name] for r in records) for name in ("step", "loss"))
-    return Curve("FiLM" if arm == "film" else f"{arm} only", steps, losses)
+    return Curve(label, steps, losses)
 
 
 def _facts(results: Results) -> dict[str, str]:

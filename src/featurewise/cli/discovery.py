@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +18,13 @@ from featurewise.cli.errors import UserError
 from featurewise.cli.outline import read_outline
 
 if TYPE_CHECKING:
+    from featurewise.study.answerer import Answerer
     from featurewise.study.catalogue import Entry
     from featurewise.study.results import Results
     from featurewise.study.system import System
+
+QUESTIONS = "film"
+"""Default system of the commands that answer questions, ``demo`` and ``ask --example``."""
 
 RUN, MODEL = "run.json", "model.json"
 """File that marks the folder of a run, and of a model. The same names stand in
@@ -62,7 +65,7 @@ def _files() -> dict[str, tuple[str, Path]]:
     return dict(sorted(found.items()))
 
 
-def outline(name: str, part: Literal["title", "presets", "arms"]) -> Any:
+def outline(name: str, part: Literal["title", "presets", "arms", "answers"]) -> Any:
     """A part of `Outline`, from the text of the system's file; if computed there, from the record.
 
     Raises:
@@ -75,6 +78,8 @@ def outline(name: str, part: Literal["title", "presets", "arms"]) -> Any:
     record = load(name)
     if part == "presets":
         return {preset: record.cost.get(preset, "") for preset in record.presets}
+    if part == "answers":
+        return record.answerer is not None
     return record.prose.title if part == "title" else {arm.name: arm.what for arm in record.arms}
 
 
@@ -140,7 +145,7 @@ def shipped_model(of: ModuleType) -> Path:
 def commands_of_shipped_model(name: str) -> tuple[str, ...]:
     """Commands that work with the shipped model of a system; empty without such a model.
 
-    Reads names of files only; the system is not imported.
+    Reads the text of the system's file only; the system is not imported.
 
     Raises:
         UserError: there is no system of this name.
@@ -148,8 +153,8 @@ def commands_of_shipped_model(name: str) -> tuple[str, ...]:
     known = _files()
     require(name, known, "system")
     file = known[name][1]
-    answers = file.name == "__init__.py" and file.with_name("answering.py").is_file()
-    return ("ask", "evaluate") if answers and (_model_beside(file) / MODEL).is_file() else ()
+    has_model = (_model_beside(file) / MODEL).is_file()
+    return ("ask", "evaluate") if has_model and outline(name, "answers") else ()
 
 
 def _model_beside(file: Path) -> Path:
@@ -192,17 +197,18 @@ def published_results(name: str, folder: Path | None = None) -> dict[str, Result
     return {each.preset: each for each in entry.results}
 
 
-def part(found: Found | ModuleType, name: str) -> Any:
-    """A submodule of a system that is a package, such as ``answering``.
+def answerer(system: System[Any]) -> Answerer[Any]:
+    """What a system offers that answers questions.
+
+    Args:
+        system: its record.
 
     Raises:
-        UserError: this system has no such submodule.
+        UserError: the system answers no questions.
     """
-    of = found.module if isinstance(found, Found) else found
-    path = f"{of.__name__}.{name}"
-    if not hasattr(of, "__path__") or importlib.util.find_spec(path) is None:
-        raise UserError(f"{of.SYSTEM.name} has no {name}: it answers no questions")
-    return importlib.import_module(path)
+    if system.answerer is None:
+        raise UserError(f"{system.name} answers no questions")
+    return system.answerer()
 
 
 def require(name: str, known: Iterable[str], kind: str) -> None:

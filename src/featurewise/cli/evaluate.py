@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from featurewise.cli.errors import UserError
 
 if TYPE_CHECKING:
     from featurewise.explorer.tables import AccuracyTable
+    from featurewise.study.answerer import Answerer, Evaluation, Queries, UnknownWords
     from featurewise.study.results import Measurement, Trial
 
 RUN_HELP = "Name of a system (its shipped model), or folder of a run or a model."
@@ -77,46 +79,46 @@ def evaluate(
     for other in others:
         if other.system.name != found.system.name:
             raise UserError(f"{other.folder}: is of {other.system.name}, not of {run}")
-    answering = discovery.part(found, "answering")
+    answerer = discovery.answerer(found.system)
     if twins:
         if questions or predictions or control:
             raise UserError(
                 "--twins generates its own questions; omit --questions, --predictions and --control"
             )
-        shown = _twins(answering, [found, *others], data, split, limit)
+        shown = _twins(answerer, [found, *others], data, split, limit)
         if as_json:
             typer.echo(json.dumps(accuracy.as_json(shown), indent=1, allow_nan=False))
         else:
             Terminal().print(accuracy.on_screen(shown))
         return
-    folder = _folder(found)
-    if data is None and any(_folder(other) != folder for other in others):
+    held_out = _held_out(answerer, found)
+    if data is None and any(_held_out(answerer, other) != held_out for other in others):
         raise UserError("these runs have different held-out data; give a data set with --data")
-    queries = _queries(answering, data, split, questions, limit, predictions)
+    queries = _queries(answerer, data, split, questions, limit, predictions)
     columns: dict[str, Measurement | list[Trial]] = {}
-    answers = answering.Predictions(queries)
+    evaluated: list[Evaluation] = []
     for each, name in _named([found, *others]):
-        network, settings = load_network(each.folder, each.system)
-        on_answers = answers.add if each is found else None
-        batches = _batches(answering, settings, queries, limit)
-        columns[name] = answering.measured(network, settings, batches, on_answers=on_answers)
+        network, config = load_network(each.folder, each.system)
+        evaluated.append(answerer.evaluate(network, config, queries, limit=limit))
+        columns[name] = evaluated[-1].measured
         if control and each is found:
-            batches = _batches(answering, settings, queries, limit)
-            measured = answering.measured(network, settings, batches, control=True)
-            columns[f"{name}, shuffled questions"] = measured
-    if queries is None and limit is None and folder is None:
-        columns.update(_shipped(found, columns))
-    notes = _notes(answering, found, queries, answers)
-    if predictions is not None:
-        _write(predictions, answers.as_json())
-    shown = accuracy.table(
-        found.system.prose.title, _sentence(found, queries, limit), columns, answering.groups
-    )
+            shuffled = answerer.evaluate(network, config, queries, limit=limit, shuffled=True)
+            columns[f"{name}, shuffled questions"] = shuffled.measured
+    answered = evaluated[0]
+    if queries is None and limit is None:
+        columns.update(_published(answerer, found, held_out, columns))
+    notes = _notes(answerer, found, queries, answered.unknown)
+    if predictions is not None and queries is not None:
+        _write(predictions, queries, answered.answers)
+    sentence = held_out if queries is None else _described(data, split, questions)
+    if limit is not None:
+        sentence = f"{sentence} The first {limit} images."
+    shown = accuracy.table(found.system.prose.title, sentence, columns, answerer.groups)
     if as_json:
         facts = {
             **accuracy.as_json(shown),
-            "questions": answers.questions,
-            "unknown_words": answers.unknown(),
+            "questions": len(answered.answers),
+            "unknown_words": dataclasses.asdict(answered.unknown),
             "notes": notes,
             "predictions": None if predictions is None else str(predictions),
         }
@@ -128,11 +130,11 @@ def evaluate(
     for note in notes:
         console.print(note)
     if predictions is not None:
-        console.print(f"{answers.questions} answers are in {predictions}")
+        console.print(f"{len(answered.answers)} answers are in {predictions}")
 
 
 def _twins(
-    answering: Any,
+    answerer: Answerer[Any],
     found: list[discovery.Found],
     data: Path | None,
     split: str,
@@ -144,29 +146,25 @@ def _twins(
 
     columns = {}
     for each, name in _named(found):
-        network, settings = load_network(each.folder, each.system)
-        columns[name] = answering.twins(network, settings, data, split, limit)
-    on = found[0].system.world if data is None else f"Data set in {data}, split {split}."
+        network, config = load_network(each.folder, each.system)
+        columns[name] = answerer.measure_twins(network, config, data, split, limit)
+    on = found[0].system.world.what if data is None else f"Data set in {data}, split {split}."
     some = "" if limit is None else f" The first {limit} images."
-    sentence = (
-        f"{on}{some} Two objects (twins) of one shape and different colors stand on either side of "
-        "a third object. left, right, front, behind: accuracy on the question for the color of "
-        "the twin there. pair: both answers correct; mirrored: the answer is the color of the "
-        "other twin; changed: the two answers differ."
+    test = answerer.twin_test
+    return accuracy.plain_table(
+        "Twin test", f"{on}{some} {test.description}", columns, test.figures
     )
-    names = {name: name.removeprefix("twin_").replace("_", " ") for name in answering.TWINS}
-    return accuracy.plain_table("Twin test", sentence, columns, names)
 
 
 def _queries(
-    answering: Any,
+    answerer: Answerer[Any],
     data: Path | None,
     split: str,
     questions: Path | None,
     limit: int | None,
     predictions: Path | None,
-) -> Any | None:
-    """The questions of a data set; None for the built-in world.
+) -> Queries | None:
+    """The questions of a data set; None for the held-out data of the run.
 
     Raises:
         UserError: the options do not fit together, the file for the predictions cannot be created,
@@ -180,7 +178,7 @@ def _queries(
         raise UserError(f"{predictions}: exists; give the name of a new file")
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise UserError(f"{predictions}: there is no folder {predictions.parent}")
-    queries = answering.FolderQueries(data, split, questions, limit)
+    queries = answerer.queries(data, split, questions, limit)
     if not queries.has_answers and predictions is None:
         raise UserError(
             f"{queries.path}: has no answers, so that accuracy cannot be measured; write the "
@@ -191,60 +189,47 @@ def _queries(
     return queries
 
 
-def _batches(
-    answering: Any, settings: Any, queries: Any | None, limit: int | None
-) -> Iterator[Any]:
-    """The batches that a network is evaluated on."""
-    from featurewise.worlds.clevr.progress import reading_images
-
-    if queries is None:
-        found: Iterator[Any] = answering.held_out(settings, limit)
-        return found
-    with reading_images() as progress:
-        read: Iterator[Any] = queries.batches(settings, progress)
-    return read
-
-
-def _folder(found: discovery.Found) -> Any | None:
-    """The data set that a network was trained on; None for the built-in world."""
+def _held_out(answerer: Answerer[Any], found: discovery.Found) -> str:
+    """One sentence about the held-out data of a run."""
     from featurewise.study.run import read_run
 
-    return read_run(found.folder).settings.get("folder")
+    return answerer.held_out(read_run(found.folder).config(found.system))
 
 
-def _sentence(found: discovery.Found, queries: Any | None, limit: int | None) -> str:
-    """One sentence about the evaluation data."""
-    some = "" if limit is None else f", the first {limit} images"
-    if queries is None:
-        if folder := _folder(found):
-            return f"Held-out images of {folder['path']}, trained on split {folder['split']}{some}."
-        return f"{found.system.world} Held out from training{some}."
-    file = "" if queries.questions is None else f", questions in {queries.questions}"
-    return f"Data set in {queries.folder}, split {queries.split}{file}{some}."
+def _described(data: Path | None, split: str, questions: Path | None) -> str:
+    """One sentence about a data set."""
+    file = "" if questions is None else f", questions in {questions}"
+    return f"Data set in {data}, split {split}{file}."
 
 
-def _notes(answering: Any, found: discovery.Found, queries: Any | None, answers: Any) -> list[str]:
+def _notes(
+    answerer: Answerer[Any],
+    found: discovery.Found,
+    queries: Queries | None,
+    unknown: UnknownWords,
+) -> list[str]:
     """Notes about the data: images of another shape, and words that the network does not know."""
-    from featurewise.study.model import load_network
+    from featurewise.study.run import read_run
 
     if queries is None:
         return []
     notes = []
-    _, settings = load_network(found.folder, found.system)
-    if note := answering.framing(settings, queries.first_image):
+    config = read_run(found.folder).config(found.system)
+    if note := answerer.image(config, queries.first_image).note:
         notes.append(f"{queries.first_image.name}: {note}")
-    unknown = answers.unknown()
-    if unknown["words"]:
+    if unknown.words:
         notes.append(
-            f"{unknown['words'] / unknown['of_words']:.1%} of the words are unknown to the "
-            f"network, in {unknown['questions'] / unknown['of_questions']:.1%} of the questions"
+            f"{unknown.words / unknown.of_words:.1%} of the words are unknown to the network, in "
+            f"{unknown.questions / unknown.of_questions:.1%} of the questions"
         )
     return notes
 
 
-def _write(path: Path, found: list[dict[str, Any]]) -> None:
-    """Writes a new JSON file with one entry per line."""
-    lines = ",\n".join(json.dumps(each) for each in found)
+def _write(path: Path, queries: Queries, answers: Sequence[str]) -> None:
+    """Writes a new JSON file of all answers, by the number of the question; one entry per line."""
+    pairs = sorted(zip(queries.numbers, answers, strict=True))
+    entries = ({"question_index": number, "answer": answer} for number, answer in pairs)
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
     with path.open("x", encoding="utf-8") as file:
         file.write(f"[\n{lines}\n]\n")
 
@@ -258,14 +243,17 @@ def _named(found: list[discovery.Found]) -> Iterator[tuple[discovery.Found, str]
         yield each, arm if arms.count(arm) == 1 else f"{arm} ({each.folder.name})"
 
 
-def _shipped(
-    found: discovery.Found, columns: dict[str, Measurement | list[Trial]]
+def _published(
+    answerer: Answerer[Any],
+    found: discovery.Found,
+    held_out: str,
+    columns: dict[str, Measurement | list[Trial]],
 ) -> dict[str, list[Trial]]:
-    """Published trials of the other arms at the same preset."""
+    """Published trials of the other arms at the same preset, on the same held-out data."""
     from featurewise.study.run import read_run
 
     run = read_run(found.folder)
     results = discovery.published_results(found.system.name).get(run.preset)
-    if results is None:
+    if results is None or answerer.held_out(found.system.preset(run.preset)) != held_out:
         return {}
     return {arm: results.of(arm) for arm in results.arms() if arm != run.arm and arm not in columns}

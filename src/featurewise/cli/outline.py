@@ -20,11 +20,13 @@ class Outline:
         title: title of the system.
         presets: name of each preset -> its expected cost; empty if the record gives none.
         arms: name of each arm -> its description.
+        answers: True for a system that answers questions.
     """
 
     title: str | None = None
     presets: Mapping[str, str] | None = None
     arms: Mapping[str, str] | None = None
+    answers: bool | None = None
 
 
 def read_outline(path: Path) -> Outline:
@@ -66,7 +68,11 @@ def _arms(given: Mapping[str, Any]) -> dict[str, str]:
     return dict(_constants(arm) for arm in given["arms"].elts)
 
 
-_PARTS = {"title": _title, "presets": _presets, "arms": _arms}
+def _answers(given: Mapping[str, Any]) -> bool | None:
+    return "answerer" in given or None
+
+
+_PARTS = {"title": _title, "presets": _presets, "arms": _arms, "answers": _answers}
 
 
 def _constants(call: Any) -> tuple[str, str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from featurewise.cli import discovery, options
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from featurewise.study.system import System
 
 
 def train(
@@ -89,19 +92,21 @@ def train(
     discovery.require(preset, record.presets, f"preset of {system}")
     if arm is not None:
         discovery.require(arm, [each.name for each in record.arms], f"arm of {system}")
-    settings = record.preset(preset)
+    config = record.preset(preset)
+    on = ""
     if data is not None:
-        settings = replace(settings, folder=_folder(system, data, split))
+        split = _split(record, data, split)
+        config = discovery.answerer(record).trained_on(config, data, split)
+        on = f"-{split}"
     elif split is not None:
         raise UserError("--split needs --data, the folder of the data set")
     if steps is not None:
-        settings = replace(settings, steps=steps)
-    run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, config=settings)
-    on = f"-{settings.folder.split}" if data is not None else ""
+        config = replace(config, steps=steps)
+    run = runs.describe_run(record, preset=preset, arm=arm, seed=seed, config=config)
     folder = out or Path("runs", f"{system}-{run.arm}-{preset}{on}-s{seed}")
     console = Terminal(highlight=False, soft_wrap=True, quiet=distributed.rank() > 0)
     console.print(f"[bold]{record.prose.title}[/]")
-    console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {settings.steps} steps", end="")
+    console.print(f"arm {run.arm}, preset {preset}, seed {seed}, {config.steps} steps", end="")
     cost = record.cost.get(preset)
     console.print(f" ({cost})" if cost and steps is None else "", markup=False)
     trial = runs.train(
@@ -113,8 +118,8 @@ def train(
         workers=workers,
         tensorboard=tensorboard,
     )
-    if trial.steps < settings.steps:
-        console.print(f"{trial.steps} of {settings.steps} steps; run again to resume")
+    if trial.steps < config.steps:
+        console.print(f"{trial.steps} of {config.steps} steps; run again to resume")
     if trial.measured.accuracy is not None:
         found = trial.measured.accuracy.interval
         console.print(
@@ -126,14 +131,14 @@ def train(
     )
 
 
-def _folder(system: str, data: Path, split: str | None) -> Any:
-    """The setting of a system that selects a data set.
+def _split(record: System[Any], data: Path, split: str | None) -> str:
+    """The split of a data set to train on.
 
     Raises:
         UserError: the system does not answer questions, or the split is missing or has no answers.
     """
-    answering = discovery.part(discovery.module(system), "answering")
-    found = answering.splits(data)
+    answerer = discovery.answerer(record)
+    found = answerer.splits(data)
     if not found:
         raise UserError(f"{data}: holds no questions/CLEVR_SPLIT_questions.json")
     if split is None:
@@ -143,7 +148,7 @@ def _folder(system: str, data: Path, split: str | None) -> Any:
                 f"{data}: has no split train or trainA; choose one with --split: {', '.join(found)}"
             )
     discovery.require(split, found, f"split of {data}")
-    queries = answering.FolderQueries(data, split)
+    queries = answerer.queries(data, split)
     if not queries.has_answers:
         raise UserError(f"{queries.path}: has no answers, which training needs")
-    return answering.Folder(path=str(data.resolve()), split=split)
+    return split

@@ -4,38 +4,8 @@ from __future__ import annotations
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-
-class StackedAttention(nn.Module):
-    """Stacked attention: several rounds, each of which adds the attended features to the query.
-
-    ``p = softmax(W tanh(W_v v + W_u u)); u <- u + Σ p v`` per round (Yang et al. 2016, *Stacked
-    Attention Networks for Image Question Answering*, eq. 15 to 19).
-
-    Args:
-        channels: width C of the map and of the query.
-        hidden: width of the attention layer.
-        rounds: number of attention rounds.
-    """
-
-    def __init__(self, channels: int, hidden: int, rounds: int = 2) -> None:
-        super().__init__()
-        self.value = nn.ModuleList(nn.Conv2d(channels, hidden, 1) for _ in range(rounds))
-        self.query = nn.ModuleList(nn.Linear(channels, hidden, bias=False) for _ in range(rounds))
-        self.score = nn.ModuleList(nn.Conv2d(hidden, 1, 1) for _ in range(rounds))
-
-    def forward(
-        self, x: Float[Tensor, "N C H W"], query: Float[Tensor, "N C"]
-    ) -> Float[Tensor, "N C"]:
-        """The query after its last round."""
-        for value, project, score in zip(self.value, self.query, self.score, strict=True):
-            hidden = torch.tanh(value(x) + project(query)[:, :, None, None])
-            weight = score(hidden).flatten(2).softmax(dim=2)
-            query = query + (x.flatten(2) * weight).sum(dim=2)
-        return query
 
 
 class CrossAttention(nn.Module):

@@ -5,41 +5,12 @@ Systems condition them with ``featurewise.condition``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-
-
-class PixelStem(nn.Module):
-    """Images -> feature map: strided convolutions, each with batch norm and ReLU.
-
-    Perez et al. 2018, section 2.2 (trained from scratch), use four 4×4 convolutions of 128 channels
-    and stride 2; the widths here are free. Every convolution halves height and width.
-
-    Args:
-        widths: output channels of each convolution.
-        kernel: kernel size.
-    """
-
-    def __init__(self, widths: Sequence[int], kernel: int = 4) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in zip((3, *widths), widths, strict=False):
-            layers += [
-                nn.Conv2d(before, after, kernel, 2, (kernel - 1) // 2, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
-        """Features of images whose values lie in [0, 1]."""
-        y: Tensor = self.layers((x - 0.5) * 4.0)
-        return y
 
 
 class CoordinateConv(nn.Module):
@@ -59,73 +30,6 @@ class CoordinateConv(nn.Module):
         place: Tensor = self.place(coordinates(x.shape[2], x.shape[3], x.dtype, x.device))
         projected: Tensor = self.project(x)
         return projected + place
-
-
-class ResidualBlock(nn.Module):
-    """The block of Perez et al. 2018, figure 3, without its FiLM layer, whose site is ``norm``.
-
-    ``h = relu(1×1(x, coordinates)); y = h + relu(norm(3×3(h)))``. The norm has no affine part.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.project = CoordinateConv(channels, channels)
-        self.convolve = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(channels, affine=False)
-
-    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-        """Features of the same shape."""
-        h = F.relu(self.project(x))
-        return h + F.relu(self.norm(self.convolve(h)))
-
-
-class ResidualTrunk(nn.Module):
-    """A stack of residual blocks; its sites are ``blocks.*.norm``.
-
-    Args:
-        channels: width C of every block.
-        blocks: number of blocks.
-    """
-
-    def __init__(self, channels: int = 128, blocks: int = 4) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
-
-    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-        """Features of the same shape."""
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-class PooledClassifier(nn.Module):
-    """1×1 convolution with coordinates, global max-pool, two-layer perceptron (section 2.2 there).
-
-    Args:
-        channels: width of the incoming features.
-        features: width F of the map that is max-pooled.
-        hidden: width of the hidden layer.
-        classes: number of classes.
-    """
-
-    def __init__(self, channels: int, features: int, hidden: int, classes: int) -> None:
-        super().__init__()
-        self.project = CoordinateConv(channels, features)
-        self.classify = nn.Sequential(
-            nn.Linear(features, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, classes),
-        )
-
-    def map(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N F H W"]:
-        """The features before the global max-pool."""
-        return F.relu(self.project(x))
-
-    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N classes"]:
-        """Logits of the classes."""
-        logits: Tensor = self.classify(self.map(x).amax(dim=(2, 3)))
-        return logits
 
 
 class PoolingBlock(nn.Module):

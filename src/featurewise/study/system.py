@@ -17,13 +17,14 @@ from torch import nn
 
 from featurewise.common.dataset import DatasetFacts
 from featurewise.common.text import short
+from featurewise.study.answerer import Answerer
 from featurewise.study.claims import Claim
 from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.prose import Prose, read_prose
 from featurewise.study.results import Measurement, Results
 from featurewise.training.errors import ExperimentError
 from featurewise.training.facts import is_path_name
-from featurewise.training.loop import Intervals
+from featurewise.training.loop import Intervals as Intervals
 from featurewise.training.source import Source
 from featurewise.training.steppers import Stepper
 
@@ -153,6 +154,8 @@ class System(Generic[ConfigT]):
         tested_on: the test set, counted in units that are independent of each other.
         limits: what the experiment cannot show, a sentence each.
         versions: config -> name and version of all that renders the data.
+        answerer: makes what the command line asks, for a system that answers questions; it imports
+            that only when called, as training does without it. None for other systems.
 
     Raises:
         ExperimentError: a part is missing or contradicts another, a figure has no caption, an arm
@@ -184,6 +187,7 @@ class System(Generic[ConfigT]):
     tested_on: str = ""
     limits: tuple[str, ...] = ()
     versions: Callable[[ConfigT], Mapping[str, str]] | None = None
+    answerer: Callable[[], Answerer[ConfigT]] | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -1,45 +1,62 @@
-import math
+"""Which questions each figure counts."""
 
-import pytest
 import torch
 
-from featurewise.worlds.clevr.data import Batch
-from featurewise.worlds.clevr.errors import WorldError
-from featurewise.worlds.clevr.metrics import Count, Tally
-from featurewise.worlds.clevr.vocabulary import QUESTION_TYPES
+from featurewise.worlds.clevr.metrics import BY_TYPE, GROUPS, NUMBERS, TWINS, questions_by_type
+from featurewise.worlds.clevr.metrics import twin_hits as hits
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES, RELATIONS
 
 
-def batch(answers: list[int], types: list[int]) -> Batch:
-    n = len(answers)
-    return Batch(
-        images=torch.zeros(1, 3, 2, 2, dtype=torch.uint8),
-        image_index=torch.zeros(n, dtype=torch.int64),
-        questions=torch.ones(n, 1, dtype=torch.int64),
-        lengths=torch.ones(n, dtype=torch.int64),
-        answers=torch.tensor(answers),
-        types=torch.tensor(types),
-    )
+def position(answer: str) -> int:
+    return ANSWERS.index(answer)
 
 
-def test_counts_accumulate_over_batches() -> None:
-    exist, less = QUESTION_TYPES.index("exist"), QUESTION_TYPES.index("less_than")
-    equal, color = QUESTION_TYPES.index("equal_integer"), QUESTION_TYPES.index("query_color")
-    tally = Tally()
-    tally.add(torch.tensor([0, 1, 1]), batch([0, 0, 1], [exist, exist, less]))
-    tally.add(torch.tensor([1, 20, 3]), batch([0, 20, 3], [equal, color, -1]))
-    assert tally.by_type()["exist"] == Count(1, 2)
-    assert tally.by_type()["equal_integer"] == Count(0, 1)
-    groups = tally.by_group()
-    assert groups["compare integer"] == Count(1, 2)
-    assert groups["query attribute"] == Count(1, 1)
-    assert groups["count"] == Count(0, 0)
-    assert math.isnan(groups["count"].accuracy)
-    assert tally.overall() == Count(4, 6)
-    assert tally.overall().accuracy == pytest.approx(4 / 6)
+def kind(name: str) -> int:
+    return QUESTION_TYPES.index(name)
 
 
-def test_answers_that_cannot_be_counted_are_rejected() -> None:
-    with pytest.raises(WorldError, match="2 questions"):
-        Tally().add(torch.tensor([0]), batch([0, 0], [0, 0]))
-    with pytest.raises(WorldError, match="no known answer"):
-        Tally().add(torch.tensor([0]), batch([-1], [0]))
+def test_questions_belong_to_their_type_and_counts_to_their_number() -> None:
+    answers = torch.tensor([position(word) for word in ("4", "yes", "0", "10", "4", "red")])
+    types = torch.tensor([kind(name) for name in ("count", "exist", "count", "count")] + [-1, -1])
+    found = {name: rows.nonzero().flatten().tolist() for name, rows in
+             questions_by_type(answers, types).items()}  # fmt: skip
+    assert found == {
+        "count": [0, 2, 3],
+        "exist": [1],
+        "count 0": [2],
+        "count 4": [0],
+        "count 7 or more": [3],
+    }
+    assert found.keys() <= BY_TYPE.keys()
+
+
+def test_the_groups_hold_every_type_once() -> None:
+    types = [name for names in GROUPS.values() for name in names]
+    assert sorted(types) == sorted(name.replace("_", " ") for name in QUESTION_TYPES)
+    assert {*types, *NUMBERS} == BY_TYPE.keys()
+
+
+def test_twin_pairs_are_counted_by_their_relations() -> None:
+    left, right = RELATIONS.index("left"), RELATIONS.index("right")
+    front, behind = RELATIONS.index("front"), RELATIONS.index("behind")
+    relations = torch.tensor([left, right, left, right, front, behind])
+    answers = torch.tensor([1, 2, 3, 4, 5, 6])
+    predicted = torch.tensor([1, 2, 4, 3, 5, 5])
+    found = {
+        name: (right_.tolist(), rows.tolist())
+        for name, (right_, rows) in hits(predicted, answers, relations).items()
+    }
+    assert found["twin left"] == ([True, False], [0, 2])
+    assert found["twin behind"] == ([False], [5])
+    assert found["twin pair left right"] == ([True, False], [0, 2])
+    assert found["twin mirrored left right"] == ([False, False, True, True], [0, 1, 2, 3])
+    assert found["twin changed left right"] == ([True, True], [0, 2])
+    assert found["twin changed front behind"] == ([False], [4])
+    assert found.keys() == TWINS.keys()
+
+
+def test_relations_without_a_pair_are_left_out() -> None:
+    relations = torch.tensor([RELATIONS.index("left"), RELATIONS.index("right")])
+    found = hits(torch.tensor([1, 2]), torch.tensor([1, 2]), relations)
+    assert "twin left" in found
+    assert not [name for name in found if "front" in name or "behind" in name]

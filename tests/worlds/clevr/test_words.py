@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from featurewise.worlds.clevr.families import FAMILIES
 from featurewise.worlds.clevr.families.options import DESCRIPTIONS
 from featurewise.worlds.clevr.families.patterns import SYNONYMS
+from featurewise.worlds.clevr.vocabulary import PAD, UNKNOWN, VOCABULARY
 from featurewise.worlds.clevr.words import (
-    PAD,
-    UNKNOWN,
     VARIANTS,
-    VOCABULARY,
     encode,
     has_known_word,
     near_words,

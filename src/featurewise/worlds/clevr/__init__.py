@@ -8,13 +8,12 @@ and :class:`QuestionGenerator` generates questions. :class:`OnlineSource`, :clas
 
 from __future__ import annotations
 
+from featurewise.worlds.clevr.batch import Batch, collate
 from featurewise.worlds.clevr.data import (
-    Batch,
     OnlineSource,
     PoolSource,
     Source,
     build_pool,
-    collate,
     stream,
 )
 from featurewise.worlds.clevr.disk import DiskSource
@@ -44,8 +43,8 @@ from featurewise.worlds.clevr.programs import (
 from featurewise.worlds.clevr.questions import Question, QuestionGenerator
 from featurewise.worlds.clevr.render import Rendering, render
 from featurewise.worlds.clevr.scene import Object, Scene, sample_scene, sample_scenes
-from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
-from featurewise.worlds.clevr.words import VOCABULARY, encode, tokenize, unknown_words
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES, VOCABULARY
+from featurewise.worlds.clevr.words import encode, tokenize, unknown_words
 from featurewise.worlds.clevr.write import write_dataset
 
 __all__ = [

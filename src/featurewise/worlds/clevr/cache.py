@@ -16,7 +16,7 @@ from featurewise.common.processes import exit_if_unguarded
 from featurewise.worlds.clevr.data import build_pool
 from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.pool import FORMAT_VERSION
-from featurewise.worlds.clevr.words import VOCABULARY
+from featurewise.worlds.clevr.vocabulary import VOCABULARY
 
 
 def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> Path:

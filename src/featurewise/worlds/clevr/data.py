@@ -15,14 +15,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from featurewise.common.processes import HINT, can_spawn, exit_if_unguarded, is_dead_loader
 from featurewise.common.rng import derive_seed
 from featurewise.worlds.clevr import pool
+from featurewise.worlds.clevr.batch import Batch, collate
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
 from featurewise.worlds.clevr.pool import Block, Plan, Pool, Progress
@@ -30,81 +29,6 @@ from featurewise.worlds.clevr.programs import Program, question_type
 from featurewise.worlds.clevr.scene import Scene
 from featurewise.worlds.clevr.vocabulary import ANSWERS, ATTRIBUTES, QUESTION_TYPES
 from featurewise.worlds.clevr.words import encode
-
-
-@dataclass
-class Batch:
-    """Images and questions about them; one image serves several questions.
-
-    Args:
-        images: the images, RGB.
-        image_index: row of ``images`` each question is about.
-        questions: token ids (indices in ``VOCABULARY``), padded with 0.
-        lengths: number of tokens of each question.
-        answers: index of each answer in ``ANSWERS``, -1 where unknown.
-        types: index of each question's type in ``QUESTION_TYPES``, -1 where unknown.
-        objects: the objects of each image, where they are known: for each object the index of its
-            size, color, material and shape in ``ATTRIBUTES``, and its column and row in a
-            480 x 320 image; -1 where there is no object.
-    """
-
-    images: UInt8[Tensor, "I 3 H W"]
-    image_index: Int64[Tensor, "Q"]
-    questions: Int64[Tensor, "Q T"]
-    lengths: Int64[Tensor, "Q"]
-    answers: Int64[Tensor, "Q"]
-    types: Int64[Tensor, "Q"]
-    objects: Int64[Tensor, "I 10 6"] | None = None
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on ``device``."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{n: t.to(device) for n, t in tensors.items() if t is not None})
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """A batch of the questions ``start`` to ``stop``, with all the images."""
-        names = ("image_index", "questions", "lengths", "answers", "types")
-        return replace(self, **{name: getattr(self, name)[start:stop] for name in names})
-
-
-def collate(
-    images: UInt8[Tensor, "I 3 H W"],
-    image_index: Sequence[int],
-    tokens: Sequence[Sequence[int] | NDArray[np.uint16]],
-    answers: Sequence[int],
-    types: Sequence[int],
-) -> Batch:
-    """A batch of questions of different lengths, padded with 0 to the longest.
-
-    Args:
-        images: the images.
-        image_index: row of ``images`` each question is about.
-        tokens: token ids of each question.
-        answers: index of each answer in ``ANSWERS``, or -1.
-        types: index of each question's type in ``QUESTION_TYPES``, or -1.
-
-    Raises:
-        WorldError: if the sequences differ in length, or a row is not one of ``images``.
-    """
-    counts = {len(image_index), len(tokens), len(answers), len(types)}
-    if len(counts) != 1:
-        raise WorldError(
-            f"image_index, tokens, answers and types must be of one length, got {sorted(counts)}"
-        )
-    if image_index and not 0 <= min(image_index) <= max(image_index) < len(images):
-        raise WorldError(f"image_index must lie in 0..{len(images) - 1}, got {list(image_index)}")
-    lengths = [len(ids) for ids in tokens]
-    questions = torch.zeros(len(tokens), max(lengths, default=0), dtype=torch.int64)
-    for row, ids in enumerate(tokens):
-        questions[row, : len(ids)] = torch.as_tensor(np.asarray(ids, dtype=np.int64))
-    return Batch(
-        images=images,
-        image_index=torch.tensor(image_index, dtype=torch.int64),
-        questions=questions,
-        lengths=torch.tensor(lengths, dtype=torch.int64),
-        answers=torch.tensor(answers, dtype=torch.int64),
-        types=torch.tensor(types, dtype=torch.int64),
-    )
 
 
 @runtime_checkable

@@ -35,8 +35,8 @@ from featurewise.worlds.clevr.formats import (
 from featurewise.worlds.clevr.images import image_size, load_image
 from featurewise.worlds.clevr.pool import IMAGES_HASH_KEY, Block, Plan, Progress
 from featurewise.worlds.clevr.scene import Scene
-from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
-from featurewise.worlds.clevr.words import VOCABULARY, encode
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES, VOCABULARY
+from featurewise.worlds.clevr.words import encode
 from featurewise.worlds.digests import content_digests
 from featurewise.worlds.files import as_json
 

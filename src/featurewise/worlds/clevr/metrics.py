@@ -1,93 +1,115 @@
-"""Accuracy by question type, grouped as in the published tables (Johnson et al. 2017)."""
+"""What accuracy is measured on: questions by type, count questions by number, the twin test.
+
+Each figure has a name, a definition and the questions (or pairs of twin questions) it counts, so
+that whoever measures needs nothing but the answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from featurewise.worlds.clevr.data import Batch
-from featurewise.worlds.clevr.errors import WorldError
-from featurewise.worlds.clevr.vocabulary import QUESTION_TYPES
+from featurewise.worlds.clevr.twins import OPPOSITES
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES, RELATIONS
 
-#: The five groups of the published tables -> their question types (13 in all).
+_NUMBERS: Final = {**{f"count {n}": (n, n + 1) for n in range(7)}, "count 7 or more": (7, 11)}
+"""Name -> the true numbers that it stands for: the first, and that after the last."""
+
+BY_TYPE: Final[dict[str, str]] = {
+    **{
+        kind.replace("_", " "): f"accuracy on questions whose program ends in {kind}"
+        for kind in QUESTION_TYPES
+    },
+    **{
+        name: f"accuracy on count questions with the answer {name.removeprefix('count ')}"
+        for name in _NUMBERS
+    },
+}
+"""Name -> definition of the accuracies by type, and of count questions by true number."""
+
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "count": ("count",),
     "exist": ("exist",),
-    "compare integer": ("equal_integer", "less_than", "greater_than"),
-    "query attribute": ("query_size", "query_color", "query_material", "query_shape"),
-    "compare attribute": ("equal_size", "equal_color", "equal_material", "equal_shape"),
+    "compare integer": ("equal integer", "less than", "greater than"),
+    "query attribute": ("query size", "query color", "query material", "query shape"),
+    "compare attribute": ("equal size", "equal color", "equal material", "equal shape"),
 }
+"""The five rows of published tables (Johnson et al. 2017), as sums of the thirteen types."""
+
+NUMBERS: Final = tuple(_NUMBERS)
+"""Names of the accuracies by true number."""
+
+_SIDES: Final = {pair: " ".join(pair) for pair in OPPOSITES}
+TWINS: Final[dict[str, str]] = {
+    **{
+        f"twin {relation}": "twin test: accuracy on questions for the color of the object "
+        f"{phrase} another"
+        for relation, phrase in (
+            ("left", "left of"),
+            ("right", "right of"),
+            ("front", "in front of"),
+            ("behind", "behind"),
+        )
+    },
+    **{
+        f"twin {what} {sides}": f"twin test, {sides.replace(' ', ' and ')}: {definition}"
+        for what, definition in (
+            ("pair", "pairs of questions with two correct answers"),
+            ("mirrored", "questions that are answered with the color of the twin opposite"),
+            ("changed", "pairs of questions with two different answers"),
+        )
+        for sides in _SIDES.values()
+    },
+}
+"""Name -> definition of the figures of the twin test; see `featurewise.worlds.clevr.twins`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Number of correct answers and of questions.
+def questions_by_type(
+    answers: Int64[Tensor, "Q"], types: Int64[Tensor, "Q"]
+) -> dict[str, Bool[Tensor, "Q"]]:
+    """Which questions each name of `BY_TYPE` counts; names without questions are left out.
 
-    Attributes:
-        correct: questions with a correct answer.
-        total: all questions.
+    Args:
+        answers: position of each true answer in ``ANSWERS``.
+        types: position of each question's type in ``QUESTION_TYPES``, -1 where unknown.
     """
-
-    correct: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        """Proportion of correct answers, 0 to 1; NaN without questions."""
-        return self.correct / self.total if self.total else float("nan")
-
-    def __add__(self, other: Count) -> Count:
-        return Count(self.correct + other.correct, self.total + other.total)
+    found = {kind.replace("_", " "): types == index for index, kind in enumerate(QUESTION_TYPES)}
+    numbers = answers - ANSWERS.index("0")
+    for name, (first, stop) in _NUMBERS.items():
+        found[name] = found["count"] & (numbers >= first) & (numbers < stop)
+    return {name: rows for name, rows in found.items() if rows.any()}
 
 
-class Tally:
-    """Counts of correct answers by question type, accumulated over batches."""
+def twin_hits(
+    predicted: Int64[Tensor, "Q"], answers: Int64[Tensor, "Q"], relations: Int64[Tensor, "Q"]
+) -> dict[str, tuple[Bool[Tensor, "N"], Int64[Tensor, "N"]]]:
+    """What each name of `TWINS` counts; names that no pair belongs to are left out.
 
-    def __init__(self) -> None:
-        self._correct = torch.zeros(len(QUESTION_TYPES) + 1, dtype=torch.int64)
-        self._total = torch.zeros_like(self._correct)
+    Args:
+        predicted: position of each answer of a network in ``ANSWERS``; those to the questions of a
+            pair stand in rows 2 i and 2 i + 1.
+        answers: positions of the true answers.
+        relations: positions in ``RELATIONS``.
 
-    def add(self, predicted: Int64[Tensor, " Q"], batch: Batch) -> None:
-        """Count the answers to one batch.
-
-        Args:
-            predicted: index in ``ANSWERS`` for each question.
-            batch: the questions with their true answers.
-
-        Raises:
-            WorldError: if there are not as many answers as questions, or a true answer is unknown.
-        """
-        if predicted.shape != batch.answers.shape:
-            raise WorldError(
-                f"{len(batch.answers)} questions, but answers of shape {tuple(predicted.shape)}"
-            )
-        if bool((batch.answers < 0).any()):
-            raise WorldError("a question has no known answer, so it cannot be counted")
-        correct = (predicted == batch.answers).to(torch.int64)
-        types = batch.types % len(self._total)  # an unknown type, -1, has the last index
-        self._correct.index_add_(0, types, correct)
-        self._total.index_add_(0, types, torch.ones_like(correct))
-
-    def by_type(self) -> dict[str, Count]:
-        """Counts of the 13 question types."""
-        return {name: self._count([i]) for i, name in enumerate(QUESTION_TYPES)}
-
-    def by_group(self) -> dict[str, Count]:
-        """Counts of the five groups of ``GROUPS``."""
-        return {
-            group: self._count([QUESTION_TYPES.index(name) for name in names])
-            for group, names in GROUPS.items()
-        }
-
-    def overall(self) -> Count:
-        """Counts of all questions, including those of unknown type."""
-        return self._count(range(len(self._total)))
-
-    def _count(self, indices: Iterable[int]) -> Count:
-        types = list(indices)
-        return Count(int(self._correct[types].sum()), int(self._total[types].sum()))
+    Returns:
+        Name -> hits, and the row of the question (of a pair, its first) that each is about.
+    """
+    right = predicted == answers
+    mirrored = predicted == answers.view(-1, 2).flip(1).flatten()
+    rows = torch.arange(len(answers))
+    found = {
+        f"twin {name}": (right[relations == index], rows[relations == index])
+        for index, name in enumerate(RELATIONS)
+    }
+    for pair, sides in _SIDES.items():
+        of_pair = relations[::2] == RELATIONS.index(pair[0])
+        both = right.view(-1, 2).all(1)[of_pair]
+        changed = (predicted[::2] != predicted[1::2])[of_pair]
+        of_question = of_pair.repeat_interleave(2)
+        found[f"twin pair {sides}"] = both, rows[::2][of_pair]
+        found[f"twin mirrored {sides}"] = mirrored[of_question], rows[of_question]
+        found[f"twin changed {sides}"] = changed, rows[::2][of_pair]
+    return {name: found[name] for name in TWINS if len(found[name][0])}

@@ -40,8 +40,7 @@ from featurewise.common.opening import open_regular, read_bytes
 from featurewise.common.processes import exit_if_unguarded
 from featurewise.worlds.clevr.errors import FormatError, WorldError
 from featurewise.worlds.clevr.processes import completed
-from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
-from featurewise.worlds.clevr.words import VOCABULARY
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES, VOCABULARY
 from featurewise.worlds.files import as_json
 
 FORMAT_VERSION: Final = 2

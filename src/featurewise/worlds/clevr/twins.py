@@ -7,13 +7,26 @@ with "right of" have different answers, so a model must use the relation to answ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from featurewise.worlds.clevr.batch import TwinBatch, collate
+from featurewise.worlds.clevr.errors import FormatError
 from featurewise.worlds.clevr.families.options import DESCRIPTIONS
+from featurewise.worlds.clevr.formats import ClevrFolder, iter_scenes
+from featurewise.worlds.clevr.images import load_image
 from featurewise.worlds.clevr.objects import Object, Scene
-from featurewise.worlds.clevr.vocabulary import ATTRIBUTES, SHAPES
+from featurewise.worlds.clevr.vocabulary import ANSWERS, ATTRIBUTES, RELATIONS, SHAPES
+from featurewise.worlds.clevr.words import encode
+
+EVAL_PAIRS: Final = 250
+"""Pairs of questions that are evaluated at a time."""
 
 #: Relations that are each other's opposite.
 OPPOSITES: Final = (("left", "right"), ("front", "behind"))
@@ -87,3 +100,61 @@ def _description(thing: Object, scene: Scene) -> str | None:
             *values, shape = description
             return " ".join([value for value in values if value] + [shape or "thing"])
     return None
+
+
+def twin_batches(
+    shown: Iterable[tuple[UInt8[Tensor, "I 3 H W"], Sequence[Scene]]],
+) -> Iterator[TwinBatch]:
+    """The twin test in batches.
+
+    Args:
+        shown: images, and the scenes that they show.
+    """
+    before = 0
+    for images, scenes in shown:
+        pairs = [(row, pair) for row, scene in enumerate(scenes) for pair in twin_pairs(scene)]
+        for start in range(0, len(pairs), EVAL_PAIRS):
+            yield _twin_batch(images, pairs[start : start + EVAL_PAIRS], before)
+        before += len(scenes)
+
+
+def _twin_batch(
+    images: UInt8[Tensor, "I 3 H W"], pairs: Sequence[tuple[int, TwinPair]], before: int
+) -> TwinBatch:
+    rows = sorted({row for row, _ in pairs})
+    index = [rows.index(row) for row, _ in pairs for _ in range(2)]
+    tokens = [encode(question) for _, pair in pairs for question in pair.questions]
+    answers = [ANSWERS.index(answer) for _, pair in pairs for answer in pair.answers]
+    batch = collate(images[rows], index, tokens, answers, [-1] * len(index))
+    relations = [RELATIONS.index(name) for _, pair in pairs for name in pair.relations]
+    shown = [before + row for row, _ in pairs for _ in range(2)]
+    return TwinBatch(batch, torch.tensor(relations), torch.tensor(shown))
+
+
+def folder_twin_batches(
+    folder: Path, split: str, width: int, height: int, limit: int | None = None
+) -> Iterator[TwinBatch]:
+    """The twin test on a data set in the layout of CLEVR v1.0.
+
+    Args:
+        folder: the data set; its scenes file says what images show.
+        split: of the data set.
+        width: width of the images in a batch, in pixels.
+        height: height of the images in a batch, in pixels.
+        limit: only the first so many images.
+
+    Raises:
+        FormatError: a file is missing or not what the format promises.
+    """
+    place = ClevrFolder(folder, split)
+    if not place.scenes.is_file():
+        raise FormatError.at(place.scenes, "not found; the twin test needs it")
+
+    def shown() -> Iterator[tuple[UInt8[Tensor, "1 3 H W"], list[Scene]]]:
+        for number, record in enumerate(iter_scenes(place.scenes)):
+            if number == limit:
+                return
+            image = load_image(place.image(record.image_filename), width, height)
+            yield image.unsqueeze(0), [record.scene]
+
+    return twin_batches(shown())

@@ -1,26 +1,50 @@
-"""What FiLM is compared with: the same stem, trunk and reader, joined in other ways, or not."""
+"""What FiLM is compared with: the same stem, trunk and question encoder, combined in other ways."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.generators.recurrent import RecurrentEncoder
-from featurewise.models.attention import StackedAttention
-from featurewise.models.trunks import PixelStem, PooledClassifier, ResidualTrunk
-from featurewise.systems.reasoning.film.perception import Answers, Naming
-from featurewise.systems.reasoning.film.settings import Reasoning
+import featurewise as fw
+from featurewise.systems.reasoning.film.network import (
+    Answers,
+    AttributeHead,
+    Config,
+    FilmNetwork,
+    PixelStem,
+    PooledClassifier,
+    ResidualTrunk,
+)
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
 
-class QuestionOnly(nn.Module):
-    """Baseline that never looks: what the questions alone give away."""
+def question_encoder(config: Config) -> nn.Module:
+    """That of the FiLM generator: word vectors, then the last state of a GRU, (Q, hidden)."""
+    generator = fw.Recurrent(len(VOCABULARY), config.embedding, config.hidden)
+    return cast("nn.Module", generator.encoder)
 
-    def __init__(self, s: Reasoning) -> None:
+
+def perceptron(inputs: int, config: Config) -> nn.Sequential:
+    """The classifier of vectors: two layers."""
+    return nn.Sequential(
+        nn.Linear(inputs, config.features, bias=False),
+        nn.BatchNorm1d(config.features),
+        nn.ReLU(),
+        nn.Linear(config.features, len(ANSWERS)),
+    )
+
+
+class QuestionOnly(nn.Module):
+    """Question-only baseline: what the questions alone tell of their answers."""
+
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.read = RecurrentEncoder(len(VOCABULARY), s.embedding, s.hidden, "gru")
-        self.answer = perceptron(s.hidden, s)
+        self.read = question_encoder(config)
+        self.answer = perceptron(config.hidden, config)
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
@@ -28,69 +52,104 @@ class QuestionOnly(nn.Module):
 
 
 class ImageOnly(nn.Module):
-    """Baseline that never reads: the same stem and trunk, not conditioned."""
+    """Image-only baseline: stem and trunk, not conditioned."""
 
     answer: nn.Module
 
-    def __init__(self, s: Reasoning) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.stem = PixelStem((*s.stem, s.channels))
-        self.naming = Naming(s.channels)
-        self.trunk = ResidualTrunk(s.channels, s.blocks)
-        self.answer = PooledClassifier(s.channels, s.features, s.features, len(ANSWERS))
+        self.stem = PixelStem((*config.stem, config.channels))
+        self.naming = AttributeHead(config.channels)
+        self.trunk = ResidualTrunk(config.channels, config.blocks)
+        width = config.features
+        self.answer = PooledClassifier(config.channels, width, width, len(ANSWERS))
+
+    def image_features(self, batch: Batch) -> Float[Tensor, "I C h w"]:
+        """The stem's features of every image."""
+        found: Tensor = self.stem(batch.images.to(memory_format=torch.channels_last) / 255)
+        return found
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
-        seen = self.see(batch)
-        return Answers(self.answer(self.trunk(seen))[batch.image_index], self.naming(seen))
-
-    def see(self, batch: Batch) -> Float[Tensor, "I C h w"]:
-        """The stem's features of every picture."""
-        seen: Tensor = self.stem(batch.images.to(memory_format=torch.channels_last) / 255)
-        return seen
+        image = self.image_features(batch)
+        return Answers(self.answer(self.trunk(image))[batch.image_index], self.naming(image))
 
 
 class Concatenation(ImageOnly):
-    """Baseline CNN+GRU: pooled picture and question side by side (Johnson et al. 2017)."""
+    """CNN + GRU: pooled image features and question side by side (Johnson et al. 2017)."""
 
-    def __init__(self, s: Reasoning) -> None:
-        super().__init__(s)
-        self.read = RecurrentEncoder(len(VOCABULARY), s.embedding, s.hidden, "gru")
-        self.answer = perceptron(s.channels + s.hidden, s)
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.read = question_encoder(config)
+        self.answer = perceptron(config.channels + config.hidden, config)
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
-        seen = self.see(batch)
-        pooled = self.trunk(seen).amax(dim=(2, 3))[batch.image_index]
+        image = self.image_features(batch)
+        pooled = self.trunk(image).amax(dim=(2, 3))[batch.image_index]
         question = self.read((batch.questions, batch.lengths))
-        return Answers(self.answer(torch.cat((pooled, question), dim=1)), self.naming(seen))
+        return Answers(self.answer(torch.cat((pooled, question), dim=1)), self.naming(image))
+
+
+class StackedAttention(nn.Module):
+    """Stacked attention: several rounds, each of which adds the attended features to the query.
+
+    ``p = softmax(W tanh(W_v v + W_u u)); u <- u + Σ p v`` per round (Yang et al. 2016, *Stacked
+    Attention Networks for Image Question Answering*, eq. 15 to 19).
+
+    Args:
+        channels: width C of the map and of the query.
+        hidden: width of the attention layer.
+        rounds: number of attention rounds.
+    """
+
+    def __init__(self, channels: int, hidden: int, rounds: int = 2) -> None:
+        super().__init__()
+        self.value = nn.ModuleList(nn.Conv2d(channels, hidden, 1) for _ in range(rounds))
+        self.query = nn.ModuleList(nn.Linear(channels, hidden, bias=False) for _ in range(rounds))
+        self.score = nn.ModuleList(nn.Conv2d(hidden, 1, 1) for _ in range(rounds))
+
+    def forward(
+        self, x: Float[Tensor, "N C H W"], query: Float[Tensor, "N C"]
+    ) -> Float[Tensor, "N C"]:
+        """The query after its last round."""
+        for value, project, score in zip(self.value, self.query, self.score, strict=True):
+            hidden = torch.tanh(value(x) + project(query)[:, :, None, None])
+            weight = score(hidden).flatten(2).softmax(dim=2)
+            query = query + (x.flatten(2) * weight).sum(dim=2)
+        return query
 
 
 class Attention(ImageOnly):
-    """Baseline CNN+GRU+SA: the question attends to places, twice (Johnson et al. 2017)."""
+    """CNN + GRU + SA: the question attends to positions, twice (Johnson et al. 2017)."""
 
-    def __init__(self, s: Reasoning) -> None:
-        super().__init__(s)
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self.read = nn.Sequential(
-            RecurrentEncoder(len(VOCABULARY), s.embedding, s.hidden, "gru"),
-            nn.Linear(s.hidden, s.channels),
+            question_encoder(config), nn.Linear(config.hidden, config.channels)
         )
-        self.attend = StackedAttention(s.channels, s.features)
-        self.answer = perceptron(s.channels, s)
+        self.attend = StackedAttention(config.channels, config.features)
+        self.answer = perceptron(config.channels, config)
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
-        seen = self.see(batch)
+        image = self.image_features(batch)
         query = self.read((batch.questions, batch.lengths))
-        attended = self.attend(self.trunk(seen)[batch.image_index], query)
-        return Answers(self.answer(attended), self.naming(seen))
+        attended = self.attend(self.trunk(image)[batch.image_index], query)
+        return Answers(self.answer(attended), self.naming(image))
 
 
-def perceptron(width: int, s: Reasoning) -> nn.Sequential:
-    """The answering perceptron of the baselines."""
-    return nn.Sequential(
-        nn.Linear(width, s.features, bias=False),
-        nn.BatchNorm1d(s.features),
-        nn.ReLU(),
-        nn.Linear(s.features, len(ANSWERS)),
-    )
+NETWORKS: dict[str, Callable[[Config], nn.Module]] = {
+    "film": FilmNetwork,
+    "question only": QuestionOnly,
+    "image only": ImageOnly,
+    "concatenation": Concatenation,
+    "stacked attention": Attention,
+}
+"""By ``Config.network``."""
+
+
+def build(config: Config) -> nn.Module:
+    """The network of a config."""
+    network = NETWORKS[config.network](config)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

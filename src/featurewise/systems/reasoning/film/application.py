@@ -1,0 +1,290 @@
+"""FiLM in use: what ``featurewise ask``, ``evaluate``, ``demo`` and ``train --data`` call.
+
+The method does not import this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from featurewise.analysis import ParameterTable, parameter_table, pooled_places
+from featurewise.retrofit import Conditioned
+from featurewise.study.answerer import (
+    Answer,
+    Evaluation,
+    Example,
+    InputImage,
+    Queries,
+    TwinTest,
+    UnknownWords,
+)
+from featurewise.study.results import Measurement, Proportion
+from featurewise.systems.reasoning.film.experiment import (
+    SWAP_ACCURACY,
+    measure,
+    measure_twins,
+    predict_all,
+)
+from featurewise.systems.reasoning.film.network import Config, PooledClassifier
+from featurewise.worlds.clevr import (
+    ANSWERS,
+    Batch,
+    Recipe,
+    Scene,
+    WorldError,
+    collate,
+    encode,
+    render,
+    unknown_words,
+)
+from featurewise.worlds.clevr.images import framing_note, read_rgb_image, resize, visible_rows
+from featurewise.worlds.clevr.metrics import GROUPS, NUMBERS, TWINS
+from featurewise.worlds.clevr.queries import FolderQueries, splits_with_questions
+from featurewise.worlds.clevr.splits import (
+    CLEVR,
+    NO_RELATIONS,
+    Folder,
+    held_out_batches,
+    twin_test,
+)
+from featurewise.worlds.clevr.twins import folder_twin_batches
+from featurewise.worlds.clevr.words import UNKNOWN_INDEX, has_known_word, near_words
+
+_TWIN_TEST = TwinTest(
+    "Two objects (twins) of one shape and different colors stand on either side of a third object. "
+    "left, right, front, behind: accuracy on the question for the color of the twin there. pair: "
+    "both answers correct; mirrored: the answer is the color of the other twin; changed: the two "
+    "answers differ.",
+    {name: name.removeprefix("twin ") for name in TWINS},
+)
+
+
+class FilmAnswerer:
+    """See `featurewise.study.answerer.Answerer`."""
+
+    twin_test = _TWIN_TEST
+
+    def image(self, config: Config, path: Path) -> InputImage:
+        """Reads an image file; see `Answerer.image`."""
+        original, size = read_rgb_image(path), _size(config)
+        pixels = np.array(resize(original, *size)).transpose(2, 0, 1).copy()
+        note, rows = framing_note(original.size, size), visible_rows(original.size, size)
+        return InputImage(original, torch.from_numpy(pixels), note, rows)
+
+    def answer(self, network: nn.Module, image: UInt8[Tensor, "3 H W"], question: str) -> Answer:
+        """Answers one question; see `Answerer.answer`."""
+        unknown = {word: tuple(near_words(word)) for word in unknown_words(question)}
+        if not has_known_word(question):
+            what = f"no word of the question is known: {question!r}" if unknown else ""
+            raise WorldError(what or f"the question has no words: {question!r}")
+        batch = collate(image.unsqueeze(0), [0], [encode(question)], [-1], [-1])
+        with torch.no_grad():
+            logits: Tensor = network(batch).logits[0]
+            values, order = logits.float().softmax(0).sort(descending=True, stable=True)
+        ranked = zip((ANSWERS[i] for i in order.tolist()), values.tolist(), strict=True)
+        return Answer(question, tuple(ranked), unknown, places(network, batch))
+
+    def examples(self, config: Config, seed: int, count: int) -> list[Example]:
+        """New scenes with ten questions each; see `Answerer.examples`."""
+        recipe = replace(_recipe(config), seed=seed, questions_per_image=10)
+        scenes = recipe.scenes(0, count)
+        return [
+            Example(
+                _rendered(scene),
+                _description(scene),
+                tuple((question.text, question.answer) for question in questions),
+            )
+            for scene, questions in zip(scenes, recipe.questions(0, scenes), strict=True)
+        ]
+
+    def parameters(self, network: nn.Module, questions: Sequence[str]) -> ParameterTable | None:
+        """γ and β of questions; see `Answerer.parameters`."""
+        trunk = getattr(network, "trunk", None)
+        if not isinstance(trunk, Conditioned):
+            return None
+        image = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+        none = [-1] * len(questions)
+        batch = collate(image, [0] * len(questions), [encode(q) for q in questions], none, none)
+        with torch.no_grad():
+            return parameter_table(trunk.represent((batch.questions, batch.lengths)))
+
+    def splits(self, folder: Path) -> list[str]:
+        """Splits of a data set in the layout of CLEVR v1.0 that have questions."""
+        return splits_with_questions(folder)
+
+    def queries(
+        self, folder: Path, split: str, questions: Path | None = None, limit: int | None = None
+    ) -> FolderQueries:
+        """Questions of a data set in the layout of CLEVR v1.0; see `Answerer.queries`."""
+        return FolderQueries(folder, split, questions, limit)
+
+    def trained_on(self, config: Config, folder: Path, split: str) -> Config:
+        """The config with a data set in the layout of CLEVR v1.0 to train on."""
+        return replace(config, folder=Folder(path=str(folder.resolve()), split=split))
+
+    def held_out(self, config: Config) -> str:
+        """The held-out data of a config; see `Answerer.held_out`."""
+        if config.folder is not None:
+            return f"Held-out images of {config.folder.path}, trained on {config.folder.split}."
+        recipe = _recipe(config)
+        families = len(recipe.families or ())
+        questions = (
+            "all kinds of questions"
+            if recipe.families is None
+            else "questions without relations"
+            if recipe.families == NO_RELATIONS.families
+            else f"{families} question families"
+        )
+        return (
+            f"{CLEVR.what} Held out from training: {config.test_images:,} images of "
+            f"{recipe.width} x {recipe.height} pixels, {recipe.min_objects} to "
+            f"{recipe.max_objects} objects, {questions}."
+        )
+
+    def evaluate(
+        self,
+        network: nn.Module,
+        config: Config,
+        queries: Queries | None = None,
+        *,
+        limit: int | None = None,
+        shuffled: bool = False,
+    ) -> Evaluation:
+        """Answers many questions; see `Answerer.evaluate`."""
+        if isinstance(queries, FolderQueries):
+            batches = queries.batches(*_size(config))
+        else:
+            recipe = _recipe(config)
+            batches = held_out_batches(recipe, config.test_images, config.folder, limit)
+        counted = _UnknownWords(batches)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            found = predict_all(network, counted, shuffled=shuffled)
+        answers = tuple(ANSWERS[index] for index in found.predicted.tolist())
+        return Evaluation(measure(found), answers, UnknownWords(*counted.counts.tolist()))
+
+    def groups(self, measured: Measurement) -> dict[str, tuple[Proportion, tuple[str, ...]]]:
+        """The five rows of published tables; counts are divided by number where they are known."""
+        found: dict[str, tuple[Proportion, tuple[str, ...]]] = {}
+        for group, names in GROUPS.items():
+            parts = {name: measured.by_type[name] for name in names if name in measured.by_type}
+            if parts:
+                first, *others = parts.values()
+                found[group] = sum(others, first), tuple(parts)
+        numbers = tuple(name for name in measured.by_type if name in NUMBERS)
+        if "count" in found and numbers:
+            found["count"] = found["count"][0], numbers
+        return found
+
+    def remark(self, measured: Measurement) -> str | None:
+        """How often another question about an image gets its own answer."""
+        share = measured.number(SWAP_ACCURACY)
+        return f"Another question about the same image gets its own answer: {share:.1%} of pairs."
+
+    def measure_twins(
+        self,
+        network: nn.Module,
+        config: Config,
+        folder: Path | None = None,
+        split: str = "val",
+        limit: int | None = None,
+    ) -> dict[str, Proportion]:
+        """The twin test; see `Answerer.measure_twins`."""
+        if folder is None:
+            batches = twin_test(_recipe(config), limit)
+        else:
+            batches = folder_twin_batches(folder, split, *_size(config), limit)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            return measure_twins(network, batches)
+
+
+class _UnknownWords:
+    """Batches, and the words outside the vocabulary in those that were taken."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches = batches
+        self.counts = torch.zeros(4, dtype=torch.int64)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            unknown = batch.questions == UNKNOWN_INDEX
+            questions = torch.tensor(len(batch.lengths))
+            counts = (unknown.sum(), batch.lengths.sum(), unknown.any(1).sum(), questions)
+            self.counts += torch.stack(counts)
+            yield batch
+
+
+def places(network: nn.Module, batch: Batch) -> Float[Tensor, "h w"] | None:
+    """Which positions an answer is due to (Perez et al. 2018, figure 4).
+
+    Every feature of the map that is max-pooled points to the position of its maximum. Its weight is
+    how far the maximum rises over that of the same question about an empty scene, times the
+    gradient of the answer's logit with respect to it, where that is positive. Features that respond
+    alike without any object, as at the border, so have no weight.
+
+    Args:
+        network: of any arm, in eval mode.
+        batch: one question about one image.
+
+    Returns:
+        Shares that sum to one over the positions, or zeros where no feature has a weight; None for
+        a network that max-pools no map.
+    """
+    classifier = getattr(network, "answer", None)
+    if not isinstance(classifier, PooledClassifier):
+        return None
+    features = _pooled_map(network, classifier, batch)
+    empty = _pooled_map(network, classifier, replace(batch, images=_empty_like(batch.images)))
+    pooled = features.amax(dim=(2, 3)).requires_grad_()
+    with torch.enable_grad():
+        best = classifier.classify(pooled).amax(dim=1).sum()
+    (gradient,) = torch.autograd.grad(best, pooled)
+    rise = pooled.detach() - empty.amax(dim=(2, 3))
+    return pooled_places(features, rise.clamp_min(0) * gradient.clamp_min(0))[0]
+
+
+def _pooled_map(
+    network: nn.Module, classifier: PooledClassifier, batch: Batch
+) -> Float[Tensor, "1 F h w"]:
+    """The map that is max-pooled on the way to the answer."""
+    inputs: list[Tensor] = []
+    handle = classifier.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    try:
+        with torch.no_grad():
+            network(batch)
+            return classifier.map(inputs[-1])
+    finally:
+        handle.remove()
+
+
+def _empty_like(images: UInt8[Tensor, "1 3 H W"]) -> UInt8[Tensor, "1 3 H W"]:
+    """An image of the world without objects, at the size of these."""
+    height, width = images.shape[2:]
+    return render([Scene(())], width=width, height=height).images.clone().to(images.device)
+
+
+def _rendered(scene: Scene) -> Image.Image:
+    pixels = render([scene], width=480, height=320, samples=4).images[0]
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def _description(scene: Scene) -> str:
+    things = [f"a {o.size} {o.color} {o.material} {o.shape}" for o in scene.objects]
+    return f"{', '.join(things[:-1])} and {things[-1]}." if len(things) > 1 else f"{things[0]}."
+
+
+def _recipe(config: Config) -> Recipe:
+    """That of the last stage, which is tested on."""
+    return config.curriculum[-1].recipe
+
+
+def _size(config: Config) -> tuple[int, int]:
+    """Width and height of the images that a network takes."""
+    return _recipe(config).width, _recipe(config).height
