@@ -361,7 +361,13 @@ class BackboneRef:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``load`` found: the parts of a ``Conditioned``, and their backbone_ref."""
+    """The parts of a ``Conditioned`` that ``load`` read.
+
+    Attributes:
+        generator: maps a condition to the task representation.
+        layout: of the sites.
+        backbone_ref: identifies the backbone that they were saved with.
+    """
 
     generator: nn.Module
     layout: Layout
