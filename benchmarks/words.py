@@ -1,7 +1,7 @@
-"""Words that this project once had for itself, where the field has a term: none may come back.
+"""Finds words that this project used where the field has a term of its own.
 
-``python -m benchmarks.words [path ...]`` lists them with file and line; without paths, the whole
-project. Names count like prose: ``told_of`` and ``ToldOf`` hold the word "told".
+``python -m benchmarks.words [path ...]`` lists each use with file and line; without paths it
+searches the whole project. Names count like prose: ``told_of`` and ``ToldOf`` contain "told".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("src", "docs", "tests", "benchmarks", "examples")
 SUFFIXES = {".py", ".md", ".j2", ".js", ".css", ".ipynb"}
 
-#: Old words -> the field's.
+#: Words of the project -> terms of the field.
 TERMS: dict[tuple[str, ...], str] = {
     ("told", "untold", "telling"): "conditioned on, label, unconditional, given, on_progress",
     ("asked",): "evaluated on, queries, prompt, samples per class, requested",
@@ -43,7 +43,7 @@ TERMS: dict[tuple[str, ...], str] = {
     ("stranger",): "distractor",
     ("tabulate", "tabulated", "tabulation"): "precompute",
 }
-#: Sentences of that dialect, as regular expressions.
+#: Phrases of the project, as regular expressions -> terms of the field.
 PHRASES: dict[str, str] = {
     r"unless told": "default: …",
     r"had for nothing|costs? nothing": "follows; free, with the figure",
@@ -53,18 +53,29 @@ PHRASES: dict[str, str] = {
     r"(?:the )?same bits": "bit-identical",
 }
 
-#: (path from the root, as a glob; words) -> why they are right there.
+#: (glob of paths relative to the root, words; ``*`` is all words) -> why they are right there.
 ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
     ("benchmarks/words.py", ("*",)): "the list itself",
     ("tests/test_words.py", ("*",)): "tests of the list",
-    ("docs/changelog.md", ("*",)): "what versions were called then",
     ("*worlds/clevr/*", ("material", "materials")): "attribute of a CLEVR object",
     ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
+}
+#: Phrases in which a word is a term of the field, as regular expressions -> why.
+ALLOWED_PHRASES: dict[str, str] = {
+    r"hugging face": "a company",
+    r"\bo\.material\b": "attribute of a CLEVR object",
 }
 
 
 class Use(NamedTuple):
-    """A word of the list, where it stands, and what to say instead."""
+    """One use of a word or phrase.
+
+    Attributes:
+        path: the file.
+        line: number of the line, from 1.
+        word: the word or phrase, in lower case.
+        better: terms of the field.
+    """
 
     path: Path
     line: int
@@ -80,26 +91,34 @@ _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def found_in(text: str) -> Iterator[tuple[int, str, str]]:
-    """Line, word and better word of each use in a text."""
+    """Line, word and better terms of each use in a text; allowed phrases are skipped."""
     for number, line in enumerate(text.splitlines(), 1):
-        for token in _TOKEN.finditer(line):
-            word = token[0].lower()
-            if word in _BETTER:
-                yield number, word, _BETTER[word]
-        for phrase, better in PHRASES.items():
-            for match in re.finditer(phrase, line, re.IGNORECASE):
-                yield number, match[0].lower(), better
+        allowed = [match.span() for phrase in ALLOWED_PHRASES for match in _matches(phrase, line)]
+        uses = [(token, _BETTER.get(token[0].lower())) for token in _TOKEN.finditer(line)]
+        uses += [
+            (match, better)
+            for phrase, better in PHRASES.items()
+            for match in _matches(phrase, line)
+        ]
+        for use, better in uses:
+            inside = any(low <= use.start() and use.end() <= high for low, high in allowed)
+            if better is not None and not inside:
+                yield number, use[0].lower(), better
+
+
+def _matches(phrase: str, line: str) -> Iterator[re.Match[str]]:
+    return re.finditer(phrase, line, re.IGNORECASE)
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """All files of text below the paths."""
+    """All text files below the paths."""
     for path in paths:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         yield from (each for each in inside if each.suffix in SUFFIXES and each.is_file())
 
 
 def uses(paths: Iterable[Path]) -> Iterator[Use]:
-    """All uses of the words, but those allowed."""
+    """All uses of the words below the paths, except the allowed ones."""
     for path in files(paths):
         relative = path.relative_to(ROOT)
         allowed = {word for (glob, words) in ALLOWED if relative.match(glob) for word in words}
@@ -111,12 +130,12 @@ def uses(paths: Iterable[Path]) -> Iterator[Use]:
 
 
 def project() -> list[Path]:
-    """What the list holds for."""
+    """Folders and files that are searched by default."""
     return [*(ROOT / folder for folder in FOLDERS), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 def main(paths: list[str]) -> int:
-    """Lists the uses; 1 if there are any."""
+    """Prints all uses, or their number per folder without paths; returns 1 if there are any."""
     found = list(uses([Path(path).resolve() for path in paths] or project()))
     if paths:
         print(*found, sep="\n")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from tests.retrofit.test_axes import FIRST, LAST, RMSNorm2d, SamePadding
 from torch import Tensor, nn
 from torch.nn.utils import prune as masking
 
@@ -32,8 +33,6 @@ from featurewise.deploy import Baked, bake
 from featurewise.generators import Learned, Linear, SqueezeExcite
 from featurewise.layers.film import FiLM
 from featurewise.retrofit import CallError, Conditioned, condition
-
-from ..retrofit.test_axes import FIRST, LAST, RMSNorm2d, SamePadding
 
 KIND = (KindError, TypeCheckError)  # whichever checks first
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -483,8 +482,18 @@ STAYING = {
     ),
     "activation": (lambda: nn.ReLU(), tokens, {"axis": -1}, "ReLU"),
     "declared": (lambda: FiLM(6, axis=-1), tokens, {}, "FiLM"),
-    "padded input": (lambda: nn.Conv2d(6, 6, 3, padding=1), images, {"when": "input"}, "zeros"),
-    "padded same": (lambda: nn.Conv2d(6, 6, 3, padding="same"), images, {"when": "input"}, "zeros"),
+    "padded input": (
+        lambda: nn.Conv2d(6, 6, 3, padding=1),
+        images,
+        {"when": "input"},
+        "zero pad",
+    ),
+    "padded same": (
+        lambda: nn.Conv2d(6, 6, 3, padding="same"),
+        images,
+        {"when": "input"},
+        "zero pad",
+    ),
     "transposed input": (
         lambda: nn.ConvTranspose2d(6, 6, 3),
         images,
@@ -517,7 +526,7 @@ STAYING = {
     "spectral_norm": (spectral, tokens, {}, "parametrised"),
     "spectral_norm by hooks": (spectral_by_hooks, tokens, {}, "computed"),
     "masked": (pruned, tokens, {}, "computed"),
-    "own forward": (lambda: Scripted(6, 6), tokens, {}, "forward of its own"),
+    "own forward": (lambda: Scripted(6, 6), tokens, {}, "overrides forward"),
     "tensor subclass": (subclassed, tokens, {}, "Quantised"),
     "other axis": (lambda: nn.Linear(6, 6), tokens, {"axis": 1}, "axis 1"),
     "max_norm": (
@@ -650,16 +659,16 @@ TRIED = {
     "LayerNorm2d of timm without weights": "",
     "LayerNorm of ConvNeXt, first": "",
     "LayerNorm of ConvNeXt, last": "",
-    "RMSNorm": "a RMSNorm has no bias that a shift could enter; its scale is folded",
-    "RMSNorm, 1 + weight": "a RMSNorm has no bias that a shift could enter; its scale is folded",
-    "RMSNorm2d": "a RMSNorm2d has no bias that a shift could enter; its scale is folded",
+    "RMSNorm": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
+    "RMSNorm, 1 + weight": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
+    "RMSNorm2d": "a RMSNorm2d has no bias that could absorb a shift; its scale is folded",
     "BatchNormLast": "",
-    "BatchNormAct": "this BatchNormAct has a forward of its own",
+    "BatchNormAct": "this BatchNormAct overrides forward",
     "GroupNorm1": "",
     "SwitchNorm": "",
-    "ResponseNorm": "a ResponseNorm has no weights that its output goes through alone",
-    "FrozenBatchNorm": "a FrozenBatchNorm has no weights that its output goes through alone",
-    "LayerScale, first": "a LayerScale has no bias that a shift could enter; its scale is folded",
+    "ResponseNorm": "a ResponseNorm has no weights of a known form at its output",
+    "FrozenBatchNorm": "a FrozenBatchNorm has no weights of a known form at its output",
+    "LayerScale, first": "a LayerScale has no bias that could absorb a shift; its scale is folded",
     "Linear2d": "",
     "Linear2d without bias": "",
     "SamePadding": "",
@@ -681,7 +690,7 @@ def test_a_class_of_no_known_kind(name: str, dtype: torch.dtype) -> None:
         net.train(training)
         task, left = some_task(net, dtype), TRIED[name]
         if name == "RMSNorm, 1 + weight" and dtype == torch.float64:
-            left = "a RMSNorm computes in lower precision than it is held in"
+            left = "a RMSNorm computes in lower precision than that of its parameters"
         elif operation == Scale() and "its scale is folded" in left:
             left = ""
         plain, report = bake(net, task=task)
@@ -852,7 +861,7 @@ def test_hooks_of_others_are_kept_in_their_order(when: str, first: bool, theirs:
         ("input", "output", True),
         ("input", "output", False),
     }
-    assert report["0"].startswith("constant: hooks of others") == between
+    assert report["0"].startswith("constant: other hooks") == between
     assert hooks(plain) == 1 + between
     assert error(plain(x), net(x, task=task)) <= 1e-5
     assert hooks(network) == 2
@@ -868,7 +877,7 @@ def test_a_network_conditioned_twice_is_baked_from_the_outside() -> None:
     assert type(plain) is Conditioned
     with outer.using(task=task):
         expected = inner(x, condition=z)
-    assert "hooks of others" in report["backbone.0"]
+    assert "other hooks" in report["backbone.0"]
     assert torch.equal(plain(x, condition=z), expected)
 
 
@@ -885,9 +894,9 @@ def test_errors() -> None:
         bake(net, condition=torch.randn(4), task=net.layout.start())
     with pytest.raises(CallError, match="condition"):
         bake(net)
-    with pytest.raises(ShapeError, match="choose a row"):
+    with pytest.raises(ShapeError, match="select one row"):
         bake(net, condition=torch.randn(3, 4))
-    with pytest.raises(ShapeError, match="choose a row"):
+    with pytest.raises(ShapeError, match="select one row"):
         bake(net, task=TaskRepresentation.identity(net.layout, 2))
     with pytest.raises(ShapeError):
         bake(net, task=torch.zeros(3))

@@ -294,7 +294,7 @@ def test_a_diffusion_transformer() -> None:
             assert torch.equal(found, dit(x, **run).sample)
     assert not any(".emb." in name for name, _ in net.backbone.named_parameters())
     # norm_out is fed by the first embedder, so that proj_out_1 must not be forgotten.
-    with pytest.raises(PrecomputeError, match="something else uses the outputs"):
+    with pytest.raises(PrecomputeError, match="other modules use the outputs"):
         precompute(
             dit,
             "transformer_blocks.*.norm1.linear",
@@ -348,7 +348,7 @@ def test_an_embedder_that_feeds_something_else(network: Transformer) -> None:
             return {"out": super().forward(x, time, label)["out"] + self.label(label)[:, None]}
 
     leaky = Leaky().eval()
-    with pytest.raises(PrecomputeError, match="uses the outputs of time, label"):
+    with pytest.raises(PrecomputeError, match="use the outputs of time, label"):
         precomputed(leaky, runs(2), also=["time", "label"])
     precomputed(leaky, runs(2), also="time")
 
@@ -357,8 +357,8 @@ def test_an_embedder_that_feeds_something_else(network: Transformer) -> None:
     ("at", "message"),
     [
         ("blocks.0.linear", "depends on more"),
-        ("blocks", "never run"),
-        (["blocks.0", "blocks.0.adaptive"], "within it"),
+        ("blocks", "never called"),
+        (["blocks.0", "blocks.0.adaptive"], "contains other"),
         ("", "the network itself"),
     ],
 )
@@ -376,7 +376,7 @@ def test_outputs_with_positions() -> None:
         def forward(self, x: Tensor, z: Tensor) -> Tensor:
             return x[:, None] + self.map(z)
 
-    with pytest.raises(PrecomputeError, match=r"'map' gives \(1, 2, 3\) for 1 samples"):
+    with pytest.raises(PrecomputeError, match=r"'map' returns \(1, 2, 3\) for a batch of 1"):
         precompute(Wide(), "map", [{"z": torch.randn(1, 3)}], example=torch.randn(1, 3))
 
 
@@ -406,7 +406,7 @@ def test_outputs_that_are_no_tensor() -> None:
         def forward(self, x: Tensor, z: Tensor) -> Tensor:
             return x + self.pair(z)[0]
 
-    with pytest.raises(PrecomputeError, match="'pair' gives tuple"):
+    with pytest.raises(PrecomputeError, match="'pair' returns tuple"):
         precompute(Outer(), "pair", [{"z": torch.randn(1, 3)}], example=torch.randn(1, 3))
 
 
@@ -445,7 +445,7 @@ def test_an_example_that_cannot_be_varied() -> None:
         def forward(self, mask: Tensor, z: Tensor) -> Tensor:
             return self.map(z) * mask
 
-    with pytest.raises(PrecomputeError, match="no tensor whose values could be varied"):
+    with pytest.raises(PrecomputeError, match="no tensor whose values can be varied"):
         precompute(Masked(), "map", [{"z": torch.randn(1, 3)}], example=torch.tensor([[True]]))
 
 
@@ -459,7 +459,7 @@ def test_without_the_samples_nothing_is_guessed() -> None:
             return x + self.map(z)
 
     net = precompute(Free(), "map", [{"z": torch.randn(1, 1)}], example=torch.randn(1, 3))
-    with pytest.raises(PrecomputeError, match="number of samples is not known"):
+    with pytest.raises(PrecomputeError, match="batch size is unknown"):
         net(torch.randn(1, 3), z=0.5, condition=torch.tensor([0]))
     assert net(torch.randn(4, 3), z=torch.zeros(4, 1), condition=torch.tensor(0)).shape == (4, 3)
 

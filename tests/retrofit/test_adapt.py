@@ -281,9 +281,9 @@ def test_wrong_inputs(net: Conditioned) -> None:
         call(loss=lambda task: net(X, task=task))
     with pytest.raises(LayoutError, match="no site matches"):
         call(at="blocks.9.*")
-    with pytest.raises(CallError, match="does not depend on what is adapted"):
+    with pytest.raises(CallError, match="does not depend on the adapted value"):
         call(loss=lambda task: net(X, task=task.detach()).sum())
-    with pytest.raises(CallError, match="does not depend on what is adapted"):
+    with pytest.raises(CallError, match="does not depend on the adapted value"):
         call(loss=lambda task: X.sum())
 
 

@@ -347,7 +347,7 @@ def test_module_run_twice_with_memory_in_a_region_is_refused(make_perceptron: Ma
     net.backbone.run = lambda block, x: again(lambda x: block(block(x)), x)
     x, z = torch.randn(2, 4, 6).double()
     y = net(x, condition=z)
-    with pytest.raises(CallError, match=r"site 'blocks.0.0' was passed several times"):
+    with pytest.raises(CallError, match=r"site 'blocks.0.0' ran several times"):
         y.sum().backward()
 
 
@@ -505,7 +505,7 @@ def test_ambiguous_threads_are_an_error(make_perceptron: Make) -> None:
     for k in (1.0, 2.0):
         task = torch.full((6,), k).double()
         run_threads(lambda _, task=task: losses.append(net(x, task=task).sum()), 1)
-    with pytest.raises(CallError, match="does not tell whose run"):
+    with pytest.raises(CallError, match="does not identify the run"):
         losses[0].backward()
 
 

@@ -252,13 +252,13 @@ def test_wrong_batch_names_the_site(convnet: nn.Module) -> None:
 
 
 def test_wrong_generators(convnet: nn.Module) -> None:
-    with pytest.raises(KindError, match="generator must be a module or give one"):
+    with pytest.raises(KindError, match="generator must be a module or a function"):
         condition(convnet, at="stem", generator=lambda layout: 3)
     net = condition(convnet, at="stem", generator=nn.Flatten(0))
     with pytest.raises(ShapeError, match=r"expected flat \(16,\)"):
         net(images(), condition=torch.zeros(3))
     tuples = condition(convnet, at="stem", generator=nn.Sequential())
-    with pytest.raises(KindError, match="Sequential must give a flat tensor"):
+    with pytest.raises(KindError, match="Sequential must return a flat tensor"):
         tuples(images(), condition=(torch.zeros(3), 1))
     with pytest.raises(KIND, match="network must be a module|'network'"):
         condition(3, at="stem", generator=Learned())
@@ -441,7 +441,7 @@ def test_local_generator_is_asked_site_by_site_with_memory(convnet: nn.Module) -
     with net.using(record=record):
         y = net(x)
     torch.testing.assert_close(net(x, task=TaskRepresentation.from_named(net.layout, record)), y)
-    with pytest.raises(CallError, match="Walker makes its parameters from the features"):
+    with pytest.raises(CallError, match="Walker computes its parameters from the features"):
         net.represent(z)
 
 

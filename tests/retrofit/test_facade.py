@@ -320,7 +320,7 @@ def test_a_methods_own_arguments_stay_its_own(moved: Move) -> None:
 def test_a_method_that_suspends_itself_is_refused(moved: Move) -> None:
     net = conditioned(moved)
     xs = [torch.randn(4, 6)]
-    with pytest.raises(CallError, match="each suspends itself"):
+    with pytest.raises(CallError, match="each is a generator or coroutine"):
         net.each(xs, condition=torch.randn(4, 2))
     with net.using(condition=torch.randn(4, 2)):
         assert len(list(net.each(xs))) == 1

@@ -264,7 +264,7 @@ def test_trap_9_site_that_is_never_run() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.used(x) + self.idle.forward(x)
 
-    with pytest.raises(LayoutError, match="never run as modules with the example: idle"):
+    with pytest.raises(LayoutError, match="never called as modules with the example: idle"):
         condition(Idle(), at="idle", generator=Linear(2), example=torch.randn(2, 3))
     layer = nn.TransformerEncoderLayer(6, 2, 8)
     with pytest.raises(LayoutError, match="self_attn.out_proj.*output of 'self_attn'"):
@@ -277,9 +277,9 @@ def test_what_can_never_be_a_site() -> None:
         condition(network, at="blocks", generator=Linear(2))
     with pytest.raises(KindError, match="'lazy' is lazy"):
         condition(network, at="lazy", generator=Linear(2))
-    with pytest.raises(KindError, match="site '0' passes no floating-point tensor"):
+    with pytest.raises(KindError, match="site '0' has no floating-point tensor"):
         site_of(nn.Embedding(3, 4), torch.randint(3, (2,)), when="input")
-    with pytest.raises(ShapeError, match="axis=3 is no axis"):
+    with pytest.raises(ShapeError, match="axis=3 is not an axis"):
         site_of(nn.ReLU(), torch.randn(2, 3), axis=3)
 
 

@@ -281,12 +281,12 @@ def test_a_function_says_whose_the_tokens_of_an_expert_are() -> None:
         ({"rows": torch.zeros(6)}, KindError, "int64 or int32, got torch.float32"),
         ({"rows": torch.zeros(6, 1, dtype=torch.long)}, ShapeError, r"\(R,\)"),
         ({"rows": torch.zeros(5, dtype=torch.long)}, ShapeError, "5 entries, the features have 6"),
-        ({"rows": torch.full((6,), 3)}, ShapeError, r"\[0, 3\).*from 3 to 3"),
-        ({"rows": torch.full((6,), -1)}, ShapeError, r"\[0, 3\).*from -1 to -1"),
+        ({"rows": torch.full((6,), 3)}, ShapeError, r"\[0, 3\).*in \[3, 3\]"),
+        ({"rows": torch.full((6,), -1)}, ShapeError, r"\[0, 3\).*in \[-1, -1\]"),
         ({"rows": {"nowhere": torch.zeros(6, dtype=torch.long)}}, LayoutError, "nowhere"),
         ({"rows": {"0": torch.zeros(6)}}, KindError, r"rows\['0'\] must be int64"),
         ({"rows": lambda site, x: "first"}, KIND, "site '0' must be a tensor|'first'"),
-        ({}, ShapeError, "2 of each sample, say so: repeat='interleave'"),
+        ({}, ShapeError, "2 rows per sample, pass repeat='interleave'"),
     ],
 )
 def test_mistakes_name_what_would_be_right(
@@ -302,7 +302,7 @@ def test_mistakes_name_what_would_be_right(
 @pytest.mark.parametrize("how", ORDERS)
 def test_rows_that_are_no_multiple(how: str) -> None:
     net = condition(nn.Sequential(nn.Linear(4, 4)), at="0", generator=Linear(5))
-    with pytest.raises(ShapeError, match="5 rows, which is no multiple of the 3 conditions"):
+    with pytest.raises(ShapeError, match="5 rows, which is not a multiple of the 3 conditions"):
         net(torch.randn(5, 4), condition=torch.randn(3, 5), repeat=how)
     with pytest.raises(ShapeError, match="rows=<index"):
         net(torch.randn(5, 4), condition=torch.randn(3, 5))

@@ -368,7 +368,7 @@ def _kind(net: Any) -> None:
     [
         (_extra, "extra tensors more.weight, more.bias"),
         (_missing, "missing tensors head.weight, head.bias"),
-        (_shape, r"other shapes: head.weight \(3, 4\) instead of \(2, 4\), head.bias"),
+        (_shape, r"different shapes: head.weight \(3, 4\) instead of \(2, 4\), head.bias"),
         (_kind, "expected a Backbone, got a Deeper"),
     ],
 )
@@ -406,7 +406,9 @@ def test_only_a_few_are_named(net: Conditioned, folder: Path) -> None:
 
 
 def test_another_dtype_is_another_value(net: Conditioned, folder: Path) -> None:
-    with pytest.raises(BackboneError, match="other dtypes: stem.weight float64 instead of float32"):
+    with pytest.raises(
+        BackboneError, match="different dtypes: stem.weight float64 instead of float32"
+    ):
         Conditioned.from_pretrained(folder, twin(net).double())
     again = Conditioned.from_pretrained(folder, twin(net).double(), check="architecture")
     y = again(images().double(), condition=FLOATS)
@@ -508,11 +510,11 @@ def _causal(net: Buffered) -> None:
 
 
 HIDDEN = {
-    _other_buffer: "other buffers or extra state: frequencies",
-    _wider_buffer: "other buffers or extra state: frequencies",
-    _other_tensor_of_state: "other buffers or extra state: _extra_state",
-    _other_number_of_state: "other buffers or extra state: _extra_state",
-    _other_name_of_state: "other buffers or extra state: _extra_state",
+    _other_buffer: "different buffers or extra state: frequencies",
+    _wider_buffer: "different buffers or extra state: frequencies",
+    _other_tensor_of_state: "different buffers or extra state: _extra_state",
+    _other_number_of_state: "different buffers or extra state: _extra_state",
+    _other_name_of_state: "different buffers or extra state: _extra_state",
 }
 
 
@@ -543,7 +545,7 @@ def test_other_settings_are_another_architecture(
     fw.condition(buffered(), at="inner", generator=Linear(2)).save_pretrained(tmp_path / "it")
     other = buffered()
     change(other)
-    with pytest.raises(BackboneError, match=f"other settings: {message}; .*check='sites'"):
+    with pytest.raises(BackboneError, match=f"different settings: {message}; .*check='sites'"):
         Conditioned.from_pretrained(tmp_path / "it", other, check=check)
     Conditioned.from_pretrained(tmp_path / "it", other, check="sites")
 
@@ -674,12 +676,16 @@ def test_sites_alone(tmp_path: Path) -> None:
     net.save_pretrained(tmp_path / "it")
     other = language(9, 5)
     for check in ("weights", "architecture", "later"):
-        with pytest.raises(BackboneError, match="check='sites' compares the modules at the sites"):
+        with pytest.raises(
+            BackboneError, match="check='sites' compares only the modules at the sites"
+        ):
             Conditioned.from_pretrained(tmp_path / "it", other, check=check)
     again = Conditioned.from_pretrained(tmp_path / "it", other, check="sites")
     assert again(torch.arange(9), condition=torch.zeros(9, 2)).shape == (9, 5)
     again.verify()
-    with pytest.raises(BackboneError, match=r"other shapes: 1\.weight \(6,\) instead of \(4,\)"):
+    with pytest.raises(
+        BackboneError, match=r"different shapes: 1\.weight \(6,\) instead of \(4,\)"
+    ):
         Conditioned.from_pretrained(tmp_path / "it", language(width=6), check="sites")
     with pytest.raises(BackboneError, match="missing tensors 1.weight"):
         Conditioned.from_pretrained(tmp_path / "it", nn.Sequential(nn.Identity()), check="sites")
@@ -704,11 +710,11 @@ def test_before_the_checkpoint(net: Conditioned, folder: Path) -> None:
     again = Conditioned.from_pretrained(folder, backbone, check="later")
     backbone(images())  # an unconditioned call asks nothing
     for _ in range(2):
-        with pytest.raises(BackboneError, match="other values"):
+        with pytest.raises(BackboneError, match="different values"):
             run(again, "linear")
-    with pytest.raises(BackboneError, match="other values"), again.using(condition=FLOATS):
+    with pytest.raises(BackboneError, match="different values"), again.using(condition=FLOATS):
         backbone(images())
-    with pytest.raises(BackboneError, match="other values"):
+    with pytest.raises(BackboneError, match="different values"):
         again.verify()
     backbone.load_state_dict(twin(net).state_dict())
     assert torch.equal(run(again, "linear"), run(net, "linear"))
@@ -738,7 +744,7 @@ def test_copies_wait_on_their_own(net: Conditioned, folder: Path) -> None:
     other.backbone.load_state_dict(twin(net).state_dict())
     assert torch.equal(run(other, "linear"), run(net, "linear"))
     assert not other.backbone._forward_pre_hooks
-    with pytest.raises(BackboneError, match="other values"):
+    with pytest.raises(BackboneError, match="different values"):
         run(again, "linear")
 
 
@@ -840,12 +846,12 @@ def test_the_card_may_be_edited(folder: Path, net: Conditioned) -> None:
     ("change", "message"),
     [
         (lambda c: c.update(format=2), "has format 2, .* reads 1"),
-        (lambda c: c.update(format="1"), "no conditioner"),
+        (lambda c: c.update(format="1"), "not a conditioner"),
         (lambda c: c.pop("layout"), "layout. is missing"),
         (lambda c: c.update(layout=[{"name": 3}]), "saved"),
         (lambda c: c.update(layout=7), "saved"),
-        (lambda c: c.update(generator=None), "no conditioner"),
-        (lambda c: c.update(backbone={}), "no conditioner: not a fingerprint"),
+        (lambda c: c.update(generator=None), "not a conditioner"),
+        (lambda c: c.update(backbone={}), "not a conditioner: not a fingerprint"),
         (lambda c: c.update(statistics=False), "do not belong together"),
         (lambda c: c["generator"].update(kind="Nothing"), "no generator 'Nothing'.* import"),
         (lambda c: c["generator"]["arguments"].update(in_features=5), r"\(16, 6\) in the file"),
@@ -895,7 +901,7 @@ def test_a_later_format(folder: Path, net: Conditioned) -> None:
 def test_names_that_lead_elsewhere(folder: Path, net: Conditioned, name: str) -> None:
     entry = {"bytes": 1, "sha256": "0"}
     reseal(folder, lambda manifest: manifest["files"].update({name: entry}))
-    with pytest.raises(SavingError, match="which is no name of a file"):
+    with pytest.raises(SavingError, match="which is not a file name"):
         Conditioned.from_pretrained(folder, twin(net))
 
 
@@ -920,7 +926,7 @@ def test_a_forged_manifest(
 def test_links_out_of_the_folder(folder: Path, net: Conditioned, name: str) -> None:
     (folder / name).rename(folder.parent / "elsewhere")
     (folder / name).symlink_to(folder.parent / "elsewhere")
-    with pytest.raises(SavingError, match="link out of the folder"):
+    with pytest.raises(SavingError, match="link to a file outside the folder"):
         Conditioned.from_pretrained(folder, twin(net))
     (folder / name).unlink()
     (folder / name).symlink_to(folder / name)
@@ -1005,7 +1011,7 @@ def test_a_generator_given_that_does_not_fit(folder: Path, net: Conditioned) -> 
         Conditioned.from_pretrained(folder, twin(net), generator=3)  # type: ignore[arg-type]
     double = Linear(6)
     double.bind(net.layout)
-    with pytest.raises(KindError, match=r"float32, in the generator given it is torch\.float64"):
+    with pytest.raises(KindError, match=r"float32, in the given generator it is torch\.float64"):
         Conditioned.from_pretrained(folder, twin(net), generator=double.double())
 
 
@@ -1108,7 +1114,7 @@ def test_other_files_are_never_lost(folder: Path, net: Conditioned) -> None:
     (folder.parent / "file").write_text("")
     (folder.parent / "link").symlink_to(folder)
     for name in ("file", "link"):
-        with pytest.raises(SavingError, match="is no folder"):
+        with pytest.raises(SavingError, match="is not a folder"):
             net.save_pretrained(folder.parent / name)
 
 
@@ -1230,13 +1236,13 @@ def test_no_such_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
             raise OSError("offline")
 
     monkeypatch.setattr(saving, "_hub", lambda: Hub)
-    with pytest.raises(SavingError, match=r"me/it: there is no such folder, .*: offline"):
+    with pytest.raises(SavingError, match=r"me/it: no such folder, .*: offline"):
         Conditioned.from_pretrained("me/it", Backbone())
     for name in (tmp_path / "nothing", "./x", "../x", "a/b/c", "~/x", "a b"):
-        with pytest.raises(SavingError, match="there is no such folder$"):
+        with pytest.raises(SavingError, match="no such folder$"):
             Conditioned.from_pretrained(name, Backbone())
     (tmp_path / "file").write_text("")
-    with pytest.raises(SavingError, match="is no folder"):
+    with pytest.raises(SavingError, match="is not a folder"):
         Conditioned.from_pretrained(tmp_path / "file", Backbone())
 
 

@@ -96,7 +96,7 @@ def test_no_match_names_the_near_ones() -> None:
         LayoutError, match=r"Conv3d; the network has BatchNorm2d \(8\), Conv2d \(4\)"
     ):
         names(nn.Conv3d)
-    with pytest.raises(LayoutError, match="at names no module"):
+    with pytest.raises(LayoutError, match="at selects no module"):
         names([])
 
 
@@ -142,7 +142,7 @@ def test_inside_is_at_any_depth_and_without_the_module_itself() -> None:
     assert list(tree.inside(nn.ModuleDict).of(nn.Conv2d)) == list(tree.of(nn.Conv2d))
     assert list(tree.inside(tree.named("layer2")).first()) == ["layer2.0"]
     assert "" not in tree.inside("") and len(tree.inside("")) == len(tree) - 1
-    with pytest.raises(LayoutError, match="no module lies in 'head'"):
+    with pytest.raises(LayoutError, match="no module is inside 'head'"):
         tree.inside("head")
     with pytest.raises(LayoutError, match="no module matches 'foot'"):
         tree.inside("foot")
@@ -287,7 +287,7 @@ def test_nothing_left() -> None:
         (lambda: norms.but(tree.named("head")), "is in a selection of 1"),
         (lambda: norms - tree, "all 8 modules are in the other"),
         (lambda: norms & tree.named("head"), "in both selections, of 8 and 1"),
-        (lambda: norms[8:], "nothing is left of 8"),
+        (lambda: norms[8:], "the slice of 8 modules is empty"),
         (lambda: norms[8], "no module 8, there are 8"),
         (lambda: tree.of(nn.Linear).norms(), "none of the 1 .* is a normalisation"),
         (lambda: tree.of(nn.Linear).last_stage(), "in the last of several numbered blocks"),
@@ -597,7 +597,7 @@ def test_presets_that_look_at_a_run_find_nothing() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     with pytest.raises(LayoutError, match="no module ends a residual branch when run"):
         select(net).residual_branches(torch.randn(2, 3))
-    with pytest.raises(LayoutError, match="no module gives the output of an attention"):
+    with pytest.raises(LayoutError, match="no module returns the output of an attention"):
         select(net).attention_outputs(torch.randn(2, 3))
     with pytest.raises(LayoutError, match="does not run on the example"):
         select(net).attention_outputs(torch.randn(2, 4))

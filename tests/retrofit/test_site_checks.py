@@ -110,7 +110,7 @@ def test_a_module_replaced_after_condition(gone: bool, tmp_path: Path) -> None:
         network[1] = nn.Identity()
     else:
         network[1][0] = nn.Linear(4, 4)
-    said = "'1.0' was replaced or taken away after"
+    said = "'1.0' was replaced or removed after"
     x = torch.randn(2, 4)
     with pytest.raises(CallError, match=said):
         net(x)
@@ -167,7 +167,7 @@ class Decoder(nn.Module):
 def test_weights_that_other_code_reads_are_reported_also_in_later_runs() -> None:
     net = condition(Decoder(), at=["steps.map", "steps.out"], generator=Learned())
     x = torch.randn(2, 4)
-    with pytest.warns(SiteWarning, match=r"went past steps\.map"), net.using():
+    with pytest.warns(SiteWarning, match=r"bypassed steps\.map"), net.using():
         net.backbone(x)
         net.backbone(x, cached=True)
         net.backbone(x, cached=True)  # said once in a block
@@ -225,7 +225,7 @@ def test_a_state_space_model_of_transformers_that_takes_single_steps() -> None:
     tokens = torch.ones(2, 3, dtype=torch.long)
     with pytest.warns(SiteWarning, match="conv1d") as caught, net.using(condition=torch.randn(3)):
         network.generate(tokens, max_new_tokens=3, do_sample=False)
-    assert any("went past" in str(w.message) for w in caught)
+    assert any("bypassed" in str(w.message) for w in caught)
 
 
 def test_hooks_that_watch_runs_are_added_once_and_taken_away() -> None:

@@ -110,7 +110,7 @@ def test_generators_whose_scopes_interleave_raise(net: Conditioned) -> None:
 
     first, second = run(z), run(-z)
     next(first), next(second)
-    with pytest.raises(CallError, match="left while one that began later is open"):
+    with pytest.raises(CallError, match="ended while one that began later is open"):
         next(first)
     with pytest.raises(StopIteration):
         next(second)
