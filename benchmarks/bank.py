@@ -1,13 +1,13 @@
-"""What a bank saves: rows of parameters in place of what computes them.
+"""Parameters and time that a bank saves compared with the modules it replaces.
 
     python benchmarks/bank.py [--full]
 
 A diffusion transformer of diffusers, random weights, conditioned on timestep and class: its adaLN
-projections and embedders become one row per condition (``precompute``). Parameters before and
-after, the largest difference of the outputs, and the time per forward as the median of paired
-ratios, the two networks taking turns in one process. ``--full`` has the sizes of DiT-XL/2 (28
-layers, 1152 wide, 3 GB in float32; minutes). Then a retrofitted generator against its bank of
-10,000 rows, in memory and mapped from a file.
+projections and embeddings are replaced by one row per condition (``precompute``). Reported are the
+parameters before and after, the largest difference of the outputs, and the time per forward pass as
+the median of paired ratios, with the two networks alternating in one process. ``--full`` uses the
+size of DiT-XL/2 (28 layers, width 1152, 3 GB in float32; minutes). Then the generator of a
+conditioned network is compared with its bank of 10,000 rows, in memory and mapped from a file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EMBEDDERS = "transformer_blocks.*.norm1.emb"
 
 @dataclass(frozen=True)
 class Size:
-    """One diffusion transformer, and how often it is run."""
+    """Size of one diffusion transformer, and the number of timing rounds."""
 
     layers: int
     heads: int
@@ -44,18 +44,18 @@ class Size:
     rounds: int
 
 
-#: DiT-S/2 (Peebles & Xie 2023, table 1) on latents of 16, and DiT-XL/2 on those of 32.
+#: DiT-S/2 (Peebles & Xie 2023, table 1) on latents of size 16, and DiT-XL/2 on latents of size 32.
 SMALL = Size(layers=12, heads=6, head_width=64, latent=16, conditions=8, rounds=15)
 FULL = Size(layers=28, heads=16, head_width=72, latent=32, conditions=4, rounds=7)
 
 
 def parameters(modules: list[nn.Module]) -> int:
-    """Number of different parameters in modules."""
+    """Number of distinct parameters in modules."""
     return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
 
 
 def paired(before: Callable[[], object], after: Callable[[], object], rounds: int) -> str:
-    """Milliseconds of both, and the median of the ratios, the two taking turns."""
+    """Milliseconds of both, and the median of paired ratios, alternating."""
     times: tuple[list[float], list[float]] = ([], [])
     for done in range(rounds + 1):
         for run, spent in zip((before, after), times, strict=True):
@@ -72,7 +72,7 @@ def paired(before: Callable[[], object], after: Callable[[], object], rounds: in
 
 
 def transformer(size: Size) -> nn.Module:
-    """The network, with weights drawn as its authors' code draws them."""
+    """The network, with the default initialisation of diffusers."""
     from diffusers import DiTTransformer2DModel
 
     network: nn.Module = DiTTransformer2DModel(
@@ -93,16 +93,18 @@ def show_transformer(size: Size) -> None:
         for i, step in enumerate(steps)
     ]
     begin = time.perf_counter()
-    # Rows do not depend on the latents: those of one token record the same.
+    # Rows do not depend on the latents, so latents of one token suffice.
     net = precompute(network, PROJECTIONS, runs, example=torch.randn(1, 4, 2, 2), also=EMBEDDERS)
     recorded = time.perf_counter() - begin
-    total, left = parameters([network]), parameters([net.backbone])
+    total, remaining = parameters([network]), parameters([net.backbone])
     named = dict(network.named_modules())
     projections = [named[name] for name in net.layout.names]
     embedders = [m for name, m in named.items() if name.endswith("norm1.emb")]
     width, tokens = size.heads * size.head_width, (size.latent // 2) ** 2
     print(f"diffusion transformer, {size.layers} layers, {width} wide, {tokens} tokens")
-    print(f"  parameters        {total:>12,} -> {left:,} ({100 * (1 - left / total):.1f} % less)")
+    print(
+        f"  parameters        {total:>12,} -> {remaining:,} ({100 * (1 - remaining / total):.1f} % less)"
+    )
     for name, modules in (("adaLN projections", projections), ("embedders", embedders)):
         count = parameters(modules)
         print(f"  {name:17s} {count:>12,} ({100 * count / total:.1f} %)")
@@ -124,12 +126,12 @@ def compare(
         equal += torch.equal(one, other)
     print(f"  outputs           {equal} of {len(runs)} equal, largest difference {worst:g}")
     ids = torch.tensor([0])
-    said = paired(
+    timing = paired(
         lambda: network(x, **runs[0]),
         lambda: net(x, **runs[0], condition=ids),
         size.rounds,
     )
-    print(f"  time per forward  {said}")
+    print(f"  time per forward  {timing}")
 
 
 def show_rows(count: int = 10_000) -> None:
@@ -141,8 +143,8 @@ def show_rows(count: int = 10_000) -> None:
     begin = time.perf_counter()
     rows = bank(net, z, batch_size=64)
     made = time.perf_counter() - begin
-    print(f"generator on embeddings of 384 numbers, {rows.extra_repr()}")
-    print(f"  represented in {made:.2f} s")
+    print(f"generator on embeddings of width 384, {rows.extra_repr()}")
+    print(f"  computed in {made:.2f} s")
     batches = torch.arange(count - count % 64).view(-1, 64)
     same = all(torch.equal(net.represent(z[ids]).flat, rows(ids)) for ids in batches)
     print(f"  all batches of 64 rows equal: {same}")

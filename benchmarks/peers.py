@@ -1,11 +1,11 @@
-"""Side by side with PEFT (IA³) and diffusers (AdaLayerNorm), where they do the same job.
+"""Comparison with PEFT (IA³) and diffusers (AdaLayerNorm) on the same functions.
 
     python benchmarks/peers.py [--rounds 15]
 
-The same tiny Llama with the same sites and as many numbers per task, the same norm with the same
-weights. A ratio is paired: the contenders take turns in one process, one thread, CPU time, and the
-median over rounds is printed with the least and the greatest. Correctness is the largest
-difference from the plain way: every row run alone, or a loop in float64.
+The same tiny Llama with the same sites and as many parameters per task; the same norm with the same
+weights. Ratios are paired: both implementations alternate in one process on one thread; the median
+of CPU-time ratios is printed with minimum and maximum. Correctness is the largest difference from a
+reference: every row run alone, or a loop in float64.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ from featurewise.layers import ConditionalLayerNorm
 
 BATCH, TOKENS, WIDTH = 16, 16, 64
 SITES = ["model.layers.*.self_attn.k_proj", "model.layers.*.self_attn.v_proj"]
-SITES.append("model.layers.*.mlp.up_proj")  # what leaves it scales what enters down_proj
+SITES.append(
+    "model.layers.*.mlp.up_proj"
+)  # scaling its output equals scaling the input of down_proj
 
 
 # --- PEFT ----------------------------------------------------------------------------------------
 
 
 def llama() -> nn.Module:
-    """A random language model; the same one every time."""
+    """A language model with random weights from a fixed seed."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -64,7 +66,7 @@ def with_featurewise(network: nn.Module) -> nn.Module:
 
 
 def peft_step(net: nn.Module, tokens: Tensor, tasks: Tensor) -> None:
-    """Forward and backward of a batch of two tasks: one part after the other."""
+    """Forward and backward of a batch with two tasks: one part of the batch per adapter."""
     for task, name in enumerate("ab"):
         if (tasks == task).any():
             net.set_adapter(name)
@@ -73,7 +75,7 @@ def peft_step(net: nn.Module, tokens: Tensor, tasks: Tensor) -> None:
 
 
 def featurewise_step(net: nn.Module, tokens: Tensor, tasks: Tensor) -> None:
-    """Forward and backward of a batch of two tasks: at once."""
+    """Forward and backward of a batch with two tasks, together."""
     net(tokens, labels=tokens, condition=tasks).loss.backward()
 
 
@@ -95,7 +97,7 @@ def vectors(net: nn.Module, name: str) -> Tensor:
 
 
 def ratios(slow: Callable[[], None], fast: Callable[[], None], rounds: int) -> str:
-    """Time of ``slow`` over time of ``fast``, turn by turn."""
+    """Time of ``slow`` over time of ``fast``, alternating."""
     found, times = [], []
     for turn in range(rounds + 2):
         pair = []
@@ -118,10 +120,10 @@ def ia3(rounds: int) -> None:
     tokens = torch.randint(64, (BATCH, TOKENS))
     mixed, alone = torch.arange(BATCH) % 2, torch.zeros(BATCH, dtype=torch.long)
     theirs, ours = with_peft(llama()), with_featurewise(llama())
-    draw = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     for name, parameter in theirs.named_parameters():
         if "ia3_l" in name:
-            parameter.data = 1 + 0.5 * torch.randn(parameter.shape, generator=draw)
+            parameter.data = 1 + 0.5 * torch.randn(parameter.shape, generator=rng)
     with torch.no_grad():
         ours.generator.table.copy_(torch.stack([vectors(theirs, n) - 1 for n in "ab"]))
         each = []
@@ -136,8 +138,8 @@ def ia3(rounds: int) -> None:
     print(f"  one task, same vectors: outputs differ by {single:.1e}")
     print(f"  rows of two tasks in one batch, against each row alone: featurewise {both:.1e}")
     for mode in ("evaluation", "training"):
-        said = named(theirs.train(mode == "training"), tokens, mixed, want)
-        print(f"    PEFT, adapter_names=, {mode}: {said}")
+        result = named(theirs.train(mode == "training"), tokens, mixed, want)
+        print(f"    PEFT, adapter_names=, {mode}: {result}")
     peft, own = lines(with_peft, peft_step), lines(with_featurewise, featurewise_step)
     print(f"  lines of code, set-up and a mixed training step: PEFT {peft}, featurewise {own}")
     print("  forward and backward       PEFT   featurewise   PEFT / featurewise")
@@ -160,47 +162,47 @@ def ia3(rounds: int) -> None:
 
 
 def named(net: nn.Module, tokens: Tensor, tasks: Tensor, want: Tensor) -> str:
-    """What PEFT makes of adapters named row by row."""
+    """Whether PEFT returns correct outputs for adapters named per row."""
     try:
         with torch.no_grad():
             got = net(tokens, adapter_names=["ab"[int(task)] for task in tasks]).logits
     except Exception as error:
         return f"raises {type(error).__name__}: {error}"
     wrong = (got - want).abs().amax((1, 2)) > 1e-4
-    said = "right" if not wrong.any() else "wrong, without a word"
-    return f"{said} ({int(wrong.sum())} of {len(wrong)} rows are another task's)"
+    result = "correct" if not wrong.any() else "wrong, without an error"
+    return f"{result} ({int(wrong.sum())} of {len(wrong)} rows have the output of another task)"
 
 
 # --- diffusers -----------------------------------------------------------------------------------
 
 
 def looped(x: Tensor, z: Tensor, scale: nn.Linear, shift: nn.Linear) -> Tensor:
-    """Adaptive layer norm in float64, sample by sample and place by place."""
+    """Adaptive layer norm in float64, one sample and one position at a time."""
     out = torch.empty_like(x, dtype=torch.float64)
     for b in range(len(x)):
-        heard = z[b].double() * torch.sigmoid(z[b].double())
-        gamma = 1 + scale.weight.double() @ heard + scale.bias.double()
-        beta = shift.weight.double() @ heard + shift.bias.double()
+        activated = z[b].double() * torch.sigmoid(z[b].double())
+        gamma = 1 + scale.weight.double() @ activated + scale.bias.double()
+        beta = shift.weight.double() @ activated + shift.bias.double()
         for t in range(x.shape[1]):
             row = x[b, t].double()
-            spread = ((row - row.mean()) ** 2).mean()
-            out[b, t] = gamma * (row - row.mean()) / (spread + 1e-5).sqrt() + beta
+            variance = ((row - row.mean()) ** 2).mean()
+            out[b, t] = gamma * (row - row.mean()) / (variance + 1e-5).sqrt() + beta
     return out
 
 
 def halves(linear: nn.Linear, order: tuple[int, int]) -> list[nn.Linear]:
-    """Scale and shift as two maps, from one that holds both."""
+    """Scale and shift as two linear maps, from one that computes both."""
     found = []
-    for place in order:
+    for index in order:
         half = nn.Linear(WIDTH, WIDTH)
-        half.weight.data = linear.weight.data.chunk(2)[place].clone()
-        half.bias.data = linear.bias.data.chunk(2)[place].clone()
+        half.weight.data = linear.weight.data.chunk(2)[index].clone()
+        half.bias.data = linear.bias.data.chunk(2)[index].clone()
         found.append(half)
     return found
 
 
 def norms() -> dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[nn.Linear]]]:
-    """The contenders, with the weights that each of them should obey."""
+    """The implementations, each with its scale and shift maps for the reference."""
     from diffusers.models.normalization import AdaLayerNorm
 
     torch.manual_seed(0)
@@ -221,12 +223,12 @@ def norms() -> dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[nn.Linea
 
 @torch.no_grad()
 def adaptive_norm(rounds: int) -> None:
-    """AdaLayerNorm, for one sample and for more."""
-    print(f"\nAdaLayerNorm of diffusers {version('diffusers')}; width {WIDTH}, {TOKENS} places")
+    """AdaLayerNorm, for one and for several samples."""
+    print(f"\nAdaLayerNorm of diffusers {version('diffusers')}; width {WIDTH}, {TOKENS} positions")
     print("  largest difference from a float64 loop, by size of the batch:")
     sizes = (1, 2, 5)
-    contenders = norms()
-    for name, (run, weights) in contenders.items():
+    implementations = norms()
+    for name, (run, weights) in implementations.items():
         shown = []
         for size in sizes:
             x, z = torch.randn(size, TOKENS, WIDTH), torch.randn(size, WIDTH)
@@ -236,7 +238,7 @@ def adaptive_norm(rounds: int) -> None:
             except Exception as error:
                 shown.append(f"{size}: {type(error).__name__}")
         print(f"    {name:24s}", "   ".join(shown))
-    run, weights = contenders["diffusers, default"]
+    run, weights = implementations["diffusers, default"]
     x, z = torch.randn(5, TOKENS, WIDTH), torch.randn(WIDTH)
     off = (run(x, z) - looped(x, z.expand(5, -1), *weights)).abs().max()
     print(f"    diffusers' default with one condition (C,) for all five samples: {off:.1e}")
@@ -250,9 +252,9 @@ def adaptive_norm(rounds: int) -> None:
 
         return go
 
-    theirs = hundred(contenders["diffusers, chunk_dim=1"][0])
+    theirs = hundred(implementations["diffusers, chunk_dim=1"][0])
     for name in ("ConditionalLayerNorm", "condition(LayerNorm)"):
-        print(f"    {name:20s}", ratios(theirs, hundred(contenders[name][0]), rounds))
+        print(f"    {name:20s}", ratios(theirs, hundred(implementations[name][0]), rounds))
 
 
 def main() -> None:
@@ -260,7 +262,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of the peers, about names of adapters
+    warnings.simplefilter("ignore")  # of the compared libraries, about names of adapters
     try:
         import diffusers  # noqa: F401
         import peft  # noqa: F401

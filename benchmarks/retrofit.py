@@ -1,11 +1,11 @@
-"""What a retrofitted site costs above the same arithmetic written into the network.
+"""Overhead of a site added by ``condition`` over the same arithmetic in the network's code.
 
     python -m benchmarks.retrofit [--quick]
 
-Microseconds per site: median over alternating runs in one process, of the time of a chain of
-linear maps with sites, less that of the chain alone. ``inline`` is ``x * (1 + gamma) + beta`` in
-the forward; ``inline, split`` cuts all parameters and adds all ones at once, as somebody would who
-had measured; ``film`` is the checked function of the library, ``retrofit`` the hooks.
+Microseconds per site: the median time of a chain of linear maps with sites, minus that of the
+chain without, over alternating runs in one process. ``inline`` is ``x * (1 + gamma) + beta`` in
+the forward; ``inline, split`` splits all parameters and adds all ones at once; ``film`` is the
+function of the library with its checks, ``retrofit`` the hooks of ``condition``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SITES, BATCH, WIDTH = 32, 8, 32
 
 
 class Chain(nn.Module):
-    """Linear maps one after the other."""
+    """A sequence of linear maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class Inline(nn.Module):
 
     def forward(self, x: Tensor, flat: Tensor) -> Tensor:
         """Features of the last map, modulated after every one."""
-        rows = flat.view(-1, SITES, 2, WIDTH)
+        parameters = flat.view(-1, SITES, 2, WIDTH)
         for i, layer in enumerate(self.layers):
-            gamma, beta = rows[:, i, 0], rows[:, i, 1]
+            gamma, beta = parameters[:, i, 0], parameters[:, i, 1]
             if self.checked:
                 x = film(layer(x), 1 + gamma, beta, axis=-1)
             else:
@@ -75,7 +75,7 @@ class InlineSplit(nn.Module):
 
 
 def medians(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Microseconds per run of each case, the cases taking turns."""
+    """Median microseconds per run of each case; the cases alternate."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for run in cases.values():
         for _ in range(5):
@@ -107,7 +107,7 @@ def networks() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 
 class Residuals(nn.Module):
-    """Four residual blocks of convolutions, as FiLM was published; modulated inline if told."""
+    """Four residual blocks as in the FiLM paper, modulated inline if ``flat`` is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,14 +119,14 @@ class Residuals(nn.Module):
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             y = norm(conv(x))
             if flat is not None:
-                rows = flat.view(-1, 4, 2, 64, 1, 1)
-                y = y * (1 + rows[:, i, 0]) + rows[:, i, 1]
+                parameters = flat.view(-1, 4, 2, 64, 1, 1)
+                y = y * (1 + parameters[:, i, 0]) + parameters[:, i, 1]
             x = x + y.relu()
         return x
 
 
 def convolutions(rounds: int) -> None:
-    """Whole training steps of a compiled network: what a site costs where it is used."""
+    """Time of compiled training steps with hooks over those with inline code."""
     inline, hooked = Residuals(), Residuals()
     hooked.load_state_dict(inline.state_dict())
     net = condition(hooked, at="norms.*", generator=Learned())
@@ -164,7 +164,7 @@ def report(title: str, found: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="leave out what is compiled")
+    parser.add_argument("--quick", action="store_true", help="skip compiled networks")
     parser.add_argument("--rounds", type=int, default=51)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -180,10 +180,10 @@ def main() -> None:
         return go
 
     def trained(run: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
-        wanted = flat.clone().requires_grad_()
+        trained_flat = flat.clone().requires_grad_()
 
         def go() -> None:
-            run(x, wanted).sum().backward()
+            run(x, trained_flat).sum().backward()
 
         return go
 

@@ -88,9 +88,9 @@ class Advice:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.sites} sites, {self.per_condition:,} parameters per condition; "
+            f"{self.sites} sites, {self.per_condition:,} parameters per condition",
             f"{self.generator} with {self.generator_parameters:,} trainable parameters, "
-            f"{_percent(self.share)} of the backbone's {self.backbone_parameters:,}"
+            f"{_percent(self.share)} of the backbone's {self.backbone_parameters:,}",
         ]
         for number, step in enumerate(self.steps, 1):
             mark = "!" if step.urgent else " "
