@@ -102,9 +102,8 @@ def show_transformer(size: Size) -> None:
     embedders = [m for name, m in named.items() if name.endswith("norm1.emb")]
     width, tokens = size.heads * size.head_width, (size.latent // 2) ** 2
     print(f"diffusion transformer, {size.layers} layers, {width} wide, {tokens} tokens")
-    print(
-        f"  parameters        {total:>12,} -> {remaining:,} ({100 * (1 - remaining / total):.1f} % less)"
-    )
+    saved = 100 * (1 - remaining / total)
+    print(f"  parameters        {total:>12,} -> {remaining:,} ({saved:.1f} % less)")
     for name, modules in (("adaLN projections", projections), ("embedders", embedders)):
         count = parameters(modules)
         print(f"  {name:17s} {count:>12,} ({100 * count / total:.1f} %)")

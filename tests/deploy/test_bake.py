@@ -1,4 +1,4 @@
-"""``bake``: every rule beside a plain twin in float64, and whole networks."""
+"""``bake``: every rule against a reference in float64, and whole networks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def some_task(net: Conditioned, dtype: torch.dtype = torch.float32) -> TaskRepre
 
 
 def random_norms(network: nn.Module) -> nn.Module:
-    """Statistics and weights as after training: the start values hide mistakes."""
+    """Random statistics and weights, since initial values can hide errors."""
     for module in network.modules():
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is None or not tensor.is_floating_point():
@@ -79,7 +79,7 @@ def hooks(network: nn.Module) -> int:
 
 @dataclass
 class Case:
-    """A module, what it takes, and the axis of its features."""
+    """A module, its input, and its feature axis."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -292,7 +292,7 @@ OPERATIONS: list[Operation] = [
 
 
 def twin(module: nn.Module, x: Tensor, net: Conditioned, task: TaskRepresentation) -> Tensor:
-    """The conditioned module written out, in float64."""
+    """The conditioned module computed directly, in float64."""
     (site,) = net.layout
     values = {name: v.double() for name, v in task[site.name].items()}
     module = copy.deepcopy(module).double()
@@ -433,7 +433,7 @@ def test_nothing_to_fold_changes_nothing() -> None:
 
 
 class Scripted(nn.Linear):
-    """A linear layer that does more."""
+    """A linear layer with an additional operation."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).relu()
@@ -458,7 +458,7 @@ def pruned() -> nn.Module:
 
 
 class Quantised(Tensor):
-    """Stands for the tensor classes of quantisation and sharding."""
+    """Represents tensor classes of quantisation and sharding."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return nn.Parameter(self.detach().clone())
@@ -598,7 +598,7 @@ def test_a_bag_keeps_the_shift() -> None:
 
 @dataclass(frozen=True)
 class ClippedShift(Shift):
-    """A shift that is no shift."""
+    """A subclass of ``Shift`` with another function."""
 
     def apply(
         self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
@@ -651,7 +651,7 @@ def test_no_move_across_a_nonlinearity() -> None:
     assert torch.equal(plain[2].weight, network[2].weight)
 
 
-# --- classes of no known kind: tried on a copy ---------------------------------------------------
+# --- other classes: rules tried on a copy ---------------------------------------------------------
 
 #: What each folds to, with a shift and a scale; empty where all of it folds.
 TRIED = {
@@ -701,8 +701,8 @@ def test_a_class_of_no_known_kind(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("when", ["output", "input"])
-def test_a_padding_of_its_own_is_seen(when: str) -> None:
-    """A shift before zeros that the forward itself pads with is not folded; a scale is."""
+def test_padding_in_a_forward_is_detected(when: str) -> None:
+    """A shift before zero padding in the forward is not folded; a scale is."""
     x = torch.randn(3, 6, 7, 7)
     for operation, folds in ((Affine(), when == "output"), (Scale(), True)):
         net = condition(
@@ -719,13 +719,13 @@ def test_a_padding_of_its_own_is_seen(when: str) -> None:
 
 
 class ClampedWeight(RMSNorm2d):
-    """What looks like a norm whose weight scales, and is none."""
+    """Looks like a norm with a weight that scales, but is not."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.gain.sigmoid()
 
 
-def test_a_weight_that_does_not_scale_is_left_alone() -> None:
+def test_a_weight_that_does_not_scale_is_not_changed() -> None:
     net = condition(nn.Sequential(ClampedWeight(6)), at="0", generator=Linear(4))
     task, x = some_task(net), images()
     plain, report = bake(net, task=task)
@@ -822,11 +822,11 @@ def test_a_module_called_twice_under_two_names_folds() -> None:
     assert error(plain(x), net(x, task=task)) <= 1e-5
 
 
-# --- hooks of others -----------------------------------------------------------------------------
+# --- other hooks ----------------------------------------------------------------------------------
 
 
 class Double:
-    """A hook of somebody else."""
+    """A hook of other code."""
 
     def output(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
         return output.sin() * 2
@@ -1155,7 +1155,7 @@ def test_residual_network(training: bool) -> None:
 
 
 def check_whole(net: Conditioned, run: Callable[[nn.Module], Tensor]) -> Baked:
-    """Baked and conditioned agree in both precisions; the backbone is as it was."""
+    """Baked and conditioned networks agree in both precisions; the backbone is unchanged."""
     net.eval()
     flat = torch.randn(net.layout.size) * 0.2
     for dtype, limit in LIMIT.items():

@@ -1,4 +1,4 @@
-"""Banks: rows instead of a generator, exactly, in memory and in a file that can be trusted."""
+"""Banks: exact rows instead of a generator, in memory and in verified files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def network() -> nn.Sequential:
 
 
 def conditioned(generator: nn.Module | None = None) -> Conditioned:
-    """A network whose generator is away from the identity."""
+    """A network with a generator with random weights."""
     net = condition(network(), at=["0", "2"], generator=generator or Linear(5))
     with torch.no_grad():
         for parameter in net.generator.parameters():
@@ -61,7 +61,7 @@ def test_ten_thousand_rows_are_the_generator_bit_for_bit() -> None:
         assert torch.equal(rows(ids), net.represent(batch).flat)
 
 
-def test_the_network_cannot_tell() -> None:
+def test_the_axis_is_unknown() -> None:
     net, z, x = conditioned(MLP(5, [16])), torch.randn(64, 5), torch.randn(16, 3)
     rows = bank(net, z, batch_size=16)
     order = torch.arange(16, 32)
@@ -210,7 +210,7 @@ def test_vmap_over_ids_and_weights() -> None:
     torch.testing.assert_close(mixed, rows(Mixture(pairs, weights)))
 
 
-# --- what it takes -------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------
 
 
 def test_report() -> None:
@@ -316,7 +316,7 @@ def test_exported() -> None:
     assert torch.equal(program.module()(x, condition=other), net(x, condition=other))
 
 
-# --- its file ------------------------------------------------------------------------------------
+# --- file -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("names", [False, True])
@@ -347,7 +347,7 @@ def test_it_is_an_ordinary_safetensors_file(tmp_path: Path) -> None:
     assert (8 + int.from_bytes(head, "little")) % 64 == 0
 
 
-def test_written_as_it_is_made(tmp_path: Path) -> None:
+def test_rows_are_written_batch_by_batch(tmp_path: Path) -> None:
     net, z = conditioned(), torch.randn(1000, 5)
     said = [str(i) for i in range(1000)]
     made = bank(net, z, ids=said, batch_size=64, dtype=torch.bfloat16, path=tmp_path / "a")
@@ -359,8 +359,8 @@ def test_written_as_it_is_made(tmp_path: Path) -> None:
     made.verify()
 
 
-def test_a_mapped_bank_reads_what_is_asked_for(tmp_path: Path) -> None:
-    """Rows that are not asked for may be damaged; those that are asked for are on disk."""
+def test_a_mapped_bank_reads_only_the_rows_used(tmp_path: Path) -> None:
+    """Damage in unused rows is not noticed; used rows are read from disk."""
     path = tmp_path / "bank"
     rows = random_bank(5000)
     rows.save(path)
@@ -386,7 +386,7 @@ def test_rows_read_from_a_map_are_copies(tmp_path: Path) -> None:
     assert torch.equal(mapped(torch.tensor(0)), before)
 
 
-def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "bank"
     random_bank(4, names=True).save(path)
     good = path.read_bytes()
@@ -400,7 +400,7 @@ def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_no_truncation_goes_unseen(tmp_path: Path, mapped: bool) -> None:
+def test_every_truncation_is_detected(tmp_path: Path, mapped: bool) -> None:
     path = tmp_path / "bank"
     random_bank(4).save(path)
     good = path.read_bytes()
@@ -438,7 +438,7 @@ def test_another_layout(tmp_path: Path) -> None:
         rows.bind("layout")  # type: ignore[arg-type]
 
 
-def test_a_map_whose_file_was_replaced_is_refused_elsewhere(tmp_path: Path) -> None:
+def test_a_map_of_a_replaced_file_is_refused_in_another_process(tmp_path: Path) -> None:
     random_bank().save(tmp_path / "bank")
     mapped = Bank.load(tmp_path / "bank", mapped=True)
     sent = pickle.dumps(mapped)
@@ -489,7 +489,7 @@ def test_the_sha_is_of_rows_and_header(tmp_path: Path) -> None:
 
 
 def test_saved_with_its_network(tmp_path: Path) -> None:
-    """A conditioner whose generator is a bank is saved and made again like any other."""
+    """A conditioner whose generator is a bank is saved and loaded like any other."""
     net = conditioned()
     net.replace_generator(bank(net, torch.randn(6, 5), ids=list("abcdef"), dtype=torch.bfloat16))
     net.save_pretrained(tmp_path / "saved")
@@ -505,7 +505,7 @@ def test_saved_with_its_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_conditions_that_are_no_rows(tmp_path: Path, mapped: bool) -> None:
+def test_conditions_that_are_not_rows(tmp_path: Path, mapped: bool) -> None:
     random_bank().save(tmp_path / "bank")
     rows = Bank.load(tmp_path / "bank", mapped=mapped)
     for bad in (torch.tensor([0, 20]), torch.tensor(-1)):
@@ -523,7 +523,7 @@ def test_conditions_that_are_no_rows(tmp_path: Path, mapped: bool) -> None:
         rows(Mixture(torch.tensor([[0, 20]]), torch.ones(1, 2)))
 
 
-def test_mixtures_that_are_none() -> None:
+def test_invalid_mixtures() -> None:
     with pytest.raises(KIND):
         Mixture(torch.ones(2, 2), torch.ones(2, 2))
     with pytest.raises(KIND):
@@ -577,8 +577,8 @@ def test_rows_that_fit_no_layout() -> None:
         Bank("layout", torch.zeros(3, 7))  # type: ignore[arg-type]
 
 
-def test_a_header_that_says_the_same_in_other_bytes_is_refused(tmp_path: Path) -> None:
-    """The padding, the order of keys, the white space: none of them is ours to change unseen."""
+def test_an_equal_header_in_other_bytes_is_refused(tmp_path: Path) -> None:
+    """A change of padding, order of keys or white space in the header is detected."""
     path = tmp_path / "bank"
     random_bank(4).save(path)
     good = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Conditioners that are built in, replaced by rows: equal outputs, untouched originals."""
+"""Built-in conditioning replaced by rows: equal outputs, unchanged originals."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_positional_runs_and_named_examples(network: Transformer) -> None:
 
 
 def test_outputs_with_axes_of_size_one() -> None:
-    class Picture(nn.Module):
+    class ImageNetwork(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3)
@@ -157,7 +157,7 @@ def test_outputs_with_axes_of_size_one() -> None:
         def forward(self, x: Tensor, z: Tensor) -> Tensor:
             return (self.conv(x) + self.shift(z)) * self.scale(z)[:, :, None, :]
 
-    network = Picture()
+    network = ImageNetwork()
     todo = [{"z": torch.randn(1, 2)} for _ in range(3)]
     net = precompute(network, ["shift", "scale"], todo, example=torch.randn(1, 3, 8, 8))
     assert [(s.width, s.axis) for s in net.layout] == [(4, 1), (6, 2)]
@@ -218,7 +218,7 @@ def test_all_other_tensors_are_shared(network: Transformer) -> None:
     assert net.generator.report().replaces == 4 * saved  # type: ignore[operator, union-attr]
 
 
-def test_the_bank_is_one_like_any(network: Transformer, tmp_path: Path) -> None:
+def test_a_bank_from_precompute_is_a_normal_bank(network: Transformer, tmp_path: Path) -> None:
     todo = runs(4)
     net = precomputed(network, todo, ids=["a", "b", "c", "d"], path=tmp_path / "rows")
     assert all(site.operation == Shift() for site in net.layout)
@@ -265,7 +265,7 @@ def test_compiled(network: Transformer) -> None:
 
 
 def test_a_diffusion_transformer() -> None:
-    """The DiT of diffusers: projections and embedders go, and outputs stay, bit for bit."""
+    """The DiT of diffusers without projections and embeddings: bit-identical outputs."""
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     dit = diffusers.DiTTransformer2DModel(
@@ -304,7 +304,7 @@ def test_a_diffusion_transformer() -> None:
         )
 
 
-# --- refused -------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def test_modules_that_see_the_features(network: Transformer) -> None:
@@ -465,7 +465,7 @@ def test_without_the_samples_nothing_is_guessed() -> None:
 
 
 class Signed(nn.Module):
-    """Tells the sign of a zero, which equality does not."""
+    """Sign of a zero, which equality ignores."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -132,7 +132,7 @@ def test_first_order_counts_inner_gradients_as_constants(net: Conditioned) -> No
 
 
 def test_the_backbone_learns_through_a_context_that_is_a_constant(net: Conditioned) -> None:
-    """CAVIA: the start is never learned, and still the outer gradient is of second order."""
+    """CAVIA: the start is not trained, but the outer gradient is of second order."""
     loss, weight = by_context(net), net.backbone.blocks[0][0].weight
     zero = torch.zeros(4).double()
     (found,) = torch.autograd.grad(

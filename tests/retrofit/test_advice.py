@@ -1,4 +1,4 @@
-"""The recipe: its numbers are those of the network, and its code runs."""
+"""``advice``: its numbers are those of the network, and its code runs."""
 
 from __future__ import annotations
 

@@ -76,13 +76,13 @@ def site_of(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_types_tell_the_same_as_a_dry_run(
+def test_types_give_the_same_site_as_a_dry_run(
     module: nn.Module, x: Tensor, axis: int, batch_axis: int, width: int, taken: int
 ) -> None:
     for when, expected in (("output", width), ("input", taken)):
-        told = site_of(module, when=when)
-        assert (told.width, told.axis, told.batch_axis) == (expected, axis, batch_axis)
-        assert site_of(module, x, when=when) == told
+        by_type = site_of(module, when=when)
+        assert (by_type.width, by_type.axis, by_type.batch_axis) == (expected, axis, batch_axis)
+        assert site_of(module, x, when=when) == by_type
 
 
 def test_embedding_and_attention() -> None:
@@ -200,7 +200,7 @@ def test_trap_8_probe_has_no_side_effects() -> None:
 
 
 class Caching(nn.Module):
-    """Keeps what it computes, as modules with tables of positions do."""
+    """Caches what it computes, as modules with tables of positions do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -290,11 +290,11 @@ def test_the_linear_map_of_gpt2_tells_its_features() -> None:
     assert features_of(block, "input") == Features(4, -1)
 
 
-# --- networks whose course depends on values -----------------------------------------------------
+# --- networks with control flow on values ---------------------------------------------------------
 
 
 class Experts(nn.Module):
-    """A mixture of experts, written in one of the ways that there are."""
+    """A mixture of experts, in one of several implementations."""
 
     def __init__(self, way: str) -> None:
         super().__init__()
@@ -327,7 +327,7 @@ def test_mixtures_of_experts_run_without_values(way: str) -> None:
     assert changed(before, state(network)) == []
 
 
-def test_what_is_never_known_is_still_refused() -> None:
+def test_values_that_are_never_known_are_refused() -> None:
     class Counts(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x[: int(x.sum())]

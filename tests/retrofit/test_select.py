@@ -1,4 +1,4 @@
-"""Patterns, types, predicates, what composes of them, and presets."""
+"""Patterns, types, predicates, combinations of them, and presets."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_two_operations_for_one_site() -> None:
 
 
 @pytest.mark.parametrize("at", [3, int, {"head": Affine}])
-def test_wrong_kinds(at: object) -> None:
+def test_wrong_types(at: object) -> None:
     with pytest.raises((KindError, TypeCheckError)):
         names(at)
 
@@ -296,7 +296,7 @@ def test_nothing_left() -> None:
             empty()
 
 
-def test_a_miss_tells_what_would_have_matched() -> None:
+def test_an_empty_match_names_what_would_have_matched() -> None:
     with pytest.raises(LayoutError) as caught:
         select(Tree()).named("layer1.blocks.*.bn1")
     message = str(caught.value)
@@ -361,11 +361,11 @@ class TinyRMSNorm(nn.Module):
 
 
 class NormFree(nn.Linear):
-    """Called something with norm, and a matrix in it."""
+    """Has "Norm" in its name, and a matrix."""
 
 
 class AdaNorm(nn.Module):
-    """A norm with a linear map: what normalises is in it."""
+    """A norm with a linear map: the normalisation is a child module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -476,11 +476,11 @@ def test_lazy_modules_have_no_size_yet() -> None:
     assert condition(lazy, at="0", generator=Linear(2)).layout.backbone is None
 
 
-# --- other people's networks ---------------------------------------------------------------------
+# --- networks of other packages -------------------------------------------------------------------
 
 
 def started(net: nn.Module, at: Any, example: Any, run: Any, **kwargs: Any) -> list[str]:
-    """Condition; nothing changes at first, and each site's parameters change the output."""
+    """Condition: the output is unchanged at first, and the parameters of each site change it."""
     net.eval()
     before = run(net)
     made = condition(net, at=at, generator=Linear(4), example=example, **kwargs)
@@ -593,7 +593,7 @@ def test_transformer_encoder() -> None:
     assert names == ["layers.0.norm1", "layers.0.norm2", "layers.2.self_attn"]
 
 
-def test_presets_that_look_at_a_run_find_nothing() -> None:
+def test_presets_that_need_a_run_find_nothing() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     with pytest.raises(LayoutError, match="no module ends a residual branch when run"):
         select(net).residual_branches(torch.randn(2, 3))
