@@ -67,6 +67,11 @@ ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
 ALLOWED_PHRASES: dict[str, str] = {
     r"\bo\.material\b": "attribute of a CLEVR object",
 }
+#: Phrases in which a word is a term of the field, as regular expressions -> why.
+ALLOWED_PHRASES: dict[str, str] = {
+    r"hugging face": "a company",
+    r"\bo\.material\b": "attribute of a CLEVR object",
+}
 
 
 class Use(NamedTuple):
