@@ -103,7 +103,7 @@ def test_what_is_drawn_is_read_and_what_is_seen_is_told(monkeypatch: pytest.Monk
     judge = SimpleNamespace(letters=letters)
     stand_in = SimpleNamespace(test=here.test, classifier=lambda steps: judge)
     monkeypatch.setattr(style_content, "known", lambda s: stand_in)
-    monkeypatch.setattr(style_content, "tell", tell)
+    monkeypatch.setattr(style_content, "classify_contents", tell)
     measured = evaluate(trained, S, SYSTEM.arm("mean"))
     assert measured.by_type["read"].correct == 2 * faces
     assert measured.by_type["told"].correct == 6 * (faces - 1)
