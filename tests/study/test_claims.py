@@ -188,6 +188,34 @@ def test_a_ratio_as_wide_as_the_numbers_there_are_is_no_single_seed():
     assert verdict.outcome == "inconclusive" and math.isfinite(verdict.interval.high)
 
 
+BEFORE = Metric("loss before", "mean error before adaptation", "nats", "lower")
+
+
+def two_metrics(*values):
+    """Trials of arm a, a seed each: loss, and loss before."""
+    trials = [
+        Trial("a", seed, 1, 1.0, 1, Measurement(values={"loss": one, "loss before": other}))
+        for seed, (one, other) in enumerate(values)
+    ]
+    return Results("sums", "small", tuple(trials))
+
+
+def test_two_metrics_of_an_arm_are_compared_seed_by_seed():
+    found = two_metrics((1.0, 4.0), (1.5, 5.5), (2.0, 7.0))
+    above = claims.metric_above("a", BEFORE, LOSS, 1)
+    verdict = above.verdict(found)
+    assert verdict.value == pytest.approx(4)
+    assert (verdict.outcome, above.unit) == ("supported", "nats")
+    assert above.sentence == "Loss before of `a` is at least 1 nats above loss."
+    ratio = claims.metric_at_most_ratio("a", LOSS, BEFORE, 0.2)
+    verdict = ratio.verdict(found)
+    logs = [math.log(one / other) for one, other in ((1.0, 4.0), (1.5, 5.5), (2.0, 7.0))]
+    assert verdict.value == pytest.approx(math.exp(sum(logs) / 3))
+    assert (verdict.outcome, ratio.unit) == ("refuted", "×")
+    assert ratio.sentence == "Loss of `a` is at most 0.2 times loss before."
+    assert {metric.name for metric in ratio.metrics} == {"loss", "loss before"}
+
+
 def test_sentences_say_which_way():
     above, within = claims.above, claims.within
     assert (

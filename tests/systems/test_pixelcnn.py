@@ -214,7 +214,7 @@ def test_a_gain_is_measured_against_what_the_condition_can_carry(index: int, bou
 
     assert outcome(bound - 0.01) == "supported"
     assert outcome(bound + 0.01) == "refuted"
-    assert f"{bound:.2f} nats" in claim.criterion.sentence
+    assert f"at most {round(bound, 2):g} nats below" in claim.criterion.sentence
 
 
 def test_nats_and_samples_are_evaluated_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:

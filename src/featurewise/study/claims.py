@@ -312,6 +312,43 @@ def at_most(metric: Metric, arm: str, bound: float | int) -> Criterion:
     return Criterion(sentence, verdict, (arm,), (metric,), metric.unit)
 
 
+def metric_above(arm: str, one: Metric, other: Metric, points: float | int) -> Criterion:
+    """A number of an arm is at least so much above another number of the same arm.
+
+    Args:
+        arm: name of the arm.
+        one: what is claimed to be larger.
+        other: a metric of the same unit.
+        points: in that unit, hundredths of a share.
+    """
+
+    def verdict(results: Results) -> Verdict:
+        both = zip(numbers(results, arm, one), numbers(results, arm, other), strict=True)
+        return decide([a - b for a, b in both], low=points)
+
+    wanted = f"at least {_difference(one, points)} above {other.name}"
+    sentence = f"{_capital(one)} of `{arm}` is {wanted}."
+    return Criterion(sentence, verdict, (arm,), (one, other), _points(one))
+
+
+def metric_at_most_ratio(arm: str, one: Metric, other: Metric, factor: float | int) -> Criterion:
+    """A positive number of an arm is at most so many times another of the same arm.
+
+    Args:
+        arm: name of the arm.
+        one: what is claimed to be smaller.
+        other: what it is divided by.
+        factor: 1 for "no larger", 0.5 for "half at most".
+    """
+
+    def verdict(results: Results) -> Verdict:
+        both = zip(numbers(results, arm, one), numbers(results, arm, other), strict=True)
+        return decide_ratio([a / b if b else math.nan for a, b in both], factor)
+
+    sentence = f"{_capital(one)} of `{arm}` is at most {factor:g} times {other.name}."
+    return Criterion(sentence, verdict, (arm,), (one, other), "×")
+
+
 def _points(metric: Metric) -> str:
     """The unit of a difference."""
     return "points" if metric.unit == PERCENT else metric.unit

@@ -11,7 +11,6 @@ classifier-free guidance: ``e(x, null) + w * (e(x, y) - e(x, null))`` with a wei
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, cast
 
@@ -26,19 +25,16 @@ from featurewise.generators import Generator
 from featurewise.models.unet import TimeAndClass, UNet
 from featurewise.study.claims import (
     Claim,
-    Criterion,
     Statement,
-    Verdict,
     above,
     at_least,
     at_most_ratio,
-    decide,
-    decide_ratio,
-    numbers,
+    metric_above,
+    metric_at_most_ratio,
     within,
 )
 from featurewise.study.metric import Metric
-from featurewise.study.results import Measurement, Proportion, Results
+from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.image_config import ImageConfig
 from featurewise.training.batch import to_device
@@ -270,28 +266,6 @@ def draw(trained: Generative, config: Config) -> Image.Image:
     return sheet(torch.cat((one, torch.zeros_like(one[:, :1]), four), dim=1), config.class_names)
 
 
-def gain(arm: str, high: Metric, low: Metric, points: float) -> Criterion:
-    """One number of an arm is so many points above another of the same arm."""
-
-    def verdict(results: Results) -> Verdict:
-        both = zip(numbers(results, arm, high), numbers(results, arm, low), strict=True)
-        return decide([a - b for a, b in both], low=points)
-
-    sentence = f"`{arm}` is at least {points:g} points better in {high.name} than in {low.name}."
-    return Criterion(sentence, verdict, (arm,), (high, low), "points")
-
-
-def ratio_at_most(arm: str, one: Metric, other: Metric, factor: float) -> Criterion:
-    """One number of an arm is at most so many times another of the same arm."""
-
-    def verdict(results: Results) -> Verdict:
-        both = zip(numbers(results, arm, one), numbers(results, arm, other), strict=True)
-        return decide_ratio([a / b if b else math.nan for a, b in both], factor)
-
-    sentence = f"Of `{arm}`, {one.name} is at most {factor:g} times {other.name}."
-    return Criterion(sentence, verdict, (arm,), (one, other), "×")
-
-
 SYSTEM = System(
     name="diffusion",
     doc=__doc__,
@@ -368,15 +342,15 @@ SYSTEM = System(
         Claim("Samples show the requested class.", at_least(ACCURACY, "scale_shift", 85)),
         Claim(
             "Guidance makes samples show the requested class more often.",
-            gain("scale_shift", GUIDED[2.0], GUIDED[1.0], 3),
+            metric_above("scale_shift", GUIDED[2.0], GUIDED[1.0], 2),
         ),
         Claim(
             "Guidance makes samples of one class more alike.",
-            ratio_at_most("scale_shift", DIVERSITY[4.0], DIVERSITY[1.0], 0.9),
+            metric_at_most_ratio("scale_shift", DIVERSITY[4.0], DIVERSITY[1.0], 0.9),
         ),
         Claim(
             "Strong guidance takes samples away from the data.",
-            ratio_at_most("scale_shift", FRECHET[1.0], FRECHET[4.0], 0.9),
+            metric_at_most_ratio("scale_shift", FRECHET[1.0], FRECHET[4.0], 0.9),
         ),
         Claim(
             "The accuracy is due to the class.",
