@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from featurewise.training.errors import ExperimentError
 from featurewise.training.shuffled import ShuffledCondition, previous_sample, random_order
 
 
@@ -62,3 +63,31 @@ def test_every_position_gets_every_condition_equally_often() -> None:
 def test_each_sample_may_get_the_condition_of_the_one_before() -> None:
     found = ShuffledCondition(Plain(), ("labels",), previous_sample).batch(1)
     assert torch.equal(found.labels, Plain().batch(1).labels.roll(1))
+
+
+def test_a_batch_of_one_sample_is_refused() -> None:
+    class One:
+        def batch(self, index: int, /) -> Labelled:
+            return Labelled(*torch.zeros(3, 1))
+
+    with pytest.raises(ExperimentError, match="a batch of 1 sample cannot be shuffled"):
+        ShuffledCondition(One(), ("labels",), previous_sample).batch(0)
+
+
+@dataclass(frozen=True)
+class Nested:
+    first: Labelled
+    second: Labelled
+
+
+class TwoTasks:
+    def batch(self, index: int, /) -> Nested:
+        return Nested(Plain().batch(index), Plain().batch(index + 1))
+
+
+def test_a_tensor_of_a_batch_within_the_batch_is_permuted() -> None:
+    plain = TwoTasks().batch(1)
+    found = ShuffledCondition(TwoTasks(), ("second.labels",), previous_sample).batch(1)
+    assert torch.equal(found.first.labels, plain.first.labels)
+    assert torch.equal(found.second.images, plain.second.images)
+    assert torch.equal(found.second.labels, plain.second.labels.roll(1))

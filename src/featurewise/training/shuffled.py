@@ -16,6 +16,7 @@ from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
 from featurewise.training.batch import batch_size
+from featurewise.training.errors import ExperimentError
 from featurewise.training.source import Source
 
 BatchT = TypeVar("BatchT")
@@ -27,9 +28,10 @@ class ShuffledCondition(Generic[BatchT]):
 
     Attributes:
         source: batches by index, dataclasses of tensors.
-        fields: names of the tensors that are the condition; they are permuted together.
+        fields: names of the tensors that are the condition; they are permuted together. A tensor
+            of a dataclass within the batch is named as in ``"match.condition"``.
         permutation: (index, batch) -> order of the samples; it depends on nothing else. See
-            `random_order`.
+            `random_order` and `previous_sample`.
     """
 
     source: Source[BatchT]
@@ -40,9 +42,17 @@ class ShuffledCondition(Generic[BatchT]):
         """The batch of this index; sample i has the condition of sample ``permutation[i]``."""
         batch: Any = self.source.batch(index)
         order = self.permutation(index, batch)
-        changed = {name: getattr(batch, name)[order] for name in self.fields}
-        shuffled: BatchT = replace(batch, **changed)
+        for name in self.fields:
+            batch = _permuted(batch, name, order)
+        shuffled: BatchT = batch
         return shuffled
+
+
+def _permuted(batch: Any, name: str, order: Int64[Tensor, " B"]) -> Any:
+    """The batch with one tensor in another order."""
+    field, _, below = name.partition(".")
+    value = getattr(batch, field)
+    return replace(batch, **{field: _permuted(value, below, order) if below else value[order]})
 
 
 def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
@@ -57,5 +67,11 @@ def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
 
 
 def previous_sample(index: int, batch: Any) -> Int64[Tensor, " B"]:
-    """The permutation that gives each sample the condition of the one before it in the batch."""
-    return torch.arange(batch_size(batch)).roll(1)
+    """The permutation that gives each sample the condition of the one before it in the batch.
+
+    Raises:
+        ExperimentError: the batch is of one sample, which would keep its own.
+    """
+    if (count := batch_size(batch)) < 2:
+        raise ExperimentError(f"a batch of {count} sample cannot be shuffled")
+    return torch.arange(count).roll(1)

@@ -59,13 +59,6 @@ def test_standard_deviation_of_noise_and_variance_of_targets() -> None:
     assert quiet.batch(0).y[:, 1::2].var() == pytest.approx(1.0, abs=0.1)
 
 
-def test_shuffled_rows_have_the_condition_of_another_row() -> None:
-    plain, control = SOURCE.batch(0), replace(SOURCE, shuffled=True).batch(0)
-    assert torch.equal(plain.x, control.x)
-    assert torch.equal(plain.y, control.y)
-    assert torch.equal(plain.z[:-1], control.z[1:])
-
-
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(SmallWorldError, match="few must be 1 or more, got 0"):
         replace(SOURCE, few=0)

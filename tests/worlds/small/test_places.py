@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -48,14 +46,6 @@ def test_batches_depend_on_seed_and_index_only() -> None:
     for other in (source().batch(6), source(seed=1).batch(5)):
         assert not torch.equal(one.grids, other.grids)
         assert not torch.equal(one.cue, other.cue)
-
-
-def test_shuffled_questions_have_the_cue_of_another_of_their_kind() -> None:
-    plain, control = source().batch(0), replace(source(), shuffled=True).batch(0)
-    assert torch.equal(plain.grids, control.grids)
-    assert torch.equal(plain.answers, control.answers)
-    assert torch.equal(plain.cue[:-2], control.cue[2:])
-    assert ((control.cue[:, :16].sum(1) == 1) == (control.task == 0)).all()
 
 
 def test_lifts() -> None:

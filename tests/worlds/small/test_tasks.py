@@ -101,38 +101,12 @@ def test_a_batch_depends_on_seed_and_index_only() -> None:
     assert len({tuple(x.flatten().tolist()) for x in firsts}) == len(firsts)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_shuffled_questions_have_the_condition_of_another_row_and_nothing_else_changes(
-    task: str,
-) -> None:
-    questions, shuffled = (
-        getattr(TaskSource(seed=0, batch_size=4000, shuffled=s).batch(3), task)
-        for s in (False, True)
-    )
-    assert torch.equal(shuffled.inputs, questions.inputs)
-    assert torch.equal(shuffled.labels, questions.labels)
-    assert (
-        not (shuffled.condition == questions.condition).all(1).float().mean() > 0.1
-    )  # conditions of parity are often equal
-    assert sorted(map(tuple, shuffled.condition.tolist())) == sorted(
-        map(tuple, questions.condition.tolist())
-    )
-    if task == "match":
-        assert (
-            abs(
-                ((shuffled.inputs * shuffled.condition > 0) == shuffled.labels).float().mean() - 0.5
-            )
-            < 0.02
-        )
-
-
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
         ({"seed": -1, "batch_size": 2}, "seed must be 0 or more, got -1"),
         ({"seed": 0, "batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"seed": 0, "batch_size": 2, "features": 1}, "features must be 2 or more, got 1"),
-        ({"seed": 0, "batch_size": 1, "shuffled": True}, "a batch of 1 row cannot be shuffled"),
     ],
 )
 def test_impossible_sources_are_refused(numbers: dict[str, int], message: str) -> None:

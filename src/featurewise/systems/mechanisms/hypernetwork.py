@@ -1,18 +1,21 @@
-"""From a bias to a whole kernel. Ha, Dai & Le 2017, section 3; Dumoulin et al. 2018, Distill.
+"""From a bias to a whole kernel. Ha, Dai & Le 2017, section 3.
 
-One host, a perceptron on digits whose pixels one of 32 permutations has mixed up; z says which.
-The digit is the same and so is the question, but to undo a permutation takes a matrix of full rank,
-another for every z. A shift or a scale can only choose among the features that all z share, so
-here it matters how much of a layer is predicted. After both hidden layers stands, from a table of
-z, a bias, FiLM, an update of the kernel of rank 1 to 8, or all of it (a hypernetwork): C, 2C, 2rC
-and C² numbers. Every arm holds three hosts, taught with 10, 30 and 100 % of the digits.
+A perceptron classifies digits whose pixels are in one of 32 orders; the condition z says in which.
+To undo a permutation takes a matrix of full rank, another for every z, so it matters how much of a
+layer is predicted from z. After both hidden layers stands one of these, from a table of z::
 
-    featurewise run hypernetwork --arms all --seeds 3
+    bias    h + b             C numbers        rank r   h + U V h     2 r C numbers
+    FiLM    (1 + g) * h + b   2 C numbers      whole    h + D h       C² numbers
+
+The last is a hypernetwork: h = W x is a layer whose kernel (1 + D) W depends on z. Every arm trains
+three perceptrons, on 10, 30 and 100 % of the digits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,20 +24,26 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.core import DeltaWeight, LowRank, Operation
-from featurewise.study.claims import above, within
+from featurewise.study import system
+from featurewise.study.claims import Claim, Statement, above, within
+from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.results import Measurement, Proportion
-from featurewise.study.system import Arm, Paper, Settings, System
+from featurewise.study.system import Arm, Paper, System
 from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
+from featurewise.training.shuffled import ShuffledCondition, previous_sample
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import CLASSES
+from featurewise.worlds.small.facts import PERMUTED_DIGITS
 from featurewise.worlds.small.permuted import PIXELS, Permuted, PermutedSource, permuted_digits
 
-SHARES = (0.1, 0.3, 1.0)
-"""Of the training digits, one host each."""
+# --- method ---------------------------------------------------------------------------------
 
-OPERATIONS: dict[str, Operation] = {
+SHARES = (0.1, 0.3, 1.0)
+"""Shares of the training digits; an arm trains one perceptron on each."""
+
+OPERATIONS: Mapping[str, Operation] = {
     "whole": DeltaWeight(),
     "rank8": LowRank(8),
     "rank4": LowRank(4),
@@ -42,101 +51,130 @@ OPERATIONS: dict[str, Operation] = {
     "rank1": LowRank(1),
     "film": fw.Affine(),
     "bias": fw.Shift(),
-    "film_wide": fw.Affine(),
-    "shuffled": fw.Affine(),
 }
+"""The operation of each name in `Config.operation`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hosts(Settings):
-    """Sizes.
+class Config(system.Config):
+    """One perceptron for each share of the digits, and their training.
 
     Attributes:
-        width: of the hidden layers; ``wide`` that of the arm ``film_wide``.
-        tasks: how many permutations there are.
-        rows: digits in a batch, for each host.
-        rate: learning rate of Adam; falls along a cosine.
-        split: of the digits that are measured.
+        operation: what is predicted from z, a key of `OPERATIONS`; "none" for nothing.
+        shuffled_condition: whether every digit has the z of another permutation, as a control.
+        width: C, units of the hidden layers.
+        wide_width: C of a perceptron with FiLM that has as many parameters as one of ``width``
+            whose whole kernels are predicted.
+        is_wide: whether C is ``wide_width``.
+        tasks: number of permutations.
+        batch_size: digits per batch, for each perceptron.
+        learning_rate: of Adam; it falls along a cosine.
+        split: of the digits that accuracy is measured on.
     """
 
+    FORMER_NAMES: ClassVar = {
+        "wide": "wide_width",
+        "rows": "batch_size",
+        "rate": "learning_rate",
+    }
+
+    operation: Literal["whole", "rank8", "rank4", "rank2", "rank1", "film", "bias", "none"] = (
+        "whole"
+    )
+    shuffled_condition: bool = False
     width: int = 64
-    wide: int = 428
+    wide_width: int = 428
+    is_wide: bool = False
     tasks: int = 32
-    rows: int = 64
-    rate: float = 1e-2
-    split: str = "test"
+    batch_size: int = 64
+    learning_rate: float = 1e-2
+    split: Literal["validation", "test"] = "test"
 
 
-class Host(nn.Module):
-    """A perceptron, conditioned after its hidden layers by a table of what is predicted."""
+class Perceptron(nn.Module):
+    """Two hidden layers, each conditioned by what a table of z predicts."""
 
-    def __init__(self, s: Hosts, arm: str) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        width = s.wide if arm == "film_wide" else s.width
+        width = config.wide_width if config.is_wide else config.width
         hidden = [nn.Linear(PIXELS, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
         self.net: nn.Module = nn.Sequential(*hidden, nn.Linear(width, CLASSES))
-        if arm in OPERATIONS:
-            table, operation = fw.Lookup(s.tasks), OPERATIONS[arm]
-            self.net = fw.condition(self.net, at=("0", "2"), operation=operation, generator=table)
+        self.conditioned = config.operation != "none"
+        if self.conditioned:
+            self.net = fw.condition(
+                self.net,
+                at=("0", "2"),
+                operation=OPERATIONS[config.operation],
+                generator=fw.Lookup(config.tasks),
+            )
 
     def forward(self, x: Float[Tensor, "B 64"], z: Int64[Tensor, " B"]) -> Float[Tensor, "B 10"]:
         """Logits."""
-        told = {"condition": z} if isinstance(self.net, fw.Conditioned) else {}
-        logits: Tensor = self.net(x, **told)
+        logits: Tensor = self.net(x, condition=z) if self.conditioned else self.net(x)
         return logits
 
 
-class Shares(nn.Module):
-    """One host for each share of the digits."""
+class OnePerShare(nn.Module):
+    """A perceptron for each share of the digits."""
 
-    def __init__(self, s: Hosts, arm: Arm) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.hosts = nn.ModuleList([Host(s, arm.name) for _ in SHARES])
+        self.hosts = nn.ModuleList([Perceptron(config) for _ in SHARES])
 
     def forward(self, batch: Permuted) -> Float[Tensor, "B H 10"]:
-        """Logits, a column for each host."""
-        pairs = zip(self.hosts, batch.pixels.unbind(1), batch.task.unbind(1), strict=True)
-        return torch.stack([host(x, z) for host, x, z in pairs], dim=1)
+        """Logits, a column for each perceptron."""
+        columns = zip(self.hosts, batch.pixels.unbind(1), batch.task.unbind(1), strict=True)
+        return torch.stack([perceptron(x, z) for perceptron, x, z in columns], dim=1)
 
 
 def objective(network: nn.Module, batch: Permuted) -> tuple[Tensor, Metrics]:
-    """Cross-entropy; the hosts share no weight, so their sum trains each as alone."""
-    logits = network(batch).flatten(0, 1)
-    right = (logits.argmax(1) == batch.labels.flatten()).float().mean()
-    return len(SHARES) * F.cross_entropy(logits, batch.labels.flatten()), {"accuracy": right}
+    """Cross-entropy, the sum over perceptrons: they share no weight, so each trains as if alone."""
+    logits, labels = network(batch).flatten(0, 1), batch.labels.flatten()
+    accuracy = (logits.argmax(1) == labels).float().mean()
+    return len(SHARES) * F.cross_entropy(logits, labels), {"accuracy": accuracy}
 
 
-def stepper(network: nn.Module, s: Hosts, arm: Arm) -> Supervised:
-    """Adam along a cosine."""
-    adam = torch.optim.Adam(network.parameters(), lr=s.rate)
-    return Supervised(network, objective, adam, schedule=cosine(s.steps))
+def stepper(network: nn.Module, config: Config) -> Supervised:
+    """Adam with a cosine schedule."""
+    adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    return Supervised(network, objective, adam, schedule=cosine(config.steps))
 
 
-def data(s: Hosts, arm: Arm, seed: int) -> Source[Permuted]:
-    """Training digits, permuted; the control is told the permutation of another."""
-    return PermutedSource(s.rows, SHARES, s.tasks, seed, shuffled=arm.name == "shuffled")
+def data(config: Config, seed: int) -> Source[Permuted]:
+    """Training digits in random orders of the pixels."""
+    source = PermutedSource(config.batch_size, SHARES, config.tasks, seed)
+    if config.shuffled_condition:
+        return ShuffledCondition(source, ("task",), previous_sample)
+    return source
 
 
-def evaluate(trained: Supervised, s: Hosts, arm: Arm) -> Measurement:
-    """Accuracy of every host on every held-out digit under every permutation."""
-    batch = permuted_digits(s.split, len(SHARES), s.tasks, shuffled=arm.name == "shuffled")
+# --- experiment -----------------------------------------------------------------------------
+
+TENTH = Metric("accuracy on 10 %", "of the perceptron trained on 10 % of the digits", "%", "higher")
+THIRD = Metric("accuracy on 30 %", "of the perceptron trained on 30 % of the digits", "%", "higher")
+ALL = Metric("accuracy on 100 %", "of the perceptron trained on all digits", "%", "higher")
+PREDICTED = Metric("predicted numbers", "numbers that are predicted for a condition")
+
+
+def evaluate(trained: Supervised, config: Config) -> Measurement:
+    """Accuracy of every perceptron on every held-out digit under every permutation."""
+    batch = permuted_digits(
+        config.split, len(SHARES), config.tasks, shuffled=config.shuffled_condition
+    )
     with trained.evaluating() as network:
         logits = network(to_device(batch, trained.learner.device)).cpu()
         net = network.get_submodule("hosts.0.net")
-    predicted = net.layout.size if isinstance(net, fw.Conditioned) else 0
     right = (logits.argmax(2) == batch.labels).unbind(1)
-    found = {f"{share:.0%}": Proportion.of(of) for share, of in zip(SHARES, right, strict=True)}
-    return Measurement(found["100%"], found, {"predicted": float(predicted)})
+    found: dict[Metric, Proportion | float] = {
+        metric: Proportion.of(each) for metric, each in zip((TENTH, THIRD, ALL), right, strict=True)
+    }
+    found[PREDICTED] = net.layout.size if isinstance(net, fw.Conditioned) else 0
+    return Measurement.of(Proportion.of(right[-1]), found)
 
 
 SYSTEM = System(
     name="hypernetwork",
-    title="From a bias to a whole kernel: how much of a layer to predict",
-    what=(
-        "A perceptron reads digits under one of 32 permutations of their pixels. After both "
-        "hidden layers a table of the permutation predicts a bias, FiLM, an update of the kernel "
-        "of rank 1 to 8, or the whole kernel."
-    ),
+    doc=__doc__,
     paper=Paper(
         "Ha, Dai, Le 2017: HyperNetworks. ICLR",
         "https://arxiv.org/abs/1609.09106",
@@ -144,71 +182,96 @@ SYSTEM = System(
         "CIFAR-10, wide residual network 40-2, test error (table 2): 5.66 % with 2.2 million "
         "weights of its own, 7.23 % with 0.15 million through a hypernetwork",
     ),
-    world="Handwritten digits of scikit-learn, 8 by 8 pixels, in 32 orders of the pixels.",
-    licence="CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
+    world=PERMUTED_DIGITS,
     presets={
-        "tiny": Hosts(steps=40, width=32, wide=64, tasks=2, rows=32),
-        "small": Hosts(steps=1500),
-        "paper": Hosts(steps=20_000, rate=1e-3),
+        "tiny": Config(steps=40, width=32, wide_width=64, tasks=2, batch_size=32),
+        "small": Config(steps=1500),
+        "paper": Config(steps=20_000, learning_rate=1e-3),
     },
     arms=(
-        Arm("whole", "a whole kernel of each layer: C² numbers"),
-        Arm("rank8", "an update of rank 8 of each kernel: 16 C numbers"),
-        Arm("rank4", "an update of rank 4: 8 C numbers"),
-        Arm("rank2", "an update of rank 2: 4 C numbers"),
-        Arm("rank1", "an update of rank 1: 2 C numbers"),
-        Arm("film", "γ and β: 2 C numbers"),
-        Arm("bias", "β: C numbers"),
-        Arm("film_wide", "γ and β in a host of as many weights in all as the arm whole"),
-        Arm("none", "reads the digit alone"),
-        Arm("shuffled", "control: γ and β, by the permutation of another digit", control_of="film"),
+        Arm("whole", "the system: a whole kernel of each layer, C² numbers"),
+        Arm("rank8", "an update of rank 8 of each kernel, 16 C numbers", operation="rank8"),
+        Arm("rank4", "an update of rank 4, 8 C numbers", operation="rank4"),
+        Arm("rank2", "an update of rank 2, 4 C numbers", operation="rank2"),
+        Arm("rank1", "an update of rank 1, 2 C numbers", operation="rank1"),
+        Arm("film", "FiLM, 2 C numbers", operation="film"),
+        Arm("bias", "a bias, C numbers", operation="bias"),
+        Arm(
+            "film_wide",
+            "FiLM in a perceptron that has as many parameters as the arm whole",
+            operation="film",
+            is_wide=True,
+        ),
+        Arm("none", "the digit alone", operation="none"),
+        Arm(
+            "shuffled",
+            "control: FiLM, conditioned on the permutation of another digit",
+            control_of="film",
+            operation="film",
+            shuffled_condition=True,
+        ),
     ),
-    build=Shares,
+    build=OnePerShare,
     stepper=stepper,
     data=data,
     evaluate=evaluate,
+    metrics=(TENTH, THIRD, ALL, PREDICTED),
+    finding="The more of a layer is predicted, the better the digits are classified; but FiLM in a "
+    "wider perceptron of as many parameters comes within 1 point of the whole kernel.",
     claims=(
-        above("whole", "film", 5.0),
-        above(
-            "whole",
-            "film_wide",
-            2.0,
-            why="FiLM in a host of as many weights in all is nearly as good: most of the gain over "
-            "film is that of more weights.",
+        Claim(
+            "Predicting whole kernels is more accurate than FiLM in the same perceptron.",
+            above(ACCURACY, "whole", "film", 5),
         ),
-        above("film", "bias", 2.0, why="FiLM is better, by 1.7 points: less than the bar."),
-        above("rank8", "rank1", 3.0),
-        above(
-            "rank8",
-            "whole",
-            0.0,
-            "10%",
+        Claim(
+            "Predicting whole kernels is more accurate than FiLM of as many parameters.",
+            above(ACCURACY, "whole", "film_wide", 2),
+            Statement(
+                "a hypernetwork has fewer parameters than the network whose kernels it makes, and "
+                "a larger error",
+                "table 2",
+                "7.23 % error with 0.15 million parameters against 5.66 % with 2.2 million",
+                "no: digits instead of CIFAR-10, and several tasks instead of one",
+            ),
+            why="FiLM of as many parameters in all is nearly as good: most of the gain over the "
+            "arm film is that of more parameters.",
+        ),
+        Claim(
+            "A scale improves on a bias alone.",
+            above(ACCURACY, "film", "bias", 2),
+            why="FiLM is better, by 1.7 points: less than the bar.",
+        ),
+        Claim("Accuracy grows with the rank.", above(ACCURACY, "rank8", "rank1", 3)),
+        Claim(
+            "With few digits a whole kernel overfits more than an update of rank 8.",
+            above(TENTH, "rank8", "whole", 0),
             why="The whole kernel does not overfit a tenth of the digits more than a part of it.",
         ),
-        above("film", "none", 5.0, "10%"),
-        above("film", "shuffled", 5.0, added=True),
-        within("shuffled", "none", 5.0),
+        Claim("FiLM helps with few digits, too.", above(TENTH, "film", "none", 5)),
+        Claim(
+            "FiLM helps by what its condition says.",
+            above(ACCURACY, "film", "shuffled", 5),
+            added=True,
+        ),
+        Claim(
+            "The condition of another digit is worth no more than none.",
+            within(ACCURACY, "shuffled", "none", 5),
+        ),
     ),
     departures=(
         "Conditions are permutations, as continual learning uses them; the paper's generator "
         "reads an embedding of the layer and serves one task.",
         "A table of z in place of a network, so that what is predicted is all that limits an arm.",
-        "A kernel is predicted as D of (1 + D) W, and updates of low rank alike, so that every "
-        "arm starts from the same host.",
-        "Learning rate and steps are the same for all arms; the rate and the number of "
+        "A kernel is predicted as D of (1 + D) W, and updates of low rank likewise, so that every "
+        "arm starts from the same perceptron.",
+        "Learning rate and steps are the same for all arms; the learning rate and the number of "
         "permutations were chosen by one seed of four arms on validation digits (8, 32 or 128 "
-        "permutations: of 8, an arm that is told nothing reads 95 %). The claims are older.",
+        "permutations: of 8, an unconditioned arm classifies 95 %). The claims are older.",
         "Preset paper trains longer and no more, as the paper's static hypernetworks make "
         "convolutional kernels.",
     ),
     tuned_on="validation digits, with one seed of four arms; see the departures",
     tested_on="277 digits under each of 32 permutations; digits are the independent units, and "
     "which were written by one writer is not known",
-    measures={
-        "10%": "accuracy of the host taught with this share of the digits",
-        "30%": "the same",
-        "100%": "the same",
-        "predicted": "numbers that are predicted for a condition",
-    },
-    band="97 % by a whole kernel, 95 at rank 8, 90 by FiLM, 88 by a bias, 82 when told nothing",
+    expected="97 % by a whole kernel, 95 at rank 8, 90 by FiLM, 88 by a bias, 82 unconditioned",
 )

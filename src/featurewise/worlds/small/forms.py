@@ -49,7 +49,6 @@ class FormSource:
         noise: standard deviation of the Gaussian noise on the targets. Without noise, targets have
             mean 0 and, over the distribution of the functions, variance 1.
         seed: of examples and noise; the functions are the same for all seeds.
-        shuffled: as a control, every row has the condition of another row.
 
     Raises:
         SmallWorldError: a size below 1.
@@ -61,7 +60,6 @@ class FormSource:
     batch_size: int
     noise: float
     seed: int
-    shuffled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "condition", "few", "batch_size"):
@@ -75,17 +73,13 @@ class FormSource:
         many = self._examples(self.batch_size, self.noise, rng)
         pairs = zip(few, many, strict=True)
         x, z, y = (torch.stack((a[chosen], b), dim=2).flatten(1, 2) for a, b in pairs)
-        return self._pairs(x, z, y)
+        return Pairs(x, z, y)
 
     def exact(self, batch_size: int) -> Pairs:
         """New examples in all cells, with targets without noise."""
         parts = self._examples(batch_size, 0.0, seeded_rng(self.seed, 2))
         x, z, y = (part.repeat_interleave(2, dim=1) for part in parts)
-        return self._pairs(x, z, y)
-
-    def _pairs(self, x: Tensor, z: Tensor, y: Tensor) -> Pairs:
-        """A batch, with the condition of another row if the source is shuffled."""
-        return Pairs(x, z.roll(1, 0) if self.shuffled else z, y)
+        return Pairs(x, z, y)
 
     def _examples(
         self, count: int, noise: float, rng: torch.Generator

@@ -48,7 +48,6 @@ class PermutedSource:
             selects the digits; a larger share contains those of a smaller one.
         tasks: number of permutations.
         seed: of the shares and the samples, 0 or more.
-        shuffled: as a control, every digit has the condition of another row.
 
     Raises:
         SmallWorldError: a number out of its range.
@@ -59,7 +58,6 @@ class PermutedSource:
     shares: tuple[float, ...]
     tasks: int = 8
     seed: int = 0
-    shuffled: bool = False
 
     def __post_init__(self) -> None:
         at_least_one(self.batch_size, "batch_size")
@@ -78,8 +76,7 @@ class PermutedSource:
         counts = (torch.tensor(self.shares, dtype=torch.float64) * len(order)).long()
         chosen = order[(torch.rand(size, generator=rng, dtype=torch.float64) * counts).long()]
         task = torch.randint(self.tasks, size, generator=rng)
-        found = _permuted("train", chosen, task, self.tasks)
-        return replace(found, task=task.roll(1, 0)) if self.shuffled else found
+        return _permuted("train", chosen, task, self.tasks)
 
 
 def permuted_digits(

@@ -52,7 +52,6 @@ class PlaceSource:
         symbols: S, number of symbols, and of possible answers.
         batch_size: questions in a batch, an even number.
         seed: of all random numbers, 0 or more.
-        shuffled: as a control, every question has the cue of another question of its kind.
 
     Raises:
         SmallWorldError: a grid with fewer than S - 1 places, or an odd batch size.
@@ -62,7 +61,6 @@ class PlaceSource:
     symbols: int
     batch_size: int
     seed: int
-    shuffled: bool = False
 
     def __post_init__(self) -> None:
         if self.symbols < 2 or self.side**2 < self.symbols - 1:
@@ -89,7 +87,7 @@ class PlaceSource:
         cue = F.one_hot(_alternate(place, places + symbol), places + self.symbols).float()
         return Places(
             grids=self._maps(_alternate(content, counted)),
-            cue=cue.roll(2, 0) if self.shuffled else cue,
+            cue=cue,
             task=_alternate(zeros, zeros + 1),
             place=_alternate(place, zeros),
             answers=_alternate(*answers),

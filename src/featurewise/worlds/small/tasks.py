@@ -11,7 +11,7 @@ Dumoulin et al. 2018, *Feature-wise transformations*, Distill, "a closer look at
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,21 +66,17 @@ class TaskSource:
         seed: 0 or more.
         batch_size: rows in a batch.
         features: features n of x and of z, 2 or more.
-        shuffled: as a control, every row has the condition of another row, and its own labels.
 
     Raises:
-        SmallWorldError: a number is too small; a shuffled batch needs 2 rows.
+        SmallWorldError: a number is too small.
     """
 
     seed: int
     batch_size: int
     features: int = 8
-    shuffled: bool = False
 
     def __post_init__(self) -> None:
         at_least_one(self.batch_size, "batch_size")
-        if self.shuffled and self.batch_size < 2:
-            raise SmallWorldError("a batch of 1 row cannot be shuffled; batch_size must be 2")
         if self.features < 2:
             raise SmallWorldError(f"features must be 2 or more, got {self.features}")
         check_seed(self.seed)
@@ -89,16 +85,10 @@ class TaskSource:
         """The batch with this index, which depends on the seed and on the index only."""
         rng = seeded_rng(self.seed, index)
         return Tasks(
-            match=self._conditioned(match(self._signed(rng), self._signed(rng))),
-            detect=self._conditioned(detect(self._signed(rng), self._signed(rng))),
-            parity=self._conditioned(parity(self._signed(rng), self._pairs(rng))),
+            match=match(self._signed(rng), self._signed(rng)),
+            detect=detect(self._signed(rng), self._signed(rng)),
+            parity=parity(self._signed(rng), self._pairs(rng)),
         )
-
-    def _conditioned(self, questions: Questions) -> Questions:
-        """The questions, each with the condition of another row if the source is shuffled."""
-        if not self.shuffled:
-            return questions
-        return replace(questions, condition=questions.condition.roll(1, 0))
 
     def _signed(self, rng: torch.Generator) -> Tensor:
         """Numbers with a random sign and an absolute value in 0.5 to 1.5."""
