@@ -128,8 +128,8 @@ def test_the_last_batch_is_smaller(film, monkeypatch):
 
 def test_evaluation_on_a_folder(run, film, data):
     table = json.loads(run("evaluate", film, "--data", data, "--json").output)
-    asked = len(json.loads((data / "questions/CLEVR_val_questions.json").read_text())["questions"])
-    assert table["rows"][0]["scores"][0]["count"] == asked
+    count = len(json.loads((data / "questions/CLEVR_val_questions.json").read_text())["questions"])
+    assert table["rows"][0]["scores"][0]["count"] == count
     assert str(data) in table["data"] and "split val" in table["data"]
 
 

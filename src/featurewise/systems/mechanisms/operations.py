@@ -243,7 +243,8 @@ SYSTEM = System(
     draw=draw,
     metrics=(MATCH, DETECT, PARITY),
     finding="A bias of the same width does not learn products that a scale learns; in a perceptron "
-    "of four times the width it does. After FiLM without a nonlinear layer parity is right half of the time.",
+    "of four times the width it does. After FiLM without a nonlinear layer parity is right half "
+    "of the time.",
     claims=(
         Claim(
             "Products have to be multiplied: at equal width a scale solves match, a bias does not.",
