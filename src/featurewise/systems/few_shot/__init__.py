@@ -1,1 +1,1 @@
-"""Few-shot learning: a network that is told its task by a handful of examples."""
+"""Few-shot learning: a network that learns its task from a handful of examples."""
