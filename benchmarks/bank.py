@@ -105,13 +105,14 @@ def show_transformer(size: Size) -> None:
     # The rows do not depend on the latents, so that one token is enough.
     net = precompute(network, PROJECTIONS, runs, example=torch.randn(1, 4, 2, 2), also=EMBEDDERS)
     recorded = time.perf_counter() - begin
-    total, left = parameters([network]), parameters([net.backbone])
+    total, remaining = parameters([network]), parameters([net.backbone])
     named = dict(network.named_modules())
     projections = [named[name] for name in net.layout.names]
     embedders = [m for name, m in named.items() if name.endswith("norm1.emb")]
     width, tokens = size.heads * size.head_width, (size.latent // 2) ** 2
     print(f"diffusion transformer, {size.layers} layers, {width} wide, {tokens} tokens")
-    print(f"  parameters        {total:>12,} -> {left:,} ({100 * (1 - left / total):.1f} % less)")
+    saved = 100 * (1 - remaining / total)
+    print(f"  parameters        {total:>12,} -> {remaining:,} ({saved:.1f} % less)")
     for name, modules in (("adaLN projections", projections), ("embedders", embedders)):
         count = parameters(modules)
         print(f"  {name:17s} {count:>12,} ({100 * count / total:.1f} %)")
@@ -150,8 +151,8 @@ def show_rows(count: int = 10_000) -> None:
     begin = time.perf_counter()
     rows = bank(net, z, batch_size=64)
     made = time.perf_counter() - begin
-    print(f"generator on embeddings of 384 numbers, {rows.extra_repr()}")
-    print(f"  represented in {made:.2f} s")
+    print(f"generator on embeddings of width 384, {rows.extra_repr()}")
+    print(f"  computed in {made:.2f} s")
     batches = torch.arange(count - count % 64).view(-1, 64)
     same = all(torch.equal(net.represent(z[ids]).flat, rows(ids)) for ids in batches)
     print(f"  all batches of 64 rows equal: {same}")

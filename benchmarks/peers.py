@@ -191,10 +191,10 @@ def looped(x: Tensor, z: Tensor, scale: nn.Linear, shift: nn.Linear) -> Tensor:
 def halves(linear: nn.Linear, order: tuple[int, int]) -> list[nn.Linear]:
     """Scale and shift as two linear maps, from one map with both outputs."""
     found = []
-    for place in order:
+    for index in order:
         half = nn.Linear(WIDTH, WIDTH)
-        half.weight.data = linear.weight.data.chunk(2)[place].clone()
-        half.bias.data = linear.bias.data.chunk(2)[place].clone()
+        half.weight.data = linear.weight.data.chunk(2)[index].clone()
+        half.bias.data = linear.bias.data.chunk(2)[index].clone()
         found.append(half)
     return found
 

@@ -26,7 +26,7 @@ SITES, BATCH, WIDTH = 32, 8, 32
 
 
 class Chain(nn.Module):
-    """Linear maps one after the other."""
+    """A sequence of linear maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class Inline(nn.Module):
 
     def forward(self, x: Tensor, flat: Tensor) -> Tensor:
         """Features of the last map, modulated after every one."""
-        rows = flat.view(-1, SITES, 2, WIDTH)
+        parameters = flat.view(-1, SITES, 2, WIDTH)
         for i, layer in enumerate(self.layers):
-            gamma, beta = rows[:, i, 0], rows[:, i, 1]
+            gamma, beta = parameters[:, i, 0], parameters[:, i, 1]
             if self.checked:
                 x = film(layer(x), 1 + gamma, beta, axis=-1)
             else:
@@ -119,8 +119,8 @@ class Residuals(nn.Module):
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             y = norm(conv(x))
             if flat is not None:
-                rows = flat.view(-1, 4, 2, 64, 1, 1)
-                y = y * (1 + rows[:, i, 0]) + rows[:, i, 1]
+                parameters = flat.view(-1, 4, 2, 64, 1, 1)
+                y = y * (1 + parameters[:, i, 0]) + parameters[:, i, 1]
             x = x + y.relu()
         return x
 
@@ -180,10 +180,10 @@ def main() -> None:
         return go
 
     def trained(run: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], object]:
-        wanted = flat.clone().requires_grad_()
+        trained_flat = flat.clone().requires_grad_()
 
         def go() -> None:
-            run(x, wanted).sum().backward()
+            run(x, trained_flat).sum().backward()
 
         return go
 

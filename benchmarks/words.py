@@ -59,12 +59,19 @@ ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
     ("tests/test_words.py", ("*",)): "tests of the list",
     ("*worlds/clevr/*", ("material", "materials")): "attribute of a CLEVR object",
     ("*clevr/families/*", ("material", "materials")): "attribute of a CLEVR object",
+    ("*/film/network.py", ("material", "lessons", "pictures")): "the attribute; settings of 0.1",
+    ("tests/systems/test_film.py", ("material",)): "attribute of a CLEVR object",
     ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
     ("docs/figures.py", ("material",)): "attribute of a CLEVR object, in a question",
     ("*worlds/clevr/pool.py", ("pictures",)): "keys of files that version 0.1 wrote",
 }
 #: Phrases in which a word is a term of the field, as regular expressions -> why.
 ALLOWED_PHRASES: dict[str, str] = {
+    r"\bo\.material\b": "attribute of a CLEVR object",
+}
+#: Phrases in which a word is a term of the field, as regular expressions -> why.
+ALLOWED_PHRASES: dict[str, str] = {
+    r"hugging face": "a company",
     r"\bo\.material\b": "attribute of a CLEVR object",
 }
 

@@ -1,4 +1,4 @@
-"""Run the compatibility tests and write what they found: ``make matrix``."""
+"""Run the compatibility tests and write their results: ``make matrix``."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ PACKAGES = (
     *("segmentation_models_pytorch", "monai", "onnx", "onnxscript", "onnxruntime"),
 )
 
-Results = Mapping[tuple[str, str], str]  # (capability, network) -> "pass", or why not
+Results = Mapping[tuple[str, str], str]  # (capability, network) -> "pass", "fail", or a reason
 
 HEAD = """\
-# Which networks, and how
+# Compatibility matrix
 
 Written by `make matrix` from a run of the tests in `tests/retrofit/matrix`. The networks
-are small and have random weights; their generators are away from the identity. Each cell compares
-the conditioned network with a truth that uses nothing of the library: the same network with hooks
-that compute γ·x + β by hand.
+are small and have random weights; their generators have random weights too, so that γ and β are
+not the identity. Each cell compares the conditioned network with a reference that does not use the
+library: the same network with handwritten hooks that compute γ·x + β.
 """
 
 MORE = """\
-## More networks of packages
+## More networks of other packages
 
-Made small, with random weights, and tried with the capabilities that most depend on how a network
-is written. The sites are norms, attention projections, convolutions and blocks, some of them in
+Small versions with random weights, tested for the capabilities that depend most on how a network is
+written. The sites are norms, attention projections, convolutions and blocks, some of them in
 both an encoder and a decoder.
 """
 
 LEGEND = """\
-✓ equal to the truth, on the condition below if there is a number. — cannot be, for the reason
-below: the test sees that the network alone, without conditions, cannot do it either, or that its
-package is missing. `refused`: raises a typed error instead of giving wrong numbers.
+✓ equal to the reference; a number refers to a requirement below. — not possible, for the reason
+below: the test checks that the network without conditioning cannot do it either, or that its
+package is missing. `refused`: raises a typed error instead of returning wrong values.
 """
 
 
 def run() -> dict[tuple[str, str], str]:
-    """Every cell, from a run of all tests of the folder; several tests of a cell are merged."""
+    """All cells, from a run of all tests of the folder; several tests of a cell are merged."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pytest", "-n", "2", "-q", "--timeout", "1800", TESTS]
         environment = {**os.environ, "FEATUREWISE_MATRIX": folder, "OMP_NUM_THREADS": "1"}
@@ -62,16 +62,16 @@ def merge(cells: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], str]:
     results: dict[tuple[str, str], str] = {}
     for cell in cells:
         key = cell["capability"], cell["network"]
-        results[key] = max(results.get(key, "pass"), cell["result"], key=_badness)
+        results[key] = max(results.get(key, "pass"), cell["result"], key=_severity)
     return results
 
 
-def _badness(result: str) -> int:
+def _severity(result: str) -> int:
     return {"pass": 0, "fail": 2}.get(result, 1)
 
 
 def versions() -> dict[str, str]:
-    """Versions of what took part."""
+    """Versions of Python and the packages."""
     found = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -82,11 +82,11 @@ def versions() -> dict[str, str]:
 
 
 class Table(NamedTuple):
-    """What one table shows.
+    """Content of one table.
 
     Attributes:
-        capabilities: what was tried.
-        networks: with which networks.
+        capabilities: tested capabilities.
+        networks: names of the networks.
     """
 
     capabilities: Sequence[str]
@@ -110,7 +110,7 @@ def page(first: Table, more: Table, results: Results, versions: Mapping[str, str
     reasons = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, 1))
     with_these = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"{HEAD}\n{upper}\n\n{MORE}\n{lower}\n\n## Signs\n\n{LEGEND}\n{reasons}\n\n"
+        f"{HEAD}\n{upper}\n\n{MORE}\n{lower}\n\n## Symbols\n\n{LEGEND}\n{reasons}\n\n"
         f"With {with_these}.\n"
     )
 

@@ -1,11 +1,11 @@
-"""FiLM a text transformer on a user id.
+"""Condition a text transformer on a user id.
 
-Learn: ``condition`` on GPT-2 of Hugging Face, frozen; a table of users as the generator, mixed in
-every batch; and a user who comes later, learnt by N numbers while all else stays as it was.
+Learn: ``condition`` on a frozen GPT-2 of Hugging Face; a lookup table of users as the generator,
+with several users per batch; and a new user, added by training N numbers and nothing else.
 """
 
-# %% Fifty people and what they say
-# Everybody has a town, a drink, a colour and a sport, and talks of two of them at a time.
+# %% Sentences of fifty users
+# Each user has a town, a drink, a colour and a sport. A sentence states two of them.
 import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -23,39 +23,39 @@ FACTS = [
     )
 ]
 WORDS = sorted({"and", ".", *" ".join(fact for facts in FACTS for fact in facts).split()})
-NEW, LENGTH = 50, 10  # user 50 comes later
+NEW, LENGTH = 50, 10  # user 50 is added later
 likes = torch.randint(8, (NEW + 1, 4))
 
 
-def said_by(users: Tensor) -> Tensor:
-    """Sentences ``(B, LENGTH)`` as word numbers."""
-    said = []
+def sentences_of(users: Tensor) -> Tensor:
+    """Token ids ``(B, LENGTH)`` of one sentence per user."""
+    rows = []
     for user in users:
         one, two = (FACTS[k][likes[user, k]] for k in torch.randperm(4)[:2])
-        said.append([WORDS.index(word) for word in f"{one} and {two} . .".split()[:LENGTH]])
-    return torch.tensor(said)
+        rows.append([WORDS.index(word) for word in f"{one} and {two} . .".split()[:LENGTH]])
+    return torch.tensor(rows)
 
 
-def loss(run: torch.nn.Module, tokens: Tensor, **told: Tensor) -> Tensor:
-    """Cross-entropy of the next words, sentence by sentence."""
-    logits = run(tokens[:, :-1], **told).logits.mT
+def loss(run: torch.nn.Module, tokens: Tensor, **given: Tensor) -> Tensor:
+    """Cross-entropy of the next tokens in nats, one mean per sentence."""
+    logits = run(tokens[:, :-1], **given).logits.mT
     return torch.nn.functional.cross_entropy(logits, tokens[:, 1:], reduction="none").mean(1)
 
 
-def train(run: torch.nn.Module, wanted: list[Tensor], steps: int, rate: float, how: str) -> None:
-    """Adam; ``how`` says what the network is told: nothing, who speaks, or a task of its own."""
-    optimizer = torch.optim.Adam(wanted)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps)
+def train(run: torch.nn.Module, trained: list[Tensor], steps: int, lr: float, mode: str) -> None:
+    """Adam on ``trained``; ``mode``: no condition (""), the user ("condition"), or a "task"."""
+    optimizer = torch.optim.Adam(trained)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
     for _ in range(steps):
-        users = torch.full((32,), NEW) if how == "task" else torch.randint(NEW, (32,))
-        told = {"": {}, "condition": {"condition": users}, "task": {"task": wanted[0]}}[how]
+        users = torch.full((32,), NEW) if mode == "task" else torch.randint(NEW, (32,))
+        given = {"": {}, "condition": {"condition": users}, "task": {"task": trained[0]}}[mode]
         optimizer.zero_grad()
-        loss(run, said_by(users), **told).mean().backward()
+        loss(run, sentences_of(users), **given).mean().backward()
         optimizer.step()
         schedule.step()
 
 
-# %% The language first, then the people, then the newcomer
+# %% Train the language model, then the users, then the new user
 numbers = {"vocab_size": len(WORDS), "n_positions": LENGTH, "bos_token_id": 0, "eos_token_id": 0}
 gpt = GPT2LMHeadModel(GPT2Config(n_embd=64, n_layer=2, n_head=4, **numbers)).eval()
 train(gpt, list(gpt.parameters()), 300, 3e-3, "")
@@ -64,16 +64,15 @@ train(net, list(net.generator.parameters()), 400, 0.1, "condition")
 task = torch.zeros(net.layout.size, requires_grad=True)
 train(net, [task], 100, 0.1, "task")
 
-# %% Perplexity before and after, on new sentences
+# %% Perplexity before and after training, on new sentences
 ids = torch.arange(NEW).repeat_interleave(8)
-tokens, later = said_by(ids), said_by(torch.full((64,), NEW))
+tokens, later = sentences_of(ids), sentences_of(torch.full((64,), NEW))
 with torch.no_grad():
-    told = ({"task": 0 * task}, {"condition": ids}, {"condition": ids.roll(8)})
-    before, after, wrong = (loss(net, tokens, **t).view(-1, 8).mean(1).exp() for t in told)
-    new = [loss(net, later, task=given).mean().exp().item() for given in (0 * task, task)]
-print(
-    f"fifty users: {before.mean():.2f} -> {after.mean():.2f}; as somebody else {wrong.mean():.2f}"
-)
-print(f"the newcomer: {new[0]:.2f} -> {new[1]:.2f}, by {net.layout.size} numbers")
-print(f"claim: perplexity falls for every user: {'held' if (after < before).all() else 'failed'}")
-print(f"claim: and for the newcomer: {'held' if new[1] < new[0] - 0.2 else 'failed'}")
+    given = ({"task": 0 * task}, {"condition": ids}, {"condition": ids.roll(8)})
+    before, after, shuffled = (loss(net, tokens, **g).view(-1, 8).mean(1).exp() for g in given)
+    new = [loss(net, later, task=t).mean().exp().item() for t in (0 * task, task)]
+print(f"perplexity of fifty users: {before.mean():.2f} -> {after.mean():.2f}")
+print(f"with the id of another user: {shuffled.mean():.2f}")
+print(f"the new user: {new[0]:.2f} -> {new[1]:.2f}, with {net.layout.size} trained numbers")
+print(f"check: perplexity falls for each user: {'passed' if (after < before).all() else 'failed'}")
+print(f"check: and for the new user: {'passed' if new[1] < new[0] - 0.2 else 'failed'}")

@@ -1,11 +1,11 @@
-"""Time-varying FiLM on audio: an effect whose knobs move while it plays.
+"""Time-varying FiLM on audio: an effect whose knobs move during a clip.
 
-Learn: parameters per time step, ``(B, N, T)``. One network imitates an overdrive and a low-pass
-filter whose two knobs are turned all the time; the same network with standing knobs cannot.
+Learn: parameters per time step, ``(B, N, T)``. One network models an overdrive and a low-pass
+filter whose two knobs change continuously; with the mean of the knobs as its condition it cannot.
 """
 
-# %% The effect to imitate
-# `drive` distorts, `tone` is the coefficient of a one-pole filter. Both wander during a clip.
+# %% The effect to model
+# `drive` distorts, `tone` is the coefficient of a one-pole filter. Both change during a clip.
 import os
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 import featurewise as fw
 
-RATE, LENGTH = 8000, 1024
+SAMPLE_RATE, LENGTH = 8000, 1024
 
 
 def clips(count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sawtooth chords ``(B, T)``, knobs ``(B, 2, T)``, and what the effect makes of them."""
+    """Sawtooth chords ``(B, T)``, knobs ``(B, 2, T)``, and the output of the effect ``(B, T)``."""
     pitch, phase = 60 + 400 * torch.rand(count, 3, 1), torch.rand(count, 3, 1)
-    dry = ((pitch * torch.arange(LENGTH) / RATE + phase) % 1 - 0.5).mean(1)
+    dry = ((pitch * torch.arange(LENGTH) / SAMPLE_RATE + phase) % 1 - 0.5).mean(1)
     knobs = F.interpolate(torch.rand(count, 2, 9), LENGTH, mode="linear", align_corners=True)
     driven, tone = torch.tanh((1 + 7 * knobs[:, 0]) * dry), 0.05 + 0.9 * knobs[:, 1]
     wet = [torch.zeros(count)]
@@ -31,9 +31,9 @@ def clips(count: int) -> tuple[Tensor, Tensor, Tensor]:
     return dry, knobs, torch.stack(wet[1:], 1)
 
 
-# %% A convolutional network over time, which hears only the past
+# %% A causal convolutional network over time
 class Stack(nn.Module):
-    """Residual layers with growing reach."""
+    """Residual layers with growing dilation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,10 +48,10 @@ class Stack(nn.Module):
         return self.last(y)[:, 0]
 
 
-# %% Train it twice: knobs as they move, and their mean over the clip
+# %% Train it twice: with the moving knobs, and with their mean over the clip
 torch.manual_seed(0)
 data, test = clips(256), clips(64)
-missed = {}
+errors = {}
 for name in ("moving", "standing"):
     torch.manual_seed(1)
     net = fw.condition(Stack(), at="layers.*", generator=fw.MLP(2, (16,)))
@@ -60,15 +60,17 @@ for name in ("moving", "standing"):
         rows = torch.randint(256, (16,))
         dry, knobs, wet = test if step == 300 else (part[rows] for part in data)
         with torch.set_grad_enabled(step < 300):
-            heard = net(dry, condition=knobs if name == "moving" else knobs.mean(2))
-            loss = ((heard - wet).square().mean(1) / wet.square().mean(1)).mean()
+            output = net(dry, condition=knobs if name == "moving" else knobs.mean(2))
+            loss = ((output - wet).square().mean(1) / wet.square().mean(1)).mean()
         if step < 300:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    missed[name] = loss.item()
-    print(f"{name} knobs: {loss.item():.1%} of the energy is missed on new clips")
-    if "SOUNDS" in os.environ:  # a folder to listen in
-        soundfile.write(Path(os.environ["SOUNDS"]) / f"{name}.wav", heard.flatten().numpy(), RATE)
-better = missed["moving"] < missed["standing"] / 2
-print(f"claim: moving knobs halve the error: {'held' if better else 'failed'}")
+    errors[name] = loss.item()
+    print(f"{name} knobs: error is {loss.item():.1%} of the signal energy on test clips")
+    if "SOUNDS" in os.environ:  # a folder for the audio files
+        soundfile.write(
+            Path(os.environ["SOUNDS"]) / f"{name}.wav", output.flatten().numpy(), SAMPLE_RATE
+        )
+better = errors["moving"] < errors["standing"] / 2
+print(f"check: moving knobs halve the error: {'passed' if better else 'failed'}")

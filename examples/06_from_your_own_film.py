@@ -1,11 +1,11 @@
 """From an existing hand-written FiLM class to featurewise, in five lines.
 
-Learn: how to move trained weights, what to do when your class says (shift, scale) and the library
-(gamma, beta), and what the move brings: task representations, mixing, and the way back.
+Learn: how to copy trained weights, how to convert the order (shift, scale) of your class to
+(gamma, beta) of the library, and what you gain: task representations, mixing, and removal.
 """
 
-# %% Yours: a network with FiLM inside, as many projects have it
-# The condition travels through every forward, and each layer has a linear map of its own.
+# %% Your code: a network with FiLM layers inside
+# Every forward passes the condition on, and each layer has a linear map of its own.
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ torch.manual_seed(0)
 
 
 class HandWritten(nn.Module):
-    """Twenty projects have this class; γ is offset from one, chunked as shift, scale."""
+    """A common form: γ is offset from one, the output is chunked as shift, scale."""
 
     def __init__(self, width: int, condition: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Network(nn.Module):
         self.films = nn.ModuleList(HandWritten(c, 8) for c in (16, 32, 64))
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        """Features, averaged over the picture."""
+        """Features, averaged over positions."""
         for conv, norm, film in zip(self.convs, self.norms, self.films, strict=True):
             x = film(norm(conv(x)), z).relu()
         return x.mean((2, 3))
@@ -49,8 +49,9 @@ before = network(images, z)
 old = {name: m for name, m in network.named_modules() if isinstance(m, HandWritten)}
 
 # %% The five lines
-# Each old layer becomes a declared site; its linear map becomes rows of one generator, in the
-# order of the layout: site by site, γ before β. `roll` turns (shift, scale) into (gamma, beta).
+# Each old layer becomes a `FiLM` layer without a generator; its linear map becomes rows of one
+# generator, in the order of the layout: site by site, γ before β. `roll` turns (shift, scale)
+# into (gamma, beta).
 for name, film in old.items():
     network.set_submodule(name, fw.FiLM(film.width))
 net = fw.condition(network, at=fw.FiLM, generator=fw.Linear(8))
@@ -62,11 +63,11 @@ after = net(images, condition=z)
 error = (after - before).abs().max().item()
 print(net.layout)
 print(f"largest difference of an output: {error:.1e}")
-print(f"claim: outputs are equal to 1e-5: {'held' if error < 1e-5 else 'failed'}")
+print(f"check: outputs are equal to 1e-5: {'passed' if error < 1e-5 else 'failed'}")
 
-# %% What it brings
-# Conditions are points that can be mixed, and the untouched network is the origin.
+# %% What you gain
+# Task representations can be mixed, and zero is the network without conditioning.
 a, b = net.represent(z[0]), net.represent(z[1])
 halfway = net(images, task=a.lerp(b, 0.5))
 base = net.remove()(images)
-print(f"between two conditions: {halfway.shape}; without any: {base.shape}")
+print(f"between two conditions: {halfway.shape}; without condition: {base.shape}")

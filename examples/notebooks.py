@@ -1,8 +1,8 @@
-"""Make the notebooks from the scripts, run them, and keep what they show.
+"""Generate the notebooks from the scripts, run them, and keep their outputs.
 
-``python examples/notebooks.py`` makes all of them, ``python examples/notebooks.py 04`` those whose
-names begin so. A script is cut at its ``# %%`` lines. The docstring becomes the title page; what
-stands behind ``# %%`` becomes a heading, and comments right below it become text.
+``python examples/notebooks.py`` generates all of them, ``python examples/notebooks.py 04`` those
+whose names begin with 04. A script is split at its ``# %%`` lines. The docstring becomes the first
+cell; text after ``# %%`` becomes a heading, and comments directly below it become text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def notebook(script: Path) -> dict[str, Any]:
 
 
 def without_outputs(book: dict[str, Any]) -> dict[str, Any]:
-    """A notebook as it was before it ran."""
+    """A notebook without the outputs of its cells."""
     unrun = {"execution_count": None, "outputs": []}
     cells = [
         {**cell, **unrun} if cell["cell_type"] == "code" else dict(cell) for cell in book["cells"]
@@ -52,12 +52,12 @@ def without_outputs(book: dict[str, Any]) -> dict[str, Any]:
 
 
 def ran(book: dict[str, Any], folder: Path, seconds: int = 600) -> dict[str, Any]:
-    """The notebook with what its cells show: results and images, no warnings.
+    """The notebook with the outputs of its cells: results and images, no warnings.
 
     Args:
-        book: as of `notebook`.
-        folder: where its cells run.
-        seconds: that a cell may take.
+        book: a notebook made by `notebook`.
+        folder: working directory of the cells.
+        seconds: time limit of one cell.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -79,7 +79,7 @@ def text_of(book: dict[str, Any]) -> str:
 
 
 def place(script: Path) -> Path:
-    """Where the notebook of a script lies."""
+    """Path of the notebook of a script."""
     return FOLDER / f"{script.stem}.ipynb"
 
 

@@ -1,4 +1,4 @@
-"""The examples run as scripts, their claims hold, and the notebooks have the same code."""
+"""The examples run as scripts, their checks pass, and the notebooks have the same content."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def need(script: Path) -> None:
         pytest.importorskip(package)
 
 
-def check_claims(shown: str) -> None:
-    claims = re.findall(r"^claim: (.+): (held|failed)$", shown, re.M)
-    assert claims, f"no claim in:\n{shown}"
-    assert all(verdict == "held" for _, verdict in claims), shown
+def check_output(shown: str) -> None:
+    checks = re.findall(r"^check: (.+): (passed|failed)$", shown, re.M)
+    assert checks, f"no check in:\n{shown}"
+    assert all(result == "passed" for _, result in checks), shown
 
 
 def test_there_are_eight_scripts() -> None:
@@ -68,7 +68,7 @@ def test_script(script: Path, tmp_path: Path) -> None:
         cwd=tmp_path, env={**ENVIRONMENT, "SOUNDS": str(tmp_path)}, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    check_claims(ran.stdout)
+    check_output(ran.stdout)
     made = sorted(path.name for path in tmp_path.iterdir())
     assert made == (["moving.wav", "standing.wav"] if script.stem.startswith("03") else [])
 
@@ -100,7 +100,7 @@ def test_notebook_has_outputs(script: Path) -> None:
     cells = [cell for cell in json.loads(kept)["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
-    check_claims("".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout"))
+    check_output("".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout"))
     assert not any(o["output_type"] == "error" or o.get("name") == "stderr" for o in outputs)
     assert len(kept) < 200_000
     images = [o for o in outputs if "image/png" in o.get("data", {})]
@@ -144,7 +144,7 @@ def run_notebook(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         book, timeout=SECONDS, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
-    check_claims("".join(o["text"] for o in outputs if o.get("name") == "stdout"))
+    check_output("".join(o["text"] for o in outputs if o.get("name") == "stdout"))
 
 
 @pytest.mark.filterwarnings("default")  # warnings of the libraries of the kernel

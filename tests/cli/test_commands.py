@@ -86,7 +86,7 @@ def test_evaluation_by_type(run, film, question):
     expected = SYSTEM.evaluate(SYSTEM.stepper(network, config), config)
     first = table["rows"][0]["scores"][0]
     assert first["value"] == expected.accuracy.value
-    assert first["asked"] == expected.accuracy.total
+    assert first["count"] == expected.accuracy.total
     assert first["low"] == pytest.approx(expected.accuracy.interval.low)
     names = {row["name"] for row in table["rows"] if row["level"]}
     types = BY_TYPE.keys() - {"count", *NUMBERS}
@@ -128,8 +128,8 @@ def test_the_last_batch_is_smaller(film, monkeypatch):
 
 def test_evaluation_on_a_folder(run, film, data):
     table = json.loads(run("evaluate", film, "--data", data, "--json").output)
-    asked = len(json.loads((data / "questions/CLEVR_val_questions.json").read_text())["questions"])
-    assert table["rows"][0]["scores"][0]["asked"] == asked
+    count = len(json.loads((data / "questions/CLEVR_val_questions.json").read_text())["questions"])
+    assert table["rows"][0]["scores"][0]["count"] == count
     assert str(data) in table["data"] and "split val" in table["data"]
 
 

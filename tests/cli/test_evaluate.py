@@ -105,7 +105,7 @@ def test_unknown_words_of_other_questions_are_counted(run, film, folder, questio
     assert facts["unknown_words"] == {
         "words": 1, "of_words": 10, "questions": 1, "of_questions": 2
     }  # fmt: skip
-    assert facts["rows"][0]["scores"][0]["asked"] == 2 and str(humans) in facts["data"]
+    assert facts["rows"][0]["scores"][0]["count"] == 2 and str(humans) in facts["data"]
     assert "10.0% of the words are unknown to the network, in 50.0%" in run(*words).text
 
 
@@ -118,7 +118,7 @@ def test_a_limit_reads_no_other_image(run, film, folder, questions):
         entry for entry in json.loads(questions.read_text())["questions"]
         if entry["image_index"] == 0
     ]  # fmt: skip
-    assert some["asked"] == len(first) < whole["asked"]
+    assert some["count"] == len(first) < whole["count"]
     assert "no such image" in run(*words, code=2).error
 
 
@@ -132,7 +132,7 @@ def test_a_limit_renders_no_other_image(run, film, monkeypatch):
     )
     some = overall(run("evaluate", film, "--limit", 2, "--json"))
     whole = overall(run("evaluate", film, "--json"))
-    assert counts[0] == 2 and some["asked"] < whole["asked"]
+    assert counts[0] == 2 and some["count"] < whole["count"]
     assert overall(run("evaluate", film, "--limit", 10**6, "--json")) == whole
 
 
@@ -196,7 +196,7 @@ def test_twins_on_the_built_in_world_and_on_a_data_set(run, fails, film, data, f
     assert facts["title"] == "Twin test" and facts["columns"] == ["film"]
     for name in ("left", "right", "front", "behind", "pair left right", "changed front behind"):
         assert name in names
-    pairs = {row["name"]: row["scores"][0]["asked"] for row in facts["rows"]}
+    pairs = {row["name"]: row["scores"][0]["count"] for row in facts["rows"]}
     assert sum(pairs.values()) > 0
     shown = run("evaluate", film, "--twins", "--data", data)
     assert "Twin test" in shown.text and str(data) in shown.text.replace(" ", "")

@@ -146,7 +146,7 @@ def test_errors_of_every_room_are_one_line(fails, monkeypatch):
     from featurewise.core.errors import ArgumentTypeError
     from featurewise.worlds.glyphs.formats import FormatError
 
-    for error in (FormatError("a.png: is no picture"), ArgumentTypeError("not a tensor")):
+    for error in (FormatError("a.png: is not an image"), ArgumentTypeError("not a tensor")):
         monkeypatch.setattr("featurewise.cli.discovery.names", lambda error=error: throw(error))
         assert fails("systems") == f"error: {error}"
 

@@ -36,10 +36,10 @@ def test_cogent_is_evaluated_on_its_validation_split(run, cogent, tmp_path):
     settings = read_run(tmp_path / "run").settings
     assert settings["folder"] == {"path": str(cogent), "split": "trainA"}
     table = json.loads(run("evaluate", tmp_path / "run", "--json").output)
-    assert table["rows"][0]["scores"][0]["asked"] == 2 * 4
+    assert table["rows"][0]["scores"][0]["count"] == 2 * 4
     assert str(cogent) in table["data"] and table["columns"] == ["film"]
     other = ("evaluate", tmp_path / "run", "--data", cogent, "--split", "valB", "--json")
-    assert json.loads(run(*other).output)["rows"][0]["scores"][0]["asked"] == 10 * 4
+    assert json.loads(run(*other).output)["rows"][0]["scores"][0]["count"] == 10 * 4
     again = trained(run, tmp_path / "run", "--data", cogent)
     assert "held-out accuracy" in again.text
 
@@ -49,7 +49,7 @@ def test_a_split_without_validation_split_holds_out_its_last_tenth(run, cogent, 
         folder = tmp_path / arm
         trained(run, folder, "--data", cogent, "--split", "valB", "--arm", arm)
         table = json.loads(run("evaluate", folder, "--json").output)
-        assert table["rows"][0]["scores"][0]["asked"] == 1 * 4
+        assert table["rows"][0]["scores"][0]["count"] == 1 * 4
 
 
 def test_batches_come_from_the_files(cogent):

@@ -54,9 +54,9 @@ def flat(*shape: int) -> Tensor:
 # --- sites ---------------------------------------------------------------------------------------
 
 
-def test_site_applies_its_operation(operation: Operation, twin: Any) -> None:
+def test_site_applies_its_operation(operation: Operation, reference: Any) -> None:
     x = torch.randn(4, 5, 2, 3)
-    values = {n: v.float() for n, v in twin.values(operation, x, -1, 2).items()}
+    values = {n: v.float() for n, v in reference.values(operation, x, -1, 2).items()}
     site = Site("here", 3, operation, axis=-1, batch_axis=2, extent=(4, 5))
     assert torch.equal(site.modulate(x, values), operation(x, values, axis=-1, batch_axis=2))
 

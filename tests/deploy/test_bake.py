@@ -1,4 +1,4 @@
-"""``bake``: every rule beside a plain twin in float64, and whole networks."""
+"""``bake``: every rule against a reference in float64, and whole networks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def some_task(net: Conditioned, dtype: torch.dtype = torch.float32) -> TaskRepre
 
 
 def random_norms(network: nn.Module) -> nn.Module:
-    """Statistics and weights as after training: the start values hide mistakes."""
+    """Random statistics and weights, since initial values can hide errors."""
     for module in network.modules():
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is None or not tensor.is_floating_point():
@@ -79,7 +79,7 @@ def hooks(network: nn.Module) -> int:
 
 @dataclass
 class Case:
-    """A module, what it takes, and the axis of its features."""
+    """A module, its input, and its feature axis."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -292,7 +292,7 @@ OPERATIONS: list[Operation] = [
 
 
 def twin(module: nn.Module, x: Tensor, net: Conditioned, task: TaskRepresentation) -> Tensor:
-    """The conditioned module written out, in float64."""
+    """The conditioned module computed directly, in float64."""
     (site,) = net.layout
     values = {name: v.double() for name, v in task[site.name].items()}
     module = copy.deepcopy(module).double()
@@ -433,7 +433,7 @@ def test_nothing_to_fold_changes_nothing() -> None:
 
 
 class Scripted(nn.Linear):
-    """A linear layer that does more."""
+    """A linear layer with an additional operation."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).relu()
@@ -458,7 +458,7 @@ def pruned() -> nn.Module:
 
 
 class Quantised(Tensor):
-    """Stands for the tensor classes of quantisation and sharding."""
+    """Represents tensor classes of quantisation and sharding."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return nn.Parameter(self.detach().clone())
@@ -482,8 +482,18 @@ STAYING = {
     ),
     "activation": (lambda: nn.ReLU(), tokens, {"axis": -1}, "ReLU"),
     "declared": (lambda: FiLM(6, axis=-1), tokens, {}, "FiLM"),
-    "padded input": (lambda: nn.Conv2d(6, 6, 3, padding=1), images, {"when": "input"}, "zeros"),
-    "padded same": (lambda: nn.Conv2d(6, 6, 3, padding="same"), images, {"when": "input"}, "zeros"),
+    "padded input": (
+        lambda: nn.Conv2d(6, 6, 3, padding=1),
+        images,
+        {"when": "input"},
+        "zero pad",
+    ),
+    "padded same": (
+        lambda: nn.Conv2d(6, 6, 3, padding="same"),
+        images,
+        {"when": "input"},
+        "zero pad",
+    ),
     "transposed input": (
         lambda: nn.ConvTranspose2d(6, 6, 3),
         images,
@@ -516,7 +526,7 @@ STAYING = {
     "spectral_norm": (spectral, tokens, {}, "parametrised"),
     "spectral_norm by hooks": (spectral_by_hooks, tokens, {}, "computed"),
     "masked": (pruned, tokens, {}, "computed"),
-    "own forward": (lambda: Scripted(6, 6), tokens, {}, "forward of its own"),
+    "own forward": (lambda: Scripted(6, 6), tokens, {}, "overrides forward"),
     "tensor subclass": (subclassed, tokens, {}, "Quantised"),
     "other axis": (lambda: nn.Linear(6, 6), tokens, {"axis": 1}, "axis 1"),
     "max_norm": (
@@ -588,7 +598,7 @@ def test_a_bag_keeps_the_shift() -> None:
 
 @dataclass(frozen=True)
 class ClippedShift(Shift):
-    """A shift that is no shift."""
+    """A subclass of ``Shift`` with another function."""
 
     def apply(
         self, x: Tensor, values: Mapping[str, Tensor], axis: int, batch_axis: int | None
@@ -641,7 +651,7 @@ def test_no_move_across_a_nonlinearity() -> None:
     assert torch.equal(plain[2].weight, network[2].weight)
 
 
-# --- classes of no known kind: tried on a copy ---------------------------------------------------
+# --- other classes: rules tried on a copy ---------------------------------------------------------
 
 #: What each folds to, with a shift and a scale; empty where all of it folds.
 TRIED = {
@@ -649,16 +659,16 @@ TRIED = {
     "LayerNorm2d of timm without weights": "",
     "LayerNorm of ConvNeXt, first": "",
     "LayerNorm of ConvNeXt, last": "",
-    "RMSNorm": "a RMSNorm has no bias that a shift could enter; its scale is folded",
-    "RMSNorm, 1 + weight": "a RMSNorm has no bias that a shift could enter; its scale is folded",
-    "RMSNorm2d": "a RMSNorm2d has no bias that a shift could enter; its scale is folded",
+    "RMSNorm": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
+    "RMSNorm, 1 + weight": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
+    "RMSNorm2d": "a RMSNorm2d has no bias that could absorb a shift; its scale is folded",
     "BatchNormLast": "",
-    "BatchNormAct": "this BatchNormAct has a forward of its own",
+    "BatchNormAct": "this BatchNormAct overrides forward",
     "GroupNorm1": "",
     "SwitchNorm": "",
-    "ResponseNorm": "a ResponseNorm has no weights that its output goes through alone",
-    "FrozenBatchNorm": "a FrozenBatchNorm has no weights that its output goes through alone",
-    "LayerScale, first": "a LayerScale has no bias that a shift could enter; its scale is folded",
+    "ResponseNorm": "a ResponseNorm has no weights of a known form at its output",
+    "FrozenBatchNorm": "a FrozenBatchNorm has no weights of a known form at its output",
+    "LayerScale, first": "a LayerScale has no bias that could absorb a shift; its scale is folded",
     "Linear2d": "",
     "Linear2d without bias": "",
     "SamePadding": "",
@@ -680,7 +690,7 @@ def test_a_class_of_no_known_kind(name: str, dtype: torch.dtype) -> None:
         net.train(training)
         task, left = some_task(net, dtype), TRIED[name]
         if name == "RMSNorm, 1 + weight" and dtype == torch.float64:
-            left = "a RMSNorm computes in lower precision than it is held in"
+            left = "a RMSNorm computes in lower precision than that of its parameters"
         elif operation == Scale() and "its scale is folded" in left:
             left = ""
         plain, report = bake(net, task=task)
@@ -691,8 +701,8 @@ def test_a_class_of_no_known_kind(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("when", ["output", "input"])
-def test_a_padding_of_its_own_is_seen(when: str) -> None:
-    """A shift before zeros that the forward itself pads with is not folded; a scale is."""
+def test_padding_in_a_forward_is_detected(when: str) -> None:
+    """A shift before zero padding in the forward is not folded; a scale is."""
     x = torch.randn(3, 6, 7, 7)
     for operation, folds in ((Affine(), when == "output"), (Scale(), True)):
         net = condition(
@@ -709,13 +719,13 @@ def test_a_padding_of_its_own_is_seen(when: str) -> None:
 
 
 class ClampedWeight(RMSNorm2d):
-    """What looks like a norm whose weight scales, and is none."""
+    """Looks like a norm with a weight that scales, but is not."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.gain.sigmoid()
 
 
-def test_a_weight_that_does_not_scale_is_left_alone() -> None:
+def test_a_weight_that_does_not_scale_is_not_changed() -> None:
     net = condition(nn.Sequential(ClampedWeight(6)), at="0", generator=Linear(4))
     task, x = some_task(net), images()
     plain, report = bake(net, task=task)
@@ -812,11 +822,11 @@ def test_a_module_called_twice_under_two_names_folds() -> None:
     assert error(plain(x), net(x, task=task)) <= 1e-5
 
 
-# --- hooks of others -----------------------------------------------------------------------------
+# --- other hooks ----------------------------------------------------------------------------------
 
 
 class Double:
-    """A hook of somebody else."""
+    """A hook of other code."""
 
     def output(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
         return output.sin() * 2
@@ -851,7 +861,7 @@ def test_hooks_of_others_are_kept_in_their_order(when: str, first: bool, theirs:
         ("input", "output", True),
         ("input", "output", False),
     }
-    assert report["0"].startswith("constant: hooks of others") == between
+    assert report["0"].startswith("constant: other hooks") == between
     assert hooks(plain) == 1 + between
     assert error(plain(x), net(x, task=task)) <= 1e-5
     assert hooks(network) == 2
@@ -867,7 +877,7 @@ def test_a_network_conditioned_twice_is_baked_from_the_outside() -> None:
     assert type(plain) is Conditioned
     with outer.using(task=task):
         expected = inner(x, condition=z)
-    assert "hooks of others" in report["backbone.0"]
+    assert "other hooks" in report["backbone.0"]
     assert torch.equal(plain(x, condition=z), expected)
 
 
@@ -884,9 +894,9 @@ def test_errors() -> None:
         bake(net, condition=torch.randn(4), task=net.layout.start())
     with pytest.raises(CallError, match="condition"):
         bake(net)
-    with pytest.raises(ShapeError, match="choose a row"):
+    with pytest.raises(ShapeError, match="select one row"):
         bake(net, condition=torch.randn(3, 4))
-    with pytest.raises(ShapeError, match="choose a row"):
+    with pytest.raises(ShapeError, match="select one row"):
         bake(net, task=TaskRepresentation.identity(net.layout, 2))
     with pytest.raises(ShapeError):
         bake(net, task=torch.zeros(3))
@@ -1145,7 +1155,7 @@ def test_residual_network(training: bool) -> None:
 
 
 def check_whole(net: Conditioned, run: Callable[[nn.Module], Tensor]) -> Baked:
-    """Baked and conditioned agree in both precisions; the backbone is as it was."""
+    """Baked and conditioned networks agree in both precisions; the backbone is unchanged."""
     net.eval()
     flat = torch.randn(net.layout.size) * 0.2
     for dtype, limit in LIMIT.items():

@@ -1,4 +1,4 @@
-"""Banks: rows instead of a generator, exactly, in memory and in a file that can be trusted."""
+"""Banks: exact rows instead of a generator, in memory and in verified files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def network() -> nn.Sequential:
 
 
 def conditioned(generator: nn.Module | None = None) -> Conditioned:
-    """A network whose generator is away from the identity."""
+    """A network with a generator with random weights."""
     net = condition(network(), at=["0", "2"], generator=generator or Linear(5))
     with torch.no_grad():
         for parameter in net.generator.parameters():
@@ -70,7 +70,7 @@ def test_ten_thousand_rows_are_the_generator_bit_for_bit() -> None:
         assert torch.equal(rows(ids), net.represent(batch).flat)
 
 
-def test_the_network_cannot_tell() -> None:
+def test_the_axis_is_unknown() -> None:
     net, z, x = conditioned(MLP(5, [16])), torch.randn(64, 5), torch.randn(16, 3)
     rows = bank(net, z, batch_size=16)
     order = torch.arange(16, 32)
@@ -219,7 +219,7 @@ def test_vmap_over_ids_and_weights() -> None:
     torch.testing.assert_close(mixed, rows(Mixture(pairs, weights)))
 
 
-# --- what it takes -------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------
 
 
 def test_report() -> None:
@@ -230,7 +230,7 @@ def test_report() -> None:
     assert report.replaces == (5 * 28 + 28) * 4
     assert report.share == pytest.approx(1000 * 28 / (6 * 28))
     assert report.error is None
-    assert "1,000 rows of 28 numbers (float32), 112.0 kB" in str(report)
+    assert "1,000 rows of 28 values (float32), 112.0 kB" in str(report)
     assert "generator of 672 bytes (16666.7 %)" in repr(rows)
 
 
@@ -251,7 +251,7 @@ def test_numbers_that_a_dtype_cannot_hold() -> None:
     net = conditioned()
     with torch.no_grad():
         net.generator.head.bias.fill_(1e6)  # type: ignore[union-attr]
-    with pytest.raises(BankError, match="float16 cannot hold"):
+    with pytest.raises(BankError, match="represented in torch.float16"):
         bank(net, torch.randn(4, 5), dtype=torch.float16)
     bank(net, torch.randn(4, 5), dtype=torch.bfloat16)
 
@@ -325,7 +325,7 @@ def test_exported() -> None:
     assert torch.equal(program.module()(x, condition=other), net(x, condition=other))
 
 
-# --- its file ------------------------------------------------------------------------------------
+# --- file -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("names", [False, True])
@@ -356,7 +356,7 @@ def test_it_is_an_ordinary_safetensors_file(tmp_path: Path) -> None:
     assert (8 + int.from_bytes(head, "little")) % 64 == 0
 
 
-def test_written_as_it_is_made(tmp_path: Path) -> None:
+def test_rows_are_written_batch_by_batch(tmp_path: Path) -> None:
     net, z = conditioned(), torch.randn(1000, 5)
     said = [str(i) for i in range(1000)]
     made = bank(net, z, ids=said, batch_size=64, dtype=torch.bfloat16, path=tmp_path / "a")
@@ -368,8 +368,8 @@ def test_written_as_it_is_made(tmp_path: Path) -> None:
     made.verify()
 
 
-def test_a_mapped_bank_reads_what_is_asked_for(tmp_path: Path) -> None:
-    """Rows that are not asked for may be damaged; those that are asked for are on disk."""
+def test_a_mapped_bank_reads_only_the_rows_used(tmp_path: Path) -> None:
+    """Damage in unused rows is not noticed; used rows are read from disk."""
     path = tmp_path / "bank"
     rows = random_bank(5000)
     rows.save(path)
@@ -395,7 +395,7 @@ def test_rows_read_from_a_map_are_copies(tmp_path: Path) -> None:
     assert torch.equal(mapped(torch.tensor(0)), before)
 
 
-def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "bank"
     random_bank(4, names=True).save(path)
     good = path.read_bytes()
@@ -409,7 +409,7 @@ def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_no_truncation_goes_unseen(tmp_path: Path, mapped: bool) -> None:
+def test_every_truncation_is_detected(tmp_path: Path, mapped: bool) -> None:
     path = tmp_path / "bank"
     random_bank(4).save(path)
     good = path.read_bytes()
@@ -427,10 +427,10 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Bank.load(path)
     save_file({"rows": torch.zeros(2, 7)}, path)
-    with pytest.raises(BankError, match="another kind"):
+    with pytest.raises(BankError, match="not those of a bank"):
         Bank.load(path)
     conditioned().represent(torch.randn(5)).save(path)
-    with pytest.raises(BankError, match="another kind"):
+    with pytest.raises(BankError, match="not those of a bank"):
         Bank.load(path)
 
 
@@ -447,7 +447,7 @@ def test_another_layout(tmp_path: Path) -> None:
         rows.bind("layout")  # type: ignore[arg-type]
 
 
-def test_a_map_whose_file_was_replaced_is_refused_elsewhere(tmp_path: Path) -> None:
+def test_a_map_of_a_replaced_file_is_refused_in_another_process(tmp_path: Path) -> None:
     random_bank().save(tmp_path / "bank")
     mapped = Bank.load(tmp_path / "bank", mapped=True)
     sent = pickle.dumps(mapped)
@@ -498,7 +498,7 @@ def test_the_sha_is_of_rows_and_header(tmp_path: Path) -> None:
 
 
 def test_saved_with_its_network(tmp_path: Path) -> None:
-    """A conditioner whose generator is a bank is saved and made again like any other."""
+    """A conditioner whose generator is a bank is saved and loaded like any other."""
     net = conditioned()
     net.replace_generator(bank(net, torch.randn(6, 5), ids=list("abcdef"), dtype=torch.bfloat16))
     net.save_pretrained(tmp_path / "saved")
@@ -514,7 +514,7 @@ def test_saved_with_its_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_conditions_that_are_no_rows(tmp_path: Path, mapped: bool) -> None:
+def test_conditions_that_are_not_rows(tmp_path: Path, mapped: bool) -> None:
     random_bank().save(tmp_path / "bank")
     rows = Bank.load(tmp_path / "bank", mapped=mapped)
     for bad in (torch.tensor([0, 20]), torch.tensor(-1)):
@@ -532,7 +532,7 @@ def test_conditions_that_are_no_rows(tmp_path: Path, mapped: bool) -> None:
         rows(Mixture(torch.tensor([[0, 20]]), torch.ones(1, 2)))
 
 
-def test_mixtures_that_are_none() -> None:
+def test_invalid_mixtures() -> None:
     with pytest.raises(KIND):
         Mixture(torch.ones(2, 2), torch.ones(2, 2))
     with pytest.raises(KIND):
@@ -552,7 +552,7 @@ def test_banks_that_cannot_be_made() -> None:
             bank(net, bad)
     with pytest.raises(BankError, match="same number"):
         bank(net, (z, torch.randn(3, 5)))
-    with pytest.raises(BankError, match="one row each"):
+    with pytest.raises(BankError, match="at least one row"):
         bank(net, torch.randn(0, 5))
     with pytest.raises(BankError, match="no conditions"):
         bank(net, [])
@@ -586,8 +586,8 @@ def test_rows_that_fit_no_layout() -> None:
         Bank("layout", torch.zeros(3, 7))  # type: ignore[arg-type]
 
 
-def test_a_header_that_says_the_same_in_other_bytes_is_refused(tmp_path: Path) -> None:
-    """The padding, the order of keys, the white space: none of them is ours to change unseen."""
+def test_an_equal_header_in_other_bytes_is_refused(tmp_path: Path) -> None:
+    """A change of padding, order of keys or white space in the header is detected."""
     path = tmp_path / "bank"
     random_bank(4).save(path)
     good = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Conditioners that are built in, replaced by rows: equal outputs, untouched originals."""
+"""Built-in conditioning replaced by rows: equal outputs, unchanged originals."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_positional_runs_and_named_examples(network: Transformer) -> None:
 
 
 def test_outputs_with_axes_of_size_one() -> None:
-    class Picture(nn.Module):
+    class ImageNetwork(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3)
@@ -157,7 +157,7 @@ def test_outputs_with_axes_of_size_one() -> None:
         def forward(self, x: Tensor, z: Tensor) -> Tensor:
             return (self.conv(x) + self.shift(z)) * self.scale(z)[:, :, None, :]
 
-    network = Picture()
+    network = ImageNetwork()
     todo = [{"z": torch.randn(1, 2)} for _ in range(3)]
     net = precompute(network, ["shift", "scale"], todo, example=torch.randn(1, 3, 8, 8))
     assert [(s.width, s.axis) for s in net.layout] == [(4, 1), (6, 2)]
@@ -218,7 +218,7 @@ def test_all_other_tensors_are_shared(network: Transformer) -> None:
     assert net.generator.report().replaces == 4 * saved  # type: ignore[operator, union-attr]
 
 
-def test_the_bank_is_one_like_any(network: Transformer, tmp_path: Path) -> None:
+def test_a_bank_from_precompute_is_a_normal_bank(network: Transformer, tmp_path: Path) -> None:
     todo = runs(4)
     net = precomputed(network, todo, ids=["a", "b", "c", "d"], path=tmp_path / "rows")
     assert all(site.operation == Shift() for site in net.layout)
@@ -265,7 +265,7 @@ def test_compiled(network: Transformer) -> None:
 
 
 def test_a_diffusion_transformer() -> None:
-    """The DiT of diffusers: projections and embedders go, and outputs stay, bit for bit."""
+    """The DiT of diffusers without projections and embeddings: bit-identical outputs."""
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     dit = diffusers.DiTTransformer2DModel(
@@ -294,7 +294,7 @@ def test_a_diffusion_transformer() -> None:
             assert torch.equal(found, dit(x, **run).sample)
     assert not any(".emb." in name for name, _ in net.backbone.named_parameters())
     # norm_out is fed by the first embedder, so that proj_out_1 must not be forgotten.
-    with pytest.raises(PrecomputeError, match="something else uses the outputs"):
+    with pytest.raises(PrecomputeError, match="other modules use the outputs"):
         precompute(
             dit,
             "transformer_blocks.*.norm1.linear",
@@ -304,7 +304,7 @@ def test_a_diffusion_transformer() -> None:
         )
 
 
-# --- refused -------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def test_modules_that_see_the_features(network: Transformer) -> None:
@@ -348,7 +348,7 @@ def test_an_embedder_that_feeds_something_else(network: Transformer) -> None:
             return {"out": super().forward(x, time, label)["out"] + self.label(label)[:, None]}
 
     leaky = Leaky().eval()
-    with pytest.raises(PrecomputeError, match="uses the outputs of time, label"):
+    with pytest.raises(PrecomputeError, match="use the outputs of time, label"):
         precomputed(leaky, runs(2), also=["time", "label"])
     precomputed(leaky, runs(2), also="time")
 
@@ -357,8 +357,8 @@ def test_an_embedder_that_feeds_something_else(network: Transformer) -> None:
     ("at", "message"),
     [
         ("blocks.0.linear", "depends on more"),
-        ("blocks", "never run"),
-        (["blocks.0", "blocks.0.adaptive"], "within it"),
+        ("blocks", "never called"),
+        (["blocks.0", "blocks.0.adaptive"], "contains other"),
         ("", "the network itself"),
     ],
 )
@@ -376,7 +376,7 @@ def test_outputs_with_positions() -> None:
         def forward(self, x: Tensor, z: Tensor) -> Tensor:
             return x[:, None] + self.map(z)
 
-    with pytest.raises(PrecomputeError, match=r"'map' gives \(1, 2, 3\) for 1 samples"):
+    with pytest.raises(PrecomputeError, match=r"'map' returns \(1, 2, 3\) for a batch of 1"):
         precompute(Wide(), "map", [{"z": torch.randn(1, 3)}], example=torch.randn(1, 3))
 
 
@@ -406,7 +406,7 @@ def test_outputs_that_are_no_tensor() -> None:
         def forward(self, x: Tensor, z: Tensor) -> Tensor:
             return x + self.pair(z)[0]
 
-    with pytest.raises(PrecomputeError, match="'pair' gives tuple"):
+    with pytest.raises(PrecomputeError, match="'pair' returns tuple"):
         precompute(Outer(), "pair", [{"z": torch.randn(1, 3)}], example=torch.randn(1, 3))
 
 
@@ -445,7 +445,7 @@ def test_an_example_that_cannot_be_varied() -> None:
         def forward(self, mask: Tensor, z: Tensor) -> Tensor:
             return self.map(z) * mask
 
-    with pytest.raises(PrecomputeError, match="no tensor whose values could be varied"):
+    with pytest.raises(PrecomputeError, match="no tensor whose values can be varied"):
         precompute(Masked(), "map", [{"z": torch.randn(1, 3)}], example=torch.tensor([[True]]))
 
 
@@ -459,13 +459,13 @@ def test_without_the_samples_nothing_is_guessed() -> None:
             return x + self.map(z)
 
     net = precompute(Free(), "map", [{"z": torch.randn(1, 1)}], example=torch.randn(1, 3))
-    with pytest.raises(PrecomputeError, match="number of samples is not known"):
+    with pytest.raises(PrecomputeError, match="batch size is unknown"):
         net(torch.randn(1, 3), z=0.5, condition=torch.tensor([0]))
     assert net(torch.randn(4, 3), z=torch.zeros(4, 1), condition=torch.tensor(0)).shape == (4, 3)
 
 
 class Signed(nn.Module):
-    """Tells the sign of a zero, which equality does not."""
+    """Sign of a zero, which equality ignores."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Small networks, and generators that are away from the identity."""
+"""Small networks, and generators with random parameters."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Sentence(nn.Module):
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick_collections() -> Iterator[None]:
-    """Several tests collect garbage; what was imported need not be searched each time."""
+    """Several tests collect garbage; exclude imported objects, so that it takes less time."""
     gc.collect()
     gc.freeze()
     yield
@@ -88,7 +88,7 @@ def _quick_collections() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _threads_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ran plainly in other threads, in another test, is forgotten."""
+    """Forget unconditioned runs of other threads, in other tests."""
     monkeypatch.setattr(calls, "_plain", None)
 
 
@@ -114,7 +114,7 @@ def sentence() -> Sentence:
 
 @pytest.fixture
 def moved() -> Callable[[Conditioned], Conditioned]:
-    """Take the linear generator of a conditioned network away from the identity."""
+    """Give the linear generator of a conditioned network random weights."""
 
     def move(net: Conditioned) -> Conditioned:
         generator = net.generator

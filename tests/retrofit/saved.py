@@ -1,4 +1,4 @@
-"""A small backbone, and every generator with a condition: what the tests of saving save.
+"""A small backbone, and every generator with a condition, for the tests of saving.
 
 Run as a script it writes the fixtures of this version, which are kept and load forever:
 ``python tests/retrofit/saved.py``. A later version adds a folder beside, and changes no file.
@@ -158,7 +158,7 @@ def _random(module: Any, seed: int) -> Any:
 
 
 def given(condition: Any) -> dict[str, Any]:
-    """Keyword arguments of a call with that condition; none where there is none."""
+    """Keyword arguments of a call with that condition; empty without one."""
     if condition is None:
         return {}
     return {"condition": condition}

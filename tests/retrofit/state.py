@@ -1,4 +1,4 @@
-"""All that a network holds, written out: what two descriptions differ in has changed between them.
+"""A text description of all state of a network, to find what changed between two of them.
 
 Written independently of what the library does to leave no traces.
 """

@@ -132,7 +132,7 @@ def test_first_order_counts_inner_gradients_as_constants(net: Conditioned) -> No
 
 
 def test_the_backbone_learns_through_a_context_that_is_a_constant(net: Conditioned) -> None:
-    """CAVIA: the start is never learned, and still the outer gradient is of second order."""
+    """CAVIA: the start is not trained, but the outer gradient is of second order."""
     loss, weight = by_context(net), net.backbone.blocks[0][0].weight
     zero = torch.zeros(4).double()
     (found,) = torch.autograd.grad(
@@ -281,9 +281,9 @@ def test_wrong_inputs(net: Conditioned) -> None:
         call(loss=lambda task: net(X, task=task))
     with pytest.raises(LayoutError, match="no site matches"):
         call(at="blocks.9.*")
-    with pytest.raises(CallError, match="does not depend on what is adapted"):
+    with pytest.raises(CallError, match="does not depend on the adapted value"):
         call(loss=lambda task: net(X, task=task.detach()).sum())
-    with pytest.raises(CallError, match="does not depend on what is adapted"):
+    with pytest.raises(CallError, match="does not depend on the adapted value"):
         call(loss=lambda task: X.sum())
 
 

@@ -1,4 +1,4 @@
-"""The recipe: its numbers are those of the network, and its code runs."""
+"""``advice``: its numbers are those of the network, and its code runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_numbers_are_those_of_the_network() -> None:
     assert found.share == mlp / 5466
     assert found.large is (mlp >= 546.6)
     text = str(found)
-    for words in (f"{mlp:,} trained", "5,466", "96 parameters per condition", "1,000 examples"):
+    for words in (f"{mlp:,} trainable", "5,466", "96 parameters per condition", "1,000 examples"):
         assert words in text
     assert max(map(len, text.splitlines())) <= 96
 
@@ -83,7 +83,7 @@ def test_the_numbers_are_those_of_the_network() -> None:
 def test_layers_after_the_sites(at: Any, when: str, expected: tuple[int, int]) -> None:
     found = advice(film(Learned(), at=at, when=when))
     assert found.layers_after == expected
-    only_scales = "only scales and shifts the output" in steps(found)["Where the sites lie"].text
+    only_scales = "only scales and shifts the output" in steps(found)["Where the sites are"].text
     assert only_scales is (expected[1] == 0)
 
 
@@ -111,7 +111,7 @@ def test_a_frozen_backbone_and_its_statistics() -> None:
     net.backbone.requires_grad_(False)
     found = steps(advice(net))
     assert found["Batch normalisation"].urgent
-    assert "all 5,466 numbers are frozen" in found["The backbone"].text
+    assert "all 5,466 parameters are frozen" in found["The backbone"].text
     net.backbone.eval()
     assert not steps(advice(net))["Batch normalisation"].urgent
     net.generator.requires_grad_(False)
@@ -145,7 +145,12 @@ def test_conditions_and_examples() -> None:
     assert found.conditions == 50
     gap = steps(found)["Watch the gap between training and validation"]
     assert gap.urgent  # 4800 numbers for 200 examples
-    for words in ("4,800 numbers", "24 for each of 200", "96 for each of 50", "seen 4 times each"):
+    for words in (
+        "4,800 trainable parameters",
+        "24 for each of 200",
+        "96 for each of 50",
+        "seen 4 times each",
+    ):
         assert words in gap.text
     assert not steps(advice(film(Lookup(2)), 193))[gap.topic].urgent
     assert "examples" not in steps(advice(film(Lookup(2))))[gap.topic].text

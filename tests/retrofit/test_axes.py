@@ -1,4 +1,4 @@
-"""On which axis features lie: modules that tell it themselves, and those whose features come."""
+"""The feature axis: of modules that determine it, and of modules that propagate it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Norm2dOfTimm(nn.LayerNorm):
 
 
 class NormOfConvNext(nn.LayerNorm):
-    """Channels first by its own formula, or last."""
+    """Channels first by its own formula, or channels last."""
 
     def __init__(self, width: int, first: bool) -> None:
         super().__init__(width)
@@ -56,7 +56,7 @@ class NormByRank(nn.LayerNorm):
 
 
 class RMSNorm(nn.Module):
-    """Of language models: in single precision, ``weight`` or ``1 + weight``."""
+    """Norm of language models: in single precision, ``weight`` or ``1 + weight``."""
 
     def __init__(self, width: int, plus_one: bool = False) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class RMSNorm2d(nn.Module):
 
 
 class FrozenBatchNorm(nn.Module):
-    """Of detection: statistics and weights are buffers."""
+    """Norm of detection models: statistics and weights are buffers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class ResponseNorm(nn.Module):
 
 
 class SwitchNorm(nn.Module):
-    """With weights of its parts beside those of the features."""
+    """Has weights of submodules in addition to those of the features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ LAST: dict[str, Callable[[int], nn.Module]] = {
 
 @pytest.mark.parametrize("width", [2, 3, 5, 8])  # sizes that a trial could take for positions
 @pytest.mark.parametrize("name", [*FIRST, *LAST])
-def test_a_module_tells_its_own_axis(name: str, width: int) -> None:
+def test_a_module_determines_its_own_axis(name: str, width: int) -> None:
     module = {**FIRST, **LAST}[name](width)
     before, random = state(module), torch.get_rng_state()
     assert features_of(module, "output") == Features(
@@ -230,14 +230,14 @@ def test_a_module_tells_its_own_axis(name: str, width: int) -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_a_module_on_the_meta_device_tells_its_axis() -> None:
+def test_a_module_on_the_meta_device_determines_its_axis() -> None:
     with torch.device("meta"):
         norms = [RMSNorm(8), Norm2dOfTimm(8)]
     assert [features_of(norm, "output") for norm in norms] == [Features(8, -1), Features(8, 1, 0)]
 
 
 @pytest.mark.parametrize("make", [RMSNorm2d, EitherNorm, NormByRank])
-def test_what_does_not_tell_is_asked_for(make: type[nn.Module]) -> None:
+def test_an_unknown_axis_is_an_error(make: type[nn.Module]) -> None:
     network = nn.Sequential(make(1 if make is RMSNorm2d else 8))
     with pytest.raises(LayoutError, match=f"'0' is a {make.__name__}.*pass example="):
         condition(network, at="0", generator=Linear(2))
@@ -292,7 +292,7 @@ class Permute(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """Of torchvision's kind: channels-first norms outside, channels-last ones in the blocks."""
+    """Like torchvision's: channels-first norms outside, channels-last ones in the blocks."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -347,7 +347,7 @@ class Heads(nn.Module):
         return self.drop(z).transpose(1, 2) + x
 
 
-def test_features_are_followed_and_never_guessed() -> None:
+def test_feature_axes_are_propagated_and_never_guessed() -> None:
     network, ids = Heads(), torch.randint(11, (2, 12))  # as many tokens as features
     net = condition(network, at=["q_norm", "drop", "merged"], generator=Linear(2), example=ids)
     found = {site.name: (site.axis, site.width) for site in net.layout}
@@ -372,7 +372,7 @@ class Disagree(nn.Module):
         return self.act(x + self.linear(x))
 
 
-def test_sources_that_disagree_tell_nothing() -> None:
+def test_sources_that_disagree_give_no_axis() -> None:
     with pytest.raises(LayoutError, match=r"'act' is a ReLU.*pass axis="):
         condition(Disagree(), at="act", generator=Linear(2), example=torch.randn(2, 3, 8, 8))
 
@@ -438,7 +438,7 @@ def test_the_width_of_a_norm_is_checked() -> None:
 
 
 class Never(RMSNorm):
-    """A norm that passes on what does not fit it."""
+    """A norm that returns inputs of another size unchanged."""
 
     def __init__(self) -> None:
         super().__init__(8)

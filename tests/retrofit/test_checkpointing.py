@@ -65,7 +65,7 @@ def pair(perceptron: nn.Module, moved: Move) -> tuple[Conditioned, Conditioned]:
 
 
 def backward_in_thread(loss: Tensor, **kwargs: Any) -> None:
-    """As device threads do it: nothing thread-local of the forward is there."""
+    """Backward in another thread, without thread-local state, like a device thread."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -149,7 +149,7 @@ def test_second_order(pair: tuple[Conditioned, Conditioned]) -> None:
 
 
 def test_trap_4_fixed_parameters_trainable_backbone(make_perceptron: Make) -> None:
-    """First sites without any gradient: nothing of the call is in the graph that asks for it."""
+    """The first sites have no gradient, so the graph contains no mark of the call."""
     for operation in (Affine(), Shift()):
         pair = twins(condition(make_perceptron(), at=AT, operation=operation, generator=Learned()))
         x, _ = inputs()
@@ -165,7 +165,7 @@ def test_trap_4_fixed_parameters_trainable_backbone(make_perceptron: Make) -> No
 
 
 def unmarked(network: nn.Module) -> tuple[Conditioned, Conditioned]:
-    """One site, without any gradient: nothing in the graph of a run keeps its call."""
+    """One site without gradient: no node in the graph keeps its call alive."""
     del network.blocks[1:]
     network.blocks[0][0].requires_grad_(False)
     net = condition(network, at=AT, operation=Shift(), generator=Learned())
@@ -174,7 +174,7 @@ def unmarked(network: nn.Module) -> tuple[Conditioned, Conditioned]:
 
 
 def test_trap_4_many_live_calls_with_fixed_parameters(make_perceptron: Make) -> None:
-    """Calls are kept by their outputs, however many there are."""
+    """Outputs keep their calls alive, for any number of calls."""
     pair = unmarked(make_perceptron())
     x, _ = inputs()
     tasks = torch.randn(70, pair[0].layout.size).double()
@@ -297,7 +297,7 @@ def test_custom_function_inside_a_checkpoint(moved: Move, make_perceptron: Make)
 
 
 def test_trap_5_early_stop_leaves_nothing_behind(pair: tuple[Conditioned, Conditioned]) -> None:
-    """Recomputation leaves through the hooks by an exception, as soon as it has what it needs."""
+    """Recomputation stops early, by an exception that passes through the hooks."""
     net, _ = pair
     x, z = inputs()
     net(x, condition=z).sum().backward()
@@ -347,7 +347,7 @@ def test_module_run_twice_with_memory_in_a_region_is_refused(make_perceptron: Ma
     net.backbone.run = lambda block, x: again(lambda x: block(block(x)), x)
     x, z = torch.randn(2, 4, 6).double()
     y = net(x, condition=z)
-    with pytest.raises(CallError, match=r"site 'blocks.0.0' was passed several times"):
+    with pytest.raises(CallError, match=r"site 'blocks.0.0' ran several times"):
         y.sum().backward()
 
 
@@ -495,7 +495,7 @@ def test_calls_of_other_threads_with_the_same_numbers(
 
 
 def test_ambiguous_threads_are_an_error(make_perceptron: Make) -> None:
-    """No gradient reaches the sites, so nothing marks whose run a region was."""
+    """No gradient reaches the sites, so no mark identifies the run of a region."""
     net = condition(make_perceptron(), at="blocks.0.0", operation=Shift(), generator=Learned())
     net.backbone.run = again
     net.requires_grad_(False)
@@ -505,12 +505,12 @@ def test_ambiguous_threads_are_an_error(make_perceptron: Make) -> None:
     for k in (1.0, 2.0):
         task = torch.full((6,), k).double()
         run_threads(lambda _, task=task: losses.append(net(x, task=task).sum()), 1)
-    with pytest.raises(CallError, match="does not tell whose run"):
+    with pytest.raises(CallError, match="does not identify the run"):
         losses[0].backward()
 
 
 def test_plain_runs_of_other_threads_stay_plain_or_raise(make_perceptron: Make) -> None:
-    """A plain region of one thread, while a call of another spans the same numbers."""
+    """An unconditioned region of one thread, while a call of another has the same node numbers."""
     net = condition(make_perceptron(), at=AT, operation=Shift(), generator=Learned())
     plain = copy.deepcopy(net.backbone)
     net.backbone.run = again
@@ -527,7 +527,7 @@ def test_plain_runs_of_other_threads_stay_plain_or_raise(make_perceptron: Make) 
     assert_same(grads(net.backbone), grads(plain))
 
 
-def test_calls_are_forgotten_with_their_graphs(pair: tuple[Conditioned, Conditioned]) -> None:
+def test_calls_are_freed_with_their_graphs(pair: tuple[Conditioned, Conditioned]) -> None:
     net, _ = pair
     x, z = inputs()
     gc.collect()
@@ -541,7 +541,7 @@ def test_calls_are_forgotten_with_their_graphs(pair: tuple[Conditioned, Conditio
     assert set(calls._recomputable) <= set(alive)
 
 
-# --- the arithmetic of spans ---------------------------------------------------------------------
+# --- ranges of node numbers -----------------------------------------------------------------------
 
 
 def test_a_span_begins_with_the_first_node_of_a_call_and_ends_before_the_next() -> None:
@@ -562,7 +562,7 @@ def test_a_span_begins_with_the_first_node_of_a_call_and_ends_before_the_next() 
 
 
 @pytest.mark.parametrize("scopes", [2, 64])
-def test_many_scopes_whose_sites_left_nothing_are_kept(
+def test_many_scopes_without_marks_are_kept(
     make_perceptron: Make, scopes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "_plain", None)  # threads of other tests do not matter here
@@ -582,7 +582,7 @@ def test_many_scopes_whose_sites_left_nothing_are_kept(
 def test_a_plain_run_is_plain_although_a_thread_with_a_call_ran_plainly_before(
     make_perceptron: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First the thread of the call runs plainly, then another one, whose numbers coincide."""
+    """An unconditioned run in the thread of the call, then one in another with equal numbers."""
     monkeypatch.setattr(calls, "_plain", None)
     net = condition(make_perceptron(), at=AT, operation=Shift(), generator=Learned())
     plain = copy.deepcopy(net.backbone)
@@ -612,10 +612,10 @@ def test_a_plain_run_is_plain_although_a_thread_with_a_call_ran_plainly_before(
         assert_same(grads(net.backbone), grads(plain))
 
 
-def test_the_way_back_to_a_mark_does_not_leave_the_calls(
+def test_the_search_for_a_mark_stays_within_the_calls(
     make_perceptron: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a long graph before the calls, nothing is searched."""
+    """A long graph before the calls is not searched."""
     net = condition(make_perceptron(), at="blocks.0.0", operation=Shift(), generator=Learned())
     net.backbone.run = again
     x, _ = inputs()

@@ -60,7 +60,7 @@ def images(count: int = 4) -> Tensor:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 @pytest.mark.parametrize("when", ["output", "input"])
 @pytest.mark.parametrize("training", [False, True])
-def test_identity_at_birth_and_after_removal(
+def test_identity_initially_and_after_removal(
     convnet: nn.Module, operation: Operation, when: str, training: bool
 ) -> None:
     twin = copy.deepcopy(convnet).train(training)
@@ -180,7 +180,7 @@ def test_gradients_at_inplace_relu_itself(operation: Operation) -> None:
         net.remove()
 
 
-def test_batch_norm_counts_and_freezes_as_ever(moved: Move, convnet: nn.Module) -> None:
+def test_batch_norm_counts_and_freezes_as_usual(moved: Move, convnet: nn.Module) -> None:
     convnet.blocks[1].bn.eval()
     twin, x = copy.deepcopy(convnet), images()
     net = condition(convnet, at="blocks.*.bn", generator=Linear(7))
@@ -199,7 +199,7 @@ def test_channels_last_is_kept(moved: Move, convnet: nn.Module) -> None:
     assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-# --- what a call is given ------------------------------------------------------------------------
+# --- arguments of a call --------------------------------------------------------------------------
 
 
 def test_task_and_condition_agree(moved: Move, convnet: nn.Module) -> None:
@@ -254,13 +254,13 @@ def test_wrong_batch_names_the_site(convnet: nn.Module) -> None:
 
 
 def test_wrong_generators(convnet: nn.Module) -> None:
-    with pytest.raises(ArgumentTypeError, match="generator must be a module or give one"):
+    with pytest.raises(ArgumentTypeError, match="generator must be a module or a function"):
         condition(convnet, at="stem", generator=lambda layout: 3)
     net = condition(convnet, at="stem", generator=nn.Flatten(0))
     with pytest.raises(ShapeError, match=r"expected flat \(16,\)"):
         net(images(), condition=torch.zeros(3))
     tuples = condition(convnet, at="stem", generator=nn.Sequential())
-    with pytest.raises(ArgumentTypeError, match="Sequential must give a flat tensor"):
+    with pytest.raises(ArgumentTypeError, match="Sequential must return a flat tensor"):
         tuples(images(), condition=(torch.zeros(3), 1))
     with pytest.raises(KIND, match="network must be a module|'network'"):
         condition(3, at="stem", generator=Learned())
@@ -294,13 +294,13 @@ def test_declared_sites() -> None:
         FiLM(0)
 
 
-def test_declared_sites_keep_their_operation_unless_told() -> None:
+def test_film_layers_keep_their_operation_by_default() -> None:
     network = nn.Sequential(FiLM(8, operation=Gate()), FiLM(8, axis=-1, batch_axis=1))
     layout = condition(network, at=FiLM, generator=Learned()).layout
     assert [site.operation for site in layout] == [Gate(), Affine()]
     assert layout["1"].batch_axis == 1
-    told = condition(network, at=FiLM, operation=Shift(), generator=Learned()).layout
-    assert {site.operation for site in told} == {Shift()}
+    given = condition(network, at=FiLM, operation=Shift(), generator=Learned()).layout
+    assert {site.operation for site in given} == {Shift()}
     mapped = condition(network, at={"0": Scale()}, generator=Learned()).layout
     assert mapped["0"].operation == Scale()
 
@@ -412,7 +412,7 @@ def test_a_copy_of_the_backbone_alone_is_plain(convnet: nn.Module, moved: Move) 
 
 
 class Walker(LocalGenerator):
-    """Multi-hop in miniature: carries a memory from site to site."""
+    """A small multi-hop generator: passes a memory from site to site."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -429,7 +429,7 @@ class Walker(LocalGenerator):
         return {"gamma": gamma, "beta": beta}, memory
 
 
-def test_local_generator_is_asked_site_by_site_with_memory(convnet: nn.Module) -> None:
+def test_local_generator_runs_at_each_site_with_memory(convnet: nn.Module) -> None:
     convnet.double().eval()
     net = condition(convnet, at="blocks.*.bn", generator=Walker().double())
     x, z = images().double(), torch.randn(4, 8).double()
@@ -443,13 +443,13 @@ def test_local_generator_is_asked_site_by_site_with_memory(convnet: nn.Module) -
     with net.using(record=record):
         y = net(x)
     torch.testing.assert_close(net(x, task=TaskRepresentation.from_named(net.layout, record)), y)
-    with pytest.raises(CallError, match="Walker makes its parameters from the features"):
+    with pytest.raises(CallError, match="Walker computes its parameters from the features"):
         net.represent(z)
 
 
 @pytest.mark.parametrize("local", [False, True])
 def test_trap_3_nothing_outlives_the_outputs(convnet: nn.Module, local: bool) -> None:
-    """A call that held what lies downstream of a site would be a cycle that gc cannot see."""
+    """A call with tensors downstream of a site would be a cycle that gc cannot collect."""
     net = condition(convnet, at="blocks.*.bn", generator=Walker() if local else Linear(8))
     for _ in range(2):
         x, z = images(), torch.randn(4, 8, requires_grad=True)
@@ -477,7 +477,7 @@ Pair = namedtuple("Pair", ["hidden", "extra"])
 
 
 class Shaped(nn.Module):
-    """Gives its linear map in some container."""
+    """Returns the output of its linear map in a container."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -540,7 +540,7 @@ def test_output_that_turns_out_to_be_no_tensor() -> None:
 
 
 def test_trap_10_lstm_over_time_first_features(sentence: nn.Module) -> None:
-    """With as many steps as samples, (B, C) parameters would fit per step, silently."""
+    """With as many steps as samples, (B, C) parameters would fit the steps without an error."""
     net = condition(sentence, at="lstm", generator=Learned())
     tokens, flat = torch.randint(11, (5, 5)), torch.randn(5, 14)
     mixed = net(tokens, task=flat)
@@ -627,7 +627,7 @@ def test_trap_11_autocast_dtypes_equal_those_of_the_plain_network(
 def _seen_dtypes(
     network: nn.Module, run: nn.Module, *args: Any, **kwargs: Any
 ) -> tuple[list[Any], Tensor]:
-    """Dtypes of what every module gave, in order, after the hooks before these."""
+    """Dtypes of the outputs of all modules, in order."""
     seen: list[Any] = []
     handles = [
         module.register_forward_hook(lambda m, a, y: seen.append(_dtypes(y)))
@@ -652,7 +652,7 @@ def test_half_precision_modulates_in_float32() -> None:
     assert net(x * 384).item() == 386.0
 
 
-# --- sites that are passed by --------------------------------------------------------------------
+# --- sites that are not reached -------------------------------------------------------------------
 
 
 def test_trap_9_every_eager_call_warns_of_sites_never_reached() -> None:
@@ -673,7 +673,7 @@ def test_trap_9_every_eager_call_warns_of_sites_never_reached() -> None:
         net(x)
 
 
-def test_transformer_steps_aside_from_its_fused_path() -> None:
+def test_transformer_does_not_use_its_fused_path() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     network = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
     net = condition(network, at="layers.*.linear1", generator=Learned())

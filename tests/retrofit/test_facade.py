@@ -1,4 +1,4 @@
-"""A conditioned network looks like its backbone to code that looks before it runs."""
+"""A conditioned network has the attributes and the signature of its backbone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Settings:
 
 
 class Named(nn.Module):
-    """A network with a signature worth reading, all sorts of attributes, and methods."""
+    """A network with a detailed signature, attributes of several kinds, and methods."""
 
     _no_split_modules = ("Linear",)
     main_input_name = "x"
@@ -87,7 +87,7 @@ class ForQuestionAnswering(nn.Module):
 
 
 class Wrapper(nn.Module):
-    """As PEFT's: hides the signature, and tells what it wraps."""
+    """Like PEFT's wrapper: hides the signature, and returns the wrapped module."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ def test_missing_attributes_name_both(moved: Move) -> None:
         Conditioned.__new__(Conditioned).config
 
 
-def test_setting_is_as_it_was(moved: Move) -> None:
+def test_settings_are_restored(moved: Move) -> None:
     net = conditioned(moved)
     net.note = 3
     assert net.note == 3
@@ -317,10 +317,10 @@ def test_a_methods_own_arguments_stay_its_own(moved: Move) -> None:
     assert conditioned(moved).tell(task="sort") == "sort"
 
 
-def test_a_method_that_suspends_itself_is_refused(moved: Move) -> None:
+def test_a_generator_method_is_refused(moved: Move) -> None:
     net = conditioned(moved)
     xs = [torch.randn(4, 6)]
-    with pytest.raises(CallError, match="each suspends itself"):
+    with pytest.raises(CallError, match="each is a generator or coroutine"):
         net.each(xs, condition=torch.randn(4, 2))
     with net.using(condition=torch.randn(4, 2)):
         assert len(list(net.each(xs))) == 1

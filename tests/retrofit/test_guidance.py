@@ -1,4 +1,4 @@
-"""Guidance: the formula, its exact ends, rows, other conditions to start from."""
+"""Guidance: the formula, its exact ends, rows, other base conditions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_half_precision_is_blended_in_float32(net: Conditioned, each: bool) -> N
     torch.testing.assert_close(found, expected, rtol=2**-8, atol=0.0)
 
 
-def test_one_run_where_one_will_do(net: Conditioned) -> None:
+def test_one_run_for_weights_zero_and_one(net: Conditioned) -> None:
     x, z = inputs()
     runs = []
     net.backbone.register_forward_pre_hook(lambda module, args: runs.append(1))

@@ -1,4 +1,4 @@
-"""The prepared path of a hook equals the checked one, and leaves every complaint to it."""
+"""The fast path of a hook equals the checked path, which raises all errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_dtypes(x_dtype: torch.dtype, dtype: torch.dtype) -> None:
     ],
     ids=["width", "batch", "one row", "axes", "integers"],
 )
-def test_complaints_are_those_of_the_site(x: Tensor, flat: Tensor) -> None:
+def test_errors_are_those_of_the_site(x: Tensor, flat: Tensor) -> None:
     site = Site("at", 4, Affine())
     net = conditioned(site)
     with pytest.raises(FeaturewiseError) as checked:

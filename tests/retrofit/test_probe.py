@@ -76,13 +76,13 @@ def site_of(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_types_tell_the_same_as_a_dry_run(
+def test_types_give_the_same_site_as_a_dry_run(
     module: nn.Module, x: Tensor, axis: int, batch_axis: int, width: int, taken: int
 ) -> None:
     for when, expected in (("output", width), ("input", taken)):
-        told = site_of(module, when=when)
-        assert (told.width, told.axis, told.batch_axis) == (expected, axis, batch_axis)
-        assert site_of(module, x, when=when) == told
+        by_type = site_of(module, when=when)
+        assert (by_type.width, by_type.axis, by_type.batch_axis) == (expected, axis, batch_axis)
+        assert site_of(module, x, when=when) == by_type
 
 
 def test_embedding_and_attention() -> None:
@@ -200,7 +200,7 @@ def test_trap_8_probe_has_no_side_effects() -> None:
 
 
 class Caching(nn.Module):
-    """Keeps what it computes, as modules with tables of positions do."""
+    """Caches what it computes, as modules with tables of positions do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ def test_trap_9_site_that_is_never_run() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.used(x) + self.idle.forward(x)
 
-    with pytest.raises(LayoutError, match="never run as modules with the example: idle"):
+    with pytest.raises(LayoutError, match="never called as modules with the example: idle"):
         condition(Idle(), at="idle", generator=Linear(2), example=torch.randn(2, 3))
     layer = nn.TransformerEncoderLayer(6, 2, 8)
     with pytest.raises(LayoutError, match="self_attn.out_proj.*output of 'self_attn'"):
@@ -277,9 +277,9 @@ def test_what_can_never_be_a_site() -> None:
         condition(network, at="blocks", generator=Linear(2))
     with pytest.raises(ArgumentTypeError, match="'lazy' is lazy"):
         condition(network, at="lazy", generator=Linear(2))
-    with pytest.raises(ArgumentTypeError, match="site '0' passes no floating-point tensor"):
+    with pytest.raises(ArgumentTypeError, match="site '0' has no floating-point tensor"):
         site_of(nn.Embedding(3, 4), torch.randint(3, (2,)), when="input")
-    with pytest.raises(ShapeError, match="axis=3 is no axis"):
+    with pytest.raises(ShapeError, match="axis=3 is not an axis"):
         site_of(nn.ReLU(), torch.randn(2, 3), axis=3)
 
 
@@ -290,11 +290,11 @@ def test_the_linear_map_of_gpt2_tells_its_features() -> None:
     assert features_of(block, "input") == Features(4, -1)
 
 
-# --- networks whose course depends on values -----------------------------------------------------
+# --- networks with control flow on values ---------------------------------------------------------
 
 
 class Experts(nn.Module):
-    """A mixture of experts, written in one of the ways that there are."""
+    """A mixture of experts, in one of several implementations."""
 
     def __init__(self, way: str) -> None:
         super().__init__()
@@ -327,7 +327,7 @@ def test_mixtures_of_experts_run_without_values(way: str) -> None:
     assert changed(before, state(network)) == []
 
 
-def test_what_is_never_known_is_still_refused() -> None:
+def test_values_that_are_never_known_are_refused() -> None:
     class Counts(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x[: int(x.sum())]

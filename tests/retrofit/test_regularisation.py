@@ -1,4 +1,4 @@
-"""A generator that learns by heart, and what helps: trained, on tasks held out.
+"""Overfitting of a generator, and regularisers against it, measured on held-out tasks.
 
 The table of the page on regularisation is printed by
 ``pytest -s -m slow tests/retrofit/test_regularisation.py``.
@@ -44,7 +44,7 @@ class World(NamedTuple):
 
 
 def draw(random: torch.Generator, mixing: Tensor, tasks: int, shots: int, noise: float) -> Examples:
-    """Sines of other heights, phases and offsets."""
+    """Sines of random amplitudes, phases and offsets."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random)
@@ -137,8 +137,8 @@ def run(seed: int, arm: Arm, steps: int = 500) -> tuple[float, float]:
     return errors[0], errors[1]
 
 
-def test_what_the_page_says_holds() -> None:
-    """On each of three seeds: the penalty helps the MLP, and so does the simpler generator."""
+def test_statements_of_the_page() -> None:
+    """On each of three seeds, the penalty and the simpler generator both reduce the test error."""
     found = {
         name: [run(seed, ARMS[name]) for seed in SEEDS]
         for name in ("MLP", "MLP, deviation penalty 1", "Linear", "Linear, spectral 0.5")
@@ -146,11 +146,11 @@ def test_what_the_page_says_holds() -> None:
     for i, seed in enumerate(SEEDS):
         backbone, _, (x, _, y) = world(seed)
         plain = float((backbone(x) - y).square().mean())
-        by_heart = found["MLP"][i][1]
+        overfitted = found["MLP"][i][1]
         assert found["MLP"][i][0] < 0.05  # the noise has a variance of 0.25
-        assert by_heart < plain
-        assert found["MLP, deviation penalty 1"][i][1] < 0.8 * by_heart
-        assert found["Linear"][i][1] < 0.8 * by_heart
+        assert overfitted < plain
+        assert found["MLP, deviation penalty 1"][i][1] < 0.8 * overfitted
+        assert found["Linear"][i][1] < 0.8 * overfitted
         assert found["Linear, spectral 0.5"][i][1] < 0.9 * found["Linear"][i][1]
 
 

@@ -1,4 +1,4 @@
-"""Rows that multiply: ``repeat`` and ``rows`` equal the conditions written out by hand."""
+"""``repeat`` and ``rows`` equal conditions that are repeated by hand."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def moved(net: Conditioned) -> Conditioned:
 @pytest.mark.parametrize("how", ORDERS)
 @pytest.mark.parametrize("operation", [Affine(), LowRank(2)], ids=str)
 @pytest.mark.parametrize("scoped", [False, True])
-def test_how_many_is_decided_site_by_site(how: str, operation: Operation, scoped: bool) -> None:
+def test_rows_per_condition_are_computed_at_each_site(
+    how: str, operation: Operation, scoped: bool
+) -> None:
     network = Expands(3, how).double()
     net = moved(condition(network, at=nn.Linear, operation=operation, generator=Linear(5)))
     x, z = torch.randn(2, 4).double(), torch.randn(2, 5).double()
@@ -194,7 +196,7 @@ def test_both_halves_of_a_guidance_batch() -> None:
     assert torch.equal(base, net(torch.cat([x, -x]), condition=-z, repeat="tile"))
 
 
-# --- rows that are no samples --------------------------------------------------------------------
+# --- rows that are not samples --------------------------------------------------------------------
 
 
 class Graph(nn.Module):
@@ -213,7 +215,7 @@ class Graph(nn.Module):
 RING = torch.stack([torch.arange(6), (torch.arange(6) + 1) % 6])
 
 
-def test_edges_of_a_ring_are_no_nodes_and_an_index_says_whose_they_are() -> None:
+def test_edges_of_a_ring_need_an_index() -> None:
     net = moved(condition(Graph().double(), at=["edge", "node"], generator=Linear(5)))
     x, z = torch.randn(6, 4).double(), torch.randn(6, 5).double()
     with pytest.raises(LayoutError, match=r"site 'edge' has 6 rows for 6 conditions.*rows=<index"):
@@ -241,7 +243,7 @@ def test_several_graphs_in_one_batch() -> None:
 
 
 class Experts(nn.Module):
-    """Each token is run by one of several maps."""
+    """Each token is processed by one of several maps."""
 
     def __init__(self, experts: int = 3) -> None:
         super().__init__()
@@ -260,7 +262,7 @@ class Experts(nn.Module):
         return out.reshape(x.shape)
 
 
-def test_a_function_says_whose_the_tokens_of_an_expert_are() -> None:
+def test_a_function_maps_the_tokens_of_an_expert_to_conditions() -> None:
     net = moved(condition(Experts().double(), at="parts.*", generator=Linear(5)))
     x, z = torch.randn(3, 2, 4).double(), torch.randn(3, 5).double()
     net.backbone.chosen.clear()
@@ -269,7 +271,7 @@ def test_a_function_says_whose_the_tokens_of_an_expert_are() -> None:
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
 
 
-# --- what makes no sense -------------------------------------------------------------------------
+# --- invalid arguments ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -281,12 +283,12 @@ def test_a_function_says_whose_the_tokens_of_an_expert_are() -> None:
         ({"rows": torch.zeros(6)}, ArgumentTypeError, "int64 or int32, got torch.float32"),
         ({"rows": torch.zeros(6, 1, dtype=torch.long)}, ShapeError, r"\(R,\)"),
         ({"rows": torch.zeros(5, dtype=torch.long)}, ShapeError, "5 entries, the features have 6"),
-        ({"rows": torch.full((6,), 3)}, ShapeError, r"\[0, 3\).*from 3 to 3"),
-        ({"rows": torch.full((6,), -1)}, ShapeError, r"\[0, 3\).*from -1 to -1"),
+        ({"rows": torch.full((6,), 3)}, ShapeError, r"\[0, 3\).*in \[3, 3\]"),
+        ({"rows": torch.full((6,), -1)}, ShapeError, r"\[0, 3\).*in \[-1, -1\]"),
         ({"rows": {"nowhere": torch.zeros(6, dtype=torch.long)}}, LayoutError, "nowhere"),
         ({"rows": {"0": torch.zeros(6)}}, ArgumentTypeError, r"rows\['0'\] must be int64"),
         ({"rows": lambda site, x: "first"}, KIND, "site '0' must be a tensor|'first'"),
-        ({}, ShapeError, "2 of each sample, say so: repeat='interleave'"),
+        ({}, ShapeError, "2 rows per sample, pass repeat='interleave'"),
     ],
 )
 def test_mistakes_name_what_would_be_right(
@@ -300,9 +302,9 @@ def test_mistakes_name_what_would_be_right(
 
 
 @pytest.mark.parametrize("how", ORDERS)
-def test_rows_that_are_no_multiple(how: str) -> None:
+def test_rows_that_are_not_a_multiple(how: str) -> None:
     net = condition(nn.Sequential(nn.Linear(4, 4)), at="0", generator=Linear(5))
-    with pytest.raises(ShapeError, match="5 rows, which is no multiple of the 3 conditions"):
+    with pytest.raises(ShapeError, match="5 rows, which is not a multiple of the 3 conditions"):
         net(torch.randn(5, 4), condition=torch.randn(3, 5), repeat=how)
     with pytest.raises(ShapeError, match="rows=<index"):
         net(torch.randn(5, 4), condition=torch.randn(3, 5))
@@ -316,7 +318,7 @@ def test_two_patterns_for_one_site() -> None:
 
 
 class Traceable(Expands):
-    """The same by operators that a compiler takes."""
+    """The same with operators that a compiler supports."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.first(x))

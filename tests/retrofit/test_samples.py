@@ -1,4 +1,4 @@
-"""Equal sizes alone never decide: rows that are no samples are refused, and samples never are.
+"""Tracked samples: rows that are not samples raise an error even if sizes match; samples do not.
 
 Every network here runs as many rows at its site as there are conditions.
 """
@@ -26,7 +26,7 @@ MODES: list[Callable[[], AbstractContextManager[None]]] = [
 
 
 class Run(nn.Module):
-    """One map, with what is done before and after it."""
+    """One map, with operations before and after it."""
 
     def __init__(self, before: Callable[[Tensor], Tensor], width: int = 4) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ GRU = nn.GRU(4, 4, batch_first=True)
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
 @pytest.mark.parametrize("name", NOT_SAMPLES)
-def test_rows_that_are_no_samples_are_refused(name: str, mode: Callable[[], object]) -> None:
+def test_rows_that_are_not_samples_are_refused(name: str, mode: Callable[[], object]) -> None:
     before, shape = NOT_SAMPLES[name]
     net, z = conditioned(Run(before)), torch.randn(4, 5)
     with mode():
@@ -133,7 +133,7 @@ def test_rows_that_are_no_samples_are_refused(name: str, mode: Callable[[], obje
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
 @pytest.mark.parametrize("name", SAMPLES)
-def test_samples_are_not_refused(name: str, mode: Callable[[], object]) -> None:
+def test_samples_are_accepted(name: str, mode: Callable[[], object]) -> None:
     before, shape = SAMPLES[name]
     x = torch.randn(shape)
     net = conditioned(Run(before, before(x).shape[-1]))
@@ -142,9 +142,9 @@ def test_samples_are_not_refused(name: str, mode: Callable[[], object]) -> None:
         assert net._followed[None] == set(net.layout.names)
 
 
-def test_what_is_refused_says_on_which_axis_samples_lie() -> None:
+def test_the_error_names_the_axis_of_the_samples() -> None:
     network = Run(lambda x: x.transpose(0, 1))
-    with pytest.raises(LayoutError, match="lie on axis 1: pass batch_axis=1"):
+    with pytest.raises(LayoutError, match="is 1: pass batch_axis=1"):
         conditioned(network)(torch.randn(3, 3, 4), condition=torch.randn(3, 5))
     network = Run(lambda x: x.transpose(0, 1))
     net, x, z = conditioned(network, batch_axis=1), torch.randn(3, 3, 4), torch.randn(3, 5)
@@ -153,7 +153,7 @@ def test_what_is_refused_says_on_which_axis_samples_lie() -> None:
 
 
 class Experts(nn.Module):
-    """Each of the tokens is run by one of several maps."""
+    """Each token is processed by one of several maps."""
 
     def __init__(self, how: str, experts: int = 3) -> None:
         super().__init__()
@@ -186,8 +186,8 @@ class Experts(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["mask", "index", "grouped"])
-def test_tokens_of_experts_are_never_taken_for_samples(how: str) -> None:
-    """3 x 2 tokens for 3 conditions: an expert gets 3 of them now and then, by chance in order."""
+def test_tokens_of_experts_are_not_samples(how: str) -> None:
+    """3 x 2 tokens for 3 conditions: an expert may receive 3 of them that happen to be in order."""
     torch.manual_seed(0)
     net = conditioned(Experts(how).double(), "parts.*").double()
     equal = 0
@@ -208,7 +208,7 @@ def test_what_follows_experts_is_samples_again() -> None:
         assert net._followed[None] == set(net.layout.names)
 
 
-def test_a_site_is_followed_until_a_run_reached_it() -> None:
+def test_a_site_is_tracked_until_a_run_reached_it() -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -224,7 +224,7 @@ def test_a_site_is_followed_until_a_run_reached_it() -> None:
         net(x, True, condition=z)
 
 
-def test_a_run_that_all_share_is_no_run_that_was_followed() -> None:
+def test_a_run_with_one_shared_condition_is_not_tracked() -> None:
     net, x, z = conditioned(Run(sort_by_first)), torch.randn(3, 4), torch.randn(3, 5)
     net(x, condition=z[0])
     with net.using(condition=z[0]):
@@ -245,7 +245,7 @@ def test_repeat_is_checked_against_what_the_network_does() -> None:
     net(x, condition=z, repeat="tile")
 
 
-def test_within_using_and_outputs_are_those_of_a_run_that_is_not_followed() -> None:
+def test_within_using_outputs_equal_those_of_an_untracked_run() -> None:
     net = conditioned(Run(lambda x: F.layer_norm(x, [4])))
     x, z = torch.randn(3, 4), torch.randn(3, 5)
     with net.using(condition=z):
@@ -303,7 +303,7 @@ def test_tensors_without_memory_of_their_own(how: Callable[[nn.Module, Tensor], 
 
 
 class Table(nn.Module):
-    """Runs its map on what comes from no input."""
+    """Runs its map on a tensor that depends on no input."""
 
     def __init__(self, made: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -332,18 +332,18 @@ def written(table: Tensor, x: Tensor) -> Tensor:
     ],
     ids=["table", "positions", "one for all", "at random", "written into"],
 )
-def test_rows_that_come_from_no_input(
+def test_rows_that_depend_on_no_input(
     made: Callable[[Tensor, Tensor], Tensor], refused: bool
 ) -> None:
     net, x, z = conditioned(Table(made)), torch.randn(4, 4), torch.randn(4, 5)
     if refused:
-        with pytest.raises(LayoutError, match="come from no input"):
+        with pytest.raises(LayoutError, match="depend on no input"):
             net(x, condition=z)
     else:
         net(x, condition=z)
 
 
-def test_each_repeat_is_followed_by_itself() -> None:
+def test_each_value_of_repeat_is_tracked_separately() -> None:
     net = conditioned(Run(lambda x: torch.cat([x, x])))
     x, z = torch.randn(3, 4), torch.randn(3, 5)
     net(x, condition=z, repeat="tile")

@@ -1,4 +1,4 @@
-"""A conditioner alone in a folder: bit for bit, for its own backbone only, or an error.
+"""Saved conditioners load bit-identically, for their own backbone only, or raise an error.
 
 Fixtures of earlier versions are loaded forever; see ``saved.py``.
 """
@@ -59,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
-    """Make the manifest agree with whatever is in the folder, as a forger would."""
+    """Update the hashes of the manifest to the content of the folder."""
     manifest = json.loads((folder / "manifest.json").read_bytes())
     manifest.pop("seal")
     for name, entry in manifest["files"].items():
@@ -78,7 +78,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def twin(net: Conditioned, statistics: bool = False) -> nn.Module:
-    """The backbone as it was before training: its batch norms know nothing."""
+    """The backbone as before training, with initial statistics of its batch norms."""
     backbone = Backbone()
     backbone.load_state_dict(net.backbone.state_dict())
     if not statistics:
@@ -99,7 +99,7 @@ def folder(net: Conditioned, tmp_path: Path) -> Path:
     return tmp_path / "saved"
 
 
-# --- there and back ------------------------------------------------------------------------------
+# --- round trips ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -286,7 +286,7 @@ def test_state_dict_keys_are_a_contract(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fixtures_load_forever(name: str) -> None:
+def test_fixtures_load(name: str) -> None:
     backbone = Backbone().eval()
     backbone.load_state_dict(load_file(FIXTURES / "backbone.safetensors"))
     kept = load_file(FIXTURES / "outputs.safetensors")
@@ -368,7 +368,7 @@ def _kind(net: Any) -> None:
     [
         (_extra, "extra tensors more.weight, more.bias"),
         (_missing, "missing tensors head.weight, head.bias"),
-        (_shape, r"other shapes: head.weight \(3, 4\) instead of \(2, 4\), head.bias"),
+        (_shape, r"different shapes: head.weight \(3, 4\) instead of \(2, 4\), head.bias"),
         (_kind, "expected a Backbone, got a Deeper"),
     ],
 )
@@ -406,7 +406,9 @@ def test_only_a_few_are_named(net: Conditioned, folder: Path) -> None:
 
 
 def test_another_dtype_is_another_value(net: Conditioned, folder: Path) -> None:
-    with pytest.raises(BackboneError, match="other dtypes: stem.weight float64 instead of float32"):
+    with pytest.raises(
+        BackboneError, match="different dtypes: stem.weight float64 instead of float32"
+    ):
         Conditioned.from_pretrained(folder, twin(net).double())
     again = Conditioned.from_pretrained(folder, twin(net).double(), check="architecture")
     y = again(images().double(), condition=FLOATS)
@@ -440,7 +442,7 @@ def test_fingerprint_there_and_back(net: Conditioned) -> None:
             Fingerprint.from_json(bad)
 
 
-# --- what no tensor of the state dict shows ------------------------------------------------------
+# --- state that is in no tensor of the state dict -------------------------------------------------
 
 
 class Buffered(nn.Module):
@@ -508,11 +510,11 @@ def _causal(net: Buffered) -> None:
 
 
 HIDDEN = {
-    _other_buffer: "other buffers or extra state: frequencies",
-    _wider_buffer: "other buffers or extra state: frequencies",
-    _other_tensor_of_state: "other buffers or extra state: _extra_state",
-    _other_number_of_state: "other buffers or extra state: _extra_state",
-    _other_name_of_state: "other buffers or extra state: _extra_state",
+    _other_buffer: "different buffers or extra state: frequencies",
+    _wider_buffer: "different buffers or extra state: frequencies",
+    _other_tensor_of_state: "different buffers or extra state: _extra_state",
+    _other_number_of_state: "different buffers or extra state: _extra_state",
+    _other_name_of_state: "different buffers or extra state: _extra_state",
 }
 
 
@@ -543,7 +545,7 @@ def test_other_settings_are_another_architecture(
     fw.condition(buffered(), at="inner", generator=Linear(2)).save_pretrained(tmp_path / "it")
     other = buffered()
     change(other)
-    with pytest.raises(BackboneError, match=f"other settings: {message}; .*check='sites'"):
+    with pytest.raises(BackboneError, match=f"different settings: {message}; .*check='sites'"):
         Conditioned.from_pretrained(tmp_path / "it", other, check=check)
     Conditioned.from_pretrained(tmp_path / "it", other, check="sites")
 
@@ -610,7 +612,7 @@ def test_settings_of_modules_of_torch(
         Conditioned.from_pretrained(tmp_path / "it", seeded(other))
 
 
-def test_state_that_cannot_be_read_is_not_believed(tmp_path: Path) -> None:
+def test_state_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     def strange() -> Buffered:
         made = buffered()
         made.extra = {"thing": object()}
@@ -661,7 +663,7 @@ def test_digests_of_quantised_tensors() -> None:
 
 
 def test_sites_alone(tmp_path: Path) -> None:
-    """A vocabulary that was resized, and another head, lie far from the sites."""
+    """A resized vocabulary and another head, both outside the sites."""
 
     def language(vocabulary: int = 7, answers: int = 3, width: int = 4) -> nn.Module:
         torch.manual_seed(0)
@@ -674,18 +676,22 @@ def test_sites_alone(tmp_path: Path) -> None:
     net.save_pretrained(tmp_path / "it")
     other = language(9, 5)
     for check in ("weights", "architecture", "later"):
-        with pytest.raises(BackboneError, match="check='sites' compares the modules at the sites"):
+        with pytest.raises(
+            BackboneError, match="check='sites' compares only the modules at the sites"
+        ):
             Conditioned.from_pretrained(tmp_path / "it", other, check=check)
     again = Conditioned.from_pretrained(tmp_path / "it", other, check="sites")
     assert again(torch.arange(9), condition=torch.zeros(9, 2)).shape == (9, 5)
     again.verify()
-    with pytest.raises(BackboneError, match=r"other shapes: 1\.weight \(6,\) instead of \(4,\)"):
+    with pytest.raises(
+        BackboneError, match=r"different shapes: 1\.weight \(6,\) instead of \(4,\)"
+    ):
         Conditioned.from_pretrained(tmp_path / "it", language(width=6), check="sites")
     with pytest.raises(BackboneError, match="missing tensors 1.weight"):
         Conditioned.from_pretrained(tmp_path / "it", nn.Sequential(nn.Identity()), check="sites")
 
 
-def test_files_of_version_0_1_know_nothing_of_it(tmp_path: Path) -> None:
+def test_files_of_version_0_1_do_not_contain_it(tmp_path: Path) -> None:
     fw.condition(buffered(), at="inner", generator=Linear(2)).save_pretrained(tmp_path / "it")
     forge(
         tmp_path / "it", lambda config: [config["backbone"].pop(k) for k in ("hidden", "settings")]
@@ -704,11 +710,11 @@ def test_before_the_checkpoint(net: Conditioned, folder: Path) -> None:
     again = Conditioned.from_pretrained(folder, backbone, check="later")
     backbone(images())  # an unconditioned call asks nothing
     for _ in range(2):
-        with pytest.raises(BackboneError, match="other values"):
+        with pytest.raises(BackboneError, match="different values"):
             run(again, "linear")
-    with pytest.raises(BackboneError, match="other values"), again.using(condition=FLOATS):
+    with pytest.raises(BackboneError, match="different values"), again.using(condition=FLOATS):
         backbone(images())
-    with pytest.raises(BackboneError, match="other values"):
+    with pytest.raises(BackboneError, match="different values"):
         again.verify()
     backbone.load_state_dict(twin(net).state_dict())
     assert torch.equal(run(again, "linear"), run(net, "linear"))
@@ -738,7 +744,7 @@ def test_copies_wait_on_their_own(net: Conditioned, folder: Path) -> None:
     other.backbone.load_state_dict(twin(net).state_dict())
     assert torch.equal(run(other, "linear"), run(net, "linear"))
     assert not other.backbone._forward_pre_hooks
-    with pytest.raises(BackboneError, match="other values"):
+    with pytest.raises(BackboneError, match="different values"):
         run(again, "linear")
 
 
@@ -794,7 +800,7 @@ def test_verified_before_it_is_compiled(net: Conditioned, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "manifest.json"])
-def test_every_flipped_bit_is_seen(folder: Path, net: Conditioned, name: str) -> None:
+def test_flipped_bits_are_detected(folder: Path, net: Conditioned, name: str) -> None:
     path, backbone = folder / name, twin(net)
     sound = path.read_bytes()
     step = max(1, len(sound) // 60)
@@ -840,12 +846,12 @@ def test_the_card_may_be_edited(folder: Path, net: Conditioned) -> None:
     ("change", "message"),
     [
         (lambda c: c.update(format=2), "has format 2, .* reads 1"),
-        (lambda c: c.update(format="1"), "no conditioner"),
+        (lambda c: c.update(format="1"), "not a conditioner"),
         (lambda c: c.pop("layout"), "layout. is missing"),
         (lambda c: c.update(layout=[{"name": 3}]), "saved"),
         (lambda c: c.update(layout=7), "saved"),
-        (lambda c: c.update(generator=None), "no conditioner"),
-        (lambda c: c.update(backbone={}), "no conditioner: not a fingerprint"),
+        (lambda c: c.update(generator=None), "not a conditioner"),
+        (lambda c: c.update(backbone={}), "not a conditioner: not a fingerprint"),
         (lambda c: c.update(statistics=False), "do not belong together"),
         (lambda c: c["generator"].update(kind="Nothing"), "no generator 'Nothing'.* import"),
         (lambda c: c["generator"]["arguments"].update(in_features=5), r"\(16, 6\) in the file"),
@@ -895,7 +901,7 @@ def test_a_later_format(folder: Path, net: Conditioned) -> None:
 def test_names_that_lead_elsewhere(folder: Path, net: Conditioned, name: str) -> None:
     entry = {"bytes": 1, "sha256": "0"}
     reseal(folder, lambda manifest: manifest["files"].update({name: entry}))
-    with pytest.raises(SavingError, match="which is no name of a file"):
+    with pytest.raises(SavingError, match="which is not a file name"):
         Conditioned.from_pretrained(folder, twin(net))
 
 
@@ -920,7 +926,7 @@ def test_a_forged_manifest(
 def test_links_out_of_the_folder(folder: Path, net: Conditioned, name: str) -> None:
     (folder / name).rename(folder.parent / "elsewhere")
     (folder / name).symlink_to(folder.parent / "elsewhere")
-    with pytest.raises(SavingError, match="link out of the folder"):
+    with pytest.raises(SavingError, match="link to a file outside the folder"):
         Conditioned.from_pretrained(folder, twin(net))
     (folder / name).unlink()
     (folder / name).symlink_to(folder / name)
@@ -964,11 +970,11 @@ def test_no_pickle(net: Conditioned, tmp_path: Path, monkeypatch: pytest.MonkeyP
     Conditioned.from_pretrained(tmp_path / "one", backbone)
 
 
-# --- generators of one's own ---------------------------------------------------------------------
+# --- generators of users --------------------------------------------------------------------------
 
 
 class Own(nn.Module):
-    """No generator of ours: any module that gives a flat tensor."""
+    """Not a ``Generator``: any module that returns a flat tensor."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -1006,12 +1012,12 @@ def test_a_generator_given_that_does_not_fit(folder: Path, net: Conditioned) -> 
     double = Linear(6)
     double.bind(net.layout)
     with pytest.raises(
-        ArgumentTypeError, match=r"float32, in the generator given it is torch\.float64"
+        ArgumentTypeError, match=r"float32, in the given generator it is torch\.float64"
     ):
         Conditioned.from_pretrained(folder, twin(net), generator=double.double())
 
 
-def test_what_json_cannot_say_is_asked_for(tmp_path: Path) -> None:
+def test_a_generator_without_json_configuration_must_be_given(tmp_path: Path) -> None:
     def make() -> nn.Module:
         return MLP(6, (4,), activation=lambda: nn.Tanh())
 
@@ -1024,7 +1030,7 @@ def test_what_json_cannot_say_is_asked_for(tmp_path: Path) -> None:
     assert torch.equal(run(again, "linear"), run(net, "linear"))
 
 
-def test_changes_after_the_making_are_not_lost(tmp_path: Path) -> None:
+def test_changes_after_construction_are_not_lost(tmp_path: Path) -> None:
     net = conditioned("mlp")
     encoder: Any = net.generator.encoder
     encoder.layers[1] = nn.ReLU()
@@ -1061,7 +1067,7 @@ def test_operations_and_generators_of_users(tmp_path: Path) -> None:
             return 1 + self.half * values["gamma"], None
 
     class Users(Generator):
-        """A class that only this test knows."""
+        """A class that is defined in this test."""
 
         def __init__(self, *, width: int) -> None:
             super().__init__(nn.Tanh(), width)
@@ -1110,7 +1116,7 @@ def test_other_files_are_never_lost(folder: Path, net: Conditioned) -> None:
     (folder.parent / "file").write_text("")
     (folder.parent / "link").symlink_to(folder)
     for name in ("file", "link"):
-        with pytest.raises(SavingError, match="is no folder"):
+        with pytest.raises(SavingError, match="is not a folder"):
             net.save_pretrained(folder.parent / name)
 
 
@@ -1135,7 +1141,7 @@ def test_a_full_disk_leaves_the_old_one(
     assert [path.name for path in folder.parent.iterdir()] == ["saved"]
 
 
-def test_it_appears_whole(
+def test_writing_is_atomic(
     net: Conditioned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
@@ -1156,7 +1162,7 @@ def test_it_appears_whole(
 
 
 class Api:
-    """What of ``huggingface_hub.HfApi`` is called."""
+    """The methods of ``huggingface_hub.HfApi`` that are called."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -1201,7 +1207,7 @@ def test_push_that_fails(net: Conditioned) -> None:
 def test_a_repository_is_fetched(
     net: Conditioned, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the hub's cache lies on disk: the snapshot links to blobs beside it."""
+    """The layout of the hub's cache: a snapshot with links to blobs."""
     blobs = folder.parent / "models--me--it" / "blobs"
     snapshot = blobs.parent / "snapshots" / "0a1b"
     blobs.mkdir(parents=True)
@@ -1209,20 +1215,20 @@ def test_a_repository_is_fetched(
     for path in folder.iterdir():
         path.rename(blobs / f"hash-{path.name}")
         (snapshot / path.name).symlink_to(f"../../blobs/hash-{path.name}")
-    asked: list[Any] = []
+    downloads: list[Any] = []
 
     class Hub:
         @staticmethod
         def snapshot_download(repo: str, allow_patterns: list[str]) -> str:
-            asked.append((repo, sorted(allow_patterns)))
+            downloads.append((repo, sorted(allow_patterns)))
             return str(snapshot)
 
     monkeypatch.setattr(saving, "_hub", lambda: Hub)
     again = Conditioned.from_pretrained("me/it", twin(net))
-    assert asked == [("me/it", FILES)]
+    assert downloads == [("me/it", FILES)]
     assert torch.equal(run(again, "linear"), run(net, "linear"))
     Conditioned.from_pretrained(snapshot, twin(net))
-    assert len(asked) == 1  # a folder that exists asks nobody
+    assert len(downloads) == 1  # no download for an existing folder
 
 
 def test_no_such_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -1232,13 +1238,13 @@ def test_no_such_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
             raise OSError("offline")
 
     monkeypatch.setattr(saving, "_hub", lambda: Hub)
-    with pytest.raises(SavingError, match=r"me/it: there is no such folder, .*: offline"):
+    with pytest.raises(SavingError, match=r"me/it: no such folder, .*: offline"):
         Conditioned.from_pretrained("me/it", Backbone())
     for name in (tmp_path / "nothing", "./x", "../x", "a/b/c", "~/x", "a b"):
-        with pytest.raises(SavingError, match="there is no such folder$"):
+        with pytest.raises(SavingError, match="no such folder$"):
             Conditioned.from_pretrained(name, Backbone())
     (tmp_path / "file").write_text("")
-    with pytest.raises(SavingError, match="is no folder"):
+    with pytest.raises(SavingError, match="is not a folder"):
         Conditioned.from_pretrained(tmp_path / "file", Backbone())
 
 
@@ -1267,25 +1273,25 @@ def test_wrong_arguments(folder: Path) -> None:
 
 
 def test_imports_run_one_way() -> None:
-    """The conditioned network knows saving, not the other way round."""
+    """``conditioned`` imports ``saving``, not the other way round."""
     assert "conditioned" not in vars(saving)
     assert common_files.write_folder is saving.write_folder
     assert issubclass(Linear, Configured)
 
 
-# --- killed while replacing, and what a file may ask for ------------------------------------------
+# --- killed during replacement, and limits of what a file may create ------------------------------
 
 
-def test_a_folder_whose_writer_was_killed_is_never_asked_of_the_hub(
+def test_a_folder_whose_writer_was_killed_is_not_downloaded(
     folder: Path, net: Conditioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between its two renames: the new folder is complete, and takes the name."""
+    """Killed between two renames: the new folder is complete, and is renamed on loading."""
     monkeypatch.chdir(folder.parent.parent)
     name = folder.relative_to(Path.cwd()).as_posix()
     assert name.count("/") == 1  # as a repository is called
     shutil.copytree(folder, folder.parent / f".{folder.name}.0123456789abcdef.part")
     folder.rename(folder.parent / f".{folder.name}.0123456789abcdef.old")
-    monkeypatch.setattr(saving, "_hub", lambda: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(saving, "_hub", lambda: pytest.fail("the hub was used"))
     Conditioned.from_pretrained(name, twin(net))
     assert folder.is_dir()
 
@@ -1376,7 +1382,7 @@ TOO_MUCH: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
 
 
 @pytest.mark.parametrize("what", TOO_MUCH)
-def test_what_asks_for_too_much_is_refused_before_it_is_made(
+def test_files_that_exceed_the_limits_are_refused(
     folder: Path, net: Conditioned, what: str
 ) -> None:
     message, change = TOO_MUCH[what]

@@ -1,4 +1,4 @@
-"""Patterns, types, predicates, what composes of them, and presets."""
+"""Patterns, types, predicates, combinations of them, and presets."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_no_match_names_the_near_ones() -> None:
         LayoutError, match=r"Conv3d; the network has BatchNorm2d \(8\), Conv2d \(4\)"
     ):
         names(nn.Conv3d)
-    with pytest.raises(LayoutError, match="at names no module"):
+    with pytest.raises(LayoutError, match="at selects no module"):
         names([])
 
 
@@ -111,7 +111,7 @@ def test_two_operations_for_one_site() -> None:
 
 
 @pytest.mark.parametrize("at", [3, int, {"head": Affine}])
-def test_wrong_kinds(at: object) -> None:
+def test_wrong_types(at: object) -> None:
     with pytest.raises((ArgumentTypeError, TypeCheckError)):
         names(at)
 
@@ -142,7 +142,7 @@ def test_inside_is_at_any_depth_and_without_the_module_itself() -> None:
     assert list(tree.inside(nn.ModuleDict).of(nn.Conv2d)) == list(tree.of(nn.Conv2d))
     assert list(tree.inside(tree.named("layer2")).first()) == ["layer2.0"]
     assert "" not in tree.inside("") and len(tree.inside("")) == len(tree) - 1
-    with pytest.raises(LayoutError, match="no module lies in 'head'"):
+    with pytest.raises(LayoutError, match="no module is inside 'head'"):
         tree.inside("head")
     with pytest.raises(LayoutError, match="no module matches 'foot'"):
         tree.inside("foot")
@@ -287,7 +287,7 @@ def test_nothing_left() -> None:
         (lambda: norms.but(tree.named("head")), "is in a selection of 1"),
         (lambda: norms - tree, "all 8 modules are in the other"),
         (lambda: norms & tree.named("head"), "in both selections, of 8 and 1"),
-        (lambda: norms[8:], "nothing is left of 8"),
+        (lambda: norms[8:], "the slice of 8 modules is empty"),
         (lambda: norms[8], "no module 8, there are 8"),
         (lambda: tree.of(nn.Linear).norms(), "none of the 1 .* is a normalisation"),
         (lambda: tree.of(nn.Linear).last_stage(), "in the last of several numbered blocks"),
@@ -296,7 +296,7 @@ def test_nothing_left() -> None:
             empty()
 
 
-def test_a_miss_tells_what_would_have_matched() -> None:
+def test_an_empty_match_names_what_would_have_matched() -> None:
     with pytest.raises(LayoutError) as caught:
         select(Tree()).named("layer1.blocks.*.bn1")
     message = str(caught.value)
@@ -361,11 +361,11 @@ class TinyRMSNorm(nn.Module):
 
 
 class NormFree(nn.Linear):
-    """Called something with norm, and a matrix in it."""
+    """Has "Norm" in its name, and a matrix."""
 
 
 class AdaNorm(nn.Module):
-    """A norm with a linear map: what normalises is in it."""
+    """A norm with a linear map: the normalisation is a child module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -476,11 +476,11 @@ def test_lazy_modules_have_no_size_yet() -> None:
     assert condition(lazy, at="0", generator=Linear(2)).layout.backbone is None
 
 
-# --- other people's networks ---------------------------------------------------------------------
+# --- networks of other packages -------------------------------------------------------------------
 
 
 def started(net: nn.Module, at: Any, example: Any, run: Any, **kwargs: Any) -> list[str]:
-    """Condition; nothing changes at first, and each site's parameters change the output."""
+    """Condition: the output is unchanged at first, and the parameters of each site change it."""
     net.eval()
     before = run(net)
     made = condition(net, at=at, generator=Linear(4), example=example, **kwargs)
@@ -593,11 +593,11 @@ def test_transformer_encoder() -> None:
     assert names == ["layers.0.norm1", "layers.0.norm2", "layers.2.self_attn"]
 
 
-def test_presets_that_look_at_a_run_find_nothing() -> None:
+def test_presets_that_need_a_run_find_nothing() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     with pytest.raises(LayoutError, match="no module ends a residual branch when run"):
         select(net).residual_branches(torch.randn(2, 3))
-    with pytest.raises(LayoutError, match="no module gives the output of an attention"):
+    with pytest.raises(LayoutError, match="no module returns the output of an attention"):
         select(net).attention_outputs(torch.randn(2, 3))
     with pytest.raises(LayoutError, match="does not run on the example"):
         select(net).attention_outputs(torch.randn(2, 4))

@@ -1,4 +1,4 @@
-"""Never unmodulated in silence: sites that cannot be reached, or were not."""
+"""Sites that cannot be reached, or were not, are reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chain() -> nn.Sequential:
 
 
 class Own(nn.Sequential):
-    """A class of its own, with a forward of its own."""
+    """A subclass with its own forward."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self[2](self[1](self[0](x)))
@@ -63,7 +63,7 @@ def test_a_network_compiled_before_is_refused(
 
 
 @pytest.mark.traced
-def test_compiled_parts_without_a_site_are_none_of_our_business() -> None:
+def test_compiled_parts_without_a_site_are_accepted() -> None:
     network = one_part(chain())
     net = condition(network, at="0", generator=Linear(3))
     x = torch.randn(2, 4)
@@ -71,8 +71,8 @@ def test_compiled_parts_without_a_site_are_none_of_our_business() -> None:
 
 
 @pytest.mark.traced
-def test_sites_of_compiled_blocks_are_traced_and_said_to_be_well() -> None:
-    """What was compiled after it was conditioned runs modulated, and no warning says otherwise."""
+def test_sites_of_compiled_blocks_are_traced_without_warning() -> None:
+    """A network compiled after it was conditioned is modulated, without a warning."""
     net = condition(
         nn.Sequential(nn.Linear(4, 4), Own(*chain())), at=["0", "1.2"], generator=Linear(3)
     )
@@ -110,7 +110,7 @@ def test_a_module_replaced_after_condition(gone: bool, tmp_path: Path) -> None:
         network[1] = nn.Identity()
     else:
         network[1][0] = nn.Linear(4, 4)
-    said = "'1.0' was replaced or taken away after"
+    said = "'1.0' was replaced or removed after"
     x = torch.randn(2, 4)
     with pytest.raises(CallError, match=said):
         net(x)
@@ -138,11 +138,11 @@ def test_copies_are_attached_to_their_own() -> None:
     bake(net)
 
 
-# --- sites that a run goes past ------------------------------------------------------------------
+# --- sites that a run bypasses --------------------------------------------------------------------
 
 
 class Steps(nn.Module):
-    """Reads the weights of its map by itself when it goes on from a state."""
+    """Reads the weights of its map directly when it continues from a state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Steps(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Runs its encoder once, then only what follows."""
+    """Runs its encoder once, then only the decoder."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Decoder(nn.Module):
 def test_weights_that_other_code_reads_are_reported_also_in_later_runs() -> None:
     net = condition(Decoder(), at=["steps.map", "steps.out"], generator=Learned())
     x = torch.randn(2, 4)
-    with pytest.warns(SiteWarning, match=r"went past steps\.map"), net.using():
+    with pytest.warns(SiteWarning, match=r"bypassed steps\.map"), net.using():
         net.backbone(x)
         net.backbone(x, cached=True)
         net.backbone(x, cached=True)  # said once in a block
@@ -176,7 +176,7 @@ def test_weights_that_other_code_reads_are_reported_also_in_later_runs() -> None
             net(x, cached=True)
 
 
-def test_parts_that_do_not_run_are_not_gone_past() -> None:
+def test_parts_that_do_not_run_are_not_reported() -> None:
     net = condition(Decoder(), at=["encoder.0", "steps.map"], generator=Learned())
     x = torch.randn(2, 4)
     with net.using():
@@ -188,7 +188,7 @@ def test_parts_that_do_not_run_are_not_gone_past() -> None:
         net.backbone(x, cached=True)  # its encoder does not run at all
 
 
-def test_experts_that_are_not_chosen_are_not_gone_past() -> None:
+def test_unused_experts_are_not_reported() -> None:
     class Either(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -225,10 +225,10 @@ def test_a_state_space_model_of_transformers_that_takes_single_steps() -> None:
     tokens = torch.ones(2, 3, dtype=torch.long)
     with pytest.warns(SiteWarning, match="conv1d") as caught, net.using(condition=torch.randn(3)):
         network.generate(tokens, max_new_tokens=3, do_sample=False)
-    assert any("went past" in str(w.message) for w in caught)
+    assert any("bypassed" in str(w.message) for w in caught)
 
 
-def test_hooks_that_watch_runs_are_added_once_and_taken_away() -> None:
+def test_hooks_that_watch_runs_are_added_once_and_removed() -> None:
     network = nn.Sequential(chain(), nn.Linear(4, 4))
     net = condition(network, at=["0.0", "0.2", "1"], generator=Linear(3))
     x, z = torch.randn(2, 4), torch.randn(3)

@@ -1,4 +1,4 @@
-"""A dry run leaves no traces: kinds of traces one by one, then networks that leave them."""
+"""A dry run restores all state: kinds of state one by one, then networks that change state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def nested(width: int) -> dict[str, list[Tensor]]:
 
 
 class Config:
-    """What is no module, and has attributes and containers of its own."""
+    """An object that is not a module, with attributes and containers."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -54,7 +54,7 @@ class Slotted:
 
 
 class Base(nn.Module):
-    """A network; ``trace`` is called at the start of its forward, and leaves something."""
+    """A network; ``trace`` is called at the start of its forward, and changes state."""
 
     shared: dict[int, Tensor] = {}  # noqa: RUF012 (what is tried)
     installed = False
@@ -75,7 +75,7 @@ class Base(nn.Module):
         self.config, self.slotted = Config(), Slotted()
         self.array = numpy.zeros(3)
         self.local = threading.local()
-        self.rng, self.chance = torch.Generator(), random.Random(0)
+        self.rng, self.python_rng = torch.Generator(), random.Random(0)
         self.doomed = "here"
         self.fails = False
         self.trace = types.MethodType(trace, self)
@@ -158,7 +158,7 @@ def use_randomness(net: Any, x: Tensor) -> None:
     torch.rand(3)
     torch.rand(3, generator=net.rng)
     net.rng.manual_seed(9)
-    net.chance.random()
+    net.python_rng.random()
     random.gauss()
     numpy.random.rand()
     net.array[0] += 1
@@ -243,7 +243,7 @@ def presets(network: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize("run", [dry, presets])
 @pytest.mark.parametrize("fails", [False, True], ids=["runs", "raises"])
 @pytest.mark.parametrize("trace", TRACES, ids=lambda t: t.__name__)
-def test_a_trace(trace: Any, run: Callable[..., None], fails: bool) -> None:
+def test_changed_state_is_restored(trace: Any, run: Callable[..., None], fails: bool) -> None:
     network, x = Base(trace), torch.randn(3, 4)
     network.fails = fails
     network.lin.weight.grad = torch.ones(4, 4)
@@ -260,7 +260,7 @@ def test_a_trace(trace: Any, run: Callable[..., None], fails: bool) -> None:
         assert type(table(4)) is Tensor and type(nested(4)["tables"][0]) is Tensor
 
 
-def test_what_is_not_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sites_that_are_not_reached_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = types.ModuleType("elsewhere")
     elsewhere.store = {"a": []}  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "elsewhere", elsewhere)
@@ -290,7 +290,7 @@ def test_what_a_first_import_defines_stays() -> None:
     assert not hasattr(Lazy, "other")
 
 
-# --- networks of others --------------------------------------------------------------------------
+# --- networks of other packages -------------------------------------------------------------------
 
 
 def beit() -> nn.Module:
@@ -396,7 +396,7 @@ def test_llama_with_hidden_states() -> None:
 
 
 def test_a_network_that_holds_a_sparse_matrix() -> None:
-    """It lies in no memory of its own, and is multiplied without being touched."""
+    """It has no storage, and is multiplied without a change."""
 
     class Graph(nn.Module):
         def __init__(self) -> None:
@@ -416,7 +416,7 @@ def test_a_network_that_holds_a_sparse_matrix() -> None:
         assert torch.equal(net(x, condition=torch.randn(4, 3)), network(x))
 
 
-def test_tensors_that_keep_no_gradient_are_no_warning() -> None:
+def test_tensors_without_gradient_give_no_warning() -> None:
     class Caches(nn.Module):
         def __init__(self) -> None:
             super().__init__()

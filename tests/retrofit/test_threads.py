@@ -1,4 +1,4 @@
-"""Nothing of a call is on a module: threads share one network and never each other's conditions."""
+"""Threads share one network and never receive each other's conditions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featurewise.generators import Linear
 from featurewise.retrofit import CallError, Conditioned, calls, condition
@@ -110,7 +110,7 @@ def test_generators_whose_scopes_interleave_raise(net: Conditioned) -> None:
 
     first, second = run(z), run(-z)
     next(first), next(second)
-    with pytest.raises(CallError, match="left while one that began later is open"):
+    with pytest.raises(CallError, match="ended while one that began later is open"):
         next(first)
     with pytest.raises(StopIteration):
         next(second)
@@ -121,7 +121,7 @@ def test_generators_whose_scopes_interleave_raise(net: Conditioned) -> None:
 
 
 def test_a_scope_that_ends_where_another_stack_was_put_in_place(net: Conditioned) -> None:
-    """A recomputation restores the calls of its forward, and takes them away when it is done."""
+    """A recomputation restores the calls of its forward, and removes them at the end."""
     x, z = torch.randn(2, 6).double(), torch.randn(2, 5).double()
     scope = net.using(condition=z)
     with calls._restored(()):

@@ -1,4 +1,4 @@
-"""What a dry run tells of residual branches and attention, on real networks and on odd ones."""
+"""Residual branches and attention outputs found in a dry run, on real and artificial networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def attention(network: nn.Module, example: Any) -> list[str]:
     return sorted(Trace(network, example).attention_outputs())
 
 
-# --- residual networks of our own ----------------------------------------------------------------
+# --- handwritten residual networks ----------------------------------------------------------------
 
 
 class Basic(nn.Module):
@@ -103,11 +103,11 @@ def test_a_network_that_does_not_run_leaves_no_hooks() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
-# --- what is a residual sum ----------------------------------------------------------------------
+# --- residual sums --------------------------------------------------------------------------------
 
 
 class Two(nn.Module):
-    """Maps ``a``, ``b``, ``c`` and a norm; ``run`` says how they are put together."""
+    """Maps ``a``, ``b``, ``c`` and a norm; ``run`` combines them."""
 
     def __init__(self, run: Any) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def twice(m: Two, x: Tensor) -> Tensor:
 
 
 class Passing(nn.Linear):
-    """Has parameters and, here, lets its input through."""
+    """Has parameters, and returns its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -204,7 +204,7 @@ def test_sums(what: str, training: bool) -> None:
     assert ends(Two(run).train(training), torch.randn(2, 3, 4)) == expected
 
 
-def test_tables_are_no_branches_of_their_tokens() -> None:
+def test_lookup_tables_are_not_branches_of_their_tokens() -> None:
     # Positions are computed from the tokens, by more steps, as in RoBERTa.
     net = Two(lambda m, ids: m.table(ids) + m.table((ids > 2).cumsum(1)))
     assert ends(net, torch.randint(9, (2, 5))) == []
@@ -220,7 +220,7 @@ def test_a_chain_longer_than_the_stack_of_python() -> None:
     assert ends(Two(run), torch.randn(2, 3, 4)) == ["a"]
 
 
-def test_many_paths_are_walked_once() -> None:
+def test_many_paths_are_searched_once() -> None:
     def run(m: Two, x: Tensor) -> Tensor:
         y = x.exp()
         for _ in range(60):  # 2 ** 60 paths
@@ -311,7 +311,7 @@ def test_transformer_decoder_attends_twice() -> None:
     assert ends(net, example) == sorted([*cross, *mlps, "encoder.layers.0.self_attn"])
 
 
-# --- other people's networks ---------------------------------------------------------------------
+# --- networks of other packages -------------------------------------------------------------------
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 TOKENS = torch.arange(14).reshape(2, 7)

@@ -46,7 +46,7 @@ def grads(net: nn.Module) -> list[Tensor]:
 def assert_same_training(
     compiled: Callable[..., Tensor], net: Conditioned, x: Tensor, zs: list[Tensor]
 ) -> None:
-    """Values and gradients of both, over several conditions, with nothing compiled anew."""
+    """Values and gradients of both, over several conditions, without recompilation."""
     compiled(x, condition=zs[0]).square().sum().backward()
     grads(net)
     with set_stance("fail_on_recompile"):
@@ -76,7 +76,7 @@ def test_trap_1_fullgraph_without_recompilation(
 def test_trap_1_first_eager_call_after_compilation_changes_nothing(
     convnet: nn.Module, moved: Move
 ) -> None:
-    """The first eager call follows rows to the sites and notes it: no guard may hang on that."""
+    """The first eager call tracks rows and stores that it did: no guard may depend on that."""
     net = moved(condition(convnet, at="blocks.*.bn", generator=Linear(7))).eval()
     compiled = torch.compile(net, fullgraph=True, backend=BACKEND)
     x, z = images(), torch.randn(4, 7)
@@ -164,7 +164,7 @@ def test_checkpoint_inside_compiled_code(perceptron: nn.Module, moved: Move) -> 
 def test_trap_7_compiled_blocks_inside_eager_checkpoints(
     perceptron: nn.Module, operation: Operation
 ) -> None:
-    """They cannot ask whose run it is: exact or an error, never plain features."""
+    """They cannot identify their run: exact or an error, never unmodulated features."""
     expected, run = _in_checkpoints(perceptron, operation, context_fn=None)
     try:
         found = run()
@@ -175,7 +175,7 @@ def test_trap_7_compiled_blocks_inside_eager_checkpoints(
 
 
 @pytest.mark.parametrize("operation", [Affine(), Shift()], ids=str)
-def test_trap_7_context_mends_it(perceptron: nn.Module, operation: Operation) -> None:
+def test_trap_7_checkpoint_context_fixes_it(perceptron: nn.Module, operation: Operation) -> None:
     expected, run = _in_checkpoints(perceptron, operation, context_fn=checkpoint_context)
     torch.testing.assert_close(run(), expected)
 
@@ -242,7 +242,7 @@ def test_nested_conditioning_compiles(convnet: nn.Module, moved: Move) -> None:
             torch.testing.assert_close(y, net(x, condition=z))
 
 
-def test_a_scope_that_has_ended_still_wants_its_gradients(perceptron: nn.Module) -> None:
+def test_gradients_of_a_scope_that_has_ended(perceptron: nn.Module) -> None:
     """Compiled blocks in eager checkpoints under ``using``: backward comes after the scope."""
     net = condition(perceptron, at="blocks.*.0", generator=Learned())
     net.double()
@@ -266,7 +266,7 @@ def test_a_scope_that_has_ended_still_wants_its_gradients(perceptron: nn.Module)
     torch.testing.assert_close(run(), expected)
 
 
-def test_compiled_code_complains_of_another_batch(convnet: nn.Module) -> None:
+def test_compiled_code_raises_for_another_batch_size(convnet: nn.Module) -> None:
     net = condition(convnet.eval(), at="blocks.*.bn", generator=Learned())
     compiled = torch.compile(net, backend=BACKEND)
     with pytest.raises(Exception, match="has none of the shapes"):

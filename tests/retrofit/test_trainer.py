@@ -96,7 +96,7 @@ SITES[t5] = "decoder.**.wo"
 
 
 class Examples(torch.utils.data.Dataset[dict[str, Any]]):
-    """Examples with a column that no network takes."""
+    """Examples with a column that the network does not use."""
 
     def __init__(self, make: Callable[[], nn.Module], count: int = 12) -> None:
         self.make, self.count = make, count
@@ -172,7 +172,7 @@ def test_train_save_resume_evaluate_predict(make: Callable[[], nn.Module], tmp_p
 
 
 @pytest.mark.parametrize("make", [gpt2, llama, vit, bert], ids=lambda m: m.__name__)
-def test_at_birth_it_trains_and_measures_as_the_plain_network(
+def test_initially_it_trains_like_the_unconditioned_network(
     make: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
     net, twin = conditioned(make, moved=False), plain(make)
@@ -185,7 +185,7 @@ def test_at_birth_it_trains_and_measures_as_the_plain_network(
 
 
 @pytest.mark.parametrize("make", [gpt2, llama], ids=lambda m: m.__name__)
-def test_activation_checkpointing_changes_no_number(
+def test_activation_checkpointing_changes_no_value(
     make: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
     state = []

@@ -1,4 +1,4 @@
-"""What is trained beside the generator: the mode, frozen weights, running statistics, counts."""
+"""Training of the backbone: the mode, frozen weights, running statistics, counts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_backbones_mode_is_kept(training: bool) -> None:
     assert net.generator.training is training
 
 
-def test_a_network_in_evaluation_mode_answers_twice_the_same() -> None:
+def test_a_network_in_evaluation_mode_is_deterministic() -> None:
     net = condition(convolutional().eval(), at="0", generator=ParameterDropout(Linear(2), 0.5))
     for parameter in net.generator.parameters():
         nn.init.normal_(parameter)
@@ -102,7 +102,7 @@ def test_freeze_trains_the_generator_alone() -> None:
     assert [name for name, p in network.named_parameters() if p.requires_grad] == trained
 
 
-def test_without_freeze_everything_is_trained_as_ever() -> None:
+def test_without_freeze_everything_is_trained() -> None:
     net = make()
     assert all(p.requires_grad for p in net.parameters())
 
@@ -123,7 +123,7 @@ def test_weights_that_the_generator_shares_are_trained() -> None:
 
 @pytest.mark.parametrize("arguments", [{"batch_norm": "frozen"}, {"freeze": True}], ids=str)
 @pytest.mark.parametrize("level", ["net", "backbone", "part", "norm", "wrapper", "flag"])
-def test_frozen_statistics_stay_whoever_calls_train(level: str, arguments: Any) -> None:
+def test_frozen_statistics_stay_after_train(level: str, arguments: Any) -> None:
     net = make(**arguments)
     reference = copy.deepcopy(net).eval()
     wrapper = nn.ModuleDict({"net": net})
@@ -164,7 +164,7 @@ def test_frozen_norms_look_frozen_and_the_rest_trains() -> None:
     assert not any(module.training for module in net.modules())
 
 
-def test_frozen_in_copies_and_gone_after_removal() -> None:
+def test_frozen_in_copies_and_trainable_after_removal() -> None:
     net = make(batch_norm="frozen")
     for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # noqa: S301
         again.train()
@@ -205,7 +205,7 @@ def test_a_loaded_conditioner_takes_the_same_arguments(tmp_path: Path) -> None:
     assert same(start, statistics(net.backbone))
 
 
-def test_a_baked_network_is_past_it() -> None:
+def test_a_baked_network_has_no_frozen_norms() -> None:
     net = make(batch_norm="frozen", freeze=True).eval()
     baked = bake(net, condition=torch.randn(2)).module
     assert not any(m._forward_pre_hooks for m in baked.modules())
@@ -322,7 +322,7 @@ GENERATORS: dict[str, Callable[[], nn.Module]] = {
 
 
 class OfLayout(nn.Module):
-    """One that JSON cannot make again, with the usual way to start anew."""
+    """One that JSON cannot create, with ``reset_parameters``."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -342,6 +342,7 @@ def test_what_renders_the_data_is_said():
         tested_on="3 families",
         tuned_on="validation families",
         limits=("It is easy.",),
+        remarks={"tiny": "Other data than at small.", "paper": "Never run."},
     )
     trial = Trial("film", 0, 1, 1.0, 1, Measurement(Proportion(1, 2)))
     found = Results("toy", "tiny", (trial,), {}, {"fonts-x": "1.2-3", "FreeType": "2.13"})
@@ -352,8 +353,11 @@ def test_what_renders_the_data_is_said():
         "Test set: 3 families.",
         "Settings were chosen on: validation families.",
         "## What it cannot show\n\n- It is easy.",
+        "### Preset `tiny`",
+        "Other data than at small.",
     ):
         assert expected in text
+    assert "Never run." not in text
     older = dataclasses.replace(found, data_versions={})
     assert "rendered by: versions not recorded." in page(older, system=system)
 
@@ -369,7 +373,8 @@ CONTROL = Arm("blind", "control: sees noise", control_of="wide")
             {"presets": {"tiny": Toy(steps=1, width=1)}},
             "toy: needs presets .*tiny.*small.*paper",
         ),
-        ({"cost": {"large": "hours"}}, "costs of presets alone"),
+        ({"cost": {"large": "hours"}}, "costs and remarks of presets alone"),
+        ({"remarks": {"large": "long"}}, "costs and remarks of presets alone"),
         ({"arms": ()}, "toy: arms must have different names"),
         ({"arms": (Arm("a", "x"), Arm("a", "y"))}, "toy: arms must have different names"),
         ({"claims": ()}, "toy: a system claims something"),

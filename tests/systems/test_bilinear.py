@@ -170,7 +170,7 @@ def sized(parameters: float, error: float) -> dict[str, float]:
 
 
 def test_fewest_parameters() -> None:
-    fewest = fewest_parameters().judge
+    fewest = fewest_parameters().verdict
     others = {"additive": sized(5.0, 0.5), "bilinear": sized(30.0, 0.05)}
     verdict = fewest(results(film=sized(10.0, 0.05), factors1=sized(5.0, 0.06), **others))
     assert (verdict.within, verdict.value) == (True, 3.0)
@@ -183,7 +183,7 @@ def test_fewest_parameters() -> None:
 
 
 def test_more_factors_leave_less_of_the_error() -> None:
-    falls = more_factors_help().judge
+    falls = more_factors_help().verdict
     errors = {
         f"factors{r}": {"error on bilinear, new examples": 0.8**i} for i, r in enumerate(FACTORS)
     }
@@ -208,6 +208,6 @@ def test_both_have_an_interval_over_seeds() -> None:
         tuple(trial for seed in range(3) for trial in trials(seed, errors | sizes)),
     )
     for criterion, value in ((more_factors_help(), 0.5), (fewest_parameters(), 3.0)):
-        verdict = criterion.judge(found)
+        verdict = criterion.verdict(found)
         assert verdict.value == pytest.approx(value)
         assert verdict.outcome == "supported"

@@ -1,4 +1,4 @@
-"""Noise and class into a picture: equal parameters, separate networks, who is told what."""
+"""Noise and class into an image: equal parameters, separate networks, conditions that count."""
 
 from __future__ import annotations
 
@@ -12,24 +12,32 @@ import torch
 
 from featurewise.models.dcgan import generator
 from featurewise.systems.mechanisms.decoder import (
-    SIZE,
+    ACCURACY,
+    BOTH,
+    ERROR,
+    LETTER,
+    PARAMETERS,
+    REAL,
     SYSTEM,
+    TEXTURE,
+    Config,
     Decoder,
+    data,
     draw,
-    drawn,
     evaluate,
+    generated,
+    network_sizes,
     objective,
-    sizes,
     stepper,
 )
 from featurewise.training.steppers import Supervised
-from featurewise.worlds.glyphs.letter_data import letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource
 
 TINY = SYSTEM.preset("tiny")
+SIZE = TINY.image_size
 ARMS = [arm.name for arm in SYSTEM.arms]
-UNTOLD = {"nothing"}
+UNCONDITIONED = {"nothing"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,10 +48,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def config_of(arm: str, base: Config = TINY) -> Config:
+    return SYSTEM.config(base, arm)
+
+
 def decoder(arm: str) -> Decoder:
-    """An arm with weights by lot, those of a condition too, which start at the identity."""
+    """An arm with random weights, those of a condition too, which start at the identity."""
     torch.manual_seed(0)
-    network = Decoder(TINY, arm, 5, 2, 9)
+    network = Decoder(config_of(arm), 5, 2, 9)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if "generator" in name:
@@ -51,62 +63,69 @@ def decoder(arm: str) -> Decoder:
     return network.eval()
 
 
-def batch(rows: int = 8) -> Textured:
-    count = torch.arange(rows)
-    return Textured(count % 5, count % 4, count % TEXTURES, torch.zeros(rows, 1, SIZE, SIZE))
+def batch(count: int = 8) -> Textured:
+    index = torch.arange(count)
+    return Textured(index % 5, index % 4, index % TEXTURES, torch.zeros(count, 1, SIZE, SIZE))
+
+
+def trainer(arm: str) -> Supervised:
+    torch.manual_seed(0)
+    return stepper(SYSTEM.build(config_of(arm)), config_of(arm))
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_letter_and_texture_count_where_they_are_told(arm: str) -> None:
-    network, asked = decoder(arm), batch()
-    before = network(asked)
-    letter = network(replace(asked, letters=(asked.letters + 1) % 4))
-    texture = network(replace(asked, textures=(asked.textures + 1) % TEXTURES))
-    face = network(replace(asked, typefaces=(asked.typefaces + 1) % 5))
-    assert torch.equal(before, letter) is torch.equal(before, texture) is (arm in UNTOLD)
-    assert not torch.equal(before, face)
+def test_letter_and_texture_matter_where_they_are_the_condition(arm: str) -> None:
+    network, request = decoder(arm), batch()
+    before = network(request)
+    letter = network(replace(request, letters=(request.letters + 1) % 4))
+    texture = network(replace(request, textures=(request.textures + 1) % TEXTURES))
+    typeface = network(replace(request, typefaces=(request.typefaces + 1) % 5))
+    ignored = arm in UNCONDITIONED
+    assert torch.equal(before, letter) is torch.equal(before, texture) is ignored
+    assert not torch.equal(before, typeface)
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small"])
 @pytest.mark.parametrize("arm", ARMS)
 def test_arms_have_the_same_number_of_parameters(arm: str, preset: str) -> None:
-    settings = SYSTEM.preset(preset)
-    channels, hidden = sizes(settings, arm)
-    spent = [
-        sum(p.numel() for p in Decoder(settings, arm, 1, channels, h).net.parameters())
-        for h in (hidden, hidden + 1)
+    config = SYSTEM.config(preset, arm)
+    channels, hidden = network_sizes(config)
+    counts = [
+        sum(p.numel() for p in Decoder(config, 1, channels, units).net.parameters())
+        for units in (hidden, hidden + 1)
     ]
-    assert spent[0] <= settings.budget < spent[1]
-    assert spent[0] >= 0.95 * settings.budget
+    assert counts[0] <= config.parameters < counts[1]
+    assert counts[0] >= 0.95 * config.parameters
 
 
 def test_separate_networks_are_separate() -> None:
-    """A picture of a letter has gradients in the share of that letter alone."""
+    """An image of a letter has gradients in the network of that letter alone."""
     network = decoder("separate")
-    asked = replace(batch(), letters=torch.full((8,), 2))
-    network(asked).sum().backward()
+    request = replace(batch(), letters=torch.full((8,), 2))
+    network(request).sum().backward()
     for name, weight in network.net.named_parameters():
         assert weight.grad is not None
-        touched = [bool(part.any()) for part in weight.grad.chunk(4)]
-        assert touched == [False, False, True, False], name
+        reached = [bool(part.any()) for part in weight.grad.chunk(4)]
+        assert reached == [False, False, True, False], name
 
 
 @torch.no_grad()
-def test_the_network_of_each_letter_is_told_the_code_and_the_texture() -> None:
-    network, asked = decoder("separate"), batch(16)
-    alone = generator(TINY.code + TEXTURES, 9, 2, SIZE).eval()
-    told = torch.cat((network.codes(asked.typefaces), torch.eye(TEXTURES)[asked.textures]), 1)
+def test_the_network_of_each_letter_is_given_the_code_and_the_texture() -> None:
+    network, request = decoder("separate"), batch(16)
+    alone = generator(TINY.code_size + TEXTURES, 9, 2, SIZE).eval()
+    codes, texture = network.codes(request.typefaces), torch.eye(TEXTURES)[request.textures]
+    inputs = torch.cat((codes, texture), 1)
     for letter in range(4):
         state = {
             key: (value.chunk(4)[letter] if value.ndim else value).view_as(alone.state_dict()[key])
             for key, value in network.net.state_dict().items()
         }
         alone.load_state_dict(state)
-        rows = asked.letters == letter
-        torch.testing.assert_close(network(asked)[rows], alone(told[rows]))
+        chosen = request.letters == letter
+        torch.testing.assert_close(network(request)[chosen], alone(inputs[chosen]))
 
 
-def test_a_copy_draws_what_it_draws_alone() -> None:
+def test_parallel_copies_equal_single_generators() -> None:
     torch.manual_seed(0)
     together = generator(3, 5, 2, 8, copies=3).eval()
     alone = generator(3, 5, 2, 8).eval()
@@ -123,70 +142,71 @@ def test_a_copy_draws_what_it_draws_alone() -> None:
         torch.testing.assert_close(together(noise)[:, copy : copy + 1], expected)
 
 
-def test_only_the_shuffled_arm_is_told_of_another_row() -> None:
-    for arm in SYSTEM.arms:
-        assert SYSTEM.data(TINY, arm, 0).shuffled is (arm.name == "shuffled")  # type: ignore[attr-defined]
-
-
-def untrained(arm: str) -> Supervised:
-    torch.manual_seed(0)
-    return stepper(SYSTEM.build(TINY, SYSTEM.arm(arm)), TINY, SYSTEM.arm(arm))
+def test_only_the_shuffled_arm_has_the_condition_of_another_image() -> None:
+    plain = data(config_of("affine"), 3).batch(2)
+    for arm in ARMS:
+        found = data(config_of(arm), 3).batch(2)
+        shift = int(arm == "shuffled")
+        assert torch.equal(found.images, plain.images)
+        assert torch.equal(found.typefaces, plain.typefaces)
+        assert torch.equal(found.letters, plain.letters.roll(shift))
+        assert torch.equal(found.textures, plain.textures.roll(shift))
 
 
 def test_the_loss_is_the_mean_square_of_the_ink() -> None:
-    network, asked = decoder("affine"), batch()
-    asked = replace(asked, images=torch.rand_like(asked.images))
+    network, request = decoder("affine"), batch()
+    request = replace(request, images=torch.rand_like(request.images))
     with torch.no_grad():
-        gaps = (network(asked) - asked.images).flatten().tolist()
-        loss = objective(network, asked)[0].item()
+        gaps = (network(request) - request.images).flatten().tolist()
+        loss = objective(network, request)[0].item()
     assert loss == pytest.approx(sum(gap**2 for gap in gaps) / len(gaps), rel=1e-5)
 
 
-def test_the_rate_rises_for_a_twentieth_and_falls_to_nothing() -> None:
-    schedule = untrained("affine").learner.schedule
+def test_the_learning_rate_rises_for_a_twentieth_and_falls_to_zero() -> None:
+    schedule = trainer("affine").learner.schedule
     assert TINY.steps == 40
     assert [schedule(step) for step in (0, 1, 2, 40)] == pytest.approx([1 / 3, 2 / 3, 1, 0])
 
 
-def test_what_is_measured_is_counted_picture_by_picture() -> None:
-    trained, known = untrained("affine"), letter_splits(TINY.where, TINY.letters, SIZE)
-    source, judge = TexturedSource(known.train, 1), known.classifier(TINY.judging)
-    asked = source.test()
-    images = drawn(trained, asked)
-    measured = evaluate(trained, TINY, SYSTEM.arm("affine"))
-    right = {"letter": 0, "texture": 0, "both": 0, "real": 0}
-    for row, letter in enumerate(asked.letters.tolist()):
-        one = Textured(*(part[row : row + 1] for part in vars(asked).values()))
-        read = int(judge.letters(images[row : row + 1]).argmax()) == letter
-        seen = int(source.nearest_texture(images[row : row + 1], one)) == int(one.textures)
-        right["letter"] += read
-        right["texture"] += seen
-        right["both"] += read and seen
-        right["real"] += int(judge.letters(one.images).argmax()) == letter
-    assert right["letter"] != right["texture"] and right["letter"] != right["real"]
-    real = right.pop("real") / len(images)
-    assert {name: each.correct for name, each in measured.by_type.items()} == right
-    assert measured.accuracy == measured.by_type["letter"]
-    assert measured.values["judge_on_real"] == pytest.approx(real)
-    gaps = (images - asked.images).flatten().tolist()
+def test_measurements_are_counted_image_by_image() -> None:
+    trained, splits = trainer("affine"), TINY.splits
+    source, classifier = TexturedSource(splits.train, 1), splits.classifier(TINY.classifier_steps)
+    request = source.test()
+    images = generated(trained, request)
+    measured = evaluate(trained, TINY)
+    right = {LETTER: 0, TEXTURE: 0, BOTH: 0, REAL: 0}
+    for row, letter in enumerate(request.letters.tolist()):
+        one = Textured(*(part[row : row + 1] for part in vars(request).values()))
+        classified = int(classifier.letters(images[row : row + 1]).argmax()) == letter
+        nearest = int(source.nearest_texture(images[row : row + 1], one)) == int(one.textures)
+        right[LETTER] += classified
+        right[TEXTURE] += nearest
+        right[BOTH] += classified and nearest
+        right[REAL] += int(classifier.letters(one.images).argmax()) == letter
+    assert right[LETTER] != right[TEXTURE]
+    assert right[LETTER] != right[REAL]
+    for metric, count in right.items():
+        assert measured.number(metric) == pytest.approx(count / len(images))
+    assert measured.number(ACCURACY) == measured.number(LETTER)
+    gaps = (images - request.images).flatten().tolist()
     error = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
-    assert measured.values["error"] == pytest.approx(error, rel=1e-5)
-    codes = len(known.train.typefaces) * TINY.code
-    spent = sum(weight.numel() for weight in trained.network.parameters()) - codes
-    assert measured.values["parameters"] == spent
+    assert measured.number(ERROR) == pytest.approx(error, rel=1e-5)
+    codes = len(splits.train.typefaces) * TINY.code_size
+    count = sum(weight.numel() for weight in trained.network.parameters()) - codes
+    assert measured.number(PARAMETERS) == count
 
 
-def test_the_picture_has_each_drawn_letter_before_the_true_one() -> None:
-    trained = untrained("affine")
-    asked = TexturedSource(letter_splits(TINY.where, TINY.letters, SIZE).train, 1).test()
-    images = drawn(trained, asked)
+def test_the_sheet_has_each_generated_letter_before_the_true_one() -> None:
+    trained = trainer("affine")
+    request = TexturedSource(TINY.splits.train, 1).test()
+    images = generated(trained, request)
     rows: list[list[torch.Tensor]] = [[] for _ in TINY.letters]
-    for letter, made, true in zip(asked.letters, images, asked.images, strict=True):
+    for letter, made, true in zip(request.letters, images, request.images, strict=True):
         if len(rows[letter]) < 12:
             rows[letter] += [made, true]
     blank = [torch.zeros(1, SIZE, SIZE)]
     most = max(map(len, rows))
     padded = torch.stack([torch.stack(row + blank * (most - len(row))) for row in rows])
-    expected, page = sheet(padded, TINY.letters), draw(trained, TINY, SYSTEM.arm("affine"))
+    expected, page = sheet(padded, TINY.letters), draw(trained, TINY)
     assert page.size == expected.size
     assert page.tobytes() == expected.tobytes()

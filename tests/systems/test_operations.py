@@ -125,7 +125,7 @@ def test_only_the_control_has_the_conditions_of_other_questions() -> None:
 
 
 def test_the_control_is_evaluated_with_the_conditions_of_other_questions() -> None:
-    """A network that solves match is at chance with them."""
+    """A network that solves match is right half of the time with them."""
 
     class Exact(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The network that comes with the library does as well as its model file says."""
+"""The shipped network is as accurate as its model file says."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_it_is_small_and_says_what_it_was_trained_on() -> None:
     assert len(model.measured) == 5
 
 
-def test_it_answers_blenders_pictures_as_measured(
+def test_accuracy_on_images_of_blender_is_as_stated(
     shipped: tuple[FilmNetwork, Config],
     shared_data: Callable[..., Path],
     tmp_path: Path,
@@ -52,7 +52,7 @@ def test_it_answers_blenders_pictures_as_measured(
     )  # bfloat16 rounds as the processor does
 
 
-def test_it_answers_new_pictures(shipped: tuple[FilmNetwork, Config]) -> None:
+def test_it_answers_questions_about_new_images(shipped: tuple[FilmNetwork, Config]) -> None:
     network, config = shipped
     recipe = replace(config.curriculum[-1].recipe, seed=77)
     scenes = recipe.scenes(0, 40)
@@ -100,7 +100,7 @@ def looked(
     return found
 
 
-def test_it_shows_the_object_that_is_asked_about(
+def test_it_shows_the_object_of_the_question(
     shipped: tuple[FilmNetwork, Config],
 ) -> None:
     """Weighed by rise over an empty scene times gradient; before, a corner was shown as well."""

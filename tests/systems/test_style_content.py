@@ -1,4 +1,4 @@
-"""Style and content: what is hidden stays hidden, and the measures say what they are."""
+"""Style and content: hidden letters stay hidden, and the metrics measure what they say."""
 
 from __future__ import annotations
 
@@ -14,127 +14,137 @@ from torch import Tensor
 
 from featurewise.systems.mechanisms import style_content
 from featurewise.systems.mechanisms.style_content import (
+    ERROR,
+    LEGIBILITY,
     SYSTEM,
-    asked,
+    UNLABELLED,
+    Config,
+    StyleModel,
     data,
     draw,
     evaluate,
-    known,
     solve,
     stepper,
 )
+from featurewise.systems.mechanisms.style_content import test_styles as styles_of_test
 from featurewise.training.steppers import ClosedForm
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.styles import styles
 
-S = replace(SYSTEM.preset("tiny"), judging=1)
+S = replace(SYSTEM.preset("tiny"), classifier_steps=1)
+ARMS = [arm.name for arm in SYSTEM.arms]
+
+
+def config_of(arm: str) -> Config:
+    return SYSTEM.config(S, arm)
 
 
 def fitted(arm: str) -> ClosedForm:
-    found = stepper(SYSTEM.build(S, SYSTEM.arm(arm)), S, SYSTEM.arm(arm))
-    found.step(data(S, SYSTEM.arm(arm), 0).batch(0))
+    config = config_of(arm)
+    found = stepper(SYSTEM.build(config), config)
+    found.step(data(config, 0).batch(0))
     return found
 
 
-@pytest.mark.parametrize("arm", [arm.name for arm in SYSTEM.arms])
-def test_hidden_letters_are_not_read(arm: str) -> None:
-    batch = styles(known(S).test)
+@pytest.mark.parametrize("arm", ARMS)
+def test_hidden_letters_are_not_used(arm: str) -> None:
+    batch = styles(S.splits.test)
     hidden = batch.shown == 0
-    spoilt = replace(batch, letters=torch.where(hidden[..., None], 9.0, batch.letters))
+    changed = replace(batch, letters=torch.where(hidden[..., None], 9.0, batch.letters))
     with fitted(arm).evaluating() as network:
-        assert torch.equal(network(batch), network(spoilt))
+        assert torch.equal(network(batch), network(changed))
 
 
 def test_the_error_is_that_of_hidden_letters_alone() -> None:
-    trained, batch = fitted("mean"), styles(known(S).test)
+    trained, batch = fitted("mean"), styles(S.splits.test)
     mean = trained.network.get_submodule("model").known.mean(0)
     errors = [
-        (mean[letter] - face[letter]).square().mean().sqrt()
-        for face in batch.letters
+        (mean[letter] - typeface[letter]).square().mean().sqrt()
+        for typeface in batch.letters
         for letter in (2, 5)
     ]
-    measured = evaluate(trained, S, SYSTEM.arm("mean"))
-    assert measured.number("error") == pytest.approx(float(sum(errors)) / len(errors), rel=1e-5)
-    assert measured.by_type["read"].total == 2 * len(batch.letters)
-    assert measured.by_type["told"].total == 6 * len(batch.letters)
+    measured = evaluate(trained, config_of("mean"))
+    assert measured.number(ERROR) == pytest.approx(float(sum(errors)) / len(errors), rel=1e-5)
+    assert measured.by_type[LEGIBILITY.name].total == 2 * len(batch.letters)
+    assert measured.by_type[UNLABELLED.name].total == 6 * len(batch.letters)
 
 
-def test_ridge_and_blend_are_those_of_the_settings() -> None:
+def test_ridge_and_blend_are_those_of_the_config() -> None:
     asymmetric, symmetric = (
-        SYSTEM.build(S, SYSTEM.arm(arm)).get_submodule("model")
-        for arm in ("asymmetric", "symmetric")
+        SYSTEM.build(config_of(arm)).get_submodule("model") for arm in ("asymmetric", "symmetric")
     )
     assert S.ridge != S.blend
     assert (asymmetric.ridge, asymmetric.blend) == (S.ridge, S.blend)
     assert symmetric.ridge == S.blend
 
 
-def test_only_the_control_is_asked_with_mixed_letters() -> None:
-    for arm in SYSTEM.arms:
-        batch, hidden = asked(S, arm)
-        wanted = styles(known(S).test, shuffled=arm.name == "shuffled")
+def test_only_the_control_is_evaluated_on_letters_of_mixed_typefaces() -> None:
+    for arm in ARMS:
+        batch, hidden = styles_of_test(config_of(arm))
+        wanted = styles(S.splits.test, shuffled=arm == "shuffled")
         assert torch.equal(batch.letters, wanted.letters)
         assert hidden.tolist() == [2, 5]
 
 
 def test_the_error_of_the_fit_is_a_root_mean_square() -> None:
-    batch = data(S, SYSTEM.arm("mean"), 0).batch(0)
+    batch = data(S, 0).batch(0)
     mean = batch.letters.mean(0)
-    squares = sum(float((mean - face).square().sum()) for face in batch.letters)
-    found = solve(SYSTEM.build(S, SYSTEM.arm("mean")), batch)["error"]
+    squares = sum(float((mean - typeface).square().sum()) for typeface in batch.letters)
+    found = solve(StyleModel(config_of("mean")), batch)["error"]
     assert float(found) == pytest.approx(math.sqrt(squares / batch.letters.numel()), rel=1e-5)
 
 
-def test_what_is_drawn_is_read_and_what_is_seen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a judge that reads the letter as asked, and a mixture that tells all but one face."""
-    trained, here = fitted("mean"), known(S)
-    faces, given = len(here.test.typefaces), []
+def test_predictions_and_unlabelled_letters_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that is always right, and an EM that is wrong for one typeface."""
+    trained, splits = fitted("mean"), S.splits
+    count, given = len(splits.test.typefaces), []
 
-    def letters(pictures: Tensor) -> Tensor:
-        given.append(pictures)
-        return F.one_hot(torch.tensor([2, 5]).repeat(faces), 6).float()
+    def letters(images: Tensor) -> Tensor:
+        given.append(images)
+        return F.one_hot(torch.tensor([2, 5]).repeat(count), 6).float()
 
-    def tell(model: Any, seen: Tensor, *how: float) -> Tensor:
-        given.append((seen, how))
-        chances = torch.eye(6).repeat(faces, 1, 1)
-        chances[0] = chances[0].roll(1, 1)
-        return chances
+    def em(model: Any, seen: Tensor, *arguments: float) -> Tensor:
+        given.append((seen, arguments))
+        probabilities = torch.eye(6).repeat(count, 1, 1)
+        probabilities[0] = probabilities[0].roll(1, 1)
+        return probabilities
 
-    judge = SimpleNamespace(letters=letters)
-    stand_in = SimpleNamespace(test=here.test, classifier=lambda steps: judge)
-    monkeypatch.setattr(style_content, "known", lambda s: stand_in)
-    monkeypatch.setattr(style_content, "tell", tell)
-    measured = evaluate(trained, S, SYSTEM.arm("mean"))
-    assert measured.by_type["read"].correct == 2 * faces
-    assert measured.by_type["told"].correct == 6 * (faces - 1)
-    (seen, how), pictures = given
-    assert torch.equal(seen, styles(here.test).letters)
-    assert how == (6, S.deviation, S.rounds)
+    stand_in = SimpleNamespace(
+        test=splits.test, classifier=lambda steps: SimpleNamespace(letters=letters)
+    )
+    monkeypatch.setattr(style_content, "letter_splits", lambda *_: stand_in)
+    monkeypatch.setattr(style_content, "classify_contents", em)
+    measured = evaluate(trained, config_of("mean"))
+    assert measured.by_type[LEGIBILITY.name].correct == 2 * count
+    assert measured.by_type[UNLABELLED.name].correct == 6 * (count - 1)
+    (seen, arguments), images = given
+    assert torch.equal(seen, styles(splits.test).letters)
+    assert arguments == (6, S.deviation, S.rounds)
     mean = trained.network.get_submodule("model").known.mean(0)
-    drawn = mean[[2, 5]].repeat(faces, 1).view(-1, 1, S.size, S.size)
-    torch.testing.assert_close(pictures, drawn)
+    predicted = mean[[2, 5]].repeat(count, 1).view(-1, 1, S.image_size, S.image_size)
+    torch.testing.assert_close(images, predicted)
 
 
-def test_the_nearest_arm_tells_by_the_nearest_picture() -> None:
-    trained, batch = fitted("nearest"), styles(known(S).test)
-    pictures = trained.network.get_submodule("model").known
+def test_the_nearest_arm_classifies_by_the_nearest_image() -> None:
+    trained, batch = fitted("nearest"), styles(S.splits.test)
+    images = trained.network.get_submodule("model").known
     right = 0
-    for face in batch.letters:
-        for letter, picture in enumerate(face):
-            far = (pictures - picture).square().sum(2).amin(0)
-            right += int(far.argmin()) == letter
-    assert evaluate(trained, S, SYSTEM.arm("nearest")).by_type["told"].correct == right
+    for typeface in batch.letters:
+        for letter, image in enumerate(typeface):
+            distance = (images - image).square().sum(2).amin(0)
+            right += int(distance.argmin()) == letter
+    assert evaluate(trained, config_of("nearest")).by_type[UNLABELLED.name].correct == right
 
 
-def test_the_picture_has_the_true_letters_above_the_drawn() -> None:
-    trained, batch = fitted("asymmetric"), styles(known(S).test)
+def test_the_sheet_has_the_true_letters_above_the_predictions() -> None:
+    trained, batch = fitted("asymmetric"), styles(S.splits.test)
     with trained.evaluating() as network:
-        drawn = network(batch)
+        predicted = network(batch)
     rows = []
-    for face in range(0, len(drawn), max(1, len(drawn) // 4)):
-        rows += [batch.letters[face, [2, 5]], drawn[face, [2, 5]]]
-    pictures = torch.stack(rows[:8]).view(-1, 2, 1, S.size, S.size)
-    expected = sheet(pictures, rows=["true", "drawn"] * (len(pictures) // 2))
-    page = draw(trained, S, SYSTEM.arm("asymmetric"))
+    for typeface in range(0, len(predicted), max(1, len(predicted) // 4)):
+        rows += [batch.letters[typeface, [2, 5]], predicted[typeface, [2, 5]]]
+    images = torch.stack(rows[:8]).view(-1, 2, 1, S.image_size, S.image_size)
+    expected = sheet(images, rows=["true", "predicted"] * (len(images) // 2))
+    page = draw(trained, S)
     assert page.size == expected.size
     assert page.tobytes() == expected.tobytes()

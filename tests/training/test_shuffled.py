@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from featurewise.training.errors import ExperimentError
-from featurewise.training.shuffled import ShuffledCondition, random_order, rotation
+from featurewise.training.shuffled import ShuffledCondition, previous_sample, random_order
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,18 @@ def test_every_position_gets_every_condition_equally_often() -> None:
     assert float((counts / 800 - 0.25).abs().max()) == pytest.approx(0, abs=0.06)
 
 
-def test_a_rotation_leaves_no_sample_its_own_condition() -> None:
-    for by in (1, 2):
-        source = ShuffledCondition(Plain(), ("labels",), rotation(by))
-        plain, found = Plain().batch(3), source.batch(3)
-        assert torch.equal(found.labels, plain.labels.roll(by))
-        assert (found.labels != plain.labels).all()
+def test_each_sample_may_get_the_condition_of_the_one_before() -> None:
+    found = ShuffledCondition(Plain(), ("labels",), previous_sample).batch(1)
+    assert torch.equal(found.labels, Plain().batch(1).labels.roll(1))
 
 
-def test_a_rotation_that_would_change_nothing_is_refused() -> None:
-    with pytest.raises(ExperimentError, match="a batch of 40 samples cannot be rotated by 80"):
-        ShuffledCondition(Plain(), ("labels",), rotation(80)).batch(0)
+def test_a_batch_of_one_sample_is_refused() -> None:
+    class One:
+        def batch(self, index: int, /) -> Labelled:
+            return Labelled(*torch.zeros(3, 1))
+
+    with pytest.raises(ExperimentError, match="a batch of 1 sample cannot be shuffled"):
+        ShuffledCondition(One(), ("labels",), previous_sample).batch(0)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class TwoTasks:
 
 def test_a_tensor_of_a_batch_within_the_batch_is_permuted() -> None:
     plain = TwoTasks().batch(1)
-    found = ShuffledCondition(TwoTasks(), ("second.labels",), rotation()).batch(1)
+    found = ShuffledCondition(TwoTasks(), ("second.labels",), previous_sample).batch(1)
     assert torch.equal(found.first.labels, plain.first.labels)
     assert torch.equal(found.second.images, plain.second.images)
     assert torch.equal(found.second.labels, plain.second.labels.roll(1))

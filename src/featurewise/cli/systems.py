@@ -57,8 +57,11 @@ def _describe(console: Console, name: str, record: System[Any]) -> None:
     head = ("preset", "steps", "expected cost")[:columns]
     console.print(_table(head, (row[:columns] for row in presets)))
     console.print(_table(("arm", "description"), ((arm.name, arm.what) for arm in record.arms)))
-    claims = ((c.sentence, c.criterion.sentence.replace("`", "")) for c in record.claims)
-    console.print(_table(("claim", "criterion"), claims))
+    criteria = (claim.criterion.sentence.replace("`", "") for claim in record.claims)
+    claims = [
+        f"{c.sentence}\n  {criterion}" for c, criterion in zip(record.claims, criteria, strict=True)
+    ]
+    console.print(_table(("claim, and its criterion",), ((text,) for text in claims)))
 
 
 def _table(head: tuple[str, ...], rows: Any) -> Table:

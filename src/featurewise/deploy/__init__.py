@@ -1,4 +1,4 @@
-"""Deployment: bake one condition into weights, keep many in a bank, precompute generators."""
+"""Deployment: bake one condition into weights, store many in a bank, precompute projections."""
 
 from featurewise.deploy.bake import Baked, BakeReport, bake
 from featurewise.deploy.bank import Bank, BankReport, Mixture, bank

@@ -1,4 +1,4 @@
-"""``bake``: one condition made permanent, in a plain network of the backbone's own class."""
+"""``bake``: fix one condition, and return a plain network of the backbone's own class."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FOLDED: Final = "folded"
 
 
 class BakeReport(dict[str, str]):
-    """What became of each site: ``{site: "folded" | "constant: <reason>"}``.
+    """The result at each site: ``{site: "folded" | "constant: <reason>"}``.
 
     Attributes:
-        gained: keys of the state dict that the backbone did not have: biases and weights of
+        gained: keys of the state dict that the backbone does not have: biases and weights of
             modules that had none, and the buffers of constant layers.
-        pruned: with ``prune=True``, for each site with dead features, how many were removed or
-            why none was.
+        pruned: with ``prune=True``, for each site with dead features, the number removed, or the
+            reason why none was.
     """
 
     def __init__(self, sites: Mapping[str, str] = types.MappingProxyType({})) -> None:
@@ -45,24 +45,27 @@ class BakeReport(dict[str, str]):
 
     @property
     def folded(self) -> bool:
-        """Whether nothing was left but weights."""
-        return all(what == FOLDED for what in self.values())
+        """Whether every site was folded into weights."""
+        return all(result == FOLDED for result in self.values())
 
     def __str__(self) -> str:
-        rows = [*self.items(), *((f"{site} (dead)", what) for site, what in self.pruned.items())]
+        rows = [
+            *self.items(),
+            *((f"{site} (dead)", result) for site, result in self.pruned.items()),
+        ]
         width = max((len(site) for site, _ in rows), default=0)
-        lines = [f"{site.ljust(width)}  {what}" for site, what in rows]
+        lines = [f"{site.ljust(width)}  {result}" for site, result in rows]
         if self.gained:
             lines.append(f"new in the state dict: {', '.join(self.gained)}")
         return "\n".join(lines)
 
 
 class Baked(NamedTuple):
-    """What ``bake`` gives.
+    """The result of ``bake``.
 
     Attributes:
         module: the plain network.
-        report: what became of each site.
+        report: the result at each site.
     """
 
     module: nn.Module
@@ -76,35 +79,35 @@ def bake(
     task: TaskRepresentation | Tensor | None = None,
     prune: bool = False,
 ) -> Baked:
-    """Make one condition permanent: a plain network that needs neither generator nor condition.
+    """Fix one condition: return a plain network that needs neither generator nor condition.
 
-    The network is a copy of the backbone, of the backbone's own class, in the mode it is in, with
-    the hooks of others kept. The modulation of each site is folded into the weights beside it
-    where that is exact, computed in float64 and rounded once. Elsewhere it stays as a *constant
-    layer*: a hook that reads its numbers from buffers of the module. ``net`` is not changed.
+    The network is a copy of the backbone, of the same class and in the same mode, including hooks
+    of other libraries. The modulation of each site is folded into the weights of its module if
+    that is exact, computed in float64 and rounded once. Otherwise it stays as a *constant layer*:
+    a hook that reads its values from buffers of the module. ``net`` is not changed.
 
-    Folding trusts that a network calls its modules. Where the code of a module is seen to read
-    the weights of another (``x @ self.embed.weight.T``), or to call its ``forward``, the site
-    stays a constant layer.
+    Folding assumes that a network calls its modules. If the code of a module reads the weights of
+    another (``x @ self.embed.weight.T``) or calls its ``forward``, the site stays a constant
+    layer.
 
     Args:
         net: the conditioned network.
-        condition: what the generator takes, for one sample.
-        task: parameters in place of a condition: ``(N,)`` or ``(1, N)``; ``(1, N, *positions)``
+        condition: input of the generator, for one sample.
+        task: parameters instead of a condition: ``(N,)`` or ``(1, N)``; ``(1, N, *positions)``
             stay constant layers.
-        prune: remove the features that the condition sets to zero (scale and shift both zero),
-            where their producer and their only consumer are seen in one ``nn.Sequential``.
+        prune: remove the features that the condition sets to zero (scale and shift both zero), if
+            their producer and their only consumer are in one ``nn.Sequential``.
 
     Returns:
         ``module`` and ``report``.
 
     Raises:
-        CallError: neither condition nor task where one is needed, or both; a local generator,
+        CallError: neither condition nor task although one is needed, or both; a local generator,
             whose parameters depend on the input; conditioning that was removed; a site whose
             module was replaced.
         ShapeError: parameters of more than one sample.
-        LayoutError: a task of other sites.
-        ArgumentTypeError: an argument of the wrong kind, or a backbone that cannot be copied: one
+        LayoutError: a task for other sites.
+        ArgumentTypeError: an argument of the wrong type, or a backbone that cannot be copied: one
             whose ``forward`` was replaced by a function, or that holds a lock.
 
     Example:
@@ -121,11 +124,11 @@ def bake(
     if not isinstance(prune, bool):
         raise ArgumentTypeError(f"prune must be True or False, got {prune!r}")
     if net._removed:
-        raise CallError("the conditioning was removed; there is nothing to bake")
+        raise CallError("the conditioning was removed, so there is nothing to bake")
     check_attached(net.backbone, net.layout, net._owner)
     with torch.no_grad():
         baking = _Baking.of(net, _single(net, condition, task))
-        with Snapshot(net.backbone):  # copies of its modules are run
+        with Snapshot(net.backbone):  # baking runs copies of its modules
             for site in net.layout:
                 baking.bake(site)
         if prune:
@@ -142,28 +145,30 @@ def _single(net: Conditioned, condition: Any, task: Any) -> Tensor:
     if flat.ndim > 1 and flat.shape[0] != 1:
         raise ShapeError(
             f"bake takes the parameters of one condition, ({net.layout.size},) or "
-            f"(1, {net.layout.size}), got {tuple(flat.shape)}: choose a row"
+            f"(1, {net.layout.size}), got {tuple(flat.shape)}: select one row"
         )
     return flat.reshape(-1) if flat.numel() == net.layout.size else flat
 
 
 @dataclass
 class _Baking:
-    """A copy of the backbone while it is baked."""
+    """A copy of the backbone during baking."""
 
     network: nn.Module
-    hooks: set[int]  # our own, by the key that torch gave them
+    hooks: set[int]  # keys of the site hooks
     values: dict[str, dict[str, Tensor]]
-    shared: Set[int]  # parameters that several modules hold
-    read: dict[nn.Module, str]  # modules whose weights the code of others reads, and which code
+    shared: Set[int]  # ids of parameters that several modules hold
+    read: dict[nn.Module, str]  # modules whose weights other code reads -> the reason
     report: BakeReport
-    dead: dict[str, Tensor]  # features that are zero whatever the input, by site
+    dead: dict[str, Tensor]  # by site: features that are zero for every input
 
     @classmethod
     def of(cls, net: Conditioned, flat: Tensor) -> _Baking:
         network = _copied(net.backbone)
         unwatch_runs(network)
-        for handle in net._kept_still:  # a policy of training, which the baked network is past
+        for (
+            handle
+        ) in net._frozen_norms:  # a policy for training, which a baked network does not need
             for module in network.modules():
                 _torch.remove_hook(module, handle.id)
         thaw_parameters(network, net._frozen)
@@ -172,7 +177,7 @@ class _Baking:
         return cls(network, hooks, values, _shared(network), _read(network), BakeReport(), {})
 
     def bake(self, site: Site) -> None:
-        """Fold one site, or leave a constant layer there."""
+        """Fold one site, or replace it by a constant layer."""
         module = self.network.get_submodule(site.name)
         hooks = module._forward_hooks if site.when == "output" else module._forward_pre_hooks
         key = next(key for key in hooks if key in self.hooks)
@@ -180,7 +185,7 @@ class _Baking:
         try:
             change = modulation(site, values)
             self._note_dead(site, change)
-            if not change.nothing:
+            if not change.is_identity:
                 self._check_calls(module, site, list(hooks), key)
             self._apply(module, site, key, fold(module, site, change, self.shared))
         except CannotFold as reason:
@@ -194,7 +199,7 @@ class _Baking:
         order = hooks.index(key)
         others = hooks[:order] if site.when == "output" else hooks[order + 1 :]
         if others or (site.when == "input" and module._forward_hooks):
-            raise CannotFold("hooks of others lie between the features and the weights")
+            raise CannotFold("other hooks run between the features and the weights")
 
     def _apply(self, module: nn.Module, site: Site, key: int, folded: Fold) -> None:
         like = self._like(module)
@@ -221,7 +226,7 @@ class _Baking:
                 self.dead[site.name] = dead
 
     def _like(self, module: nn.Module) -> Tensor:
-        """A tensor of the dtype and device that new parameters of ``module`` should have."""
+        """A tensor with the dtype and device for new parameters of ``module``."""
         for source in (module, self.network):
             for tensor in (*source.parameters(), *source.buffers()):
                 if tensor.is_floating_point() and tensor.element_size() > 1:
@@ -236,8 +241,8 @@ class _Baking:
 
 
 def _copied(network: nn.Module) -> nn.Module:
-    # Weights that hooks compute (spectral norm, masks) lie about as results, which torch does not
-    # copy; the next call computes them anew.
+    # Weights that hooks compute (spectral norm, masks) are stored as results, which torch does not
+    # copy; the next call computes them again.
     results = {
         id(value): value.detach().clone()
         for module in network.modules()
@@ -248,7 +253,7 @@ def _copied(network: nn.Module) -> nn.Module:
         if isinstance(vars(module).get("forward"), types.FunctionType):
             raise ArgumentTypeError(
                 f"forward of module '{name}' was replaced by a function, which a copy would share "
-                "with the original; undo the replacement, or make it a method"
+                "with the original; undo the replacement, or define a method of a class"
             )
     try:
         return copy.deepcopy(network, results)
@@ -257,7 +262,7 @@ def _copied(network: nn.Module) -> nn.Module:
 
 
 def _rounded(module: nn.Module, name: str, value: Tensor, like: Tensor) -> nn.Parameter:
-    """A float64 ``value`` as the parameter ``name``, in the dtype, place and order of the old."""
+    """A float64 ``value`` as parameter ``name``, with dtype, device and strides of the old one."""
     old = module._parameters.get(name)
     kept = like.new_empty(value.shape) if old is None else torch.empty_like(old)
     kept = kept.detach().copy_(value)
@@ -271,14 +276,14 @@ def _rounded(module: nn.Module, name: str, value: Tensor, like: Tensor) -> nn.Pa
 
 
 def _flag_affine(module: Any, gained: Mapping[str, nn.Parameter]) -> None:
-    """What norms say of themselves follows what they now have."""
+    """Set the flags of norms that gained affine parameters."""
     for flag in ("affine", "elementwise_affine"):
         if "weight" in gained and hasattr(module, flag):
             setattr(module, flag, True)
 
 
 def _replace_hook(module: nn.Module, key: int, constant: Constant) -> None:
-    """Put a constant layer in the place of our hook, in the same order among the hooks."""
+    """Replace a site hook by a constant layer, at the same position among the hooks."""
     if constant.site.when == "input":
         module._forward_pre_hooks[key] = constant.before
         module._forward_pre_hooks_with_kwargs[key] = True
@@ -288,7 +293,7 @@ def _replace_hook(module: nn.Module, key: int, constant: Constant) -> None:
 
 
 def _shared(network: nn.Module) -> Set[int]:
-    """Identities of parameters that are held in more than one place."""
+    """Ids of parameters that several modules hold."""
     held = Counter(
         id(parameter)
         for module in network.modules()
@@ -298,16 +303,16 @@ def _shared(network: nn.Module) -> Set[int]:
     return {key for key, count in held.items() if count > 1}
 
 
-# --- modules whose weights are used by the code of others ----------------------------------------
+# --- modules whose weights other code uses -------------------------------------------------------
 
 #: Attributes of a weight that do not depend on its values.
 _HARMLESS: Final = {"dtype", "device", "shape", "ndim", "is_cuda", "requires_grad", "size"}
-#: Methods that run before the network does.
+#: Methods that run before the first forward pass.
 _BEFORE: Final = ("__init__", "_init", "init", "reset", "_reset", "tie", "_tie", "load", "_load")
 
 
 def _read(network: nn.Module) -> dict[nn.Module, str]:
-    """Modules whose weights, or whose ``forward``, the code of an enclosing module uses itself."""
+    """Modules whose weights or ``forward`` the code of an enclosing module uses directly."""
     uses: dict[type, dict[str, str]] = {}
     found: dict[nn.Module, str] = {}
     modules = dict(network.named_modules(remove_duplicate=False))
@@ -323,7 +328,7 @@ def _read(network: nn.Module) -> dict[nn.Module, str]:
 
 
 def _uses(kind: type) -> dict[str, str]:
-    """``{child: what is done to it}`` for ``self.<...>.child.weight`` in the methods of a class."""
+    """``{child: reason}`` for each ``self.<...>.child.weight`` in the methods of a class."""
     uses: dict[str, str] = {}
     for base in kind.__mro__:
         if base is object or base.__module__.partition(".")[0] == "torch":
@@ -338,7 +343,7 @@ def _uses(kind: type) -> dict[str, str]:
 
 
 def _chains(code: types.CodeType) -> Iterator[tuple[str, str]]:
-    """Pairs ``(child, attribute)`` of expressions that take weights or forward of a child."""
+    """Pairs ``(child, attribute)`` of expressions that read weights or ``forward`` of a child."""
     loads = ("LOAD_ATTR", "LOAD_METHOD")
     steps = [s for s in dis.get_instructions(code) if s.opname not in ("CACHE", "NOP")]
     names = [s.argval if s.opname in loads else None for s in steps] + [None, None]

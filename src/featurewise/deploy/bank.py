@@ -1,4 +1,4 @@
-"""``bank``: represent many conditions once, drop the generator, address them by id."""
+"""``bank``: precompute the task representations of many conditions, to replace the generator."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from featurewise.retrofit.conditioned import Conditioned
 
 @dataclass(frozen=True)
 class Mixture:
-    """A condition of a bank: a weighted sum of its rows, per sample.
+    """A condition for a bank: a weighted sum of rows, per sample.
 
     Attributes:
         ids: row numbers ``(B, K)``, or ``(K,)`` for one mixture shared by all samples.
-        weights: of the same shape, floating point; gradients reach them.
+        weights: floating point, of the same shape; differentiable.
 
     Raises:
-        ArgumentTypeError: ids that are no integers, weights that are not floating point.
+        ArgumentTypeError: ids that are not integers, weights that are not floating point.
         ShapeError: other shapes.
     """
 
@@ -55,15 +55,15 @@ _torch.register_record(Mixture, ["ids", "weights"], "featurewise.Mixture")
 
 @dataclass(frozen=True)
 class BankReport:
-    """What a bank takes, beside what it replaces; printed it is a sentence.
+    """Size of a bank and of the generator that it replaces; ``str`` of it is one sentence.
 
     Attributes:
         rows: number of conditions K.
-        numbers: numbers N per condition.
-        dtype: of the numbers.
-        bytes: of all rows.
-        replaces: bytes of the generator that the rows stand for; None when not known.
-        error: largest error of rounding to ``dtype``; None where nothing was rounded.
+        numbers: number of values N per condition.
+        dtype: dtype of the values.
+        bytes: size of all rows, in bytes.
+        replaces: size of the replaced generator, in bytes; None if unknown.
+        error: largest absolute error of rounding to ``dtype``; None if not rounded.
         mapped: whether the rows stay in their file.
     """
 
@@ -77,22 +77,20 @@ class BankReport:
 
     @property
     def share(self) -> float | None:
-        """Bytes of the rows over bytes of the generator."""
+        """Size of the rows over size of the generator."""
         return None if not self.replaces else self.bytes / self.replaces
 
     def __str__(self) -> str:
         where = " in a file" if self.mapped else ""
-        said = (
-            f"{self.rows:,} rows of {self.numbers:,} numbers ({str(self.dtype)[6:]}), "
+        text = (
+            f"{self.rows:,} rows of {self.numbers:,} values ({str(self.dtype)[6:]}), "
             f"{_amount(self.bytes)}{where}"
         )
         if self.replaces and self.share is not None:
-            said += (
-                f"; in place of a generator of {_amount(self.replaces)} ({100 * self.share:.1f} %)"
-            )
+            text += f"; replaces a generator of {_amount(self.replaces)} ({100 * self.share:.1f} %)"
         if self.error is not None:
-            said += f"; rounded by at most {self.error:.2e}"
-        return said
+            text += f"; rounded by at most {self.error:.2e}"
+        return text
 
 
 def _amount(size: int) -> str:
@@ -103,26 +101,26 @@ def _amount(size: int) -> str:
 
 
 class Bank(Configured, nn.Module):
-    """Task representations of many conditions, which stand where their generator stood.
+    """Task representations of many conditions, used as a generator.
 
-    ``net(x, condition=ids)``: a condition is a row number, a name, or a ``Mixture``.
+    With ``net(x, condition=ids)`` a condition is a row number, a name, or a ``Mixture``.
 
     Args:
         layout: the sites.
         rows: ``(K, N)``, row i the raw parameters of condition i; N is ``layout.size``.
-        names: one for each row, to address it by.
-        replaces: bytes of the generator that the rows stand for, for the report.
-        error: largest error of rounding the rows to their dtype, for the report.
+        names: a name for each row.
+        replaces: size of the replaced generator in bytes, for the report.
+        error: largest absolute error of rounding the rows to their dtype, for the report.
 
     Attributes:
         layout: the sites.
-        rows: a buffer; None where the rows are mapped from their file.
-        names: one for each row, or None.
+        rows: a buffer; None if the rows are mapped from their file.
+        names: a name for each row, or None.
 
     Raises:
         ShapeError: if the rows do not fit the layout.
-        ArgumentTypeError: if they are no floating-point tensor.
-        BankError: no rows, or names that are not one for each row.
+        ArgumentTypeError: if they are not a floating-point tensor.
+        BankError: no rows, or names that are not one per row.
     """
 
     rows: Tensor | None
@@ -155,11 +153,11 @@ class Bank(Configured, nn.Module):
         self._numbers = {} if self.names is None else {n: i for i, n in enumerate(self.names)}
 
     def bind(self, layout: Layout) -> None:
-        """Check that ``layout`` is that of the rows.
+        """Check that ``layout`` equals that of the rows.
 
         Raises:
-            LayoutError: if it is another.
-            ArgumentTypeError: if it is no layout.
+            LayoutError: if it differs.
+            ArgumentTypeError: if it is not a layout.
         """
         if not isinstance(layout, Layout):
             raise ArgumentTypeError(f"layout must be a Layout, got {type(layout).__name__}")
@@ -167,7 +165,7 @@ class Bank(Configured, nn.Module):
             raise LayoutError(f"this bank has rows {_difference(self.layout, layout)}")
 
     def forward(self, condition: Any) -> Float[Tensor, "..."]:
-        """Rows by number, by name, or mixed.
+        """Rows by number or name, or weighted sums of rows.
 
         Args:
             condition: row numbers ``()``, ``(B,)`` or ``(B, *positions)``; a name, or a sequence
@@ -175,11 +173,11 @@ class Bank(Configured, nn.Module):
 
         Returns:
             ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``. Rows by number are in the dtype of the
-            bank; mixtures are summed in float32 at least.
+            bank; mixtures are summed in float32 or higher precision.
 
         Raises:
-            ArgumentTypeError: a condition of another kind.
-            ConditionError: no condition, or one that is no row.
+            ArgumentTypeError: a condition of another type.
+            ConditionError: no condition, or one that is not a row.
         """
         if condition is None:
             raise ConditionError("a bank needs ids as its condition, got None")
@@ -194,8 +192,8 @@ class Bank(Configured, nn.Module):
         """Row numbers of names: ``()`` for one, ``(B,)`` for a sequence.
 
         Raises:
-            ArgumentTypeError: if these are no names.
-            ConditionError: a name that no row has, or a bank without names.
+            ArgumentTypeError: if these are not names.
+            ConditionError: an unknown name, or a bank without names.
         """
         single = isinstance(names, str)
         wanted = [names] if isinstance(names, str) else names
@@ -219,9 +217,9 @@ class Bank(Configured, nn.Module):
             torch.promote_types(rows.dtype, mixture.weights.dtype), torch.float32
         )
         weights = mixture.weights.to(rows.device, compute)
-        # No matrix product: autocast would round it, and one weight of one give another row.
+        # No matrix product: under autocast it would round, and a weight of 1 would change the row.
         column, rows = weights.unsqueeze(-1), rows.to(compute)
-        # Zero times infinity is NaN: a row without weight must not enter.
+        # Zero times infinity is NaN: rows with weight 0 must be left out.
         return (column * rows.where(rows.isfinite() | (column != 0), 0.0)).sum(-2)
 
     def _take(self, ids: Tensor) -> Tensor:
@@ -247,7 +245,7 @@ class Bank(Configured, nn.Module):
         return self._count
 
     def report(self) -> BankReport:
-        """Rows, numbers, bytes, and the bytes of the generator that they replace."""
+        """Size of the rows, and of the generator that they replace."""
         header = self._header()
         return BankReport(
             self._count,
@@ -263,17 +261,17 @@ class Bank(Configured, nn.Module):
         """The report, for ``repr``."""
         return str(self.report())
 
-    # --- its file --------------------------------------------------------------------------------
+    # --- file ------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file: the rows, and layout, names and SHA-256 as its metadata.
+        """Write one safetensors file: the rows, and layout, names and SHA-256 as metadata.
 
-        The rows are written in blocks, the file appears whole or not at all, and the same bank
-        makes the same bytes.
+        The rows are written in blocks, the file is written atomically, and equal banks give equal
+        bytes.
 
         Raises:
-            OSError: if it cannot be written there.
-            BankError: if the names are too many for one file.
+            OSError: if the file cannot be written.
+            BankError: if there are too many names for one file.
         """
         header = self._header()
         with Writer(path, header) as file:
@@ -287,16 +285,16 @@ class Bank(Configured, nn.Module):
 
         Args:
             path: the file.
-            layout: if given, the layout the file must have.
-            mapped: leave the rows in the file, and read those that are asked for. They are then
-                not verified; ``verify`` does it, reading all. The file must stay as it is, and
-                reading from it cannot be compiled into a graph (``represent`` before, and give
-                the ``task``).
+            layout: if given, the layout that the file must have.
+            mapped: keep the rows in the file, and read only those that are used. Their hash is
+                then not verified (``verify`` reads all rows to do so). The file must not change,
+                and reading from it cannot be compiled into a graph: call ``represent`` first, and
+                pass the ``task``.
 
         Raises:
-            BankError: if the file is no bank, or damaged.
-            LayoutError: if it belongs to another layout, or has an operation that is not defined
-                or imported.
+            BankError: if the file is not a bank, or damaged.
+            LayoutError: if it has another layout, or an operation that is not defined or
+                imported.
             OSError: if there is no such file, or it cannot be read.
         """
         rows: Tensor | MappedRows
@@ -313,9 +311,9 @@ class Bank(Configured, nn.Module):
         return bank
 
     def verify(self) -> None:
-        """Read all rows of a mapped bank once and compare their SHA-256.
+        """Read all rows of a mapped bank and compare their SHA-256.
 
-        The rows of any other bank were verified when it was loaded.
+        Any other bank was verified when it was loaded.
 
         Raises:
             BankError: if the file is damaged.
@@ -327,7 +325,7 @@ class Bank(Configured, nn.Module):
         if self._mapped is not None:
             return self._mapped.header
         dtype = torch.float32 if self.rows is None else self.rows.dtype
-        error = self.error if dtype == self._rounded else None  # cast since: not measured
+        error = self.error if dtype == self._rounded else None  # was cast afterwards: unknown
         return Header(self.layout, self._count, dtype, self.names, self.replaces, error)
 
     def _blocks(self, header: Header) -> Iterator[Tensor]:
@@ -347,35 +345,35 @@ def bank(
     dtype: torch.dtype | None = None,
     path: str | Path | None = None,
 ) -> Bank:
-    """Represent many conditions once, so that the generator can be dropped.
+    """Compute the task representations of many conditions once, to replace the generator.
 
-    Row i is what ``net.represent`` gives for condition i, bit for bit, in the batch in which it
-    stood. A matrix product may round its last bit otherwise in a batch of another size; a bank
-    then differs from its generator by as much as the generator differs from itself, and no more.
+    Row i is bit-identical to ``net.represent`` of condition i in the same batch. In a batch of
+    another size a matrix product may round the last bit differently; a bank then differs from its
+    generator by as much as the generator differs between batch sizes.
 
-    The generator runs without gradients and in evaluation mode (what it drops in training is
-    not dropped); its modes are restored.
+    The generator runs without gradients and in evaluation mode (no dropout); its mode is restored
+    afterwards.
 
     Args:
         net: the conditioned network.
         conditions: a tensor of K conditions, or a tuple, dict or other pytree of tensors with K
             rows each, cut into batches here; or a list, iterator or other iterable of batches,
-            each a condition as the generator takes it.
-        ids: names of the conditions, to address them by; none means by number.
-        batch_size: rows per batch, of a tensor or pytree.
-        dtype: to store the rows in; the largest rounding error is measured and reported.
-        path: write the rows to a bank file as they are made, and give the bank mapped from it:
-            for more rows than the memory holds.
+            each a condition for the generator.
+        ids: names of the conditions; default: they are addressed by number.
+        batch_size: number of conditions per batch, for a tensor or pytree.
+        dtype: dtype of the stored rows; the largest rounding error is measured and reported.
+        path: write the rows to a bank file batch by batch, and return the bank mapped from it:
+            for more rows than fit in memory.
 
     Returns:
         A bank of K rows.
 
     Raises:
-        CallError: if the generator is local: it answers only where there are features.
-        BankError: no conditions, parts of different length, ids that do not fit, or numbers that
-            ``dtype`` cannot hold.
-        ShapeError: if the generator gives parameters per position.
-        ArgumentTypeError: an argument of the wrong kind.
+        CallError: if the generator is local: it needs features.
+        BankError: no conditions, parts of different length, ids that do not fit, or values that
+            ``dtype`` cannot represent.
+        ShapeError: if the generator returns parameters per position.
+        ArgumentTypeError: an argument of the wrong type.
 
     Example:
         >>> import featurewise as fw
@@ -405,7 +403,7 @@ def collect(
     path: str | Path | None,
     replaces: int,
 ) -> Bank:
-    """A bank of rows that come in chunks ``(b, N)``; the other arguments are those of ``bank``."""
+    """A bank of rows given in chunks ``(b, N)``; the other arguments are those of ``bank``."""
     rounded = _Rounded(chunks, dtype)
     if path is not None:
         return _streamed(layout, rounded, ids, replaces, path)
@@ -437,7 +435,7 @@ def _streamed(
 
 
 class _Rounded:
-    """Chunks in another dtype, and the largest error of that."""
+    """Chunks converted to another dtype, with the largest rounding error."""
 
     def __init__(self, chunks: Iterator[Tensor], dtype: torch.dtype | None) -> None:
         self.chunks, self.dtype = chunks, dtype
@@ -453,7 +451,7 @@ class _Rounded:
             error = float((rounded.to(torch.float64) - chunk.to(torch.float64)).abs().max())
             if not error < float("inf"):
                 raise BankError(
-                    f"the numbers reach {float(chunk.abs().max())}, which {self.dtype} cannot hold"
+                    f"values up to {float(chunk.abs().max())} cannot be represented in {self.dtype}"
                 )
             self.error = max(error, self.error or 0.0)
             yield rounded
@@ -464,7 +462,7 @@ def _represented(net: Conditioned, batches: Iterable[Any]) -> Iterator[Tensor]:
         flat = net.represent(batch).flat
         if flat.ndim > 2:
             raise ShapeError(
-                f"a bank holds one row per condition, the generator gave {shape_of(flat)}"
+                f"a bank has one row per condition, the generator returned {shape_of(flat)}"
             )
         yield flat.reshape(-1, net.layout.size)
 
@@ -475,7 +473,7 @@ def _batches(conditions: Any, size: int) -> Iterable[Any]:
     whole = isinstance(conditions, Tensor) or not isinstance(conditions, list | Iterator)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     if whole and tensors:
-        return _cut(leaves, structure, tensors, size)
+        return _split(leaves, structure, tensors, size)
     if isinstance(conditions, Iterable) and not isinstance(conditions, str | bytes | dict):
         return conditions
     raise ArgumentTypeError(
@@ -484,11 +482,13 @@ def _batches(conditions: Any, size: int) -> Iterable[Any]:
     )
 
 
-def _cut(leaves: list[Any], structure: Any, tensors: list[Tensor], size: int) -> Iterator[Any]:
+def _split(leaves: list[Any], structure: Any, tensors: list[Tensor], size: int) -> Iterator[Any]:
     counts = {0 if leaf.ndim == 0 else leaf.shape[0] for leaf in tensors}
     if len(counts) > 1 or 0 in counts:
         shapes = ", ".join(shape_of(leaf) for leaf in tensors)
-        raise BankError(f"conditions must have one row each, the same number of them: {shapes}")
+        raise BankError(
+            f"conditions need at least one row, and all tensors the same number: {shapes}"
+        )
     for start in range(0, counts.pop(), size):
         part = [leaf[start : start + size] if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         yield _torch.tree_unflatten(part, structure)
@@ -529,7 +529,7 @@ def _names(names: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 def _difference(mine: Layout, theirs: Layout) -> str:
-    """Of which sites a bank is, and of which sites the other is."""
+    """Text: the sites of a bank, and those of another layout."""
     if mine.names != theirs.names:
         return f"for the sites {', '.join(mine.names)}, not for {', '.join(theirs.names)}"
     odd = next(f"{a}, not for {b}" for a, b in zip(mine, theirs, strict=True) if a != b)

@@ -1,7 +1,7 @@
 """The file of a bank: one safetensors tensor of rows, written and read in parts.
 
-The rows may exceed the memory, so they are written batch by batch, behind a header for which room
-is left, and read through a memory map. Any safetensors reader opens the file.
+The rows may exceed the memory, so they are written batch by batch after space reserved for the
+header, and read through a memory map. Any safetensors reader can open the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from featurewise.deploy.errors import BankError
 #: The one metadata key of a file; safetensors would write several in random order.
 _METADATA: Final = "featurewise.Bank.1"
 
-#: What safetensors calls the dtypes that rows can have.
+#: Names in safetensors of the dtypes that rows can have.
 _NAMES: Final = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -39,27 +39,27 @@ _NAMES: Final = {
 }
 _DTYPES: Final = {name: dtype for dtype, name in _NAMES.items()}
 
-#: Longest header that safetensors reads.
+#: Largest header that safetensors reads, in bytes.
 _LONGEST: Final = 100_000_000
 
-#: Greatest number that a file may say of rows or bytes.
+#: Largest integer that a file may contain as number of rows or bytes.
 _MOST: Final = 1 << 62
 
-#: Rows are hashed and copied in blocks of about so many bytes.
+#: Rows are hashed and copied in blocks of about this many bytes.
 _BLOCK: Final = 1 << 24
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its rows.
+    """Description of the rows in a file.
 
     Attributes:
-        layout: which numbers of a row belong to which site.
+        layout: the sites; assigns the values of a row to them.
         count: number of rows K.
-        dtype: of the rows.
-        names: of the rows, or None.
-        replaces: bytes of the generator that the rows stand for; None when not known.
-        error: largest error of rounding the rows to ``dtype``; None where nothing was rounded.
+        dtype: dtype of the rows.
+        names: names of the rows, or None.
+        replaces: size of the replaced generator, in bytes; None if unknown.
+        error: largest absolute error of rounding the rows to ``dtype``; None if not rounded.
     """
 
     layout: Layout
@@ -71,11 +71,11 @@ class Header:
 
     @property
     def size(self) -> int:
-        """Bytes of all rows."""
+        """Size of all rows, in bytes."""
         return self.count * self.layout.size * self.dtype.itemsize
 
     def text(self) -> str:
-        """The header as JSON, the same characters for the same header."""
+        """The header as JSON; equal headers give equal text."""
         return json.dumps(
             {
                 "layout": self.layout.to_json(),
@@ -93,25 +93,25 @@ class Header:
         """The inverse of ``text``.
 
         Raises:
-            BankError: if rows and layout do not belong together.
-            LayoutError: if its layout cannot be restored.
-            JsonError: if it is no header.
+            BankError: if rows and layout do not match.
+            LayoutError: if the layout cannot be restored.
+            JsonError: if it is not a header.
         """
-        said = Node(loads(text, max_bytes=_LONGEST), "header")
-        said.mapping(("layout", "shape", "dtype", "names", "replaces", "error"))
+        data = Node(loads(text, max_bytes=_LONGEST), "header")
+        data.mapping(("layout", "shape", "dtype", "names", "replaces", "error"))
         try:
-            layout = Layout.from_json(said["layout"].value)
+            layout = Layout.from_json(data["layout"].value)
         except FeaturewiseError as found:
             raise LayoutError(f"its layout cannot be restored: {found}") from found
-        count, size = (each.integer(1, _MOST) for each in said["shape"].items(2))
+        count, size = (each.integer(1, _MOST) for each in data["shape"].items(2))
         if size != layout.size:
-            raise BankError(f"rows of {size} numbers do not fit a layout of {layout.size}")
-        names = said["names"]
-        replaces, error = said["replaces"], said["error"]
+            raise BankError(f"rows of {size} values do not fit a layout of {layout.size}")
+        names = data["names"]
+        replaces, error = data["replaces"], data["error"]
         return cls(
             layout,
             count,
-            _DTYPES[said["dtype"].one_of(tuple(_DTYPES))],
+            _DTYPES[data["dtype"].one_of(tuple(_DTYPES))],
             None if names.value is None else tuple(n.text() for n in names.items(count)),
             None if replaces.value is None else replaces.integer(0, _MOST),
             None if error.value is None else error.number(0),
@@ -119,10 +119,10 @@ class Header:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """What safetensors calls ``dtype``.
+    """Name of ``dtype`` in safetensors.
 
     Raises:
-        ArgumentTypeError: unless it is one that rows can have.
+        ArgumentTypeError: if rows cannot have this dtype.
     """
     if dtype not in _NAMES:
         raise ArgumentTypeError(
@@ -132,25 +132,25 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 class Writer:
-    """Writes rows as they come; the file appears whole when ``finish`` has been called.
+    """Writes rows batch by batch; the file appears when ``finish`` has been called.
 
     Args:
         path: the file; an older one of that name is replaced.
-        header: its header as far as it is known: leaves room for other numbers in it.
+        header: a preliminary header, from which the space to reserve is computed.
 
     Raises:
-        BankError: if the header is longer than readers take.
-        OSError: if it cannot be written there.
+        BankError: if the header is longer than safetensors reads.
+        OSError: if the file cannot be written.
     """
 
     def __init__(self, path: str | Path, header: Header) -> None:
         self.path = Path(path)
-        # Digits of count, offsets, error and digest may grow.
+        # The final count, offsets, error and digest may have more digits.
         self.room = _aligned(len(_file_header(header, "")) + 256)
         if self.room > _LONGEST:
             raise BankError(
                 f"{self.path}: layout and names take {self.room} bytes, a file can have "
-                f"{_LONGEST}; leave the names out and address the rows by number"
+                f"{_LONGEST}; omit the names and address the rows by number"
             )
         self.digest = hashlib.sha256()
 
@@ -170,7 +170,7 @@ class Writer:
         self.file.write(data)
 
     def finish(self, header: Header) -> None:
-        """Write the header; the file takes its name when the writer is left."""
+        """Write the header; the file gets its name at the end of the block."""
         self.digest.update(header.text().encode())
         text = _file_header(header, self.digest.hexdigest())
         self.file.seek(0)
@@ -178,37 +178,37 @@ class Writer:
 
 
 def _file_header(header: Header, digest: str, text: str | None = None) -> bytes:
-    """The header of a file; ``text`` is what stands there of ``header``, if it was read."""
-    said = json.dumps({"header": header.text() if text is None else text, "sha256": digest})
+    """The header of a file; ``text`` is the JSON of ``header`` as read from a file, if it was."""
+    metadata = json.dumps({"header": header.text() if text is None else text, "sha256": digest})
     tensor = {
         "dtype": dtype_name(header.dtype),
         "shape": [header.count, header.layout.size],
         "data_offsets": [0, header.size],
     }
-    return json.dumps({"__metadata__": {_METADATA: said}, "rows": tensor}).encode()
+    return json.dumps({"__metadata__": {_METADATA: metadata}, "rows": tensor}).encode()
 
 
 def _aligned(size: int) -> int:
-    """The next length with which the rows begin at a multiple of 64 bytes."""
+    """The next larger header size with which the rows begin at a multiple of 64 bytes."""
     return (size + 8 + 63) // 64 * 64 - 8
 
 
 def _bytes(rows: Tensor) -> Any:
-    """The memory of ``rows``, as it lies in a file."""
+    """The memory of ``rows``, in the byte order of the file."""
     return stored(rows).view(torch.uint8).numpy().reshape(-1).data
 
 
 class MappedRows:
-    """Rows in a file, of which only those asked for are read.
+    """Rows in a file, read through a memory map when they are used.
 
-    Copies of it share the map; sent to another process it opens the file again.
+    Copies share the map; in another process, after pickling, the file is opened again.
 
     Args:
-        path: the file; its rows are not read, hence not verified.
+        path: the file; its rows are not read, so their hash is not verified.
 
     Raises:
-        BankError: if the file is no bank, or truncated.
-        LayoutError: if it has an operation that is not defined or imported.
+        BankError: if the file is not a bank, or truncated.
+        LayoutError: if it uses an operation that is not defined or imported.
         OSError: if there is no such file.
     """
 
@@ -216,8 +216,8 @@ class MappedRows:
         self.path = Path(path).absolute()
         self._stored = _open(self.path)
         self.header = self._stored.header
-        # numpy has no bfloat16: the bits are fetched as integers. A map that is only read is
-        # not counted against the memory of the machine, unlike the private one that torch makes.
+        # numpy has no bfloat16, so the bits are read as integers. A read-only map does not count as
+        # used memory, unlike the private map that torch would create.
         bits = np.dtype(f"<i{self.header.dtype.itemsize}")
         shape = (self.header.count, self.header.layout.size)
         self._bits: np.ndarray[Any, Any] = np.memmap(
@@ -225,7 +225,7 @@ class MappedRows:
         )
 
     def take(self, ids: Tensor) -> Tensor:
-        """Rows ``(*ids.shape, N)`` in the memory of the processor."""
+        """Rows ``(*ids.shape, N)``, on the CPU."""
         found = np.asarray(self._bits)[ids.detach().cpu().numpy()]
         return torch.from_numpy(np.atleast_1d(found)).view(self.header.dtype)
 
@@ -257,7 +257,7 @@ def _reopened(path: Path, digest: str) -> MappedRows:
 
 
 def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut ``count`` rows of ``size`` bytes in all into blocks."""
+    """Split ``count`` rows with ``size`` bytes in total into blocks."""
     step = max(1, _BLOCK * count // max(size, 1))
     for start in range(0, count, step):
         yield start, min(start + step, count)
@@ -267,8 +267,8 @@ def read(path: str | Path) -> tuple[Header, Tensor]:
     """Header and all rows, verified.
 
     Raises:
-        BankError: if the file is no bank, or damaged.
-        LayoutError: if it has an operation that is not defined or imported.
+        BankError: if the file is not a bank, or damaged.
+        LayoutError: if it uses an operation that is not defined or imported.
         OSError: if there is no such file.
     """
     path = Path(path)
@@ -278,22 +278,22 @@ def read(path: str | Path) -> tuple[Header, Tensor]:
         file.seek(found.offset)
         content = bytearray(file.read(header.size))
     if len(content) != header.size:
-        raise BankError(f"{path}: not a bank (it is cut off)")
+        raise BankError(f"{path}: not a bank (it is truncated)")
     rows = torch.frombuffer(content, dtype=header.dtype).view(header.count, header.layout.size)
-    cuts = spans(header.count, header.size)
-    _verify(path, found, (rows[start:stop] for start, stop in cuts))
+    blocks = spans(header.count, header.size)
+    _verify(path, found, (rows[start:stop] for start, stop in blocks))
     return header, rows
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """What a file states of itself.
+    """Metadata of a file.
 
     Attributes:
-        header: understood.
-        text: as it stands there.
+        header: the parsed header.
+        text: its JSON, as in the file.
         digest: SHA-256 of the rows and of ``text``.
-        offset: where the rows begin, in bytes.
+        offset: position of the first row, in bytes.
     """
 
     header: Header
@@ -306,25 +306,27 @@ def _open(path: Path) -> _Stored:
     with open_regular(path) as file, wrap_errors(path, BankError, LayoutError, what="not a bank"):
         room = int.from_bytes(file.read(8), "little")
         if room > _LONGEST:
-            raise BankError(f"a header has at most {_LONGEST} bytes, this one {room}")
+            raise BankError(f"its header has {room} bytes, at most {_LONGEST} are allowed")
         raw = file.read(room)
-        said = Node(loads(raw, max_bytes=_LONGEST))
-        if set(said.mapping()) != {"__metadata__", "rows"} or _METADATA not in said["__metadata__"]:
-            raise BankError("its metadata or its tensors are those of another kind")
-        facts = Node(loads(said["__metadata__"][_METADATA].text(), max_bytes=_LONGEST))
-        text, digest = (facts[name].text() for name in ("header", "sha256"))
+        top = Node(loads(raw, max_bytes=_LONGEST))
+        if set(top.mapping()) != {"__metadata__", "rows"} or _METADATA not in top["__metadata__"]:
+            raise BankError("its metadata or its tensors are not those of a bank")
+        metadata = Node(loads(top["__metadata__"][_METADATA].text(), max_bytes=_LONGEST))
+        text, digest = (metadata[name].text() for name in ("header", "sha256"))
         header = Header.parse(text)
         if raw.rstrip(b" ") != _file_header(header, digest, text):
             raise BankError("its header is damaged, or rows and header disagree")
         if os.fstat(file.fileno()).st_size != 8 + room + header.size:
-            raise BankError("it is cut off, or something follows its rows")
+            raise BankError("it is truncated, or has data after its rows")
         return _Stored(header, text, digest, 8 + room)
 
 
-def _verify(path: Path, said: _Stored, blocks: Iterator[Tensor]) -> None:
+def _verify(path: Path, stored_as: _Stored, blocks: Iterator[Tensor]) -> None:
     found = hashlib.sha256()
     for rows in blocks:
         found.update(_bytes(rows))
-    found.update(said.text.encode())
-    if found.hexdigest() != said.digest:
-        raise BankError(f"{path}: damaged: its SHA-256 is not the one it states; copy it again")
+    found.update(stored_as.text.encode())
+    if found.hexdigest() != stored_as.digest:
+        raise BankError(
+            f"{path}: damaged: its SHA-256 differs from the one it contains; copy it again"
+        )

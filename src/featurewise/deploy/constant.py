@@ -1,4 +1,4 @@
-"""``Constant``: a modulation by fixed numbers, where folding them into weights is not exact."""
+"""``Constant``: a modulation by fixed values, used if folding into weights is not exact."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from featurewise.core import ArgumentTypeError, Site, _torch
 
 
 class Constant:
-    """A hook that modulates the features of one site with buffers of the module it sits on.
+    """A hook that modulates the features of one site with buffers of the module of that site.
 
-    The buffers are in the state dict of the network, and move, are cast and are exported with it;
-    the hook holds no tensors, so copies of the network are copies of all of it.
+    The buffers are part of the state dict, and are moved, cast and exported with the network; the
+    hook holds no tensors, so a copy of the network is complete.
 
     Args:
-        site: where it sits.
-        buffers: names of the buffers by parameter of the operation.
+        site: the site.
+        buffers: parameter of the operation -> name of the buffer.
     """
 
     def __init__(self, site: Site, buffers: Mapping[str, str]) -> None:
@@ -27,7 +27,7 @@ class Constant:
 
     @classmethod
     def on(cls, module: nn.Module, site: Site, values: Mapping[str, Tensor]) -> Constant:
-        """Register ``values`` on ``module`` as buffers; the hook that reads them."""
+        """Register ``values`` on ``module`` as buffers; return the hook that reads them."""
         buffers: dict[str, str] = {}
         for parameter, value in values.items():
             name = f"film_{parameter}"

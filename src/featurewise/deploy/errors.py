@@ -1,4 +1,4 @@
-"""Exceptions of deployment, beside those of the rooms below."""
+"""Exceptions of deployment, in addition to those of core, generators and retrofit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from featurewise.core import FeaturewiseError
 
 
 class BankError(FeaturewiseError, ValueError):
-    """A bank cannot be made of these conditions, or its file is damaged."""
+    """A bank cannot be created from these conditions, or its file is damaged."""
 
 
 class PrecomputeError(FeaturewiseError, ValueError):
-    """Modules cannot be replaced by rows, because something else than the condition enters."""
+    """Modules cannot be replaced by rows: their outputs depend on more than the condition."""

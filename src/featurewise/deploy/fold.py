@@ -1,9 +1,9 @@
-"""Folding: a constant modulation becomes part of the weights beside it, exactly.
+"""Folding: absorb a constant modulation into the weights of its module, exactly.
 
-What a module gives can be modulated by its own last linear step: ``s * (W x + b) + t`` is
-``(s W) x + (s b + t)``. What it takes can be modulated by its first: ``W (s x + t) + b`` is
-``(W s) x + (W t + b)``, unless padding puts zeros beside the features, which are not shifted. A
-modulation never moves across a nonlinearity or a normalisation.
+A modulation of the output can be absorbed by the last linear step of a module:
+``s * (W x + b) + t`` equals ``(s W) x + (s b + t)``. A modulation of the input can be absorbed by
+the first: ``W (s x + t) + b`` equals ``(W s) x + (W t + b)``, unless padding adds zeros, which are
+not shifted. A modulation never moves across a nonlinearity or a normalisation.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from featurewise.retrofit.module_features import runs_as
 
 
 def modulation(site: Site, values: Mapping[str, Tensor]) -> Modulation:
-    """What the raw ``values`` of one condition do at a site.
+    """The modulation at a site by the raw ``values`` of one condition.
 
     Raises:
-        CannotFold: where it is no linear map that is the same at every position.
+        CannotFold: if it is not an affine map that is the same at every position.
     """
     operation = site.operation
     if any(v.shape != site.parameters[name].shape for name, v in values.items()):
@@ -49,34 +49,36 @@ def modulation(site: Site, values: Mapping[str, Tensor]) -> Modulation:
 
 
 def fold(module: nn.Module, site: Site, change: Modulation, shared: Set[int]) -> Fold:
-    """The new parameters of ``module``, with a modulation at ``site`` folded into them.
+    """New parameters of ``module`` that absorb a modulation at ``site``.
 
     Args:
         module: the module of the site; it is not changed.
-        site: where the modulation is.
+        site: the site.
         change: the modulation.
-        shared: identities of parameters that other modules hold as well.
+        shared: ids of parameters that other modules hold as well.
 
     Raises:
-        CannotFold: with the reason.
+        CannotFold: with the reason, if that is not exact.
     """
-    if change.nothing:
+    if change.is_identity:
         return Fold()
-    place = ModuleParameters(module, site, shared)
+    parameters = ModuleParameters(module, site, shared)
     rule = rule_of(module, site)
     if rule is not None:
-        return rule(place, change)
-    return fold_by_trial(place, site, change, rules_like(module, site.when), no_rule(module, site))
+        return rule(parameters, change)
+    return fold_by_trial(
+        parameters, site, change, rules_like(module, site.when), no_rule(module, site)
+    )
 
 
 def rule_of(module: nn.Module, site: Site) -> Rule | None:
-    """How a module of a known kind is folded; None for other kinds, and those that do more.
+    """The rule for a module of a known type; None for other types and overridden ``forward``.
 
     Raises:
-        CannotFold: if the features of the site are not those of the module.
+        CannotFold: if the features of the site are not the features of the module.
     """
     if site.leaf:
-        raise CannotFold(f"the features are leaf {site.leaf} of several")
+        raise CannotFold(f"the features are leaf {site.leaf} of several leaves")
     for kinds, on_axis, rule in _RULES[site.when]:
         if any(_runs_as(module, kind) for kind in kinds):
             if not on_axis(module, site):
@@ -86,7 +88,7 @@ def rule_of(module: nn.Module, site: Site) -> Rule | None:
 
 
 def rules_like(module: nn.Module, when: str) -> list[Rule]:
-    """How modules are folded whose class this one derives from, with a ``forward`` of its own."""
+    """The rules of the torch classes from which a class with its own ``forward`` derives."""
     return [
         rule
         for kinds, _, rule in _RULES[when]
@@ -95,13 +97,13 @@ def rules_like(module: nn.Module, when: str) -> list[Rule]:
 
 
 def no_rule(module: nn.Module, site: Site) -> str:
-    """Why a module of no known kind cannot be folded."""
+    """The reason why a module of another type cannot be folded."""
     name = type(module).__name__
     if any(rule_of(module, dataclasses.replace(site, when=w)) for w in _RULES if w != site.when):
-        return f"nothing can move into the {site.when} of a {name}"
+        return f"a modulation cannot be folded into the {site.when} of a {name}"
     if any(rules_like(module, when) for when in _RULES):
-        return f"this {name} has a forward of its own"
-    return f"a {name} has no weights that its {site.when} goes through alone"
+        return f"this {name} overrides forward"
+    return f"a {name} has no weights of a known form at its {site.when}"
 
 
 def _runs_as(module: nn.Module, kind: Any) -> bool:
@@ -116,7 +118,7 @@ def _hf_conv1d(module: nn.Module) -> bool:
     return home == ("transformers.pytorch_utils", "Conv1D") and "forward" not in vars(module)
 
 
-# --- which axis ----------------------------------------------------------------------------------
+# --- feature axis --------------------------------------------------------------------------------
 
 
 def _last(module: Any, site: Site) -> bool:
@@ -135,12 +137,12 @@ def _normalised(module: Any, site: Site) -> bool:
     return -axes <= site.axis < 0
 
 
-# --- what a module gives -------------------------------------------------------------------------
+# --- modulation of the output --------------------------------------------------------------------
 
 
-def _biased(at: ModuleParameters, change: Modulation) -> dict[str, Tensor]:
-    """The bias after a modulation, a new one where the module had none."""
-    bias = at("bias")
+def _biased(parameters: ModuleParameters, change: Modulation) -> dict[str, Tensor]:
+    """The bias after a modulation; a new one if the module had none."""
+    bias = parameters("bias")
     if bias is None:
         return {} if change.shift is None else {"bias": change.shift}
     if change.multiplies:
@@ -148,75 +150,81 @@ def _biased(at: ModuleParameters, change: Modulation) -> dict[str, Tensor]:
     return {"bias": bias if change.shift is None else bias + change.shift}
 
 
-def _no_matrix_in_groups(at: ModuleParameters, change: Modulation) -> None:
-    groups = getattr(at.module, "groups", 1)
+def _no_matrix_in_groups(parameters: ModuleParameters, change: Modulation) -> None:
+    groups = getattr(parameters.module, "groups", 1)
     if change.matrix is not None and groups != 1:
-        raise CannotFold(f"a full matrix cannot enter {groups} groups")
+        raise CannotFold(f"a full matrix cannot be folded into {groups} groups")
 
 
 def _out_of(dim: int) -> Callable[[ModuleParameters, Modulation], Fold]:
     """Modules whose weight has the output features on ``dim``."""
 
-    def rule(at: ModuleParameters, change: Modulation) -> Fold:
+    def rule(parameters: ModuleParameters, change: Modulation) -> Fold:
         changed = {}
         if change.multiplies:
-            _no_matrix_in_groups(at, change)
-            changed["weight"] = change.rows(at.required("weight"), dim)
-        return Fold({**changed, **_biased(at, change)})
+            _no_matrix_in_groups(parameters, change)
+            changed["weight"] = change.rows(parameters.required("weight"), dim)
+        return Fold({**changed, **_biased(parameters, change)})
 
     return rule
 
 
-def _out_of_transposed(at: ModuleParameters, change: Modulation) -> Fold:
+def _out_of_transposed(parameters: ModuleParameters, change: Modulation) -> Fold:
     """Transposed convolutions: the weight is (in, out / groups, *kernel)."""
-    if at.module.groups == 1 or not change.multiplies:
-        return _out_of(1)(at, change)
-    _no_matrix_in_groups(at, change)
-    weight = at.required("weight")
-    scaled = _grouped(weight, at.module.groups)
+    if parameters.module.groups == 1 or not change.multiplies:
+        return _out_of(1)(parameters, change)
+    _no_matrix_in_groups(parameters, change)
+    weight = parameters.required("weight")
+    scaled = _grouped(weight, parameters.module.groups)
     if change.scale is not None:
-        scaled = scaled * _per_group(change.scale, at.module.groups, scaled)
-    return Fold({"weight": scaled.flatten(0, 1), **_biased(at, change)})
+        scaled = scaled * _per_group(change.scale, parameters.module.groups, scaled)
+    return Fold({"weight": scaled.flatten(0, 1), **_biased(parameters, change)})
 
 
-def _out_of_norm(at: ModuleParameters, change: Modulation) -> Fold:
-    """Norms with one weight and one bias for each channel, or none of both."""
+def _out_of_norm(parameters: ModuleParameters, change: Modulation) -> Fold:
+    """Norms with one weight and one bias per channel, or with neither."""
     if change.matrix is not None:
-        raise CannotFold("a full matrix has no place in a norm")
-    weight, bias = at("weight"), at("bias")
+        raise CannotFold("a full matrix cannot be folded into a norm")
+    weight, bias = parameters("weight"), parameters("bias")
     changed: dict[str, Tensor] = {}
     if weight is None or change.scale is not None:
-        scale = torch.ones(at.width, dtype=torch.float64) if change.scale is None else change.scale
+        scale = (
+            torch.ones(parameters.width, dtype=torch.float64)
+            if change.scale is None
+            else change.scale
+        )
         changed["weight"] = scale if weight is None else scale * weight
-    bias = torch.zeros(at.width, dtype=torch.float64) if bias is None else bias
+    bias = torch.zeros(parameters.width, dtype=torch.float64) if bias is None else bias
     if change.scale is not None:
         bias = change.scale * bias
     return Fold({**changed, "bias": bias if change.shift is None else bias + change.shift})
 
 
-def _out_of_rms_norm(at: ModuleParameters, change: Modulation) -> Fold:
-    changed = _out_of_layer_norm(at, Modulation(change.scale, None, change.matrix))
+def _out_of_rms_norm(parameters: ModuleParameters, change: Modulation) -> Fold:
+    changed = _out_of_layer_norm(parameters, Modulation(change.scale, None, change.matrix))
     if change.shift is None:
         return changed
-    return Fold(changed.parameters, change.shift, "an RMSNorm has no bias that a shift could enter")
+    return Fold(
+        changed.parameters, change.shift, "an RMSNorm has no bias that could absorb a shift"
+    )
 
 
-def _out_of_layer_norm(at: ModuleParameters, change: Modulation) -> Fold:
+def _out_of_layer_norm(parameters: ModuleParameters, change: Modulation) -> Fold:
     """Norms over the last axes, with weights of their shape."""
     if change.matrix is not None:
-        raise CannotFold("a full matrix has no place in a norm")
-    shape = tuple(at.module.normalized_shape)
+        raise CannotFold("a full matrix cannot be folded into a norm")
+    shape = tuple(parameters.module.normalized_shape)
     changed: dict[str, Tensor] = {}
     if change.scale is not None:
-        weight = at("weight")
+        weight = parameters("weight")
         weight = torch.ones(shape, dtype=torch.float64) if weight is None else weight
-        changed["weight"] = _on(change.scale, shape, at.axis) * weight
-    bias = at("bias") if hasattr(at.module, "bias") else None
+        changed["weight"] = _on(change.scale, shape, parameters.axis) * weight
+    bias = parameters("bias") if hasattr(parameters.module, "bias") else None
     if bias is not None and change.scale is not None:
-        bias = _on(change.scale, shape, at.axis) * bias
+        bias = _on(change.scale, shape, parameters.axis) * bias
     if change.shift is not None:
         bias = torch.zeros(shape, dtype=torch.float64) if bias is None else bias
-        bias = bias + _on(change.shift, shape, at.axis)
+        bias = bias + _on(change.shift, shape, parameters.axis)
     return Fold(changed if bias is None else {**changed, "bias": bias})
 
 
@@ -224,62 +232,70 @@ def _on(value: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
     return value.reshape(-1, *(1,) * (-1 - axis)).expand(shape)
 
 
-def _out_of_embedding(at: ModuleParameters, change: Modulation) -> Fold:
-    """Every row is modulated, that of ``padding_idx`` too, as it is by the conditioned network."""
-    if at.module.max_norm is not None:
+def _out_of_embedding(parameters: ModuleParameters, change: Modulation) -> Fold:
+    """Every row is modulated, also that of ``padding_idx``, as in the conditioned network."""
+    if parameters.module.max_norm is not None:
         raise CannotFold("its rows are renormalised when they are read (max_norm)")
-    rows = at.required("weight")
+    rows = parameters.required("weight")
     if change.multiplies:
         rows = change.rows(rows, 1)
     return Fold({"weight": rows if change.shift is None else rows + change.shift})
 
 
-def _out_of_bag(at: ModuleParameters, change: Modulation) -> Fold:
-    if at.module.max_norm is not None or at.module.mode == "max":
-        raise CannotFold("its rows are not simply added up (max_norm, or mode='max')")
-    rows = change.rows(at.required("weight"), 1) if change.multiplies else None
+def _out_of_bag(parameters: ModuleParameters, change: Modulation) -> Fold:
+    if parameters.module.max_norm is not None or parameters.module.mode == "max":
+        raise CannotFold("its rows are not summed (max_norm, or mode='max')")
+    rows = change.rows(parameters.required("weight"), 1) if change.multiplies else None
     changed = {} if rows is None else {"weight": rows}
     if change.shift is None:
         return Fold(changed)
-    return Fold(changed, change.shift, "a bag may hold any number of rows")
+    return Fold(changed, change.shift, "a bag may have any number of rows")
 
 
-# --- what a module takes -------------------------------------------------------------------------
+# --- modulation of the input ---------------------------------------------------------------------
 
 
 def _into_linear(dim: int) -> Callable[[ModuleParameters, Modulation], Fold]:
     """Linear maps whose weight has the input features on ``dim`` of two."""
 
-    def rule(at: ModuleParameters, change: Modulation) -> Fold:
-        weight = at.required("weight")
+    def rule(parameters: ModuleParameters, change: Modulation) -> Fold:
+        weight = parameters.required("weight")
         changed = {}
         if change.multiplies:
             changed["weight"] = change.rows(weight, dim, transposed=True)
         if change.shift is not None:
             added = torch.tensordot(weight, change.shift, dims=([dim], [0]))
-            changed["bias"] = _plus(at("bias"), added)
+            changed["bias"] = _plus(parameters("bias"), added)
         return Fold(changed)
 
     return rule
 
 
-def _into_convolution(at: ModuleParameters, change: Modulation) -> Fold:
+def _into_convolution(parameters: ModuleParameters, change: Modulation) -> Fold:
     """Convolutions: the weight is (out, in / groups, *kernel)."""
-    zeros = at.module.padding_mode == "zeros" and any(at.module._reversed_padding_repeated_twice)
+    zeros = parameters.module.padding_mode == "zeros" and any(
+        parameters.module._reversed_padding_repeated_twice
+    )
     if change.shift is not None and zeros:
-        raise CannotFold("a shift does not reach the zeros that the convolution pads with")
-    _no_matrix_in_groups(at, change)
-    weight = at.required("weight")
-    grouped = _grouped(weight, at.module.groups)  # (groups, out / groups, in / groups, *kernel)
+        raise CannotFold("a shift of the input does not apply to zero padding")
+    _no_matrix_in_groups(parameters, change)
+    weight = parameters.required("weight")
+    grouped = _grouped(
+        weight, parameters.module.groups
+    )  # (groups, out / groups, in / groups, *kernel)
     changed = {}
     if change.matrix is not None:
         changed["weight"] = change.rows(weight, 1, transposed=True)
     elif change.scale is not None:
-        scaled = grouped * _per_group(change.scale, at.module.groups, grouped)
+        scaled = grouped * _per_group(change.scale, parameters.module.groups, grouped)
         changed["weight"] = scaled.flatten(0, 1)
     if change.shift is not None:
-        added = (grouped * _per_group(change.shift, at.module.groups, grouped)).flatten(2).sum(2)
-        changed["bias"] = _plus(at("bias"), added.flatten())
+        added = (
+            (grouped * _per_group(change.shift, parameters.module.groups, grouped))
+            .flatten(2)
+            .sum(2)
+        )
+        changed["bias"] = _plus(parameters("bias"), added.flatten())
     return Fold(changed)
 
 
@@ -293,32 +309,34 @@ def _per_group(value: Tensor, groups: int, like: Tensor) -> Tensor:
     return value.reshape(groups, 1, -1, *(1,) * (like.ndim - 3))
 
 
-def _into_transposed(at: ModuleParameters, change: Modulation) -> Fold:
+def _into_transposed(parameters: ModuleParameters, change: Modulation) -> Fold:
     """Transposed convolutions: the weight is (in, out / groups, *kernel)."""
-    if change.shift is not None and not _pointwise(at.module):
-        raise CannotFold("a shift does not reach all positions of a transposed convolution alike")
-    _no_matrix_in_groups(at, change)
-    weight = at.required("weight")
+    if change.shift is not None and not _pointwise(parameters.module):
+        raise CannotFold(
+            "a shift has different effects at the positions of a transposed convolution"
+        )
+    _no_matrix_in_groups(parameters, change)
+    weight = parameters.required("weight")
     changed = {}
     if change.multiplies:
         changed["weight"] = change.rows(weight, 0, transposed=True)
     if change.shift is not None:
-        added = _grouped((weight.flatten(1).T * change.shift).T, at.module.groups)
-        changed["bias"] = _plus(at("bias"), added.sum(1).flatten())
+        added = _grouped((weight.flatten(1).T * change.shift).T, parameters.module.groups)
+        changed["bias"] = _plus(parameters("bias"), added.sum(1).flatten())
     return Fold(changed)
 
 
 def _pointwise(module: Any) -> bool:
-    alone = math.prod((*module.kernel_size, *module.stride)) == 1
-    return alone and not any((*module.padding, *module.output_padding))
+    size_one = math.prod((*module.kernel_size, *module.stride)) == 1
+    return size_one and not any((*module.padding, *module.output_padding))
 
 
 def _plus(bias: Tensor | None, added: Tensor) -> Tensor:
     return added if bias is None else bias + added
 
 
-def _nothing_into(at: ModuleParameters, change: Modulation) -> Fold:
-    raise CannotFold("what goes into a normalisation does not commute with it")
+def _cannot_enter(parameters: ModuleParameters, change: Modulation) -> Fold:
+    raise CannotFold("a modulation of the input does not commute with a normalisation")
 
 
 # --- the table -----------------------------------------------------------------------------------
@@ -347,7 +365,7 @@ _RULES: Final[Mapping[str, tuple[_Row, ...]]] = {
         ((_hf_conv1d,), _last, _into_linear(0)),
         (_CONVOLUTIONS, _channels, _into_convolution),
         (_TRANSPOSED, _channels, _into_transposed),
-        ((*_BATCH_NORMS, nn.GroupNorm), _channels, _nothing_into),
-        ((nn.LayerNorm, nn.RMSNorm), _normalised, _nothing_into),
+        ((*_BATCH_NORMS, nn.GroupNorm), _channels, _cannot_enter),
+        ((nn.LayerNorm, nn.RMSNorm), _normalised, _cannot_enter),
     ),
 }

@@ -1,4 +1,4 @@
-"""What folding works with: a modulation, the module that it enters, and what changes there."""
+"""Types of folding: a modulation, the parameters of a module, and the changes of them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class CannotFold(Exception):  # noqa: N818 (a reason, not an error: it never lea
 
 @dataclass(frozen=True)
 class Modulation:
-    """What one condition does to the C features of a site, in float64: ``M x + t``.
+    """Effect of one condition on the C features of a site, in float64: ``M x + t``.
 
     Attributes:
-        scale: the diagonal of M, ``(C,)``; None where nothing is scaled.
-        shift: t, ``(C,)``; None where nothing is added.
-        matrix: M as a whole, ``(C, C)``, where it is not diagonal.
+        scale: the diagonal of M, ``(C,)``; None without scaling.
+        shift: t, ``(C,)``; None without shift.
+        matrix: the full M, ``(C, C)``, if it is not diagonal; else None.
     """
 
     scale: Tensor | None = None
@@ -33,16 +33,16 @@ class Modulation:
 
     @property
     def multiplies(self) -> bool:
-        """Whether the features are multiplied by anything."""
+        """Whether the features are scaled or multiplied by a matrix."""
         return self.scale is not None or self.matrix is not None
 
     @property
-    def nothing(self) -> bool:
-        """Whether the features stay as they are."""
+    def is_identity(self) -> bool:
+        """Whether the features are unchanged."""
         return not self.multiplies and self.shift is None
 
     def rows(self, weight: Tensor, dim: int, transposed: bool = False) -> Tensor:
-        """``M`` times ``weight`` along axis ``dim``, of size C; or its transpose."""
+        """``M`` (or its transpose) times ``weight`` along axis ``dim``, which has size C."""
         at = weight.movedim(dim, 0)
         if self.matrix is not None:
             at = torch.tensordot(self.matrix.T if transposed else self.matrix, at, dims=1)
@@ -58,11 +58,11 @@ class Modulation:
 
 @dataclass(frozen=True)
 class Fold:
-    """What folding changes.
+    """Result of folding.
 
     Attributes:
         parameters: new values of parameters of the module, float64.
-        left: a shift that has no place in the module and stays behind it.
+        left: a shift that the module cannot absorb and that stays a constant layer; else None.
         why: the reason for that.
     """
 
@@ -72,12 +72,12 @@ class Fold:
 
 
 class ModuleParameters:
-    """The module of a site; called with a name, it reads a parameter that folding may change.
+    """The parameters of the module of a site; called with a name, it returns one of them.
 
     Args:
         module: the module.
-        site: where the modulation is.
-        shared: identities of parameters that other modules hold as well.
+        site: the site.
+        shared: ids of parameters that other modules hold as well.
     """
 
     def __init__(self, module: Any, site: Site, shared: Set[int]) -> None:
@@ -87,10 +87,10 @@ class ModuleParameters:
         self.shared = shared
 
     def __call__(self, name: str) -> Tensor | None:
-        """The parameter in float64, or None where the module has none.
+        """The parameter in float64, or None if the module has none.
 
         Raises:
-            CannotFold: if it may not be changed.
+            CannotFold: if it must not be changed.
         """
         if parametrize.is_parametrized(self.module, name):
             raise CannotFold(f"its {name} is parametrised")
@@ -110,12 +110,16 @@ class ModuleParameters:
         return parameter.detach().to("cpu", torch.float64)
 
     def required(self, name: str) -> Tensor:
-        """The parameter, where there is sure to be one."""
+        """The parameter in float64.
+
+        Raises:
+            CannotFold: if there is none, or it must not be changed.
+        """
         value = self(name)
         if value is None:
             raise CannotFold(f"it has no {name}")
         return value
 
 
-#: New parameters of a module, from the old and a modulation.
+#: Computes a fold from the parameters of a module and a modulation.
 Rule = Callable[[ModuleParameters, Modulation], Fold]

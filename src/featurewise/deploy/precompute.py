@@ -1,4 +1,4 @@
-"""``precompute``: rows in place of a conditioner that is built into a network."""
+"""``precompute``: replace the built-in conditioning modules of a network by a bank of outputs."""
 
 from __future__ import annotations
 
@@ -37,46 +37,47 @@ def precompute(
     """Replace modules that depend on the condition alone by a bank of their outputs.
 
     The adaLN projections of a diffusion transformer are such modules: every block has a linear
-    map from the condition to scales, shifts and gates, a good third of all parameters, and there
-    are only as many conditions as timesteps and classes in use. Their outputs are recorded for
-    every run, in evaluation mode; in a copy of the network that shares all other parameters and
-    buffers they become stubs without parameters, whose output is the row of the condition:
+    map from the condition to scales, shifts and gates. These are about a third of all parameters,
+    and there are only as many conditions as timesteps and classes in use. Their outputs are
+    recorded for every run, in evaluation mode. In a copy of the network, which shares all other
+    parameters and buffers, they are replaced by modules without parameters (``TableModule``)
+    whose output is the row of the condition:
 
         net = precompute(dit, "transformer_blocks.*.norm1.linear", runs, example=latents)
         net(latents, timestep=t, class_labels=c, condition=ids)
 
-    What the network was given as its condition is still passed, since the stubs take the number
-    of samples from it; its values are not read. That the outputs depend on nothing else is
-    checked by running twice with different other inputs, and the copy is compared with the
-    network on the first run. Row i is exact for the batch in which it was recorded: a matrix
-    product may round otherwise in a batch of another size.
+    The arguments that carry the condition must still be passed, since their shape determines the
+    number of samples; their values are not read. Two checks are made on the first run: the
+    outputs must not change with the other inputs, and the copy must equal the network. Row i is
+    exact for the batch in which it was recorded: in a batch of another size a matrix product may
+    round differently.
 
     Args:
-        network: any network; it is neither changed nor run itself.
-        at: the modules, as in ``condition``; each must give a tensor ``(B, C)``, or one with
-            further axes of size one.
-        runs: the conditions: for each run the arguments of the network that carry them, a dict
+        network: any network; it is neither changed nor run (a copy is).
+        at: the modules, as in ``condition``; each must return a tensor ``(B, C)``, possibly with
+            further axes of size 1.
+        runs: the conditions. For each run, the arguments of the network that carry them: a dict
             of keyword arguments, or a tensor or tuple of positional arguments, which follow those
-            of the example. A run of B samples makes B rows.
+            of the example. A run of B samples gives B rows.
         example: all other arguments of the network: a tensor, a tuple of positional or a dict of
-            keyword arguments. One sample is repeated as often as a run needs. Its size is free,
-            as the rows do not depend on it: a small one is fast.
-        also: modules whose outputs nothing uses but the modules at ``at`` (embedders of the
-            condition); they become stubs that give zeros.
-        ids: names of the rows, to address them by.
-        dtype: to store the rows in; the largest rounding error is measured and reported.
+            keyword arguments. A single sample is repeated to the batch size of each run. Spatial
+            sizes do not affect the rows, so use small ones.
+        also: modules whose outputs only the modules at ``at`` use (embeddings of the condition);
+            they are replaced by modules that return zeros.
+        ids: names of the rows.
+        dtype: dtype of the stored rows; the largest rounding error is measured and reported.
         path: write the rows to a bank file, and read them from there.
 
     Returns:
-        The copy, conditioned by a ``Bank`` with one ``Shift`` per replaced module. It has the
-        modes (training or not) of the network.
+        The copy, conditioned by a ``Bank`` with one ``Shift`` per replaced module. Its modules have
+        the training modes of the network.
 
     Raises:
         PrecomputeError: an output that depends on more than the condition, or has positions; a
-            module never run; modules within each other; a network that patches the ``forward`` of
-            a module; or outputs of the copy that differ, since ``also`` feeds something else.
+            module that is never called; nested modules; a patched ``forward``; or outputs of the
+            copy that differ, since other modules use an output of ``also``.
         LayoutError: a selector without a match.
-        ArgumentTypeError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong type.
 
     Source:
         Peebles & Xie 2023, *Scalable Diffusion Models with Transformers*, sec. 3.2 (adaLN-Zero).
@@ -95,10 +96,10 @@ def precompute(
         raise PrecomputeError("no runs given")
     with torch.no_grad():
         expected, seen = _record(recorded, names + spare, first, example)
-        _check_alone(recorded, names, first, example, seen)
+        _check_independent(recorded, names, first, example, seen)
         layout = Layout(tuple(_site(name, seen[name]) for name in names))
         rows = _rows(layout, seen)
-        net = Conditioned(_stubbed(network, names, spare, seen), Bank(layout, rows), layout)
+        net = Conditioned(_replaced(network, names, spare, seen), Bank(layout, rows), layout)
         _check_same(net, rows, first, example, expected, spare)
         rest = (_rows(layout, _record(recorded, names, run, example)[1]) for run in todo)
         saved = _bytes(network) - _bytes(net.backbone)
@@ -111,26 +112,28 @@ def share(network: nn.Module) -> nn.Module:
     """A copy of the modules of a network that shares its parameters and buffers.
 
     Raises:
-        PrecomputeError: if some module has a ``forward`` of its own in place of its class's: such
-            a patch, copied, may still run the original.
+        PrecomputeError: if the ``forward`` of a module instance is patched: the patch of a copy
+            may still run the original.
     """
     for name, module in network.named_modules():
         if "forward" in vars(module):
             raise PrecomputeError(
                 f"the forward of '{name}' ({type(module).__name__}) is patched or compiled, so "
-                "that a copy would still run the original; precompute before"
+                "that a copy would still run the original; precompute before that"
             )
     memo: dict[int, Any] = {id(t): t for t in chain(network.parameters(), network.buffers())}
     return copy.deepcopy(network, memo)
 
 
 class TableModule(nn.Module):
-    """Stands for a module without computing: one number, once per sample of its inputs.
+    """Replaces a module: returns a constant tensor with one row per sample of its inputs.
+
+    A site hook adds the row of the bank to it.
 
     Args:
-        shape: of the output, without the samples.
-        dtype: of the output.
-        value: the number.
+        shape: shape of the output, without the batch axis.
+        dtype: dtype of the output.
+        value: the constant.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, value: float) -> None:
@@ -138,17 +141,17 @@ class TableModule(nn.Module):
         self.shape, self.dtype, self.value = shape, dtype, value
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """``(B, *shape)``; B is the first size of the tensors among the inputs."""
-        rows, device = _samples(args, kwargs)
-        return torch.full((rows, *self.shape), self.value, dtype=self.dtype, device=device)
+        """``(B, *shape)``; B is the size of the first axis of the input tensors."""
+        batch_size, device = _batch_of(args, kwargs)
+        return torch.full((batch_size, *self.shape), self.value, dtype=self.dtype, device=device)
 
     def extra_repr(self) -> str:
         """Shape and dtype, for ``repr``."""
         return f"{self.shape}, {self.dtype}"
 
 
-def _samples(args: Any, kwargs: Any) -> tuple[int, torch.device]:
-    """Number of samples and device of inputs; inputs for all samples have a first size of one."""
+def _batch_of(args: Any, kwargs: Any) -> tuple[int, torch.device]:
+    """Batch size and device of inputs; inputs shared by all samples have a first axis of size 1."""
     found: Tensor | None = None
     for leaf in _torch.tree_flatten((args, kwargs))[0]:
         if not isinstance(leaf, Tensor) or leaf.ndim == 0:
@@ -156,7 +159,7 @@ def _samples(args: Any, kwargs: Any) -> tuple[int, torch.device]:
         if found is not None and 1 not in (leaf.shape[0], found.shape[0]):
             if leaf.shape[0] != found.shape[0]:
                 raise PrecomputeError(
-                    "inputs of a precomputed module have different numbers of samples: "
+                    "inputs of a precomputed module have different batch sizes: "
                     f"{shape_of(found)} and {shape_of(leaf)}"
                 )
             continue
@@ -164,8 +167,8 @@ def _samples(args: Any, kwargs: Any) -> tuple[int, torch.device]:
             found = leaf
     if found is None:
         raise PrecomputeError(
-            "a precomputed module was given no tensor with one row per sample, so that the number "
-            "of samples is not known; pass the network its condition too (its values are not read)"
+            "a precomputed module received no tensor with one row per sample, so the batch size is "
+            "unknown; pass the condition to the network too (its values are not read)"
         )
     return found.shape[0], found.device
 
@@ -175,16 +178,16 @@ def _samples(args: Any, kwargs: Any) -> tuple[int, torch.device]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Output of a module, and the number of samples among its inputs."""
+    """Output of a module, and the batch size of its inputs."""
 
     output: Tensor
-    samples: int
+    batch_size: int
 
 
 def _record(
     network: nn.Module, names: list[str], run: Any, example: Any
 ) -> tuple[Any, dict[str, _Seen]]:
-    """Output of the network, and what its modules ``names`` gave."""
+    """Output of the network, and outputs of its modules ``names``."""
     seen: dict[str, _Seen] = {}
     handles = [_watch(network.get_submodule(name), name, seen) for name in names]
     args, kwargs = _joined(run, example)
@@ -195,7 +198,7 @@ def _record(
             handle.remove()
     missed = [name for name in names if name not in seen]
     if missed:
-        raise PrecomputeError(f"never run as modules: {', '.join(missed)}")
+        raise PrecomputeError(f"never called as modules: {', '.join(missed)}")
     return output, seen
 
 
@@ -203,13 +206,13 @@ def _watch(module: nn.Module, name: str, seen: dict[str, _Seen]) -> Any:
     def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if not is_float(output):
             raise PrecomputeError(
-                f"'{name}' gives {type(output).__name__}, not one floating-point tensor; name "
-                "modules within it"
+                f"'{name}' returns {type(output).__name__}, not one floating-point tensor; name "
+                "modules inside it"
             )
         before = seen.get(name)
         if before is not None and not torch.equal(before.output, output):
-            raise PrecomputeError(f"'{name}' is run several times with different outputs")
-        seen[name] = _Seen(output.detach().clone(), _samples(args, kwargs)[0])
+            raise PrecomputeError(f"'{name}' is called several times with different outputs")
+        seen[name] = _Seen(output.detach().clone(), _batch_of(args, kwargs)[0])
 
     return module.register_forward_hook(note, with_kwargs=True)
 
@@ -245,33 +248,33 @@ def _repeated(example: Any, count: int) -> Any:
 def _varied(example: Any) -> Any:
     """The example with other values in its tensors."""
     leaves, structure = _torch.tree_flatten(example)
-    noise = torch.Generator().manual_seed(0)
-    varied = [_other(leaf, noise) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    rng = torch.Generator().manual_seed(0)
+    varied = [_other(leaf, rng) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     pairs = zip(leaves, varied, strict=True)
     if all(not isinstance(a, Tensor) or torch.equal(a, b) for a, b in pairs):
         raise PrecomputeError(
-            "the example has no tensor whose values could be varied, to check that the modules do "
-            "not depend on it; give it the inputs that are not the condition"
+            "the example has no tensor whose values can be varied, to check that the modules do "
+            "not depend on it; pass the inputs that are not the condition as the example"
         )
     return _torch.tree_unflatten(varied, structure)
 
 
-def _other(leaf: Tensor, noise: torch.Generator) -> Tensor:
+def _other(leaf: Tensor, rng: torch.Generator) -> Tensor:
     if leaf.is_floating_point():
-        return torch.randn(leaf.shape, generator=noise).to(leaf)
+        return torch.randn(leaf.shape, generator=rng).to(leaf)
     if leaf.dtype == torch.bool or leaf.is_complex():
         return leaf
-    # Values that are there already, or zero, are valid ids wherever the example's are.
+    # Values of the example, and zero, are valid ids.
     rolled = leaf.roll(1)
     return torch.zeros_like(leaf) if torch.equal(rolled, leaf) else rolled
 
 
 def _rows(layout: Layout, seen: dict[str, _Seen]) -> Tensor:
-    """Recorded outputs as rows ``(B, N)``, in a dtype that holds all of them exactly."""
+    """Recorded outputs as rows ``(B, N)``, in a dtype that represents all of them exactly."""
     parts = [seen[site.name].output.reshape(-1, site.width) for site in layout]
     if len({len(part) for part in parts}) > 1:
         shapes = ", ".join(f"'{n}' {shape_of(seen[n].output)}" for n in layout.names)
-        raise PrecomputeError(f"the modules give different numbers of rows: {shapes}")
+        raise PrecomputeError(f"the modules return different numbers of rows: {shapes}")
     dtype = parts[0].dtype
     for part in parts:
         dtype = torch.promote_types(dtype, part.dtype)
@@ -281,10 +284,10 @@ def _rows(layout: Layout, seen: dict[str, _Seen]) -> Tensor:
 def _site(name: str, seen: _Seen) -> Site:
     shape = tuple(seen.output.shape)
     wide = [i for i in range(1, len(shape)) if shape[i] != 1]
-    if len(shape) < 2 or len(wide) > 1 or shape[0] != seen.samples:
+    if len(shape) < 2 or len(wide) > 1 or shape[0] != seen.batch_size:
         raise PrecomputeError(
-            f"'{name}' gives {shape} for {seen.samples} samples; only one row (B, C) per sample "
-            "can be precomputed (further axes may have size one)"
+            f"'{name}' returns {shape} for a batch of {seen.batch_size}; only one row per sample, "
+            "(B, C), can be precomputed (further axes may have size 1)"
         )
     return Site(name, shape[wide[0]] if wide else 1, Shift(), wide[0] if wide else 1, 0)
 
@@ -292,21 +295,21 @@ def _site(name: str, seen: _Seen) -> Site:
 # --- the copy ------------------------------------------------------------------------------------
 
 
-def _stubbed(
+def _replaced(
     network: nn.Module, names: list[str], spare: list[str], seen: dict[str, _Seen]
 ) -> nn.Module:
     copied = share(network).eval()
-    stubs: dict[int, TableModule] = {}
+    tables: dict[int, TableModule] = {}
     for name in names + spare:
         output = seen[name].output
-        # Negative zero is the one number to which every row can be added without changing a bit.
+        # Adding a row to negative zero changes no bit of it; adding it to zero changes -0.0 to 0.0.
         value = -0.0 if name in names else 0.0
         module = copied.get_submodule(name)
-        stubs[id(module)] = TableModule(tuple(output.shape[1:]), output.dtype, value)
+        tables[id(module)] = TableModule(tuple(output.shape[1:]), output.dtype, value)
     for name, module in list(copied.named_modules(remove_duplicate=False)):
-        if id(module) in stubs:
+        if id(module) in tables:
             parent, _, child = name.rpartition(".")
-            setattr(copied.get_submodule(parent), child, stubs[id(module)])
+            setattr(copied.get_submodule(parent), child, tables[id(module)])
     return copied
 
 
@@ -329,21 +332,21 @@ def _check_names(names: list[str], spare: list[str]) -> None:
         inside = [other for other in every if other.startswith(f"{name}.")]
         if name == "" or inside or every.count(name) > 1:
             raise PrecomputeError(
-                f"'{name}' cannot be replaced: it is the network itself, named twice, or has "
-                f"others that are named within it ({', '.join(inside) or 'none'})"
+                f"'{name}' cannot be replaced: it is the network itself, selected twice, or "
+                f"contains other selected modules ({', '.join(inside) or 'none'})"
             )
 
 
-def _check_alone(
+def _check_independent(
     network: nn.Module, names: list[str], run: Any, example: Any, seen: dict[str, _Seen]
 ) -> None:
-    """Run again with other inputs beside the condition: the outputs must be the same."""
+    """Run again with the same condition and other inputs: the outputs must be equal."""
     _, again = _record(network, names, run, _varied(example))
     for name in names:
         if not torch.equal(seen[name].output, again[name].output):
             raise PrecomputeError(
                 f"'{name}' depends on more than the condition: its output changed with the inputs "
-                "of the example, or is random; name modules that see the condition alone"
+                "of the example, or is random; select modules whose only input is the condition"
             )
 
 
@@ -356,17 +359,13 @@ def _check_same(
     pairs = list(_pairs(expected, found))
     if not pairs:
         raise PrecomputeError(
-            "the network gives no tensors that could be compared; ask it for plain outputs "
+            "the network returns no tensors to compare; let it return plain outputs "
             "(return_dict=False)"
         )
     if not all(torch.equal(a, b) for a, b in pairs):
         raise PrecomputeError(
-            "the network with rows differs from the network without: "
-            + (
-                f"something else uses the outputs of {', '.join(spare)}"
-                if spare
-                else "it is random"
-            )
+            "the network with precomputed rows differs from the original: "
+            + (f"other modules use the outputs of {', '.join(spare)}" if spare else "it is random")
         )
 
 

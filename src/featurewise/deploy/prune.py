@@ -1,4 +1,4 @@
-"""Pruning: features that one condition sets to zero are removed, where nothing else feels it."""
+"""Pruning: remove the features that one condition sets to zero, if nothing else uses them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from featurewise.deploy.fold_types import CannotFold
 
-#: Modules that map zero to zero, feature by feature, at every rank.
+#: Element-wise modules that map zero to zero, for any number of axes.
 _ELEMENTWISE: Final = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU),
     *(nn.Mish, nn.Tanh, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink, nn.Softsign, nn.Hardswish),
     *(nn.Identity, nn.Dropout),
 )
-#: Those that also keep the channels of a convolution apart.
+#: Modules that also keep the channels of a convolution separate.
 _POOLS: Final = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
@@ -31,17 +31,17 @@ def prune_channels(
 ) -> dict[str, str]:
     """Remove dead features from their producer, the batch norm after it, and their consumer.
 
-    A chain is seen in one ``nn.Sequential``: a convolution, maybe its batch norm, activations and
-    pools that keep zero zero, a convolution; or a linear layer, activations, a linear layer. The
-    sequence must be run as a whole, which is what its class does.
+    A chain is found in one ``nn.Sequential``: a convolution, an optional batch norm, activations
+    and pools that map zero to zero, a convolution; or a linear layer, activations, a linear
+    layer. It is assumed that the sequence is run as a whole, as its class does.
 
     Args:
         network: changed in place.
-        dead: ``(C,)`` booleans by site: which of the features it gives are zero.
-        read: modules whose weights the code of others uses.
+        dead: ``(C,)`` booleans by site: which of its output features are zero.
+        read: modules whose weights other code uses.
 
     Returns:
-        What happened, by site.
+        A text per site: the number of features removed, or the reason why they are kept.
     """
     report: dict[str, str] = {}
     for name, features in dead.items():
@@ -49,8 +49,8 @@ def prune_channels(
         try:
             modules = _chain(network, name, read)
             if count == width:
-                raise CannotFold("all features are zero, and a layer keeps at least one")
-            _cut(modules, (~features).nonzero().flatten())
+                raise CannotFold("all features are zero, and a layer needs at least one")
+            _remove(modules, (~features).nonzero().flatten())
             report[name] = f"{count} of {width} removed"
         except CannotFold as reason:
             report[name] = f"{count} of {width} kept: {reason}"
@@ -58,7 +58,7 @@ def prune_channels(
 
 
 def _chain(network: nn.Module, name: str, read: Set[nn.Module]) -> list[Any]:
-    """Producer, batch norm if there is one, and consumer."""
+    """Producer, batch norm if any, and consumer."""
     parent, _, child = name.rpartition(".")
     sequence = network.get_submodule(parent)
     if type(sequence) is not nn.Sequential or not name:
@@ -69,7 +69,7 @@ def _chain(network: nn.Module, name: str, read: Set[nn.Module]) -> list[Any]:
     if type(steps[start]) in _BATCH_NORMS and start > 0:
         chain.insert(0, steps[start - 1])
         if type(chain[0]) not in _CONVOLUTIONS:
-            raise CannotFold("what the norm takes is not the output of a convolution")
+            raise CannotFold("the input of the norm is not the output of a convolution")
     passing: list[nn.Module] = []
     for step in steps[start + 1 :]:
         if type(step) in (*_CONVOLUTIONS, nn.Linear):
@@ -77,9 +77,9 @@ def _chain(network: nn.Module, name: str, read: Set[nn.Module]) -> list[Any]:
             break
         passing.append(step)
     else:
-        raise CannotFold("what takes the features is not in the same nn.Sequential")
+        raise CannotFold("the consumer of the features is not in the same nn.Sequential")
     _check(chain, passing)
-    _check_alone(network, [*chain, *passing], read)
+    _check_unshared(network, [*chain, *passing], read)
     return chain
 
 
@@ -87,18 +87,18 @@ def _check(chain: list[Any], passing: list[nn.Module]) -> None:
     producer, consumer = chain[0], chain[-1]
     convolution = type(producer) in _CONVOLUTIONS
     if not convolution and type(producer) is not nn.Linear:
-        raise CannotFold(f"a {type(producer).__name__} does not make its features one by one")
+        raise CannotFold(f"a {type(producer).__name__} has no separate weights per feature")
     if convolution != (type(consumer) in _CONVOLUTIONS):
-        raise CannotFold(f"a {type(consumer).__name__} takes them, with other axes")
+        raise CannotFold(f"the consumer is a {type(consumer).__name__}, with other axes")
     if convolution and (producer.groups, consumer.groups) != (1, 1):
         raise CannotFold("the convolutions have groups")
     allowed = _ELEMENTWISE + (_POOLS if convolution else ())
     for step in passing:
         if type(step) not in allowed:
-            raise CannotFold(f"a {type(step).__name__} between may not keep zero zero")
+            raise CannotFold(f"a {type(step).__name__} between them may not map zero to zero")
 
 
-def _check_alone(network: nn.Module, modules: list[Any], read: Set[nn.Module]) -> None:
+def _check_unshared(network: nn.Module, modules: list[Any], read: Set[nn.Module]) -> None:
     names: dict[nn.Module, int] = {}
     holders: dict[int, int] = {}
     for _, module in network.named_modules(remove_duplicate=False):
@@ -109,16 +109,16 @@ def _check_alone(network: nn.Module, modules: list[Any], read: Set[nn.Module]) -
     for module in modules:
         kind = type(module).__name__
         if names[module] > 1 or any(holders[id(p)] > 1 for p in module.parameters()):
-            raise CannotFold(f"the {kind} or its weights are used elsewhere too")
+            raise CannotFold(f"the {kind} or its weights are also used elsewhere")
         if module in read:
             raise CannotFold(f"the weights of the {kind} are used directly")
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-            raise CannotFold(f"the {kind} has hooks or a forward of its own")
+            raise CannotFold(f"the {kind} has hooks or overrides forward")
         if any(type(p) is not nn.Parameter or p.is_meta for p in module.parameters()):
-            raise CannotFold(f"the {kind} has weights that are no plain tensors")
+            raise CannotFold(f"the {kind} has weights that are not plain tensors")
 
 
-def _cut(chain: list[Any], kept: Tensor) -> None:
+def _remove(chain: list[Any], kept: Tensor) -> None:
     producer, *norms, consumer = chain if len(chain) == 3 else (chain[0], chain[-1])
     for module in (producer, *norms):
         for name in ("weight", "bias"):

@@ -1,4 +1,4 @@
-"""Folding into modules of no known kind: a fold is tried on a copy, and taken if it is exact."""
+"""Folding for modules of other types: try each rule on a copy, and use it if it is exact."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ from featurewise.retrofit.module_features import features_of, least_size
 
 
 def fold_by_trial(
-    place: ModuleParameters, site: Site, change: Modulation, rules: Sequence[Rule], otherwise: str
+    parameters: ModuleParameters,
+    site: Site,
+    change: Modulation,
+    rules: Sequence[Rule],
+    otherwise: str,
 ) -> Fold:
-    """The first fold that holds when a copy of the module is run with it; see ``IsolatedModule``.
+    """The first fold that is exact when a copy of the module is run; see ``IsolatedModule``.
 
     Call it within ``Snapshot``.
 
     Args:
-        place: the module.
-        site: where the modulation is.
+        parameters: the parameters of the module.
+        site: the site.
         change: the modulation.
-        rules: how modules of the kinds that it derives from are folded.
-        otherwise: the reason to give where none of them holds.
+        rules: the rules of the classes from which that of the module derives.
+        otherwise: the reason to give if no rule is exact.
 
     Raises:
         CannotFold: with the reason.
     """
     own: Iterable[Rule] = ()
-    inputs = _inputs(place.module, site)
+    inputs = _inputs(parameters.module, site)
     if site.when == "output":
-        own = _vector_rules(place.module, site, change, inputs)
+        own = _vector_rules(parameters.module, site, change, inputs)
     reasons = []
     for rule in (*own, *rules):
         try:
-            made: Fold = rule(place, change)
-            _check(place.module, site, change, rule, inputs, otherwise)
+            made: Fold = rule(parameters, change)
+            _check(parameters.module, site, change, rule, inputs, otherwise)
             return made
         except CannotFold as reason:
             reasons.append(reason)
@@ -48,24 +52,24 @@ def fold_by_trial(
 
 
 def _inputs(module: Any, site: Site) -> list[Tensor]:
-    """Small random inputs that the module takes, with its features on axis 1 and on the last.
+    """Small random inputs that the module accepts, with its features on axis 1 or the last axis.
 
-    What was stretched to another number of axes is nothing that the module is made for.
+    An input is left out if the output has another number of axes: it was broadcast.
     """
-    told = features_of(module, "input")
-    width = site.width if told is None else told.width
+    features = features_of(module, "input")
+    width = site.width if features is None else features.width
     try:
-        alone = IsolatedModule(module)
+        isolated = IsolatedModule(module)
     except CannotRun:
         return []
     indices = isinstance(module, (nn.Embedding, nn.EmbeddingBag))
     found = []
     for shape, _ in shapes(width, (2, 3, 4, 5), least_size(module)):
-        x = alone.random(*shape)
+        x = isolated.random(*shape)
         if indices:
             x = (x.abs() * module.num_embeddings).long() % module.num_embeddings
         try:
-            if indices or alone.run(x).ndim == x.ndim:
+            if indices or isolated.run(x).ndim == x.ndim:
                 found.append(x)
         except CannotRun:
             continue
@@ -78,7 +82,7 @@ def _inputs(module: Any, site: Site) -> list[Tensor]:
 def _vector_rules(
     module: nn.Module, site: Site, change: Modulation, inputs: Sequence[Tensor]
 ) -> Iterator[Rule]:
-    """Ways in which the output may be scaled and shifted by vectors of parameters."""
+    """Candidate rules by which vectors of parameters scale and shift the output."""
     own = dict(module.named_parameters(recurse=False))
     names = [n for n, p in own.items() if is_vector(p) and p.numel() == site.width]
     if not names or not inputs or not all(is_vector(p) for p in module.parameters()):
@@ -92,35 +96,35 @@ def _vector_rules(
             yield _vector_rule(name, plus_one, shifts)
 
 
-def _adds(alone: IsolatedModule, name: str, x: Tensor) -> bool:
-    """Whether a vector is added to the output: what it changes there does not depend on the input.
+def _adds(isolated: IsolatedModule, name: str, x: Tensor) -> bool:
+    """Whether a vector is added to the output: its effect does not depend on the input.
 
-    A guess for a rule, which is tried afterwards.
+    This only proposes a rule, which is tried afterwards.
     """
-    both = (x, x * alone.random(*x.shape))  # a norm takes no notice of one factor for all
-    before = [alone.run(each) for each in both]
-    alone.tensor(name).add_(1)
-    one, other = (alone.run(each) - was for each, was in zip(both, before, strict=True))
+    both = (x, x * isolated.random(*x.shape))  # a norm ignores a common factor
+    before = [isolated.run(each) for each in both]
+    isolated.tensor(name).add_(1)
+    one, other = (isolated.run(each) - was for each, was in zip(both, before, strict=True))
     return torch.allclose(one, other, atol=1e-4)
 
 
 def _vector_rule(scale: str | None, plus_one: bool, shifts: Sequence[str]) -> Rule:
-    """``s * (w * x + b) + t``: w becomes s w; where one is added to it, s (1 + w) - 1."""
+    """``s * (w * x + b) + t``: w becomes s w, or s (1 + w) - 1 if the module uses 1 + w."""
 
-    def rule(at: ModuleParameters, change: Modulation) -> Fold:
+    def rule(parameters: ModuleParameters, change: Modulation) -> Fold:
         if change.matrix is not None:
-            raise CannotFold("a full matrix has no place in a norm")
-        changed = {name: at.required(name) for name in shifts}
+            raise CannotFold("a full matrix cannot be folded into a norm")
+        changed = {name: parameters.required(name) for name in shifts}
         if change.scale is not None and scale is not None:
             changed = {n: v * change.scale.reshape(v.shape) for n, v in changed.items()}
-            weight = at.required(scale)
+            weight = parameters.required(scale)
             factor = change.scale.reshape(weight.shape)
             changed[scale] = factor * (1 + weight) - 1 if plus_one else factor * weight
         if change.shift is None:
             return Fold(changed)
         if not shifts:
-            name = type(at.module).__name__
-            return Fold(changed, change.shift, f"a {name} has no bias that a shift could enter")
+            name = type(parameters.module).__name__
+            return Fold(changed, change.shift, f"a {name} has no bias that could absorb a shift")
         first = changed[shifts[0]]
         return Fold({**changed, shifts[0]: first + change.shift.reshape(first.shape)})
 
@@ -138,10 +142,10 @@ def _check(
     inputs: Sequence[Tensor],
     otherwise: str,
 ) -> None:
-    """That a rule is exact for a modulation of this kind, in both modes of the module.
+    """Check that a rule is exact for a modulation of this form, in both modes of the module.
 
     Raises:
-        CannotFold: if it is not, or the module does not run by itself.
+        CannotFold: if it is not, or the module does not run in isolation.
     """
     double = any(p.dtype == torch.float64 for p in module.parameters())
     try:
@@ -151,7 +155,9 @@ def _check(
                 raise CannotFold(otherwise)
             if double and error > 1e-12:
                 name = type(module).__name__
-                raise CannotFold(f"a {name} computes in lower precision than it is held in")
+                raise CannotFold(
+                    f"a {name} computes in lower precision than that of its parameters"
+                )
     except CannotRun as error:
         raise CannotFold(otherwise) from error
     if not inputs:
@@ -161,27 +167,29 @@ def _check(
 def _error(
     module: nn.Module, site: Site, change: Modulation, rule: Rule, x: Tensor, training: bool
 ) -> float:
-    """How far a folded copy is off, relative to the largest value."""
+    """Largest error of a folded copy, relative to the largest output."""
     plain, folded = IsolatedModule(module, training), IsolatedModule(module, training)
-    some = _some(plain, change, site.width)
-    made = rule(ModuleParameters(folded.module, site, frozenset()), some)
+    random_change = _random_modulation(plain, change, site.width)
+    made = rule(ModuleParameters(folded.module, site, frozenset()), random_change)
     for name, value in made.parameters.items():
         setattr(folded.module, name, nn.Parameter(value, requires_grad=False))
     found = folded.run(x)
     if site.when == "input":
-        expected = plain.run(_modulated(some, x, site))
+        expected = plain.run(_modulated(random_change, x, site))
     else:
-        shift = None if made.left is not None else some.shift
-        expected = _modulated(Modulation(some.scale, shift, some.matrix), plain.run(x), site)
+        shift = None if made.left is not None else random_change.shift
+        expected = _modulated(
+            Modulation(random_change.scale, shift, random_change.matrix), plain.run(x), site
+        )
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def _some(alone: IsolatedModule, change: Modulation, width: int) -> Modulation:
-    """A random modulation that scales and shifts where ``change`` does."""
-    matrix = torch.eye(width, dtype=torch.float64) + alone.random(width, width) / width
+def _random_modulation(isolated: IsolatedModule, change: Modulation, width: int) -> Modulation:
+    """A random modulation of the same form as ``change``."""
+    matrix = torch.eye(width, dtype=torch.float64) + isolated.random(width, width) / width
     return Modulation(
-        None if change.scale is None else alone.random(width),
-        None if change.shift is None else alone.random(width),
+        None if change.scale is None else isolated.random(width),
+        None if change.shift is None else isolated.random(width),
         None if change.matrix is None else matrix,
     )
 

@@ -1,4 +1,4 @@
-"""Retrofit: condition a network that knows nothing of conditioning, and undo it."""
+"""Retrofit: condition an existing network without changing its code, and undo it."""
 
 from featurewise.retrofit.adapt import adapt
 from featurewise.retrofit.advice import Advice, advice

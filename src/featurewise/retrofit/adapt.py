@@ -1,4 +1,4 @@
-"""``adapt``: a few gradient steps on the conditioning of a network, the network left alone."""
+"""``adapt``: a few gradient steps on the conditioning of a network; its weights stay fixed."""
 
 from __future__ import annotations
 
@@ -25,38 +25,39 @@ def adapt(
     second_order: bool = False,
     at: str | Sequence[str] | None = None,
 ) -> T:
-    """Descend ``loss`` from ``start``: plain gradient steps, differentiable from outside.
+    """Minimise ``loss`` from ``start`` by a few steps of gradient descent.
 
     With a task representation it is few-shot learning of FiLM parameters alone (FiT, Shysheya et
     al. 2023); with a context vector that a generator turns into parameters, the inner loop of
-    CAVIA (Zintgraf et al. 2019, eq. 3). Nothing but ``start`` is changed, and no ``.grad`` is
-    touched. It may be used within ``torch.func`` transforms: ``vmap`` over tasks, ``grad``
-    through it; and under ``torch.no_grad``, where the result has no history.
+    CAVIA (Zintgraf et al. 2019, eq. 3). The result is a new object, no module is changed and no
+    ``.grad`` is written. The result is differentiable with respect to ``start`` and ``lr``. It
+    may be used within ``torch.func`` transforms (``vmap`` over tasks, ``grad`` through it), and
+    under ``torch.no_grad``, where the result has no autograd graph.
 
-    A generator whose head is still zero gives a context no gradient; for CAVIA, draw its weights
-    small first.
+    A generator whose head is zero (its initial state) gives the context a zero gradient; for
+    CAVIA, initialise the head with small random weights first.
 
     Args:
-        loss: what is adapted -> a scalar, such as ``lambda t: mse(net(x, task=t), y)``. For
-            many tasks in one batch ``(B, N)`` let it be the *sum* of their losses.
+        loss: adapted value -> scalar, such as ``lambda t: mse(net(x, task=t), y)``. For many
+            tasks in one batch ``(B, N)``, return the *sum* of their losses.
         start: a task representation, or a floating-point tensor.
-        steps: number of steps; with none, ``start`` is returned.
-        lr: size of a step; a number, or a tensor that broadcasts over ``start`` and may be learned.
-        second_order: let outer gradients pass through the inner ones. Otherwise inner gradients
-            count as constants (first-order MAML, Finn et al. 2017), and outer gradients reach
-            ``start`` and ``lr`` alone.
+        steps: number of steps; 0 returns ``start``.
+        lr: learning rate; a number, or a tensor that broadcasts over ``start`` and may be learned.
+        second_order: let outer gradients pass through the inner gradients. Otherwise inner
+            gradients are constants (first-order MAML, Finn et al. 2017), and outer gradients
+            reach ``start`` and ``lr`` alone.
         at: patterns of the sites that may change; None means all. Task representations only.
 
     Returns:
-        What ``start`` was, adapted.
+        The adapted value, of the type of ``start``.
 
     Raises:
-        ArgumentTypeError: a start or a step size of the wrong kind, a loss that gives no tensor, or
-            ``at`` with a tensor.
-        ShapeError: a loss that is no scalar, negative steps, or a step size that does not
-            broadcast over the start.
+        ArgumentTypeError: a ``start`` or ``lr`` of the wrong type, a loss that returns no tensor,
+            or ``at`` with a tensor.
+        ShapeError: a loss that is not a scalar, negative ``steps``, or an ``lr`` that does not
+            broadcast over ``start``.
         LayoutError: a pattern that matches no site.
-        CallError: a loss that does not depend on what is adapted, or inference mode.
+        CallError: a loss that does not depend on the adapted value, or inference mode.
 
     Example:
         >>> from featurewise.core import Affine, Layout, Site
@@ -67,23 +68,25 @@ def adapt(
     _check(loss, start, steps, second_order)
     flat, wrap, mask = _parts(start, at)
     if not _torch.in_transform() and torch.is_inference_mode_enabled():
-        raise CallError("adapt takes gradients, which inference mode forbids; use torch.no_grad()")
-    rate = _rate(lr, flat)
+        raise CallError(
+            "adapt computes gradients, which inference mode forbids; use torch.no_grad()"
+        )
+    learning_rate = _learning_rate(lr, flat)
 
     def evaluate(flat: Tensor) -> Tensor:
         return _scalar(loss(wrap(flat)))
 
     for _ in range(steps):
-        stepped = flat - rate * _gradient(evaluate, flat, second_order)
+        stepped = flat - learning_rate * _gradient(evaluate, flat, second_order)
         flat = stepped if mask is None else torch.where(mask, stepped, flat)
     adapted: T = wrap(flat)
     return adapted
 
 
 def _gradient(loss: Callable[[Tensor], Tensor], flat: Tensor, second_order: bool) -> Tensor:
-    """Gradient of ``loss`` at ``flat``, with its own history if second order is wanted."""
+    """Gradient of ``loss`` at ``flat``; it has an autograd graph of its own if ``second_order``."""
     if _torch.in_transform():  # its tensors are not autograd's
-        # Gradients are taken in there whatever the mode, which decides upon their history.
+        # A transform computes gradients in every mode; the mode decides whether they have a graph.
         with torch.set_grad_enabled(second_order and torch.is_grad_enabled()):
             gradient: Tensor = torch.func.grad(loss)(flat)
         return gradient
@@ -100,8 +103,8 @@ def _gradient(loss: Callable[[Tensor], Tensor], flat: Tensor, second_order: bool
 
 
 _INDEPENDENT = (
-    "the loss does not depend on what is adapted: pass it on, as in net(x, task=task) or "
-    "net(x, condition=context), and detach nothing on the way"
+    "the loss does not depend on the adapted value: pass it on, as in net(x, task=task) or "
+    "net(x, condition=context), and detach no tensor between them"
 )
 
 
@@ -125,7 +128,7 @@ def _check(loss: object, start: object, steps: object, second_order: object) -> 
 def _parts(
     start: Any, at: str | Sequence[str] | None
 ) -> tuple[Tensor, Callable[[Tensor], Any], Tensor | None]:
-    """The flat tensor, what makes a ``start`` of one again, and which numbers may change."""
+    """The flat tensor, a function that restores the type of ``start``, and a mask of ``at``."""
     if isinstance(start, Tensor):
         if at is not None:
             raise ArgumentTypeError("at names sites; a context vector has none")
@@ -137,7 +140,7 @@ def _parts(
     return flat, lambda flat: TaskRepresentation(layout, flat), mask
 
 
-def _rate(lr: Any, flat: Tensor) -> Any:
+def _learning_rate(lr: Any, flat: Tensor) -> Any:
     if isinstance(lr, Tensor):
         if not is_float(lr):
             raise ArgumentTypeError(f"lr must be {WANTED}, got {lr.dtype}")
@@ -157,7 +160,9 @@ def _rate(lr: Any, flat: Tensor) -> Any:
 
 def _scalar(value: object) -> Tensor:
     if not isinstance(value, Tensor):
-        raise ArgumentTypeError(f"loss must give a tensor, got {type(value).__name__}")
+        raise ArgumentTypeError(f"loss must return a tensor, got {type(value).__name__}")
     if value.ndim != 0:
-        raise ShapeError(f"loss must give a scalar, got {tuple(value.shape)}; take its sum or mean")
+        raise ShapeError(
+            f"loss must return a scalar, got {tuple(value.shape)}; take its sum or mean"
+        )
     return value

@@ -1,4 +1,4 @@
-"""``advice``: the recipe for conditioning that generalises, with the numbers of one network."""
+"""``advice``: a recipe against overfitting of a conditioned network, with its own numbers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from featurewise.core import ArgumentTypeError, FeaturewiseError, LayoutError
 from featurewise.generators import LocalGenerator, Lookup, parameter_groups
 from featurewise.retrofit.conditioned import Conditioned
 
-#: A generator with this share of the backbone's parameters is called large.
+#: A generator with at least this share of the backbone's parameters counts as large.
 LARGE: Final = 0.1
-#: Weight decay of the paper, for weights and for heads (Perez et al. 2018, section 2.2).
+#: Weight decay of Perez et al. 2018 (section 2.2), for weights and for heads.
 DECAY: Final = 1e-5
 
 
@@ -26,9 +26,9 @@ class Step:
     """One step of the recipe.
 
     Attributes:
-        topic: what it is about, in a few words.
+        topic: a few words, the heading of the step.
         text: what to do, with the numbers of the network.
-        urgent: whether something in this network asks for it now.
+        urgent: whether the numbers of this network call for it now.
     """
 
     topic: str
@@ -38,24 +38,24 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What ``advice`` found; ``str`` of it is the recipe.
+    """What ``advice`` measured; ``str`` of it is the recipe.
 
     Attributes:
         generator: class of the generator.
-        generator_parameters: how many numbers of it are trained.
-        backbone_parameters: how many numbers the backbone has.
-        backbone_trained: how many of them are trained.
+        generator_parameters: number of its trainable parameters.
+        backbone_parameters: number of parameters of the backbone.
+        backbone_trained: number of those that are trainable.
         sites: number of sites.
-        per_condition: how many numbers modulate the network for one condition (N).
-        depth: weight layers of the generator; of a local one, for each site.
-        conditions: rows of the generator's table; None where conditions are no ids.
+        per_condition: N, the size of one task representation.
+        depth: weight layers of the generator; of a local one, per site.
+        conditions: rows of the generator's lookup table; None without one.
         examples: training examples, as given.
         layers_after: weight layers of the backbone after the first and after the last site.
         pools_after: pooling layers after the last site.
-        batch_norms: batch normalisations of the backbone, and how many are in training mode.
-        neutral: whether the network starts as the untouched one.
-        groups: weight-decay group -> how many numbers are in it.
-        code: an optimiser with these groups, to be pasted.
+        batch_norms: number of batch norms of the backbone, and number of those in training mode.
+        neutral: whether the initial conditioned network equals the backbone.
+        groups: weight-decay group -> number of its parameters.
+        code: an optimiser with these groups, to copy.
         steps: the recipe.
     """
 
@@ -78,19 +78,19 @@ class Advice:
 
     @property
     def share(self) -> float:
-        """Trained numbers of the generator for each number of the backbone."""
+        """Trainable parameters of the generator over parameters of the backbone."""
         return self.generator_parameters / max(1, self.backbone_parameters)
 
     @property
     def large(self) -> bool:
-        """Whether the generator is large beside its backbone."""
+        """Whether the generator is large relative to its backbone."""
         return self.share >= LARGE
 
     def __str__(self) -> str:
         lines = [
-            f"{self.sites} sites, {self.per_condition:,} parameters per condition; "
-            f"{self.generator} of {self.generator_parameters:,} trained numbers, "
-            f"{_percent(self.share)} of the backbone's {self.backbone_parameters:,}"
+            f"{self.sites} sites, {self.per_condition:,} parameters per condition",
+            f"{self.generator} with {self.generator_parameters:,} trainable parameters, "
+            f"{_percent(self.share)} of the backbone's {self.backbone_parameters:,}",
         ]
         for number, step in enumerate(self.steps, 1):
             mark = "!" if step.urgent else " "
@@ -100,21 +100,21 @@ class Advice:
 
 
 def advice(net: Conditioned, examples: int | None = None) -> Advice:
-    """The recipe against overfitting, with the numbers of a conditioned network.
+    """A recipe against overfitting, with the numbers of one conditioned network.
 
-    FiLM has great capacity, and the generator is where it overfits: start with FiLM, watch the
+    FiLM has a large capacity, and it is the generator that overfits: start with FiLM, watch the
     gap between training and validation, regularise and simplify the generator, and only then
-    build in what is known of the task.
+    build prior knowledge of the task into the network.
 
     Args:
         net: a conditioned network.
-        examples: how many training examples there are, if known.
+        examples: number of training examples, if known.
 
     Returns:
-        Numbers, weight-decay groups and steps; print it. Steps with a "!" ask to be taken now.
+        Numbers, weight-decay groups and steps; print it. A "!" marks the urgent steps.
 
     Raises:
-        ArgumentTypeError: ``net`` is no conditioned network, or ``examples`` no integer.
+        ArgumentTypeError: ``net`` is not a conditioned network, or ``examples`` not an integer.
         LayoutError: ``examples`` is below 1.
 
     Source:
@@ -132,12 +132,12 @@ def advice(net: Conditioned, examples: int | None = None) -> Advice:
 
 
 def size_of_generator(net: Conditioned) -> int:
-    """How many numbers of the generator, and of no part of the backbone, are trained."""
+    """Number of trainable parameters of the generator that are not shared with the backbone."""
     shared = set(net.backbone.parameters())
     return _count(p for p in net.generator.parameters() if p.requires_grad and p not in shared)
 
 
-# --- what is the case ----------------------------------------------------------------------------
+# --- measuring -----------------------------------------------------------------------------------
 
 
 def _facts(net: Conditioned, examples: int | None) -> Advice:
@@ -222,7 +222,7 @@ def _code(groups: dict[str, int]) -> str:
     )
 
 
-# --- what to do ----------------------------------------------------------------------------------
+# --- the steps -----------------------------------------------------------------------------------
 
 
 def _with_steps(facts: Advice, local: bool) -> Advice:
@@ -235,9 +235,9 @@ def _with_steps(facts: Advice, local: bool) -> Advice:
         *([_norms(facts)] if facts.batch_norms[0] else []),
         _places(facts),
         Step(
-            "Only then build in what you know",
-            "conditioning that varies over positions, attention, several hops: what is true of "
-            "the task needs fewer examples than what must be learned from them.",
+            "Only then build in prior knowledge",
+            "conditioning that varies over positions, attention, several hops: structure that fits "
+            "the task need not be learned from examples.",
         ),
     )
     fields = {name: getattr(facts, name) for name in facts.__slots__}
@@ -246,14 +246,14 @@ def _with_steps(facts: Advice, local: bool) -> Advice:
 
 def _start(facts: Advice) -> Step:
     if facts.neutral:
-        begin = "At birth this network is the untouched one, exactly; keep that."
+        begin = "At initialisation this network equals its backbone exactly; keep that."
     else:
-        begin = "An operation here has no identity, so training starts from a disturbed network."
+        begin = "An operation has no identity, so training starts from a perturbed network."
     return Step("Start with FiLM", begin, urgent=not facts.neutral)
 
 
 def _gap(facts: Advice) -> Step:
-    size = f"The generator trains {facts.generator_parameters:,} numbers"
+    size = f"The generator has {facts.generator_parameters:,} trainable parameters"
     if facts.examples is not None:
         each = facts.generator_parameters / facts.examples
         size += f", {each:,.3g} for each of {facts.examples:,} examples"
@@ -262,17 +262,17 @@ def _gap(facts: Advice) -> Step:
         if facts.examples is not None:
             size += f" seen {facts.examples / facts.conditions:,.3g} times each"
     many = facts.examples is not None and facts.generator_parameters > facts.examples
-    text = f"{size}. Evaluate often and give both losses to featurewise.training.OverfitMonitor."
+    text = f"{size}. Evaluate often and pass both losses to featurewise.training.OverfitMonitor."
     return Step("Watch the gap between training and validation", text, urgent=many)
 
 
 def _regularise(facts: Advice, local: bool) -> Step:
     text = (
         "weight decay on the heads (below; try ten and a hundred times as much), without which "
-        "FiLM lost about ten points on CLEVR; "
+        "FiLM lost about ten points of accuracy on CLEVR; "
     )
     if local:
-        text += "dropout of what enters the generator."
+        text += "dropout on the inputs of the generator."
     else:
         text += (
             "a penalty, loss + 0.01 * deviation(net.represent(condition)); GatedGenerator, "
@@ -290,23 +290,23 @@ def _simplify(facts: Advice) -> Step:
         )
     else:
         text = (
-            f"{facts.generator} has no hidden layer already. Fewer sites, Scale or Shift in "
+            f"{facts.generator} already has no hidden layer. Fewer sites, Scale or Shift in "
             "place of Affine, or a narrower condition make it smaller still."
         )
     if facts.large:
-        text = f"{_percent(facts.share)} of the backbone is large. {text}"
+        text = f"{_percent(facts.share)} of the backbone is a large share. {text}"
     return Step("Simplify the generator", text, urgent=facts.large and facts.depth > 1)
 
 
 def _frozen(facts: Advice) -> Step:
     trained, whole = facts.backbone_trained, facts.backbone_parameters
     if trained == 0:
-        text = f"all {whole:,} numbers are frozen, and only the generator can overfit."
+        text = f"all {whole:,} parameters are frozen, and only the generator can overfit."
         return Step("The backbone", text)
     text = (
-        f"{trained:,} of {whole:,} numbers are trained too. If it came trained, freeze it first "
-        "(net.backbone.requires_grad_(False)), and release it at a smaller step when the "
-        "generator has settled."
+        f"{trained:,} of {whole:,} parameters are trained too. If pretrained, freeze it first "
+        "(net.backbone.requires_grad_(False)), and unfreeze it with a smaller learning rate when "
+        "the generator has converged."
     )
     few = facts.examples is not None and trained > facts.examples
     return Step("The backbone", text, urgent=few)
@@ -316,13 +316,13 @@ def _norms(facts: Advice) -> Step:
     count, training = facts.batch_norms
     if facts.backbone_trained == 0:
         text = (
-            f"{count}, {training} of them in training mode, where their statistics move although "
+            f"{count}, {training} of them in training mode, where statistics are updated although "
             "the backbone is frozen: call net.backbone.eval() after each net.train()."
         )
         return Step("Batch normalisation", text, urgent=training > 0)
     text = (
         f"{count}, {training} of them in training mode. Batch statistics mix the conditions of a "
-        "batch: draw batches with many conditions, as evaluation will meet them, or keep the "
+        "batch: sample batches with many conditions, distributed as in evaluation, or keep the "
         "statistics fixed with eval() on these modules."
     )
     return Step("Batch normalisation", text)
@@ -333,14 +333,16 @@ def _places(facts: Advice) -> Step:
     text = (
         f"{_some(first, 'weight layer')} after the first site, {last} after the last, in the order "
         "of the modules. FiLM gets its capacity from the layers after it: on CLEVR one early site "
-        "did what four did. "
+        "was as accurate as four. "
     )
     if last == 0:
-        text += "After the last site none follows, so that it only scales and shifts the output. "
+        text += "No layer follows the last site, so it only scales and shifts the output. "
     if facts.pools_after:
         text += f"{_some(facts.pools_after, 'pooling layer')} after the last site; "
-    text += "FiLM is the same at every position, so positions must come from the features."
-    return Step("Where the sites lie", text)
+    text += (
+        "FiLM is the same at every position, so information about position must be in the features."
+    )
+    return Step("Where the sites are", text)
 
 
 def _some(count: int, what: str) -> str:

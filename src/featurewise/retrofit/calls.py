@@ -1,17 +1,18 @@
-"""Calls of conditioned networks: which parameters hold at a site, now. The only stateful file.
+"""Calls of conditioned networks: the parameters that apply at each site during one run.
 
-Each thread has a stack of active calls. ``Conditioned.forward`` pushes a call and pops it; a hook
-looks for the topmost call of its owner. Nothing of a call is ever stored on a module.
+This is the only module with global state. Each thread has a stack of active calls.
+``Conditioned.forward`` pushes a call and pops it; a hook looks for the topmost call of its owner.
+Nothing of a call is ever stored on a module.
 
-Activation checkpointing runs sites again during backward, when the call has returned, maybe in
-another thread, maybe with several calls alive. Autograd numbers its nodes in order of creation,
-per thread: a call remembers its span of numbers, and the number of the node that asked for the
-recomputation tells which call it belongs to. Numbers of different threads overlap; there the
-marks that sites leave on their nodes decide, and what they leave open is an error.
+Activation checkpointing runs sites again during backward: after the call has returned, possibly
+in another thread, possibly with several calls alive. Autograd numbers its nodes in order of
+creation, per thread. A call stores its range of numbers, and the number of the node that triggers
+the recomputation identifies the call. Numbers of different threads overlap; then the marks that
+sites leave on their nodes decide, and where these are ambiguous an error is raised.
 
-A mark also keeps its call alive for as long as the graph may ask for it. A call may therefore
-hold only tensors that lie *upstream* of its sites, or detached ones: a node that holds a tensor
-downstream of itself is a cycle through C++ which is never collected.
+A mark also keeps its call alive for as long as the graph may need it. A call may therefore hold
+only tensors that are *upstream* of its sites, or detached ones: a node that holds a tensor
+downstream of itself is a reference cycle through C++, which is never collected.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ _serials: Final = itertools.count()
 
 
 class Owner:
-    """Identity that a conditioned network shares with its hooks; copied and pickled with both."""
+    """Identity that a conditioned network shares with its hooks; copied and pickled with them."""
 
     def __init__(self) -> None:
         self.serial = next(_serials)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Owner:
-        return Owner()  # hooks of the copy are traced on their own
+        return Owner()  # a compiler traces the hooks of the copy separately
 
     def __reduce__(self) -> tuple[type[Owner], tuple[()]]:
         return Owner, ()
@@ -61,14 +62,14 @@ class Call:
     """One run of a conditioned network.
 
     Args:
-        owner: whose hooks it is for.
-        task: the parameters of all sites; None where a local generator makes them.
-        pairs: the same as the scale and shift of each site, prepared for all of them at once;
-            None where sites are prepared one by one.
-        local: that generator.
-        condition: what it is given.
-        record: filled with the raw parameters of every site that is passed.
-        rows: which condition each row of the features has, where that is not one to one.
+        owner: identity of the conditioned network, which its hooks share.
+        task: the parameters of all sites; None if a local generator computes them.
+        pairs: the same parameters as scale and shift of each site, computed for all sites at
+            once; None if each site computes its own.
+        local: the local generator.
+        condition: its input.
+        record: filled with the raw parameters of every site that is reached.
+        rows: maps rows of the features to conditions; None if they are one to one.
     """
 
     def __init__(
@@ -83,42 +84,42 @@ class Call:
     ) -> None:
         self.owner = owner
         self.parameters = task
-        self.dtype: torch.dtype | None = None  # these three: of the pairs
+        self.dtype: torch.dtype | None = None  # dtype, device and batch size of the pairs
         self.device: torch.device | None = None
-        self.batch: int | None = None  # samples of (B, C); None for (C,), which all share
+        self.batch: int | None = None  # B of (B, C); None for (C,), which all samples share
         self.set_pairs(pairs)
         self.local = local
         self.condition = condition
         self.record = record
         self.rows = rows
         self.tracker: SampleTracker | None = None  # follows samples to the sites in this run
-        self.watched: Any = None  # of a scope: notes of its runs; see ``reach``
-        self.followed = False  # whether any run of this call was followed so
-        self.memory: Any = None  # of a local generator, from site to site; gone when the call ends
+        self.watched: Any = None  # of a scope: sites reached in its runs; see ``site_checks``
+        self.followed = False  # whether the samples of any run of this call were tracked
+        self.memory: Any = None  # state of a local generator from site to site, until the call ends
         self.entries: dict[str, Any] = {}  # memory before each site, detached, for recomputation
         self.visited: set[str] = set()
-        self.backward = -1  # the backward pass that this call runs inside of
+        self.backward = -1  # id of the backward pass in which this call runs; -1 outside of any
         self.grad = False  # whether gradients were wanted when the call began
         self.registered = False
-        self.unmarked = False  # a site left nothing in the graph that keeps this call alive
+        self.unmarked = False  # some site has no node in the graph that keeps this call alive
         self.thread: _Thread | None = None
-        self.stack: list[Call] = _active.calls  # of the thread in which it began
-        self.task: Callable[[], object] | None = None  # the coroutine's, of a scope begun in one
-        self.start = 0  # span of autograd nodes; stop is None while the call is active
+        self.stack: list[Call] = _active.calls  # that of the thread in which the call began
+        self.task: Callable[[], object] | None = None  # asyncio task in which a scope began
+        self.start = 0  # range of autograd node numbers; stop is None while the call is active
         self.stop: int | None = None
 
     def set_pairs(self, pairs: Pairs | None) -> None:
-        """Let ``pairs`` be what sites find prepared, and note for which features they are."""
+        """Set the precomputed pairs of all sites, and the dtype, device and batch size they fit."""
         self.pairs = pairs
         if torch.compiler.is_compiling():
-            return  # the rest serves the eager path
+            return  # dtype, device and batch are used by the eager path only
         some = next((t for pair in pairs or () if pair for t in pair if t is not None), None)
         self.dtype = None if some is None else some.dtype
         self.device = None if some is None else some.device
         self.batch = None if some is None or some.ndim == 1 else some.shape[0]
 
     def values(self, site: str) -> Values | None:
-        """Raw parameters of one site; None where a local generator makes them."""
+        """Raw parameters of one site; None if a local generator computes them."""
         return None if self.parameters is None else self.parameters[site]
 
     def spans(self, number: int) -> bool:
@@ -127,7 +128,7 @@ class Call:
 
 
 class _Thread:
-    """Identity of a thread; unlike its number it is never given to another thread later."""
+    """Identity of a thread; unlike its number it is never reused for a later thread."""
 
 
 class _Stack(threading.local):
@@ -139,22 +140,22 @@ class _Stack(threading.local):
 _active: Final = _Stack()
 _lock: Final = threading.Lock()
 _recomputable: Final[WeakSet[Call]] = WeakSet()
-# A call whose sites left no trace in the graph is kept by these instead: the latest of them.
+# The latest calls whose sites have no node in the graph; these references keep them alive.
 _pinned: Final[deque[Call]] = deque(maxlen=64)
-# Marks of the sites that a compiler traced. Their visits are not seen.
+# Marks of the sites that a compiler traced. Compiled code does not report their visits.
 _traced_sites: Final[set[str]] = set()
-# Threads that ran a site outside of any call while gradients were wanted: the first of them, and
-# any thread at all (`_several`) once there were two.
+# The thread that ran a site outside of any call with gradients enabled; `_several` once there
+# were two such threads.
 _plain: _Thread | None = None
 _several: Final = _Thread()
 
 
 def prepare(call: Call) -> list[Call]:
-    """Ready ``call`` to run here, and return the stack of this thread, to append it to.
+    """Prepare ``call`` to run in this thread, and return the stack to which it is appended.
 
-    Whoever runs a call appends it in a ``try`` and removes it *first thing* in the ``finally``, by
-    the list's own methods: an interrupt comes after a method in C has returned or before it is
-    called, never within, so that no call is left on the stack for good.
+    The caller appends the call in a ``try`` block and removes it as the *first* statement of
+    ``finally``, by methods of the list: Python delivers an interrupt before or after a method
+    written in C, never within, so that no call stays on the stack.
     """
     if torch.compiler.is_compiling():
         return _active.calls
@@ -168,10 +169,10 @@ def prepare(call: Call) -> list[Call]:
 
 def finish(call: Call) -> None:
     """Close ``call``, which is no longer on the stack."""
-    # These may lie downstream of sites, whose nodes hold the call.
+    # These may be downstream of sites, whose nodes hold the call.
     call.memory = None
     call.record = None
-    if call.tracker is not None:  # hooks that would leave it do not run after an interrupt
+    if call.tracker is not None:  # hooks that would close it do not run after an interrupt
         call.tracker.__exit__(None, None, None)
         call.tracker = None
     call.watched = None
@@ -183,11 +184,11 @@ def finish(call: Call) -> None:
 def scope(call: Call) -> Iterator[None]:
     """A block in which ``call`` is the topmost of this thread.
 
-    It may be left in another thread. Scopes that interleave, as those of two generators that are
-    run in turns, cannot be told apart inside; the one that is left too early raises.
+    The block may end in another thread. Scopes that interleave, as those of two generators that
+    run alternately, cannot be distinguished inside; the scope that ends too early raises.
 
     Raises:
-        CallError: if a scope that began later is still open, unless another error is under way.
+        CallError: if a scope that began later is still open, unless another error is propagating.
     """
     call.task = _current_task()
     last: list[Call] = []
@@ -196,25 +197,25 @@ def scope(call: Call) -> Iterator[None]:
         stack.append(call)
         yield
     except BaseException:
-        last = [call]  # the error under way says more than the order of scopes
+        last = [call]  # the propagating error matters more than the order of scopes
         raise
     finally:
         last = last or call.stack[-1:]
         try:  # noqa: SIM105 (an interrupt may come between a method in Python and this one in C)
             call.stack.remove(call)
-        except ValueError:  # a recomputation has put another stack in place
+        except ValueError:  # a recomputation has replaced the stack
             pass
         finish(call)
     if last and last[0] is not call and last[0].owner is call.owner:
         raise CallError(
-            "a scope of using() was left while one that began later is open: generators or "
-            "coroutines whose scopes interleave get each other's condition; give it to the call, "
-            "net(x, condition=...), or close the scope before the other runs"
+            "a scope of using() ended while one that began later is open: generators or "
+            "coroutines whose scopes interleave get each other's condition; pass the condition to "
+            "the call, net(x, condition=...), or close the scope before the other one runs"
         )
 
 
 def _current_task() -> Callable[[], object] | None:
-    """A reference to the task of asyncio that runs here; None where there is none."""
+    """A weak reference to the running asyncio task; None without one."""
     if torch.compiler.is_compiling():
         return None
     asyncio = sys.modules.get("asyncio")
@@ -231,29 +232,29 @@ def _check_task(call: Call) -> None:
     here = _current_task()
     if call.task is not None and (here is None or here() is not call.task()):
         raise CallError(
-            "a scope of using() that another coroutine opened is open in this thread; give the "
-            "condition to the call, net(x, condition=...), and hold no scope across an await"
+            "a scope of using() that another coroutine opened is open in this thread; pass the "
+            "condition to the call, net(x, condition=...), and keep no scope open across an await"
         )
 
 
 def active(owner: Owner) -> Call | None:
-    """The topmost active call of ``owner`` in this thread, recomputation left aside."""
+    """The topmost active call of ``owner`` in this thread, ignoring recomputation."""
     for call in reversed(_active.calls):
         if call.owner is owner:
             return call
     return None
 
 
-def under_way() -> bool:
-    """Whether some call is active in this thread, or a backward pass, which may repeat one."""
+def any_active() -> bool:
+    """Whether a call is active in this thread, or a backward pass, which may recompute one."""
     return bool(_active.calls) or _torch.graph_task() != -1
 
 
 def find(owner: Owner) -> tuple[Call | None, bool]:
-    """The call that a site of ``owner`` serves now, and whether it is being recomputed.
+    """The call whose parameters a site of ``owner`` uses now, and whether it is recomputed.
 
     Raises:
-        CallError: if a recomputation cannot be told to belong to one call.
+        CallError: if the call of a recomputation is ambiguous.
     """
     if torch.compiler.is_compiling():
         return _traced(owner), False
@@ -273,14 +274,14 @@ def _traced(owner: Owner) -> Call | None:
     call = active(owner)
     if call is None and _torch.traced_in_backward():
         raise CallError(
-            "a compiled block lies in an eager checkpoint and cannot ask which call it is "
+            "a compiled block inside an eager checkpoint cannot find the call that it is "
             "recomputed for; checkpoint with context_fn=featurewise.retrofit.checkpoint_context"
         )
     return call
 
 
 def note_traced(mark: str) -> bool:
-    """Note, while code is traced, that a site is part of it; in the code this is a constant."""
+    """Record, while code is traced, that a site is part of it; in the traced code a constant."""
     _traced_sites.add(mark)
     return True
 
@@ -288,14 +289,14 @@ def note_traced(mark: str) -> bool:
 _torch.constant_when_traced(note_traced)
 
 
-def traced_mark(owner: Owner, place: int) -> str:
-    """By what ``note_traced`` knows a site. Words are constants to a compiler, numbers may vary."""
-    return f"{owner.serial}:{place}"
+def traced_mark(owner: Owner, index: int) -> str:
+    """Key of a site for ``note_traced``: text, since a compiler may treat numbers as variable."""
+    return f"{owner.serial}:{index}"
 
 
-def was_traced(owner: Owner, place: int) -> bool:
-    """Whether a site is part of compiled code, in which its visits are not seen."""
-    return traced_mark(owner, place) in _traced_sites
+def was_traced(owner: Owner, index: int) -> bool:
+    """Whether a site is part of compiled code, which does not report visits."""
+    return traced_mark(owner, index) in _traced_sites
 
 
 def _note_plain() -> None:
@@ -308,9 +309,9 @@ def _note_plain() -> None:
 
 
 def keep(call: Call, output: Tensor) -> None:
-    """Let the graph of a site's ``output`` keep ``call`` alive and tell which call it is."""
+    """Let the graph of a site's ``output`` keep ``call`` alive and identify it."""
     if _torch.in_transform():
-        return  # nodes of transforms are not autograd's, and transforms refuse checkpoints
+        return  # transforms have no autograd nodes and do not allow checkpoints
     _register(call)
     if output.grad_fn is not None:
         mark(call, output.grad_fn)
@@ -320,28 +321,30 @@ def keep(call: Call, output: Tensor) -> None:
 
 
 def keep_hidden(call: Call) -> None:
-    """Keep a call whose sites ran in compiled code, which leaves nothing in the graph.
+    """Keep a call whose sites ran in compiled code, which adds no mark to the graph.
 
-    It may come to nothing, so no more is held than recomputation needs: the values, and which of
-    them want gradients.
+    The call may never be recomputed, so only what a recomputation needs is kept: the values, and
+    which of them require gradients.
     """
     if _torch.in_transform():
         return
     _register(call)
     if call.parameters is not None:
-        flat = _alone(call.parameters.flat)
+        flat = _detached(call.parameters.flat)
         call.parameters = TaskRepresentation(call.parameters.layout, flat)
     if call.pairs is not None:
-        call.set_pairs(tuple(pair and (_alone(pair[0]), _alone(pair[1])) for pair in call.pairs))
+        call.set_pairs(
+            tuple(pair and (_detached(pair[0]), _detached(pair[1])) for pair in call.pairs)
+        )
     _pinned.append(call)
 
 
 @overload
-def _alone(value: Tensor) -> Tensor: ...
+def _detached(value: Tensor) -> Tensor: ...
 @overload
-def _alone(value: None) -> None: ...
-def _alone(value: Tensor | None) -> Tensor | None:
-    """Without its history, and still one that wants a gradient if it did."""
+def _detached(value: None) -> None: ...
+def _detached(value: Tensor | None) -> Tensor | None:
+    """Detached from the graph, with the same ``requires_grad``."""
     return None if value is None else value.detach().requires_grad_(value.requires_grad)
 
 
@@ -353,22 +356,22 @@ def _register(call: Call) -> None:
 
 
 def mark(call: Call, node: Node) -> None:
-    """Leave ``call`` at an autograd node."""
-    left = _torch.node_metadata(node)
-    calls = left.get(_MARK, ())
+    """Store ``call`` in the metadata of an autograd node."""
+    metadata = _torch.node_metadata(node)
+    calls = metadata.get(_MARK, ())
     if call not in calls:
-        left[_MARK] = (*calls, call)
+        metadata[_MARK] = (*calls, call)
 
 
 def _recomputed(owner: Owner) -> Call | None:
-    """The call of ``owner`` that made the current autograd node; None for a plain run."""
+    """The call of ``owner`` that created the current autograd node; None if no call did."""
     node = _torch.current_node()
     if node is None:
         return None
     number = _torch.node_number(node)
     with _lock:
         calls = [c for c in _recomputable if c.owner is owner and c.spans(number)]
-    # Calls of one thread nest, and the innermost is the one that made the node.
+    # Calls of one thread nest, and the innermost created the node.
     innermost: dict[_Thread | None, Call] = {}
     for call in sorted(calls, key=lambda call: call.start):
         innermost[call.thread] = call
@@ -380,7 +383,7 @@ def _recomputed(owner: Owner) -> Call | None:
 
 
 def _by_lineage(node: Node, candidates: list[Call]) -> Call:
-    """The one of ``candidates`` (of different threads) whose sites lie upstream of ``node``."""
+    """The one of ``candidates`` (of different threads) whose sites are upstream of ``node``."""
     first = min(call.start for call in candidates)
     seen: set[Node] = set()
     todo: list[Node] = [node]
@@ -397,19 +400,19 @@ def _by_lineage(node: Node, candidates: list[Call]) -> Call:
         return found[0]
     raise CallError(
         "a checkpointed region is recomputed, several threads have run the network, and the graph "
-        "does not tell whose run this was; run backward before another thread runs the network, "
+        "does not identify the run; run backward before another thread runs the network, "
         "or pass context_fn=featurewise.retrofit.checkpoint_context to checkpoint()"
     )
 
 
 def checkpoint_context() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """``context_fn`` for ``torch.utils.checkpoint.checkpoint``: calls follow the recomputation.
+    """``context_fn`` for ``torch.utils.checkpoint.checkpoint``: restores calls in recomputation.
 
-    Needed only where a *compiled* block lies in an eager checkpoint, since compiled code cannot
-    ask autograd which call it belongs to.
+    Needed only for a *compiled* block inside an eager checkpoint, since compiled code cannot
+    read from autograd which call it belongs to.
 
     Returns:
-        Contexts of the first run (does nothing) and of the recomputation.
+        Context managers of the first run (does nothing) and of the recomputation.
     """
     return nullcontext(), _restored(tuple(_active.calls))
 

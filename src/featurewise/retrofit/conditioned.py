@@ -1,4 +1,4 @@
-"""``condition``: any network, FiLM-ed; and ``Conditioned``, what comes out of it."""
+"""``condition`` adds FiLM-like conditioning to any network; ``Conditioned`` is the result."""
 
 from __future__ import annotations
 
@@ -63,51 +63,51 @@ def condition(
     """Condition a network at its sites, with an operation, by a generator.
 
     The network keeps its modules, its code and the keys of its state dict; hooks are added at the
-    sites. Right after this call the output equals the network's, bit for bit. Condition after
-    other surgery (PEFT, wrappers), which renames modules. A network in evaluation mode stays in
-    it, and the generator follows.
+    sites. Right after this call the output is bit-identical to the network's. Call this after
+    other changes of the network (PEFT, wrappers), since they rename modules. If the network is in
+    evaluation mode, it stays in it and the generator is put into it.
 
     Args:
-        network: any network; it is changed only by hooks, which ``Conditioned.remove`` takes away.
+        network: any network; only hooks are added to it, which ``Conditioned.remove`` removes.
         at: the sites: a pattern of module names (``*`` within one component, ``**`` any number
             of components), a module type, a function ``(name, module) -> bool``, a
             ``Selection`` of this network, a sequence of these, or a mapping of these to the
-            operation of each. Operations that a selection brings stand.
-        operation: what is done to the features, or its name ("film", "shift", "gate", ...; see
-            ``operation_of``); when not given, FiLM (``Affine()``), and at a declared site (a
-            ``FiLM`` layer without a generator) the operation of that.
+            operation of each. Operations of a selection take precedence over ``operation``.
+        operation: how the features are modulated, or its name ("film", "shift", "gate", ...; see
+            ``operation_of``). Default: at a ``FiLM`` layer without a generator the operation of
+            that layer, elsewhere FiLM (``Affine()``).
         generator: condition -> parameters: a ``Generator``, a ``LocalGenerator``, any module that
-            gives a flat tensor or a ``TaskRepresentation``, or a function layout -> module. It is
-            bound to the layout, and a newly bound one is moved to the device of the network.
-        axis: feature axis at the sites. Norms tell their own, by a run of a copy, and layers by
-            their type; of other modules it is followed through the dry run. It is never guessed,
-            and one that contradicts a norm is refused.
-        batch_axis: axis of the samples at the sites; found by type or in the dry run.
-        example: inputs of the network, for a dry run which computes nothing: a tensor, a tuple
-            of arguments, or a dict of keyword arguments. Needed for sites whose type tells
-            nothing of their features, and for operations with position terms.
-        when: "output" modulates what the modules return, "input" what they receive.
-        identity: refuse operations that have no identity.
-        resize: how a condition that varies over positions (a map, a sequence) is brought to the
-            positions of each site, where they are others: "nearest", "linear" or "area" resize
-            the raw parameters; see ``Site``. Without, sites with other positions refuse it.
-        freeze: let the generator alone be trained: no parameter of the network wants a gradient,
-            until ``Conditioned.remove``.
-        batch_norm: what becomes of running statistics in training: "train" moves them, as ever;
-            "frozen" uses them as they are and never moves them, whoever calls ``train()``.
-            Default: "frozen" with ``freeze``, else "train".
+            returns a flat tensor or a ``TaskRepresentation``, or a function layout -> module. It
+            is bound to the layout and moved to the device of the network.
+        axis: feature axis at the sites. Default: found by the type of a layer, by running a copy
+            of a norm, and for other modules by following features through the dry run. It is
+            never guessed, and an axis that contradicts a norm is an error.
+        batch_axis: batch axis at the sites. Default: found by type or in the dry run.
+        example: inputs of the network, for a dry run on fake tensors: a tensor, a tuple of
+            arguments, or a dict of keyword arguments. Needed for sites whose type does not
+            determine their features, and for operations with position terms.
+        when: "output" modulates the outputs of the modules, "input" their inputs.
+        identity: raise if an operation has no identity.
+        resize: how the raw parameters of a condition that varies over positions (a map, a
+            sequence) are resized to the positions of each site: "nearest", "linear" or "area";
+            see ``Site``. Default: other positions than those of the site are an error.
+        freeze: train the generator only: no parameter of the network requires a gradient, until
+            ``Conditioned.remove``.
+        batch_norm: running statistics during training: "train" updates them as usual; "frozen"
+            uses them without updates, even after a call of ``train()``. Default: "frozen" with
+            ``freeze``, else "train".
 
     Returns:
         The conditioned network.
 
     Raises:
-        LayoutError: a selector without a match, a site that is never run, an axis that cannot be
-            told or contradicts a norm, or an unknown ``resize``.
+        LayoutError: a selector without a match, a site that is never run, an axis that is unknown
+            or contradicts a norm, or an unknown ``resize``.
         CallError: a site in a network that was compiled before.
-        OperationError: ``identity`` is wanted and an operation has none, or a name that no
-            operation has.
+        OperationError: an operation without identity although ``identity`` is set, or an unknown
+            name.
         ShapeError: features that do not fit the site or the operation.
-        ArgumentTypeError: an argument of the wrong kind.
+        ArgumentTypeError: an argument of the wrong type.
 
     Source:
         Perez et al. 2018, *FiLM: Visual Reasoning with a General Conditioning Layer*, eq. 1-2.
@@ -141,7 +141,7 @@ def condition(
 
 
 def _layout(sites: tuple[Site, ...], network: nn.Module, resize: str | None) -> Layout:
-    """The sites with what is for people to read: class names, and the size of the network."""
+    """The sites with information for display: class names, and the size of the network."""
     kinds = [type(network.get_submodule(site.name)).__name__ for site in sites]
     named = [
         dataclasses.replace(site, module=kind, resize=resize)
@@ -153,8 +153,8 @@ def _layout(sites: tuple[Site, ...], network: nn.Module, resize: str | None) -> 
 def _no_identity(layout: Layout) -> str:
     site = next(s for s in layout if not all(p.neutral for p in s.parameters.values()))
     return (
-        f"{site.operation} at site '{site.name}' has no identity, so the conditioned network could "
-        "not start as the network; choose another operation, or pass identity=False"
+        f"{site.operation} at site '{site.name}' has no identity, so the conditioned network would "
+        "not start equal to the network; choose another operation, or pass identity=False"
     )
 
 
@@ -164,7 +164,7 @@ def _bound(
     made = generator if isinstance(generator, nn.Module) else generator(layout)
     if not isinstance(made, nn.Module):
         raise ArgumentTypeError(
-            f"generator must be a module or give one for a layout, got {type(made).__name__}"
+            f"generator must be a module or a function layout -> module, got {type(made).__name__}"
         )
     bind = getattr(made, "bind", None)
     if bind is not None:
@@ -176,15 +176,15 @@ def _bound(
 
 
 class Conditioned(nn.Module):
-    """A FiLM-ed network: backbone, generator and layout. Made by ``condition``.
+    """A conditioned network: backbone, generator and layout. Made by ``condition``.
 
-    Attributes that it lacks are those of the backbone (``config``, ``device``, ``generate``, ...).
-    Methods of the backbone take ``condition`` and the other arguments of ``using`` besides their
-    own: ``net.generate(tokens, condition=z)``. The signature of ``forward`` is the backbone's,
-    with ``condition`` and ``task``.
+    Other attributes are looked up on the backbone (``config``, ``device``, ``generate``, ...).
+    Methods of the backbone take ``condition`` and the other arguments of ``using`` in addition to
+    their own: ``net.generate(tokens, condition=z)``. The signature of ``forward`` is the
+    backbone's, with ``condition`` and ``task`` added.
 
     Attributes:
-        backbone: the network, whose modules and state-dict keys are untouched.
+        backbone: the network; its modules and state-dict keys are unchanged.
         generator: condition -> parameters.
         layout: the sites.
     """
@@ -194,10 +194,10 @@ class Conditioned(nn.Module):
     _backbone_ref: saving.BackboneRef | None = None
     _frozen: tuple[str, ...] = ()
     _batch_norm: str = "train"
-    _kept_still: tuple[RemovableHandle, ...] = ()  # hooks of the policy
-    #: The Trainer asks for it after a checkpoint that lacks tensors: none are left out on purpose.
+    _frozen_norms: tuple[RemovableHandle, ...] = ()  # hooks that freeze running statistics
+    #: Read by the Trainer if a checkpoint lacks tensors; no key is left out on purpose.
     _keys_to_ignore_on_save: None = None
-    #: The Trainer asks whether something that can be trained is attached to a quantised network.
+    #: Read by the Trainer: a quantised network has trainable parts attached.
     _hf_peft_config_loaded: bool = True
 
     def __init__(
@@ -216,13 +216,13 @@ class Conditioned(nn.Module):
         self._owner = Owner()
         self._plan = Plan(layout)
         self._conditional = needs_condition(generator)
-        # By how rows are repeated: the sites to which a run was followed.
+        # `repeat` -> sites at which the samples of a run were checked.
         self._followed: dict[str | None, set[str]] = {}
         self._removed = False
         check_not_compiled(backbone, layout)
         self._handles: list[RemovableHandle] = [
-            SiteHook(self._owner, site, place).attach(backbone.get_submodule(site.name))
-            for place, site in enumerate(layout)
+            SiteHook(self._owner, site, index).attach(backbone.get_submodule(site.name))
+            for index, site in enumerate(layout)
         ]
         self._set_policy(freeze, batch_norm)
         self._follow_mode()
@@ -235,10 +235,10 @@ class Conditioned(nn.Module):
         if self._batch_norm == "frozen":
             frozen = training.FrozenStatistics()
             norms = training.running_norms(self.backbone)
-            self._kept_still = tuple(frozen.attach(norm) for norm in norms)
+            self._frozen_norms = tuple(frozen.attach(norm) for norm in norms)
 
     def _follow_mode(self) -> None:
-        """Take the mode of the backbone: what runs in evaluation mode must be deterministic."""
+        """Take the mode of the backbone: in evaluation mode the whole must be deterministic."""
         self.training = self.backbone.training
         if not self.training:
             self.generator.eval()
@@ -256,31 +256,31 @@ class Conditioned(nn.Module):
 
         Args:
             *args: positional arguments of the backbone.
-            condition: what the generator takes; one row per sample, or one for all.
-            task: parameters in place of a condition: a ``TaskRepresentation`` or a flat tensor,
+            condition: the input of the generator; one row per sample, or one for all.
+            task: parameters instead of a condition: a ``TaskRepresentation`` or a flat tensor,
                 ``(N,)``, ``(B, N)`` or ``(B, N, *positions)``.
-            repeat: how B conditions belong to k * B rows of features, decided site by site:
+            repeat: how B conditions map to k * B rows of features, separately at each site:
                 "interleave" (the k rows of a condition follow each other: beams, sampled
                 sequences, frames, tokens) or "tile" (all B rows, k times: ``cat([x, x])``).
-            rows: which condition each row of the features has, ``(R,)`` integers: where rows are
-                no samples, as the tokens of an expert or the edges of a graph. One index for all
+            rows: index of the condition for each row of the features, ``(R,)`` integers, if rows
+                are not samples (the tokens of an expert, the edges of a graph). One index for all
                 sites, a mapping of patterns of site names to indices, or a function
                 ``(site, features) -> index`` (None: one to one).
-            **kwargs: keyword arguments of the backbone. One called as an argument of this method
-                must go through ``using``.
+            **kwargs: keyword arguments of the backbone. If one has the name of an argument above,
+                call the backbone within ``using`` instead.
 
         Returns:
             What the backbone returns.
 
         Raises:
-            CallError: neither condition nor task where one is needed, or both; a site whose
+            CallError: neither condition nor task although one is needed, or both; a site whose
                 module was replaced.
-            LayoutError: a task of another layout; ``repeat`` and ``rows`` that make no sense; a
-                condition per sample at a site whose rows are seen not to be the samples.
+            LayoutError: a task of another layout; invalid ``repeat`` or ``rows``; a condition per
+                sample at a site whose rows are known not to be the samples.
             ShapeError: parameters that do not fit a site; the message names it.
 
         Warns:
-            SiteWarning: a site was not reached, and is no part of compiled code.
+            SiteWarning: a site was not reached and is not part of compiled code.
         """
         if condition is None and task is None and facade.plain_run(self):
             return self.backbone(*args, **kwargs)
@@ -309,13 +309,13 @@ class Conditioned(nn.Module):
         """The task representation of a condition.
 
         Raises:
-            CallError: if the generator is local: it answers only where there are features; see
+            CallError: if the generator is local: it needs the features of a run; see
                 ``using(record=...)``.
         """
         if isinstance(self.generator, LocalGenerator):
             raise CallError(
-                f"{type(self.generator).__name__} makes its parameters from the features of each "
-                "site; run the network with using(condition=..., record=a_dict) instead"
+                f"{type(self.generator).__name__} computes its parameters from the features of "
+                "each site; run the network with using(condition=..., record=a_dict) instead"
             )
         if condition is None and self._conditional:
             raise CallError(_nothing_given(self.generator))
@@ -324,7 +324,7 @@ class Conditioned(nn.Module):
             return self._own(made)
         if not isinstance(made, Tensor):
             raise ArgumentTypeError(
-                f"{type(self.generator).__name__} must give a flat tensor or a "
+                f"{type(self.generator).__name__} must return a flat tensor or a "
                 f"TaskRepresentation, got {type(made).__name__}"
             )
         return TaskRepresentation(self.layout, made)
@@ -340,27 +340,27 @@ class Conditioned(nn.Module):
         rows: Rows | None = None,
         partial: bool = False,
     ) -> Iterator[Conditioned]:
-        """Let whatever runs the backbone in this block, in this thread, be conditioned.
+        """Condition every run of the backbone within this block and this thread.
 
-        Do not hold the block open across an ``await``: another coroutine that runs the network
+        Do not keep the block open across an ``await``: another coroutine that runs the network
         meanwhile raises.
 
         Args:
             condition: as in ``forward``.
             task: as in ``forward``.
-            record: filled with the raw parameters of each site that is passed,
-                ``{site: {parameter: tensor}}``; the latest where a site is passed twice.
+            record: filled with the raw parameters of each site that is reached,
+                ``{site: {parameter: tensor}}``; the latest if a site is reached twice.
             repeat: as in ``forward``; for ``generate`` with beams, "interleave".
             rows: as in ``forward``.
-            partial: the block runs a part of the network on purpose (an encoder alone, one row of
-                an image), so that sites which it does not reach are not reported.
+            partial: the block runs only a part of the network on purpose (an encoder, one row of an
+                image); do not warn of sites that it does not reach.
 
         Raises:
             CallError: scopes that interleave; a site whose module was replaced.
 
         Warns:
-            SiteWarning: a site was not reached in the block, or a run of the network used the
-                module around it and went past it.
+            SiteWarning: a site was not reached in the block, or a run of the network called the
+                module around it but not the site.
         """
         call = self._call(condition, task, record, RowMap.of(repeat, rows, self.layout))
         if not torch.compiler.is_compiling():
@@ -370,7 +370,7 @@ class Conditioned(nn.Module):
             yield self
         if call.grad and len(call.visited) < len(self.layout):
             calls.keep_hidden(call)
-        # Where nothing ran under this call, no site was missed, unless what ran is compiled.
+        # If nothing ran in this block, no site was missed, unless compiled code ran.
         if torch.compiler.is_compiling() or self._removed:
             return
         if call.visited or has_compiled_code(self.backbone, self.layout):
@@ -379,17 +379,17 @@ class Conditioned(nn.Module):
                 warnings.warn(_never_reached(missed, "block"), SiteWarning, stacklevel=3)
 
     def replace_generator(self, generator: nn.Module | Callable[[Layout], nn.Module]) -> nn.Module:
-        """Let another generator serve the same sites: a bank, a control, one newly trained.
+        """Use another generator for the same sites: a bank, a control, a newly trained one.
 
         Args:
             generator: as in ``condition``.
 
         Returns:
-            The generator that served until now.
+            The previous generator.
 
         Raises:
             LayoutError: if the generator is bound to other sites.
-            ArgumentTypeError: if it is no module and makes none.
+            ArgumentTypeError: if it is neither a module nor a function that returns one.
         """
         before = self.generator
         self.generator = _bound(generator, self.layout, self.backbone)
@@ -399,20 +399,20 @@ class Conditioned(nn.Module):
         return before
 
     def save_pretrained(self, folder: str | Path, *, statistics: bool = True) -> None:
-        """Write the conditioner alone into a folder: everything but the backbone.
+        """Write the conditioner into a folder: everything except the backbone.
 
-        Written are the generator's weights, the layout, how the generator is made, a fingerprint
-        of the backbone and a model card. The folder appears whole or not at all; the same
-        conditioner makes the same bytes.
+        Files: the generator's weights, the layout, the configuration of the generator, a
+        fingerprint of the backbone and a model card. The folder is written atomically; equal
+        conditioners give equal bytes.
 
         Args:
             folder: absent, empty, or an older conditioner, which is replaced.
-            statistics: whether to write the running statistics of the backbone's batch norms,
-                which training moves, too. Loading sets them. Without, they are part of what the
-                backbone must agree in.
+            statistics: whether to write the running statistics of the backbone's batch norms, which
+                training updates; loading then sets them. If not, the backbone must have equal
+                statistics when the conditioner is loaded.
 
         Raises:
-            SavingError: it cannot be written there, or would replace other files.
+            SavingError: the folder cannot be written, or other files would be replaced.
         """
         check_attached(self.backbone, self.layout, self._owner)
         saving.save(folder, self.backbone, self.generator, self.layout, statistics=statistics)
@@ -428,30 +428,29 @@ class Conditioned(nn.Module):
         freeze: bool = False,
         batch_norm: str | None = None,
     ) -> Conditioned:
-        """Condition ``network`` by what ``save_pretrained`` wrote.
+        """Condition ``network`` with what ``save_pretrained`` wrote.
 
         Args:
-            folder_or_repo: the folder; where there is none of that name, a repository of the
+            folder_or_repo: the folder; if there is none of that name, a repository of the
                 Hugging Face hub.
             network: the backbone; changed as by ``condition``, and its batch norms receive the
                 statistics that were saved.
-            generator: the generator, unbound or bound to an equal layout, where its class cannot
-                be made from JSON. Its weights are overwritten.
-            check: "weights" refuses a network whose class, settings, tensors or values differ;
-                "architecture" compares class, settings, names and shapes; "later" compares these
-                now, and the values at the first eager call or by ``verify``, for a backbone whose
-                own checkpoint is loaded afterwards; "sites" compares the names and shapes of the
-                tensors in the modules at the sites, and nothing else (a vocabulary that was
-                resized, another head).
+            generator: the generator, unbound or bound to an equal layout, if it cannot be created
+                from JSON. Its weights are overwritten.
+            check: "weights" requires equal class, settings, tensors and values; "architecture"
+                equal class, settings, names and shapes; "later" compares these now, and the
+                values at the first eager call or by ``verify``, for a backbone whose checkpoint
+                is loaded afterwards; "sites" compares only the names and shapes of the tensors in
+                the modules at the sites (for a resized vocabulary, another head).
             freeze: as in ``condition``.
             batch_norm: as in ``condition``.
 
         Raises:
-            SavingError: no such folder, damaged, no conditioner, or a generator that cannot be
-                made again.
+            SavingError: no such folder, damaged files, not a conditioner, or a generator that
+                cannot be created from its configuration.
             FormatError: written by a later version.
-            BackboneError: another network; the message names the difference.
-            ArgumentTypeError: an argument of the wrong kind.
+            BackboneError: a different network; the message names the differences.
+            ArgumentTypeError: an argument of the wrong type.
         """
         training.policy(batch_norm, freeze)
         loaded = saving.load(folder_or_repo, network, generator=generator, check=check)
@@ -459,15 +458,15 @@ class Conditioned(nn.Module):
             network, loaded.generator, loaded.layout, freeze=freeze, batch_norm=batch_norm
         )
         net._backbone_ref = loaded.backbone_ref
-        net._handles += loaded.watch(network, net._owner)
+        net._handles += loaded.attach(network, net._owner)
         return net
 
     def verify(self) -> None:
-        """Compare the backbone with the one that was saved, as ``from_pretrained`` was told to.
+        """Compare the backbone with the saved fingerprint, by the ``check`` of ``from_pretrained``.
 
         Raises:
-            BackboneError: another network; the message names the difference.
-            SavingError: the conditioner was not loaded, so there is nothing to compare with.
+            BackboneError: a different network; the message names the differences.
+            SavingError: the conditioner was not made by ``from_pretrained``.
         """
         if self._backbone_ref is None:
             raise SavingError("this conditioner was not made by from_pretrained")
@@ -485,17 +484,17 @@ class Conditioned(nn.Module):
         """Upload what ``save_pretrained`` writes to the Hugging Face hub.
 
         Args:
-            repo: the repository, "owner/name"; made where there is none.
+            repo: the repository, "owner/name"; created if it does not exist.
             statistics: as in ``save_pretrained``.
             private: whether a new repository is private.
-            message: of the commit.
-            api: a ``huggingface_hub.HfApi``, for other settings than the default.
+            message: message of the commit.
+            api: a ``huggingface_hub.HfApi``; default: one with default settings.
 
         Returns:
             The address of the repository.
 
         Raises:
-            SavingError: ``huggingface_hub`` is not installed, or the hub refuses.
+            SavingError: ``huggingface_hub`` is not installed, or the upload fails.
         """
         check_attached(self.backbone, self.layout, self._owner)
         return saving.push(
@@ -510,16 +509,16 @@ class Conditioned(nn.Module):
         )
 
     def remove(self) -> nn.Module:
-        """Take the hooks away and give the backbone back, bit for bit as it was.
+        """Remove the hooks and return the backbone, bit-identical to what it was.
 
-        What training did to it stays: weights that were not frozen, running statistics. What
-        ``freeze`` and ``batch_norm`` held still is free again.
+        Changes by training stay (weights that were not frozen, running statistics). ``freeze``
+        and ``batch_norm`` no longer apply.
         """
-        for handle in (*self._handles, *self._kept_still):
+        for handle in (*self._handles, *self._frozen_norms):
             handle.remove()
         self._handles.clear()
         unwatch_runs(self.backbone, self._owner)
-        self._kept_still = ()
+        self._frozen_norms = ()
         self._removed = True
         training.thaw_parameters(self.backbone, self._frozen)
         self._frozen = ()
@@ -530,10 +529,10 @@ class Conditioned(nn.Module):
         return self.backbone
 
     def print_trainable_parameters(self) -> None:
-        """Print how many numbers are trained, of how many: backbone and generator together.
+        """Print the number of trainable and of all parameters, of backbone and generator together.
 
         Raises:
-            CallError: a parameter that has no shape before the first run.
+            CallError: a lazy parameter that has no shape before the first run.
         """
         trainable, total = training.count_trainable(self)
         share = 100 * trainable / max(total, 1)
@@ -552,9 +551,9 @@ class Conditioned(nn.Module):
     def to_empty(self, *, device: Any, recurse: bool = True) -> Conditioned:
         """Move to ``device`` without copying the backbone's values, which are lost.
 
-        The generator keeps its values, and with them the identity. On the meta device it has none
-        and is made again, as it was at birth; one that cannot be made from JSON (see
-        ``save_pretrained``) is left to its modules' ``reset_parameters``.
+        The generator keeps its values. A generator on the meta device has none and is created
+        again with its initial values; if it cannot be created from JSON (see
+        ``save_pretrained``), ``reset_parameters`` of its modules is called.
         """
         self.backbone.to_empty(device=device, recurse=recurse)
         self.generator = saving.materialized(self.generator, self.layout, device)
@@ -563,8 +562,8 @@ class Conditioned(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """State of backbone and generator, as of any module.
 
-        A tensor that has several names (tied embeddings) is copied for all but the first, since
-        safetensors, and with it the trainers, refuse names that share memory.
+        A tensor with several names (tied embeddings) is copied for all but the first, since
+        safetensors, and so the trainers, do not accept names that share memory.
         """
         state = super().state_dict(*args, **kwargs)
         prefix, keep_vars = (*args[1:], *("", False)[len(args[1:]) :])[:2]
@@ -581,7 +580,7 @@ class Conditioned(nn.Module):
         return kind + super().__repr__().removeprefix(self._get_name())
 
     def _get_name(self) -> str:
-        # Trainers know by it how a loss is made: causal language models shift their labels.
+        # Trainers choose the loss by this name: causal language models shift their labels.
         backbone = self._modules.get("backbone")
         return type(backbone or self).__name__
 
@@ -591,7 +590,7 @@ class Conditioned(nn.Module):
         except AttributeError:
             return facade.attribute(self, name)
 
-    # Torch refuses to register a name that is an attribute already: it means our own attributes.
+    # Torch does not register a name that is already an attribute; hide those of the backbone.
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a buffer, as to any module."""
         with facade.own_attributes(self):
@@ -608,7 +607,7 @@ class Conditioned(nn.Module):
             super().add_module(name, module)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # The class that shows the backbone's signature is made again where the state is set.
+        # __setstate__ generates the class with the backbone's signature again.
         return facade.remake, (facade.plain_class(type(self)),), vars(self)
 
     def __setstate__(self, state: Any) -> None:
@@ -630,7 +629,7 @@ class Conditioned(nn.Module):
         return Call(self._owner, own, self._plan.pairs(own.flat), record=record, rows=rows)
 
     def _tracker(self, call: Call, inputs: Any) -> SampleTracker | None:
-        """What follows the samples of this run to the sites; None once all sites were seen."""
+        """A tracker of the samples of this run; None once all sites were checked."""
         if call.parameters is None or call.parameters.flat.ndim < 2:
             return None
         if len(self._followed.get(_repeat(call), ())) == len(self.layout):
@@ -640,10 +639,10 @@ class Conditioned(nn.Module):
         return tracker
 
     def _missed(self, call: Call) -> list[str]:
-        """Sites that ``call`` did not reach, as far as can be seen.
+        """Sites that ``call`` did not reach, except those in compiled code.
 
         Raises:
-            CallError: if the module of one was replaced, so that it never will be.
+            CallError: if the module of one was replaced, so that it can never be reached.
         """
         if call.followed:
             self._followed.setdefault(_repeat(call), set()).update(call.visited)
@@ -652,16 +651,16 @@ class Conditioned(nn.Module):
         check_attached(self.backbone, self.layout, self._owner)
         return [
             site.name
-            for place, site in enumerate(self.layout)
-            if site.name not in call.visited and not calls.was_traced(self._owner, place)
+            for index, site in enumerate(self.layout)
+            if site.name not in call.visited and not calls.was_traced(self._owner, index)
         ]
 
     def _task(self, condition: Any, task: TaskRepresentation | Tensor | None) -> TaskRepresentation:
-        """The one task that a condition or a task stands for, checked."""
+        """The task representation of a condition or a task, checked."""
         if task is None:
             return self.represent(condition)
         if condition is not None:
-            raise CallError("give a condition or a task, not both")
+            raise CallError("pass a condition or a task, not both")
         return self._own(task if isinstance(task, TaskRepresentation) else self._flat(task))
 
     def _flat(self, task: object) -> TaskRepresentation:
@@ -674,13 +673,13 @@ class Conditioned(nn.Module):
     def _own(self, task: TaskRepresentation) -> TaskRepresentation:
         if task.layout is not self.layout and task.layout != self.layout:
             raise LayoutError(
-                f"the task belongs to other sites: {', '.join(task.layout.names)}; "
+                f"the task is for other sites: {', '.join(task.layout.names)}; "
                 f"this network has {', '.join(self.layout.names)}"
             )
         return task
 
     def _after(self, call: Call, output: Any) -> None:
-        """What only a finished call tells: sites that were passed by; who keeps the call alive."""
+        """After a call: warn of sites that were not reached; keep the call for recomputation."""
         hidden = len(call.visited) < len(self.layout)
         if hidden or call.followed:
             missed = self._missed(call)
@@ -701,13 +700,13 @@ def _never_reached(sites: list[str], where: str) -> str:
         f"never reached in this {where}: {', '.join(sites)}; nothing was modulated there. A module "
         "whose forward is not called as a module (out_proj of MultiheadAttention, x.forward(), "
         "weights that other code reads) cannot be modulated, and code compiled before the network "
-        "was conditioned does not see its sites"
+        "was conditioned ignores its sites"
         + ("; using(partial=True) runs parts on purpose" if where == "block" else "")
     )
 
 
 def _nothing_given(generator: nn.Module) -> str:
     return (
-        f"{type(generator).__name__} needs a condition: call net(x, condition=...), or give the "
+        f"{type(generator).__name__} needs a condition: call net(x, condition=...), or pass the "
         "parameters themselves, net(x, task=...)"
     )

@@ -1,4 +1,4 @@
-"""Exceptions and warnings of the retrofit, beside those of the core."""
+"""Exceptions and warnings of retrofit, in addition to those of the core."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from featurewise.core import FeaturewiseError
 
 
 class CallError(FeaturewiseError, RuntimeError):
-    """A conditioned network was run in a way that cannot be served exactly."""
+    """A conditioned network was called in a way that would give a wrong result."""
 
 
 class SavingError(FeaturewiseError, ValueError):
-    """A conditioner cannot be written there, or what was read is none or is damaged."""
+    """A conditioner cannot be written, or the files read are not one or are damaged."""
 
 
 class FormatError(SavingError):
-    """A conditioner is sound, but of a format that this version does not read."""
+    """The files of a conditioner are intact, but of a format that this version does not read."""
 
 
 class BackboneError(FeaturewiseError, ValueError):

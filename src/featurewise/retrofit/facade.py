@@ -1,9 +1,9 @@
-"""What a conditioned network shows of its backbone: attributes, signature of ``forward``.
+"""What a conditioned network exposes of its backbone: attributes, signature of ``forward``.
 
-Trainers look at a network before they run it: which columns of a data set its ``forward`` takes,
-what its labels are called, whether it has a ``config``. Some look at the class
-(``inspect.signature(type(net).forward)``), so a conditioned network is of a subclass of its class,
-made for the signature of its backbone; copies and pickles make theirs again.
+Trainers inspect a network before they run it: the arguments of its ``forward`` (the columns of a
+data set that it takes), the names of its labels, its ``config``. Some inspect the class
+(``inspect.signature(type(net).forward)``), so each conditioned network gets a subclass of
+``Conditioned`` with the signature of its backbone; copies and pickles create theirs again.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Values
 from featurewise.retrofit.errors import CallError
 
-#: What every call of a conditioned network takes besides the arguments of the backbone.
+#: Arguments of every conditioned network, in addition to those of the backbone.
 _OWN: Final = ("condition", "task")
 
-#: What is said of calls after ``remove``.
+#: Message for calls after ``remove``.
 REMOVED: Final = "the conditioning was removed; call the backbone itself"
 
-#: Attribute of a class that was made here: the class that it was made from.
+#: Attribute of a generated class: the class that it was generated from.
 _MADE_FROM: Final = "_made_from"
 
-#: Set on an instance while it shows no attributes of its backbone.
-_ALONE: Final = "_alone"
+#: Set on an instance while it hides the attributes of its backbone.
+_OWN_ONLY: Final = "_own_only"
 
 #: A conditioned network.
 Net = TypeVar("Net", bound=nn.Module)
@@ -49,8 +49,8 @@ def shown_class(cls: type[Net], backbone: nn.Module) -> type[Net]:
     """The subclass of ``cls`` whose ``forward`` has the signature of the backbone's.
 
     Its parameters are those of the backbone, then ``condition`` and ``task`` by keyword. Networks
-    of equal backbones share one class. Where the backbone tells nothing it is ``cls`` itself: a
-    signature that is hidden, or ``nn.Sequential``, whose "input" is that of its first module.
+    of equal backbones share one class. Without a usable signature it is ``cls`` itself: one that
+    a wrapper hides, or that of ``nn.Sequential``, whose "input" is that of its first module.
     """
     base = plain_class(cls)
     function = inspect.getattr_static(base, "forward")
@@ -69,24 +69,24 @@ def shown_class(cls: type[Net], backbone: nn.Module) -> type[Net]:
             "__module__": base.__module__,
             "__doc__": base.__doc__,
         }
-        # Trainers also read names: a class "...QuestionAnswering" has other labels.
+        # Trainers also read class names: "...QuestionAnswering" has other labels.
         made = _classes[key] = type(base.__name__ + type(backbone).__name__, (base,), names)
     return made
 
 
 def plain_class(cls: type[Net]) -> type[Net]:
-    """The class that a class of ``shown_class`` was made from; another one is itself."""
+    """The class from which ``shown_class`` generated ``cls``; any other class is returned."""
     made_from: type[Net] = vars(cls).get(_MADE_FROM, cls)
     return made_from
 
 
 def remake(cls: type[Net]) -> Net:
-    """An empty network, for copies and pickles; its state says the rest."""
+    """An empty network, for copies and pickles, which then set its state."""
     return cls.__new__(cls)
 
 
 def _parameters(backbone: nn.Module) -> list[Parameter] | None:
-    """Parameters of the backbone's ``forward`` and our own, in an order that Python allows."""
+    """Parameters of the backbone's ``forward`` and our own, in a valid order."""
     try:
         found = inspect.signature(_innermost(backbone).forward).parameters.values()
         kept = [p for p in found if p.name not in _OWN]
@@ -94,18 +94,18 @@ def _parameters(backbone: nn.Module) -> list[Parameter] | None:
         last = [p for p in kept if p.kind is Parameter.VAR_KEYWORD]
         ordered = [*(p for p in kept if p not in last), *own, *last]
         return list(Signature(ordered).parameters.values())
-    except (TypeError, ValueError, AttributeError):  # built in, or hidden by what wraps it
+    except (TypeError, ValueError, AttributeError):  # a builtin, or hidden by a wrapper
         return None
 
 
 def _passes_on(function: Callable[..., Any]) -> bool:
-    """Whether a function takes all arguments of another, whatever they are."""
+    """Whether a function takes ``*args`` and ``**kwargs``."""
     kinds = {p.kind for p in inspect.signature(function).parameters.values()}
     return {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD} <= kinds
 
 
 def _innermost(module: nn.Module) -> nn.Module:
-    """The module whose ``forward`` tells what a wrapper passes on as ``*args, **kwargs``."""
+    """The module inside wrappers that pass on ``*args, **kwargs``."""
     if len(inspect.signature(module.forward).parameters) > 2 or not _passes_on(module.forward):
         return module
     for name in ("get_base_model", "module", "_orig_mod"):  # PEFT, data parallel, compiled
@@ -117,7 +117,7 @@ def _innermost(module: nn.Module) -> nn.Module:
 
 
 def _showing(function: FunctionType, signature: Signature) -> FunctionType:
-    """A copy of ``function``, not a wrapper: no call is added, and compilers see the same code."""
+    """A copy of ``function`` with another signature: no extra call, same code for compilers."""
     shown = FunctionType(
         function.__code__,
         function.__globals__,
@@ -137,13 +137,13 @@ def _showing(function: FunctionType, signature: Signature) -> FunctionType:
 
 
 def plain_run(net: Any) -> bool:
-    """Whether a run without a condition is one of the backbone, as things stand.
+    """Whether a call without a condition runs the backbone as it is, instead of raising.
 
-    It is within the block of a call that has one; and, after ``remove``, within the call of
-    another conditioned network that this one is a part of.
+    It does inside a scope of ``using``; and, after ``remove``, inside the call of another
+    conditioned network of which this one is a part.
     """
     if net._removed:
-        return calls.under_way()
+        return calls.any_active()
     return calls.find(net._owner)[0] is not None
 
 
@@ -151,7 +151,7 @@ def plain_run(net: Any) -> bool:
 
 
 def attribute(net: Any, name: str) -> Any:
-    """An attribute of the backbone, which the conditioned network lacks.
+    """An attribute of the backbone that the conditioned network does not have.
 
     Methods run conditioned; see ``Conditioned.using``.
 
@@ -160,7 +160,7 @@ def attribute(net: Any, name: str) -> Any:
     """
     kind = plain_class(type(net)).__name__
     backbone = vars(net).get("_modules", {}).get("backbone")
-    if backbone is None or vars(net).get(_ALONE):
+    if backbone is None or vars(net).get(_OWN_ONLY):
         raise AttributeError(f"'{kind}' object has no attribute '{name}'")
     try:
         if _private(backbone, name):
@@ -177,19 +177,19 @@ def attribute(net: Any, name: str) -> Any:
 
 @contextmanager
 def own_attributes(net: nn.Module) -> Iterator[None]:
-    """A block in which a conditioned network has no attributes but its own."""
-    vars(net)[_ALONE] = True
+    """A block in which a conditioned network hides the attributes of its backbone."""
+    vars(net)[_OWN_ONLY] = True
     try:
         yield
     finally:
-        del vars(net)[_ALONE]
+        del vars(net)[_OWN_ONLY]
 
 
 def _private(backbone: nn.Module, name: str) -> bool:
-    """Whether a name is for the backbone alone.
+    """Whether a name is private to the backbone.
 
-    What is private to an instance is the state of whoever put it there (hooks of accelerate, the
-    inside of wrappers); what its class declares (``_no_split_modules``) holds here too.
+    A private attribute of the instance belongs to the code that set it (hooks of accelerate, the
+    internals of wrappers); one that the class declares (``_no_split_modules``) is exposed.
     """
     if not name.startswith("_"):
         return False
@@ -205,7 +205,7 @@ def _conditioned(net: Any, name: str, method: Callable[..., Any]) -> Callable[..
         given = {key: kwargs.pop(key) for key in _offered(net, method) if key in kwargs}
         if given and _suspends(method):
             raise CallError(
-                f"{name} suspends itself while it runs; iterate it in a block of using() instead"
+                f"{name} is a generator or coroutine; iterate it inside a block of using() instead"
             )
         with net.using(**given) if given else _without(net, name):
             return method(*args, **kwargs)
@@ -229,7 +229,7 @@ def _suspends(method: Callable[..., Any]) -> bool:
 
 @contextmanager
 def _without(net: Any, name: str) -> Iterator[None]:
-    """Run a method that was given no condition: in the block of ``using`` where there is one."""
+    """Run a method without a condition of its own: with that of the scope of ``using``, if any."""
     if net._removed:
         raise CallError(REMOVED)
     if calls.active(net._owner) is not None:
@@ -247,7 +247,7 @@ def _without(net: Any, name: str) -> Iterator[None]:
 
 
 class _OnDemand(Call):
-    """A call without a condition: most methods run no site, and then none is needed."""
+    """A call without a condition; it raises only if the method runs a site."""
 
     def __init__(self, net: Any, name: str) -> None:
         local = net.generator if isinstance(net.generator, LocalGenerator) else None
@@ -256,7 +256,7 @@ class _OnDemand(Call):
         self.name = name
 
     def values(self, site: str) -> Values | None:
-        """Raw parameters of a generator that needs no condition; else an error."""
+        """Raw parameters of a generator that needs no condition; raises for any other generator."""
         if self.parameters is None and self.local is None and self.net is not None:
             if self.net._conditional:
                 raise CallError(

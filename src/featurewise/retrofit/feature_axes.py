@@ -1,8 +1,8 @@
-"""Which axes of a tensor hold features, followed through a run from what makes features.
+"""``FeatureAxes``: the feature axes of each tensor, propagated through a run operator by operator.
 
-Convolutions, products with a weight, embeddings and normalisations say on which axis their
-features lie. Element-wise operators, moves of axes, views, pooling and attention carry them on.
-What is not known to do so says nothing, and so do the inputs of the network.
+Convolutions, products with a weight, embeddings and normalisations determine the axis of their
+output features. Element-wise operators, permutations, views, pooling and attention propagate the
+axes of their inputs. For other operators, and for the inputs of the network, the axes are unknown.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor
 
 from featurewise.core import _torch
 
-#: Axes with features; an axis may have been split into several.
+#: Feature axes of one tensor; several if the feature axis was split.
 Axes = frozenset[int]
 
 
-class Flow:
-    """What is known of the tensors of one run: ``note`` each operator, then ask for ``axes``."""
+class FeatureAxes:
+    """Feature axes of the tensors of one run: call ``note`` for each operator, then ``axes``."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Axes | None] = {}  # by id; None where sources disagree
-        self._alive: list[Tensor] = []  # so that no id is given twice
+        self._known: dict[int, Axes | None] = {}  # by id; None if sources disagree
+        self._alive: list[Tensor] = []  # keeps ids unique
 
     def axes(self, tensor: Tensor) -> Axes | None:
-        """The axes of a tensor that hold features, or None where that is not known."""
+        """The feature axes of a tensor, or None if they are unknown."""
         return self._known.get(id(tensor)) or None
 
     def start(self, inputs: Any) -> None:
@@ -38,7 +38,7 @@ class Flow:
                 self._set(leaf, None)
 
     def note(self, operator: Any, inputs: Any, result: Any) -> None:
-        """Note one operator, as ``_torch.watching`` tells it."""
+        """Note one operator; a callback of ``_torch.watching``."""
         if not self.runs_on(inputs):
             return
         name = operator.name().partition("::")[2].partition(".")[0]
@@ -51,12 +51,12 @@ class Flow:
                 self._set(leaf, rule(self, args, leaf))
             elif torch.Tag.pointwise in operator.tags:
                 tensors = [t for t in _torch.tree_flatten(inputs)[0] if isinstance(t, Tensor)]
-                self._set(leaf, self.together(tensors, leaf))
+                self._set(leaf, self.common(tensors, leaf))
             else:
                 self._set(leaf, None)
 
     def forget(self) -> None:
-        """Let go of the tensors."""
+        """Release the tensors."""
         self._alive.clear()
         self._known.clear()
 
@@ -65,8 +65,8 @@ class Flow:
         leaves = _torch.tree_flatten(tree)[0]
         return any(isinstance(leaf, Tensor) and id(leaf) in self._known for leaf in leaves)
 
-    def together(self, tensors: Iterable[Tensor], result: Tensor) -> Axes | None:
-        """The axes that broadcast tensors agree in."""
+    def common(self, tensors: Iterable[Tensor], result: Tensor) -> Axes | None:
+        """The feature axes on which broadcast tensors agree."""
         found: set[Axes] = set()
         for tensor in tensors:
             axes = self.axes(tensor)
@@ -79,74 +79,74 @@ class Flow:
         self._alive.append(tensor)
 
 
-# --- rules: (flow, arguments, result) -> axes ----------------------------------------------------
+# --- rules: (run, arguments, result) -> axes ----------------------------------------------------
 
-_Rule = Callable[[Flow, Any, Tensor], Axes | None]
+_Rule = Callable[[FeatureAxes, Any, Tensor], Axes | None]
 
 
-def _second(flow: Flow, args: Any, result: Tensor) -> Axes | None:
+def _second(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
     return frozenset({1})
 
 
-def _last(flow: Flow, args: Any, result: Tensor) -> Axes | None:
+def _last(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
     return frozenset({result.ndim - 1})
 
 
-def _normalised(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    """Of a norm over the last axes: as before, or the last where it is over that alone."""
-    before = flow.axes(args[0])
-    return before or (_last(flow, args, result) if len(args[1]) == 1 else None)
+def _normalised(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    """A norm over the last axes: those of its input, else the last axis if it is the only one."""
+    before = run.axes(args[0])
+    return before or (_last(run, args, result) if len(args[1]) == 1 else None)
 
 
-def _product(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    """Of ``a @ b``: rows are those of ``a``, columns those of ``b``; a weight makes features."""
+def _product(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    """``a @ b``: rows come from ``a``, columns from ``b``; those of a weight are features."""
     a, b = args[-2:]
     found = set()
     for tensor, axis in ((a, -2), (b, -1)):
-        features = not flow.runs_on([tensor])
-        if features or (tensor.ndim + axis) in (flow.axes(tensor) or ()):
+        features = not run.runs_on([tensor])
+        if features or (tensor.ndim + axis) in (run.axes(tensor) or ()):
             found.add(result.ndim + axis)
     return frozenset(found) or None
 
 
-def _same(place: int = 0) -> _Rule:
-    """As the argument at ``place``, whose axes the result has."""
+def _same(index: int = 0) -> _Rule:
+    """The axes of argument number ``index``, if the result has as many axes."""
 
-    def rule(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-        axes = flow.axes(args[place])
-        return axes if args[place].ndim == result.ndim else None
+    def rule(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+        axes = run.axes(args[index])
+        return axes if args[index].ndim == result.ndim else None
 
     return rule
 
 
-def _joined(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    return flow.together(args[0], result)
+def _joined(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    return run.common(args[0], result)
 
 
-def _permuted(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    axes, order = flow.axes(args[0]), [d % result.ndim for d in args[1]]
+def _permuted(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    axes, order = run.axes(args[0]), [d % result.ndim for d in args[1]]
     return None if axes is None else frozenset(order.index(a) for a in axes)
 
 
-def _transposed(flow: Flow, args: Any, result: Tensor) -> Axes | None:
+def _transposed(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
     order = list(range(result.ndim))
     one, other = (args[1], args[2]) if len(args) > 2 else (0, result.ndim - 1)
     order[one], order[other] = order[other], order[one]
-    return _permuted(flow, (args[0], order), result)
+    return _permuted(run, (args[0], order), result)
 
 
-def _inserted(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    """``unsqueeze``, and ``stack`` of several."""
+def _inserted(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    """``unsqueeze`` and ``stack``."""
     first = args[0] if isinstance(args[0], Tensor) else args[0][0]
-    axes = flow.axes(first)
+    axes = run.axes(first)
     new = (args[1] if len(args) > 1 else 0) % result.ndim
     return None if axes is None else frozenset(a + (a >= new) for a in axes)
 
 
-def _dropped(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    """Without the axes that are selected from, reduced or squeezed."""
+def _dropped(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    """Operators that remove axes: selection, reduction, squeeze."""
     before: Tensor = args[0]
-    axes = flow.axes(before)
+    axes = run.axes(before)
     if axes is None or result.ndim == before.ndim:
         return axes
     dims = args[1] if len(args) > 1 else [i for i in range(before.ndim) if before.shape[i] == 1]
@@ -157,18 +157,18 @@ def _dropped(flow: Flow, args: Any, result: Tensor) -> Axes | None:
     return frozenset(kept.index(a) for a in axes if a in kept) or None
 
 
-def _unbound(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    return _dropped(flow, args if len(args) > 1 else (args[0], 0), result)
+def _unbound(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    return _dropped(run, args if len(args) > 1 else (args[0], 0), result)
 
 
-def _expanded(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    return flow.together([args[0]], result)
+def _expanded(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    return run.common([args[0]], result)
 
 
-def _viewed(flow: Flow, args: Any, result: Tensor) -> Axes | None:
-    """Axes that are split or merged: features stay apart where no other axis is merged in."""
+def _viewed(run: FeatureAxes, args: Any, result: Tensor) -> Axes | None:
+    """Axes that are split or merged; unknown if another axis is merged with the features."""
     before: Tensor = args[0]
-    axes = flow.axes(before)
+    axes = run.axes(before)
     if axes is None:
         return None
     old, new = _spans(before.shape), _spans(result.shape)
@@ -177,22 +177,22 @@ def _viewed(flow: Flow, args: Any, result: Tensor) -> Axes | None:
         i
         for i, span in enumerate(new)
         for a, own in enumerate(old)
-        if _meet(own, span) and a not in wide and before.shape[a] > 1
+        if _overlap(own, span) and a not in wide and before.shape[a] > 1
     }
     found = {
         i
         for i, span in enumerate(new)
-        if result.shape[i] > 1 and any(_meet(old[a], span) for a in wide)
+        if result.shape[i] > 1 and any(_overlap(old[a], span) for a in wide)
     }
     return None if found & mixed else frozenset(found) or None
 
 
 def _spans(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Of each axis, over which strides it runs: from its own to that of the axis before."""
+    """For each axis its interval of strides: from its own to that of the previous axis."""
     return [(math.prod(shape[i + 1 :]), math.prod(shape[i:])) for i in range(len(shape))]
 
 
-def _meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return max(one[0], other[0]) < min(one[1], other[1])
 
 
@@ -245,7 +245,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "unbind": _unbound,
     **dict.fromkeys(("unsqueeze", "stack"), _inserted),
     **dict.fromkeys(("transpose", "t"), _transposed),
-    "_grouped_mm": lambda flow, args, result: _product(flow, args[:2], result),
+    "_grouped_mm": lambda run, args, result: _product(run, args[:2], result),
     "permute": _permuted,
     "expand": _expanded,
     "cat": _joined,

@@ -1,4 +1,4 @@
-"""``Fingerprint``: which network a conditioner belongs to, and how another one differs."""
+"""``Fingerprint``: hashes that identify the backbone of a conditioner, and show differences."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from featurewise.common.json import Node, loads
 from featurewise.retrofit.errors import BackboneError
 from featurewise.retrofit.facade import plain_class
 
-#: How many differences a message names.
+#: Largest number of differences in a message.
 _FEW: Final = 5
 
-#: Hexadecimal digits of the digest of one tensor.
+#: Number of hexadecimal digits kept of the hash of one tensor.
 _DIGITS: Final = 16
 
 _STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
@@ -30,13 +30,13 @@ _STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class TensorHash:
-    """What is kept of one tensor.
+    """Dtype, shape and hash of one tensor.
 
     Attributes:
-        dtype: its dtype, without "torch.".
-        shape: its shape.
-        digest: first digits of the SHA-256 of its bytes; None where it has none to read (meta
-            device, sharded).
+        dtype: the dtype, without "torch.".
+        shape: the shape.
+        digest: first 16 hexadecimal digits of the SHA-256 of its bytes; None if the bytes cannot
+            be read (meta device, sharded).
     """
 
     dtype: str
@@ -51,7 +51,7 @@ class TensorHash:
         """The inverse of ``str``.
 
         Raises:
-            ValueError: it is another text.
+            ValueError: if ``text`` is not of this form.
         """
         dtype, shape, digest = text.split(" ")
         sizes = tuple(size.integer(0, 1 << 62) for size in Node(loads(shape)).items())
@@ -60,14 +60,14 @@ class TensorHash:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Identity of a network: the class, and all that can change what it computes.
+    """Identity of a network: its class, and everything that affects what it computes.
 
     Attributes:
         kind: name of the class.
-        tensors: name in the state dict -> what is kept of the tensor.
-        hidden: the same of what is in no tensor of the state dict: buffers that are not
+        tensors: name in the state dict -> hash of the tensor.
+        hidden: hashes of values that are no tensor of the state dict: buffers that are not
             persistent, extra state, packed weights. None in files of version 0.1.
-        settings: module -> setting -> its value as text, of numbers and options that modules are
+        settings: module -> setting -> value as text: the numbers and options that a module is
             built with (heads, strides, eps). None in files of version 0.1.
     """
 
@@ -78,11 +78,11 @@ class Fingerprint:
 
     @classmethod
     def of(cls, network: nn.Module, values: bool = True) -> Fingerprint:
-        """Fingerprint of a network, at the speed of SHA-256 (measured: 0.6 s of one core a GB).
+        """Fingerprint of a network. The time is that of SHA-256: 0.6 s per GB on one core.
 
         Args:
             network: any network.
-            values: whether to read the tensors; without, no digest is kept.
+            values: whether to hash the values of the tensors.
         """
         state = network.state_dict()
         held = {name: value for name, value in state.items() if isinstance(value, Tensor)}
@@ -110,18 +110,18 @@ class Fingerprint:
         only: Collection[str] | None = None,
         where: str = "",
     ) -> None:
-        """Raise unless ``network`` is the one that was fingerprinted.
+        """Raise unless ``network`` has this fingerprint.
 
         Args:
             network: the network to compare.
-            values: whether dtypes and values must agree too, not only class, names, shapes and
-                settings.
+            values: whether dtypes and values must be equal too, in addition to class, names, shapes
+                and settings.
             ignore: names of tensors whose values may differ.
-            only: names of modules; nothing but the names and shapes of their tensors is compared.
-            where: opens the message.
+            only: names of modules; then only the names and shapes of their tensors are compared.
+            where: prefix of the message.
 
         Raises:
-            BackboneError: it is another one; the message names the difference.
+            BackboneError: if it differs; the message names the differences.
         """
         other = Fingerprint.of(network, values=values)
         if only is not None:
@@ -129,11 +129,11 @@ class Fingerprint:
         else:
             found = list(self._other_architecture(other))
             if found:
-                found.append("check='sites' compares the modules at the sites alone")
+                found.append("check='sites' compares only the modules at the sites")
         if not found and values:
             found = [*self._other_values(other, set(ignore)), *self._other_hidden(other)]
         if found:
-            raise BackboneError(f"{where}made for another network than this: {'; '.join(found)}")
+            raise BackboneError(f"{where}made for a different network: {'; '.join(found)}")
 
     def _other_architecture(self, other: Fingerprint) -> Iterator[str]:
         mine, theirs = self.tensors, other.tensors
@@ -149,12 +149,12 @@ class Fingerprint:
             if name in theirs and mine[name].shape != theirs[name].shape
         ]
         if shapes:
-            yield f"other shapes: {_few(shapes)}"
+            yield f"different shapes: {_few(shapes)}"
         if settings := list(self._other_settings(other)):
-            yield f"other settings: {_few(settings)}"
+            yield f"different settings: {_few(settings)}"
 
     def _other_settings(self, other: Fingerprint) -> Iterator[str]:
-        """Those that both know and have otherwise; what else there is depends on versions."""
+        """Settings with different values in both; those of one alone depend on versions."""
         for module, own in (self.settings or {}).items():
             theirs = (other.settings or {}).get(module, {})
             for name, value in own.items():
@@ -163,13 +163,13 @@ class Fingerprint:
                     yield f"{where} {theirs[name]} instead of {value}"
 
     def _other_hidden(self, other: Fingerprint) -> Iterator[str]:
-        """The same of buffers and extra state; a buffer may come with the first run, and wait."""
+        """Differences of buffers and extra state; a buffer may be missing before the first run."""
         mine, theirs = self.hidden or {}, other.hidden or {}
         names = [name for name in mine if name in theirs]
         if missing := [n for n, i in mine.items() if i.dtype == _OBJECT and n not in theirs]:
             yield f"missing state {_few(missing)}"
         if changed := [name for name in names if mine[name] != theirs[name]]:
-            yield f"other buffers or extra state: {_few(changed)}"
+            yield f"different buffers or extra state: {_few(changed)}"
         unread = [n for n in names if n not in changed and mine[n].digest is None]
         if unread:
             yield f"state that cannot be read: {_few(unread)}; pass check='architecture'"
@@ -183,19 +183,19 @@ class Fingerprint:
             if mine[name].dtype != theirs[name].dtype
         ]
         if kinds:
-            yield f"other dtypes: {_few(kinds)}"
-            return  # then no value is the same, which says nothing
+            yield f"different dtypes: {_few(kinds)}"
+            return  # the values then differ in any case
         unread = [n for n in names if mine[n].digest is None or theirs[n].digest is None]
         if unread:
             side = "this network" if theirs[unread[0]].digest is None else "the saved one"
             yield (
                 f"values of {side} cannot be read (meta device, sharded): "
                 f"{_few(unread)}; pass check='later' to compare at the first call, or "
-                "check='architecture' to leave it at that"
+                "check='architecture' to skip the comparison of values"
             )
         changed = [n for n in names if n not in unread and mine[n].digest != theirs[n].digest]
         if changed:
-            yield f"other values in {len(changed)} of {len(names)} tensors: {_few(changed)}"
+            yield f"different values in {len(changed)} of {len(names)} tensors: {_few(changed)}"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able description; ``from_json`` restores it."""
@@ -250,17 +250,17 @@ def _few(items: list[str]) -> str:
 
 
 def settings_of(network: nn.Module) -> dict[str, dict[str, str]]:
-    """The settings of each module, as text: what it was built with that no tensor shows.
+    """The settings of each module, as text: constructor arguments that no tensor contains.
 
-    Of modules of torch these are all numbers, options and functions that they hold; of others the
-    numbers, and options that are named like an argument of the constructor, since what else they
-    hold may be a flag that running or training switches.
+    For modules of torch these are all attributes that are numbers, options or functions; for
+    others the numbers, and the options that are named like an argument of the constructor, since
+    other attributes may be flags that change during running or training.
     """
     found = {name: _settings(module) for name, module in network.named_modules()}
     return {name: own for name, own in found.items() if own}
 
 
-#: What modules hold that changes nothing in evaluation, or is no setting.
+#: Attributes that have no effect in evaluation, or are not settings.
 _WITHOUT_EFFECT: Final = ("training", "inplace", "momentum", "layer_idx", "forward")
 
 
@@ -293,7 +293,7 @@ def _setting(value: object, option: bool) -> str | None:
 
 
 def _of_modules(mark: Fingerprint, modules: Collection[str]) -> Fingerprint:
-    """What a fingerprint says of the tensors in some modules."""
+    """The part of a fingerprint that concerns the tensors of some modules."""
     kept = {
         name: tensor_hash
         for name, tensor_hash in mark.tensors.items()
@@ -305,7 +305,7 @@ def _of_modules(mark: Fingerprint, modules: Collection[str]) -> Fingerprint:
 # --- digests -------------------------------------------------------------------------------------
 
 
-#: In the place of a dtype: no tensor.
+#: Stands for a dtype where the value is not a tensor.
 _OBJECT: Final = "object"
 
 
@@ -317,7 +317,7 @@ def _tensor_hash(value: object, read: bool) -> TensorHash:
 
 
 def readable(tensor: object) -> TypeGuard[Tensor]:
-    """Whether it is a plain tensor with bytes of its own to read."""
+    """Whether it is a plain tensor whose bytes can be read."""
     return (
         type(tensor) in (Tensor, nn.Parameter)
         and isinstance(tensor, Tensor)
@@ -339,7 +339,7 @@ def _digest(tensor: Tensor) -> str | None:
 
 
 def _quantized(tensor: Tensor) -> list[object]:
-    """The integers of a quantised tensor and what they stand for."""
+    """The integers of a quantised tensor with its scales and zero points."""
     integers = tensor.int_repr()
     if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
         return [integers, tensor.q_scale(), tensor.q_zero_point()]
@@ -348,13 +348,13 @@ def _quantized(tensor: Tensor) -> list[object]:
 
 
 def _digest_of(value: object) -> str | None:
-    """Digest of a nest of containers; None where something in it cannot be read."""
+    """Hash of nested containers; None if something in them cannot be read."""
     text = _canonical(value)
     return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def _canonical(value: object) -> str | None:
-    """A text that is the same for equal values, in every process."""
+    """A text that is equal for equal values, in every process."""
     if isinstance(value, Tensor):
         tensor_hash = _tensor_hash(value, True)
         return None if tensor_hash.digest is None else f"tensor {tensor_hash}"

@@ -28,38 +28,38 @@ def guide(
     rows: Rows | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Run a network with and without its condition, and go from one towards the other.
+    """Run a network with and without its condition, and extrapolate between the two outputs.
 
-    ``base + weight * (conditional - base)``: 0 is the base and 1 the conditional output, both
-    exactly; above 1 the condition is exaggerated. In the letters of the source, weight = 1 + w.
-    The generator should have been trained with the condition dropped now and then
-    (``generators.Optional``).
+    ``base + weight * (conditional - base)``: weight 0 gives the unconditional output and 1 the
+    conditional output, both exactly; above 1 the effect of the condition is amplified. In the
+    notation of the source, weight = 1 + w. The generator should be trained with random dropout
+    of the condition (``generators.Optional``).
 
-    The network runs twice, once for each, and once only where the weight is the number 0 or 1:
-    two calls are right for every network, while a batch doubled along its first axis is not
-    (batch statistics, batches on other axes, inputs without one).
+    The network runs twice, or once if the weight is the number 0 or 1. Two calls are correct for
+    every network; a batch doubled along its first axis is not (batch statistics, batches on other
+    axes, inputs without a batch axis).
 
     Args:
         net: the conditioned network.
         *args: positional arguments of the network.
         condition: as in ``net(...)``.
         task: as in ``net(...)``.
-        weight: a number, or one per row ``(B,)`` of outputs whose first axis are the rows.
-        null: another condition to start from (a negative prompt), or a ``TaskRepresentation``;
-            None is the backbone itself.
+        weight: guidance weight; a number, or ``(B,)``, one per row of outputs with the batch first.
+        null: the condition of the base output (a negative prompt), or a ``TaskRepresentation``;
+            default: the backbone without conditioning.
         repeat: as in ``net(...)``.
         rows: as in ``net(...)``.
         **kwargs: keyword arguments of the network.
 
     Returns:
-        What the network returns, every floating-point tensor of it guided.
+        What the network returns, with guidance applied to every floating-point tensor.
 
     Raises:
-        CallError: as ``net(...)`` does; or within ``net.using``, a base that cannot be had since
-            an operation has no identity.
+        CallError: as ``net(...)``; or, within ``net.using``, a base output that does not exist
+            because an operation has no identity.
         ArgumentTypeError: a weight that is neither a number nor a floating-point tensor, or outputs
             that cannot be blended.
-        ShapeError: a weight that is not one number per row, or outputs of different shapes.
+        ShapeError: a weight that is not one number per row, or two outputs of different shapes.
 
     Source:
         Ho & Salimans 2022, *Classifier-Free Diffusion Guidance*, eq. 6.
@@ -110,11 +110,11 @@ def _base(
         return net(*args, condition=null, **mapped, **kwargs)
     if calls.active(net._owner) is None:
         return net.backbone(*args, **kwargs)
-    # Within `using` the backbone is conditioned, and only a call of its own can say otherwise.
+    # Within `using` the backbone is conditioned; a call with an identity task undoes that.
     if not net.layout.neutral:
         raise CallError(
-            "within net.using() the base is only to be had where every operation has an identity; "
-            "call guide outside of it"
+            "within net.using() guide needs operations that all have an identity; call it outside "
+            "of the block"
         )
     return net(*args, task=_identity(net), **kwargs)
 
@@ -141,12 +141,12 @@ def _leaf(base: Any, conditional: Any, weight: int | float | Tensor, place: int)
         if type(base) is type(conditional) and _plain(base) and base == conditional:
             return base
         raise ArgumentTypeError(
-            f"leaf {place} of the output is a {type(conditional).__name__}, which cannot be "
-            "guided; only floating-point tensors and equal constants can"
+            f"leaf {place} of the output is a {type(conditional).__name__}; guidance "
+            "applies to floating-point tensors and leaves equal constants"
         )
     if not is_float(conditional):
         raise ArgumentTypeError(
-            f"leaf {place} of the output is {conditional.dtype}; it cannot be guided"
+            f"leaf {place} of the output is {conditional.dtype}; guidance needs floating point"
         )
     if base.shape != conditional.shape:
         raise ShapeError(
@@ -163,8 +163,8 @@ def _leaf(base: Any, conditional: Any, weight: int | float | Tensor, place: int)
     compute = compute_dtype(conditional)
     if isinstance(weight, Tensor):
         weight = weight.to(conditional.device, compute)
-    # `lerp` is exact at both ends, which the formula as it is written is not; unless an infinity
-    # stands at an end, and then the other end is taken as it is.
+    # `lerp` is exact at both ends, unlike the formula as written, except where one end is
+    # infinite: there the other end is copied.
     ends = cast(base, compute), cast(conditional, compute)
     blended = torch.lerp(*ends, weight)
     if isinstance(weight, Tensor):

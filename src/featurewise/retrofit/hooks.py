@@ -1,4 +1,4 @@
-"""The hooks at the sites: objects, so that deepcopy and pickle carry them with their module."""
+"""The hooks at the sites; they are objects so that deepcopy and pickle include them."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from featurewise.retrofit.rows import RowMap, remedy, repeated
 
 
 class SiteHook:
-    """Modulates the features of one site when a call of its owner is active, else nothing.
+    """Modulates the features of one site while a call of its owner is active.
 
     Args:
         owner: identity of the conditioned network.
-        site: where it sits.
-        place: position of the site in its layout.
+        site: the site.
+        index: index of the site in its layout.
     """
 
-    def __init__(self, owner: Owner, site: Site, place: int) -> None:
+    def __init__(self, owner: Owner, site: Site, index: int) -> None:
         self.owner = owner
         self.site = site
-        self.place = place
-        # Of the site, here again: compiled code guards every attribute on the way to a value.
+        self.index = index
+        # Copied from the site: compiled code guards every attribute access on the way to a value.
         self.width, self.axis, self.batch_axis = site.width, site.axis, site.batch_axis
-        self._forms: dict[int, _Form | None] = {}  # by the rank of the features
-        self._misfits: dict[str | None, str] = {}  # by `repeat`: why rows are no samples here
-        self._mark = calls.traced_mark(owner, place)
-        self._rank: int | None = None  # of features with a batch axis, where there may be none
+        self._forms: dict[int, _Form | None] = {}  # by the number of axes of the features
+        self._misfits: dict[str | None, str] = {}  # by `repeat`: why rows are not samples here
+        self._mark = calls.traced_mark(owner, index)
+        self._rank: int | None = None  # axes of batched features, if the batch axis may be missing
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._mark = calls.traced_mark(self.owner, self.place)  # a copy has an owner of its own
+        self._mark = calls.traced_mark(self.owner, self.index)  # a copy has its own owner
 
     def attach(self, module: nn.Module) -> RemovableHandle:
         """Register on the module of the site."""
@@ -90,12 +90,12 @@ class SiteHook:
             return self._traced(x, call, again)
         if call.tracker is not None or self._misfits:
             self._check_rows(x, call)
-        pair, batch = None if call.pairs is None else call.pairs[self.place], call.batch
+        pair, batch = None if call.pairs is None else call.pairs[self.index], call.batch
         if call.rows is not None and pair is not None and batch is not None:
             pair, batch = self._expand_pair(pair, batch, x, call.rows)
         y = self._prepared(x, call, pair, batch)
         values = None
-        if y is None:  # another form, or something to complain about
+        if y is None:  # a form that the fast path does not handle, or an error
             values = self._values(x, call, again)
             y = self._checked(x, self._expand(_beside(values, x), x, call))
         if not again:
@@ -103,21 +103,21 @@ class SiteHook:
         return y
 
     def _checked(self, x: Tensor, values: Values) -> Tensor:
-        """As the site does it; of rows that do not fit, the error says what to do."""
+        """``Site.modulate``; if the number of rows does not fit, the error names a remedy."""
         self._check_rank(x.ndim)
         try:
             return self.site.modulate(x, values)
         except ShapeError as error:
-            rows, given = self._rows(x), self._batch(values)
+            count, given = self._rows(x), self._batch(values)
             fits = -x.ndim <= self.axis < x.ndim and x.shape[self.axis] == self.width
-            if not fits or rows is None or given is None or rows == given:
+            if not fits or count is None or given is None or count == given:
                 raise
-            raise ShapeError(f"{error}; {remedy(rows, given)}") from None
+            raise ShapeError(f"{error}; {remedy(count, given)}") from None
 
     def _traced(self, x: Tensor, call: Call, again: bool) -> Tensor:
-        """The same for compilers, with as few values to guard as can be."""
+        """``_modulate`` for compilers, with as few guarded values as possible."""
         calls.note_traced(self._mark)
-        pair = None if call.pairs is None else call.pairs[self.place]
+        pair = None if call.pairs is None else call.pairs[self.index]
         one_to_one = call.rows is None
         if (
             pair is None
@@ -132,12 +132,12 @@ class SiteHook:
     # --- rows of the features and conditions -----------------------------------------------------
 
     def _rows(self, x: Tensor) -> int | None:
-        """How many rows the features have; None where they have no axis of samples."""
+        """Number of rows of the features; None if they have no batch axis."""
         axis = self.batch_axis
         return None if axis is None or not -x.ndim <= axis < x.ndim else x.shape[axis]
 
     def _batch(self, values: Values) -> int | None:
-        """Of how many conditions the values are; None where all share them."""
+        """Number of conditions that the values have; None if all samples share them."""
         for name, parameter in self.site.parameters.items():
             value = values.get(name)
             if value is not None and value.ndim > len(parameter.shape):
@@ -145,62 +145,61 @@ class SiteHook:
         return None
 
     def _expand(self, values: Values, x: Tensor, call: Call) -> Values:
-        """Values with a row for each row of the features, as the call maps them."""
-        rows = self._rows(x)
-        local = call.parameters is None  # has seen the features, row by row
-        if call.rows is None or rows is None or local or self._batch(values) is None:
+        """Values with one row per row of the features, as ``call.rows`` maps them."""
+        count = self._rows(x)
+        local = call.parameters is None  # a local generator already has one row per feature row
+        if call.rows is None or count is None or local or self._batch(values) is None:
             return values
         expand = call.rows.expand
-        return {name: expand(value, self.site, x, rows) for name, value in values.items()}
+        return {name: expand(value, self.site, x, count) for name, value in values.items()}
 
     def _expand_pair(
         self, pair: Pair, batch: int, x: Tensor, how: RowMap
     ) -> tuple[Pair | None, int]:
-        rows = self._rows(x)
-        if rows is None:
+        count = self._rows(x)
+        if count is None:
             return None, batch
         scale, shift = pair
-        scale = None if scale is None else how.expand(scale, self.site, x, rows)
-        shift = None if shift is None else how.expand(shift, self.site, x, rows)
+        scale = None if scale is None else how.expand(scale, self.site, x, count)
+        shift = None if shift is None else how.expand(shift, self.site, x, count)
         made = scale if scale is not None else shift
         return (scale, shift), batch if made is None else made.shape[0]
 
     def _check_rows(self, x: Tensor, call: Call) -> None:
-        """Refuse a parameter per sample where the rows of the features are no samples.
+        """Check that the rows of the features are samples, if there is a condition per sample.
 
         Raises:
-            LayoutError: if they are seen not to be.
+            LayoutError: if they are known not to be.
         """
-        rows, flat = self._rows(x), None if call.parameters is None else call.parameters.flat
+        count, flat = self._rows(x), None if call.parameters is None else call.parameters.flat
         repeat = None if call.rows is None else call.rows.repeat
-        if rows is None or flat is None or flat.ndim < 2 or flat.shape[0] < 2:
+        if count is None or flat is None or flat.ndim < 2 or flat.shape[0] < 2:
             return
-        if (call.rows is not None and repeat is None) or rows % flat.shape[0]:
-            return  # an index says it all; other sizes are refused as such
-        if repeat is None and rows != flat.shape[0]:
+        if (call.rows is not None and repeat is None) or count % flat.shape[0]:
+            return  # an index needs no check; other sizes raise elsewhere
+        if repeat is None and count != flat.shape[0]:
             return
         if call.tracker is not None and repeat not in self._misfits:
             samples = torch.arange(flat.shape[0])
             if repeat is not None:
-                samples = repeated(samples, repeat, rows, self.site.name)
+                samples = repeated(samples, repeat, count, self.site.name)
             axis = (self.batch_axis or 0) % x.ndim
             why = call.tracker.trouble(x, axis, samples, ordered=repeat is not None)
             if why is not None:
                 self._misfits[repeat] = why
         if repeat in self._misfits:
             raise LayoutError(
-                f"site '{self.site.name}' has {rows} rows for {flat.shape[0]} conditions, but "
-                f"{self._misfits[repeat]}; rows=<index of the condition for each row> says which "
-                "condition each row has"
+                f"site '{self.site.name}' has {count} rows for {flat.shape[0]} conditions, but "
+                f"{self._misfits[repeat]}; pass rows=<index of the condition for each row>"
             )
 
     def _prepared(
         self, x: Tensor, call: Call, pair: Pair | None, batch: int | None
     ) -> Tensor | None:
-        """``scale * x + shift`` with what the call has prepared, or None where it does not fit.
+        """``scale * x + shift`` with the pair of the call, or None if it does not fit.
 
-        This is the hot path: what is asked here is what the checks of ``Site.modulate`` ask,
-        for the plainest form of parameters.
+        This is the hot path. It makes the checks of ``Site.modulate`` for the simplest form of
+        parameters, (C,) and (B, C).
         """
         if pair is None or x.dtype is not call.dtype or x.device != call.device:
             return None
@@ -231,8 +230,8 @@ class SiteHook:
     def _check_rank(self, rank: int) -> None:
         if self._rank is not None and rank == self._rank - 1:
             raise ShapeError(
-                f"site '{self.site.name}': features of {rank} axes are one sample without a batch "
-                "axis, where axis 1 holds no features; run a batch of one, x[None]"
+                f"site '{self.site.name}': features with {rank} axes are one sample without a "
+                "batch axis, so axis 1 holds no features; run a batch of one, x[None]"
             )
 
     def _values(self, x: Tensor, call: Call, again: bool) -> Values:
@@ -242,9 +241,9 @@ class SiteHook:
         if call.local is None:
             raise LayoutError(f"site '{self.site.name}': the call has no parameters")
         memory = self._recalled(call) if again else call.memory
-        condition, rows = call.condition, self._rows(x)
-        if call.rows is not None and rows is not None:
-            condition = call.rows.expand_condition(condition, self.site, x, rows)
+        condition, count = call.condition, self._rows(x)
+        if call.rows is not None and count is not None:
+            condition = call.rows.expand_condition(condition, self.site, x, count)
         values, after = call.local(self.site, x, condition, memory)
         if not again:
             self._remember(call, memory)
@@ -256,15 +255,15 @@ class SiteHook:
         name = self.site.name
         if name not in call.entries:
             raise CallError(
-                f"site '{name}' lies in a compiled block inside an eager checkpoint, which cannot "
+                f"site '{name}' is in a compiled block inside an eager checkpoint, which cannot "
                 "be recomputed with a local generator; pass "
                 "context_fn=featurewise.retrofit.checkpoint_context to checkpoint()"
             )
         memory = call.entries[name]
         if memory is _REPEATED:
             raise CallError(
-                f"site '{name}' was passed several times in one call with a memory, so that its "
-                "checkpointed region cannot be recomputed; take it out of the region"
+                f"site '{name}' ran several times in one call of a generator with memory, so its "
+                "checkpointed region cannot be recomputed; move it out of the region"
             )
         return memory
 
@@ -290,19 +289,19 @@ class SiteHook:
             self._keep_without_graph(call, y)
 
     def _keep_without_graph(self, call: Call, y: Tensor) -> None:
-        """Gradients were wanted and are off: a block of ``no_grad``, or a reentrant checkpoint."""
+        """Keep a call that began with gradients, at a site under ``no_grad`` or the like."""
         if call.parameters is not None and not call.parameters.flat.requires_grad:
             calls.keep(call, y)
         elif _torch.in_function_forward():
             raise CallError(
-                f"site '{self.site.name}' lies in a region checkpointed with use_reentrant=True, "
+                f"site '{self.site.name}' is in a region checkpointed with use_reentrant=True, "
                 "where gradients of its parameters would be lost; checkpoint with "
                 "use_reentrant=False"
             )
 
 
 def _fits(x: Tensor, pair: Pair, width: int, axis: int, batch_axis: int | None) -> bool:
-    """Whether a pair can modulate ``x`` at a site of these axes; what is left asks the site."""
+    """Whether a pair can modulate ``x`` at a site of these axes without ``Site.modulate``."""
     rank = x.ndim
     if x.dtype not in FLOATS or not -rank <= axis < rank or x.shape[axis] != width:
         return False
@@ -318,16 +317,18 @@ def _fits(x: Tensor, pair: Pair, width: int, axis: int, batch_axis: int | None) 
 
 @dataclass(frozen=True)
 class _Form:
-    """How parameters of a site lie over features of one rank."""
+    """How parameters of a site broadcast over features with a given number of axes."""
 
     axis: int
     samples: int | None
-    shared: tuple[int, ...] | None  # view of (C,); None where it broadcasts as it is
-    around: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # ones about B and C
+    shared: tuple[int, ...] | None  # view of (C,); None if it broadcasts unchanged
+    around: tuple[
+        tuple[int, ...], tuple[int, ...], tuple[int, ...]
+    ]  # sizes of 1 before B, between B and C, after C
     width: int
 
     def view(self, batch: int) -> tuple[int, ...] | None:
-        """View of (B, C); None where it broadcasts as it is."""
+        """View of (B, C); None if it broadcasts unchanged."""
         before, between, after = self.around
         if not (before or between or after):
             return None
@@ -335,7 +336,7 @@ class _Form:
 
 
 def _form(site: Site, rank: int) -> _Form | None:
-    """The form at features of that rank; None where the site has other axes, or features first."""
+    """The form for features with ``rank`` axes; None if it needs the general path."""
     axis, samples = site.axis, site.batch_axis
     if not -rank <= axis < rank or (samples is not None and not -rank <= samples < rank):
         return None
@@ -356,4 +357,4 @@ def _beside(values: Values, x: Tensor) -> Values:
     return values
 
 
-_REPEATED: Final = "featurewise: passed several times"
+_REPEATED: Final = "featurewise: ran several times"

@@ -1,4 +1,8 @@
-"""One module run by itself, really and on next to nothing: what it then does tells what it is."""
+"""One module run in isolation on small random inputs, to find the axis of its features.
+
+``IsolatedModule`` is a copy of one module with random weights; the functions below run it, change
+single weights or inputs, and see which axis of the output changes.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,22 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-#: Numbers in a module that is copied, and in what it is run on, at most.
+#: Largest number of elements of a module that is copied, and of its inputs.
 _MOST: Final = 1 << 24
 
 
 class CannotRun(Exception):  # noqa: N818 (a reason, not an error: it never leaves the library)
-    """Why a module does not run by itself."""
+    """Why a module cannot be run in isolation."""
 
 
 class IsolatedModule:
     """A copy of one module with random weights in float64 on the CPU, and without hooks.
 
-    The original is only read, no global random numbers are used; call it within ``Snapshot``,
-    as its code may keep things elsewhere.
+    The original is only read and no global random generator is used. Call it within ``Snapshot``,
+    since the code of the module may change other state.
 
     Args:
-        module: the module; its weights may be anywhere.
+        module: the module; its weights may be on any device.
         training: the mode of the copy.
 
     Raises:
@@ -52,33 +56,34 @@ class IsolatedModule:
             raise CannotRun(f"it cannot be copied: {error}") from error
 
     def run(self, *inputs: Tensor) -> Tensor:
-        """What the module gives.
+        """The output of the module.
 
         Raises:
-            CannotRun: if it does not take that, or gives anything but one tensor of floats.
+            CannotRun: if it does not accept these inputs, or returns anything but one
+                floating-point tensor.
         """
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(0)  # of the CPU alone
+                torch.default_generator.manual_seed(0)  # that of the CPU only
                 output = self.module(*(x.clone() for x in inputs))
         except Exception as error:
             raise CannotRun(f"{type(error).__name__}: {error}") from error
         if not isinstance(output, Tensor) or not output.is_floating_point():
-            raise CannotRun("it does not give a tensor of floats")
+            raise CannotRun("it does not return a floating-point tensor")
         return output
 
     def tensor(self, name: str) -> Tensor:
-        """A parameter or a buffer of the copy, to be written to."""
+        """A parameter or a buffer of the copy; it may be written to."""
         path, _, own = name.rpartition(".")
         found: Tensor = getattr(self.module.get_submodule(path), own)
         return found.data
 
     def random(self, *shape: int) -> Tensor:
-        """Normal numbers, the same ones in every process."""
+        """Standard normal numbers from a fixed seed."""
         return torch.randn(shape, generator=self._rng, dtype=torch.float64)
 
     def _like(self, tensor: Tensor) -> Tensor:
-        """Random numbers in the place of floats, positive as some must be; the rest as it is."""
+        """Random positive floats (a variance must be positive); other values are copied."""
         made = tensor.detach()
         if tensor.is_floating_point():
             made = 0.5 + torch.rand(tensor.shape, generator=self._rng, dtype=torch.float64)
@@ -96,19 +101,20 @@ class IsolatedModule:
 def vector_features(
     module: nn.Module, width: int | None = None, seen: tuple[int, ...] | None = None
 ) -> tuple[int, int] | None:
-    """Number and axis of the features of a module whose parameters hold one number for each.
+    """Number and axis of the features of a module with one parameter entry per feature.
 
     Normalisations are such modules. A copy is run on small random tensors, with the features on
-    axis 1 and on the last. Then one entry of each vector of its parameters and buffers is changed:
-    the features lie on the axis along which that changes one slice of the output and nothing else.
+    axis 1 and on the last axis. Then one entry of each vector of its parameters and buffers is
+    changed: if that changes a single slice of the output, the axis of the slice is the feature
+    axis.
 
     Args:
         module: the module.
         width: number of features, where that is known.
-        seen: shape of features that it gives; decides for a module that takes either axis.
+        seen: shape of the features that it returns; decides for a module that accepts either axis.
 
     Returns:
-        Width and axis: 1 or -1, with ``seen`` any axis of that shape. None where that is not told.
+        Width and axis: 1 or -1, with ``seen`` any axis of that shape. None if ambiguous.
     """
     named: dict[str, Tensor] = dict(module.named_parameters())
     if not all(is_vector(parameter) for parameter in named.values()):
@@ -124,52 +130,53 @@ def vector_features(
     return found.pop() if len(found) == 1 else None
 
 
-def taken_axis(module: nn.Module, taken: int, ranks: Sequence[int], least: int = 3) -> int | None:
-    """The axis, 1 or -1, on which a module takes ``taken`` features; None where that is not told.
+def input_axis(module: nn.Module, width: int, ranks: Sequence[int], least: int = 3) -> int | None:
+    """The axis, 1 or -1, on which a module takes ``width`` features; None if ambiguous.
 
     Args:
         module: a linear map of any kind.
-        taken: number of features that it takes.
-        ranks: of tensors that it may take.
+        width: number of its input features.
+        ranks: numbers of axes of the inputs to try.
         least: smallest size of the other axes.
     """
 
-    def runs(alone: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
-        return alone.run(alone.random(*shape)).ndim == len(shape)
+    def runs(isolated: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
+        return isolated.run(isolated.random(*shape)).ndim == len(shape)
 
-    found = _places(module, taken, ranks, runs, least)
+    found = _axes_where(module, width, ranks, runs, least)
     return found.pop() if len(found) == 1 else None
 
 
-def mixed_axis(module: nn.Module, width: int) -> int | None:
+def normalised_axis(module: nn.Module, width: int) -> int | None:
     """The axis, 1 or -1, over which a module without weights normalises ``width`` features."""
 
-    def mixes(alone: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
-        x = alone.random(*shape)
-        before = alone.run(x)
+    def mixes(isolated: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
+        x = isolated.random(*shape)
+        before = isolated.run(x)
         x[(0,) * x.ndim] += 1
-        places = (alone.run(x) != before).nonzero()
+        places = (isolated.run(x) != before).nonzero()
         return [i for i in range(x.ndim) if places[:, i].min() < places[:, i].max()] == [axis]
 
-    found = _places(module, width, (3, 4), mixes)
+    found = _axes_where(module, width, (3, 4), mixes)
     return found.pop() if len(found) == 1 else None
 
 
 def is_vector(tensor: Tensor) -> bool:
-    """Whether at most one axis of a tensor is not of size 1."""
+    """Whether at most one axis of a tensor has a size other than 1."""
     return max(tensor.shape, default=1) == tensor.numel() > 0
 
 
 def _vector_axis(
     module: nn.Module, names: Sequence[str], width: int, seen: tuple[int, ...] | None
 ) -> int | None:
-    def slices(alone: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
-        return _changed_axis(alone, names, shape) == axis
+    def slices(isolated: IsolatedModule, shape: tuple[int, ...], axis: int) -> bool:
+        return _changed_axis(isolated, names, shape) == axis
 
-    found = _places(module, width, (3, 4), slices) or _places(module, width, (5,), slices)
+    found = _axes_where(module, width, (3, 4), slices)
+    found = found or _axes_where(module, width, (5,), slices)
     if len(found) < 2 or seen is None or width not in seen:
         return found.pop() if len(found) == 1 else None
-    sizes = _free(width)
+    sizes = _other_sizes(width)
     shape = tuple(width if n == width else next(sizes) for n in seen)
     try:
         axis = _changed_axis(IsolatedModule(module), names, shape)
@@ -178,22 +185,22 @@ def _vector_axis(
     return -1 if axis is not None and 1 < axis == len(shape) - 1 else axis
 
 
-def _places(
+def _axes_where(
     module: nn.Module,
     width: int,
     ranks: Sequence[int],
-    holds: Callable[[IsolatedModule, tuple[int, ...], int], bool],
+    test: Callable[[IsolatedModule, tuple[int, ...], int], bool],
     least: int = 3,
 ) -> set[int]:
-    """For which of axis 1 and the last, 1 and -1, something holds in any of these ranks."""
+    """Which of 1 and -1 pass a test as feature axis, for inputs of any of these ranks."""
     found: set[int] = set()
     try:
-        alone = IsolatedModule(module)
+        isolated = IsolatedModule(module)
     except CannotRun:
         return found
     for shape, axis in shapes(width, ranks, least):
         try:
-            if holds(alone, shape, axis):
+            if test(isolated, shape, axis):
                 found.add(1 if axis == 1 else -1)
         except CannotRun:
             continue
@@ -207,46 +214,46 @@ def shapes(
 
     Args:
         width: number of features.
-        ranks: of the inputs.
+        ranks: numbers of axes of the inputs.
         least: smallest size of the other axes; no two have the same size.
     """
     for rank in ranks:
         for axis in sorted({1, rank - 1}):
-            sizes = _free(width, least)
+            sizes = _other_sizes(width, least)
             shape = tuple(width if i == axis else next(sizes) for i in range(rank))
             if math.prod(shape) <= _MOST:
                 yield shape, axis
 
 
-def _free(taken: int, least: int = 3) -> Iterator[int]:
-    """Sizes of axes that hold no features, all different."""
-    return (size for size in itertools.count(least) if size != taken)
+def _other_sizes(width: int, least: int = 3) -> Iterator[int]:
+    """Sizes for the other axes, all different and none equal to the width."""
+    return (size for size in itertools.count(least) if size != width)
 
 
 def _changed_axis(
-    alone: IsolatedModule, names: Sequence[str], shape: tuple[int, ...]
+    isolated: IsolatedModule, names: Sequence[str], shape: tuple[int, ...]
 ) -> int | None:
     """The one axis along which entries of vectors change slices; None if they disagree.
 
-    What changes other parts of the output as well, such as the weights of a mixture, says nothing.
+    Vectors that change other parts of the output as well (weights of a mixture) are ignored.
     """
-    x = alone.random(*shape)
-    before = alone.run(x)
-    found = [_sliced(alone, name, x, before) for name in names]
+    x = isolated.random(*shape)
+    before = isolated.run(x)
+    found = [_sliced(isolated, name, x, before) for name in names]
     axes = set.intersection(*filter(None, found)) if any(found) else set()
     return axes.pop() if len(axes) == 1 else None
 
 
-def _sliced(alone: IsolatedModule, name: str, x: Tensor, before: Tensor) -> set[int]:
+def _sliced(isolated: IsolatedModule, name: str, x: Tensor, before: Tensor) -> set[int]:
     """The axes along which each entry of a vector changes only the slice of its own number."""
-    flat = alone.tensor(name).view(-1)
+    flat = isolated.tensor(name).view(-1)
     axes = {axis for axis in range(before.ndim) if before.shape[axis] == len(flat)}
-    touched = False
+    changes_output = False
     for entry in (0, len(flat) - 1):
         kept = flat[entry].clone()
         flat[entry] += 1
-        places = (alone.run(x) != before).nonzero()
+        places = (isolated.run(x) != before).nonzero()
         flat[entry] = kept
-        touched |= len(places) > 0
+        changes_output |= len(places) > 0
         axes = {axis for axis in axes if bool((places[:, axis] == entry).all())}
-    return axes if touched else set()
+    return axes if changes_output else set()

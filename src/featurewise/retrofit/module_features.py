@@ -1,4 +1,7 @@
-"""What a module tells of its own features: by its type, or by what it does when run by itself."""
+"""``features_of``: width and axis of the features of a module, by its type or by running it.
+
+The types of torch are in a table; other modules are run in isolation (see ``isolated``).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,19 @@ from typing import Any, Final
 from torch import nn
 
 from featurewise.layers.film import FiLM
-from featurewise.retrofit.isolated import mixed_axis, taken_axis, vector_features
+from featurewise.retrofit.isolated import input_axis, normalised_axis, vector_features
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features a module gives or takes.
+    """Output or input features of a module.
 
     Attributes:
         width: number of features C.
-        axis: their axis.
-        batch_axis: axis of the samples; None where the module does not know it.
-        sure: whether the module itself computes feature by feature along that axis, as a
-            normalisation does, so that any other axis is a mistake.
+        axis: feature axis.
+        batch_axis: batch axis; None if the module does not determine it.
+        sure: whether the module computes separately for each feature along that axis, as a
+            normalisation does, so that any other axis is an error.
     """
 
     width: int
@@ -33,15 +36,15 @@ class Features:
 Rule = Callable[[Any, str], Features | None]
 
 
-def _last(output: str, taken: str | None = None) -> Rule:
-    """Features on the last axis, their number in these attributes."""
-    names = {"output": output, "input": taken or output}
+def _last(output: str, input_: str | None = None) -> Rule:
+    """Features on the last axis; attributes of the module that hold their number."""
+    names = {"output": output, "input": input_ or output}
     return lambda module, when: Features(getattr(module, names[when]), -1)
 
 
-def _second(output: str, taken: str | None = None, sure: bool = False) -> Rule:
+def _second(output: str, input_: str | None = None, sure: bool = False) -> Rule:
     """Features on axis 1 of (B, C, *positions)."""
-    names = {"output": output, "input": taken or output}
+    names = {"output": output, "input": input_ or output}
     return lambda module, when: Features(getattr(module, names[when]), 1, 0, sure)
 
 
@@ -99,16 +102,16 @@ _RULES: Final[tuple[tuple[tuple[type[nn.Module], ...], Rule], ...]] = (
 def features_of(
     module: nn.Module, when: str, seen: tuple[int, ...] | None = None
 ) -> Features | None:
-    """Features of a module that tells them itself, or None.
+    """Features of a module as far as the module alone determines them, else None.
 
-    The types of torch are known. A class that derives from one of them and has a ``forward`` of
-    its own, and any other whose parameters are vectors, is run by itself on next to nothing; call
-    this within ``Snapshot``.
+    The types of torch are known. A class that derives from one of them with its own ``forward``,
+    and any other whose parameters are vectors, is run in isolation on small inputs. Call this
+    within ``Snapshot``.
 
     Args:
         module: any module.
-        when: "output" for what it gives, "input" for what it takes.
-        seen: shape of its features, where it is known; decides for a module that takes either axis.
+        when: "output" or "input".
+        seen: shape of its features, if known; decides for a module that accepts either axis.
     """
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and when == "output":
         return Features(module.embedding_dim, -1)
@@ -116,10 +119,10 @@ def features_of(
         return _last("nf", "nx")(module, when)
     for types, rule in _RULES:
         if isinstance(module, types):
-            told = rule(module, when)
-            return (
-                told if any(runs_as(module, kind) for kind in types) else _run(module, told, seen)
-            )
+            declared = rule(module, when)
+            if any(runs_as(module, kind) for kind in types):
+                return declared
+            return _measured(module, declared, seen)
     return _vectors(module, None, seen)
 
 
@@ -135,36 +138,40 @@ def runs_as(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def least_size(module: Any) -> int:
-    """Smallest size of positions that a module takes: of a convolution, what its kernel spans."""
+    """Smallest size of the position axes to try: the extent of the kernel, at least 3."""
     if not isinstance(module, _CONVOLUTIONS):
         return 3
     spans = zip(module.kernel_size, module.dilation, strict=True)
     return max(3, *((size - 1) * step + 1 for size, step in spans))
 
 
-def _run(module: Any, told: Features | None, seen: tuple[int, ...] | None) -> Features | None:
-    """What a class with a ``forward`` of its own does to what torch's class would tell."""
+def _measured(
+    module: Any, declared: Features | None, seen: tuple[int, ...] | None
+) -> Features | None:
+    """Features of a class with its own ``forward``; ``declared``: those of its torch base class."""
     if isinstance(module, (*_BATCH_NORMS, nn.GroupNorm)):
-        return _vectors(module, None, seen) or told
+        return _vectors(module, None, seen) or declared
     if isinstance(module, _NORMS):
-        return _vectors(module, told, seen)
+        return _vectors(module, declared, seen)
     axis = None
-    if told is not None and isinstance(module, _LINEAR):
-        axis = taken_axis(module, module.in_features, (3, 4))
-    elif told is not None and isinstance(module, _CONVOLUTIONS):
+    if declared is not None and isinstance(module, _LINEAR):
+        axis = input_axis(module, module.in_features, (3, 4))
+    elif declared is not None and isinstance(module, _CONVOLUTIONS):
         ranks = (2 + len(module.kernel_size),)
-        axis = taken_axis(module, module.in_channels, ranks, least_size(module))
-    return told if told is None or axis is None else _on(axis, told.width, sure=False)
+        axis = input_axis(module, module.in_channels, ranks, least_size(module))
+    return declared if declared is None or axis is None else _on(axis, declared.width, sure=False)
 
 
-def _vectors(module: Any, told: Features | None, seen: tuple[int, ...] | None) -> Features | None:
-    """Features of a module whose parameters are vectors; of norms of torch's kind without any."""
-    found = vector_features(module, None if told is None else told.width, seen)
+def _vectors(
+    module: Any, declared: Features | None, seen: tuple[int, ...] | None
+) -> Features | None:
+    """Features of a module whose parameters are vectors, or of a norm without parameters."""
+    found = vector_features(module, None if declared is None else declared.width, seen)
     if found is not None:
         return _on(found[1], found[0], sure=True)
-    bare = told is not None and next(module.parameters(), None) is None
-    axis = mixed_axis(module, told.width) if told is not None and bare else None
-    return None if told is None or axis is None else _on(axis, told.width, sure=True)
+    bare = declared is not None and next(module.parameters(), None) is None
+    axis = normalised_axis(module, declared.width) if declared is not None and bare else None
+    return None if declared is None or axis is None else _on(axis, declared.width, sure=True)
 
 
 def _on(axis: int, width: int, sure: bool) -> Features:
@@ -172,7 +179,7 @@ def _on(axis: int, width: int, sure: bool) -> Features:
 
 
 def batched_rank(module: nn.Module) -> int | None:
-    """How many axes features have at a module that takes a sample without its batch axis, too."""
+    """Number of axes of batched features, for a module that also accepts a single sample."""
     if isinstance(module, _CONVOLUTIONS):
         return 2 + len(module.kernel_size)
     name, home = type(module).__name__, type(module).__module__
@@ -184,12 +191,12 @@ def batched_rank(module: nn.Module) -> int | None:
 
 
 def batch_first(network: nn.Module, name: str) -> bool | None:
-    """What the nearest enclosing sequence module of ``name`` says of its batch axis, or None."""
+    """``batch_first`` of the nearest enclosing sequence module of ``name``, or None."""
     parts = name.split(".") if name else []
     for i in range(len(parts), -1, -1):
         module: Any = network.get_submodule(".".join(parts[:i]))
-        for place in (module, getattr(module, "self_attn", None)):
-            said = getattr(place, "batch_first", None)
-            if isinstance(said, bool):
-                return said
+        for holder in (module, getattr(module, "self_attn", None)):
+            flag = getattr(holder, "batch_first", None)
+            if isinstance(flag, bool):
+                return flag
     return None

@@ -1,4 +1,7 @@
-"""Where the features of a site lie: told by the module's type, or seen in a dry run."""
+"""``find_sites``: width, axes and extent of sites, by the type of a module or by a dry run.
+
+A dry run executes the network on fake tensors: shapes are known, no values are computed.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from featurewise.core import ArgumentTypeError, LayoutError, Operation, ShapeError, Site, _torch
-from featurewise.retrofit.feature_axes import Axes, Flow
+from featurewise.retrofit.feature_axes import Axes, FeatureAxes
 from featurewise.retrofit.module_features import Features, batch_first, features_of, runs_as
 from featurewise.retrofit.snapshot import Snapshot, check_gone
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a dry run saw at a site.
+    """What a dry run found at a site.
 
     Attributes:
-        leaf: which leaf carries features.
+        leaf: index of the leaf that holds the features.
         shape: their shape.
-        axes: the axes that hold features, as followed through the run; None where not known.
+        axes: the feature axes, as propagated through the run; None if unknown.
     """
 
     leaf: int
@@ -42,20 +45,21 @@ def find_sites(
     batch_axis: int | None,
     example: Any,
 ) -> tuple[Site, ...]:
-    """The sites of the chosen modules, with width, axes and, where needed, extent.
+    """The sites of the chosen modules, with width, axes and, if needed, extent.
 
     Args:
         network: the network.
         chosen: module names with their operations.
         when: "output" or "input".
-        axis: feature axis of all sites; found when None.
-        batch_axis: sample axis of all sites; found when None.
+        axis: feature axis of all sites; None: found for each.
+        batch_axis: batch axis of all sites; None: found for each.
         example: inputs for a dry run; see ``condition``.
 
     Raises:
-        LayoutError: a module that cannot be a site, or is not run by the example.
+        LayoutError: a module that cannot be a site, or is not run with the example.
         ShapeError: features that do not fit the operation.
-        ArgumentTypeError: uninitialised parameters, or features that are no floating-point tensor.
+        ArgumentTypeError: uninitialised parameters, or features that are not a floating-point
+            tensor.
     """
     for name in chosen:
         _check_module(name, network.get_submodule(name))
@@ -85,7 +89,7 @@ def _site_of(
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments that an ``example`` stands for."""
+    """Positional and keyword arguments of an ``example``."""
     if example is None:
         return (), {}
     if isinstance(example, dict):
@@ -96,75 +100,77 @@ def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _check_module(name: str, module: nn.Module) -> None:
     if isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)):
         raise LayoutError(
-            f"'{name}' is a {type(module).__name__}, which is never run itself; name what is in it"
+            f"'{name}' is a {type(module).__name__}, which is never called; name modules inside it"
         )
     if type(module).__name__ == "NonDynamicallyQuantizableLinear":
         raise LayoutError(
-            f"'{name}' belongs to a MultiheadAttention, which uses its weights and never runs it; "
+            f"'{name}' belongs to a MultiheadAttention, which uses its weights and never calls it; "
             f"modulate the output of '{name.rpartition('.')[0]}' instead"
         )
     if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
         raise ArgumentTypeError(
-            f"'{name}' is lazy and not yet initialised; run the network once before"
+            f"'{name}' is lazy and not yet initialised; run the network once first"
         )
 
 
 def _features(
     name: str, module: nn.Module, when: str, axis: int | None, seen: Seen | None
 ) -> Features:
-    told = features_of(module, when, None if seen is None else seen.shape)
-    if told is not None and axis is not None and told.sure:
-        _check_axis(name, module, told, axis, seen)
+    declared = features_of(module, when, None if seen is None else seen.shape)
+    if declared is not None and axis is not None and declared.sure:
+        _check_axis(name, module, declared, axis, seen)
     if seen is None:
-        if told is None:
+        if declared is None:
             raise LayoutError(
-                f"site '{name}' is a {type(module).__name__}, which does not tell its features; "
+                f"site '{name}' is a {type(module).__name__}, whose features are unknown; "
                 "pass example=<inputs of the network> for a dry run"
             )
-        return told if axis is None else dataclasses.replace(told, axis=axis)
+        return declared if axis is None else dataclasses.replace(declared, axis=axis)
     if axis is None:
-        axis = told.axis if told is not None else _found(name, module, seen)
+        axis = declared.axis if declared is not None else _found(name, module, seen)
     if not -len(seen.shape) <= axis < len(seen.shape):
-        raise ShapeError(f"site '{name}': axis={axis} is no axis of its features {seen.shape}")
+        raise ShapeError(f"site '{name}': axis={axis} is not an axis of its features {seen.shape}")
     width = seen.shape[axis]
-    if told is not None and told.axis == axis and told.width != width:
+    if declared is not None and declared.axis == axis and declared.width != width:
         raise ShapeError(
-            f"site '{name}': expected {told.width} features on axis {axis}, "
+            f"site '{name}': expected {declared.width} features on axis {axis}, "
             f"the dry run had {seen.shape}"
         )
-    return Features(width, axis, None if told is None else told.batch_axis)
+    return Features(width, axis, None if declared is None else declared.batch_axis)
 
 
-def _check_axis(name: str, module: nn.Module, told: Features, axis: int, seen: Seen | None) -> None:
-    """That a given axis is that on which the module itself has its features."""
-    same = axis == told.axis
+def _check_axis(
+    name: str, module: nn.Module, declared: Features, axis: int, seen: Seen | None
+) -> None:
+    """Check that a given axis is the feature axis of the module itself."""
+    same = axis == declared.axis
     if seen is not None and -len(seen.shape) <= axis < len(seen.shape):
-        same = axis % len(seen.shape) == told.axis % len(seen.shape)
+        same = axis % len(seen.shape) == declared.axis % len(seen.shape)
     elif isinstance(module, nn.BatchNorm1d):
         same = axis in (1, -1)  # of (B, C) both are the same
     if not same:
         shape = "" if seen is None else f" of {seen.shape}"
         raise LayoutError(
             f"site '{name}': axis={axis} contradicts its {type(module).__name__}, which has its "
-            f"{told.width} features on axis {told.axis}{shape}; leave axis out, then each site "
-            "finds its own"
+            f"{declared.width} features on axis {declared.axis}{shape}; omit axis, then the axis "
+            "of each site is found"
         )
 
 
 def _found(name: str, module: nn.Module, seen: Seen) -> int:
-    """Feature axis of a module that does not tell it, from where its features come."""
+    """Feature axis of a module that does not determine it, from the dry run."""
     rank = len(seen.shape)
     if seen.axes is not None and len(seen.axes) == 1:
         (axis,) = seen.axes
         return axis - rank if 1 < axis == rank - 1 else axis
     if runs_as(module, nn.LayerNorm) or runs_as(module, nn.RMSNorm):
         normalised: Any = module.normalized_shape
-        return -len(normalised)  # over several axes, of which torch has the features first
+        return -len(normalised)  # over several axes; the features are the first of them
     if rank == 2:
         return 1
     raise LayoutError(
         f"site '{name}' is a {type(module).__name__} with features {seen.shape}; "
-        "which axis holds the features cannot be told: pass axis="
+        "the feature axis is ambiguous: pass axis="
     )
 
 
@@ -222,7 +228,7 @@ def _site(
 
 @dataclass(frozen=True)
 class _Runs:
-    """What the sites see with the example, and with twice as many samples where that runs."""
+    """What the sites receive for the example, and for twice as many samples if that runs."""
 
     seen: dict[str, Seen]
     doubled: dict[str, Seen]
@@ -243,12 +249,12 @@ def _dry_runs(
 
 
 def _sequence_first(network: nn.Module) -> bool:
-    said = {
+    flags = {
         getattr(module, "batch_first", None)
         for module in network.modules()
         if isinstance(getattr(module, "batch_first", None), bool)
     }
-    return said == {False}
+    return flags == {False}
 
 
 def _doubled(
@@ -280,30 +286,31 @@ def dry_run(
     kwargs: dict[str, Any],
     state: Snapshot,
 ) -> dict[str, Seen]:
-    """Shapes of the features at the named modules, computing nothing and changing nothing.
+    """Shapes of the features at the named modules, without computing values or changing state.
 
     Raises:
         LayoutError: as ``run_on_fakes``, or if the network does not run a named module.
-        ArgumentTypeError: if a module takes or gives no floating-point tensor.
+        ArgumentTypeError: if a module has no floating-point tensor as input or output.
     """
     seen: dict[str, Seen] = {}
-    flow = Flow()
+    feature_axes = FeatureAxes()
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for name in names:
-            _watch(network.get_submodule(name), name, when, seen, flow)
-        flow.start((args, kwargs))
+            _watch(network.get_submodule(name), name, when, seen, feature_axes)
+        feature_axes.start((args, kwargs))
         try:
-            with _torch.watching(flow.note):
+            with _torch.watching(feature_axes.note):
                 network(*args, **kwargs)
         finally:
-            flow.forget()
+            feature_axes.forget()
 
     run_on_fakes(network, run, args, kwargs, state)
     missed = [name for name in names if name not in seen]
     if missed:
         raise LayoutError(
-            f"never run as modules with the example: {', '.join(missed)}; they cannot be modulated"
+            f"never called as modules with the example: {', '.join(missed)}; they cannot be "
+            "modulated"
         )
     return seen
 
@@ -315,24 +322,24 @@ def run_on_fakes(
     kwargs: dict[str, Any],
     state: Snapshot,
 ) -> None:
-    """Run a network on fakes of its inputs: nothing is computed, and nothing of it is changed.
+    """Run a network on fake tensors in place of its inputs and weights; no values are computed.
 
-    All that the run changes is put back, the hooks that ``run`` registers among it.
+    All state that the run changes is restored, including hooks that ``run`` registers.
 
     Args:
         network: the network.
-        run: runs it on the arguments that it is given; keeps none of their tensors.
-        args: positional arguments, real or fake tensors in them.
+        run: runs the network on the arguments that it receives; must not keep their tensors.
+        args: positional arguments, with real or fake tensors.
         kwargs: keyword arguments, likewise.
-        state: what the network was before.
+        state: a snapshot of the network.
 
     Raises:
-        LayoutError: if the network does not run on the example, or keeps tensors of it where they
-            cannot be found.
-        ArgumentTypeError, ShapeError: of ``run``.
+        LayoutError: if the network does not run on the example, or a tensor of the run is still
+            referenced afterwards.
+        ArgumentTypeError, ShapeError: raised by ``run``.
     """
     if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
-        raise ArgumentTypeError("the network is lazy and not yet initialised; run it once before")
+        raise ArgumentTypeError("the network is lazy and not yet initialised; run it once first")
     fakes = _torch.FakeRun()
     failure = None
     try:
@@ -364,7 +371,7 @@ def _run(
 
 
 def _fake_weights(modules: Iterable[nn.Module], fakes: _torch.FakeRun) -> None:
-    """Put fakes in the place of parameters and buffers; other tensors are faked as they are met."""
+    """Replace parameters and buffers by fakes; operators replace other tensors on first use."""
     for module in modules:
         for store in (module._parameters, module._buffers):
             for name, tensor in store.items():
@@ -373,7 +380,7 @@ def _fake_weights(modules: Iterable[nn.Module], fakes: _torch.FakeRun) -> None:
 
 
 def _fake(fakes: _torch.FakeRun, leaf: Any, device: torch.device | None) -> Any:
-    """A fake of an input, on the device of the network if it has one: examples may lie anywhere."""
+    """A fake of an input, on the device of the network: an example may be on any device."""
     if not isinstance(leaf, Tensor):
         return leaf
     fake = fakes.fake(leaf)
@@ -381,7 +388,7 @@ def _fake(fakes: _torch.FakeRun, leaf: Any, device: torch.device | None) -> Any:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """The error to raise, with its stack as text: frames would keep the tensors of the run."""
+    """The error to raise, with its traceback as text: frames would keep the tensors of the run."""
     if isinstance(error, (ArgumentTypeError, ShapeError)):
         return type(error)(*error.args)
     failure = LayoutError(
@@ -391,10 +398,12 @@ def _without_frames(error: Exception) -> Exception:
     return failure
 
 
-def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen], flow: Flow) -> None:
+def _watch(
+    module: nn.Module, name: str, when: str, seen: dict[str, Seen], feature_axes: FeatureAxes
+) -> None:
     def note(tree: Any) -> None:
         if name not in seen:
-            seen[name] = _first_features(name, tree, flow)
+            seen[name] = _first_features(name, tree, feature_axes)
 
     if when == "input":
         module.register_forward_pre_hook(
@@ -404,12 +413,10 @@ def _watch(module: nn.Module, name: str, when: str, seen: dict[str, Seen], flow:
         module.register_forward_hook(lambda module, args, output: note(output), prepend=True)
 
 
-def _first_features(name: str, tree: Any, flow: Flow) -> Seen:
+def _first_features(name: str, tree: Any, feature_axes: FeatureAxes) -> Seen:
     leaves, _ = _torch.tree_flatten(tree)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim:
-            return Seen(i, tuple(leaf.shape), flow.axes(leaf))
+            return Seen(i, tuple(leaf.shape), feature_axes.axes(leaf))
     found = ", ".join(type(leaf).__name__ for leaf in leaves) or "nothing"
-    raise ArgumentTypeError(
-        f"site '{name}' passes no floating-point tensor; its leaves are: {found}"
-    )
+    raise ArgumentTypeError(f"site '{name}' has no floating-point tensor; its leaves are: {found}")

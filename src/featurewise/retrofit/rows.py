@@ -1,8 +1,8 @@
-"""``RowMap``: which condition each row of a site's features has, where that is not one to one.
+"""``RowMap``: the condition of each row of a site's features, if the two are not one to one.
 
-Rows multiply inside networks and around them: beams and sampled sequences, the two halves of a
-guidance batch, frames, windows, tokens in one axis. Elsewhere rows are no samples at all: the
-tokens that an expert was given, the edges of a graph.
+Networks and the code around them repeat rows: beams and sampled sequences, the two halves of a
+guidance batch, frames, windows, tokens merged into the batch axis. Elsewhere rows are not samples
+at all: the tokens routed to an expert, the edges of a graph.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from featurewise.core import ArgumentTypeError, Layout, LayoutError, ShapeError,
 from featurewise.core.broadcast import shape_of
 from featurewise.core.patterns import matching
 
-#: A row index of all sites, one per pattern of site names, or what gives it at a site.
+#: A row index for all sites, one per pattern of site names, or a function that returns it.
 Rows = Tensor | Mapping[str, Tensor] | Callable[[Site, Tensor], Tensor | None]
 
 REPEATS: Final = ("interleave", "tile")
@@ -26,16 +26,15 @@ REPEATS: Final = ("interleave", "tile")
 
 @dataclass(frozen=True, eq=False)
 class RowMap:
-    """How B conditions belong to R rows of features.
+    """How B conditions map to R rows of features.
 
     Attributes:
-        repeat: with R = k * B, "interleave" gives rows 0 to k - 1 the first condition, as
-            ``Tensor.repeat_interleave`` and beam search do; "tile" gives the rows all B
-            conditions k times in order, as ``Tensor.tile`` and ``cat([x, x])`` do. k may differ
-            from site to site.
-        index: the row of the condition for each row of the features, ``(R,)`` integers; one for
-            all sites, or one per site name, or a function of a site and its features that gives
-            it (None: one to one there).
+        repeat: with R = k * B, "interleave": the first condition for rows 0 to k - 1, as
+            ``Tensor.repeat_interleave`` and beam search do; "tile": all B conditions in order, k
+            times, as ``Tensor.tile`` and ``cat([x, x])`` do. k may differ from site to site.
+        index: index of the condition for each row of the features, ``(R,)`` integers; one for all
+            sites, one per site name, or a function of a site and its features that returns it
+            (None: one to one at that site).
     """
 
     repeat: str | None = None
@@ -44,18 +43,18 @@ class RowMap:
 
     @classmethod
     def of(cls, repeat: str | None, rows: Rows | None, layout: Layout) -> RowMap | None:
-        """The map that a call asks for; None where rows and conditions are one to one.
+        """The map for the arguments of a call; None if rows and conditions are one to one.
 
         Raises:
-            LayoutError: another word for ``repeat``, both, or a pattern that matches no site or
-                a site that another matches too.
-            ArgumentTypeError: an index that is none of these, or of another dtype.
+            LayoutError: an unknown ``repeat``, both arguments, a pattern that matches no site, or
+                two patterns that match the same site.
+            ArgumentTypeError: an index of another type or dtype.
             ShapeError: an index that is not ``(R,)``.
         """
         if repeat is None and rows is None:
             return None
         if repeat is not None and rows is not None:
-            raise LayoutError("give repeat or rows, not both")
+            raise LayoutError("pass repeat or rows, not both")
         if repeat is not None and repeat not in REPEATS:
             raise LayoutError(f"repeat must be 'interleave' or 'tile', got {repeat!r}")
         if isinstance(rows, Mapping):
@@ -64,39 +63,39 @@ class RowMap:
             _check_index(rows, "rows")
         return cls(repeat, rows)
 
-    def expand(self, value: Tensor, site: Site, x: Tensor, rows: int) -> Tensor:
+    def expand(self, value: Tensor, site: Site, x: Tensor, count: int) -> Tensor:
         """Parameters ``(B, ...)`` as ``(R, ...)``.
 
         Args:
-            value: parameters, a row per condition.
-            site: where; for the index, and for messages.
-            x: the features there.
-            rows: R, how many rows they have.
+            value: parameters, one row per condition.
+            site: the site; for the index, and for messages.
+            x: features of the site.
+            count: R, the number of their rows.
 
         Raises:
-            ShapeError: R is no multiple of B, or an index of another length or out of range.
+            ShapeError: R is not a multiple of B, or an index of another length or out of range.
             ArgumentTypeError: an index of another dtype.
         """
         if self.repeat is not None:
-            return repeated(value, self.repeat, rows, f"site '{site.name}'")
+            return repeated(value, self.repeat, count, f"site '{site.name}'")
         index = self._index_at(site, x)
         if index is None:
             return value
         where = f"site '{site.name}'"
         _check_index(index, where)
-        if index.shape[0] != rows:
+        if index.shape[0] != count:
             raise ShapeError(
-                f"{where}: rows has {index.shape[0]} entries, the features have {rows} rows; "
-                "rows={pattern of sites: index} gives sites indices of their own"
+                f"{where}: rows has {index.shape[0]} entries, the features have {count} rows; "
+                "rows={pattern of sites: index} sets one index per site"
             )
         self._check_range(index, value.shape[0], where)
         return value.index_select(0, index.to(value.device))
 
-    def expand_condition(self, condition: Any, site: Site, x: Tensor, rows: int) -> Any:
-        """The same of what a local generator is given: each of its tensors that has rows."""
+    def expand_condition(self, condition: Any, site: Site, x: Tensor, count: int) -> Any:
+        """``expand`` for each tensor with rows in the condition of a local generator."""
         leaves, structure = _torch.tree_flatten(condition)
         expanded = [
-            self.expand(leaf, site, x, rows) if isinstance(leaf, Tensor) and leaf.ndim else leaf
+            self.expand(leaf, site, x, count) if isinstance(leaf, Tensor) and leaf.ndim else leaf
             for leaf in leaves
         ]
         return _torch.tree_unflatten(expanded, structure)
@@ -115,10 +114,10 @@ class RowMap:
         low, high = (int(index.min()), int(index.max())) if index.numel() else (0, 0)
         if low < 0 or high >= batch:
             raise ShapeError(
-                f"{where}: rows must lie in [0, {batch}), the conditions that there are; they "
-                f"reach from {low} to {high}"
+                f"{where}: rows must be in [0, {batch}), the range of conditions; they are in "
+                f"[{low}, {high}]"
             )
-        if not callable(self.index):  # what a function makes may be collected, and its id reused
+        if not callable(self.index):  # the result of a function may be collected, and its id reused
             self._sound.add(key)
 
 
@@ -133,35 +132,35 @@ def _by_site(rows: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     return found
 
 
-def repeated(value: Tensor, repeat: str, rows: int, where: str) -> Tensor:
+def repeated(value: Tensor, repeat: str, count: int, where: str) -> Tensor:
     """``(B, ...)`` as ``(R, ...)`` with R = k * B, by "interleave" or "tile".
 
     Raises:
-        ShapeError: if R is no multiple of B.
+        ShapeError: if R is not a multiple of B.
     """
     batch = value.shape[0]
-    if batch == rows:
+    if batch == count:
         return value
-    if batch == 0 or rows % batch:
+    if batch == 0 or count % batch:
         raise ShapeError(
-            f"{where}: the features have {rows} rows, which is no multiple of the {batch} "
-            f"conditions; repeat={repeat!r} cannot serve them"
+            f"{where}: the features have {count} rows, which is not a multiple of the {batch} "
+            f"conditions, as repeat={repeat!r} requires"
         )
     rest = tuple(value.shape[1:])
     if repeat == "interleave":
-        return value.unsqueeze(1).expand(batch, rows // batch, *rest).reshape(rows, *rest)
-    return value.unsqueeze(0).expand(rows // batch, batch, *rest).reshape(rows, *rest)
+        return value.unsqueeze(1).expand(batch, count // batch, *rest).reshape(count, *rest)
+    return value.unsqueeze(0).expand(count // batch, batch, *rest).reshape(count, *rest)
 
 
-def remedy(rows: int, batch: int) -> str:
-    """What to do where a site has R rows of features and there are B conditions."""
-    if batch and rows % batch == 0:
+def remedy(count: int, batch: int) -> str:
+    """Advice for a site with R rows of features and B conditions."""
+    if batch and count % batch == 0:
         return (
-            f"if the rows are {rows // batch} of each sample, say so: repeat='interleave' (beams, "
-            "sampled sequences, frames, tokens: the rows of a sample follow each other) or "
+            f"if there are {count // batch} rows per sample, pass repeat='interleave' (beams, "
+            "sampled sequences, frames, tokens: the rows of a sample are adjacent) or "
             "repeat='tile' (cat([x, x])); else rows=<index of the condition for each row>"
         )
-    return "rows=<index of the condition for each row> says which condition each row has"
+    return "pass rows=<index of the condition for each row>"
 
 
 def _check_index(index: object, where: str) -> None:

@@ -1,14 +1,14 @@
-"""``SampleTracker``: which sample each row of features belongs to, seen in one run of a network.
+"""``SampleTracker``: the sample of each row of features, tracked through one run of a network.
 
-A site that has as many rows as there are conditions need not have a row per sample: the tokens
-that an expert was given, the edges of a ring, the steps of a sequence whose axes were exchanged.
-Equal sizes would hide it. So the first eager run with a condition per sample is followed operator
-by operator: beside each tensor goes another of the same shape that holds the number of the sample
-of each element (mostly expanded, so that it takes no memory), and what moves or selects rows does
-the same to both.
+A site with as many rows as there are conditions does not always have one row per sample: the
+tokens routed to an expert, the edges of a ring, the time steps of a sequence with swapped axes.
+The sizes alone do not show that. So the first eager run with a condition per sample is tracked
+operator by operator: each tensor has a companion of the same shape that holds the index of the
+sample of each element (mostly expanded, which needs no memory), and operators that move or select
+rows are applied to both.
 
-What an operator does to samples is known for those that move, select, broadcast and contract. Of
-others nothing is said, and their rows are taken for samples, as sizes tell.
+The effect on samples is known for operators that move, select, broadcast and contract. For others
+nothing is known, and equal sizes are taken to mean that rows are samples.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from featurewise.core import _torch
 
-#: Numbers in place of a sample's: of no sample (a parameter), and of several.
+#: In place of the index of a sample: no sample (a parameter), and several samples.
 _FREE: Final = -1
 _MIXED: Final = -2
 
@@ -53,13 +53,13 @@ _INTO: Final = ("index_add", "scatter", "scatter_add", "index_put", "index_copy"
 
 
 @dataclass(frozen=True)
-class _Owned:
-    """Whose the elements of a tensor are.
+class _Samples:
+    """The samples to which the elements of a tensor belong.
 
     Attributes:
-        samples: numbers of samples, of the tensor's shape.
-        gathered: rows were selected by their content or by an input: they are no samples, even
-            where their numbers happen to be in order.
+        samples: indices of samples, of the tensor's shape.
+        gathered: whether rows were selected by their content or by an input: then they are not
+            samples, even if their indices happen to be in order.
     """
 
     samples: Tensor
@@ -67,19 +67,19 @@ class _Owned:
 
 
 class SampleTracker:
-    """Follows the samples of one run.
+    """Tracks the samples of one run.
 
     Args:
-        inputs: what the network is given, as a nest of containers.
-        samples: of which sample each row of an input is, ``(R,)``; tensors of R rows are taken
-            for inputs with a row per sample.
+        inputs: inputs of the network, in nested containers.
+        samples: index of the sample of each input row, ``(R,)``; tensors with R rows are taken
+            to have one row per sample.
     """
 
     def __init__(self, inputs: Any, samples: Tensor) -> None:
-        self._owned: dict[Any, _Owned] = {}
-        self._alive: dict[int, Any] = {}  # weak references: no storage gets the place of another
-        self._inputs: set[int] = set()  # memory of inputs, of what was made of them, or at random
-        self._whole = True  # whether all inputs are seen
+        self._samples_of: dict[Any, _Samples] = {}
+        self._alive: dict[int, Any] = {}  # weak references; keep numbers of storages unique
+        self._inputs: set[int] = set()  # memory of inputs, of tensors computed from them, or random
+        self._whole = True  # whether all inputs are known
         self._mode: AbstractContextManager[Any] | None = None
         rows = samples.shape[0]
         for leaf in _torch.tree_flatten(inputs)[0]:
@@ -88,7 +88,7 @@ class SampleTracker:
             if isinstance(leaf, Tensor) and leaf.ndim and _torch.has_values(leaf):
                 self._add_inputs([leaf])
                 if leaf.shape[0] == rows:
-                    self._set(leaf, _Owned(_along(samples, 0, leaf.shape)))
+                    self._set(leaf, _Samples(_along(samples, 0, leaf.shape)))
 
     def __enter__(self) -> SampleTracker:
         self._mode = _torch.watching(self._note)
@@ -101,17 +101,17 @@ class SampleTracker:
             self._mode = None
 
     def trouble(self, x: Tensor, batch_axis: int, expected: Tensor, ordered: bool) -> str | None:
-        """Why rows of ``x`` are not the samples that they are taken for; None where they may be.
+        """The reason why rows of ``x`` are not the expected samples; None if they may be.
 
         Args:
             x: features.
-            batch_axis: axis of their rows, from the front.
-            expected: of which sample each row should be, ``(R,)``.
-            ordered: whether this very order is meant, of rows that are k of each sample; if not,
-                a network that runs samples in another order (in reverse, say) is none of our
-                business.
+            batch_axis: axis of their rows, not negative.
+            expected: expected index of the sample of each row, ``(R,)``.
+            ordered: whether exactly this order is required (k rows per sample); if not, a
+                network that processes samples in another order (for example reversed) is
+                accepted.
         """
-        owned = self._owned.get(self._key(x))
+        owned = self._samples_of.get(self._key(x))
         if owned is None:
             return self._apart(x, batch_axis)
         if owned.gathered:
@@ -125,33 +125,31 @@ class SampleTracker:
         if (samples == _MIXED).any() or not (known & (samples != wanted)).any():
             return None
         if not ordered and not (known & (samples.amin(batch_axis, keepdim=True) == samples)).all():
-            return None  # the network turned the batch by itself: condition i is for what is row i
+            return None  # the network permuted the batch: condition i belongs to row i
         varies = [axis for axis in range(x.ndim) if samples.shape[axis] > 1]
         if batch_axis not in varies and len(varies) == 1:
-            return (
-                f"the samples of its features lie on axis {varies[0]}: pass batch_axis={varies[0]}"
-            )
+            return f"the batch axis of its features is {varies[0]}: pass batch_axis={varies[0]}"
         return "rows of its features are not the samples in order"
 
     def _apart(self, x: Tensor, batch_axis: int) -> str | None:
-        """Why features are no samples that nothing of the inputs is in; None where they may be."""
+        """The reason why features that depend on no input are not samples; None if they may be."""
         if not self._whole or not _torch.has_storage(x) or self._is_input(x):
             return None
         if (x == x.narrow(batch_axis, 0, 1)).all():
-            return None  # one for all samples, repeated for each
-        return "its features come from no input (a table of positions, say): rows are no samples"
+            return None  # equal for all samples
+        return "its features depend on no input (a table of positions?): rows are not samples"
 
     # --- operator by operator --------------------------------------------------------------------
 
     def _note(self, operator: Any, inputs: Any, result: Any) -> None:
         try:
             self._follow(operator, inputs, result)
-        except Exception:  # what cannot be followed is not known, and that is no error
+        except Exception:  # an operator that cannot be tracked is unknown, not an error
             name = operator.name().partition("::")[2].partition(".")[0]
             lost = name in _SELECTIONS and self._of(inputs[0][0]) is not None
             for leaf in _torch.tree_flatten(result)[0]:
                 if isinstance(leaf, Tensor):
-                    self._set_or_drop(leaf, _nobody(leaf.shape) if lost else None)
+                    self._set_or_drop(leaf, _no_samples(leaf.shape) if lost else None)
 
     def _follow(self, operator: Any, inputs: Any, result: Any) -> None:
         args, kwargs = inputs
@@ -162,16 +160,16 @@ class SampleTracker:
             self._add_inputs(outputs)
         if name.removesuffix("_") in _INTO:
             return self._set_or_drop(outputs[0], self._of(args[0]))
-        if not any(self._key(t) in self._owned for t in tensors) or _makes(name):
+        if not any(self._key(t) in self._samples_of for t in tensors) or _makes(name):
             for output in outputs:
-                self._owned.pop(self._key(output), None)
+                self._samples_of.pop(self._key(output), None)
             return None
         made = self._rule(operator, name)(operator, args, kwargs, outputs)
         for output, owned in zip(outputs, made, strict=False):
             self._set_or_drop(output, owned)
         return None
 
-    def _rule(self, operator: Any, name: str) -> Callable[..., Sequence[_Owned | None]]:
+    def _rule(self, operator: Any, name: str) -> Callable[..., Sequence[_Samples | None]]:
         if name in _RESHAPES:
             return self._reshape
         if operator.is_view or name in _MOVES:
@@ -190,12 +188,14 @@ class SampleTracker:
             return self._combine
         return self._compute
 
-    def _reshape(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
+    def _reshape(
+        self, operator: Any, args: Any, kwargs: Any, outputs: Any
+    ) -> list[_Samples | None]:
         owned = self._of(args[0])
         return [owned and replace(owned, samples=_reshaped(owned.samples, outputs[0].shape))]
 
-    def _move(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
-        """The same operator on the numbers."""
+    def _move(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Samples | None]:
+        """The same operator on the indices."""
         gathered = False
 
         def number(leaf: Any) -> Any:
@@ -213,17 +213,17 @@ class SampleTracker:
         if operator.name().startswith("aten::constant_pad_nd"):
             moved_args = (moved_args[0], moved_args[1], _FREE)
         made = operator(*moved_args, **moved_kwargs)
-        return [_Owned(t, gathered) for t in _torch.tree_flatten(made)[0]]
+        return [_Samples(t, gathered) for t in _torch.tree_flatten(made)[0]]
 
-    def _select(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
-        """Rows chosen by an index."""
+    def _select(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Samples | None]:
+        """Rows selected by an index."""
         source = self._of(args[0])
         indices = [t for t in _torch.tree_flatten(args[1:])[0] if isinstance(t, Tensor)]
-        if source is None:  # a table, looked up with what samples say
+        if source is None:  # a lookup table, indexed by samples
             first = next((self._of(t) for t in indices if self._of(t) is not None), None)
             return [first and _embedded(first, outputs[0].shape)]
         if operator.name().startswith("aten::masked_select"):
-            return [_nobody(outputs[0].shape)]
+            return [_no_samples(outputs[0].shape)]
         kept = _kept_axes(operator, args, source.samples)
         small = source.samples
         for axis in kept:
@@ -232,53 +232,55 @@ class SampleTracker:
         structure = _torch.tree_flatten(args[1:])[1]
         made = operator(small, *_torch.tree_unflatten(moved, structure)).expand(outputs[0].shape)
         if source.gathered and _in_order(made):
-            return [_Owned(made)]  # put back
+            return [_Samples(made)]  # restored to the original order
         across = _across_samples(operator, args, source.samples)
         chosen = any(self._is_input(t) or t.dtype == torch.bool for t in across)
         moved_rows = bool(across) and not _in_order(made)
-        return [_Owned(made, source.gathered or chosen or moved_rows)]
+        return [_Samples(made, source.gathered or chosen or moved_rows)]
 
-    def _embed(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
+    def _embed(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Samples | None]:
         owned = self._of(args[1])
         return [owned and _embedded(owned, outputs[0].shape)]
 
-    def _order(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
-        """Rows put into an order of their content, if it goes across samples."""
+    def _order(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Samples | None]:
+        """Rows sorted by their content, if the sorted axis has several samples."""
         owned = self._of(args[0])
         if owned is None:
             return []
         if "unique" in operator.name():
-            return [_nobody(outputs[0].shape)]  # the index that comes with it has rows as before
+            return [_no_samples(outputs[0].shape)]  # the returned index has the rows of the input
         dims = [kwargs["dim"]] if "dim" in kwargs else [a for a in args[1:] if type(a) is int]
         dim = dims[-1] if dims else -1
         if _varies(owned.samples, dim):
-            return [_nobody(output.shape) for output in outputs]
+            return [_no_samples(output.shape) for output in outputs]
         return [_carried(owned, output.shape) for output in outputs]
 
-    def _multiply(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
-        """Products of matrices: rows are those of the left, columns those of the right."""
+    def _multiply(
+        self, operator: Any, args: Any, kwargs: Any, outputs: Any
+    ) -> list[_Samples | None]:
+        """Matrix products: rows from the left factor, columns from the right."""
         left, right = (
             args[-2:] if operator.name().startswith(("aten::mm", "aten::bmm")) else args[1:3]
         )
         shape = outputs[0].shape
-        parts: list[_Owned] = []
+        parts: list[_Samples] = []
         summed = False
         for owned, axis in ((self._of(left), -1), (self._of(right), -2)):
             if owned is None:
                 continue
             samples = _collapsed(owned.samples, axis)
             if (samples == _MIXED).any():
-                summed = True  # over samples
+                summed = True  # the sum is over samples
             else:
                 parts.append(replace(owned, samples=samples.expand(shape)))
         if not parts:
-            return [_nobody(shape) if summed else None]
+            return [_no_samples(shape) if summed else None]
         merged = _merged(parts, shape)
         if merged is not None and (merged.samples == _MIXED).any():
-            return [parts[0]]  # each row of the left with each column of the right
+            return [parts[0]]  # every row of the left with every column of the right
         return [merged]
 
-    def _reduce(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
+    def _reduce(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Samples | None]:
         owned = self._of(args[0])
         over = kwargs.get("dim", next((a for a in args[1:] if isinstance(a, int | list)), None))
         if owned is None or over is None or isinstance(over, bool):
@@ -292,15 +294,19 @@ class SampleTracker:
         samples = torch.where(samples == _MIXED, _FREE, samples)  # a statistic of the batch
         return [replace(owned, samples=samples)] * len(outputs)
 
-    def _combine(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
+    def _combine(
+        self, operator: Any, args: Any, kwargs: Any, outputs: Any
+    ) -> list[_Samples | None]:
         """Element by element, with broadcasting."""
         leaves = _torch.tree_flatten((args, kwargs))[0]
         parts = [self._of(t) for t in leaves if isinstance(t, Tensor)]
         known = [part for part in parts if part is not None]
         return [_merged(known, outputs[0].shape)] * len(outputs)
 
-    def _compute(self, operator: Any, args: Any, kwargs: Any, outputs: Any) -> list[_Owned | None]:
-        """Anything else: where samples lie on one axis, and the result has it, they stay there."""
+    def _compute(
+        self, operator: Any, args: Any, kwargs: Any, outputs: Any
+    ) -> list[_Samples | None]:
+        """Any other operator: samples on one axis stay on it, if the result has that axis."""
         leaves = _torch.tree_flatten((args, kwargs))[0]
         known = [t for t in leaves if isinstance(t, Tensor) and self._of(t) is not None]
         owned = next((self._of(t) for t in known if t.is_floating_point()), None)
@@ -308,12 +314,12 @@ class SampleTracker:
             return []
         return [_carried(owned, output.shape) for output in outputs]
 
-    # --- whose a tensor is -----------------------------------------------------------------------
+    # --- samples of a tensor ---------------------------------------------------------------------
 
     def _key(self, x: Tensor) -> Any:
-        """What a tensor is found by: autograd may wrap the same memory again."""
+        """Key of a tensor by its memory: autograd may wrap the same memory in a new tensor."""
         if not _torch.has_storage(x):
-            return object()  # found by nothing
+            return object()  # equal to no other key
         storage = _torch.storage_number(x)
         if storage not in self._alive:
             self._alive[storage] = _torch.weak_storage(x)
@@ -321,37 +327,37 @@ class SampleTracker:
 
     def _add_inputs(self, tensors: Sequence[Tensor]) -> None:
         for tensor in filter(_torch.has_storage, tensors):
-            self._key(tensor)  # holds its number
+            self._key(tensor)  # keeps its number unique
             self._inputs.add(_torch.storage_number(tensor))
 
     def _is_input(self, x: Tensor) -> bool:
         return _torch.has_storage(x) and _torch.storage_number(x) in self._inputs
 
-    def _of(self, x: Any) -> _Owned | None:
-        return self._owned.get(self._key(x)) if isinstance(x, Tensor) else None
+    def _of(self, x: Any) -> _Samples | None:
+        return self._samples_of.get(self._key(x)) if isinstance(x, Tensor) else None
 
-    def _set(self, x: Tensor, owned: _Owned) -> None:
-        self._owned[self._key(x)] = owned
+    def _set(self, x: Tensor, owned: _Samples) -> None:
+        self._samples_of[self._key(x)] = owned
 
-    def _set_or_drop(self, x: Tensor, owned: _Owned | None) -> None:
+    def _set_or_drop(self, x: Tensor, owned: _Samples | None) -> None:
         if owned is None or owned.samples.shape != x.shape:
-            self._owned.pop(self._key(x), None)
+            self._samples_of.pop(self._key(x), None)
         else:
             self._set(x, owned)
 
 
-def _nobody(shape: Sequence[int]) -> _Owned:
-    """Rows that are known to be no samples."""
-    return _Owned(torch.full((), _FREE).expand(*shape), True)
+def _no_samples(shape: Sequence[int]) -> _Samples:
+    """Rows that are known not to be samples."""
+    return _Samples(torch.full((), _FREE).expand(*shape), True)
 
 
 def _makes(name: str) -> bool:
-    """Whether an operator makes a tensor of the shape of another, but not of its values."""
+    """Whether an operator uses only the shape of its input, not the values."""
     return name.endswith("_like") or name.startswith("new_")
 
 
 def _along(numbers: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
-    """Numbers ``(R,)`` along one axis of a shape, expanded over the others."""
+    """Indices ``(R,)`` along one axis of a shape, expanded over the others."""
     sizes = [1] * len(shape)
     sizes[axis] = -1
     return numbers.reshape(sizes).expand(*shape)
@@ -364,7 +370,7 @@ def _varies(samples: Tensor, axis: int) -> bool:
 
 
 def _collapsed(samples: Tensor, axis: int) -> Tensor:
-    """One of an axis: whose the elements along it are together, those of no sample left aside."""
+    """The sample of all elements along an axis together, ignoring elements of no sample."""
     if not _varies(samples, axis):
         return samples.narrow(axis, 0, 1)
     highest = samples.amax(axis, keepdim=True)
@@ -373,7 +379,7 @@ def _collapsed(samples: Tensor, axis: int) -> Tensor:
 
 
 def _narrow(samples: Tensor) -> Tensor:
-    """One of each axis along which nothing varies."""
+    """Size 1 for each axis along which the samples do not vary."""
     for axis in range(samples.ndim):
         if samples.shape[axis] > 1 and not _varies(samples, axis):
             samples = samples.narrow(axis, 0, 1)
@@ -381,9 +387,9 @@ def _narrow(samples: Tensor) -> Tensor:
 
 
 def _in_order(samples: Tensor) -> bool:
-    """Whether the first axis has the samples in order, as many rows of each, and none else varies.
+    """Whether the first axis has the samples in order, with equally many rows of each.
 
-    So it is where rows that were sorted, by expert or by length, are put back.
+    That is the case after rows that were sorted by expert or by length are restored.
     """
     small = _narrow(samples)
     rows = small.flatten()
@@ -394,7 +400,7 @@ def _in_order(samples: Tensor) -> bool:
 
 
 def _reshaped(samples: Tensor, shape: Sequence[int]) -> Tensor:
-    """The numbers in another shape, without copying trailing axes along which nothing varies."""
+    """The indices in another shape, without copying trailing axes along which they are constant."""
     old, new = list(samples.shape), list(shape)
     same = 0
     while same < min(len(old), len(new)) and old[-1 - same] == new[-1 - same]:
@@ -406,22 +412,22 @@ def _reshaped(samples: Tensor, shape: Sequence[int]) -> Tensor:
     return samples.reshape([*new[: len(new) - same], *[1] * same]).expand(*shape)
 
 
-def _embedded(owned: _Owned, shape: Sequence[int]) -> _Owned:
+def _embedded(owned: _Samples, shape: Sequence[int]) -> _Samples:
     samples = owned.samples
     samples = samples.reshape(*samples.shape, *[1] * (len(shape) - samples.ndim))
     return replace(owned, samples=samples.expand(*shape))
 
 
-def _carried(owned: _Owned, shape: Sequence[int]) -> _Owned | None:
+def _carried(owned: _Samples, shape: Sequence[int]) -> _Samples | None:
     samples = owned.samples
     if samples.shape == tuple(shape):
         return owned
     if len(shape) != samples.ndim:
         return None
     for axis in range(samples.ndim):
-        alone = _collapsed(samples, axis)
-        if not (alone == _MIXED).any():
-            samples = alone
+        collapsed = _collapsed(samples, axis)
+        if not (collapsed == _MIXED).any():
+            samples = collapsed
         elif samples.shape[axis] != shape[axis]:
             return None
     return replace(owned, samples=samples.expand(*shape))
@@ -433,8 +439,8 @@ def _fits(own: Sequence[int], shape: Sequence[int]) -> bool:
     return len(own) <= len(shape) and all(a in (1, b) for a, b in pairs)
 
 
-def _merged(parts: Sequence[_Owned], shape: Sequence[int]) -> _Owned | None:
-    """Of whom something is that is made of several, element by element."""
+def _merged(parts: Sequence[_Samples], shape: Sequence[int]) -> _Samples | None:
+    """Samples of an element-wise combination of several tensors."""
     fitting = [p for p in parts if _fits(p.samples.shape, shape)]
     if not fitting:
         return None
@@ -444,11 +450,11 @@ def _merged(parts: Sequence[_Owned], shape: Sequence[int]) -> _Owned | None:
         same = (samples == other) | (other == _FREE)
         samples = torch.where(samples == _FREE, other, torch.where(same, samples, _MIXED))
     gathered = any(part.gathered for part in fitting)
-    return _Owned(samples.expand(*shape), gathered)
+    return _Samples(samples.expand(*shape), gathered)
 
 
 def _kept_axes(operator: Any, args: Any, samples: Tensor) -> list[int]:
-    """Axes that an index leaves alone and along which nothing varies."""
+    """Axes that are not indexed and along which the samples do not vary."""
     if operator.name().startswith("aten::index."):
         taken = sum(
             index.ndim if index.dtype == torch.bool else 1 for index in args[1] if index is not None

@@ -1,13 +1,13 @@
-"""A conditioner in a folder of its own: generator, layout, and which network it belongs to.
+"""Save and load a conditioner: generator, layout, and a fingerprint of its backbone, in a folder.
 
 * ``model.safetensors``: the generator's tensors (``generator.*``), and the running statistics of
   the backbone's batch norms (``statistics.*``), which training the conditioner moves;
-* ``config.json``: layout, how the generator was made, fingerprint of the backbone;
-* ``manifest.json``: size and SHA-256 of the files, sealed by a hash of its own;
+* ``config.json``: layout, configuration of the generator, fingerprint of the backbone;
+* ``manifest.json``: size and SHA-256 of the two files, with a SHA-256 of its own content;
 * ``README.md``: the model card, for people; it may be edited.
 
-The folder appears whole or not at all. Reading believes nothing before its hash agrees, unpickles
-nothing, imports nothing, and allocates nothing before shapes agree.
+The folder is written atomically. Loading verifies hashes before it uses any content, unpickles
+and imports nothing, and compares shapes before it allocates memory.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ from featurewise.retrofit.calls import Owner
 from featurewise.retrofit.errors import BackboneError, FormatError, SavingError
 from featurewise.retrofit.fingerprint import Fingerprint, readable, statistics_of
 
-#: Version of the files. A reader takes its own and all before.
+#: Version of the files. This version is read, and all earlier ones.
 FORMAT: Final = 1
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _MANIFEST: Final = "manifest.json"
 _GENERATOR, _STATISTICS = "generator.", "statistics."
 
-#: Longest JSON file that is read, in bytes.
+#: Largest JSON file that is read, in bytes.
 _LONGEST: Final = 1 << 26
 
-#: Greatest number that a file may say of a format, or of bytes.
+#: Largest integer that a file may contain as format or number of bytes.
 _MOST: Final = 1 << 62
 
 _CHECKS: Final = ("weights", "architecture", "later", "sites")
@@ -97,8 +97,8 @@ def push(
 ) -> str:
     """Upload a conditioner; see ``Conditioned.push_to_hub``."""
     api = _hub().HfApi() if api is None else api
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "conditioner"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "conditioner"
         save(folder, backbone, generator, layout, statistics=statistics)
         try:
             url = api.create_repo(repo_id=repo, private=private, exist_ok=True)
@@ -111,7 +111,7 @@ def push(
 def contents(
     backbone: nn.Module, generator: nn.Module, layout: Layout, *, statistics: bool = True
 ) -> dict[str, bytes]:
-    """The files of a conditioner, by name. The same conditioner makes the same bytes.
+    """The files of a conditioner, by name. Equal conditioners give equal bytes.
 
     Raises:
         SavingError: a tensor of the generator that cannot be written.
@@ -137,14 +137,14 @@ def contents(
 
 
 def _check_free(folder: Path) -> None:
-    """Raise unless ``folder`` is absent, empty, or an older conditioner that may be replaced."""
+    """Raise unless ``folder`` is absent, empty, or a conditioner, which may be replaced."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise SavingError(f"{folder}: is no folder; choose another name")
+        raise SavingError(f"{folder}: is not a folder; choose another name")
     ours = {_CONFIG, _WEIGHTS, _CARD, _MANIFEST}
-    strange = [] if not folder.exists() else sorted({p.name for p in folder.iterdir()} - ours)
-    if strange:
+    other = [] if not folder.exists() else sorted({p.name for p in folder.iterdir()} - ours)
+    if other:
         raise SavingError(
-            f"{folder}: holds {', '.join(strange[:5])}, which would be lost; choose a new folder"
+            f"{folder}: holds {', '.join(other[:5])}, which would be lost; choose a new folder"
         )
 
 
@@ -159,51 +159,51 @@ def _state(generator: nn.Module) -> dict[str, Tensor]:
 
 
 def untie(state: dict[str, Any], prefix: str) -> None:
-    """Copy, in place, every tensor of a state dict whose memory one before it has.
+    """Copy, in place, every tensor of a state dict that shares memory with an earlier one.
 
     Args:
         state: a state dict.
-        prefix: begins the names that are looked at.
+        prefix: only names that begin with this are considered.
     """
-    spans: dict[int, list[tuple[int, int]]] = {}  # storage -> the bytes that names have in it
+    spans: dict[int, list[tuple[int, int]]] = {}  # storage -> byte ranges used in it
     for name, tensor in state.items():
         if name.startswith(prefix) and readable(tensor) and tensor.numel():
-            taken = spans.setdefault(tensor.untyped_storage().data_ptr(), [])
+            used = spans.setdefault(tensor.untyped_storage().data_ptr(), [])
             start = tensor.data_ptr()
             last = sum(
                 (n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True)
             )
             stop = start + (last + 1) * tensor.itemsize
-            if any(start < other[1] and other[0] < stop for other in taken):
+            if any(start < other[1] and other[0] < stop for other in used):
                 state[name] = tensor.clone()
             else:
-                taken.append((start, stop))
+                used.append((start, stop))
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """A copy that shares no memory: the file may then hold tied tensors, each by itself."""
+    """A copy that shares no memory, since safetensors does not store tied tensors."""
     return stored(tensor).clone(memory_format=torch.contiguous_format)
 
 
 def _generator_config(generator: nn.Module, layout: Layout) -> dict[str, Any]:
-    """How to make the generator again, or why that cannot be done from JSON."""
+    """The configuration of the generator, or the reason why it has none in JSON."""
     kind = type(generator).__name__
     if not isinstance(generator, Configured):
         return {"kind": kind, "reason": f"{kind} does not derive from Configured"}
     try:
         config = generator.config()
-        reason = _outside(generator) or difference(generator, _sketch(config, layout))
+        reason = _unsaved(generator) or difference(generator, _meta(config, layout))
     except FeaturewiseError as error:
         return {"kind": kind, "reason": str(error)}
     return config if reason is None else {"kind": kind, "reason": f"{kind} has changed: {reason}"}
 
 
-def _sketch(config: Mapping[str, Any], layout: Layout) -> nn.Module:
-    """The generator as it is made, its values of no account; no random number is drawn."""
+def _meta(config: Mapping[str, Any], layout: Layout) -> nn.Module:
+    """The generator without values, to compare shapes; the random state is not changed."""
     try:
-        with torch.device("meta"):  # which allocates nothing
+        with torch.device("meta"):  # allocates no memory
             return _bound(from_config(config), layout)
-    except RuntimeError:  # one that looks at its values cannot be made there
+    except RuntimeError:  # its constructor reads values, which the meta device has none of
         return _fresh(config, layout)
 
 
@@ -213,7 +213,7 @@ def _fresh(config: Mapping[str, Any], layout: Layout) -> nn.Module:
 
 
 def materialized(generator: nn.Module, layout: Layout, device: Any) -> nn.Module:
-    """The generator on ``device``; one that is on the meta device begins anew there."""
+    """The generator on ``device``; one on the meta device is created again with initial values."""
     tensors = [*generator.parameters(), *generator.buffers()]
     if not any(tensor.is_meta for tensor in tensors):
         return generator.to(device)
@@ -234,8 +234,8 @@ def _bound(generator: nn.Module, layout: Layout) -> nn.Module:
     return generator
 
 
-def _outside(generator: nn.Module) -> str | None:
-    """A tensor that the state dict lacks: where it came from an argument its values are lost."""
+def _unsaved(generator: nn.Module) -> str | None:
+    """Describes a tensor attribute that the state dict does not contain; None if there is none."""
     for name, module in generator.named_modules():
         for key, value in vars(module).items():
             if isinstance(value, Tensor):
@@ -258,8 +258,8 @@ def _card(network: str, generator: nn.Module, layout: Layout, statistics: bool) 
         for site in layout
     ]
     numbers = sum(p.numel() for p in generator.parameters())
-    owned = (
-        "It brings the running statistics of the network's batch norms, which loading sets.\n\n"
+    statistics_text = (
+        "It contains the running statistics of the network's batch norms; loading sets them.\n\n"
         if statistics
         else ""
     )
@@ -270,7 +270,7 @@ def _card(network: str, generator: nn.Module, layout: Layout, statistics: bool) 
         size=f"{layout.size:,}",
         sites="1 site" if len(layout) == 1 else f"{len(layout)} sites",
         rows="\n".join(rows),
-        owned=owned,
+        statistics=statistics_text,
     )
 
 
@@ -285,14 +285,14 @@ tags:
 
 # Conditioner of a `{network}`
 
-A `{kind}` generator ({numbers} numbers) that modulates {sites} of a `{network}`: {size} numbers
-for each condition. The network itself is not in here; `config.json` has its fingerprint.
+A `{kind}` generator ({numbers} parameters) that modulates {sites} of a `{network}`: {size} values
+per condition. The network itself is not included; `config.json` contains its fingerprint.
 
 | site | operation | axis | width | parameters |
 |---|---|---:|---:|---:|
 {rows}
 
-{owned}```python
+{statistics}```python
 import featurewise as fw
 
 network = ...  # the {network} that it was trained on
@@ -300,7 +300,7 @@ net = fw.Conditioned.from_pretrained("this/folder/or/repository", network)
 y = net(x, condition=z)
 ```
 
-Another network is refused, and the difference named.
+A different network raises an error that names the differences.
 """
 
 
@@ -309,18 +309,18 @@ Another network is refused, and the difference named.
 
 @dataclass
 class BackboneRef:
-    """Where a loaded conditioner comes from, and what is still to be done to its backbone.
+    """The backbone that a loaded conditioner was saved with, and what is left to verify or set.
 
     Attributes:
-        place: folder or repository, as it was given.
-        fingerprint: of the backbone that it was saved with.
-        values: whether the backbone's values must agree too.
+        location: folder or repository, as given.
+        fingerprint: fingerprint of that backbone.
+        values: whether the values of the backbone must be equal too.
         statistics: running statistics by name.
-        only: names of the modules that are compared, their names and shapes; None means all.
-        settled: whether the backbone was found to be right and has the statistics.
+        only: names of the modules to compare, by names and shapes of tensors; None: all.
+        settled: whether the backbone was verified and the statistics were set.
     """
 
-    place: str
+    location: str
     fingerprint: Fingerprint
     values: bool
     statistics: dict[str, Tensor]
@@ -328,13 +328,13 @@ class BackboneRef:
     settled: bool = False
 
     def compare(self, backbone: nn.Module, *, values: bool) -> None:
-        """Raise ``BackboneError`` unless ``backbone`` is the one; the message says how it differs.
+        """Raise ``BackboneError`` if ``backbone`` differs; the message names the differences.
 
         Args:
             backbone: the network to compare.
-            values: whether its values must agree too.
+            values: whether its values must be equal too.
         """
-        where = f"{self.place}: "
+        where = f"{self.location}: "
         self.fingerprint.check(
             backbone, values=values, ignore=self.statistics, only=self.only, where=where
         )
@@ -343,17 +343,17 @@ class BackboneRef:
             raise BackboneError(f"{where}this network has no running statistics {missing[0]}")
 
     def settle(self, backbone: nn.Module) -> None:
-        """Set the running statistics of a backbone that was found to be the one."""
+        """Set the running statistics of a backbone that was verified."""
         own = statistics_of(backbone)
         if meta := [name for name in self.statistics if own[name].device.type == "meta"]:
-            raise BackboneError(f"{self.place}: {meta[0]} is still on the meta device")
+            raise BackboneError(f"{self.location}: {meta[0]} is still on the meta device")
         with torch.no_grad():
             for name, tensor in self.statistics.items():
                 own[name].copy_(tensor)
         self.settled = True
 
     def verify(self, backbone: nn.Module) -> None:
-        """Compare as it was asked for at loading; the first time, set the statistics too."""
+        """Compare as chosen when loading; the first time, set the statistics too."""
         self.compare(backbone, values=self.values)
         if not self.settled:
             self.settle(backbone)
@@ -361,14 +361,20 @@ class BackboneRef:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What ``load`` found: the parts of a ``Conditioned``, and their backbone_ref."""
+    """The parts of a ``Conditioned`` that ``load`` read.
+
+    Attributes:
+        generator: maps a condition to the task representation.
+        layout: of the sites.
+        backbone_ref: identifies the backbone that they were saved with.
+    """
 
     generator: nn.Module
     layout: Layout
     backbone_ref: BackboneRef
 
-    def watch(self, backbone: nn.Module, owner: Owner) -> list[RemovableHandle]:
-        """Wait for the first call, where something is still to be done."""
+    def attach(self, backbone: nn.Module, owner: Owner) -> list[RemovableHandle]:
+        """Verify the backbone at the first call, if that is still to be done."""
         return (
             []
             if self.backbone_ref.settled
@@ -377,7 +383,7 @@ class Loaded:
 
 
 class VerifyOnFirstCall:
-    """A hook on the backbone that verifies it at the first conditioned call, and goes."""
+    """A hook that verifies the backbone at its first conditioned call, then removes itself."""
 
     def __init__(self, owner: Owner, backbone_ref: BackboneRef) -> None:
         self.owner = owner
@@ -385,12 +391,12 @@ class VerifyOnFirstCall:
         self.handle: RemovableHandle | None = None
 
     def attach(self, backbone: nn.Module) -> RemovableHandle:
-        """Begin to watch."""
+        """Register the hook."""
         self.handle = backbone.register_forward_pre_hook(self)
         return self.handle
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        """Verify ``module`` unless the call is traced, or none of the conditioner's."""
+        """Verify ``module``, unless the call is traced or not conditioned."""
         if torch.compiler.is_compiling() or calls.find(self.owner)[0] is None:
             return
         if not self.backbone_ref.settled:
@@ -407,14 +413,14 @@ def load(
         raise ArgumentTypeError(f"network must be a module, got {type(network).__name__}")
     if check not in _CHECKS:
         raise SavingError(f"check must be one of {', '.join(_CHECKS)}, got {check!r}")
-    place = str(source)
+    location = str(source)
     files = _verified(_local(source))
-    saved = _Saved.read(place, files[_CONFIG], files[_WEIGHTS])
+    saved = _Saved.read(location, files[_CONFIG], files[_WEIGHTS])
     values = check in ("weights", "later")
     only = saved.layout.names if check == "sites" else None
-    backbone_ref = BackboneRef(place, saved.fingerprint, values, saved.statistics, only)
+    backbone_ref = BackboneRef(location, saved.fingerprint, values, saved.statistics, only)
     backbone_ref.compare(network, values=check == "weights")
-    _check_sites(place, saved.layout, network)
+    _check_sites(location, saved.layout, network)
     made = _filled(saved, generator)
     like = next(network.parameters(), None)
     if like is not None and like.device.type != "meta":
@@ -430,9 +436,9 @@ def load(
 
 @dataclass(frozen=True)
 class _Saved:
-    """The content of a folder, understood."""
+    """The parsed content of a folder."""
 
-    place: str
+    location: str
     layout: Layout
     generator: Mapping[str, Any]
     fingerprint: Fingerprint
@@ -440,10 +446,10 @@ class _Saved:
     statistics: dict[str, Tensor]
 
     @classmethod
-    def read(cls, place: str, config: bytes, weights: bytes) -> _Saved:
-        with wrap_errors(place, SavingError, SavingError, what="is no conditioner"):
+    def read(cls, location: str, config: bytes, weights: bytes) -> _Saved:
+        with wrap_errors(location, SavingError, SavingError, what="is not a conditioner"):
             data = Node(loads(config), _CONFIG)
-            _check_format(place, data["format"])
+            _check_format(location, data["format"])
             layout = Layout.from_json(data["layout"].value)
             generator = data["generator"].mapping()
             fingerprint = Fingerprint.from_json(data["backbone"].value)
@@ -452,54 +458,56 @@ class _Saved:
             for name, tensor in tensors.items():
                 prefix = name.partition(".")[0] + "."
                 parts[prefix][name.removeprefix(prefix)] = tensor
-            saved = cls(place, layout, generator, fingerprint, *parts.values())
+            saved = cls(location, layout, generator, fingerprint, *parts.values())
             saved._check_statistics(data["statistics"].value)
         return saved
 
     def limit(self) -> AbstractContextManager[None]:
-        """Within, no more can be made than the file holds."""
+        """A block in which no more parameters can be created than the file contains."""
         most = sum(tensor.numel() for tensor in self.tensors.values())
         return building_at_most(len(self.tensors), most)
 
-    def _check_statistics(self, promised: object) -> None:
-        if promised is not bool(self.statistics):
-            raise SavingError(f"{self.place}: {_WEIGHTS} and {_CONFIG} do not belong together")
+    def _check_statistics(self, declared: object) -> None:
+        if declared is not bool(self.statistics):
+            raise SavingError(f"{self.location}: {_WEIGHTS} and {_CONFIG} do not belong together")
         for name, tensor in self.statistics.items():
             own = self.fingerprint.tensors.get(name)
             if own is None or (own.dtype, own.shape) != (_dtype(tensor), tuple(tensor.shape)):
-                raise SavingError(f"{self.place}: statistics of '{name}' do not fit the backbone")
+                raise SavingError(
+                    f"{self.location}: statistics of '{name}' do not fit the backbone"
+                )
 
 
-def _check_sites(place: str, layout: Layout, network: nn.Module) -> None:
+def _check_sites(location: str, layout: Layout, network: nn.Module) -> None:
     names = dict(network.named_modules(remove_duplicate=False))
     missing = [name for name in layout.names if name not in names]
     if missing:
         raise BackboneError(
-            f"{place}: made for another network than this: no modules {', '.join(missing[:5])}"
+            f"{location}: made for a different network: no modules {', '.join(missing[:5])}"
         )
 
 
 def _filled(saved: _Saved, given: nn.Module | None) -> nn.Module:
-    """The generator, made again or the one given, with the saved values."""
-    place = saved.place
+    """The generator, created from JSON or as given, with the saved values."""
+    location = saved.location
     if given is not None:
         if not isinstance(given, nn.Module):
             raise ArgumentTypeError(
                 f"generator must be a module or None, got {type(given).__name__}"
             )
-        what = "does not fit the generator given"
-        with wrap_errors(place, SavingError, FeaturewiseError, what=what), saved.limit():
+        what = "does not fit the given generator"
+        with wrap_errors(location, SavingError, FeaturewiseError, what=what), saved.limit():
             made = _bound(given, saved.layout)
     else:
         made = _made(saved)
     own = made.state_dict()
-    _check_tensors(place, type(made).__name__, own, saved.tensors)
-    _check_dtypes(place, own, saved.tensors)
+    _check_tensors(location, type(made).__name__, own, saved.tensors)
+    _check_dtypes(location, own, saved.tensors)
     other = [name for name, t in saved.tensors.items() if own[name].dtype != t.dtype]
     if other and given is not None:
         raise ArgumentTypeError(
-            f"{place}: {other[0]} is {saved.tensors[other[0]].dtype}, in the generator given it "
-            f"is {own[other[0]].dtype}; convert the generator"
+            f"{location}: {other[0]} is {saved.tensors[other[0]].dtype}, in the given generator "
+            f"it is {own[other[0]].dtype}; convert the generator"
         )
     if other:
         _cast(made, saved.tensors)
@@ -512,48 +520,48 @@ def _made(saved: _Saved) -> nn.Module:
     if "reason" in config:
         reason = printable(config["reason"])
         raise SavingError(
-            f"{saved.place}: its generator cannot be made from JSON ({reason}): "
-            "make it yourself and pass generator=..."
+            f"{saved.location}: its generator cannot be created from JSON ({reason}): "
+            "create it yourself and pass generator=..."
         )
     try:
         with saved.limit():
-            sketch = _sketch(config, saved.layout)
-        _check_tensors(saved.place, type(sketch).__name__, sketch.state_dict(), saved.tensors)
+            empty = _meta(config, saved.layout)
+        _check_tensors(saved.location, type(empty).__name__, empty.state_dict(), saved.tensors)
         return _fresh(config, saved.layout)
     except LimitError as error:
-        raise SavingError(f"{saved.place}: its generator cannot be made: {error}") from error
+        raise SavingError(f"{saved.location}: its generator cannot be created: {error}") from error
     except GeneratorError as error:
         raise SavingError(
-            f"{saved.place}: its generator cannot be made: {error}; import the module that "
-            "defines it, or make it yourself and pass generator=..."
+            f"{saved.location}: its generator cannot be created: {error}; import the module that "
+            "defines it, or create it yourself and pass generator=..."
         ) from error
     except FeaturewiseError as error:
-        raise SavingError(f"{saved.place}: its generator cannot be made: {error}") from error
-    except Exception as error:  # of a constructor that was given what it does not know
+        raise SavingError(f"{saved.location}: its generator cannot be created: {error}") from error
+    except Exception as error:  # raised by a constructor for arguments that it does not know
         reason = error_text(error)
-        raise SavingError(f"{saved.place}: its generator cannot be made: {reason}") from error
+        raise SavingError(f"{saved.location}: its generator cannot be created: {reason}") from error
 
 
 def _check_tensors(
-    place: str, kind: str, own: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    location: str, kind: str, own: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
     for name in (*own, *(tensors.keys() - own.keys())):
         shapes = [tuple(t[name].shape) if name in t else "missing" for t in (tensors, own)]
         if shapes[0] != shapes[1]:
             raise SavingError(
-                f"{place}: tensor '{name}' of the generator is {shapes[0]} in the file, "
+                f"{location}: tensor '{name}' of the generator is {shapes[0]} in the file, "
                 f"{shapes[1]} in {kind}"
             )
 
 
-def _check_dtypes(place: str, own: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Raise where the values in the file are of another kind than those of the generator."""
+def _check_dtypes(location: str, own: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Check that values in the file can be converted to the dtypes of the generator."""
     for name, tensor in tensors.items():
         expected = own[name].dtype
         if tensor.dtype != expected and not (is_float(tensor) and expected.is_floating_point):
             raise SavingError(
-                f"{place}: tensor '{name}' of the generator is {_dtype(tensor)}, which "
-                f"{str(expected).removeprefix('torch.')} cannot take"
+                f"{location}: tensor '{name}' of the generator is {_dtype(tensor)}, which "
+                f"cannot be converted to {str(expected).removeprefix('torch.')}"
             )
 
 
@@ -562,28 +570,28 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _cast(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give the tensors of ``module`` the dtypes of ``tensors``, in place: ties stay tied."""
+    """Convert tensors of ``module`` to the dtypes of ``tensors``, in place, so ties are kept."""
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(kinds) == 1:
-        module.to(kinds.pop())  # buffers that are in no state dict, too
+        module.to(kinds.pop())  # includes buffers that are not in the state dict
     for name, own in module.state_dict(keep_vars=True).items():
         own.data = own.data.to(tensors[name].dtype)
 
 
 def _local(source: str | Path) -> Path:
-    """The folder that is meant; a repository of the hub is fetched when there is no folder."""
+    """The folder; if there is none of that name, a repository is downloaded from the hub."""
     folder = recovered(source)
     if folder.exists():
         return folder
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", str(source)):
-        raise SavingError(f"{source}: there is no such folder")
+        raise SavingError(f"{source}: no such folder")
     try:
         hub = _hub()
         names = [_CONFIG, _WEIGHTS, _CARD, _MANIFEST]
         return Path(hub.snapshot_download(str(source), allow_patterns=names))
     except (SavingError, OSError, ValueError, RuntimeError) as error:
         raise SavingError(
-            f"{source}: there is no such folder, and no such repository can be reached: {error}"
+            f"{source}: no such folder, and no such repository can be reached: {error}"
         ) from error
 
 
@@ -597,9 +605,9 @@ def _hub() -> Any:
 
 
 def _verified(folder: Path) -> dict[str, bytes]:
-    """The files that matter, proved equal to what was written."""
+    """The configuration and the weights, after verification of their hashes."""
     if not folder.is_dir():
-        raise SavingError(f"{folder}: is no folder")
+        raise SavingError(f"{folder}: is not a folder")
     listed = _manifest(folder, _content(folder, _MANIFEST, _LONGEST))
     files = {}
     for name in (_CONFIG, _WEIGHTS):
@@ -614,23 +622,25 @@ def _verified(folder: Path) -> dict[str, bytes]:
 
 
 def _content(folder: Path, name: str, longest: int) -> bytes:
-    """The bytes of a file that lies in ``folder``, or where the hub's cache keeps what it links."""
+    """The bytes of a file in ``folder``, or in the hub's cache if the file links to it."""
     path = folder / name
     try:
         real = path.resolve(strict=True)
         home = folder.resolve(strict=True)
         if real.parent != home and real.parent != home.parent.parent / "blobs":
-            raise SavingError(f"{folder}: {name} is a link out of the folder; copy the file")
+            raise SavingError(
+                f"{folder}: {name} is a link to a file outside the folder; copy the file"
+            )
         return read_bytes(real, limit=longest)
     except FileNotFoundError as error:
-        raise SavingError(f"{folder}: is no conditioner: {name} is missing") from error
+        raise SavingError(f"{folder}: is not a conditioner: {name} is missing") from error
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SavingError(f"{folder}: {name} cannot be read: {reason}") from error
 
 
 def _manifest(folder: Path, content: bytes) -> dict[str, Node]:
-    """What the manifest says of the files, once it is proved whole and of a format known here."""
+    """The entries of the manifest, after verification of its hash and its format."""
     damaged = f"{folder}: {_MANIFEST} is damaged: copy it again"
     try:
         said = unsealed(content, Node(loads(content, max_bytes=_LONGEST)).mapping())
@@ -641,17 +651,15 @@ def _manifest(folder: Path, content: bytes) -> dict[str, Node]:
     files = manifest["files"].entries()
     odd = [name for name in files if not re.fullmatch(r"[\w-][\w.-]*", name)]
     if odd:
-        raise SavingError(
-            f"{folder}: {_MANIFEST} lists {short(odd[0])}, which is no name of a file"
-        )
+        raise SavingError(f"{folder}: {_MANIFEST} lists {short(odd[0])}, which is not a file name")
     return files
 
 
-def _check_format(place: str, number: Node) -> None:
-    """Raise unless the format is one that is read here."""
+def _check_format(location: str, number: Node) -> None:
+    """Raise if this version cannot read the format."""
     if number.integer(1, _MOST) > FORMAT:
-        raise FormatError(_newer(place, number.value))
+        raise FormatError(_newer(location, number.value))
 
 
-def _newer(place: str, number: int) -> str:
-    return f"{place}: has format {number}, this version of featurewise reads {FORMAT}: update it"
+def _newer(location: str, number: int) -> str:
+    return f"{location}: has format {number}, this version of featurewise reads {FORMAT}: update it"

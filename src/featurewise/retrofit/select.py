@@ -1,4 +1,4 @@
-"""Which modules of a network are meant: patterns, types, predicates, and what composes of them."""
+"""Select modules of a network: by patterns, types and predicates, which can be combined."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from featurewise.retrofit.module_features import features_of
 from featurewise.retrofit.snapshot import Snapshot
 from featurewise.retrofit.trace import Trace
 
-#: One way to name modules: a pattern of names, a type, a test of (name, module), or a selection.
+#: Selects modules: a pattern of names, a type, a predicate of (name, module), or a selection.
 Selector: TypeAlias = "str | type[nn.Module] | Callable[[str, nn.Module], bool] | Selection"
 
-#: What ``at`` takes: selectors, or selectors with the operation of each.
+#: Type of ``at``: selectors, or selectors with the operation of each.
 Where: TypeAlias = "Selector | Sequence[Selector] | Mapping[Selector, Operation | str]"
 
 
 def select(network: nn.Module) -> Selection:
-    """All modules of a network, to be narrowed down.
+    """All modules of a network, to be narrowed down by the methods of ``Selection``.
 
     Args:
         network: any network; nothing in it is changed.
 
     Raises:
-        ArgumentTypeError: if it is no module.
+        ArgumentTypeError: if it is not a module.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
@@ -52,16 +52,16 @@ def select(network: nn.Module) -> Selection:
 
 @dataclass(frozen=True)
 class Selection:
-    """Some modules of one network, and the operations meant for them. Made by ``select``.
+    """Some modules of one network, optionally with operations. Made by ``select``.
 
-    A selection never changes; each method gives a narrower one, or raises ``LayoutError`` where
-    nothing would be left. It iterates over names, in the order of the network. A module with
-    several names is held once, under its first. ``a | b``, ``a & b`` and ``a - b`` do what they
-    do with sets; a slice is a selection again.
+    A selection is immutable; each method returns a narrower one, or raises ``LayoutError`` if it
+    would be empty. It iterates over names, in the order of the network. A module with several
+    names appears once, under its first name. ``a | b``, ``a & b`` and ``a - b`` are the set
+    operations; a slice is a selection again.
 
     Attributes:
         network: the network.
-        sites: names, each with its operation, or None where ``condition`` is to say it.
+        sites: names, each with its operation; None: the default of ``condition``.
 
     Example:
         >>> from featurewise.core import Gate
@@ -81,33 +81,33 @@ class Selection:
     # --- narrowing -------------------------------------------------------------------------------
 
     def named(self, pattern: str) -> Selection:
-        """Those whose name matches: ``*`` within one component, ``**`` any number of components.
+        """Modules whose name matches: ``*`` within one component, ``**`` any number of components.
 
         Raises:
-            LayoutError: if none does; the message tells what would have matched.
-            ArgumentTypeError: if the pattern is no text.
+            LayoutError: if none does; the message names close matches.
+            ArgumentTypeError: if the pattern is not a string.
         """
         if not isinstance(pattern, str):
-            raise ArgumentTypeError(f"pattern must be text, got {type(pattern).__name__}")
+            raise ArgumentTypeError(f"pattern must be a string, got {type(pattern).__name__}")
         return self._matching(pattern)
 
     def of(self, *types: type[nn.Module]) -> Selection:
-        """Those that are of one of these types.
+        """Modules of one of these types.
 
         Raises:
-            LayoutError: if none is; the message tells the types there are.
-            ArgumentTypeError: if something is no type of modules.
+            LayoutError: if there is none; the message names the existing types.
+            ArgumentTypeError: if an argument is not a module type.
         """
         kinds = tuple(_kind(kind) for kind in types)
         names = " or ".join(kind.__name__ for kind in kinds) or "of no type"
         return self._kept(lambda name, module: isinstance(module, kinds), f"is {names}")
 
     def where(self, predicate: Callable[[str, nn.Module], bool]) -> Selection:
-        """Those for which ``predicate(name, module)`` is true.
+        """Modules for which ``predicate(name, module)`` is true.
 
         Raises:
-            LayoutError: if it is for none.
-            ArgumentTypeError: if it is no function.
+            LayoutError: if there is none.
+            ArgumentTypeError: if it is not a function.
         """
         if not callable(predicate) or isinstance(predicate, type):
             raise ArgumentTypeError(
@@ -116,44 +116,44 @@ class Selection:
         return self._matching(predicate)
 
     def inside(self, selector: Selector) -> Selection:
-        """Those that lie, at any depth, in a module that the selector means; without that module.
+        """Modules at any depth inside a module that the selector matches, without that module.
 
         Raises:
-            LayoutError: if the selector matches nothing in the network, or nothing lies in it.
-            ArgumentTypeError: if it is no selector.
+            LayoutError: if the selector matches nothing in the network, or nothing is inside.
+            ArgumentTypeError: if it is not a selector.
         """
         outer = set(_selected(self.network, selector))
         every = _every_name(self.network)
         inner = {
             name for name in self if any(o in outer for full in every[name] for o in _above(full))
         }
-        return self._only(inner, f"lies in {_said(selector)}")
+        return self._only(inner, f"is inside {_text(selector)}")
 
     def but(self, selector: Selector) -> Selection:
-        """All except those that the selector means.
+        """All modules except those that the selector matches.
 
         Raises:
-            LayoutError: if it means none of these, or all.
-            ArgumentTypeError: if it is no selector.
+            LayoutError: if it matches none of these, or all.
+            ArgumentTypeError: if it is not a selector.
         """
-        out = set(self._matching(selector))
-        return self._only(set(self) - out, f"is left without {_said(selector)}")
+        excluded = set(self._matching(selector))
+        return self._only(set(self) - excluded, f"is left without {_text(selector)}")
 
     def first(self, count: int = 1) -> Selection:
-        """The first of them, in the order of the network."""
+        """The first ``count`` modules, in the order of the network."""
         return self[: _positive(count)]
 
     def last(self, count: int = 1) -> Selection:
-        """The last of them, in the order of the network."""
+        """The last ``count`` modules, in the order of the network."""
         return self[-_positive(count) :]
 
-    # --- what people mean ------------------------------------------------------------------------
+    # --- presets ---------------------------------------------------------------------------------
 
     def norms(self) -> Selection:
         """Every normalisation.
 
-        Those of torch, and modules without children whose class is called a norm (``LlamaRMSNorm``,
-        ``T5LayerNorm``, ...) and whose parameters, if any, are vectors.
+        Norms of torch, and modules without children whose class name contains ``Norm``
+        (``LlamaRMSNorm``, ``T5LayerNorm``, ...) and whose parameters, if any, are vectors.
 
         Raises:
             LayoutError: if there is none.
@@ -163,14 +163,14 @@ class Selection:
     def residual_branches(self, example: Any) -> Selection:
         """The last module of every residual branch: the one whose output is added to the skip.
 
-        Found in a dry run, whatever the classes are called: a sum of two tensors of one shape
-        where one depends on the other (``x + f(x)``), or where both come from one tensor and one
-        takes fewer steps (a block with a projection in its skip). The module is the innermost;
-        dropout, gates and activations between it and the sum are looked through, and so are sums
-        of branches that run side by side.
+        Found in a dry run, independent of class names: a sum of two tensors of equal shape where
+        one depends on the other (``x + f(x)``), or where both depend on one tensor and one takes
+        fewer steps (a block with a projection in its skip). The innermost module is returned;
+        dropout, gates and activations between it and the sum are ignored, and a sum of parallel
+        branches gives the end of each.
 
         Args:
-            example: inputs of the network, as for ``condition``; nothing is computed.
+            example: inputs of the network, as for ``condition``; the run is on fake tensors.
 
         Raises:
             LayoutError: if there is none, or the network does not run on the example.
@@ -179,28 +179,28 @@ class Selection:
         return self._only(found, "ends a residual branch when run on the example")
 
     def attention_outputs(self, example: Any) -> Selection:
-        """The modules that give the output of every attention, self or cross.
+        """The modules that return the output of every attention, self or cross.
 
-        Found in a dry run: after a sum weighted by a softmax, the first module that computes with
-        it. That is the output projection, or, where one module does both, that module.
+        Found in a dry run: the first module that computes with a sum weighted by a softmax. That
+        is the output projection, or, if one module does both, that module.
 
         Args:
-            example: inputs of the network, as for ``condition``; nothing is computed.
+            example: inputs of the network, as for ``condition``; the run is on fake tensors.
 
         Raises:
             LayoutError: if there is none, or the network does not run on the example.
         """
         found = set(Trace(self.network, example).attention_outputs())
-        return self._only(found, "gives the output of an attention when run on the example")
+        return self._only(found, "returns the output of an attention when run on the example")
 
     def last_stage(self) -> Selection:
-        """The last stage of the network, and all that is in it.
+        """The last stage of the network, and all modules in it.
 
         Stages are numbered blocks: siblings such as ``layer1`` ... ``layer4``, the members of a
-        ``ModuleList``, or those of a ``Sequential`` whose class comes back, if they have modules
-        in them. Where there are several such groups, the one with the most parameters is meant; of
-        equals the outermost, then the last. For a U-Net this is the last block of the decoder, for
-        a transformer its last layer.
+        ``ModuleList``, or members of a ``Sequential`` that share their class, if they contain
+        modules. Of several such groups the one with the most parameters is used; of equal ones
+        the outermost, then the last. For a U-Net this is the last block of the decoder, for a
+        transformer its last layer.
 
         Raises:
             LayoutError: if there are no numbered blocks.
@@ -212,11 +212,11 @@ class Selection:
     # --- composing -------------------------------------------------------------------------------
 
     def using(self, operation: Operation | str) -> Selection:
-        """The same modules, with this operation, or the one of that name, for all of them.
+        """The same modules, all with this operation or the one of this name.
 
         Raises:
-            ArgumentTypeError: if it is neither an operation nor text.
-            OperationError: a name that no operation has.
+            ArgumentTypeError: if it is neither an operation nor a string.
+            OperationError: an unknown name.
         """
         made = operation_of(operation)
         return Selection(self.network, tuple((name, made) for name in self))
@@ -226,7 +226,7 @@ class Selection:
 
         Raises:
             LayoutError: for selections of different networks, or a module with two operations.
-            ArgumentTypeError: for what is no selection.
+            ArgumentTypeError: if ``other`` is not a selection.
         """
         mine, theirs = dict(self.sites), dict(self._peer(other).sites)
         return self._of(
@@ -238,7 +238,7 @@ class Selection:
 
         Raises:
             LayoutError: if there is none; and as ``|``.
-            ArgumentTypeError: for what is no selection.
+            ArgumentTypeError: if ``other`` is not a selection.
         """
         theirs = dict(self._peer(other).sites)
         both = {n: _agreed(n, own, theirs[n]) for n, own in self.sites if n in theirs}
@@ -247,17 +247,17 @@ class Selection:
         return self._of(both)
 
     def __sub__(self, other: Selection) -> Selection:
-        """Modules of this and not of the other.
+        """Modules of this selection that are not in the other.
 
         Raises:
             LayoutError: if there is none; and for selections of different networks.
-            ArgumentTypeError: for what is no selection.
+            ArgumentTypeError: if ``other`` is not a selection.
         """
         theirs = set(self._peer(other))
-        left = {name: own for name, own in self.sites if name not in theirs}
-        if not left:
+        remaining = {name: own for name, own in self.sites if name not in theirs}
+        if not remaining:
             raise LayoutError(f"all {len(self)} modules are in the other selection, too")
-        return self._of(left)
+        return self._of(remaining)
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -286,13 +286,13 @@ class Selection:
         """The name at an index, or the selection of a slice.
 
         Raises:
-            LayoutError: if there is nothing.
-            ArgumentTypeError: for an index of another kind.
+            LayoutError: if the index is out of range or the slice is empty.
+            ArgumentTypeError: for an index of another type.
         """
         if isinstance(index, slice):
             part = self.sites[index]
             if not part:
-                raise LayoutError(f"nothing is left of {len(self)} modules")
+                raise LayoutError(f"the slice of {len(self)} modules is empty")
             return Selection(self.network, part)
         if not isinstance(index, int):
             raise ArgumentTypeError(
@@ -303,18 +303,20 @@ class Selection:
         return self.sites[index][0]
 
     def __str__(self) -> str:
-        """A table; axis and width are empty where only a dry run tells them."""
+        """A table; axis and width are empty if only a dry run can find them."""
         rows = [("site", "module", "operation", "axis", "width")]
         with Snapshot(self.network):
             for name, operation in self.sites:
                 module = self.network.get_submodule(name)
-                told = features_of(module, "output")
-                axis, width = ("", "") if told is None else (str(told.axis), str(told.width))
+                features = features_of(module, "output")
+                axis, width = (
+                    ("", "") if features is None else (str(features.axis), str(features.width))
+                )
                 given = "" if operation is None else str(operation)
                 rows.append((name, type(module).__name__, given, axis, width))
         return table([*rows, (f"{len(self)} sites", "", "", "", "")], left=3)
 
-    # --- inside ----------------------------------------------------------------------------------
+    # --- internal --------------------------------------------------------------------------------
 
     def _of(self, sites: Mapping[str, Operation | None]) -> Selection:
         order = (name for name, _ in self.network.named_modules())
@@ -339,7 +341,7 @@ class Selection:
 
     def _matching(self, selector: Selector) -> Selection:
         if isinstance(selector, Selection):
-            return self._only(set(self._peer(selector)), f"is in {_said(selector)}")
+            return self._only(set(self._peer(selector)), f"is in {_text(selector)}")
         return self._kept(_test(selector), _clause(selector), _pattern(selector))
 
     def _peer(self, other: object) -> Selection:
@@ -351,34 +353,35 @@ class Selection:
         return other
 
 
-# --- what condition asks -------------------------------------------------------------------------
+# --- for condition -------------------------------------------------------------------------------
 
 
 def resolve(
     network: nn.Module, at: Where, operation: Operation | str | None = None
 ) -> dict[str, Operation]:
-    """Names of the modules that ``at`` means, in the order of the network, with their operations.
+    """Names of the modules that ``at`` selects, in the order of the network, with operations.
 
     Args:
-        network: whose ``named_modules`` are searched.
+        network: the network; its ``named_modules`` are searched.
         at: a selector, a sequence of selectors, or a mapping selector -> operation.
-        operation: or its name, for the modules whose selector brings none; when not given, that
-            of a declared site (a ``FiLM`` layer without a generator), or ``Affine()``.
+        operation: operation, or its name, for modules whose selector has none. Default: at a
+            ``FiLM`` layer without a generator the operation of that layer, elsewhere
+            ``Affine()``.
 
     Raises:
-        LayoutError: a selector that matches nothing, one of another network, or two that give one
-            module different operations.
-        OperationError: a name that no operation has.
-        ArgumentTypeError: a selector or an operation of the wrong kind.
+        LayoutError: a selector that matches nothing, one of another network, or two with different
+            operations for one module.
+        OperationError: an unknown name.
+        ArgumentTypeError: a selector or an operation of the wrong type.
     """
     default = None if operation is None else operation_of(operation)
     chosen: dict[str, Operation | None] = {}
     for selector, given in _pairs(at):
         for name, own in _selected(network, selector).sites:
-            by = f", by {_said(selector)},"
+            by = f", by {_text(selector)},"
             chosen[name] = _agreed(name, chosen.get(name), _agreed(name, own, given, by), by)
     if not chosen:
-        raise LayoutError("at names no module")
+        raise LayoutError("at selects no module")
     resolved = {}
     for name, module in network.named_modules():
         if name in chosen:
@@ -389,7 +392,7 @@ def resolve(
 
 def _pairs(at: Where) -> list[tuple[Selector, Operation | None]]:
     if isinstance(at, Mapping):
-        return [(key, operation_of(own, f"operation of {_said(key)}")) for key, own in at.items()]
+        return [(key, operation_of(own, f"operation of {_text(key)}")) for key, own in at.items()]
     if isinstance(at, Sequence) and not isinstance(at, str):
         return [(selector, None) for selector in at]
     return [(at, None)]
@@ -406,14 +409,14 @@ def _check_network(network: nn.Module, selection: Selection) -> None:
     if selection.network is not network:
         raise LayoutError(
             f"a selection of another network, a {type(selection.network).__name__}; select from "
-            "the network itself (a copy is another one)"
+            "this very network (a copy is a different one)"
         )
     there = {name for name, _ in network.named_modules()}
     gone = [name for name in selection if name not in there]
     if gone:
         raise LayoutError(
             f"the network has changed since the selection, it has no {', '.join(gone)}; select "
-            "after all surgery"
+            "after all changes of the network"
         )
 
 
@@ -428,7 +431,7 @@ def _agreed(
 
 
 def _default(module: nn.Module) -> Operation:
-    """The operation that a declared site asks for, else FiLM."""
+    """The operation of a ``FiLM`` layer without a generator, else FiLM."""
     return next(iter(module.layout)).operation if isinstance(module, FiLM) else Affine()
 
 
@@ -461,7 +464,7 @@ def _test(selector: Selector) -> Callable[[str, nn.Module], bool]:
 def _kind(kind: object) -> type[nn.Module]:
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         raise ArgumentTypeError(
-            f"expected a type of modules, got {getattr(kind, '__name__', repr(kind))}"
+            f"expected a module type, got {getattr(kind, '__name__', repr(kind))}"
         )
     return kind
 
@@ -476,7 +479,7 @@ def _every_name(network: nn.Module) -> dict[str, list[str]]:
 
 
 def _above(name: str) -> list[str]:
-    """Names of the modules that hold a module, the network itself among them."""
+    """Names of the modules around a module, including the network itself."""
     parts = name.split(".") if name else []
     return [".".join(parts[:i]) for i in range(len(parts))]
 
@@ -487,7 +490,7 @@ def _positive(count: object) -> int:
     return count
 
 
-# --- presets -------------------------------------------------------------------------------------
+# --- rules of the presets ------------------------------------------------------------------------
 
 _NORM = re.compile(r"Norm(?![a-z])")
 
@@ -538,7 +541,7 @@ def _groups(name: str, module: nn.Module) -> Iterator[list[str]]:
 # --- messages ------------------------------------------------------------------------------------
 
 
-def _said(selector: Selector) -> str:
+def _text(selector: Selector) -> str:
     if isinstance(selector, str):
         return repr(selector)
     if isinstance(selector, Selection):
@@ -547,7 +550,7 @@ def _said(selector: Selector) -> str:
 
 
 def _clause(selector: Selector) -> str:
-    return f"is {_said(selector)}" if isinstance(selector, type) else f"matches {_said(selector)}"
+    return f"is {_text(selector)}" if isinstance(selector, type) else f"matches {_text(selector)}"
 
 
 def _pattern(selector: Selector) -> str | None:
@@ -555,7 +558,7 @@ def _pattern(selector: Selector) -> str | None:
 
 
 def _nothing(selection: Selection, clause: str, pattern: str | None) -> str:
-    """That no module of a selection does what the clause says, and what would have matched."""
+    """Message: no module of a selection satisfies a clause, and what would have matched."""
     whole = len(selection) == len(list(selection.network.modules()))
     subject = "no module" if whole else f"none of the {len(selection)} selected modules"
     hints = [] if pattern is None else _near(pattern, selection)
@@ -564,7 +567,7 @@ def _nothing(selection: Selection, clause: str, pattern: str | None) -> str:
 
 
 def _near(pattern: str, selection: Selection) -> list[str]:
-    """Names close to a pattern, and what lies where it stops to match."""
+    """Names close to a pattern, and the children of the longest prefix that matches."""
     names = [name for name in selection if name]
     near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.4) or names[:5]
     hints = [f"near names: {', '.join(near) or 'none'}"]
@@ -592,10 +595,10 @@ def _some(words: Iterable[str], most: int = 12) -> str:
 
 
 def _presets(selection: Selection) -> list[str]:
-    """The presets that match without an example, with how many."""
+    """The presets that match without an example, with the number of modules."""
     norms = sum(_is_norm(n, selection.network.get_submodule(n)) for n in selection)
     stage = _last_stage(selection.network)
     last = sum(stage in (name, *_above(name)) for name in selection) if stage else 0
     counts = {"norms()": norms, "last_stage()": last}
     found = [f"{preset} matches {count}" for preset, count in counts.items() if count]
-    return [*found, "residual_branches(example) and attention_outputs(example) look at a run"]
+    return [*found, "residual_branches(example) and attention_outputs(example) need a run"]

@@ -1,4 +1,4 @@
-"""Never unmodulated in silence: whether sites can be reached, and were."""
+"""Checks that sites can be reached and were, so that no site stays unmodulated unnoticed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Track = Callable[[Call, Any], SampleTracker | None]
 
 
 def check_not_compiled(network: nn.Module, layout: Layout) -> None:
-    """Refuse sites inside of what was compiled before: its code knows nothing of new hooks.
+    """Check that no site is inside a compiled module: compiled code ignores new hooks.
 
     Raises:
-        CallError: if a site lies in a compiled module; the message names it.
+        CallError: if a site is in a compiled module; the message names it.
     """
     for site in layout:
         parts = site.name.split(".") if site.name else []
@@ -34,12 +34,12 @@ def check_not_compiled(network: nn.Module, layout: Layout) -> None:
                 where = f"'{name}' of the network" if name else "the network"
                 raise CallError(
                     f"site '{site.name}': {where} was compiled before it was conditioned, and "
-                    "compiled code does not see new hooks; condition it first, then compile"
+                    "compiled code ignores new hooks; condition it first, then compile"
                 )
 
 
 def has_compiled_code(network: nn.Module, layout: Layout) -> bool:
-    """Whether there is compiled code of the network or of a module that holds a site."""
+    """Whether the network or a module around a site has compiled code."""
     names = {""} | {_around(network, site.name) for site in layout}
     return any(_torch.has_compiled_code(network.get_submodule(name)) for name in names)
 
@@ -48,36 +48,36 @@ def check_attached(network: nn.Module, layout: Layout, owner: Owner) -> None:
     """Check that the module at each site is the one that was conditioned.
 
     Raises:
-        CallError: if a module was replaced or is gone; the message names the sites.
+        CallError: if a module was replaced or removed; the message names the sites.
     """
     lost = [
         site.name
-        for place, site in enumerate(layout)
-        if not _attached(network, site.name, owner, place)
+        for index, site in enumerate(layout)
+        if not _attached(network, site.name, owner, index)
     ]
     if lost:
         raise CallError(
-            f"the module at {', '.join(repr(name) for name in lost)} was replaced or taken away "
-            "after the network was conditioned, so that nothing is modulated there; replace "
+            f"the module at {', '.join(repr(name) for name in lost)} was replaced or removed "
+            "after the network was conditioned, so nothing is modulated there; replace "
             "modules first, then condition"
         )
 
 
-def _attached(network: nn.Module, name: str, owner: Owner, place: int) -> bool:
+def _attached(network: nn.Module, name: str, owner: Owner, index: int) -> bool:
     try:
         module = network.get_submodule(name)
     except AttributeError:
         return False
     hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     found = (getattr(hook, "__self__", None) for hook in hooks)
-    return any(isinstance(h, SiteHook) and h.owner is owner and h.place == place for h in found)
+    return any(isinstance(h, SiteHook) and h.owner is owner and h.index == index for h in found)
 
 
 def start_tracking(call: Call, inputs: Any, layout: Layout) -> SampleTracker | None:
-    """A tracker for a run whose inputs have a row per condition, or k as the call maps them.
+    """A tracker for a run whose inputs have a row per condition, or k rows if ``repeat`` is set.
 
-    None where that is not known: another number of rows, sequences whose first axis could be
-    time or samples, one condition, rows given by an index, code that is traced or transformed.
+    None if that is not known: another number of rows, sequences whose first axis could be time or
+    batch, one condition, rows given by an index, code that is traced or transformed.
     """
     if call.parameters is None or call.parameters.flat.ndim < 2 or not _eager():
         return None
@@ -98,7 +98,11 @@ def start_tracking(call: Call, inputs: Any, layout: Layout) -> SampleTracker | N
 
 def _first_tensor(inputs: Any) -> Tensor | None:
     args, kwargs = inputs
-    for value in (*args, *kwargs.values(), *_torch.tree_flatten(inputs)[0]):  # mostly at hand
+    for value in (
+        *args,
+        *kwargs.values(),
+        *_torch.tree_flatten(inputs)[0],
+    ):  # mostly the first value
         if isinstance(value, Tensor) and value.ndim:
             return value
     return None
@@ -109,7 +113,7 @@ def _eager() -> bool:
 
 
 class Watched:
-    """What is noted of the runs of a network within one scope of ``using``.
+    """Records of the runs of a network within one scope of ``using``.
 
     Args:
         track: makes a tracker for a run, given the call and the inputs, or None.
@@ -123,12 +127,12 @@ class Watched:
 
 
 def watch_runs(network: nn.Module, layout: Layout, owner: Owner) -> None:
-    """Let each run of ``network`` in a scope be checked for sites that it goes past.
+    """Check each run of ``network`` in a scope for sites that it bypasses.
 
-    A site is gone past if the module around it runs and it is not reached in that run: weights
-    read by another path, as the convolution of a state-space model that takes a single step. A
-    part of a network that does not run at all (an encoder while its decoder goes on) is none, and
-    neither is one of several modules in a list of which another was reached (experts).
+    A site is bypassed if the module around it runs and the site does not: its weights are used by
+    other code, as by a state-space model that takes a single step of its convolution. A part of
+    the network that does not run at all (an encoder while its decoder runs) is not reported, nor
+    is a module of a list of which another one ran (experts).
 
     The hooks stay until the conditioning is removed, and do nothing outside of scopes. Calling
     this again adds none.
@@ -144,7 +148,7 @@ def watch_runs(network: nn.Module, layout: Layout, owner: Owner) -> None:
 
 
 def unwatch_runs(network: nn.Module, owner: Owner | None = None) -> None:
-    """Take the hooks of ``watch_runs`` away, of one owner or, from a copy, of all."""
+    """Remove the hooks of ``watch_runs``, of one owner or, in a copy, of all."""
     for module in network.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key, hook in list(hooks.items()):
@@ -161,7 +165,7 @@ def _own_hooks(module: nn.Module, owner: Owner) -> Iterator[Any]:
 
 
 def _around(network: nn.Module, name: str) -> str:
-    """Name of the module whose forward calls a site: the nearest above that is no container."""
+    """Name of the module whose forward calls a site: its nearest ancestor but containers."""
     while name:
         name = name.rpartition(".")[0]
         if not isinstance(network.get_submodule(name), nn.ModuleList | nn.ModuleDict):
@@ -170,7 +174,7 @@ def _around(network: nn.Module, name: str) -> str:
 
 
 class _RunHook:
-    """Begins and ends the notes of each run of a network in a scope."""
+    """Begins and ends the records of each run of a network in a scope."""
 
     def __init__(self, owner: Owner, layout: Layout) -> None:
         self.owner = owner
@@ -201,27 +205,27 @@ class _RunHook:
         call.visited |= call.watched.before
 
     def _report(self, network: nn.Module, call: Call, watched: Watched) -> None:
-        past = [
+        bypassed = [
             site.name
-            for place, site in enumerate(self._layout)
+            for index, site in enumerate(self._layout)
             if site.name not in call.visited | watched.reported
-            and _attached(network, site.name, call.owner, place)
+            and _attached(network, site.name, call.owner, index)
             and _around(network, site.name) in watched.entered
-            and not calls.was_traced(call.owner, place)
+            and not calls.was_traced(call.owner, index)
             and not _alternative(network, site.name, call.visited)
         ]
-        if past:
-            watched.reported.update(past)
+        if bypassed:
+            watched.reported.update(bypassed)
             warnings.warn(
-                f"a run of the network went past {', '.join(past)}: the module around it ran, and "
-                "it was not called, so that nothing was modulated there in this run",
+                f"a run of the network bypassed {', '.join(bypassed)}: the module around it ran, "
+                "but the site was not called, so nothing was modulated there in this run",
                 SiteWarning,
                 stacklevel=4,
             )
 
 
 class _EnterHook:
-    """Notes that a module around a site runs."""
+    """Records that a module around a site runs."""
 
     def __init__(self, owner: Owner, name: str) -> None:
         self.owner = owner
@@ -235,12 +239,12 @@ class _EnterHook:
 
 
 def _scoped(owner: Owner) -> Call | None:
-    """The call of a scope that holds here, if one does."""
+    """The call of the active scope, if there is one."""
     return None if torch.compiler.is_compiling() else calls.active(owner)
 
 
 def _alternative(network: nn.Module, name: str, visited: set[str]) -> bool:
-    """Whether a site lies in a list of modules of which another was reached."""
+    """Whether a site is in a list of modules of which another was reached."""
     parts = name.split(".")
     for i in range(len(parts) - 1, -1, -1):
         above = ".".join(parts[:i])

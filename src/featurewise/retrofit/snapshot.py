@@ -1,4 +1,4 @@
-"""A block that leaves no traces: what a network can reach is put back in place as it was."""
+"""``Snapshot``: saves all state that a network can reach, and restores it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from featurewise.core import LayoutError, _torch
 
 _Undo = Callable[[], object]
 
-#: Values that hold nothing a run could change.
+#: Types whose values contain nothing that a run can change.
 _PLAIN: Final = (
     *(str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.CodeType),
     *(torch.dtype, torch.device, torch.Size, weakref.ref),
 )
-_MEMO: Final = functools._lru_cache_wrapper
+_CACHED: Final = functools._lru_cache_wrapper
 _WEAK: Final = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
-#: Parts of the standard library whose objects keep what a network puts in them.
+#: Parts of the standard library whose objects store values for a network.
 _CONTAINERS: Final = (
     *("builtins", "collections", "types", "weakref", "_weakrefset", "functools"),
     "_thread",  # threading.local
 )
 
-#: Settings of torch and of Python as a whole: how each is read, and how it is set.
+#: Global settings of torch and of Python: functions that read and that set each.
 _SETTINGS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...]] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_default_device, torch.set_default_device),
@@ -48,18 +48,19 @@ _SETTINGS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...]] = (
 
 
 class Snapshot:
-    """A block that puts back all that runs of ``network`` in it change, also where they raise.
+    """A block after which all state that runs of ``network`` changed is restored, even on errors.
 
-    Put back in place are the attributes of modules and of all objects that they hold; the content
-    of their dicts, lists, sets, deques and arrays, hooks among them; the attributes of their
-    classes and the globals of the Python modules that define these; the state of random generators
-    and the settings of torch. Values of tensors are not: run the network on fakes, or run a copy.
+    Restored in place are the attributes of modules and of all objects that they reference; the
+    content of their dicts, lists, sets, deques and arrays, including hooks; the attributes of
+    their classes and the globals of the Python modules that define these; the state of random
+    generators and the settings of torch. Values of tensors are not restored: run the network on
+    fakes, or run a copy.
 
     Args:
-        network: the network, with what it holds and does not register.
+        network: the network, including objects that it references without registering them.
 
     Attributes:
-        modules: all modules that can be reached, registered or not; the network is the first.
+        modules: all reachable modules, registered or not; the network is the first.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -68,7 +69,7 @@ class Snapshot:
         self.modules = self._held.modules
 
     def restore(self) -> None:
-        """Put everything back now; what has not changed is not written to."""
+        """Restore everything now; values that have not changed are not written."""
         for undo in (*self._held.undo, *self._settings):
             undo()
 
@@ -115,21 +116,21 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one.tobytes() == other.tobytes() if hasattr(one, "tobytes") else one == other)
 
 
-# --- what a network can reach --------------------------------------------------------------------
+# --- reachable state -----------------------------------------------------------------------------
 
 
 class _Held:
-    """Everything that can be reached from an object, and how each is put back.
+    """All objects that can be reached from one object, with functions that restore them.
 
     Attributes:
-        undo: functions that put back, in any order.
-        modules: the modules among it.
+        undo: functions that restore, in any order.
+        modules: the reachable modules.
     """
 
     def __init__(self, root: Any) -> None:
         self.undo: list[_Undo] = []
         self.modules: list[nn.Module] = []
-        self._seen: dict[int, Any] = {}  # by identity; holds them, so that no id is given twice
+        self._seen: dict[int, Any] = {}  # by id; keeps the objects alive, so that ids are unique
         self._kinds: dict[type, _Kind] = {}
         self._modules = frozenset(sys.modules)
         self._to_do = [root]
@@ -150,7 +151,7 @@ class _Held:
             self._dict(value)
         elif isinstance(value, (list, set, deque)):
             self._to_do.extend(value)
-            self.undo.append(functools.partial(_put_elements, value, list(value)))
+            self.undo.append(functools.partial(_restore_elements, value, list(value)))
         elif isinstance(value, types.CellType):
             self._cell(value)
         elif isinstance(value, types.FunctionType):
@@ -161,20 +162,20 @@ class _Held:
             self._to_do += [value.func, value.args, value.keywords]
         elif isinstance(value, (property, classmethod, staticmethod)):
             self._to_do += [getattr(value, name, None) for name in ("fget", "__func__")]
-        elif isinstance(value, _MEMO):
+        elif isinstance(value, _CACHED):
             self._to_do.append(value.__wrapped__)
-            self.undo.append(functools.partial(_put_memo, value, value.cache_info().misses))
+            self.undo.append(functools.partial(_restore_cache, value, value.cache_info().misses))
         else:
             self.undo += _own_state(value)
         if isinstance(value, nn.Module):
             self.modules.append(value)
-            self.undo.append(functools.partial(_put_class, value, type(value)))
+            self.undo.append(functools.partial(_restore_class, value, type(value)))
         self._attributes(value)
 
     def _dict(self, value: dict[Any, Any]) -> None:
         items = _items(value)
         self._to_do.extend(item for _, item in items)
-        self.undo.append(functools.partial(_put_items, value, items))
+        self.undo.append(functools.partial(_restore_items, value, items))
 
     def _cell(self, cell: types.CellType) -> None:
         try:
@@ -185,7 +186,7 @@ class _Held:
         self.undo.append(lambda: setattr(cell, "cell_contents", content))
 
     def _attributes(self, value: Any) -> None:
-        """Attributes of an object and of its class, unless these belong to torch or to Python."""
+        """Attributes of an object and of its class, except classes of torch and Python."""
         kind = type(value)
         if kind not in self._kinds:
             self._kinds[kind] = _Kind.of(kind)
@@ -201,12 +202,12 @@ class _Held:
         for slot in known.slots:
             before = getattr(value, slot, _ABSENT)
             self._to_do.append(before)
-            self.undo.append(functools.partial(_put_slot, value, slot, before))
+            self.undo.append(functools.partial(_restore_slot, value, slot, before))
 
     def _names(self, place: Any) -> dict[str, Any]:
         """Names in a class or a Python module."""
         before = {n: v for n, v in vars(place).items() if not n.startswith("__")}
-        self.undo.append(functools.partial(_put_names, place, before, self._modules))
+        self.undo.append(functools.partial(_restore_names, place, before, self._modules))
         if isinstance(place, type):
             self._to_do.extend(before.values())
         return before
@@ -217,9 +218,9 @@ class _Held:
             return
         package = module.__name__.partition(".")[0]
         for value in self._names(module).values():
-            if isinstance(value, (dict, list, set, deque, _MEMO, *_WEAK)):
+            if isinstance(value, (dict, list, set, deque, _CACHED, *_WEAK)):
                 self._to_do.append(value)
-            if isinstance(value, (types.FunctionType, _MEMO)):
+            if isinstance(value, (types.FunctionType, _CACHED)):
                 home = str(value.__module__)
                 if home == module.__name__:
                     self._to_do.append(value)
@@ -229,12 +230,12 @@ class _Held:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What matters of a class.
+    """What to save of a class and its objects.
 
     Attributes:
-        holds: whether attributes of its objects are looked at.
-        foreign: itself and its bases, as far as they are neither of torch nor of Python.
-        slots: names of their slots.
+        holds: whether attributes of its objects are saved.
+        foreign: the class and its bases that are neither of torch nor of Python.
+        slots: names of the slots of those.
     """
 
     holds: bool
@@ -266,7 +267,7 @@ def _is_foreign(kind: type) -> bool:
 
 
 def _own_state(value: Any) -> list[_Undo]:
-    """How to put back what is kept outside of Python's reach, by random generators and arrays."""
+    """Functions that restore state not held in attributes: random generators, arrays."""
     numpy: Any = sys.modules.get("numpy")
     if isinstance(value, Tensor):
         return [*_storage(value), *([_gradient(value)] if value.is_leaf else [])]
@@ -282,13 +283,13 @@ def _own_state(value: Any) -> list[_Undo]:
     return []
 
 
-# --- putting back --------------------------------------------------------------------------------
+# --- restoring -----------------------------------------------------------------------------------
 
 _ABSENT: Final = type("Absent", (), {})()
 
 
 def _storage(tensor: Tensor) -> list[_Undo]:
-    """Where the values of a tensor are: ``x.data = ...`` puts others in their place."""
+    """The storage of a tensor, which ``x.data = ...`` replaces."""
     if type(tensor) not in (Tensor, nn.Parameter) or not _torch.has_storage(tensor):
         return []
     data = tensor.data
@@ -313,12 +314,12 @@ def _gradient(tensor: Tensor) -> _Undo:
     return undo
 
 
-def _put_class(module: nn.Module, kind: type[nn.Module]) -> None:
+def _restore_class(module: nn.Module, kind: type[nn.Module]) -> None:
     if type(module) is not kind:
         module.__class__ = kind
 
 
-def _put_elements(value: Any, before: list[Any]) -> None:
+def _restore_elements(value: Any, before: list[Any]) -> None:
     now = list(value)
     if len(now) == len(before) and all(a is b for a, b in zip(now, before, strict=True)):
         return
@@ -327,12 +328,12 @@ def _put_elements(value: Any, before: list[Any]) -> None:
 
 
 def _items(value: dict[Any, Any]) -> list[tuple[Any, Any]]:
-    """What a dict holds, whatever its class makes of reading it."""
+    """Items of a dict, bypassing methods that its class overrides."""
     kind = OrderedDict if isinstance(value, OrderedDict) else dict
     return [(key, dict.__getitem__(value, key)) for key in kind.__iter__(value)]
 
 
-def _put_items(value: dict[Any, Any], before: list[tuple[Any, Any]]) -> None:
+def _restore_items(value: dict[Any, Any], before: list[tuple[Any, Any]]) -> None:
     now = _items(value)
     if len(now) == len(before) and all(
         a[0] is b[0] and a[1] is b[1] for a, b in zip(now, before, strict=True)
@@ -344,7 +345,7 @@ def _put_items(value: dict[Any, Any], before: list[tuple[Any, Any]]) -> None:
         kind.__setitem__(value, key, item)
 
 
-def _put_slot(value: Any, name: str, before: Any) -> None:
+def _restore_slot(value: Any, name: str, before: Any) -> None:
     now = getattr(value, name, _ABSENT)
     if now is not before:
         if before is _ABSENT:
@@ -353,8 +354,8 @@ def _put_slot(value: Any, name: str, before: Any) -> None:
             object.__setattr__(value, name, before)
 
 
-def _put_names(place: Any, before: Mapping[str, Any], known: Set[str]) -> None:
-    """Names of a class or module; what a first import has added stays: it happens only once."""
+def _restore_names(place: Any, before: Mapping[str, Any], known: Set[str]) -> None:
+    """Names of a class or module; those added by a first import stay, since it runs only once."""
     for name, now in list(vars(place).items()):
         if name.startswith("__") or name in before:
             continue
@@ -366,22 +367,22 @@ def _put_names(place: Any, before: Mapping[str, Any], known: Set[str]) -> None:
             setattr(place, name, value)
 
 
-def _put_memo(memo: Any, misses: int) -> None:
-    if memo.cache_info().misses != misses:
-        memo.cache_clear()
+def _restore_cache(cached: Any, misses: int) -> None:
+    if cached.cache_info().misses != misses:
+        cached.cache_clear()
 
 
-# --- tensors that were left somewhere ------------------------------------------------------------
+# --- tensors that outlive the run ----------------------------------------------------------------
 
 
 def check_gone(left: Callable[[], list[Tensor]]) -> None:
-    """See that nothing holds the tensors of a run; memories of ``functools`` that do are cleared.
+    """Check that no tensor of a run is still referenced; ``functools`` caches of them are cleared.
 
     Args:
-        left: the tensors that are still alive.
+        left: returns the tensors that are still alive.
 
     Raises:
-        LayoutError: if something else holds one, with its place.
+        LayoutError: if another object references one; the message names it.
     """
     if not left():
         return
@@ -389,21 +390,21 @@ def check_gone(left: Callable[[], list[Tensor]]) -> None:
     ids = {id(tensor) for tensor in left()}
     if not ids:
         return
-    for memo in [value for value in gc.get_objects() if isinstance(value, _MEMO)]:
-        if _holds(memo, ids):
-            memo.cache_clear()
+    for cached in [value for value in gc.get_objects() if isinstance(value, _CACHED)]:
+        if _holds(cached, ids):
+            cached.cache_clear()
     gc.collect()
     still = left()
     if still:
         raise LayoutError(
             f"running the network on the example left {len(still)} tensors without values in "
-            f"{_place(still[0])}, where later runs would find them: clear that, and condition "
+            f"{_holder(still[0])}, where later runs would read them: clear that, and condition "
             "without example="
         )
 
 
-def _holds(memo: Any, ids: set[int], most: int = 10_000) -> bool:
-    to_do, seen = [memo], {id(memo), id(memo.__wrapped__)}
+def _holds(cached: Any, ids: set[int], most: int = 10_000) -> bool:
+    to_do, seen = [cached], {id(cached), id(cached.__wrapped__)}
     while to_do and len(seen) < most:
         for value in gc.get_referents(to_do.pop()):
             if id(value) in ids:
@@ -414,11 +415,11 @@ def _holds(memo: Any, ids: set[int], most: int = 10_000) -> bool:
     return False
 
 
-def _place(tensor: Tensor) -> str:
-    """Where a tensor is held: the nearest thing with a name that can be reached backwards."""
+def _holder(tensor: Tensor) -> str:
+    """Name of the object that references a tensor: the nearest referrer with a name."""
     to_do: list[Any] = [tensor]
     seen = {id(tensor), id(to_do)}
-    found = "an object of unknown place"
+    found = "an unnamed object"
     while to_do and len(seen) < 1000:
         value = to_do.pop(0)
         for holder in gc.get_referrers(value):

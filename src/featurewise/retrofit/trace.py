@@ -1,7 +1,7 @@
-"""How features flow through a network: where residual branches end, what follows an attention.
+"""``Trace``: the graph of one run, to find the ends of residual branches and attention outputs.
 
-One dry run, in which nothing is computed, notes every operator and every call of a module. What is
-asked is then read off the graph, whatever the classes of the network are called.
+A dry run on fake tensors records every operator and every call of a module. The answers are read
+from this graph and do not depend on the names of classes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class _Call:
 
     Attributes:
         name: of the module.
-        parent: number of the call that it lies in; -1 at the top.
-        first: number of the first value made in it.
-        solid: it has parameters, or computes more than functions of single elements.
+        parent: number of the enclosing call; -1 for the outermost.
+        first: number of the first value created in it.
+        solid: whether the module has parameters, or computes more than element-wise functions.
     """
 
     name: str
@@ -46,18 +46,18 @@ class _Value:
     """One tensor that depends on the inputs.
 
     Attributes:
-        operator: name of what made it; empty for an input.
-        place: which of its results it is.
-        parents: values it was made from.
-        like: those of them that it is, element by element.
-        computed: whether it is more than a function of single elements.
-        call: number of the call that it was made in; -1 outside of any.
-        ancestors: bits of all features it depends on, and its own; whole numbers (tokens, labels)
-            are no features.
+        operator: name of the operator that created it; empty for an input.
+        index: index among the results of the operator.
+        parents: inputs of the operator.
+        like: those of the parents of which it is an element-wise function.
+        computed: whether it is more than an element-wise function.
+        call: number of the call in which it was created; -1 outside of any.
+        ancestors: bit set of all floating-point values it depends on, and itself; integers
+            (tokens, labels) are left out.
     """
 
     operator: str
-    place: int
+    index: int
     parents: tuple[int, ...]
     like: tuple[int, ...]
     computed: bool
@@ -67,7 +67,7 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Walk:
-    """A walk back to the ends of a branch: sums to stop at, places seen."""
+    """A backward search for the ends of a branch: sums at which it stops, visited nodes."""
 
     stop: set[int]
     seen: set[tuple[int, int]]
@@ -77,7 +77,7 @@ class Trace:
     """The run of a network on an example, as a graph of values and calls.
 
     Args:
-        network: any network; nothing in it is changed.
+        network: any network; it is not changed.
         example: its inputs, as ``condition`` takes them.
 
     Raises:
@@ -90,7 +90,7 @@ class Trace:
         self._returned: dict[int, list[int]] = {}  # value -> calls that return it, inner first
         self._open: list[int] = []
         self._numbers: dict[int, int] = {}  # id of a tensor -> value
-        self._alive: list[Tensor] = []  # so that no id is given twice
+        self._alive: list[Tensor] = []  # keeps ids unique
         self._network = network
         try:
             run_on_fakes(network, self._run, *arguments(example), Snapshot(network))
@@ -111,16 +111,16 @@ class Trace:
         self._alive.clear()
         self._numbers.clear()
 
-    # --- what is asked ---------------------------------------------------------------------------
+    # --- queries ---------------------------------------------------------------------------------
 
     def residual_ends(self) -> list[str]:
         """Names of the modules at which residual branches end.
 
-        A sum is residual if one term depends on the other, the skip: ``x + f(x)``. It is also if
-        both come from one value and one is computed in fewer steps: a block with a projection in
-        its skip. A branch ends at the module that makes its term, seen through what acts on single
-        elements (dropout, gates, activations without a module) and through sums of branches that
-        run side by side; of modules within each other, the innermost.
+        A sum is residual if one term depends on the other, the skip: ``x + f(x)``; or if both
+        depend on one value and one is computed in fewer steps: a block with a projection in its
+        skip. A branch ends at the module that computes its term, ignoring element-wise operators
+        (dropout, gates, activations without a module); a sum of parallel branches has several
+        ends. Of nested modules the innermost is taken.
         """
         sums = [n for n, value in enumerate(self._values) if len(value.like) == 2 and _adds(value)]
         residual: dict[int, tuple[int, int]] = {}  # sum -> its skip and its branch
@@ -140,10 +140,10 @@ class Trace:
         return list(dict.fromkeys(found))
 
     def attention_outputs(self) -> list[str]:
-        """Names of the modules that give the output of an attention.
+        """Names of the modules that return the output of an attention.
 
         An attention is a sum weighted by a softmax. Its output is that of the first module that
-        computes with this sum: the output projection, or, where one module does both, that one.
+        computes with this sum: the output projection, or, if one module does both, that one.
         """
         attended = [n for n in range(len(self._values)) if self._attends(n)]
         calls = [self._following(n) for n in attended]
@@ -152,14 +152,14 @@ class Trace:
     # --- residual branches -----------------------------------------------------------------------
 
     def _direct(self, number: int) -> tuple[int, int] | None:
-        """Skip and branch of a sum of which one term depends on the other."""
+        """Skip and branch of a sum if one term depends on the other."""
         for skip, branch in self._orders(number):
             if self._values[branch].ancestors >> skip & 1:
                 return skip, branch
         return None
 
     def _further(self, number: int, residual: dict[int, tuple[int, int]]) -> tuple[int, int] | None:
-        """The same of a sum that adds one more branch of the same skip: ``(x + f(x)) + g(x)``."""
+        """Skip and branch of a sum that adds a branch to a residual sum: ``(x + f(x)) + g(x)``."""
         for before, branch in self._orders(number):
             if before in residual:
                 skip, _ = residual[before]
@@ -168,7 +168,7 @@ class Trace:
         return None
 
     def _projected(self, number: int) -> tuple[int, int] | None:
-        """The same of a sum of which one term takes fewer steps from where both terms part."""
+        """Skip and branch of a sum if one term takes fewer steps from the common ancestor."""
         for skip, branch in self._orders(number):
             less, more = self._values[skip].ancestors, self._values[branch].ancestors
             if less & more and self._steps(less & ~more) < self._steps(more & ~less):
@@ -183,13 +183,13 @@ class Trace:
         return sum(self._values[n].computed for n in _bits(ancestors))
 
     def _branch(self, skip: int, branch: int, stop: set[int]) -> list[str]:
-        """Modules that make the term ``branch`` and were not yet run for ``skip``."""
+        """Modules that compute the term ``branch`` and do not contribute to ``skip``."""
         ends = self._ends(branch, -1, _Walk(stop, set()))
         before = self._values[skip].ancestors
         return [self._calls[call].name for value, call in ends if not before >> value & 1]
 
     def _ends(self, number: int, outer: int, walk: _Walk) -> list[tuple[int, int]]:
-        """Values and the innermost calls in ``outer`` that return them, back from a value."""
+        """Values upstream of a value, with the innermost calls in ``outer`` that return them."""
         while (number, outer) not in walk.seen:
             walk.seen.add((number, outer))
             calls = [c for c in self._returned.get(number, ()) if self._within(c, outer)]
@@ -204,7 +204,7 @@ class Trace:
         return []
 
     def _beyond(self, number: int, value: _Value, outer: int, walk: _Walk) -> list[tuple[int, int]]:
-        """Both terms of a sum; of other things the latest that a module made."""
+        """Both terms of a sum; for other operators the latest input that a module returned."""
         if len(value.like) == 2 and _adds(value):
             return [end for n in value.like for end in self._ends(n, outer, walk)]
         back = (self._ends(n, outer, walk) for n in sorted(value.like, reverse=True))
@@ -222,12 +222,12 @@ class Trace:
     def _attends(self, number: int) -> bool:
         value = self._values[number]
         if "scaled_dot_product" in value.operator or _whole(value):
-            return value.place == 0
+            return value.index == 0
         multiplies = value.operator in ("bmm", "mm", "baddbmm", "matmul")
         return multiplies and any(self._softmaxed(n) for n in value.parents)
 
     def _softmaxed(self, number: int) -> bool:
-        """Whether a value is the result of a softmax, element by element."""
+        """Whether a value is an element-wise function of the result of a softmax."""
         todo, seen = [number], {number}
         while todo:
             value = self._values[todo.pop()]
@@ -238,7 +238,7 @@ class Trace:
         return False
 
     def _following(self, attended: int) -> int:
-        """The call that first computes with a value; -1 if that lies in no module."""
+        """The call that first computes with a value; -1 if that is in no module."""
         own = self._values[attended].call
         if _whole(self._values[attended]):
             return own
@@ -253,7 +253,7 @@ class Trace:
                 reached.add(number)
         return own
 
-    # --- noting ----------------------------------------------------------------------------------
+    # --- recording -------------------------------------------------------------------------------
 
     def _hook(self, name: str, module: nn.Module) -> None:
         weighted = next(module.parameters(), None) is not None
@@ -291,20 +291,20 @@ class Trace:
             return
         name = operator.name().partition("::")[2].partition(".")[0]
         if name.endswith("_like") or name.startswith("new_"):
-            return  # of the shape of a tensor, but not of its values
+            return  # uses the shape of a tensor, but not its values
         carries = name in _CARRIERS or operator.is_view
         single = carries or torch.Tag.pointwise in operator.tags
         numbers = tuple(dict.fromkeys(n for _, n in parents))
-        for place, leaf in enumerate(_torch.tree_flatten(result)[0]):
+        for index, leaf in enumerate(_torch.tree_flatten(result)[0]):
             if isinstance(leaf, Tensor):
                 like = [n for t, n in parents if single and (carries or t.shape == leaf.shape)]
-                self._add(leaf, name, place, numbers, tuple(dict.fromkeys(like)), not single)
+                self._add(leaf, name, index, numbers, tuple(dict.fromkeys(like)), not single)
 
     def _add(
         self,
         tensor: Tensor,
         operator: str,
-        place: int,
+        index: int,
         parents: tuple[int, ...],
         like: tuple[int, ...],
         computed: bool,
@@ -316,7 +316,7 @@ class Trace:
             for parent in parents:
                 ancestors |= self._values[parent].ancestors
         call = self._open[-1] if self._open else -1
-        self._values.append(_Value(operator, place, parents, like, computed, call, ancestors))
+        self._values.append(_Value(operator, index, parents, like, computed, call, ancestors))
         self._numbers[id(tensor)] = number
         self._alive.append(tensor)
         while computed and call >= 0:
@@ -329,7 +329,7 @@ def _adds(value: _Value) -> bool:
 
 
 def _whole(value: _Value) -> bool:
-    """Whether the operator is an attention with its projections, as torch fuses them."""
+    """Whether the operator is a fused attention of torch, including its projections."""
     return "multi_head_attention" in value.operator
 
 

@@ -1,4 +1,4 @@
-"""How a backbone is trained beside its generator: which weights, and which running statistics."""
+"""Training of the backbone: trainable weights, and updates of running statistics."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.utils.hooks import RemovableHandle
 from featurewise.core import ArgumentTypeError
 from featurewise.retrofit.errors import CallError
 
-#: Policies of ``batch_norm``.
+#: Values of ``batch_norm``.
 POLICIES: Final = ("train", "frozen")
 
 
 def policy(batch_norm: str | None, freeze: bool) -> str:
-    """The policy that is meant: that of a frozen backbone is "frozen", of another "train".
+    """The policy for running statistics; default: "frozen" if ``freeze``, else "train".
 
     Raises:
-        ArgumentTypeError: ``freeze`` is no bool, or ``batch_norm`` no policy.
+        ArgumentTypeError: ``freeze`` is not a bool, or ``batch_norm`` is not a policy.
     """
     if not isinstance(freeze, bool):
         raise ArgumentTypeError(f"freeze must be True or False, got {freeze!r}")
@@ -34,10 +34,10 @@ def policy(batch_norm: str | None, freeze: bool) -> str:
 
 
 def freeze_parameters(network: nn.Module, trained: nn.Module) -> tuple[str, ...]:
-    """Let no parameter of ``network`` be trained, except those that ``trained`` shares.
+    """Make all parameters of ``network`` untrainable, except those that ``trained`` shares.
 
     Returns:
-        Names of those that were trainable.
+        Names of the parameters that were trainable.
     """
     shared = {id(parameter) for parameter in trained.parameters()}
     frozen = tuple(
@@ -50,7 +50,7 @@ def freeze_parameters(network: nn.Module, trained: nn.Module) -> tuple[str, ...]
 
 
 def thaw_parameters(network: nn.Module, names: Iterable[str]) -> None:
-    """Undo ``freeze_parameters``: let those ``names`` that are still there be trained again."""
+    """Undo ``freeze_parameters``: make the parameters ``names``, if they still exist, trainable."""
     _require(network, names, True)
 
 
@@ -69,10 +69,10 @@ def running_norms(network: nn.Module) -> Iterator[nn.Module]:
 
 
 class FrozenStatistics:
-    """Keeps a norm in evaluation mode, so that its running statistics are used and never moved.
+    """Keeps a norm in evaluation mode, so that its running statistics are used and not updated.
 
-    ``train()`` may be called on any part of a network, by anybody; so the norm itself looks, each
-    time before it runs.
+    Any code may call ``train()`` on any part of a network, so a hook resets the mode each time
+    before the norm runs.
     """
 
     def attach(self, norm: nn.Module) -> RemovableHandle:
@@ -87,13 +87,13 @@ class FrozenStatistics:
 
 
 def count_trainable(network: nn.Module) -> tuple[int, int]:
-    """Numbers in trainable parameters, and in all; each tensor once.
+    """Number of elements in trainable parameters and in all parameters; each tensor counts once.
 
     Raises:
         CallError: a parameter that is not yet initialised.
     """
     parameters = list(network.parameters())
     if any(nn.parameter.is_lazy(parameter) for parameter in parameters):
-        raise CallError("some parameters have no shape yet: run the network once")
+        raise CallError("some parameters have no shape yet: run the network once first")
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     return trainable, sum(p.numel() for p in parameters)

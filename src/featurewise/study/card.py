@@ -230,6 +230,7 @@ def _results(
 ) -> dict[str, Any]:
     return {
         "preset": results.preset,
+        "remark": system.remarks.get(results.preset, ""),
         **({"changed": dict(results.changed)} if results.changed else {}),
         "partial": missing(system, results, seeds),
         "seconds": round(sum(trial.seconds for trial in results.trials), 1),

@@ -185,6 +185,7 @@ def _results(card: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
         f"### Preset `{results['preset']}`",
         *([f"**Changed from the preset**: {', '.join(changed)}."] if changed else []),
         *partial,
+        *([results["remark"]] if results["remark"] else []),
         f"Seeds {seeds}. Square brackets hold 95 % intervals: over seeds (Student's t) where "
         "there are several, else over independent test samples (Wilson).",
         *_measured(card, results),

@@ -45,7 +45,13 @@ _STUDENT = (
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and its 95 % confidence interval."""
+    """An estimate and its 95 % confidence interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end; minus infinity where one seed gives none.
+        high: upper end, likewise.
+    """
 
     value: float
     low: float

@@ -153,6 +153,8 @@ class System(Generic[ConfigT]):
         tuned_on: the data that learning rates and other settings were chosen on.
         tested_on: the test set, counted in units that are independent of each other.
         limits: what the experiment cannot show, a sentence each.
+        remarks: preset -> what a reader of its results has to know, such as data that differ from
+            those of other presets; the card prints it above them.
         versions: config -> name and version of all that renders the data.
         answerer: makes what the command line asks, for a system that answers questions; it imports
             that only when called, as training does without it. None for other systems.
@@ -186,6 +188,7 @@ class System(Generic[ConfigT]):
     tuned_on: str = ""
     tested_on: str = ""
     limits: tuple[str, ...] = ()
+    remarks: Mapping[str, str] = field(default_factory=dict)
     versions: Callable[[ConfigT], Mapping[str, str]] | None = None
     answerer: Callable[[], Answerer[ConfigT]] | None = None
 
@@ -193,9 +196,10 @@ class System(Generic[ConfigT]):
         names = [arm.name for arm in self.arms]
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ExperimentError(f"{self.name!r}: a system is called like its file: lower_case")
-        if not set(PRESETS) <= self.presets.keys() or not self.cost.keys() <= self.presets.keys():
+        described = self.cost.keys() | self.remarks.keys()
+        if not set(PRESETS) <= self.presets.keys() or not described <= self.presets.keys():
             raise ExperimentError(
-                f"{self.name}: needs presets {PRESETS}, and costs of presets alone"
+                f"{self.name}: needs presets {PRESETS}, and costs and remarks of presets alone"
             )
         if odd := [preset for preset in self.presets if not is_path_name(preset)]:
             raise ExperimentError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
@@ -35,7 +34,7 @@ class ShuffledCondition(Generic[BatchT]):
         fields: names of the tensors that are the condition; they are permuted together. A tensor
             of a dataclass within the batch is named as in ``"match.condition"``.
         permutation: (index, batch) -> order of the samples; it depends on nothing else. See
-            `random_order` and `rotation`.
+            `random_order` and `previous_sample`.
     """
 
     source: Source[BatchT]
@@ -59,25 +58,6 @@ def _permuted(batch: Any, name: str, order: Int64[Tensor, " B"]) -> Any:
     return replace(batch, **{field: _permuted(value, below, order) if below else value[order]})
 
 
-def rotation(by: int = 1) -> Permutation:
-    """Sample i has the condition of sample ``i - by``: none keeps its own.
-
-    Args:
-        by: so many samples; 2 where two kinds of sample alternate, so that each kind keeps its
-            own conditions.
-
-    The permutation raises ExperimentError for a batch in which every sample would keep its own.
-    """
-    return partial(_rotated, by)
-
-
-def _rotated(by: int, index: int, batch: Any) -> Int64[Tensor, " B"]:
-    count = batch_size(batch)
-    if by % count == 0:
-        raise ExperimentError(f"a batch of {count} samples cannot be rotated by {by}")
-    return torch.arange(count).roll(by)
-
-
 def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
     """A permutation of so many samples that depends on all three numbers and on nothing else.
 
@@ -87,3 +67,14 @@ def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
         count: number of samples in it.
     """
     return torch.randperm(count, generator=seeded_rng(seed, "shuffled", index))
+
+
+def previous_sample(index: int, batch: Any) -> Int64[Tensor, " B"]:
+    """The permutation that gives each sample the condition of the one before it in the batch.
+
+    Raises:
+        ExperimentError: the batch is of one sample, which would keep its own.
+    """
+    if (count := batch_size(batch)) < 2:
+        raise ExperimentError(f"a batch of {count} sample cannot be shuffled")
+    return torch.arange(count).roll(1)

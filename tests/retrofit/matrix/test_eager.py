@@ -43,7 +43,7 @@ def test_rows(network: Network, pair: Pair) -> None:
 
 
 @capability("rows of a batch equal rows run alone; gradients")
-def test_every_site_tells(network: Network, pair: Pair) -> None:
+def test_every_site_changes_the_output(network: Network, pair: Pair) -> None:
     """Else a test below could pass with a site left out."""
     assert pair.net.layout.names == tuple(place.name for place in network.places)
     inputs, z = pair.draw()

@@ -92,7 +92,7 @@ def test_page_of_results(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("results", [{}, {("a", "x"): "fail"}])
-def test_no_page_of_a_failed_or_partial_run(
+def test_no_page_for_a_failed_or_partial_run(
     script: ModuleType, results: dict[tuple[str, str], str]
 ) -> None:
     with pytest.raises(ValueError, match="cells not run"):

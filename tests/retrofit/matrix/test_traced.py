@@ -39,7 +39,7 @@ PREPARED = (
 
 
 def assert_compiles(pair: Pair, backend: str) -> None:
-    """Values and gradients over three conditions, with nothing compiled anew after the first."""
+    """Values and gradients over three conditions, with no recompilation after the first."""
     inputs, z = pair.draw()
     if pair.network.prepares:
         with torch.no_grad():

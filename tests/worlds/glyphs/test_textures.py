@@ -113,11 +113,3 @@ def test_labels_are_one_hot() -> None:
 def test_an_empty_batch_or_a_share_out_of_range_is_refused(batch_size: int, share: float) -> None:
     with pytest.raises(GlyphError, match="batch_size must be 1 or more and test_share between"):
         TexturedSource(some(), batch_size, test_share=share)
-
-
-def test_shuffled_rows_have_letter_and_texture_of_another_row() -> None:
-    plain, other = (TexturedSource(some(), 9, shuffled=s).batch(2) for s in (False, True))
-    assert torch.equal(plain.images, other.images) and torch.equal(plain.typefaces, other.typefaces)
-    for row in range(9):
-        assert other.letters[row] == plain.letters[row - 1]
-        assert other.textures[row] == plain.textures[row - 1]

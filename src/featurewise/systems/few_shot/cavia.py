@@ -38,7 +38,7 @@ from featurewise.study.system import Arm, Paper, System
 from featurewise.training.batch import to_device
 from featurewise.training.inner import Context, Weights, linear_without_bias
 from featurewise.training.optim import cosine
-from featurewise.training.shuffled import ShuffledCondition, rotation
+from featurewise.training.shuffled import ShuffledCondition, previous_sample
 from featurewise.training.source import Source
 from featurewise.training.steppers import Episodic, Metrics
 from featurewise.worlds.small.facts import SINES
@@ -131,7 +131,7 @@ def data(config: Config, seed: int) -> Source[Any]:
     """Waves that never repeat."""
     source = SineSource(config.tasks, config.shots, config.shots, seed)
     if config.shuffled_support:
-        return ShuffledCondition(source, ("support_x", "support_y"), rotation())
+        return ShuffledCondition(source, ("support_x", "support_y"), previous_sample)
     return source
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 import featurewise as fw
@@ -32,7 +32,7 @@ from featurewise.study.system import Arm, Paper, System
 from featurewise.training.batch import to_device
 from featurewise.training.loop import Intervals
 from featurewise.training.optim import cosine
-from featurewise.training.shuffled import ShuffledCondition, rotation
+from featurewise.training.shuffled import ShuffledCondition
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.facts import SYMBOL_GRIDS
@@ -173,8 +173,14 @@ def data(config: Config, seed: int) -> Source[Places]:
     source = PlaceSource(
         side=config.side, symbols=config.symbols, batch_size=config.batch_size, seed=seed
     )
-    # Kinds alternate, so that two places further is the nearest question of the same kind.
-    return ShuffledCondition(source, ("cue",), rotation(2)) if config.shuffled_condition else source
+    if config.shuffled_condition:
+        return ShuffledCondition(source, ("cue",), previous_of_kind)
+    return source
+
+
+def previous_of_kind(index: int, batch: Places) -> Int64[Tensor, " B"]:
+    """Each question gets the cue of the one before it of its kind; kinds alternate in a batch."""
+    return torch.arange(len(batch.cue)).roll(2)
 
 
 # --- experiment -----------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from featurewise.study.system import Arm, Paper, System
 from featurewise.training.batch import to_device
 from featurewise.training.loop import Intervals
 from featurewise.training.optim import cosine
-from featurewise.training.shuffled import ShuffledCondition, rotation
+from featurewise.training.shuffled import ShuffledCondition, previous_sample
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.facts import BILINEAR_TEACHERS
@@ -198,7 +198,9 @@ def examples(config: Config, seed: int) -> FormSource:
 def data(config: Config, seed: int) -> Source[Pairs]:
     """Training examples of both functions."""
     source = examples(config, seed)
-    return ShuffledCondition(source, ("z",), rotation()) if config.shuffled_condition else source
+    if config.shuffled_condition:
+        return ShuffledCondition(source, ("z",), previous_sample)
+    return source
 
 
 # --- experiment -----------------------------------------------------------------------------
@@ -262,7 +264,7 @@ def equal_decimals(config: Config) -> float:
 def more_factors_help() -> Criterion:
     """Each number of factors leaves at most 0.9 of the error that the one before it leaves."""
 
-    def judge(results: Results) -> Verdict:
+    def verdict(results: Results) -> Verdict:
         steps = [
             pairs(results, f"factors{more}", f"factors{fewer}", BILINEAR_MANY)
             for fewer, more in pairwise(FACTORS)
@@ -272,13 +274,13 @@ def more_factors_help() -> Criterion:
 
     sentence = "Each step from 1 to 4, 16, 64 factors leaves at most 0.9 of the error."
     arms = tuple(f"factors{r}" for r in FACTORS)
-    return Criterion(sentence, judge, arms, (BILINEAR_MANY,), "×")
+    return Criterion(sentence, verdict, arms, (BILINEAR_MANY,), "×")
 
 
 def fewest_parameters() -> Criterion:
     """How many times FiLM's parameters the next arm has that learns a FiLM; 0 for no such arm."""
 
-    def judge(results: Results) -> Verdict:
+    def verdict(results: Results) -> Verdict:
         ratios = []
         for seed in sorted({trial.seed for trial in results.of("film")}):
             same = replace(results, trials=tuple(t for t in results.trials if t.seed == seed))
@@ -298,7 +300,7 @@ def fewest_parameters() -> Criterion:
         "Of the arms with at most 0.1 of the error of `additive` on FiLM, `film` has the fewest "
         "parameters; the next has at least 2 times as many."
     )
-    return Criterion(sentence, judge, ("film", "additive"), (FILM_MANY, PARAMETERS), "×")
+    return Criterion(sentence, verdict, ("film", "additive"), (FILM_MANY, PARAMETERS), "×")
 
 
 SMALL = Config(steps=2_000, intervals=Intervals(log=100, save=1_000))

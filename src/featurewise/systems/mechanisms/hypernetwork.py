@@ -31,7 +31,7 @@ from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, System
 from featurewise.training.batch import to_device
 from featurewise.training.optim import cosine
-from featurewise.training.shuffled import ShuffledCondition, rotation
+from featurewise.training.shuffled import ShuffledCondition, previous_sample
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import CLASSES
@@ -143,7 +143,9 @@ def stepper(network: nn.Module, config: Config) -> Supervised:
 def data(config: Config, seed: int) -> Source[Permuted]:
     """Training digits in random orders of the pixels."""
     source = PermutedSource(config.batch_size, SHARES, config.tasks, seed)
-    return ShuffledCondition(source, ("task",), rotation()) if config.shuffled_condition else source
+    if config.shuffled_condition:
+        return ShuffledCondition(source, ("task",), previous_sample)
+    return source
 
 
 # --- experiment -----------------------------------------------------------------------------

@@ -31,9 +31,13 @@ FOCAL: Final = 35 / 32
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A camera looking from ``position`` at the origin.
+    """A camera that looks at the origin.
 
-    ``right``, ``up`` and ``forward`` are its orthonormal axes.
+    Attributes:
+        position: in world coordinates, (3,).
+        right: unit vector to the right of the image, (3,).
+        up: unit vector to the top of the image, (3,).
+        forward: unit vector into the image, (3,).
     """
 
     position: Array

@@ -16,7 +16,13 @@ LAMP_JITTER: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """A square lamp of side ``side``, aimed at the origin, that emits ``radiance``."""
+    """A square lamp that is aimed at the origin.
+
+    Attributes:
+        position: of its centre, in world coordinates.
+        side: length of a side, in Blender units.
+        radiance: emitted radiance of red, green and blue.
+    """
 
     position: Vector
     side: float

@@ -68,9 +68,12 @@ class Rendering:
 
 @dataclass(frozen=True, slots=True)
 class SceneBatch:
-    """Cameras (3, 4, S), lamps (3, L - 1, S) and objects (S, K) of S scenes as tensors.
+    """S scenes as tensors.
 
-    The four vectors of a camera are its position, right, up and forward.
+    Attributes:
+        cameras: (3, 4, S); the four vectors of a camera are its position, right, up and forward.
+        lamps: (3, L - 1, S), positions of the lamps, the sun excluded.
+        shapes: (S, K), objects of each scene.
     """
 
     cameras: Tensor
@@ -95,7 +98,15 @@ class SceneBatch:
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions that may be compiled; all are elementwise over rays."""
+    """The functions that may be compiled; all are elementwise over rays.
+
+    Attributes:
+        intersect: distances at which rays hit objects.
+        camera_rays: origins and directions of rays through pixels.
+        illuminate: light that arrives at points from samples of a lamp.
+        ground_radiance: light that the ground sends along rays.
+        shade: light that surfaces send along rays.
+    """
 
     intersect: Callable[..., Tensor]
     camera_rays: Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -429,9 +440,15 @@ def _mirrored(
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """The surface at M ray hits: vectors (3, M), the rest (M,).
+    """The surface at M ray hits.
 
-    ``curvature`` is the curvature that widens a highlight, in 1 / Blender units.
+    Attributes:
+        point: position of the hit, (3, M).
+        normal: unit normal, (3, M).
+        tangent: unit tangent, (3, M).
+        color: reflectance of red, green and blue, (3, M).
+        metal: whether it is metal, (M,).
+        curvature: the curvature that widens a highlight, (M,), in 1 / Blender units.
     """
 
     point: Tensor

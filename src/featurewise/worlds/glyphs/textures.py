@@ -6,7 +6,7 @@ letters of a typeface that it was not trained on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -74,7 +74,6 @@ class TexturedSource:
         batch_size: images in a batch.
         seed: batch ``i`` depends on the seed and on ``i`` only.
         test_share: share of the pairs that is kept for testing; the same pairs for all seeds.
-        shuffled: as a control, replace letter and texture of each row by those of another row.
 
     Attributes:
         train_pairs: (N, 2), typeface and letter of the pairs for training.
@@ -85,19 +84,14 @@ class TexturedSource:
     """
 
     def __init__(
-        self,
-        glyphs: Glyphs,
-        batch_size: int,
-        seed: int = 0,
-        test_share: float = 0.2,
-        shuffled: bool = False,
+        self, glyphs: Glyphs, batch_size: int, seed: int = 0, test_share: float = 0.2
     ) -> None:
         if batch_size < 1 or not 0 < test_share < 1:
             raise GlyphError(
                 f"batch_size must be 1 or more and test_share between 0 and 1, "
                 f"got {batch_size} and {test_share}"
             )
-        self.glyphs, self.batch_size, self.seed, self.shuffled = glyphs, batch_size, seed, shuffled
+        self.glyphs, self.batch_size, self.seed = glyphs, batch_size, seed
         test = torch.rand(glyphs.images.shape[:2], generator=seeded_rng(0, 0)) < test_share
         self.train_pairs, self.test_pairs = (~test).nonzero(), test.nonzero()
 
@@ -105,10 +99,7 @@ class TexturedSource:
         """The batch with this index, the same at every call."""
         rng = seeded_rng(self.seed, index)
         chosen = torch.randint(len(self.train_pairs), (self.batch_size,), generator=rng)
-        batch = self._textured(self.train_pairs[chosen], rng)
-        if not self.shuffled:
-            return batch
-        return replace(batch, letters=batch.letters.roll(1), textures=batch.textures.roll(1))
+        return self._textured(self.train_pairs[chosen], rng)
 
     def test(self) -> Textured:
         """All test pairs; their textures do not depend on the seed."""

@@ -187,6 +187,8 @@ SYSTEM = System(
                 "direction only: scenes of demo have few objects and no relations",
             ),
             why="The difference varies by several points between seeds.",
+            # Stated when seeds 0 to 2 were known. The run that decides it has seeds 3 to 6; when
+            # its results are published, it is no longer "added".
             added=True,
         ),
         Claim(
@@ -217,12 +219,19 @@ SYSTEM = System(
         "hour, where the paper trains on up to 56 million.",
     ),
     limits=(
-        "Accuracies of the presets are not comparable, as their data differ: demo has scenes of 3 "
-        "to 4 objects in images of 60 x 40 and no relations; hour has scenes of 3 to 10 objects, "
-        "images of 120 x 80 and all question families. 68.0 % at hour is no worse than 74.6 % at "
-        "demo.",
-        "Preset hour has one seed of two of the six arms, which decides nothing.",
+        "Preset hour has one seed of two of the six arms, which decides nothing. Its intervals "
+        "count every question as independent, so that they are too narrow: the questions of one "
+        "image are not.",
     ),
+    remarks={
+        "demo": "Data: scenes of 3 to 4 objects in images of 60 x 40 pixels; count, exist and "
+        "query questions without relations. These accuracies and those of preset hour are not "
+        "comparable: hour has more objects and all kinds of questions, so that a lower accuracy "
+        "there is no worse result.",
+        "hour": "Data: scenes of 3 to 10 objects in images of 120 x 80 pixels; all kinds of "
+        "questions. These accuracies and those of preset demo are not comparable: demo has fewer "
+        "objects and no relations, so that a higher accuracy there is no better result.",
+    },
     tested_on="images that no run is trained on: 300 with 1,660 questions at demo, 1,000 with "
     "10,000 at hour; images are the independent units",
     expected="above 70 % at demo, on its small world; see the results for the others",

@@ -109,7 +109,12 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Filter a set by one value of one attribute."""
+    """Filter a set by one value of one attribute.
+
+    Attributes:
+        source: index of the result that is filtered.
+        attribute: such as "color"; its value is open.
+    """
 
     source: int
     attribute: str
@@ -137,7 +142,11 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Relate:
-    """The objects in some relation to an object."""
+    """The objects in some relation to an object.
+
+    Attributes:
+        source: index of the result that is the object.
+    """
 
     source: int
 
@@ -162,7 +171,12 @@ class Relate:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """A function of earlier results without open parameters (same_*, union, query_*, ...)."""
+    """A function of earlier results without open parameters (same_*, union, query_*, ...).
+
+    Attributes:
+        function: its name in a CLEVR program.
+        sources: indices of the results that it takes.
+    """
 
     function: str
     sources: tuple[int, ...]
