@@ -50,8 +50,8 @@ from featurewise.worlds.glyphs.sheets import diversity, sheet
 NULL_CLASS = 10
 """Stands for a class that is not given; both data sets have ten."""
 
-WEIGHTS = (0.0, 1.0, 2.0, 4.0)
-"""Of guidance: 0 is unconditional, 1 is without guidance."""
+WEIGHTS = (1.0, 2.0, 4.0)
+"""Of guidance; 1 is without guidance."""
 
 # --- method ---------------------------------------------------------------------------------
 
@@ -381,8 +381,8 @@ SYSTEM = System(
         "all arms, and no FID. That of training images says how small it can be.",
     ),
     versions=lambda config: config.versions,
-    tuned_on="learning rate, schedule and widths, on an earlier experiment of 900 steps; the bars "
-    "of the claims, on that experiment",
+    tuned_on="learning rate, schedule and widths, on an earlier experiment of 900 steps, and the "
+    "bars of the claims, too: 98.0 and 97.0 % at a guidance of 2, 89.2 % without",
     tested_on="loss: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 500, "
     "50 of each class, at each weight; the classifier is trained on 83 typefaces from 15 other "
     "groups (fashion: 1,024 of the 10,000 test images)",
