@@ -276,18 +276,15 @@ QUESTIONS = (
 def answers() -> Figure:
     """One image, three questions: the answers of the bundled model, with heat maps."""
     found = discovery.find("film")
-    answering = discovery.part(found, "answering")
-    network, settings = load_network(found.folder, found.system)
-    small = answering.picture(settings, example.IMAGE)
-    with Image.open(example.IMAGE) as image:
-        original = image.convert("RGB")
-    rows = answering.attended_rows(settings, original.size)
+    answerer = discovery.answerer(found.system)
+    network, config = load_network(found.folder, found.system)
+    shown = answerer.image(config, example.IMAGE)
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.75), layout="constrained")
-    axes[0].imshow(original)
+    axes[0].imshow(shown.original)
     bare(axes[0], "one image, three questions")
     for axis, question in zip(axes[1:], QUESTIONS, strict=True):
-        answer = answering.answer(network, small, question)
-        axis.imshow(heat(original, answer.places.numpy(), rows))
+        answer = answerer.answer(network, shown.pixels, question)
+        axis.imshow(heat(shown.original, answer.places.numpy(), shown.rows))
         text, probability = answer.ranked[0]
         bare(axis, wrapped(question, 42))
         axis.set_xlabel(f"{text}   {probability:.0%}", fontsize=11, color=ONE, weight="bold")
@@ -297,10 +294,10 @@ def answers() -> Figure:
 def parameters() -> Figure:
     """γ and β of the bundled model for many questions, at its first and its last block."""
     found = discovery.find("film")
-    answering = discovery.part(found, "answering")
-    network, settings = load_network(found.folder, found.system)
-    examples = answering.examples(settings, 7, 40)
-    table = answering.parameters(network, [q.text for _, some in examples for q in some])
+    answerer = discovery.answerer(found.system)
+    network, config = load_network(found.folder, found.system)
+    examples = answerer.examples(config, 7, 40)
+    table = answerer.parameters(network, [q for each in examples for q, _ in each.questions])
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
     for axis, site in zip(axes, (table.sites[0], table.sites[-1]), strict=True):
         part = table.at(site)
