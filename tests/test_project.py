@@ -207,6 +207,14 @@ def test_undocumented_fields_are_found() -> None:
     assert structure.undocumented_fields(frozen.replace("class A", "class _A")) == []
 
 
+def test_the_application_of_a_system_is_not_read_with_its_method() -> None:
+    (application,) = structure.applications()["film"]
+    assert application.name == "application.py"
+    method = structure.systems()["film"]
+    assert application not in structure.reading(method)
+    assert {path.name for path in method} >= {"__init__.py", "network.py", "experiment.py"}
+
+
 def test_imports_are_resolved_to_the_defining_file() -> None:
     found = {name_of(path) for path in structure.imported(SOURCE / "study/model.py")}
     assert "src/featurewise/training/steppers/base.py" in found

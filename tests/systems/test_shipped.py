@@ -36,6 +36,12 @@ def test_it_is_small_and_says_what_it_was_trained_on() -> None:
     assert len(model.measured) == 5
 
 
+def test_its_settings_of_version_0_1_are_those_of_the_preset(
+    shipped: tuple[FilmNetwork, Config],
+) -> None:
+    assert shipped[1] == SYSTEM.config("hour", "film")
+
+
 def test_accuracy_on_images_of_blender_is_as_stated(
     shipped: tuple[FilmNetwork, Config],
     shared_data: Callable[..., Path],

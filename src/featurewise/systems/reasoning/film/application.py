@@ -159,11 +159,13 @@ class FilmAnswerer:
         shuffled: bool = False,
     ) -> Evaluation:
         """Answers many questions; see `Answerer.evaluate`."""
-        if isinstance(queries, FolderQueries):
-            batches = queries.batches(*_size(config))
-        else:
+        if queries is None:
             recipe = _recipe(config)
             batches = held_out_batches(recipe, config.test_images, config.folder, limit)
+        elif isinstance(queries, FolderQueries):
+            batches = queries.batches(*_size(config))
+        else:
+            raise TypeError(f"queries are those of FilmAnswerer.queries, not {type(queries)}")
         counted = _UnknownWords(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             found = predict_all(network, counted, shuffled=shuffled)
