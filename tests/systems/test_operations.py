@@ -18,7 +18,7 @@ from featurewise.systems.mechanisms.operations import (
     objective,
 )
 from featurewise.training.randomness import seed_everything
-from featurewise.worlds.small import Questions, TaskSource
+from featurewise.worlds.small import TASKS, Questions, TaskSource
 
 Vector = list[float]
 
@@ -44,7 +44,8 @@ def match_questions(count: int = 6) -> Questions:
 
 
 def linear(weights: dict[str, Tensor], name: str, x: Vector) -> Vector:
-    weight, bias = weights[f"{name}.weight"].tolist(), weights[f"{name}.bias"].tolist()
+    weight = weights[f"{name}.weight"].tolist()
+    bias = weights.get(f"{name}.bias", torch.zeros(len(weight))).tolist()
     return [sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(weight, bias)]  # noqa: B905
 
 
@@ -59,13 +60,13 @@ MODULATION = {
 
 
 @pytest.mark.parametrize(
-    "arm", ["bias", "scale", "gate", "affine", "bias_wide", "affine_0", "bias_0", "affine_2"]
+    "arm", ["bias", "scale", "gate", "affine", "bias_wide", "affine_0", "bias_0", "scale_constant"]
 )
 def test_a_perceptron_is_its_equation(arm: str) -> None:
     made, network, batch = config(arm), perceptron(arm), match_questions()
     weights = {key: value.detach() for key, value in network.net.state_dict().items()}
     found = network(batch)
-    depth = {"affine_0": 0, "bias_0": 0, "affine_2": 2}.get(arm, 1)
+    depth = 0 if arm in ("affine_0", "bias_0") else 1
     for row, (x, z) in enumerate(zip(batch.inputs.tolist(), batch.condition.tolist(), strict=True)):
         h = linear(weights, "backbone.0", x)
         assert len(h) == (4 if arm == "bias_wide" else 1) * made.width
@@ -102,7 +103,7 @@ def test_evaluate_finds_the_exact_solution_of_match_right() -> None:
     total = sum(each.correct for each in measured.by_type.values())
     assert measured.accuracy is not None
     assert measured.accuracy.correct == total
-    assert measured.accuracy.total == 512 * (8 + 8 + 1)
+    assert measured.accuracy.total == 512 * (8 + 8 + 1 + 8)
 
 
 @pytest.mark.parametrize(("arm", "ignored"), [("input", "condition"), ("condition", "inputs")])
@@ -116,7 +117,7 @@ def test_baselines_ignore_the_other_side(arm: str, ignored: str) -> None:
 
 def test_only_the_control_has_the_conditions_of_other_questions() -> None:
     plain, shuffled = (SYSTEM.data(config(arm), 3).batch(5) for arm in ("affine", "shuffled"))
-    for task in ("match", "detect", "parity"):
+    for task in TASKS:
         one, other = getattr(plain, task), getattr(shuffled, task)
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.labels, other.labels)
@@ -138,7 +139,7 @@ def test_the_control_is_evaluated_with_the_conditions_of_other_questions() -> No
 
     found = {}
     for arm in ("affine", "shuffled"):
-        network = OnePerTask({task: Exact() for task in ("match", "detect", "parity")})
+        network = OnePerTask({task: Exact() for task in TASKS})
         measured = SYSTEM.evaluate(SYSTEM.stepper(network, config(arm)), config(arm))
         found[arm] = measured.number("match")
     assert found["affine"] == 1
@@ -146,8 +147,8 @@ def test_the_control_is_evaluated_with_the_conditions_of_other_questions() -> No
 
 
 def test_no_seed_trains_on_the_test_questions() -> None:
-    small = replace(config("affine"), batch_size=64, test_questions=64)  # of equal size
-    tested = TaskSource(0, small.test_questions).batch(0).match.inputs
+    small = replace(config("affine"), batch_size=64)
+    tested = TaskSource(0, 64, split="test").batch(0).match.inputs
     for seed in range(3):
         for index in range(3):
             x = SYSTEM.data(small, seed).batch(index).match.inputs
@@ -162,15 +163,15 @@ def test_sizes_are_equal_but_for_the_generator_of_film() -> None:
     width = config("affine").width
     assert count("bias") == count("scale") == count("gate")
     assert count("affine") == count("shuffled")
-    assert count("affine") - count("bias") == 3 * width * (8 + 1)
-    assert count("input") == count("condition") == count("bias") - 3 * width * (8 + 1)
+    assert count("affine") - count("bias") == 4 * width * (8 + 1)
+    assert count("input") == count("condition") == count("bias") - 4 * width * (8 + 1)
 
 
 def test_the_loss_is_the_sum_over_tasks_of_a_loop() -> None:
     network = SYSTEM.build(config("affine"))
     batch = TaskSource(1, 32).batch(0)
     loss, parts = objective(network, batch)
-    for task in ("match", "detect", "parity"):
+    for task in TASKS:
         questions = getattr(batch, task)
         logits = network.get_submodule(task)(questions).flatten().tolist()
         losses = [
@@ -191,9 +192,10 @@ def test_the_figure_shows_the_answers_of_each_task_over_the_plane() -> None:
             x, z = batch.inputs, batch.condition
             if self.task == "parity":
                 return 100 * ((x * z).sum(1, keepdim=True).square() - x.square().sum(1, True))
-            return 100 * (x * z if self.task == "match" else torch.maximum(x, z))
+            truth = {"match": x * z, "detect": torch.maximum(x, z), "fallback": x}
+            return 100 * truth[self.task]
 
-    truth = OnePerTask({task: Truth(task) for task in ("match", "detect", "parity")})
+    truth = OnePerTask({task: Truth(task) for task in TASKS})
     image = draw(SYSTEM.stepper(truth, config("affine")), config("affine"))
     quarters = [
         [
@@ -201,7 +203,7 @@ def test_the_figure_shows_the_answers_of_each_task_over_the_plane() -> None:
             for up in (72, 216)
             for across in (72, 216)
         ]
-        for task in range(3)
+        for task in range(4)
     ]
     same = [False, True, True, False]  # upper left, upper right, lower left, lower right
-    assert quarters == [same, [True, True, False, True], same]
+    assert quarters == [same, [True, True, False, True], same, [False, True, False, True]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ def test_labels_against_a_loop(task: str) -> None:
             expected = [a * b > 0 for a, b in zip(x, z, strict=True)]
         elif task == "detect":
             expected = [max(a, b) > 0 for a, b in zip(x, z, strict=True)]
+        elif task == "fallback":
+            expected = [(b if a == 0 else a) > 0 for a, b in zip(x, z, strict=True)]
         else:
             assert sorted(z) == [0, 0, 0, 1, 1]
             one, other = (a for a, selected in zip(x, z, strict=True) if selected)
@@ -32,12 +35,14 @@ def test_labels_against_a_loop(task: str) -> None:
         assert labels == expected
 
 
-@pytest.mark.parametrize(("task", "share"), [("match", 0.5), ("detect", 0.75), ("parity", 0.5)])
+@pytest.mark.parametrize(
+    ("task", "share"), [("match", 0.5), ("detect", 0.75), ("parity", 0.5), ("fallback", 0.5)]
+)
 def test_how_many_labels_are_yes(task: str, share: float) -> None:
     questions = getattr(TaskSource(seed=0, batch_size=8000).batch(0), task)
     assert abs(questions.labels.float().mean().item() - share) < 0.02
     # x alone, or z alone, carries no information about match and parity.
-    if task != "detect":
+    if task in ("match", "parity"):
         for sign in (questions.inputs > 0, questions.condition > 0):
             assert abs((questions.labels ^ sign).float().mean().item() - 0.5) < 0.03
 
@@ -59,6 +64,15 @@ def test_ranges_of_features_and_that_every_pair_is_selected() -> None:
     assert pairs.min() > 0.8 * 4000 / 6
 
 
+def test_x_is_zero_in_half_of_the_fallback_questions_and_nowhere_else() -> None:
+    batch = TaskSource(seed=0, batch_size=4000).batch(0)
+    zero = batch.fallback.inputs == 0
+    assert torch.equal(zero.all(1), zero.any(1))
+    assert abs(zero.all(1).float().mean().item() - 0.5) < 0.03
+    assert batch.fallback.condition.abs().min() >= 0.5
+    assert batch.match.inputs.abs().min() >= 0.5
+
+
 def least_squares(features: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy of the linear readout with the least squared error."""
     signs = np.where(labels, 1.0, -1.0)
@@ -67,12 +81,13 @@ def least_squares(features: np.ndarray, labels: np.ndarray) -> float:
     return float(((fitted > 0) == labels).mean())
 
 
-def test_sums_solve_detect_products_solve_match_and_neither_solves_parity() -> None:
+def test_sums_solve_detect_and_fallback_products_match_and_neither_parity() -> None:
     batch = TaskSource(seed=0, batch_size=6000, features=3).batch(0)
     for task, alone, summed, multiplied in (
         ("match", 0.5, 0.5, 1.0),
         ("detect", 0.75, 0.97, 0.75),
         ("parity", 0.5, 0.5, 0.5),
+        ("fallback", 0.75, 0.98, 0.5),
     ):
         questions = getattr(batch, task)
         x, z = questions.inputs.double().numpy(), questions.condition.double().numpy()
@@ -80,7 +95,9 @@ def test_sums_solve_detect_products_solve_match_and_neither_solves_parity() -> N
         outer = (x[:, :, None] * z[:, None, :]).reshape(len(x), -1)
         found = [least_squares(f, labels) for f in (x, np.concatenate([x, z], 1), outer)]
         for got, expected in zip(found, (alone, summed, multiplied), strict=True):
-            assert got < expected + 0.03, (task, found)
+            # Of the four pairs of signs a line may have three of parity right, by the noise.
+            tolerance = 0.15 if task == "parity" else 0.03
+            assert got < expected + tolerance, (task, found)
             assert got > expected - 0.03 or expected == 0.5, (task, found)
 
 
@@ -101,14 +118,21 @@ def test_a_batch_depends_on_seed_and_index_only() -> None:
     assert len({tuple(x.flatten().tolist()) for x in firsts}) == len(firsts)
 
 
+def test_splits_share_no_question() -> None:
+    splits = ("train", "validation", "test")
+    inputs = torch.cat([TaskSource(0, 50, split=each).batch(0).match.inputs for each in splits])
+    assert len(inputs.unique(dim=0)) == 150
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
         ({"seed": -1, "batch_size": 2}, "seed and path must be 0 or more, got -1"),
         ({"seed": 0, "batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"seed": 0, "batch_size": 2, "features": 1}, "features must be 2 or more, got 1"),
+        ({"seed": 0, "batch_size": 2, "split": "all"}, "train, validation, test, got 'all'"),
     ],
 )
-def test_impossible_sources_are_refused(numbers: dict[str, int], message: str) -> None:
+def test_impossible_sources_are_refused(numbers: dict[str, Any], message: str) -> None:
     with pytest.raises(SmallWorldError, match=message):
         TaskSource(**numbers)

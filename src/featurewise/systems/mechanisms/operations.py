@@ -1,13 +1,14 @@
 """Bias, scale, gate, FiLM. Dumoulin et al. 2018, Distill, section Feature-wise transformations.
 
-A narrow perceptron on x, whose first layer h is modulated by one linear map g (and b) of z::
+A narrow perceptron on x, whose first layer h = W x is modulated by one linear map of z::
 
     bias   h + b(z)                 scale  (1 + g(z)) * h
     gate   2 sigmoid(g(z)) * h      FiLM   (1 + g(z)) * h + b(z)
 
-Does z have to be added to x, or multiplied by it? Three tasks tell: `match`, whether the signs of x
-and z agree, is a product; `detect`, whether one of them is positive, a sum; `parity`, whether the
-two features of x that z selects have one sign, needs a nonlinear layer after the modulation.
+Does z have to be added to x, or multiplied by it? Four tasks tell. `match`, whether the signs of x
+and z agree, is a product. `detect`, whether one of them is positive, is a sum. `fallback`, the sign
+of x, or of z where x is zero, is a sum that no multiple of h can replace. `parity`, whether the two
+features of x that z selects have one sign, needs a nonlinear layer after the modulation.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Config(system.Config):
     Attributes:
         operation: by which z modulates the first layer, a key of `OPERATIONS`; "none" for not.
         reads: what the first layer reads: "inputs" x, or "condition" z.
+        first_bias: whether h has a bias of its own, h = W x + c.
         nonlinear_layers: layers between the modulation and the last layer.
         shuffled_condition: whether every sample has the z of another one, as a control.
         features: of x and of z.
@@ -65,6 +67,7 @@ class Config(system.Config):
         batch_size: questions of each task per batch.
         learning_rate: of Adam; it rises for a twentieth of the steps, then falls along a cosine.
         test_questions: questions of each task that accuracy is measured on.
+        split: of these questions, "validation" or "test".
     """
 
     FORMER_NAMES: ClassVar = {
@@ -75,14 +78,16 @@ class Config(system.Config):
 
     operation: Literal["bias", "scale", "gate", "affine", "none"] = "affine"
     reads: Literal["inputs", "condition"] = "inputs"
+    first_bias: bool = False
     nonlinear_layers: int = 1
     shuffled_condition: bool = False
     features: int = 8
-    width: int = 16
+    width: int = 24
     width_factor: int = 1
     batch_size: int = 256
     learning_rate: float = 0.01
     test_questions: int = 4096
+    split: Literal["validation", "test"] = "test"
 
 
 class Perceptron(nn.Module):
@@ -97,7 +102,7 @@ class Perceptron(nn.Module):
         super().__init__()
         width = config.width * config.width_factor
         self.reads, self.conditioned = config.reads, config.operation != "none"
-        layers: list[nn.Module] = [nn.Linear(config.features, width)]
+        layers: list[nn.Module] = [nn.Linear(config.features, width, config.first_bias)]
         for _ in range(config.nonlinear_layers):
             layers += [nn.Linear(width, width), nn.ReLU()]
         self.net: nn.Module = nn.Sequential(*layers, nn.Linear(width, answers))
@@ -144,23 +149,22 @@ def objective(network: nn.Module, batch: Tasks) -> tuple[Tensor, Metrics]:
 
 def stepper(network: nn.Module, config: Config) -> Supervised:
     """Adam with a warm-up and a cosine schedule."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
     schedule = cosine(config.steps, warmup=config.steps // 20)
     return Supervised(network, objective, optimizer, schedule=schedule)
 
 
-def questions(config: Config, seed: int, batch_size: int) -> Source[Tasks]:
-    """Batches of questions, with the conditions of other questions where these are shuffled."""
-    source = TaskSource(seed, batch_size, config.features)
-    fields = tuple(f"{task}.condition" for task in TASKS)
+def questions(config: Config, source: TaskSource) -> Source[Tasks]:
+    """Questions of a source, with the z of other questions where the config says so."""
     if config.shuffled_condition:
+        fields = tuple(f"{task}.condition" for task in TASKS)
         return ShuffledCondition(source, fields, previous_sample)
     return source
 
 
 def data(config: Config, seed: int) -> Source[Tasks]:
-    """Training questions; those of the world's seed 0 are the test questions."""
-    return questions(config, seed + 1, config.batch_size)
+    """Training questions."""
+    return questions(config, TaskSource(seed, config.batch_size, config.features))
 
 
 # --- experiment -----------------------------------------------------------------------------
@@ -168,12 +172,16 @@ def data(config: Config, seed: int) -> Source[Tasks]:
 MATCH = Metric("match", "accuracy: do the signs of x and z agree, feature by feature", "%")
 DETECT = Metric("detect", "accuracy: is x or z positive, feature by feature", "%")
 PARITY = Metric("parity", "accuracy: do the two features of x that z selects have one sign", "%")
-BY_TASK = dict(zip(TASKS, (MATCH, DETECT, PARITY), strict=True))
+FALLBACK = Metric(
+    "fallback", "accuracy: is x, or where x is zero z, positive, feature by feature", "%"
+)
+BY_TASK = dict(zip(TASKS, (MATCH, DETECT, PARITY, FALLBACK), strict=True))
 
 
 def evaluate(trained: Supervised, config: Config) -> Measurement:
     """Accuracy by task, and over the answers of all tasks."""
-    batch = to_device(questions(config, 0, config.test_questions).batch(0), trained.learner.device)
+    test = TaskSource(0, config.test_questions, config.features, split=config.split)
+    batch = to_device(questions(config, test).batch(0), trained.learner.device)
     with trained.evaluating() as network:
         found = {
             BY_TASK[task]: Proportion.of((logits > 0) == labels)
@@ -194,11 +202,11 @@ def draw(trained: Supervised, config: Config) -> Image.Image:
     labels = torch.zeros(len(x), config.features, dtype=torch.bool)
     signs = Questions(x, z, labels)
     selected = Questions(two, (two != 0).float(), labels[:, :1])
-    batch = to_device(Tasks(signs, signs, selected), trained.learner.device)
+    batch = to_device(Tasks(signs, signs, selected, signs), trained.learner.device)
     with trained.evaluating() as network:
         parts = by_task(network(batch).float().sigmoid(), batch).values()
     yes = torch.cat([part.mean(1).view(96, 96) for part, _ in parts], 1)
-    return Image.fromarray((255 * yes).byte().cpu().numpy()).resize((864, 288))
+    return Image.fromarray((255 * yes).byte().cpu().numpy()).resize((1152, 288))
 
 
 SYSTEM = System(
@@ -214,9 +222,9 @@ SYSTEM = System(
     ),
     world=SIGNS,
     presets={
-        "tiny": Config(steps=40, batch_size=64, test_questions=256),
+        "tiny": Config(steps=40, width=16, batch_size=64, test_questions=256),
         "small": Config(steps=1500),
-        "paper": Config(steps=10_000, width=32, features=16),
+        "paper": Config(steps=10_000, width=48, features=16),
     },
     arms=(
         Arm("affine", "the system: FiLM, then one nonlinear layer"),
@@ -229,8 +237,13 @@ SYSTEM = System(
             operation="bias",
             width_factor=4,
         ),
+        Arm(
+            "scale_constant",
+            "scale alone, of a first layer that has a bias",
+            operation="scale",
+            first_bias=True,
+        ),
         Arm("affine_0", "FiLM, then no nonlinear layer", nonlinear_layers=0),
-        Arm("affine_2", "FiLM, then two nonlinear layers", nonlinear_layers=2),
         Arm("bias_0", "bias alone, then no nonlinear layer", operation="bias", nonlinear_layers=0),
         Arm("input", "x alone", operation="none"),
         Arm("condition", "z alone", operation="none", reads="condition"),
@@ -241,16 +254,13 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     draw=draw,
-    metrics=(MATCH, DETECT, PARITY),
-    finding="A bias of the same width does not learn products that a scale learns; in a perceptron "
-    "of four times the width it does. After FiLM without a nonlinear layer parity is right half "
-    "of the time.",
+    metrics=(MATCH, DETECT, PARITY, FALLBACK),
     claims=(
         Claim(
             "Products have to be multiplied: at equal width a scale solves match, a bias does not.",
-            above(MATCH, "scale", "bias", 10),
+            above(MATCH, "scale", "bias", 3),
             Statement(
-                "multiplicative interactions suit relations between inputs, additive ones do not",
+                "multiplicative interactions suit relations between inputs",
                 "section Feature-wise transformations",
                 comparable="no: the essay has no experiment",
             ),
@@ -263,21 +273,25 @@ SYSTEM = System(
             "A bias solves match where the perceptron is wide enough.",
             within(MATCH, "bias_wide", "scale", 2),
         ),
+        Claim("FiLM solves match as a scale does.", within(MATCH, "affine", "scale", 2)),
         Claim(
-            "FiLM solves match by what its condition says.",
-            above(MATCH, "affine", "shuffled", 20),
-            added=True,
+            "Sums have to be added: a bias solves fallback, a scale does not.",
+            above(FALLBACK, "bias", "scale", 20),
+            Statement(
+                "additive interactions suit detecting evidence in either input",
+                "section Feature-wise transformations",
+                comparable="no: the essay has no experiment",
+            ),
+        ),
+        Claim("FiLM solves fallback as a bias does.", within(FALLBACK, "affine", "bias", 2)),
+        Claim(
+            "A scale adds where the layer has a bias of its own, which it multiplies.",
+            within(FALLBACK, "scale_constant", "bias", 2),
         ),
         Claim(
-            "FiLM solves match as well as a scale does.",
-            within(MATCH, "affine", "scale", 3),
-            why="In two seeds of three FiLM guesses one of the eight features.",
+            "Not every sum has to be added: a scale solves detect, too.",
+            within(DETECT, "scale", "bias", 2),
         ),
-        Claim(
-            "Sums can be added: a bias solves detect as well as a scale does.",
-            within(DETECT, "bias", "scale", 2),
-        ),
-        Claim("FiLM solves detect as well as a scale does.", within(DETECT, "affine", "scale", 2)),
         Claim(
             "FiLM without a nonlinear layer after it does not solve parity.",
             at_most(PARITY, "affine_0", 55),
@@ -287,27 +301,30 @@ SYSTEM = System(
             above(PARITY, "affine", "affine_0", 40),
         ),
         Claim(
+            "FiLM solves the tasks by what its condition says.",
+            above(ACCURACY, "affine", "shuffled", 20),
+        ),
+        Claim(
             "The condition of another question is worth no more than none.",
             within(ACCURACY, "shuffled", "input", 3),
         ),
     ),
     departures=(
         "The essay argues without an experiment; tasks, perceptron and sizes are this library's.",
-        "16 units are the fewest of 8, 12 and 16 with which the scale solved the match task with "
-        "every seed tried; the learning rate is the one of 0.005, 0.01, 0.02 and 0.04 with the "
-        "lowest loss summed over bias, scale, gate and affine.",
+        "The modulated layer has no bias of its own, but in the arm scale_constant: to scale a "
+        "constant feature is to add.",
         "Perceptrons are equally wide; FiLM's generator has twice the parameters of the others'.",
         "Preset paper is larger only, as the essay names no sizes.",
     ),
     limits=(
-        "The width was chosen so that scale solves the match task, so that its 100 % there says "
-        "nothing; and no task here can be solved by adding and not by scaling.",
+        "How far scale and bias are apart in match depends on the width and on the optimiser: "
+        "with 96 units, or with a learning rate of 0.02 and one of two seeds, a bias solved it in "
+        "trials.",
     ),
-    tuned_on="trials with the width and the learning rates of the departures; on which questions "
-    "is not recorded",
+    tuned_on="validation questions, with seeds 100 and 101: the bars of the claims; the learning "
+    "rate was chosen at width 16",
     tested_on="4,096 questions a task that no run is trained on, independent of each other",
-    caption="Mean answer over x (across) and z (up), each from -1.5 to 1.5, white for yes: tasks "
-    "match, detect and parity; for parity over the two features of x that z selects.",
-    expected="scale above 99 % in match, a bias about 85 %, and 100 % in a perceptron four times "
-    "as wide",
+    caption="Mean probability of yes over x (across) and z (up), each from -1.5 to 1.5, white for "
+    "yes: tasks match, detect, parity (over the two features of x that z selects) and fallback.",
+    expected="100 % in every task by FiLM; a bias near 94 % in match, a scale 75 % in fallback",
 )

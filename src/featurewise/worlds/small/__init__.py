@@ -8,6 +8,7 @@ from featurewise.worlds.small.tasks import (
     Tasks,
     TaskSource,
     detect,
+    fallback,
     match,
     parity,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Tasks",
     "detect",
     "digits",
+    "fallback",
     "match",
     "parity",
 ]
