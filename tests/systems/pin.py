@@ -30,7 +30,9 @@ def main() -> None:
         (contract.OUTPUTS, contract.reference),
     ):
         old = json.loads(path.read_text()) if path.is_file() else {}
-        new = {}
+        # Pins of systems that FEATUREWISE_SYSTEMS leaves out stay.
+        new = {name: old[name] for name in contract.discovery.names() if name in old}
+        new = {name: {} if name in contract.NAMES else pins for name, pins in new.items()}
         for name, arm in contract.ARMS:
             kept = None if name in sys.argv[1:] else old.get(name, {}).get(arm)
             new.setdefault(name, {})[arm] = kept or describe(name, arm)

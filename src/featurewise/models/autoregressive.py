@@ -184,32 +184,6 @@ class GatedPixelCNN(nn.Module):
         return logits
 
 
-class SpatialMap(nn.Sequential):
-    """A vector -> a map ``s = m(h)``: linear, ReLU, transposed convolution of size and stride 4.
-
-    It makes the spatial condition of eq. 5 there.
-
-    Args:
-        features: width F of the vector.
-        channels: number of channels C of the map.
-        size: height and width S of the map, a multiple of 4.
-
-    Raises:
-        GeneratorError: ``size`` is not a multiple of 4.
-    """
-
-    def __init__(self, features: int, channels: int, size: int) -> None:
-        if positive(size, "size") % 4:
-            raise GeneratorError(f"size must be a multiple of 4, got {size}")
-        corner = size // 4
-        super().__init__(
-            nn.Linear(features, channels * corner**2),
-            nn.Unflatten(1, (channels, corner, corner)),
-            nn.ReLU(),
-            nn.ConvTranspose2d(channels, channels, 4, stride=4),
-        )
-
-
 def sample_pixels(
     network: nn.Module,
     like: Float[Tensor, "N 1 H W"],

@@ -399,7 +399,7 @@ SYSTEM = System(
     ),
     versions=lambda config: config.versions,
     tuned_on="steps, on the validation nats of one run of arm feature with another seed (100): "
-    "lowest after 900 of 1,500",
+    "lowest after 900 of 1,200",
     tested_on="nats: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 20 "
     "of each class, and as many of windows; the classifier is trained on 83 typefaces from 15 "
     "other groups (fashion: 1,024 of the 10,000 test images)",

@@ -1,4 +1,4 @@
-"""Contact sheets of letters, and measures of generated letters by the evaluation classifier."""
+"""Contact sheets of letters, and diversity and mode coverage of generated letters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from featurewise.worlds.glyphs.errors import GlyphError
-from featurewise.worlds.glyphs.render import Glyphs
-from featurewise.worlds.glyphs.source import as_ink
 
 #: White pixels around each image of a sheet.
 _GAP: Final = 2
@@ -108,79 +106,3 @@ def diversity(images: Float[Tensor, "N 1 S S"], letters: Int64[Tensor, " N"]) ->
     if not distances:
         raise ValueError("diversity needs two images of at least one letter")
     return float(torch.stack(distances).mean())
-
-
-def sample_metrics(
-    samples: Float[Tensor, "N 1 S S"],
-    letters: Int64[Tensor, " N"],
-    classifier: LetterClassifier,
-) -> dict[str, float]:
-    """What the evaluation classifier predicts for generated images, against their labels.
-
-    Every letter should be sampled equally often: then the entropy is 1 if all letters are
-    predicted equally often.
-
-    Args:
-        samples: generated images, ink 1, background 0.
-        letters: the letter that each sample was conditioned on.
-        classifier: the evaluation classifier.
-
-    Returns:
-        ``accuracy``: share of samples classified as their letter, with ``correct`` and ``total``
-        as numbers of samples. ``mode_coverage``: see :func:`mode_coverage`. ``entropy``: of the
-        histogram of predictions, divided by that of the uniform distribution, 0 to 1.
-        ``confidence``: mean probability of the predicted letter.
-
-    Raises:
-        ValueError: there are no samples.
-    """
-    if len(samples) == 0:
-        raise ValueError("there are no samples to classify")
-    with torch.no_grad():
-        probabilities = classifier.letters(samples).softmax(1)
-    confidence, predictions = probabilities.max(1)
-    classes = probabilities.shape[1]
-    share = torch.bincount(predictions, minlength=classes).double() / len(predictions)
-    correct = int((predictions == letters.to(predictions.device)).sum())
-    return {
-        "accuracy": correct / len(predictions),
-        "correct": float(correct),
-        "total": float(len(predictions)),
-        "mode_coverage": mode_coverage(predictions, classes),
-        "entropy": abs(float(torch.xlogy(share, share).sum())) / math.log(max(classes, 2)),
-        "confidence": float(confidence.mean()),
-    }
-
-
-def compare_with_real(
-    samples: Float[Tensor, "N 1 S S"],
-    letters: Int64[Tensor, " N"],
-    classifier: LetterClassifier,
-    real: Glyphs,
-) -> dict[str, float]:
-    """`sample_metrics` of generated images, and their diversity compared with real images.
-
-    Args:
-        samples: generated images, ink 1, background 0.
-        letters: the letter that each sample was conditioned on.
-        classifier: the evaluation classifier.
-        real: the real images to compare with.
-
-    Returns:
-        As `sample_metrics`, without ``accuracy``, which is correct / total. ``diversity``: that of
-        the samples by predicted letter, divided by that of the real images by their letter.
-        ``real_accuracy``: accuracy of the classifier on the real images, 0 to 1.
-    """
-    metrics = sample_metrics(samples, letters, classifier)
-    del metrics["accuracy"]
-    images = as_ink(real.images.flatten(0, 1))
-    labels = torch.arange(len(real.letters)).repeat(len(real.typefaces))
-    # By predicted letter: so an unconditional generator has a diversity, too.
-    with torch.no_grad():
-        sample_predictions = classifier.letters(samples).argmax(1)
-        real_predictions = classifier.letters(images).argmax(1)
-    return {
-        **metrics,
-        "diversity": diversity(samples, sample_predictions) / diversity(images, labels),
-        "real_accuracy": float((real_predictions == labels).double().mean()),
-    }
