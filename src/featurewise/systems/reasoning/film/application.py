@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,9 @@ class FilmAnswerer:
         scenes = recipe.scenes(0, count)
         return [
             Example(
-                _rendered(scene),
                 _description(scene),
                 tuple((question.text, question.answer) for question in questions),
+                partial(_rendered, scene),
             )
             for scene, questions in zip(scenes, recipe.questions(0, scenes), strict=True)
         ]

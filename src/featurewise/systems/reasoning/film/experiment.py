@@ -24,6 +24,9 @@ from featurewise.worlds.clevr.metrics import BY_TYPE, TWINS, questions_by_type, 
 from featurewise.worlds.clevr.splits import held_out_batches, training_batches, twin_test
 
 
+# --- method ---------------------------------------------------------------------------------
+
+
 def attribute_loss(
     logits: Float[Tensor, "I V h w"], objects: Int64[Tensor, "I N 6"], size: tuple[int, int]
 ) -> Float[Tensor, ""]:
@@ -117,6 +120,8 @@ def shuffle_questions(batch: Batch) -> Batch:
     order = half_a_batch_on(0, batch)
     return replace(batch, questions=batch.questions[order], lengths=batch.lengths[order])
 
+
+# --- experiment -----------------------------------------------------------------------------
 
 ACCURACY = Metric(
     "accuracy",
