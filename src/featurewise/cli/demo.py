@@ -254,7 +254,8 @@ def _answer(
     shown = []
     for number, example in enumerate(answerer.examples(config, _EXAMPLE_SEED, 2), 1):
         path = out / f"image-{number}.png"
-        example.image.save(path)
+        image = example.render()
+        image.save(path)
         pixels = answerer.image(config, path).pixels
         console.print(f"[bold]image {number}[/] ({escape(str(path))})")
         answered = []
@@ -263,10 +264,10 @@ def _answer(
             best, probability = answer.ranked[0]
             mark = "[green]correct[/]" if best == truth else f"[red]wrong, {truth}[/]"
             console.print(f"  {question}\n    [bold]{best}[/] ({probability:.1%})  {mark}")
-            overlay = None if answer.places is None else heat(example.image, answer.places.numpy())
+            overlay = None if answer.places is None else heat(image, answer.places.numpy())
             answered.append(AnsweredQuestion(question, answer.ranked[:4], truth, overlay))
         caption = f"Image {number}: {example.description}"
-        shown.append(ImageQuestions(example.image, caption, tuple(answered)))
+        shown.append(ImageQuestions(image, caption, tuple(answered)))
     return tuple(shown)
 
 

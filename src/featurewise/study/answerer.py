@@ -6,7 +6,7 @@ alone; the record of one that answers questions names how its `Answerer` is made
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -63,14 +63,14 @@ class Example:
     """A new image with questions whose answers are known.
 
     Attributes:
-        image: RGB.
-        description: what it shows, in a sentence.
+        description: what the image shows, in a sentence.
         questions: each with its true answer.
+        render: makes the image, RGB; it takes about a second.
     """
 
-    image: Image
     description: str
     questions: tuple[tuple[str, str], ...]
+    render: Callable[[], Image]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """FiLM: visual reasoning with a general conditioning layer. Perez et al. 2018, eq. 2.
 
-A question modulates, feature by feature, a residual network that processes an image. γ and β of
-every block come from one linear map of the last state h(q) of a GRU over the question q::
+A question modulates, feature by feature, a residual network that processes an image. γ
+and β of every block come from one linear map of the last state h(q) of a GRU over the
+question q::
 
     γ, β = W h(q) + b
     FiLM(F_c | γ_c, β_c) = γ_c F_c + β_c
 
-FiLM stands after the norm of each residual block. Stem, blocks and classifier also get maps of the
-coordinates, and the classifier takes the maximum over all positions.
+FiLM stands after the norm of each residual block. Stem, blocks and classifier also get
+maps of the coordinates, and the classifier takes the maximum over all positions.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SYSTEM", "Config", "FilmNetwork"]
 
+
+# --- experiment --------------------------------------------------------------------
 
 PRESETS = {
     "tiny": Config(
@@ -121,8 +124,8 @@ SYSTEM = System(
     name="film",
     doc=__doc__,
     paper=Paper(
-        "Perez, Strub, de Vries, Dumoulin, Courville 2018: FiLM: Visual Reasoning with a General "
-        "Conditioning Layer. AAAI",
+        "Perez, Strub, de Vries, Dumoulin, Courville 2018: FiLM: Visual Reasoning "
+        "with a General Conditioning Layer. AAAI",
         "https://arxiv.org/abs/1709.07871",
         "eq. 2, figures 2 and 3",
         "CLEVR, test (table 1): 97.7 % from pretrained features, 97.6 % from pixels",
@@ -156,12 +159,12 @@ SYSTEM = System(
     answerer=_answerer,
     metrics=METRICS,
     score=ACCURACY,
-    finding="In scenes of few objects, without relations (preset demo, 3 seeds), FiLM answers "
-    "74.6 % of the questions; concatenation answers 55.4 %, the question alone 44.2 %, and FiLM "
-    "with shuffled questions 11.7 %. It is above stacked attention (68.1 %) with every seed, but 3 "
-    "seeds do not decide by how much. With relations (preset hour, one seed) it answers 68.0 %, "
-    "and hardly tells left from right: of the pairs of twin questions 4.0 % have two correct "
-    "answers.",
+    finding="In scenes of few objects, without relations (preset demo, 3 seeds), FiLM "
+    "answers 74.6 % of the questions; concatenation answers 55.4 %, the question "
+    "alone 44.2 %, and FiLM with shuffled questions 11.7 %. It is above stacked "
+    "attention (68.1 %) with every seed, but 3 seeds do not decide by how much. With "
+    "relations (preset hour, one seed) it answers 68.0 %, and hardly tells left from "
+    "right: of the pairs of twin questions 4.0 % have two correct answers.",
     claims=(
         Claim(
             "FiLM uses the image: it is far above what the questions alone tell.",
@@ -207,40 +210,43 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "Images of the built-in world at 120 x 80, 12,000 of them, not CLEVR's 70,000 at "
-        "224 x 224; training starts with questions without relations (Config.curriculum).",
-        "From pixels through three convolutions, to 64 channels instead of 128; the GRU is 128 "
-        "wide instead of 4,096, so word vectors, GRU and head have learning rates of their own.",
-        "The features are also trained to predict the attributes of the object in each cell, from "
-        "labels of the world; the paper starts from features that were pretrained on ImageNet. All "
-        "arms that process images do this.",
+        "Images of the built-in world at 120 x 80, 12,000 of them, not CLEVR's 70,000 "
+        "at 224 x 224; training starts with questions without relations "
+        "(Config.curriculum).",
+        "From pixels through three convolutions, to 64 channels instead of 128; the "
+        "GRU is 128 wide instead of 4,096, so word vectors, GRU and head have "
+        "learning rates of their own.",
+        "The features are also trained to predict the attributes of the object in "
+        "each cell, from labels of the world; the paper starts from features that "
+        "were pretrained on ImageNet. All arms that process images do this.",
         "The head starts at zero, so that training starts from the unconditioned network.",
-        "Cosine schedule, gradient clipping, weight average of 0.999; 2.6 million questions at "
-        "hour, where the paper trains on up to 56 million.",
+        "Cosine schedule, gradient clipping, weight average of 0.999; 2.6 million "
+        "questions at hour, where the paper trains on up to 56 million.",
     ),
     limits=(
-        "Preset hour has one seed of two of the six arms, which decides nothing. Its intervals "
-        "count every question as independent, so that they are too narrow: the questions of one "
-        "image are not.",
+        "Preset hour has one seed of two of the six arms, which decides nothing. Its "
+        "intervals count every question as independent, so that they are too narrow: "
+        "the questions of one image are not.",
     ),
     remarks={
-        "demo": "Data: scenes of 3 to 4 objects in images of 60 x 40 pixels; count, exist and "
-        "query questions without relations. These accuracies and those of preset hour are not "
-        "comparable: hour has more objects and all kinds of questions, so that a lower accuracy "
-        "there is no worse result.",
-        "hour": "Data: scenes of 3 to 10 objects in images of 120 x 80 pixels; all kinds of "
-        "questions. These accuracies and those of preset demo are not comparable: demo has fewer "
-        "objects and no relations, so that a higher accuracy there is no better result.",
+        "demo": "Data: scenes of 3 to 4 objects in images of 60 x 40 pixels; count, "
+        "exist and query questions without relations. These accuracies and those of "
+        "preset hour are not comparable: hour has more objects and all kinds of "
+        "questions, so that a lower accuracy there is no worse result.",
+        "hour": "Data: scenes of 3 to 10 objects in images of 120 x 80 pixels; all "
+        "kinds of questions. These accuracies and those of preset demo are not "
+        "comparable: demo has fewer objects and no relations, so that a higher "
+        "accuracy there is no better result.",
     },
-    tested_on="images that no run is trained on: 300 with 1,660 questions at demo, 1,000 with "
-    "10,000 at hour; images are the independent units",
+    tested_on="images that no run is trained on: 300 with 1,660 questions at demo, "
+    "1,000 with 10,000 at hour; images are the independent units",
     expected="above 70 % at demo, on its small world; see the results for the others",
     cost={
         "tiny": "seconds",
         "demo": "3 minutes on 1 CPU core",
         "small": "about 10 minutes on 2 CPU cores, estimated from steps per second; not run yet",
         "hour": "an hour of 2 threads on 2 CPU cores, and 10 minutes to render the images",
-        "paper": "one GPU; never run. The paper's sizes from pixels, but for 512 hidden units of "
-        "the classifier instead of 1,024",
+        "paper": "one GPU; never run. The paper's sizes from pixels, but for 512 "
+        "hidden units of the classifier instead of 1,024",
     },
 )

@@ -1,12 +1,13 @@
-"""FiLM in use: what ``featurewise ask``, ``evaluate``, ``demo`` and ``train --data`` call.
+"""FiLM in use: what the command line calls; the method does not import this file.
 
-The method does not import this file.
+``featurewise ask``, ``evaluate``, ``demo`` and ``train --data`` come here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,10 @@ from featurewise.worlds.clevr.twins import folder_twin_batches
 from featurewise.worlds.clevr.words import UNKNOWN_INDEX, has_known_word, near_words
 
 _TWIN_TEST = TwinTest(
-    "Two objects (twins) of one shape and different colors stand on either side of a third object. "
-    "left, right, front, behind: accuracy on the question for the color of the twin there. pair: "
-    "both answers correct; mirrored: the answer is the color of the other twin; changed: the two "
-    "answers differ.",
+    "Two objects (twins) of one shape and different colors stand on either side of a "
+    "third object. left, right, front, behind: accuracy on the question for the color "
+    "of the twin there. pair: both answers correct; mirrored: the answer is the color "
+    "of the other twin; changed: the two answers differ.",
     {name: name.removeprefix("twin ") for name in TWINS},
 )
 
@@ -98,9 +99,9 @@ class FilmAnswerer:
         scenes = recipe.scenes(0, count)
         return [
             Example(
-                _rendered(scene),
                 _description(scene),
                 tuple((question.text, question.answer) for question in questions),
+                partial(_rendered, scene),
             )
             for scene, questions in zip(scenes, recipe.questions(0, scenes), strict=True)
         ]
@@ -123,7 +124,7 @@ class FilmAnswerer:
     def queries(
         self, folder: Path, split: str, questions: Path | None = None, limit: int | None = None
     ) -> FolderQueries:
-        """Questions of a data set in the layout of CLEVR v1.0; see `Answerer.queries`."""
+        """Questions of a data set on disk; see `Answerer.queries`."""
         return FolderQueries(folder, split, questions, limit)
 
     def trained_on(self, config: Config, folder: Path, split: str) -> Config:
@@ -173,7 +174,7 @@ class FilmAnswerer:
         return Evaluation(measure(found), answers, UnknownWords(*counted.counts.tolist()))
 
     def groups(self, measured: Measurement) -> dict[str, tuple[Proportion, tuple[str, ...]]]:
-        """The five rows of published tables; counts are divided by number where they are known."""
+        """The five rows of published tables; of counts, the numbers if known."""
         found: dict[str, tuple[Proportion, tuple[str, ...]]] = {}
         for group, names in GROUPS.items():
             parts = {name: measured.by_type[name] for name in names if name in measured.by_type}
@@ -226,18 +227,19 @@ class _UnknownWords:
 def places(network: nn.Module, batch: Batch) -> Float[Tensor, "h w"] | None:
     """Which positions an answer is due to (Perez et al. 2018, figure 4).
 
-    Every feature of the map that is max-pooled points to the position of its maximum. Its weight is
-    how far the maximum rises over that of the same question about an empty scene, times the
-    gradient of the answer's logit with respect to it, where that is positive. Features that respond
-    alike without any object, as at the border, so have no weight.
+    Every feature of the map that is max-pooled points to the position of its maximum.
+    Its weight is how far the maximum rises over that of the same question about an
+    empty scene, times the gradient of the answer's logit with respect to it, where that
+    is positive. Features that respond alike without any object, as at the border, so
+    have no weight.
 
     Args:
         network: of any arm, in eval mode.
         batch: one question about one image.
 
     Returns:
-        Shares that sum to one over the positions, or zeros where no feature has a weight; None for
-        a network that max-pools no map.
+        Shares that sum to one over the positions, or zeros where no feature has a
+        weight; None for a network that max-pools no map.
     """
     classifier = getattr(network, "answer", None)
     if not isinstance(classifier, PooledClassifier):

@@ -1,4 +1,4 @@
-"""What FiLM is compared with: the same stem, trunk and question encoder, combined in other ways."""
+"""What FiLM is compared with: its stem, trunk and encoder, combined in other ways."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
 
 def question_encoder(config: Config) -> nn.Module:
-    """That of the FiLM generator: word vectors, then the last state of a GRU, (Q, hidden)."""
+    """That of the FiLM generator: word vectors, then the last state of a GRU."""
     generator = fw.Recurrent(len(VOCABULARY), config.embedding, config.hidden)
     return cast("nn.Module", generator.encoder)
 
@@ -76,7 +76,7 @@ class ImageOnly(nn.Module):
 
 
 class Concatenation(ImageOnly):
-    """CNN + GRU: pooled image features and question side by side (Johnson et al. 2017)."""
+    """CNN + GRU: pooled features and question side by side (Johnson et al. 2017)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -92,10 +92,10 @@ class Concatenation(ImageOnly):
 
 
 class StackedAttention(nn.Module):
-    """Stacked attention: several rounds, each of which adds the attended features to the query.
+    """Stacked attention: every round adds the attended features to the query.
 
-    ``p = softmax(W tanh(W_v v + W_u u)); u <- u + Σ p v`` per round (Yang et al. 2016, *Stacked
-    Attention Networks for Image Question Answering*, eq. 15 to 19).
+    ``p = softmax(W tanh(W_v v + W_u u)); u <- u + Σ p v`` per round (Yang et al. 2016,
+    *Stacked Attention Networks for Image Question Answering*, eq. 15 to 19).
 
     Args:
         channels: width C of the map and of the query.

@@ -23,11 +23,13 @@ from featurewise.worlds.clevr.batch import Batch, TwinBatch, cell_labels
 from featurewise.worlds.clevr.metrics import BY_TYPE, TWINS, questions_by_type, twin_hits
 from featurewise.worlds.clevr.splits import held_out_batches, training_batches, twin_test
 
+# --- method -------------------------------------------------------------------------
+
 
 def attribute_loss(
     logits: Float[Tensor, "I V h w"], objects: Int64[Tensor, "I N 6"], size: tuple[int, int]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the four attributes; a cell without an object has a weight of a quarter.
+    """Cross-entropy of the four attributes; cells without object weigh a quarter.
 
     Args:
         logits: of `AttributeHead`.
@@ -45,7 +47,7 @@ def attribute_loss(
 
 
 def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
-    """Cross-entropy of the answers, and a tenth of `attribute_loss` where objects are known."""
+    """Cross-entropy of the answers, and a tenth of `attribute_loss` if there is any."""
     answers: Answers = network(batch)
     logits = answers.logits.float()
     loss = F.cross_entropy(logits, batch.answers)
@@ -57,7 +59,7 @@ def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
 
 
 def stepper(network: nn.Module, config: Config) -> Supervised:
-    """Adam with a cosine schedule; question encoder and generator head have own learning rates."""
+    """Adam; question encoder and generator head have learning rates of their own."""
     named = network.named_parameters()
     encoder = {id(p) for name, p in named if "encoder" in name or "read" in name}
     groups = [
@@ -118,17 +120,20 @@ def shuffle_questions(batch: Batch) -> Batch:
     return replace(batch, questions=batch.questions[order], lengths=batch.lengths[order])
 
 
+# --- experiment ---------------------------------------------------------------------
+
 ACCURACY = Metric(
     "accuracy",
-    "share of test questions that are answered correctly; its interval treats the questions of one "
-    "image as dependent",
+    "share of test questions that are answered correctly; its interval treats the "
+    "questions of one image as dependent",
     "%",
     "higher",
 )
 SWAP_ACCURACY = Metric(
     "swap accuracy",
-    "of two successive questions about one image with different true answers, the first of which "
-    "is answered correctly: share of pairs whose second question is, too",
+    "of two successive questions about one image with different true answers, the "
+    "first of which is answered correctly: share of pairs whose second question is, "
+    "too",
     "%",
     "higher",
 )
@@ -241,8 +246,8 @@ def measure_twins(network: nn.Module, batches: Iterable[TwinBatch]) -> dict[str,
 def evaluate(trained: Supervised, config: Config) -> Measurement:
     """Accuracy on images that no run is trained on, and the twin test.
 
-    The twin test is made where relations were trained on, in rendered images, and not under the
-    control.
+    The twin test is made where relations were trained on, in rendered images, and not
+    under the control.
     """
     recipe = config.curriculum[-1].recipe
     batches = held_out_batches(recipe, config.test_images, config.folder)

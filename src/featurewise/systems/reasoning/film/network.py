@@ -1,10 +1,4 @@
-"""The method: FiLM in every block of a residual network (Perez et al. 2018, figures 2 and 3).
-
-For question q and features F of block n::
-
-    γ, β = W h(q) + b                                  h: last state of a GRU
-    FiLM(F_c | γ_c, β_c) = γ_c F_c + β_c               eq. 2
-"""
+"""The network: FiLM in every block of a residual network (figures 2 and 3)."""
 
 from __future__ import annotations
 
@@ -33,10 +27,11 @@ class Config(system.Config):
     """One network, its data and its training.
 
     Attributes:
-        network: how question and image are combined: "film"; "question only" and "image only",
-            which ignore the other; "concatenation" of both, pooled; or "stacked attention".
-        shuffled_questions: whether each question is replaced by that of another image, in training
-            and in evaluation.
+        network: how question and image are combined: "film"; "question only" and "image
+            only", which ignore the other; "concatenation" of both, pooled; or "stacked
+            attention".
+        shuffled_questions: whether each question is replaced by that of another image,
+            in training and in evaluation.
         curriculum: stages of training, easy ones first; the last is tested on.
         test_images: number of images that are tested on.
         images_per_batch: images in a batch.
@@ -48,14 +43,15 @@ class Config(system.Config):
         hidden: width of the GRU.
         features: width of the max-pooled map and of the classifier's hidden layer.
         learning_rate: of Adam, for what processes images.
-        head_learning_rate: of the generator's head, as a multiple of ``learning_rate``. Adam moves
-            every weight by about as much, so that a head of 128 inputs moves γ and β a thirtieth
-            of what one of 4,096 inputs does, as in the paper.
-        encoder_learning_rate: of word vectors and GRU, as a multiple of ``learning_rate``.
+        head_learning_rate: of the generator's head, as a multiple of ``learning_rate``.
+            Adam moves every weight by about as much, so that a head of 128 inputs moves
+            γ and β a thirtieth of what one of 4,096 inputs does, as in the paper.
+        encoder_learning_rate: of word vectors and GRU, as a multiple of
+            ``learning_rate``.
         weight_decay: of weights, those of the head included.
         bfloat16: whether the forward pass runs under bfloat16 autocast.
-        folder: files to train and test on in place of rendered images; the last stage then says
-            how large images are.
+        folder: files to train and test on in place of rendered images; the last stage
+            then says how large images are.
     """
 
     FORMER_NAMES: ClassVar = {
@@ -94,7 +90,8 @@ class Answers(NamedTuple):
 
     Attributes:
         logits: of the answers, (Q, 28).
-        attributes: logits of `AttributeHead`, (I, V, h, w); None from a network without images.
+        attributes: logits of `AttributeHead`, (I, V, h, w); None from a network without
+            images.
     """
 
     logits: Tensor
@@ -104,8 +101,8 @@ class Answers(NamedTuple):
 class PixelStem(nn.Module):
     """Images -> feature map: strided convolutions, each with batch norm and ReLU.
 
-    Section 2.2 (trained from scratch): four 4 x 4 convolutions of 128 channels and stride 2; the
-    widths here are free. Every convolution halves height and width.
+    Section 2.2 (trained from scratch): four 4 x 4 convolutions of 128 channels and
+    stride 2; the widths here are free. Every convolution halves height and width.
 
     Args:
         widths: output channels of each convolution.
@@ -132,7 +129,8 @@ class PixelStem(nn.Module):
 class ResidualBlock(nn.Module):
     """The block of figure 3 without its FiLM layer, whose site is ``norm``.
 
-    ``h = relu(1×1(x, coordinates)); y = h + relu(norm(3×3(h)))``. The norm has no affine part.
+    ``h = relu(1×1(x, coordinates)); y = h + relu(norm(3×3(h)))``. The norm has no
+    affine part.
     """
 
     def __init__(self, channels: int) -> None:
@@ -167,7 +165,7 @@ class ResidualTrunk(nn.Module):
 
 
 class PooledClassifier(nn.Module):
-    """1×1 convolution with coordinates, global max-pool, two-layer perceptron (section 2.2).
+    """1×1 convolution with coordinates, global max-pool, perceptron (section 2.2).
 
     Args:
         channels: width of the incoming features.
@@ -197,12 +195,12 @@ class PooledClassifier(nn.Module):
 
 
 class AttributeHead(nn.Conv2d):
-    """Linear map from the features of a cell to size, color, material and shape of its object.
+    """Linear map from the features of a cell to the attributes of its object.
 
-    It replaces pretraining. Perez et al. start from features that were pretrained on ImageNet, or
-    train from pixels for days; here every network that processes images also predicts, in training,
-    the attributes of the object whose centre lies in a cell of its feature map. A test uses nothing
-    but pixels and question.
+    It replaces pretraining. Perez et al. start from features that were pretrained on
+    ImageNet, or train from pixels for days; here every network that processes images
+    also predicts, in training, size, color, material and shape of the object whose
+    centre lies in a cell of its feature map. A test uses nothing but pixels and question.
 
     Args:
         channels: width of the features.
@@ -213,7 +211,7 @@ class AttributeHead(nn.Conv2d):
 
 
 class FilmNetwork(nn.Module):
-    """Figure 2: the question conditions every block of the trunk."""
+    """Figure 2: the question conditions every block of the trunk, by eq. 2."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
