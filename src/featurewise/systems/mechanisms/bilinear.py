@@ -7,7 +7,7 @@ A bilinear transform multiplies every feature of x by every feature of z::
 With x extended by a one and z = [γ; β] it contains FiLM: W_k has ones at (k, k) and (C, C + k), so
 that its rank is 2. A bilinear transform of r factors is FiLM between two linear maps, to r features
 and back (Kim et al. 2017, eq. 3); with as many factors as features it contains FiLM. Each network
-learns two functions: a FiLM, and a bilinear transform of full rank.
+learns two functions: a FiLM of 16 features, and a bilinear transform of 8 factors.
 """
 
 from __future__ import annotations
@@ -65,9 +65,11 @@ class Config(system.Config):
         width: C, features of x and of y.
         condition_width: Z, features of z.
         few: examples of the small training sets.
+        rank: factors of the bilinear transform that is learned.
         noise: standard deviation of the noise on the targets of the training examples.
         batch_size: examples per batch.
         test_examples: examples that errors are measured on.
+        split: of these examples, "validation" or "test".
         learning_rate: of Adam; it falls along a cosine to a hundredth.
     """
 
@@ -79,10 +81,12 @@ class Config(system.Config):
     shuffled_condition: bool = False
     width: int = 16
     condition_width: int = 16
+    rank: int = 8
     few: int = 128
     noise: float = 0.1
     batch_size: int = 64
     test_examples: int = 2_000
+    split: Literal["validation", "test"] = "test"
     learning_rate: float = 1e-2
 
 
@@ -158,12 +162,12 @@ class Students(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.linear, self.reads = config.layer == "linear", config.reads
-        self.pupils = nn.ModuleDict({cell: build_layer(config) for cell in CELLS})
+        self.students = nn.ModuleDict({cell: build_layer(config) for cell in CELLS})
 
     def forward(self, batch: Pairs) -> Float[Tensor, "B 4 C"]:
         """Outputs y of all layers."""
         outputs = []
-        for cell, student in enumerate(self.pupils.values()):
+        for cell, student in enumerate(self.students.values()):
             x, z = batch.x[:, cell], batch.z[:, cell]
             if self.linear:
                 outputs.append(student(x if self.reads == "inputs" else z))
@@ -188,6 +192,7 @@ def examples(config: Config, seed: int) -> FormSource:
     return FormSource(
         width=config.width,
         condition=config.condition_width,
+        rank=config.rank,
         few=config.few,
         batch_size=config.batch_size,
         noise=config.noise,
@@ -217,12 +222,14 @@ FILM_MANY = Metric(
 )
 BILINEAR_FEW = Metric(
     "error on bilinear, few examples",
-    "mean squared error over the variance of y; trained on 128 examples of a bilinear transform",
+    "mean squared error over the variance of y; trained on 128 examples of a bilinear transform of "
+    "8 factors",
     better="lower",
 )
 BILINEAR_MANY = Metric(
     "error on bilinear, new examples",
-    "mean squared error over the variance of y; trained on new examples of a bilinear transform",
+    "mean squared error over the variance of y; trained on new examples of a bilinear transform of "
+    "8 factors, in every batch",
     better="lower",
 )
 ERRORS = (FILM_FEW, FILM_MANY, BILINEAR_FEW, BILINEAR_MANY)
@@ -232,15 +239,16 @@ EQUAL_DECIMALS = Metric(
     "decimals to which FiLM and the bilinear transform that it is agree, in double precision",
     better="higher",
 )
-FACTORS = (1, 4, 16, 64)
+FACTORS = (1, 2, 4, 8, 16)
+"""Factors of the arms; the bilinear transform that is learned has 8, FiLM is one of 16."""
 
 
 @torch.no_grad()
 def evaluate(trained: Supervised, config: Config) -> Measurement:
     """Errors on new examples without noise, as shares of the variance of y."""
-    exact = examples(config, 1_000_000).exact(config.test_examples)
+    exact = examples(config, 0).exact(config.test_examples, config.split)
     if config.shuffled_condition:
-        exact = replace(exact, z=exact.z.roll(1, 0))
+        exact = replace(exact, z=exact.z[previous_sample(0, exact)])
     batch = to_device(exact, trained.learner.device)
     with trained.evaluating() as network:
         error = (network(batch) - batch.y).square().mean((0, 2)) / batch.y.var(0).mean(1)
@@ -262,18 +270,19 @@ def equal_decimals(config: Config) -> float:
 
 
 def more_factors_help() -> Criterion:
-    """Each number of factors leaves at most 0.9 of the error that the one before it leaves."""
+    """Each number of factors up to 8 leaves at most 0.9 of the error of the one before it."""
+    compared = FACTORS[:-1]
 
     def verdict(results: Results) -> Verdict:
         steps = [
             pairs(results, f"factors{more}", f"factors{fewer}", BILINEAR_MANY)
-            for fewer, more in pairwise(FACTORS)
+            for fewer, more in pairwise(compared)
         ]
         worst = [max(more / fewer for more, fewer in seed) for seed in zip(*steps, strict=True)]
         return decide_ratio(worst, 0.9)
 
-    sentence = "Each step from 1 to 4, 16, 64 factors leaves at most 0.9 of the error."
-    arms = tuple(f"factors{r}" for r in FACTORS)
+    sentence = "Each step from 1 to 2, 4, 8 factors leaves at most 0.9 of the error."
+    arms = tuple(f"factors{r}" for r in compared)
     return Criterion(sentence, verdict, arms, (BILINEAR_MANY,), "×")
 
 
@@ -316,7 +325,7 @@ SYSTEM = System(
     ),
     world=BILINEAR_TEACHERS,
     presets={
-        "tiny": replace(SMALL, steps=30, width=4, condition_width=4, few=16, batch_size=16),
+        "tiny": replace(SMALL, steps=30, width=4, condition_width=4, rank=2, few=16, batch_size=16),
         "small": SMALL,
         "paper": replace(SMALL, steps=20_000, width=64, condition_width=64, few=512),
     },
@@ -343,8 +352,6 @@ SYSTEM = System(
     evaluate=evaluate,
     metrics=(*ERRORS, PARAMETERS, EQUAL_DECIMALS),
     score=FILM_FEW,
-    finding="FiLM equals its bilinear transform to double precision and learns a FiLM from 128 "
-    "examples, which all of W cannot; a bilinear transform of full rank it does not learn.",
     claims=(
         Claim(
             "FiLM is a bilinear transform.",
@@ -366,16 +373,25 @@ SYSTEM = System(
             added=True,
         ),
         Claim("No layer with fewer parameters learns a FiLM.", fewest_parameters()),
+        Claim("FiLM does not learn a bilinear transform.", at_least(BILINEAR_MANY, "film", 0.5)),
+        Claim("All of W learns a bilinear transform.", at_most(BILINEAR_MANY, "bilinear", 0.02)),
         Claim(
-            "FiLM does not learn a bilinear transform of full rank.",
-            at_least(BILINEAR_MANY, "film", 0.5),
+            "FiLM between linear maps learns it with as many factors as it has.",
+            at_most(BILINEAR_MANY, "factors8", 0.02),
+            Statement(
+                "a bilinear transform of low rank is a product of two linear maps, mapped back",
+                "Kim et al. 2017, eq. 3",
+                comparable="yes",
+            ),
         ),
-        Claim("All of W learns a bilinear transform.", at_most(BILINEAR_MANY, "bilinear", 0.05)),
+        Claim("Up to that number, each factor counts.", more_factors_help()),
         Claim(
-            "More factors come closer to a bilinear transform of full rank.",
-            more_factors_help(),
-            why="The best 4 factors leave 0.913 of the error of the best one, found by alternating "
-            "least squares: with this function training cannot bring the first step to 10 %.",
+            "From few examples as many factors learn it better than all of W does.",
+            at_most_ratio(BILINEAR_FEW, "factors8", "bilinear", 0.2),
+        ),
+        Claim(
+            "These factors are too few for a FiLM of twice as many features.",
+            at_least(FILM_MANY, "factors8", 0.2),
         ),
         Claim("A sum does not learn a FiLM.", at_least(FILM_MANY, "additive", 0.4)),
         Claim(
@@ -387,8 +403,10 @@ SYSTEM = System(
         "Trained by gradient descent; system style_content solves by singular values.",
         "Preset paper is larger only, as no paper's experiment is repeated.",
     ),
+    tuned_on="validation examples, with seeds 100 and 101: the bars of the claims; on which examples "
+    "the learning rate was chosen is not recorded",
     tested_on="2,000 examples, independent of each other and of all that is trained on; both "
     "functions are the same for all seeds",
-    expected="1e-4 from new examples where the function fits, 0.4 to 1 where it does not; more "
-    "from few examples",
+    expected="errors below 1e-3 from new examples where the layer contains the function, 0.3 to 1 "
+    "where it does not",
 )
