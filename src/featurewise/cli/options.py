@@ -65,7 +65,7 @@ def changed(record: System[Any], preset: str, assignments: Sequence[str]) -> Con
     Args:
         record: record of the system.
         preset: name of the preset to change.
-        assignments: texts ``name=value`` with the value as JSON; ``every.log=5`` sets the field
+        assignments: texts ``name=value`` with the value as JSON; ``intervals.log=5`` sets the field
             ``log`` of the setting ``every``.
 
     Raises:

@@ -221,7 +221,12 @@ def _verdict(preset: str | None, verdict: Verdict | None) -> dict[str, Any]:
         interval = verdict.interval or Interval(verdict.value, math.nan, math.nan)
         interval = dataclasses.replace(interval, value=verdict.value)
         needed = verdict.seeds_needed
-    facts = {"preset": preset, "verdict": outcome(verdict), "seeds_needed": needed}
+    facts = {
+        "preset": preset,
+        "verdict": outcome(verdict),
+        "meets_bar": None if verdict is None else verdict.within,
+        "seeds_needed": needed,
+    }
     return {**facts, **_interval(interval)}
 
 

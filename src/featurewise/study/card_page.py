@@ -123,7 +123,8 @@ def _claims(card: Mapping[str, Any]) -> str:
     for claim in card["claims"]:
         paper = claim["paper"] or {}
         stated = f"{paper['what']} ({paper['where']})" if paper else "–"
-        for verdict in claim["verdicts"]:
+        tested = [each for each in claim["verdicts"] if each["verdict"] != "not tested"]
+        for verdict in tested or claim["verdicts"][:1]:
             rows.append(
                 (
                     f"{claim['sentence']} {claim['criterion']}",
@@ -150,7 +151,8 @@ def remark(claim: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
     """
     parts = []
     if verdict["seeds_needed"]:
-        parts.append(f"About {verdict['seeds_needed']:,} seeds would decide it.")
+        word = "support" if verdict["meets_bar"] else "refute"
+        parts.append(f"About {verdict['seeds_needed']:,} seeds would {word} it, if the mean holds.")
     if verdict["verdict"] == "bar beyond the scale":
         parts.append("No result could meet the bar.")
     if claim["why"] and verdict["verdict"] not in ("supported", "not tested"):
@@ -234,28 +236,34 @@ def _by_seed(card: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
 
 
 def _costs(results: Mapping[str, Any]) -> list[str]:
+    """Parameters, operations, memory and time of each arm, as far as they were recorded."""
     arms = results["arms"]
-    rows = [
-        (
-            f"`{name}`",
-            f"{arm['parameters']:,}",
-            "–" if arm["flops"] is None else f"{arm['flops'] / 1e6:,.1f}",
-            "–" if arm["peak_memory"] is None else f"{arm['peak_memory'] / 2**20:,.0f}",
-            f"{arm['steps']:,}",
-            _time(arm["seconds"]),
-        )
-        for name, arm in arms.items()
-    ]
-    head = ("arm", "parameters", "MFLOPs a batch", "peak memory (MiB)", "steps", "seconds a trial")
+    columns = {
+        "arm": [f"`{name}`" for name in arms],
+        "parameters": [f"{arm['parameters']:,}" for arm in arms.values()],
+        "MFLOPs a batch": [_scaled(arm["flops"], 1e6, ",.1f") for arm in arms.values()],
+        "peak memory (MiB)": [_scaled(arm["peak_memory"], 2**20, ",.0f") for arm in arms.values()],
+        "steps": [f"{arm['steps']:,}" for arm in arms.values()],
+        "seconds a trial": [_time(arm["seconds"]) for arm in arms.values()],
+    }
+    recorded = {name: cells for name, cells in columns.items() if {*cells} != {"–"}}
     named = {_TITLES.get(name, name): each for name, each in results["hardware"].items()}
     hardware = "; ".join(f"{markdown(name)} {markdown(each)}" for name, each in named.items())
-    return [
-        table(head, rows),
+    flops = (
         "FLOPs are those of one forward pass over a training batch, a multiplication and an "
-        "addition as two. Seconds: the median, and the least and the most, on a machine that ran "
-        "other work too, hence not to be compared. A dash: not recorded.",
+        "addition as two. "
+    )
+    return [
+        table(list(recorded), zip(*recorded.values(), strict=True)),
+        (flops if "MFLOPs a batch" in recorded else "")
+        + "Seconds: the median, and the least and the most, on a machine that ran other work too, "
+        "hence not to be compared.",
         f"All trials: {takes(results)}. Measured on: {hardware or 'not recorded'}.",
     ]
+
+
+def _scaled(value: float | None, unit: float, form: str) -> str:
+    return "–" if value is None else format(value / unit, form)
 
 
 def _time(seconds: Mapping[str, float]) -> str:

@@ -195,7 +195,7 @@ def to_markdown(entries: Sequence[Entry]) -> str:
     families = sorted({entry.family for entry in entries})
     sections = [_INTRO + card_page.VERDICTS, _totals(entries), _overview(entries)]
     sections += [f"![Verdicts of each system's claims]({FIGURE}){{ width=720 }}"]
-    sections += ["Claims of each system, by verdict; grey ones were not decided."]
+    sections += ["Claims of each system that was run, by verdict; grey: no verdict."]
     for family in families:
         sections.append(f"## {family.replace('_', ' ').capitalize()}")
         sections += [_section(entry) for entry in entries if entry.family == family]
@@ -423,17 +423,16 @@ def _totals(entries: Sequence[Entry]) -> str:
 
 def _overview(entries: Sequence[Entry]) -> str:
     """A line for each system: what was found, and how its claims came out."""
+    facts = [_facts(entry) for entry in entries]
+    counted = [card_page.counts(each) for each in facts]
+    shown = [word for word in card.OUTCOMES if any(each[word] for each in counted)]
     rows = []
-    for entry in entries:
-        facts, name = _facts(entry), entry.system.name
-        counted = card_page.counts(facts)
-        others = sum(counted.values()) - sum(counted[word] for word in _SHOWN)
-        cells = (counted[word] or "" for word in _SHOWN)
-        found = facts["finding"] or "Not stated yet."
-        link = f"[{name}](cards/{name}.md)"
-        rows.append((link, found, *cells, others or "", _briefly(facts["results"])))
-    head = ("system", "what was found", *_SHOWN, "not decided", "measured at")
-    return card_page.table(head, rows)
+    for each, count in zip(facts, counted, strict=True):
+        found = each["finding"] or "Not stated yet."
+        link = f"[{each['name']}](cards/{each['name']}.md)"
+        cells = (count[word] or "" for word in shown)
+        rows.append((link, found, *cells, _briefly(each["results"])))
+    return card_page.table(("system", "what was found", *shown, "measured at"), rows)
 
 
 def _briefly(results: Sequence[Mapping[str, Any]]) -> str:
