@@ -61,6 +61,7 @@ ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
     ("*clevr/families/*", ("material", "materials")): "attribute of a CLEVR object",
     ("*/film/network.py", ("material", "lessons", "pictures")): "the attribute; settings of 0.1",
     ("tests/systems/test_film.py", ("material",)): "attribute of a CLEVR object",
+    ("docs/cards/film.md", ("material",)): "attribute of a CLEVR object",
     ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
     ("docs/figures.py", ("material",)): "attribute of a CLEVR object, in a question",
     ("*worlds/clevr/pool.py", ("pictures",)): "keys of files that version 0.1 wrote",
@@ -71,7 +72,6 @@ ALLOWED_PHRASES: dict[str, str] = {
     r"\bo\.material\b": "attribute of a CLEVR object",
     r"faces of \d+ by \d+ \(CelebA\)": "photographs of people",
     r"drawn by hand": "as the characters of Omniglot are",
-    r"\bpupils\b": "in the names of weights of bilinear, which saved files have",
     r'"(?:asked|faces|judging)"[:,]': "names of fields in files of version 0.1",
 }
 

@@ -30,7 +30,7 @@ from featurewise.generators import MLP, from_config
 from featurewise.retrofit import Conditioned, condition
 from featurewise.study.model import read_model
 from featurewise.study.results import Measurement, Proportion, Results, Trial
-from featurewise.study.run import Run, read_run, write_run
+from featurewise.study.run import Run, read_run
 from featurewise.training.checkpoint import load as load_checkpoint
 from featurewise.training.checkpoint import save as save_checkpoint
 from featurewise.training.errors import ExperimentError
@@ -64,7 +64,7 @@ class Kind:
 
 
 def made_run(folder: Path) -> list[Path]:
-    write_run(folder, RUN)
+    (folder / "run.json").write_bytes(facts_text(vars_of(RUN)))
     return [folder / "run.json"]
 
 

@@ -107,7 +107,7 @@ def model(trained, tmp_path):
 
 
 def test_facts_come_back(tmp_path):
-    write_run(tmp_path / "run", RUN)
+    write_run(tmp_path / "run", RUN, TOY)
     assert read_run(tmp_path / "run") == RUN
     assert RUN.config(TOY) == TOY.config("tiny", "film")
     assert {"torch", "processor"} <= RUN.hardware.keys()
@@ -161,16 +161,29 @@ def test_settings_without_a_needed_field_are_refused():
     ],
 )
 def test_another_run_in_the_folder_is_refused(tmp_path, change, message):
-    write_run(tmp_path, RUN)
+    write_run(tmp_path, RUN, TOY)
     with pytest.raises(ExperimentError, match=f"{tmp_path}: .*{message}; choose another folder"):
-        write_run(tmp_path, dataclasses.replace(RUN, **change))
-    write_run(tmp_path, dataclasses.replace(RUN, hardware={"processor": "another"}))
+        write_run(tmp_path, dataclasses.replace(RUN, **change), TOY)
+    write_run(tmp_path, dataclasses.replace(RUN, hardware={"processor": "another"}), TOY)
+
+
+def test_a_run_that_version_0_1_began_goes_on(tmp_path):
+    """Its fields have other names; those that are new have their defaults."""
+    named = {"learning_rate": "rate", "intervals": "every"}
+    settings = {named.get(name, name): value for name, value in RUN.settings.items()}
+    del settings["noise"]
+    write_run(tmp_path, RUN, TOY)
+    edited(tmp_path, "run.json", settings=settings)
+    write_run(tmp_path, RUN, TOY)
+    edited(tmp_path, "run.json", settings={**settings, "rate": 0.5})
+    with pytest.raises(ExperimentError, match=r"learning_rate 0\.5, not 0\.01"):
+        write_run(tmp_path, RUN, TOY)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="file"):
-        write_run(tmp_path / "file" / "run", RUN)
+        write_run(tmp_path / "file" / "run", RUN, TOY)
 
 
 def test_training_keeps_its_results_and_goes_on(trained):
@@ -253,7 +266,7 @@ def test_damaged_facts(model, tmp_path):
         with pytest.raises(ExperimentError, match=r"model.json: is damaged"):
             read_model(model)
     edited_run = tmp_path / "run"
-    write_run(edited_run, RUN)
+    write_run(edited_run, RUN, TOY)
     edited(edited_run, "run.json", settings=3)
     with pytest.raises(ExperimentError, match=r"run.json: is damaged"):
         read_run(edited_run)
@@ -262,7 +275,7 @@ def test_damaged_facts(model, tmp_path):
 def test_what_is_no_model(model, tmp_path):
     with pytest.raises(ExperimentError, match="is neither a run"):
         load_network(tmp_path / "nothing", TOY)
-    write_run(tmp_path / "new", RUN)
+    write_run(tmp_path / "new", RUN, TOY)
     with pytest.raises(ExperimentError, match="holds no checkpoint yet"):
         load_network(tmp_path / "new", TOY)
     (model / "weights.safetensors").unlink()
@@ -326,7 +339,7 @@ def test_settings_that_ask_for_more_than_the_weights_are_not_built(model):
     for system in (TOY, dataclasses.replace(TOY, build=deep)):
         settings = {**run["settings"], "width": 10**9}
         edited(model, "model.json", run={**run, "settings": settings})
-        with pytest.raises(ExperimentError, match="larger than its file|not fit|memory"):
+        with pytest.raises(ExperimentError, match="more than the file holds|not fit|memory"):
             load_network(model, system)
         assert len(built) < 2000
 
@@ -375,7 +388,7 @@ def test_facts_of_a_model_stay_within_their_ranges(model, place, value):
     ],
 )
 def test_facts_of_a_run_stay_within_their_ranges(tmp_path, place, value):
-    write_run(tmp_path, RUN)
+    write_run(tmp_path, RUN, TOY)
     edited(tmp_path, "run.json", **{place: value})
     with pytest.raises(ExperimentError) as caught:
         read_run(tmp_path)

@@ -118,8 +118,13 @@ def changed_settings(system: System[Any], run: Run) -> dict[str, Any]:
     return {name: value for name, value in run.settings.items() if usual.get(name) != value}
 
 
-def write_run(folder: Path | str, run: Run) -> None:
+def write_run(folder: Path | str, run: Run, system: System[Any]) -> None:
     """Puts ``run.json`` into a folder, which is made when missing; or finds the same run there.
+
+    Args:
+        folder: of the run.
+        run: that is to be there.
+        system: its record; it knows the fields of its config by the names of any version.
 
     Raises:
         ExperimentError: the folder holds another run, the message names what differs; or files that
@@ -138,7 +143,7 @@ def write_run(folder: Path | str, run: Run) -> None:
                     )
             write_bytes(path, facts_text(dataclasses.asdict(run)))
             return
-    _require_same(folder, read_run(folder), run)
+    _require_same(folder, read_run(folder), run, system)
 
 
 def read_run(folder: Path | str) -> Run:
@@ -182,7 +187,7 @@ def train(
     folder = Path(folder)
     config = run.config(system)
     use_large_allocations()
-    write_run(folder, run)
+    write_run(folder, run, system)
     seed_everything(run.seed)
     network = system.build(config).to(distributed.device())
     stepper = system.stepper(network, config)
@@ -275,21 +280,19 @@ def run_from_json(said: Node) -> Run:
     )
 
 
-def _require_same(folder: Path, begun: Run, wanted: Run) -> None:
+def _require_same(folder: Path, begun: Run, wanted: Run, system: System[Any]) -> None:
     for name in ("system", "preset", "arm", "seed"):
         if getattr(begun, name) != getattr(wanted, name):
             raise ExperimentError(
                 f"{folder}: holds a run with {name} {getattr(begun, name)}, not "
                 f"{getattr(wanted, name)}; choose another folder"
             )
-    differing = [
-        name
-        for name in {**begun.settings, **wanted.settings}
-        if begun.settings.get(name) != wanted.settings.get(name)
-    ]
-    if differing:
-        name = differing[0]
-        raise ExperimentError(
-            f"{folder}: holds a run with {name} {begun.settings.get(name)}, not "
-            f"{wanted.settings.get(name)}; choose another folder"
-        )
+    with wrap_errors(folder, ExperimentError, ExperimentError):
+        configs = begun.config(system), wanted.config(system)
+    for field_ in dataclasses.fields(configs[0]):
+        values = [getattr(config, field_.name) for config in configs]
+        if values[0] != values[1]:
+            raise ExperimentError(
+                f"{folder}: holds a run with {field_.name} {values[0]}, not {values[1]}; choose "
+                "another folder"
+            )

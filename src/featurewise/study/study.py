@@ -216,7 +216,7 @@ class Study:
             self.system.draw is None or (folder / SHEET).is_file()
         )
         if complete:
-            write_run(folder, run)  # raises unless it is the same run
+            write_run(folder, run, self.system)  # raises unless it is the same run
             with suppress(ExperimentError):  # damaged results are measured again
                 found = Results.load(folder / RESULTS)
                 self.system.require(found)
