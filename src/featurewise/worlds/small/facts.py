@@ -18,10 +18,6 @@ PERMUTED_DIGITS: Final = DatasetFacts(
     "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
 )
 SINES: Final = DatasetFacts("Sine waves of random amplitude and phase, generated here.", MADE)
-PHOTOGRAPHS: Final = DatasetFacts(
-    "Crops of 16 by 16 pixels of two photographs; test crops come from another part of them.",
-    "china.jpg and flower.jpg of scikit-learn, by danielbuechele and vultilion, CC BY 2.0",
-)
 SYMBOL_GRIDS: Final = DatasetFacts(
     "Generated grids of symbols, with two tasks: which symbol is at this place, and how many "
     "places show this symbol.",
