@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
@@ -12,22 +13,29 @@ from featurewise.study.metric import Metric
 from featurewise.training.errors import ExperimentError
 from featurewise.training.inner import InnerLoop, RegressionTasks
 
+_POSITIVE: Final = (0.0, math.inf)
+
 ERROR: Final = Metric(
     "error",
     "mean squared error at the query points, after adaptation with N inner steps",
     better="lower",
+    ends=_POSITIVE,
 )
 ERROR_BEFORE: Final = Metric(
-    "error before adaptation", "mean squared error at the query points, before adaptation"
+    "error before adaptation",
+    "mean squared error at the query points, before adaptation",
+    ends=_POSITIVE,
 )
 ERROR_LONGER: Final = Metric(
     "error after 2N steps",
     "mean squared error at the query points, after twice as many inner steps as in training",
     better="lower",
+    ends=_POSITIVE,
 )
 ERROR_SWAPPED: Final = Metric(
     "error with swapped support",
     "mean squared error at the query points, adapted to the support points of another task",
+    ends=_POSITIVE,
 )
 RELATIVE_ERROR: Final = Metric(
     "relative error",

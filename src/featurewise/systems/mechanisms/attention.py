@@ -308,7 +308,7 @@ SYSTEM = System(
         ),
         Claim("FiLM makes use of the cue.", above(ACCURACY, "film", "input", 20)),
         Claim(
-            "FiLM answers by what the cue says.",
+            "FiLM uses the cue of its own question.",
             above(ACCURACY, "film", "shuffled", 20),
             added=True,
         ),
@@ -339,9 +339,10 @@ SYSTEM = System(
         "The sources name no experiment; world, sizes and training are the library's.",
         "What is shown of positions is about two blocks: in one run FiLM with 4 blocks, 1.7 times "
         "the parameters and 4,000 steps answered all questions of both kinds.",
-        "Cost is counted in operations, of n queries on n positions; here is one query, and both "
-        "are linear in positions. Times: benchmarks/length.py.",
-        "Preset paper is larger only, as no paper's experiment is repeated.",
+        "Cost is counted in operations, of n queries on n positions. The trained task has a single "
+        "query, for which both costs are linear in the positions. Times: benchmarks/length.py.",
+        "Preset paper has larger grids, more symbols and wider layers; no paper's experiment is "
+        "repeated.",
     ),
     tested_on="4,000 questions, each about a grid of its own, which no run is trained on",
     expected="attention close to 100 % on places, FiLM on features; both together on both",
