@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from featurewise.models.prototypes import prototypes, squared_distances
-from featurewise.systems.episodes import script_episodes
+from featurewise.systems.episodes import sampled_episodes
 from featurewise.systems.few_shot.prototypical import SYSTEM, Config, Prototypical, data
 from featurewise.worlds.glyphs.episodes import Episodes, split_classes
 
@@ -41,7 +41,7 @@ def test_prototypes_and_distances_are_those_of_loops() -> None:
 def test_logits_of_one_query_after_another(arm: str) -> None:
     """Equation 2 in a loop: each image embedded alone, each query compared alone."""
     torch.manual_seed(2)
-    batch = script_episodes(TINY, "train", 3, shot=2).batch(0)
+    batch = sampled_episodes(TINY, "train", 3, shot=2).batch(0)
     network = Prototypical(SYSTEM.config("tiny", arm)).eval()
     with torch.no_grad():
         logits = network(batch)
@@ -62,7 +62,7 @@ def test_logits_of_one_query_after_another(arm: str) -> None:
 
 
 def test_the_order_of_the_support_does_not_matter() -> None:
-    batch = script_episodes(TINY, "train", 3, shot=2).batch(0)
+    batch = sampled_episodes(TINY, "train", 3, shot=2).batch(0)
     order = torch.randperm(batch.support.shape[1])
     permuted = Episodes(
         batch.support[:, order], batch.support_labels[:, order], batch.query, batch.query_labels
@@ -72,7 +72,7 @@ def test_the_order_of_the_support_does_not_matter() -> None:
 
 
 def test_only_the_control_has_permuted_labels() -> None:
-    plain = script_episodes(TINY, "train", 0).batch(0)
+    plain = sampled_episodes(TINY, "train", 0).batch(0)
     for arm in SYSTEM.arms:
         batch = data(SYSTEM.config("tiny", arm.name), 0).batch(0)
         assert torch.equal(batch.support, plain.support)
@@ -92,7 +92,7 @@ def test_permuted_labels_are_right_as_often_as_guesses() -> None:
 def test_splits_share_no_script() -> None:
     scripts = []
     for split in ("train", "validation", "test"):
-        source = script_episodes(TINY, split, 0)  # type: ignore[arg-type]
+        source = sampled_episodes(TINY, split, 0)  # type: ignore[arg-type]
         scripts.append({source.pool.groups[label] for label in source.classes})
         assert source.classes == getattr(split_classes(source.pool), split)
     assert not (scripts[0] & scripts[1] or scripts[0] & scripts[2] or scripts[1] & scripts[2])

@@ -11,11 +11,12 @@ from torch import Tensor
 
 import featurewise as fw
 from featurewise.generators import GatedGenerator
+from featurewise.systems.episodes import sampled_episodes
 from featurewise.systems.few_shot.tadam import SYSTEM, Tadam, auxiliary_loss, build, data, stepper
 
 TINY = SYSTEM.preset("tiny")
-CONDITIONED = ("tadam", "conditioned", "free", "light", "heavy", "shuffled")
-CO_TRAINED = ("tadam", "auxiliary", "free", "light", "heavy", "shuffled")
+CONDITIONED = ("tadam", "conditioned", "shuffled")
+CO_TRAINED = ("tadam", "auxiliary")
 
 
 def with_multipliers(arm: str = "tadam") -> Tadam:
@@ -88,11 +89,13 @@ def test_what_an_arm_has_and_is_conditioned_on(arm: str) -> None:
     assert torch.equal(batch.condition, others if arm == "shuffled" else batch.support)
     trained = stepper(network, config)
     assert (trained.auxiliary is not None) == (arm in CO_TRAINED)
-    groups = trained.learner.optimizer.param_groups
-    decays = {group["name"]: group["weight_decay"] for group in groups}
-    wanted = {"free": 0.0, "light": 0.001, "heavy": 0.1}.get(arm, 0.01)
-    assert decays.get("multipliers", wanted) == wanted
-    assert ("multipliers" in decays) == (arm in CONDITIONED)
+    groups = {group["name"]: group for group in trained.learner.optimizer.param_groups}
+    assert ("multipliers" in groups) == (arm in CONDITIONED)
+    if arm in CONDITIONED:
+        assert groups["multipliers"]["weight_decay"] == config.multiplier_weight_decay
+        assert groups["multipliers"]["initial_lr"] == config.multiplier_learning_rate
+    assert groups["weights"]["weight_decay"] == config.weight_decay
+    assert groups["weights"]["initial_lr"] == config.learning_rate
 
 
 def test_it_starts_as_its_base() -> None:
@@ -139,3 +142,44 @@ def test_auxiliary_steps_become_rarer_in_twenty_stages() -> None:
     assert trained.auxiliary is not None
     found = [trained.auxiliary.probability(step) for step in (0, 99, 100, 1999)]
     assert found == pytest.approx([1.0, 1.0, 0.9, 0.9**19])
+
+
+def test_running_statistics_are_those_of_the_second_pass_alone() -> None:
+    """Neither the first pass nor the auxiliary task, which are not conditioned, changes them."""
+    batch = data(TINY, 0).batch(0)
+    assert batch.condition is not None
+    network = with_multipliers().float().train()
+    before = {key: value.clone() for key, value in network.named_buffers()}
+    network(batch, auxiliary=True)
+    network.embed_unconditioned(batch.condition)
+    assert all(torch.equal(value, before[key]) for key, value in network.named_buffers())
+    network(batch)
+    changed = [key for key, value in network.named_buffers() if not torch.equal(value, before[key])]
+    assert len([key for key in changed if key.endswith("running_mean")]) == 4
+
+
+def test_the_first_pass_is_the_same_in_training_and_in_evaluation() -> None:
+    network = with_multipliers().float()
+    condition = data(TINY, 0).batch(0).condition
+    assert condition is not None
+    found = network.eval().embed_unconditioned(condition)
+    assert torch.equal(network.train().embed_unconditioned(condition), found)
+
+
+def test_the_auxiliary_task_trains_by_the_statistics_of_its_batch() -> None:
+    config = SYSTEM.config("tiny", "auxiliary")
+    batch = data(config, 0).batch(0)
+    assert batch.auxiliary_images is not None
+    network = build(config).train()
+    assert network.name is not None
+    expected = network.name(network.embed(batch.auxiliary_images.flatten(0, 1)))
+    found = network(batch, auxiliary=True).flatten(0, 1)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_episodes_are_in_domains() -> None:
+    plain = sampled_episodes(TINY, "train", 0, auxiliary_images=TINY.auxiliary_images)
+    found, before = data(TINY, 0).batch(0), plain.batch(0)
+    same = [torch.equal(a, b) for a, b in zip(found.support, before.support, strict=True)]
+    assert not all(same)
+    assert torch.equal(found.query_labels, before.query_labels)

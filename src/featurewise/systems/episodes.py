@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool
 from PIL.Image import Image
 from torch import Tensor, nn
 
@@ -18,12 +19,22 @@ from featurewise.training.batch import to_device
 from featurewise.training.source import Source
 from featurewise.training.steppers import Episodic, Metrics
 from featurewise.worlds.glyphs.episodes import (
+    ClassSplit,
     Episodes,
     EpisodeSource,
+    InMemoryPool,
     episode_sheet,
     script_pool,
     split_classes,
 )
+from featurewise.worlds.glyphs.handwriting import (
+    omniglot_folder,
+    omniglot_pool,
+    omniglot_versions,
+)
+from featurewise.worlds.glyphs.versions import render_versions
+
+Split: TypeAlias = Literal["train", "validation", "test"]
 
 TEST_SEED: Final = 10_000
 """Of the test episodes: the same for all arms and for all seeds of training."""
@@ -42,6 +53,8 @@ class EpisodeConfig(system.Config):
     """Episodes of letters, and the embedding that classifies them.
 
     Attributes:
+        data: "scripts", the letters of scripts, where the classes of an episode are of one script;
+            or "omniglot", handwritten characters of its small sets, of any alphabets.
         typefaces: which ones, as `featurewise.worlds.glyphs.find_typefaces` takes it.
         image_size: height and width of an image, in pixels.
         typefaces_per_script: maximum for a script, each typeface an image of every letter.
@@ -64,6 +77,7 @@ class EpisodeConfig(system.Config):
         "episodes": "batch_size",
     }
 
+    data: Literal["scripts", "omniglot"] = "scripts"
     typefaces: str = "debian"
     image_size: int = 20
     typefaces_per_script: int = 6
@@ -93,39 +107,54 @@ def accuracy_with(shot: int) -> Metric:
     return Metric(f"{shot}-shot accuracy", what, "%", "higher")
 
 
-def script_episodes(
+def sampled_episodes(
     config: EpisodeConfig,
-    split: Literal["train", "validation", "test"],
+    split: Split,
     seed: int,
     shot: int | None = None,
     auxiliary_images: int = 0,
 ) -> EpisodeSource:
-    """Episodes of the letters of the scripts of one part of the data.
+    """Episodes of the classes of one part of the data.
 
     Args:
         config: sizes.
-        split: no two parts share a script.
+        split: no two parts share a script or an alphabet.
         seed: of the episodes.
         shot: support images of a class; default: as in training.
         auxiliary_images: images for each episode of a second task, classification among all
             classes of this part.
     """
+    pool, splits = _pool(config)
+    return EpisodeSource(
+        pool,
+        classes=getattr(splits, split),
+        way=config.way,
+        shot=config.shot if shot is None else shot,
+        queries=config.queries_per_class,
+        episodes=config.batch_size,
+        seed=seed,
+        same_group=config.data == "scripts",
+        auxiliary=auxiliary_images,
+    )
+
+
+def _pool(config: EpisodeConfig) -> tuple[InMemoryPool, ClassSplit]:
+    if config.data == "omniglot":
+        return omniglot_pool(omniglot_folder(), config.image_size)
     pool = script_pool(
         config.typefaces,
         config.image_size,
         config.typefaces_per_script,
         config.letters_per_script,
     )
-    return EpisodeSource(
-        pool,
-        classes=getattr(split_classes(pool), split),
-        way=config.way,
-        shot=config.shot if shot is None else shot,
-        queries=config.queries_per_class,
-        episodes=config.batch_size,
-        seed=seed,
-        auxiliary=auxiliary_images,
-    )
+    return pool, split_classes(pool)
+
+
+def data_versions(config: EpisodeConfig) -> dict[str, str]:
+    """Name and version of all that the images depend on."""
+    if config.data == "omniglot":
+        return omniglot_versions(omniglot_folder())
+    return render_versions(config.typefaces)
 
 
 def query_loss(network: nn.Module, batch: Episodes) -> tuple[Tensor, Metrics]:
@@ -147,14 +176,21 @@ def measure(
     """
     found: dict[int, Proportion] = {}
     for shot in sorted({config.shot, 5}):
-        correct, episodes = [], source(shot)
+        correct: list[Tensor] = []
+        episodes = source(shot)
         with trained.evaluating() as network:
             for index in range(-(-config.test_episodes // config.batch_size)):
                 batch = to_device(episodes.batch(index), trained.learner.device)
                 correct.append(network(batch).argmax(2) == batch.query_labels)
-        found[shot] = Proportion.of(torch.cat(correct))
+        found[shot] = _of_episodes(torch.cat(correct))
     by_shot = {accuracy_with(shot): each for shot, each in found.items()}
     return Measurement.of(found[config.shot], dict(by_shot))
+
+
+def _of_episodes(correct: Bool[Tensor, "E Q"]) -> Proportion:
+    """The proportion of all queries; those of one episode are not independent of each other."""
+    episodes = torch.arange(len(correct), device=correct.device)
+    return Proportion.of(correct, episodes[:, None].expand_as(correct))
 
 
 def draw_episodes(trained: Episodic, batch: Episodes) -> Image:

@@ -180,6 +180,13 @@ class Episodes:
     auxiliary_labels: Int64[Tensor, "E A"] | None = None
 
 
+class EpisodeBatches(Protocol):
+    """Batches of episodes by index."""
+
+    def batch(self, index: int, /) -> Episodes:
+        """The batch with this index, the same at every call."""
+
+
 class EpisodeSource:
     """Batches of episodes by index.
 
@@ -348,10 +355,10 @@ class EpisodeConditioning:
         source: of the episodes.
     """
 
-    def __init__(self, source: EpisodeSource) -> None:
+    def __init__(self, source: EpisodeBatches) -> None:
         self.source = source
 
-    def batch(self, index: int) -> ConditionedEpisodes:
+    def batch(self, index: int, /) -> ConditionedEpisodes:
         """The batch with this index, the same at every call."""
         episodes = self.source.batch(index)
         return ConditionedEpisodes(**vars(episodes), condition=episodes.support)

@@ -37,6 +37,12 @@ SCRIPTS: Final = DatasetFacts(
     "typefaces of Debian's font packages, mostly OFL and Apache-2.0; nothing of them is shipped",
     NEEDS,
 )
+SCRIPTS_IN_DOMAINS: Final = DatasetFacts(
+    "Letters of scripts that have at least two typefaces, in episodes of one script that are "
+    "inverted, rotated, striped or blurred as a whole; no test script is trained on.",
+    SCRIPTS.licence,
+    NEEDS,
+)
 
 _FASHION: Final = (
     "Preset fashion: Fashion-MNIST (Xiao, Rasul & Vollgraf 2017) in its official files, in 16 by "
@@ -51,4 +57,16 @@ def or_fashion(letters: DatasetFacts) -> DatasetFacts:
         f"{letters.what} {_FASHION}",
         f"{letters.licence}; Fashion-MNIST under the MIT licence",
         f"{letters.needs}; {_FASHION_NEEDS}",
+    )
+
+
+def or_omniglot(scripts: DatasetFacts) -> DatasetFacts:
+    """Facts of a study that runs on letters of scripts, and at preset omniglot on Omniglot."""
+    return DatasetFacts(
+        f"{scripts.what} Preset omniglot: the two official small sets of Omniglot (Lake, "
+        "Salakhutdinov & Tenenbaum 2015), in 28 by 28 pixels.",
+        f"{scripts.licence}; Omniglot under the MIT licence",
+        f"{scripts.needs}; for preset omniglot, `images_background_small1.zip` and "
+        "`images_background_small2.zip` of github.com/brendenlake/omniglot, unpacked in the folder "
+        "`omniglot` of the cache folder",
     )
