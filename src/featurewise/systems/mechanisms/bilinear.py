@@ -403,8 +403,8 @@ SYSTEM = System(
         "Trained by gradient descent; system style_content solves by singular values.",
         "Preset paper is larger only, as no paper's experiment is repeated.",
     ),
-    tuned_on="validation examples, with seeds 100 and 101: the bars of the claims; on which examples "
-    "the learning rate was chosen is not recorded",
+    tuned_on="validation examples, with seeds 100 and 101: the bars of the claims; on which "
+    "examples the learning rate was chosen is not recorded",
     tested_on="2,000 examples, independent of each other and of all that is trained on; both "
     "functions are the same for all seeds",
     expected="errors below 1e-3 from new examples where the layer contains the function, 0.3 to 1 "
