@@ -13,8 +13,8 @@ DIGITS: Final = DatasetFacts(
     "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, split by their pixels.",
     "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
 )
-PERMUTED_DIGITS: Final = DatasetFacts(
-    "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, in 32 orders of the pixels.",
+ROTATED_DIGITS: Final = DatasetFacts(
+    "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, rotated by any angle.",
     "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
 )
 SINES: Final = DatasetFacts("Sine waves of random amplitude and phase, generated here.", MADE)
@@ -24,6 +24,8 @@ SYMBOL_GRIDS: Final = DatasetFacts(
     MADE,
 )
 BILINEAR_TEACHERS: Final = DatasetFacts(
-    "Gaussian x and z, and outputs of random teacher networks of known rank.", MADE
+    "Gaussian x and z, and outputs of two random functions of them: a FiLM, and a bilinear "
+    "transform of known rank.",
+    MADE,
 )
 SIGNS: Final = DatasetFacts("Generated questions about the signs of two vectors x and z.", MADE)
