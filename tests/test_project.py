@@ -146,7 +146,10 @@ def test_no_bare_asserts(path: Path) -> None:
 @pytest.mark.parametrize("name", structure.systems())
 def test_systems_are_within_limits(name: str) -> None:
     found = structure.measure()[name].failures()
-    assert not found, f"{name}: {found}; move shared code to a room below"
+    assert not found, (
+        f"{name}: {found}; move shared code to a room below. A method ends at the line that begins "
+        f"with {structure.EXPERIMENT!r}"
+    )
 
 
 def test_there_are_no_import_cycles() -> None:

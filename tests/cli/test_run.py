@@ -194,15 +194,17 @@ def test_the_error_of_a_worker_is_reported(run, sums, tmp_path, monkeypatch):
 def test_changed_settings_are_recorded(run, fails, sums, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("run", "sums", "--preset", "tiny", "--arms", "seeing,blind", "--seeds", "1")
-    changes = ("--set", "width=6", "--set", "every.log=8", "--steps", 12)
+    changes = ("--set", "width=6", "--set", "intervals.log=8", "--steps", 12)
     shown = run(*words, *changes).text
-    assert "preset tiny, width=6, every.log=8, steps=12, 2 arms" in shown
-    out = Path("runs/sums-tiny-width=6-every.log=8-steps=12")
+    assert "preset tiny, width=6, intervals.log=8, steps=12, 2 arms" in shown
+    assert "cannot be published: not the steps, intervals, width of preset tiny" in shown
+    assert "--add" not in shown
+    out = Path("runs/sums-tiny-width=6-intervals.log=8-steps=12")
     found = Results.load(out / "results.json")
-    every = {"log": 8, "evaluate": None, "save": 4, "save_seconds": None}
-    assert found.changed == {"steps": 12, "every": every, "width": 6}
+    intervals = {"log": 8, "evaluate": None, "save": 4, "save_seconds": None}
+    assert found.changed == {"steps": 12, "intervals": intervals, "width": 6}
     assert [trial.steps for trial in found.trials] == [12, 12]
-    assert "**Changed from the preset**: `steps` = 12, `every`" in (out / "sums.md").read_text()
+    assert "**Changed from the preset**: `steps` = 12, `intervals`" in (out / "sums.md").read_text()
     assert "results with steps = 12" in fails("cards", "--add", out, "--out", tmp_path / "docs")
     alone = run("train", "sums", "--preset", "tiny", "--steps", 8, "--out", tmp_path / "alone")
     assert "saved in" in alone.text
@@ -213,7 +215,7 @@ def test_changed_settings_are_recorded(run, fails, sums, tmp_path, monkeypatch):
     ("change", "message"),
     [
         ("widht=6", "no setting of sums is called 'widht'; did you mean width?"),
-        ("every.lgo=6", "no setting of sums is called 'lgo'; did you mean log?"),
+        ("intervals.lgo=6", "no setting of sums is called 'lgo'; did you mean log?"),
         ("width.log=6", "no setting of sums is called 'log'"),
         ("width", "--set width: write NAME=VALUE"),
         ("width=wide", "settings.width must be int, not 'wide'"),

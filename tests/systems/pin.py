@@ -24,6 +24,9 @@ def written(pins: dict[str, dict[str, object]]) -> str:
 
 
 def main() -> None:
+    """Rewrites both files; prints each arm that it pinned."""
+    for name in sys.argv[1:]:
+        contract.discovery.require(name, contract.NAMES, "system")
     os.environ["FEATUREWISE_CACHE"] = tempfile.mkdtemp()
     for path, describe in (
         (contract.KEYS, contract.shapes),
@@ -36,7 +39,9 @@ def main() -> None:
         for name, arm in contract.ARMS:
             kept = None if name in sys.argv[1:] else old.get(name, {}).get(arm)
             new.setdefault(name, {})[arm] = kept or describe(name, arm)
-        path.write_text(written(new))
+            if not kept:
+                print(f"{path.name}: {name}, {arm}")
+        path.write_text(written(dict(sorted(new.items()))))
 
 
 if __name__ == "__main__":

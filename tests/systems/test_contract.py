@@ -13,6 +13,7 @@ import json
 import math
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -37,6 +38,7 @@ from featurewise.worlds.clevr import build_pool
 from featurewise.worlds.clevr import cache as clevr_cache
 
 RESULTS = Path(__file__).parents[2] / "results"
+PIN = "pin it: python -m tests.systems.pin"
 KEYS = Path(__file__).with_name("state_keys.json")
 OUTPUTS = Path(__file__).with_name("reference_outputs.json")
 
@@ -482,6 +484,7 @@ def test_weights_survive_a_file_bit_for_bit(name: str, arm: str) -> None:
 def test_names_and_shapes_of_weights_are_a_contract(name: str, arm: str) -> None:
     """Trained weights are known by these names; a change here makes every file useless."""
     pinned = json.loads(KEYS.read_text()).get(name, {}).get(arm)
+    assert pinned is not None, f"{KEYS.name} has no weights of {name}, {arm}; {PIN}"
     assert shapes(name, arm) == pinned, f"{KEYS.name} has other weights for {name}, {arm}"
 
 
@@ -494,7 +497,7 @@ def shapes(name: str, arm: str) -> dict[str, list[int]]:
 def test_outputs_of_known_weights_are_a_contract(name: str, arm: str) -> None:
     """What weights of given values make of a batch of given values never changes."""
     pinned = json.loads(OUTPUTS.read_text()).get(name, {}).get(arm)
-    assert pinned is not None, f"{OUTPUTS.name} has no outputs of {name}, {arm}"
+    assert pinned is not None, f"{OUTPUTS.name} has no outputs of {name}, {arm}; {PIN}"
     torch.testing.assert_close(reference(name, arm), pinned, rtol=2e-3, atol=2e-3)
 
 
@@ -589,6 +592,22 @@ def test_the_card_says_all_of_it(name: str, measured: bool) -> None:
     verdicts = {each["verdict"] for claim in data["claims"] for each in claim["verdicts"]}
     unsure = {"one seed", "bar beyond the scale"}
     assert verdicts <= (unsure if measured else {"not tested"})
+
+
+@each_system
+def test_the_record_says_what_cannot_be_computed(name: str) -> None:
+    system = SYSTEMS[name]
+    controls = [arm.name for arm in system.arms if arm.is_control]
+    assert controls, f"{name}: the text of an arm that is a control begins with 'control'"
+    assert re.search(r"\d", system.tested_on), (
+        f"{name}: tested_on is the size of the test set, a number of independent units; "
+        f"found {system.tested_on!r}"
+    )
+    said = " ".join((*system.departures, system.cost.get("paper", "")))
+    assert re.search("[Pp]reset paper|paper's sizes", said) or name == "cavia", (
+        f"{name}: departures has no sentence with 'Preset paper', which says what sizes it has, "
+        "nor does cost['paper'] say \"the paper's sizes\""
+    )
 
 
 @pytest.mark.parametrize(("name", "index"), CLAIMS, ids=str)

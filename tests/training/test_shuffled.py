@@ -91,3 +91,17 @@ def test_a_tensor_of_a_batch_within_the_batch_is_permuted() -> None:
     assert torch.equal(found.first.labels, plain.first.labels)
     assert torch.equal(found.second.images, plain.second.images)
     assert torch.equal(found.second.labels, plain.second.labels.roll(1))
+
+
+def test_a_batch_without_the_tensor_is_refused() -> None:
+    with pytest.raises(ExperimentError, match="Labelled has no tensor 'label'; there is images,"):
+        shuffled(fields=("label",)).batch(0)
+
+
+def test_a_batch_that_is_no_dataclass_is_refused() -> None:
+    class Mapped:
+        def batch(self, index: int, /) -> dict[str, Tensor]:
+            return {"z": torch.ones(2)}
+
+    with pytest.raises(ExperimentError, match="z is permuted in a batch that is a dataclass, not"):
+        ShuffledCondition(Mapped(), ("z",), lambda index, batch: torch.arange(2)).batch(0)

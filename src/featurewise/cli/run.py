@@ -397,4 +397,7 @@ def _print_claims(console: Console, study: Study, status: StudyStatus) -> None:
         console.print(f"partial: {partial}", markup=False)
     path = study.folder / f"{study.system.name}.md"
     publish = shlex.join(["featurewise", "cards", "--add", str(study.folder)])
-    console.print(f"card: {path}; publish it: {publish}", markup=False)
+    text = f"publish it: {publish}"
+    if changed := status.results.changed:
+        text = f"cannot be published: not the {', '.join(changed)} of preset {study.preset}"
+    console.print(f"card: {path}; {text}", markup=False)

@@ -29,7 +29,7 @@ from featurewise.training.source import Source
 from featurewise.training.steppers import Stepper
 
 PRESETS = ("tiny", "small", "paper")
-"""Seconds, for the tests; at most 15 minutes on two CPU cores; one GPU."""
+"""Seconds, for the tests; all arms and seeds within 45 minutes on two CPU cores; one GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ that is trained so is due to what its condition says, not to its having one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
@@ -42,7 +42,11 @@ class ShuffledCondition(Generic[BatchT]):
     permutation: Permutation
 
     def batch(self, index: int, /) -> BatchT:
-        """The batch of this index; sample i has the condition of sample ``permutation[i]``."""
+        """The batch of this index; sample i has the condition of sample ``permutation[i]``.
+
+        Raises:
+            ExperimentError: the batch of the source is no dataclass, or has no such tensor.
+        """
         batch: Any = self.source.batch(index)
         order = self.permutation(index, batch)
         for name in self.fields:
@@ -54,6 +58,15 @@ class ShuffledCondition(Generic[BatchT]):
 def _permuted(batch: Any, name: str, order: Int64[Tensor, " B"]) -> Any:
     """The batch with one tensor in another order."""
     field, _, below = name.partition(".")
+    if not is_dataclass(type(batch)):
+        raise ExperimentError(
+            f"{name} is permuted in a batch that is a dataclass, not a {type(batch).__name__}"
+        )
+    known = [each.name for each in fields(batch)]
+    if field not in known:
+        raise ExperimentError(
+            f"{type(batch).__name__} has no tensor {field!r}; there is {', '.join(known)}"
+        )
     value = getattr(batch, field)
     return replace(batch, **{field: _permuted(value, below, order) if below else value[order]})
 
