@@ -296,8 +296,8 @@ SYSTEM = System(
         "These digits are easy: plain networks of 50 layers classify 96.8 % of them, so that "
         "accuracy hardly tells networks apart. The training loss does.",
     ),
-    tuned_on="training loss with seed 100: learning rates (0.0001 to 0.003 at 100 plain layers, 0.01 "
-    "and 0.03 at 20) and the bars of the claims",
+    tuned_on="training loss with seed 100: learning rates (0.0001 to 0.003 at 100 plain layers, "
+    "0.01 and 0.03 at 20) and the bars of the claims",
     tested_on="277 digits; which of them were written by one writer is not known",
     caption="A bar for each layer (across): points of test accuracy lost when that layer alone is "
     "left out of the trained network (up).",
