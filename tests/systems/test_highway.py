@@ -63,11 +63,11 @@ def paper(layer: HighwayLayer, x: list[float]) -> list[float]:
     return [a * b + c * (1 - b) for a, b, c in zip(h, t, x, strict=True)]
 
 
-@pytest.mark.parametrize("arm", ["highway_30", "constant_30", "plain_30"])
+@pytest.mark.parametrize("arm", ["highway_50", "constant_50", "plain_20"])
 def test_a_network_is_the_equation_of_the_paper(arm: str) -> None:
     network = deep(arm)
     found = network(in_double())
-    assert len(network.layers) == 30 // TINY.depth_divisor - 1
+    assert len(network.layers) == SYSTEM.arm(arm).changes.get("depth", 50) // TINY.depth_divisor - 1
     for image, logits in zip(in_double().images.flatten(1).tolist(), found, strict=True):
         x = [math.tanh(v) for v in row(network.first[0], image)]
         for layer in network.layers:
@@ -87,7 +87,7 @@ def test_depth_and_the_start_of_the_gates(arm: str) -> None:
     start = -1.0 if depth == 10 else -3.0
     for gate in network.gates(BATCH):
         torch.testing.assert_close(gate, torch.full_like(gate, 1 / (1 + math.exp(-start))))
-    if arm == "constant_30":
+    if arm == "constant_50":
         vectors = [layer.gate.generator.vector for layer in network.layers]
         assert (torch.stack(vectors) == -3.0).all()
 
@@ -110,7 +110,7 @@ def without_gate(layer: nn.Module) -> None:
 
 def test_a_lesion_is_a_gate_that_is_zero() -> None:
     for index in range(3):
-        network = deep("highway_30")
+        network = deep("highway_50")
         cut = network(in_double(), skip_layer=index)
         assert not torch.allclose(cut, network(in_double()))
         without_gate(network.layers[index])
@@ -118,7 +118,7 @@ def test_a_lesion_is_a_gate_that_is_zero() -> None:
 
 
 def test_the_cost_of_lesions_against_a_loop() -> None:
-    network, batch = deep("highway_30"), DigitSource(0, 60, "test").batch(0)
+    network, batch = deep("highway_50"), DigitSource(0, 60, "test").batch(0)
     batch = in_double(Digits(batch.images, network(in_double(batch)).argmax(1)))  # all are right
     costs = lesion_costs(network, batch)
     assert len(costs) == len(network.layers)
@@ -132,7 +132,7 @@ def test_the_cost_of_lesions_against_a_loop() -> None:
 
 
 def test_gates_read_their_input_or_the_mean_of_all_inputs() -> None:
-    network = deep("highway_30")
+    network = deep("highway_50")
     x = network.first(in_double().images.flatten(1))
     averaged = x
     for layer, gate in zip(network.layers, network.gates(in_double()), strict=True):
@@ -146,7 +146,7 @@ def test_gates_read_their_input_or_the_mean_of_all_inputs() -> None:
 
 
 def test_the_control_has_one_gate_for_all_inputs_and_learns_it() -> None:
-    network = deep("constant_30").float()
+    network = deep("constant_50").float()
     layer = network.layers[0]
     x = torch.randn(5, 50, requires_grad=True)
     change = layer.transform(x) - x
@@ -170,7 +170,7 @@ def test_what_is_measured_of_a_trained_network() -> None:
 
 @torch.no_grad()
 def test_what_is_measured_of_gates_that_read_their_input() -> None:
-    config, network = SYSTEM.config("tiny", "highway_30"), deep("highway_30").float().eval()
+    config, network = SYSTEM.config("tiny", "highway_50"), deep("highway_50").float().eval()
     measured = SYSTEM.evaluate(SYSTEM.stepper(network, config), config)
     seen, test = digits("train"), digits("test")
 
@@ -202,12 +202,14 @@ def test_what_is_measured_of_gates_that_read_their_input() -> None:
 @pytest.mark.parametrize(
     ("arm", "learning_rate"),
     [
+        ("highway_100", 1.0),
         ("highway_50", 1.0),
         ("highway_10", 1.0),
-        ("constant_30", 1.0),
+        ("constant_50", 1.0),
         ("plain_10", 0.03),
-        ("plain_30", 0.01),
+        ("plain_20", 0.01),
         ("plain_50", 0.003),
+        ("plain_100", 0.0003),
     ],
 )
 def test_each_arm_has_its_learning_rate(arm: str, learning_rate: float) -> None:
@@ -221,8 +223,8 @@ def test_each_arm_has_its_learning_rate(arm: str, learning_rate: float) -> None:
 
 
 def test_the_figure_has_a_bar_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SYSTEM.config("tiny", "highway_30")
-    network = deep("highway_30").float()
+    config = SYSTEM.config("tiny", "highway_50")
+    network = deep("highway_50").float()
     plotted: list[list[float]] = []
 
     def seen(heights: list[float], across: str, up: str, first: int) -> Image.Image:

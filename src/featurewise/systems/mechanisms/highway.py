@@ -24,7 +24,7 @@ import featurewise as fw
 from featurewise.analysis import dependence
 from featurewise.generators import Learned
 from featurewise.study import system
-from featurewise.study.claims import Claim, Statement, above, at_least, at_most_ratio, within
+from featurewise.study.claims import Claim, Statement, at_least, at_most_ratio, within
 from featurewise.study.figures import bars
 from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.results import Measurement, Proportion
@@ -219,17 +219,24 @@ SYSTEM = System(
     },
     arms=(
         Arm("highway_50", "the system: 50 highway layers"),
-        Arm("highway_30", "30 highway layers", depth=30),
+        Arm("highway_100", "100 highway layers", depth=100),
+        Arm("highway_20", "20 highway layers", depth=20),
         Arm("highway_10", "10 highway layers, whose gates start at -1", depth=10, gate_bias=-1.0),
+        Arm(
+            "plain_100",
+            "100 plain layers",
+            layer="plain",
+            width=71,
+            depth=100,
+            learning_rate=0.0003,
+        ),
         Arm("plain_50", "50 plain layers", layer="plain", width=71, learning_rate=0.003),
-        Arm("plain_30", "30 plain layers", layer="plain", width=71, depth=30, learning_rate=0.01),
+        Arm("plain_20", "20 plain layers", layer="plain", width=71, depth=20, learning_rate=0.01),
         Arm("plain_10", "10 plain layers", layer="plain", width=71, depth=10, learning_rate=0.03),
         Arm(
-            "constant_30",
-            "control: 30 layers, whose gates are learned but do not read x; half the parameters",
-            control_of="highway_30",
+            "constant_50",
+            "control: 50 layers, whose gates are learned but do not read x; half the parameters",
             layer="constant",
-            depth=30,
         ),
     ),
     build=HighwayNetwork,
@@ -238,32 +245,35 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=(TRAINING_LOSS, SPARED_LAYERS, MEAN_GATE_COST, OVER_INPUTS, OVER_CLASSES),
-    finding="Highway networks of 50 layers reach a training loss far below that of plain networks "
-    "of 50 layers; accuracy on these digits tells them apart only weakly.",
     claims=(
         Claim(
-            "Depth does not hurt the accuracy of highway networks.",
-            within(ACCURACY, "highway_50", "highway_10", 2),
-            Statement("depth does not hinder the training of highway networks", "figure 1"),
-        ),
-        Claim(
             "Depth does not hurt the training loss of highway networks.",
-            at_most_ratio(TRAINING_LOSS, "highway_50", "highway_10", 2),
+            at_most_ratio(TRAINING_LOSS, "highway_100", "highway_10", 2),
             Statement("depth does not hinder the training of highway networks", "figure 1"),
         ),
         Claim(
-            "Deep highway networks classify better than plain ones.",
-            above(ACCURACY, "highway_50", "plain_50", 10),
-            why="Plain networks train at this depth, too, once their learning rate is tuned.",
+            "Depth does not hurt the accuracy of highway networks.",
+            within(ACCURACY, "highway_100", "highway_10", 2),
+            Statement("depth does not hinder the training of highway networks", "figure 1"),
         ),
         Claim(
-            "Deep highway networks train to a lower loss than plain ones.",
+            "Depth hurts the training loss of plain networks.",
+            at_most_ratio(TRAINING_LOSS, "plain_10", "plain_100", 0.1),
+            Statement("plain networks become hard to train with depth", "figure 1"),
+        ),
+        Claim(
+            "At 50 layers highway networks train to a lower loss than plain ones.",
             at_most_ratio(TRAINING_LOSS, "highway_50", "plain_50", 0.1),
             Statement("plain networks become hard to train with depth", "figure 1"),
         ),
         Claim(
+            "At 100 layers highway networks train to a lower loss than plain ones.",
+            at_most_ratio(TRAINING_LOSS, "highway_100", "plain_100", 0.1),
+            Statement("plain networks become hard to train with depth", "figure 1"),
+        ),
+        Claim(
             "Gates that read their input train to a lower loss than constant ones.",
-            at_most_ratio(TRAINING_LOSS, "highway_30", "constant_30", 0.5),
+            at_most_ratio(TRAINING_LOSS, "highway_50", "constant_50", 0.5),
         ),
         Claim(
             "Most layers can be left out alone.",
@@ -274,23 +284,23 @@ SYSTEM = System(
         Claim(
             "The network needs gates that depend on the input.",
             at_least(MEAN_GATE_COST, "highway_50", 5),
-            why="Gates differ between inputs, but on these digits accuracy hardly depends on it.",
         ),
     ),
     departures=(
         "1255 digits of 8 by 8 pixels, not 60,000 of 28 by 28; tanh, gain √2, the gates' W is 0.",
         "Learning rates come from a grid with a further seed: one for each depth of the plain "
         "networks, one for all highway networks.",
-        "Preset paper trains longer and no more: the paper's networks have up to 100 layers.",
+        "Preset paper trains longer and no more.",
     ),
     limits=(
-        "Plain networks of 50 layers have 96.8 % once their learning rate is tuned: accuracy on "
-        "these digits leaves highway layers no 10 points to gain. The training loss does.",
+        "These digits are easy: plain networks of 50 layers classify 96.8 % of them, so that "
+        "accuracy hardly tells networks apart. The training loss does.",
     ),
-    tuned_on="a grid of learning rates with a further seed; on which digits is not recorded",
+    tuned_on="training loss with seed 100: learning rates (0.0001 to 0.003 at 100 plain layers, "
+    "0.01 and 0.03 at 20) and the bars of the claims",
     tested_on="277 digits; which of them were written by one writer is not known",
     caption="A bar for each layer (across): points of test accuracy lost when that layer alone is "
     "left out of the trained network (up).",
-    expected="highway networks of all depths near 98 %; plain ones too, once their learning rate "
-    "is tuned",
+    expected="training losses of highway networks below 0.001 at all depths; of plain ones near "
+    "0.001 at 10 layers, 0.06 at 50 and 1 at 100",
 )

@@ -1,8 +1,8 @@
 """Rotated digits, conditioned on the angle.
 
 To rotate an image is a linear map that changes smoothly with the angle, so that a network that is
-conditioned on some angles can be tested at angles between them. Without the angle a 6 cannot be
-told from a 9.
+conditioned on some angles can be tested at angles between them. Without the angle a 6 may look
+like a 9.
 """
 
 from __future__ import annotations
