@@ -318,8 +318,8 @@ SYSTEM = System(
     draw=draw,
     metrics=(ACCURACY, CONTRAST, BOTH, ERROR, REAL, PARAMETERS),
     claims=(
-        Claim("FiLM makes the requested letter.", at_least(ACCURACY, "affine", 80)),
-        Claim("FiLM makes the requested contrast.", at_least(CONTRAST, "affine", 80)),
+        Claim("FiLM makes the requested letter.", at_least(ACCURACY, "affine", 85)),
+        Claim("FiLM makes the requested contrast.", at_least(CONTRAST, "affine", 90)),
         Claim("The condition is needed.", above(BOTH, "affine", "nothing", 50)),
         Claim(
             "What is right is due to the image's own condition.",
