@@ -14,12 +14,11 @@ from featurewise.models.dcgan import generator
 from featurewise.systems.mechanisms.decoder import (
     ACCURACY,
     BOTH,
+    CONTRAST,
     ERROR,
-    LETTER,
     PARAMETERS,
     REAL,
     SYSTEM,
-    TEXTURE,
     Config,
     Decoder,
     data,
@@ -31,8 +30,8 @@ from featurewise.systems.mechanisms.decoder import (
     stepper,
 )
 from featurewise.training.steppers import Supervised
+from featurewise.worlds.glyphs.contrast import CONTRASTS, Contrasted, ContrastSource
 from featurewise.worlds.glyphs.sheets import sheet
-from featurewise.worlds.glyphs.textures import TEXTURES, Textured, TexturedSource
 
 TINY = SYSTEM.preset("tiny")
 SIZE = TINY.image_size
@@ -55,7 +54,7 @@ def config_of(arm: str, base: Config = TINY) -> Config:
 def decoder(arm: str) -> Decoder:
     """An arm with random weights, those of a condition too, which start at the identity."""
     torch.manual_seed(0)
-    network = Decoder(config_of(arm), 5, 2, 9)
+    network = Decoder(config_of(arm), 5, 6, 9)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if "generator" in name:
@@ -63,9 +62,11 @@ def decoder(arm: str) -> Decoder:
     return network.eval()
 
 
-def batch(count: int = 8) -> Textured:
+def batch(count: int = 8) -> Contrasted:
     index = torch.arange(count)
-    return Textured(index % 5, index % 4, index % TEXTURES, torch.zeros(count, 1, SIZE, SIZE))
+    return Contrasted(
+        index % 5, index % 4, index % len(CONTRASTS), torch.zeros(count, 1, SIZE, SIZE)
+    )
 
 
 def trainer(arm: str) -> Supervised:
@@ -74,14 +75,14 @@ def trainer(arm: str) -> Supervised:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_letter_and_texture_matter_where_they_are_the_condition(arm: str) -> None:
+def test_letter_and_contrast_matter_where_they_are_the_condition(arm: str) -> None:
     network, request = decoder(arm), batch()
     before = network(request)
     letter = network(replace(request, letters=(request.letters + 1) % 4))
-    texture = network(replace(request, textures=(request.textures + 1) % TEXTURES))
+    contrast = network(replace(request, contrasts=(request.contrasts + 1) % len(CONTRASTS)))
     typeface = network(replace(request, typefaces=(request.typefaces + 1) % 5))
     ignored = arm in UNCONDITIONED
-    assert torch.equal(before, letter) is torch.equal(before, texture) is ignored
+    assert torch.equal(before, letter) is torch.equal(before, contrast) is ignored
     assert not torch.equal(before, typeface)
 
 
@@ -110,11 +111,11 @@ def test_separate_networks_are_separate() -> None:
 
 
 @torch.no_grad()
-def test_the_network_of_each_letter_is_given_the_code_and_the_texture() -> None:
+def test_the_network_of_each_letter_is_given_the_code_and_the_contrast() -> None:
     network, request = decoder("separate"), batch(16)
-    alone = generator(TINY.code_size + TEXTURES, 9, 2, SIZE).eval()
-    codes, texture = network.codes(request.typefaces), torch.eye(TEXTURES)[request.textures]
-    inputs = torch.cat((codes, texture), 1)
+    alone = generator(TINY.code_size + len(CONTRASTS), 9, 6, SIZE, extra=TINY.extra_layers).eval()
+    codes, contrast = network.codes(request.typefaces), torch.eye(len(CONTRASTS))[request.contrasts]
+    inputs = torch.cat((codes, contrast), 1)
     for letter in range(4):
         state = {
             key: (value.chunk(4)[letter] if value.ndim else value).view_as(alone.state_dict()[key])
@@ -150,7 +151,7 @@ def test_only_the_shuffled_arm_has_the_condition_of_another_image() -> None:
         assert torch.equal(found.images, plain.images)
         assert torch.equal(found.typefaces, plain.typefaces)
         assert torch.equal(found.letters, plain.letters.roll(shift))
-        assert torch.equal(found.textures, plain.textures.roll(shift))
+        assert torch.equal(found.contrasts, plain.contrasts.roll(shift))
 
 
 def test_the_loss_is_the_mean_square_of_the_ink() -> None:
@@ -170,24 +171,26 @@ def test_the_learning_rate_rises_for_a_twentieth_and_falls_to_zero() -> None:
 
 def test_measurements_are_counted_image_by_image() -> None:
     trained, splits = trainer("affine"), TINY.splits
-    source, classifier = TexturedSource(splits.train, 1), splits.classifier(TINY.classifier_steps)
-    request = source.test()
+    for index in range(200):
+        trained.step(data(TINY, 0).batch(index))
+    source, classifier = ContrastSource(splits.train, 1), splits.classifier(TINY.classifier_steps)
+    request = source.whole()
     images = generated(trained, request)
     measured = evaluate(trained, TINY)
-    right = {LETTER: 0, TEXTURE: 0, BOTH: 0, REAL: 0}
+    right = {ACCURACY: 0, CONTRAST: 0, BOTH: 0, REAL: 0}
     for row, letter in enumerate(request.letters.tolist()):
-        one = Textured(*(part[row : row + 1] for part in vars(request).values()))
-        classified = int(classifier.letters(images[row : row + 1]).argmax()) == letter
-        nearest = int(source.nearest_texture(images[row : row + 1], one)) == int(one.textures)
-        right[LETTER] += classified
-        right[TEXTURE] += nearest
+        one = Contrasted(*(part[row : row + 1] for part in vars(request).values()))
+        contrast = CONTRASTS[int(one.contrasts)]
+        full = [((each - 0.5) / contrast + 0.5).clamp(0, 1) for each in (images[[row]], one.images)]
+        classified = int(classifier.letters(full[0]).argmax()) == letter
+        nearest = int(source.nearest_contrast(images[row : row + 1], one)) == int(one.contrasts)
+        right[ACCURACY] += classified
+        right[CONTRAST] += nearest
         right[BOTH] += classified and nearest
-        right[REAL] += int(classifier.letters(one.images).argmax()) == letter
-    assert right[LETTER] != right[TEXTURE]
-    assert right[LETTER] != right[REAL]
+        right[REAL] += int(classifier.letters(full[1]).argmax()) == letter
+    assert len({*right.values()}) > 2
     for metric, count in right.items():
         assert measured.number(metric) == pytest.approx(count / len(images))
-    assert measured.number(ACCURACY) == measured.number(LETTER)
     gaps = (images - request.images).flatten().tolist()
     error = math.sqrt(sum(gap**2 for gap in gaps) / len(gaps))
     assert measured.number(ERROR) == pytest.approx(error, rel=1e-5)
@@ -198,7 +201,7 @@ def test_measurements_are_counted_image_by_image() -> None:
 
 def test_the_sheet_has_each_generated_letter_before_the_true_one() -> None:
     trained = trainer("affine")
-    request = TexturedSource(TINY.splits.train, 1).test()
+    request = ContrastSource(TINY.splits.train, 1).whole()
     images = generated(trained, request)
     rows: list[list[torch.Tensor]] = [[] for _ in TINY.letters]
     for letter, made, true in zip(request.letters, images, request.images, strict=True):

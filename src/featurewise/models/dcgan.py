@@ -72,6 +72,7 @@ def generator(
     labels: int = 0,
     affine: bool = True,
     copies: int = 1,
+    extra: int = 0,
 ) -> Stages:
     """Noise (B, Z) -> images (B, 1, S, S) in [0, 1]: two linear maps, two upsampling convolutions.
 
@@ -87,6 +88,7 @@ def generator(
         affine: whether the batch norms have weights of their own.
         copies: number of independent generators in parallel. The noise is then (B, copies Z), and
             the images have one channel for each generator.
+        extra: number of convolutions between the two that upsample, at half the size.
 
     Raises:
         GeneratorError: several copies and labels.
@@ -115,6 +117,14 @@ def generator(
                 shape=nn.PixelShuffle(2),
                 norm=nn.BatchNorm2d(inner, affine=affine),
                 activation=nn.ReLU(),
+            ),
+            *(
+                Stage(
+                    _conv(inner, inner, 3, labels, groups=copies),
+                    norm=nn.BatchNorm2d(inner, affine=affine),
+                    activation=nn.ReLU(),
+                )
+                for _ in range(extra)
             ),
             Stage(
                 _conv(inner, 4 * copies, 3, labels, groups=copies),

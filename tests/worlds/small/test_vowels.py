@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from featurewise.worlds.small import SmallWorldError
-from featurewise.worlds.small.vowels import VOWELS, VowelError, read_vowels
+from featurewise.worlds.small.vowels import (
+    VOWELS,
+    VowelError,
+    read_vowels,
+    vowel_samples,
+)
 
 # The columns of the UCI file; the numbers are made up.
 LINES = """\
@@ -53,3 +58,39 @@ def test_malformed_lines_are_refused(tmp_path: Path, text: str, message: str) ->
         read_vowels(path)
     assert str(path) in str(raised.value)
     assert isinstance(raised.value, SmallWorldError)
+
+
+def rows(frames: dict[tuple[int, int, int], float]) -> str:
+    """Lines of (test, speaker, vowel) -> number of its first frame; two frames each."""
+    lines = []
+    for (test, speaker, vowel), first in frames.items():
+        lines += [f"{test} {speaker} 0 {first + n} {'0 ' * 9}{vowel}" for n in range(2)]
+    return "\n".join(lines)
+
+
+def test_samples_are_by_speaker_and_vowel(tmp_path: Path) -> None:
+    path = tmp_path / "vowel-context.data"
+    frames = {
+        (test, speaker, vowel): 1000.0 * speaker + 10 * vowel
+        for test, speaker in ((1, 9), (0, 2), (0, 0))
+        for vowel in reversed(range(len(VOWELS)))
+    }
+    path.write_text(rows(frames))
+    train, test = vowel_samples("train", path), vowel_samples("test", path)
+    assert train.shape == (2, 11, 2, 10)
+    assert test.shape == (1, 11, 2, 10)
+    assert train[1, 4, :, 0].tolist() == [2040, 2041]
+    assert test[0, 10, :, 0].tolist() == [9100, 9101]
+
+
+def test_speakers_with_other_numbers_of_frames_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vowel-context.data"
+    path.write_text(LINES)
+    with pytest.raises(VowelError, match="as many frames of each vowel"):
+        vowel_samples("train", path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    with pytest.raises(VowelError, match=r"vowels/vowel-context.data is missing: get .* UCI"):
+        vowel_samples("test")

@@ -298,7 +298,7 @@ SYSTEM = System(
             "layers for equal parameters",
             model="concat",
             width=112,
-            inner_learning_rate=10.0,
+            inner_learning_rate=30.0,
         ),
         Arm(
             "film",
@@ -306,7 +306,7 @@ SYSTEM = System(
             "for equal parameters",
             model="film",
             width=122,
-            inner_learning_rate=1.0,
+            inner_learning_rate=3.0,
         ),
         Arm(
             "kriging",

@@ -1,4 +1,4 @@
-"""Alphabets of typefaces with some letters given and the others hidden: style and content."""
+"""Contents in styles, some given and the others hidden, as letters of typefaces."""
 
 from __future__ import annotations
 
@@ -14,72 +14,77 @@ from featurewise.worlds.glyphs.errors import GlyphError
 from featurewise.worlds.glyphs.render import Glyphs
 from featurewise.worlds.glyphs.source import as_ink
 
-#: Every third letter is hidden.
+#: Every third content is hidden.
 _HIDE_EVERY: Final = 3
 
 
 @dataclass(frozen=True)
 class Styles:
-    """Alphabets of F typefaces.
+    """Observations of all contents in F styles.
 
     Attributes:
-        letters: (F, L, P), the P = S² pixels of all letters, ink 1, background 0.
-        shown: (F, L), 1 for letters that a model may use, 0 for letters that it has to generate.
+        samples: (F, L, N, P), N observations of P values of each of L contents.
+        shown: (F, L), 1 for contents that a model may use, 0 for contents that it has to predict.
     """
 
-    letters: Float[Tensor, "F L P"]
+    samples: Float[Tensor, "F L N P"]
     shown: Float[Tensor, "F L"]
+
+    @property
+    def means(self) -> Float[Tensor, "F L P"]:
+        """The mean observation of each content."""
+        return self.samples.mean(2)
 
 
 class StyleSource:
-    """Batches of typefaces, sampled without replacement, with all letters shown.
+    """Batches of styles, sampled without replacement, with all contents shown.
 
     Args:
-        glyphs: the letters.
-        batch_size: typefaces in a batch, F.
+        samples: (S, L, N, P), as in `Styles`.
+        batch_size: styles in a batch, F.
         seed: batch ``i`` depends on the seed and on ``i`` only.
 
     Raises:
-        GlyphError: an empty batch, or a batch of more typefaces than there are.
+        GlyphError: an empty batch, or a batch of more styles than there are.
     """
 
-    def __init__(self, glyphs: Glyphs, batch_size: int, seed: int = 0) -> None:
-        count = len(glyphs.typefaces)
-        if not 1 <= batch_size <= count:
-            raise GlyphError(f"batch_size must be from 1 to {count} typefaces, got {batch_size}")
-        self.glyphs, self.batch_size, self.seed = glyphs, batch_size, seed
+    def __init__(self, samples: Float[Tensor, "S L N P"], batch_size: int, seed: int = 0) -> None:
+        if not 1 <= batch_size <= len(samples):
+            raise GlyphError(
+                f"batch_size must be from 1 to {len(samples)} styles, got {batch_size}"
+            )
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
 
     def batch(self, index: int, /) -> Styles:
         """The batch with this index, the same at every call."""
-        order = torch.randperm(len(self.glyphs.typefaces), generator=seeded_rng(self.seed, index))
-        letters = _alphabets(self.glyphs)[order[: self.batch_size]]
-        return Styles(letters, torch.ones(letters.shape[:2]))
+        order = torch.randperm(len(self.samples), generator=seeded_rng(self.seed, index))
+        samples = self.samples[order[: self.batch_size]]
+        return Styles(samples, torch.ones(samples.shape[:2]))
 
 
-def styles(glyphs: Glyphs, *, shuffled: bool = False) -> Styles:
-    """All typefaces, with every third letter hidden (the third, the sixth and so on).
+def styles(samples: Float[Tensor, "F L N P"], *, shuffled: bool = False) -> Styles:
+    """All styles, with every third content hidden (the third, the sixth and so on).
 
     Args:
-        glyphs: the letters.
-        shuffled: as a control, permute each shown letter over the typefaces at random, so that the
-            shown letters of a row are of different typefaces; hidden letters are not permuted.
+        samples: as in `Styles`.
+        shuffled: as a control, permute each shown content over the styles at random, so that the
+            shown contents of a row are of different styles; hidden contents are not permuted.
 
     Raises:
-        GlyphError: fewer than three letters, so that none would be hidden.
+        GlyphError: fewer than three contents, so that none would be hidden.
     """
-    letters = _alphabets(glyphs)
-    typefaces, count = letters.shape[:2]
-    if count < _HIDE_EVERY:
-        raise GlyphError(f"every third letter is hidden, so at least 3 are needed, got {count}")
-    hidden = torch.arange(count) % _HIDE_EVERY == _HIDE_EVERY - 1
+    count, contents = samples.shape[:2]
+    if contents < _HIDE_EVERY:
+        raise GlyphError(f"every third content is hidden, so at least 3 are needed, got {contents}")
+    hidden = torch.arange(contents) % _HIDE_EVERY == _HIDE_EVERY - 1
     if shuffled:
-        rng = seeded_rng(0, 0)
-        for letter in (~hidden).nonzero().flatten():
-            letters[:, letter] = letters[torch.randperm(typefaces, generator=rng), letter]
-    return Styles(letters, (~hidden).float().repeat(typefaces, 1))
+        samples, rng = samples.clone(), seeded_rng(0, 0)
+        for content in (~hidden).nonzero().flatten():
+            samples[:, content] = samples[torch.randperm(count, generator=rng), content]
+    return Styles(samples, (~hidden).float().repeat(count, 1))
 
 
-def _alphabets(glyphs: Glyphs) -> Float[Tensor, "F L P"]:
-    """Pixels of all letters."""
+def alphabets(glyphs: Glyphs) -> Float[Tensor, "F L 1 P"]:
+    """One observation of each letter of F typefaces: its P = S² pixels, ink 1, background 0."""
     typefaces, count = glyphs.images.shape[:2]
-    return as_ink(glyphs.images.flatten(0, 1)).view(typefaces, count, -1)
+    return as_ink(glyphs.images.flatten(0, 1)).view(typefaces, count, 1, -1)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from featurewise.common.cache import cache_folder
 from featurewise.common.opening import read_bytes
 from featurewise.worlds.small.errors import SmallWorldError
 
@@ -21,6 +24,12 @@ VOWELS = ("hid", "hId", "hEd", "hAd", "hYd", "had", "hOd", "hod", "hUd", "hud", 
 """The spoken words, by class index."""
 
 FEATURES = 10
+VOWEL_FRAMES: Final = 6
+"""Frames of each vowel by each speaker in the published file."""
+
+FILE: Final = "vowel-context.data"
+"""Name of the published file."""
+
 _FIELDS = 3 + FEATURES + 1
 _LONGEST = 1 << 24  # maximum size of a file in bytes; the published one has 0.1 MB
 
@@ -46,6 +55,45 @@ class Vowels:
     speakers: Int64[Tensor, " N"]
     female: Bool[Tensor, " N"]
     test: Bool[Tensor, " N"]
+
+
+def vowel_samples(
+    split: Literal["train", "test"], path: Path | str = ""
+) -> Float[Tensor, "S 11 N 10"]:
+    """The frames of the speakers of a split, by speaker, vowel and order in the file.
+
+    Args:
+        split: the official one: speakers 0 to 7, or 8 to 14.
+        path: of the file; empty for `FILE` in the folder ``vowels`` of the cache folder.
+
+    Raises:
+        VowelError: the file is missing (the message says where to get it) or malformed, or its
+            speakers have different numbers of frames.
+    """
+    found = _vowels(Path(path) if path else cache_folder() / "vowels" / FILE)
+    chosen = found.test == (split == "test")
+    speakers = sorted(set(found.speakers[chosen].tolist()))
+    frames = [
+        [found.features[(found.speakers == s) & (found.vowels == v)] for v in range(len(VOWELS))]
+        for s in speakers
+    ]
+    counts = {len(each) for of_speaker in frames for each in of_speaker}
+    if len(counts) != 1:
+        raise VowelError(
+            f"each speaker must have as many frames of each vowel, found {sorted(counts)}"
+        )
+    return torch.stack([torch.stack(of_speaker) for of_speaker in frames])
+
+
+@lru_cache(maxsize=2)
+def _vowels(path: Path) -> Vowels:
+    if not path.is_file():
+        raise VowelError(
+            f"{path} is missing: get {FILE} of the data set Connectionist Bench (Vowel "
+            "Recognition - Deterding Data) from the UCI repository, "
+            "https://archive.ics.uci.edu/dataset/152, and put it there"
+        )
+    return read_vowels(path)
 
 
 def read_vowels(path: Path | str) -> Vowels:

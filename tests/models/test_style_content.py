@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featurewise.systems.mechanisms.style_content import (
+from featurewise.models.style_content import (
     Asymmetric,
     Baseline,
     Symmetric,
