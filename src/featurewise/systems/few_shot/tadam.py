@@ -400,7 +400,7 @@ SYSTEM = System(
         "ResNet-12, and letters of 28 x 28 in domains.",
     ),
     limits=(
-        "The domain can be told from a single image: a wider network would need no condition.",
+        "The domain is visible in a single image: a wider network would need no condition.",
         "The paper's effects in its table of co-training and conditioning are 0.5 to 1.7 points. "
         "With the standard deviation over seeds of letters without domains, effects of that size "
         "need 11 to 70 seeds, not ten.",

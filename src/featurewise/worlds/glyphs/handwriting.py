@@ -1,6 +1,6 @@
 """Omniglot's two official small sets as one pool: train on one, test on the other.
 
-Each has characters of five alphabets, drawn by 20 people: 136 and 156 characters. Two alphabets,
+Each has characters of five alphabets, written by 20 people: 136 and 156 characters. Two alphabets,
 Greek and Latin, are in both, and are no part of the test. Source: Lake et al. 2015, *Human-level
 concept learning through probabilistic program induction*; MIT licence.
 """
