@@ -6,7 +6,7 @@ that at least half of the systems import are counted once, as common ground. For
 cycles (lazy imports count), undocumented fields of dataclasses, and for the systems room the share
 of long lines and the number of lines that decode the name of an arm.
 
-Limits: 240 lines of method per file, the part that a reader copies; 8 files or 1,500 lines to read
+Limits: 250 lines of method per file, the part that a reader copies; 8 files or 1,500 lines to read
 beside the common ground; 10 % duplicated lines; 5 % long lines in systems. A long method,
 duplicated or long lines, an undocumented field, a line that decodes the name of an arm, or an
 import cycle fail the check. What there is to read is only printed.
@@ -24,7 +24,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 SYSTEMS = SOURCE / "featurewise" / "systems"
-LONGEST, FILES, LINES, SHARE, RUN = 240, 8, 1_500, 0.10, 6
+LONGEST, FILES, LINES, SHARE, RUN = 250, 8, 1_500, 0.10, 6
 """Limits: lines of the method in a file; files, or lines, to read; share of duplicated lines, which
 count in runs of at least `RUN` lines."""
 WIDE, WIDE_SHARE = 90, 0.05

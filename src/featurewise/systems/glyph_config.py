@@ -17,7 +17,8 @@ class GlyphConfig(system.Config):
         image_size: height and width of an image, in pixels.
         batch_size: images per batch.
         learning_rate: of Adam.
-        ema_decay: decay of the exponential moving average of the weights, which generates.
+        ema_decay: decay of the exponential moving average of the weights, which
+            generates.
         samples_per_class: samples of each class that are evaluated.
         classifier_steps: training steps of the evaluation classifier.
     """

@@ -1,15 +1,15 @@
 """CAVIA on sine waves. Zintgraf et al. 2019, eq. 3-5, algorithm 1, section 5.1.
 
-The inner loop adapts a context phi to the support points of a task; the outer loop learns the
-weights theta that all tasks share, through the inner loop::
+The inner loop adapts a context phi to the support points of a task; the outer loop
+learns the weights theta that all tasks share, through the inner loop::
 
     phi_i = 0 - alpha * grad_phi L(f(phi, theta), support of task i)            (eq. 3)
     theta = theta - beta * grad_theta mean_i L(f(phi_i, theta), query of task i)  (eq. 4)
 
-A perceptron predicts a sine wave of which it is given ten points. A context of five numbers is
-concatenated to x, which is a shift after the first layer. MAML (Finn et al. 2017) adapts all
-weights in the inner loop instead; the arm ``film`` adapts gamma and beta of the hidden layers
-themselves, without a context.
+A perceptron predicts a sine wave of which it is given ten points. A context of five
+numbers is concatenated to x, which is a shift after the first layer. MAML (Finn et al.
+2017) adapts all weights in the inner loop instead; the arm ``film`` adapts gamma and
+beta of the hidden layers themselves, without a context.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from featurewise.training.steppers import Episodic, Metrics
 from featurewise.worlds.small.facts import SINES
 from featurewise.worlds.small.sines import SineSource, SineTasks
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ class Config(system.Config):
     """One network with an inner loop, and its training.
 
     Attributes:
-        adapted: what the inner loop adapts: "context"; "film", gamma and beta of both hidden
-            layers; or "weights", all of them.
+        adapted: what the inner loop adapts: "context"; "film", gamma and beta of both
+            hidden layers; or "weights", all of them.
         inner_steps: steps of the inner loop; 0 for no adaptation.
         second_order: whether the outer gradient passes through the inner gradient.
         shuffled_support: whether each task is given the support points of another.
@@ -104,9 +104,13 @@ def build(config: Config) -> nn.Module:
         return Weights(net, steps=steps, learning_rate=config.weights_learning_rate)
     if config.adapted == "film":  # the inner loop adapts the task representation itself
         free = fw.condition(net, at=("0", "2"), axis=-1, generator=nn.Identity())
-        return Context(free, free.layout.size, steps=steps, learning_rate=config.film_learning_rate)
+        return Context(
+            free, free.layout.size, steps=steps, learning_rate=config.film_learning_rate
+        )
     generator = linear_without_bias(config.context)
-    shifted = fw.condition(net, at="0", operation=fw.Shift(), axis=-1, generator=generator)
+    shifted = fw.condition(
+        net, at="0", operation=fw.Shift(), axis=-1, generator=generator
+    )
     return Context(
         shifted,
         config.context,
@@ -135,7 +139,7 @@ def data(config: Config, seed: int) -> Source[Any]:
     return source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 PLANE = Metric(
     "R² of amplitude and phase",
@@ -153,7 +157,9 @@ def test_tasks(config: Config) -> SineTasks:
 def evaluate(trained: Episodic, config: Config) -> Measurement:
     """Errors before and after adaptation; and how much of the wave is in phi."""
     tasks = test_tasks(config)
-    tasks = to_device(tasks.swapped() if config.shuffled_support else tasks, trained.learner.device)
+    tasks = to_device(
+        tasks.swapped() if config.shuffled_support else tasks, trained.learner.device
+    )
     with trained.evaluating() as network:
         numbers = inner_errors(network, tasks)
         if isinstance(network, Context) and config.adapted == "context":
@@ -168,7 +174,9 @@ def draw(trained: Episodic, config: Config) -> Image.Image:
     with trained.evaluating() as network:
         if isinstance(network, Context) and network.size == 2:
             first, second = network.fit(tasks).cpu().T
-            for ax, name in zip(plot.subplots(1, 2), ("amplitude", "phase"), strict=True):
+            for ax, name in zip(
+                plot.subplots(1, 2), ("amplitude", "phase"), strict=True
+            ):
                 dots = ax.scatter(first, second, c=getattr(tasks, name).cpu(), s=5)
                 ax.set(xlabel="φ, first number", ylabel="φ, second number")
                 plot.colorbar(dots, label=name)
@@ -202,7 +210,8 @@ SYSTEM = System(
         Arm("embedding", "a context of 2, which can be plotted", context=2),
         Arm(
             "film",
-            "the inner step is on gamma and beta of both hidden layers, without a context",
+            "the inner step is on gamma and beta of both hidden layers, without a "
+            "context",
             adapted="film",
         ),
         Arm("first_order", "inner gradients count as constants", second_order=False),
@@ -233,8 +242,9 @@ SYSTEM = System(
     draw=draw,
     metrics=(*INNER_METRICS, PLANE),
     score=ERROR,
-    finding="One gradient step on five numbers leaves about a tenth of the error, less than a step "
-    "on all weights does (MAML); a context of two numbers holds amplitude and phase.",
+    finding="One gradient step on five numbers leaves about a tenth of the error, less "
+    "than a step on all weights does (MAML); a context of two numbers holds amplitude "
+    "and phase.",
     claims=(
         Claim(
             "One step on the context solves most of the task.",
@@ -255,7 +265,8 @@ SYSTEM = System(
             at_most_ratio(ERROR, "cavia", "maml", 1),
         ),
         Claim(
-            "It is so in wide networks, too.", at_most_ratio(ERROR, "cavia_wide", "maml_wide", 1)
+            "It is so in wide networks, too.",
+            at_most_ratio(ERROR, "cavia_wide", "maml_wide", 1),
         ),
         Claim(
             "Wide networks do not overfit.",
@@ -267,7 +278,10 @@ SYSTEM = System(
                 "direction only: images instead of waves",
             ),
         ),
-        Claim("Second-order gradients help.", at_most_ratio(ERROR, "cavia", "first_order", 1)),
+        Claim(
+            "Second-order gradients help.",
+            at_most_ratio(ERROR, "cavia", "first_order", 1),
+        ),
         Claim(
             "Support points of other waves carry no information.",
             at_most_ratio(ERROR, "unadapted", "shuffled", 1.05),
@@ -277,23 +291,26 @@ SYSTEM = System(
             at_least(PLANE, "embedding", 0.9),
         ),
     ),
-    caption="Three test waves, y over x: support points (triangles), the wave (dotted), and the "
-    "prediction after the inner loop (line).",
+    caption="Three test waves, y over x: support points (triangles), the wave (dotted), "
+    "and the prediction after the inner loop (line).",
     captions={
-        "embedding": "A dot for each test wave, at its two numbers of φ after the inner loop "
-        "(first across, second up); coloured by its amplitude (left) and its phase (right)."
+        "embedding": "A dot for each test wave, at its two numbers of φ after the inner "
+        "loop (first across, second up); coloured by its amplitude (left) and its phase "
+        "(right)."
     },
     departures=(
-        "2,500 steps of Adam at 0.003 along a cosine instead of 50,000 at 0.001; the gradient is "
-        "clipped to a norm of 10 in all arms.",
-        "Inner learning rates were chosen with one seed on waves other than the test waves, among "
-        "four for the context (0.1 to 3, which differ little) and for film, three for maml; "
-        "embedding, first_order and the wide arms take over those of their relatives. first_order "
-        "was slightly better at 0.1 than at 1.",
-        "The concatenated context is written as what it is, a shift after the first layer.",
+        "2,500 steps of Adam at 0.003 along a cosine instead of 50,000 at 0.001; the "
+        "gradient is clipped to a norm of 10 in all arms.",
+        "Inner learning rates were chosen with one seed on waves other than the test "
+        "waves, among four for the context (0.1 to 3, which differ little) and for "
+        "film, three for maml; embedding, first_order and the wide arms take over those "
+        "of their relatives. first_order was slightly better at 0.1 than at 1.",
+        "The concatenated context is written as what it is, a shift after the first "
+        "layer.",
         "The arm film is not in the paper's section on waves.",
     ),
     tuned_on="waves other than the test waves, with one seed; see the departures",
-    tested_on="1,000 waves that no run is trained on, 100 query points each; waves are independent",
+    tested_on="1,000 waves that no run is trained on, 100 query points each; waves are "
+    "independent",
     expected="an error of 0.2 to 0.3 after one step, and of 2.9 without one",
 )

@@ -1,16 +1,17 @@
 """CAVIA for image completion. Zintgraf et al. 2019, eq. 3 and the experiment on images.
 
-An image is a function from pixel coordinates to ink, and a task: a tenth of its pixels are given,
-all are predicted. The inner loop fits a context phi to the given pixels::
+An image is a function from pixel coordinates to ink, and a task: a tenth of its pixels
+are given, all are predicted. The inner loop fits a context phi to the given pixels::
 
     phi = phi - alpha * grad_phi L(f(phi, theta), given pixels)                 (eq. 3)
     h_l = relu(gamma_l(phi) * (W_l h_(l-1) + b_l) + beta_l(phi))
 
-One linear map turns phi into gamma and beta after every hidden layer of a perceptron that all
-images share, as the paper conditions its convolutions (section 4). The arm ``concat`` is the
-paper's form for this task, phi beside the coordinates; ``film`` adapts gamma and beta themselves.
-The baseline ``kriging`` interpolates the given pixels of each image; of other images it knows three
-numbers: how smooth ink is, how noisy, and its mean.
+One linear map turns phi into gamma and beta after every hidden layer of a perceptron
+that all images share, as the paper conditions its convolutions (section 4). The arm
+``concat`` is the paper's form for this task, phi beside the coordinates; ``film`` adapts
+gamma and beta themselves. The baseline ``kriging`` interpolates the given pixels of each
+image; of other images it knows three numbers: how smooth ink is, how noisy, and its
+mean.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from featurewise.worlds.glyphs.labelled import ImageSplits, LabelledImages, lett
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.versions import render_versions
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,12 @@ class Config(system.Config):
     """One model that completes images, and its training.
 
     Attributes:
-        model: "context", a context that becomes FiLM; "concat", a context that is concatenated;
-            "film", gamma and beta without a context; "unadapted", no inner step; or "kriging".
+        model: "context", a context that becomes FiLM; "concat", a context that is
+            concatenated; "film", gamma and beta without a context; "unadapted", no inner
+            step; or "kriging".
         ordered: whether the given pixels are the first rows instead of random ones.
-        shuffled_support: whether each image is given the pixels of another, as a control.
+        shuffled_support: whether each image is given the pixels of another, as a
+            control.
         width: units of every hidden layer.
         depth: hidden layers.
         context: numbers in phi.
@@ -105,9 +108,10 @@ class Config(system.Config):
 class Kriging(nn.Module):
     """Simple kriging: the mean of a Gaussian process, given some of its values.
 
-    ``mean + k(x, x_given) (k(x_given, x_given) + noise I)^-1 (y_given - mean)``, with the Matérn
-    covariance of smoothness 3/2, ``k(d) = (1 + sqrt(3) d / l) exp(-sqrt(3) d / l)`` (Rasmussen and
-    Williams 2006, eq. 2.25 and 4.17). Length l, noise and mean are the same for all images.
+    ``mean + k(x, x_given) (k(x_given, x_given) + noise I)^-1 (y_given - mean)``, with
+    the Matérn covariance of smoothness 3/2, ``k(d) = (1 + sqrt(3) d / l) exp(-sqrt(3) d
+    / l)`` (Rasmussen and Williams 2006, eq. 2.25 and 4.17). Length l, noise and mean are
+    the same for all images.
     """
 
     def __init__(self) -> None:
@@ -127,7 +131,9 @@ class Kriging(nn.Module):
         """All pixels, from those that are given."""
         with torch.autocast(tasks.query_x.device.type, enabled=False):
             given = self.covariance(tasks.support_x, tasks.support_x)
-            given = given + self.log_noise.exp() * torch.eye(given.shape[1], device=given.device)
+            given = given + self.log_noise.exp() * torch.eye(
+                given.shape[1], device=given.device
+            )
             weights = torch.linalg.solve(given, tasks.support_y - self.mean)
             predicted: Tensor = self.covariance(tasks.query_x, tasks.support_x) @ weights
             return self.mean + predicted
@@ -150,11 +156,16 @@ def build(config: Config) -> nn.Module:
         conditioned = fw.condition(net, at=hidden, axis=-1, generator=nn.Identity())
         size = conditioned.layout.size
     elif config.model == "concat":  # which is a shift after the first layer
-        conditioned = fw.condition(net, at="0", operation=fw.Shift(), axis=-1, generator=generator)
+        conditioned = fw.condition(
+            net, at="0", operation=fw.Shift(), axis=-1, generator=generator
+        )
     else:
         conditioned = fw.condition(net, at=hidden, axis=-1, generator=generator)
     return Context(
-        conditioned, size, steps=config.inner_steps, learning_rate=config.inner_learning_rate
+        conditioned,
+        size,
+        steps=config.inner_steps,
+        learning_rate=config.inner_learning_rate,
     )
 
 
@@ -172,22 +183,27 @@ def stepper(network: nn.Module, config: Config) -> Episodic:
 def data(config: Config, seed: int) -> Source[Any]:
     """Letters of the training typefaces."""
     images = config.splits.train
-    source = CompletionSource(images, config.tasks, config.shots, ordered=config.ordered, seed=seed)
+    source = CompletionSource(
+        images, config.tasks, config.shots, ordered=config.ordered, seed=seed
+    )
     if config.shuffled_support:
         return ShuffledCondition(source, ("support_x", "support_y"), previous_sample)
     return source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 ACCURACY = Metric(
     "accuracy",
-    "share of completed images that the evaluation classifier assigns to the letter they show",
+    "share of completed images that the evaluation classifier assigns to the letter "
+    "they show",
     "%",
     "higher",
 )
 OVER_MEAN = Metric(
-    "error over the mean's", "error, as a multiple of that of the mean given ink", better="lower"
+    "error over the mean's",
+    "error, as a multiple of that of the mean given ink",
+    better="lower",
 )
 OVER_NEAREST = Metric(
     "error over the nearest's",
@@ -211,7 +227,9 @@ def test_letters(config: Config) -> LabelledImages:
 
 def test_completion(config: Config) -> Completion:
     """The same letters, with the pixels that are given."""
-    return CompletionSource(test_letters(config), 1, config.shots, ordered=config.ordered).whole()
+    return CompletionSource(
+        test_letters(config), 1, config.shots, ordered=config.ordered
+    ).whole()
 
 
 def as_given(config: Config, tasks: Completion) -> Completion:
@@ -250,9 +268,16 @@ def draw(trained: Episodic, config: Config) -> Image.Image:
     given = torch.full_like(tasks.query_y, 0.5)
     place = torch.cdist(tasks.support_x, tasks.query_x).argmin(2, keepdim=True)
     given.scatter_(1, place, tasks.support_y)
-    rows = {"given": given, "nearest": tasks.nearest(), "made": predicted, "true": tasks.query_y}
+    rows = {
+        "given": given,
+        "nearest": tasks.nearest(),
+        "made": predicted,
+        "true": tasks.query_y,
+    }
     size = config.image_size
-    images = torch.stack([row[:12].clamp(0, 1).view(-1, 1, size, size) for row in rows.values()])
+    images = torch.stack(
+        [row[:12].clamp(0, 1).view(-1, 1, size, size) for row in rows.values()]
+    )
     return sheet(images, rows=list(rows))
 
 
@@ -291,19 +316,22 @@ SYSTEM = System(
         ),
     },
     arms=(
-        Arm("cavia", "the system: a context of 64 through one linear map to FiLM in 4 layers"),
+        Arm(
+            "cavia",
+            "the system: a context of 64 through one linear map to FiLM in 4 layers",
+        ),
         Arm(
             "concat",
-            "the context beside the coordinates, which is a shift after the first layer; wider "
-            "layers for equal parameters",
+            "the context beside the coordinates, which is a shift after the first "
+            "layer; wider layers for equal parameters",
             model="concat",
             width=112,
             inner_learning_rate=30.0,
         ),
         Arm(
             "film",
-            "the inner steps are on gamma and beta of all layers, without a context; wider layers "
-            "for equal parameters",
+            "the inner steps are on gamma and beta of all layers, without a context; "
+            "wider layers for equal parameters",
             model="film",
             width=122,
             inner_learning_rate=3.0,
@@ -335,12 +363,14 @@ SYSTEM = System(
     score=ERROR,
     claims=(
         Claim("Adaptation is needed.", at_most_ratio(ERROR, "cavia", "unadapted", 0.6)),
-        Claim("The given pixels are used.", at_most_ratio(ERROR, "cavia", "shuffled", 0.6)),
+        Claim(
+            "The given pixels are used.", at_most_ratio(ERROR, "cavia", "shuffled", 0.6)
+        ),
         Claim("It beats the mean ink.", at_most(OVER_MEAN, "cavia", 0.6)),
         Claim("It beats the nearest given pixel.", at_most(OVER_NEAREST, "cavia", 0.5)),
         Claim(
-            "It has learned from other images: it beats kriging, which knows three numbers of "
-            "them.",
+            "It has learned from other images: it beats kriging, which knows three "
+            "numbers of them.",
             at_most_ratio(ERROR, "cavia", "kriging", 0.75),
         ),
         Claim(
@@ -348,7 +378,8 @@ SYSTEM = System(
             above(ACCURACY, "cavia", "kriging", 10),
         ),
         Claim(
-            "FiLM completes better than concatenation.", at_most_ratio(ERROR, "cavia", "concat", 1)
+            "FiLM completes better than concatenation.",
+            at_most_ratio(ERROR, "cavia", "concat", 1),
         ),
         Claim(
             "A context is at least as good as gamma and beta themselves.",
@@ -365,24 +396,25 @@ SYSTEM = System(
     ),
     departures=(
         "Letters of typefaces, 16 by 16, instead of faces of 32 by 32 (CelebA).",
-        "4 hidden layers of 64 and a context of 64 instead of 5 of 128 and 128; 3 inner steps "
-        "instead of 5.",
-        "The paper gives FiLM to convolutions for images to be classified, and concatenates for "
-        "images to be completed; here FiLM completes, and concatenation is an arm. Their gamma is "
-        "W phi + b, here it is 1 + W phi.",
+        "4 hidden layers of 64 and a context of 64 instead of 5 of 128 and 128; 3 inner "
+        "steps instead of 5.",
+        "The paper gives FiLM to convolutions for images to be classified, and "
+        "concatenates for images to be completed; here FiLM completes, and "
+        "concatenation is an arm. Their gamma is W phi + b, here it is 1 + W phi.",
         "Arms have 45,500 parameters each, but kriging, which has 3, and unadapted.",
-        "Preset paper has the paper's network, inner steps, size of images and share of given "
-        "pixels.",
+        "Preset paper has the paper's network, inner steps, size of images and share of "
+        "given pixels.",
     ),
     limits=(
-        "Letters of test typefaces are new, but not the alphabet: kriging has never seen a letter.",
+        "Letters of test typefaces are new, but not the alphabet: kriging has never "
+        "seen a letter.",
     ),
     versions=lambda config: render_versions(config.typefaces),
-    tuned_on="inner learning rates, among three for each of context, concat and film, on letters "
-    "of 14 validation typefaces with another seed (100), after 700 steps; the bars against kriging "
-    "on one such run of 2,500 steps",
-    tested_on="500 letters of 59 typefaces from 7 groups of related families that share no family "
-    "with the training typefaces; groups are the independent units",
-    caption="Twelve test letters, one a column. From the top: the given pixels (grey: not given), "
-    "every pixel as the nearest given one, the prediction, the truth.",
+    tuned_on="inner learning rates, among three for each of context, concat and film, "
+    "on letters of 14 validation typefaces with another seed (100), after 700 steps; "
+    "the bars against kriging on one such run of 2,500 steps",
+    tested_on="500 letters of 59 typefaces from 7 groups of related families that share "
+    "no family with the training typefaces; groups are the independent units",
+    caption="Twelve test letters, one a column. From the top: the given pixels (grey: "
+    "not given), every pixel as the nearest given one, the prediction, the truth.",
 )

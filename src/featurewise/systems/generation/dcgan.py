@@ -1,14 +1,15 @@
 """Conditional DCGAN. Mirza & Osindero 2014, eq. 2; Radford, Metz & Chintala 2016, section 4.
 
-A generator G makes an image of class y from noise z, and a discriminator D classifies images as
-real or generated; both are conditioned on the class::
+A generator G makes an image of class y from noise z, and a discriminator D classifies
+images as real or generated; both are conditioned on the class::
 
     min_G max_D  E log D(x | y) + E log(1 - D(G(z | y) | y))
 
-The label is concatenated, one-hot, to the input of every layer. In a linear layer that equals a
-bias that depends on the label (Dumoulin et al. 2018). In a convolution of k by k taps the bias is
-the sum of the label's k² taps: it is another one where the kernel meets zero padding, and under
-Adam, which moves every tap by as much, it moves k² times as fast. Arms separate the two.
+The label is concatenated, one-hot, to the input of every layer. In a linear layer that
+equals a bias that depends on the label (Dumoulin et al. 2018). In a convolution of k by
+k taps the bias is the sum of the label's k² taps: it is another one where the kernel
+meets zero padding, and under Adam, which moves every tap by as much, it moves k² times
+as fast. Arms separate the two.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from featurewise.worlds.glyphs.gan import GanBatch, GanSource
 from featurewise.worlds.glyphs.labelled import ImageSource, class_frequencies
 from featurewise.worlds.glyphs.sheets import diversity, sheet
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +55,14 @@ class Config(ImageConfig):
     """Two networks and their training.
 
     Attributes:
-        conditioning: "concat", the label at the input of every layer; "summed", the same weights,
-            where the label's taps of a kernel are added up to one bias; "bias", a shift of the
-            output of every layer; "film", scale and shift at the generator's norms, and the
-            discriminator as with "bias"; or "none".
-        label_start: initial weights of the label with "concat" and "summed": "random", as those of
-            the other inputs, or "zero".
-        shuffled_condition: whether the labels are permuted within each batch, as a control.
+        conditioning: "concat", the label at the input of every layer; "summed", the same
+            weights, where the label's taps of a kernel are added up to one bias; "bias",
+            a shift of the output of every layer; "film", scale and shift at the
+            generator's norms, and the discriminator as with "bias"; or "none".
+        label_start: initial weights of the label with "concat" and "summed": "random",
+            as those of the other inputs, or "zero".
+        shuffled_condition: whether the labels are permuted within each batch, as a
+            control.
         letters: the classes.
         class_skew: how unequal the frequencies of the classes are in training; see
             `featurewise.worlds.glyphs.labelled.class_frequencies`.
@@ -117,12 +119,15 @@ class ConditionalStages(nn.Module):
     """Generator or discriminator: its stages, conditioned on the class.
 
     Args:
-        stages: of the network; with "concat" its layers concatenate the label themselves.
+        stages: of the network; with "concat" its layers concatenate the label
+            themselves.
         reads: the field of a batch that is its input, "noise" or "images".
         config: see `Config`.
     """
 
-    def __init__(self, stages: Stages, reads: Literal["noise", "images"], config: Config) -> None:
+    def __init__(
+        self, stages: Stages, reads: Literal["noise", "images"], config: Config
+    ) -> None:
         super().__init__()
         self.reads, self.classes = reads, len(config.class_names)
         self.conditioning = config.conditioning
@@ -172,7 +177,9 @@ def build(config: Config) -> nn.Module:
         labels=label_size,
         affine=config.conditioning != "film",
     )
-    classifier = discriminator(config.hidden, config.channels, config.image_size, labels=label_size)
+    classifier = discriminator(
+        config.hidden, config.channels, config.image_size, labels=label_size
+    )
     return nn.ModuleDict(
         {
             "generator": ConditionalStages(made, "noise", config),
@@ -181,13 +188,17 @@ def build(config: Config) -> nn.Module:
     )
 
 
-def discriminator_loss(g: nn.Module, d: nn.Module, batch: GanBatch) -> tuple[Tensor, Metrics]:
+def discriminator_loss(
+    g: nn.Module, d: nn.Module, batch: GanBatch
+) -> tuple[Tensor, Metrics]:
     """-log D(x | y) - log(1 - D(G(z | y) | y)) (Goodfellow et al. 2014, eq. 1)."""
     generated = replace(batch, images=g(batch).detach())
     return F.softplus(-d(batch)).mean() + F.softplus(d(generated)).mean(), {}
 
 
-def generator_loss(g: nn.Module, d: nn.Module, batch: GanBatch) -> tuple[Tensor, Metrics]:
+def generator_loss(
+    g: nn.Module, d: nn.Module, batch: GanBatch
+) -> tuple[Tensor, Metrics]:
     """-log D(G(z | y) | y): the loss that does not saturate (Goodfellow et al., section 3)."""
     return F.softplus(-d(replace(batch, images=g(batch)))).mean(), {}
 
@@ -202,7 +213,8 @@ def stepper(network: nn.Module, config: Config) -> Adversarial:
     """A step of Adam for the discriminator, then one for the generator."""
     networks = network.get_submodule("generator"), network.get_submodule("discriminator")
     first, second = (
-        torch.optim.Adam(each.parameters(), config.learning_rate, (0.5, 0.999)) for each in networks
+        torch.optim.Adam(each.parameters(), config.learning_rate, (0.5, 0.999))
+        for each in networks
     )
     return Adversarial(
         *networks,
@@ -216,20 +228,25 @@ def stepper(network: nn.Module, config: Config) -> Adversarial:
 
 def data(config: Config, seed: int) -> Source[GanBatch]:
     """Training images, with noise."""
-    images = ImageSource(config.splits.train, config.batch_size, seed, skew=config.class_skew)
+    images = ImageSource(
+        config.splits.train, config.batch_size, seed, skew=config.class_skew
+    )
     source = GanSource(images, config.noise_size)
     if config.shuffled_condition:
         return ShuffledCondition(
-            source, ("labels",), lambda index, batch: random_order(seed, index, len(batch.labels))
+            source,
+            ("labels",),
+            lambda index, batch: random_order(seed, index, len(batch.labels)),
         )
     return source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 ACCURACY = Metric(
     "accuracy",
-    "share of samples, equally many of each class, that are classified as the requested class",
+    "share of samples, equally many of each class, that are classified as the requested "
+    "class",
     "%",
     "higher",
 )
@@ -241,20 +258,22 @@ RARE_ACCURACY = Metric(
 )
 MODE_COVERAGE = Metric(
     "mode coverage",
-    "share of classes that have at least half of their training frequency among samples whose "
-    "labels follow the training frequencies, as classified",
+    "share of classes that have at least half of their training frequency among samples "
+    "whose labels follow the training frequencies, as classified",
     "%",
     "higher",
 )
 FREQUENCY_ERROR = Metric(
     "frequency error",
-    "total variation distance of the classes among the same samples from the training frequencies",
+    "total variation distance of the classes among the same samples from the training "
+    "frequencies",
     "%",
     "lower",
 )
 DIVERSITY = Metric(
     "diversity",
-    "mean distance of two samples that are classified as one class, over that of two test images",
+    "mean distance of two samples that are classified as one class, over that of two "
+    "test images",
     "×",
 )
 REAL = Metric(
@@ -270,7 +289,10 @@ def samples(
 ) -> Float[Tensor, "N 1 S S"]:
     """An image for each label."""
     count, size = len(labels), config.image_size
-    blank, noise = torch.zeros(count, 1, size, size), torch.zeros(count, config.noise_size)
+    blank, noise = (
+        torch.zeros(count, 1, size, size),
+        torch.zeros(count, config.noise_size),
+    )
     return trained.sample(GanBatch(blank, labels, noise)).float().cpu()
 
 
@@ -282,7 +304,10 @@ def evaluate(trained: Adversarial, config: Config) -> Measurement:
     def classified(images: Tensor) -> Int64[Tensor, " N"]:
         with torch.no_grad():
             return torch.cat(
-                [classifier.letters(part).argmax(1) for part in torch.split(images, 1000)]
+                [
+                    classifier.letters(part).argmax(1)
+                    for part in torch.split(images, 1000)
+                ]
             )
 
     labels = torch.arange(classes).repeat(config.samples_per_class)
@@ -292,7 +317,9 @@ def evaluate(trained: Adversarial, config: Config) -> Measurement:
     frequencies = class_frequencies(classes, config.class_skew)
     rng = torch.Generator().manual_seed(0)
     natural = torch.multinomial(frequencies, 2 * len(labels), True, generator=rng)
-    counts = torch.bincount(classified(samples(trained, config, natural)), minlength=classes)
+    counts = torch.bincount(
+        classified(samples(trained, config, natural)), minlength=classes
+    )
     shares = counts / counts.sum()
     test = splits.test.first(100)
     size = sum(p.numel() for net in trained.networks.values() for p in net.parameters())
@@ -323,8 +350,8 @@ SYSTEM = System(
         "Radford, Metz, Chintala 2016: Unsupervised Representation Learning [...]. ICLR",
         "https://arxiv.org/abs/1511.06434",
         "section 4; conditioned on the label as in Mirza and Osindero 2014, eq. 2",
-        "MNIST, Parzen-window log-likelihood (Mirza and Osindero, table 1): conditional 132 ± 1.8, "
-        "unconditional 225 ± 2",
+        "MNIST, Parzen-window log-likelihood (Mirza and Osindero, table 1): conditional "
+        "132 ± 1.8, unconditional 225 ± 2",
     ),
     world=or_fashion(LETTERS),
     presets={
@@ -350,7 +377,10 @@ SYSTEM = System(
         ),
     },
     arms=(
-        Arm("concat", "the paper's: the label is concatenated to the input of every layer"),
+        Arm(
+            "concat",
+            "the paper's: the label is concatenated to the input of every layer",
+        ),
         Arm(
             "summed",
             "as concat, but a kernel's label taps are added up: no effect of the border",
@@ -364,13 +394,14 @@ SYSTEM = System(
         ),
         Arm(
             "bias",
-            "a bias from zero with one weight in place of k² taps, which Adam moves k² times "
-            "slower",
+            "a bias from zero with one weight in place of k² taps, which Adam moves k² "
+            "times slower",
             conditioning="bias",
         ),
         Arm(
             "film",
-            "the label scales and shifts the generator's norms; the discriminator is that of bias",
+            "the label scales and shifts the generator's norms; the discriminator is "
+            "that of bias",
             conditioning="film",
         ),
         Arm("unconditional", "control: a plain GAN without labels", conditioning="none"),
@@ -391,7 +422,9 @@ SYSTEM = System(
         PARAMETERS,
     ),
     claims=(
-        Claim("The generator makes the requested class.", at_least(ACCURACY, "concat", 85)),
+        Claim(
+            "The generator makes the requested class.", at_least(ACCURACY, "concat", 85)
+        ),
         Claim(
             "The accuracy is due to the image's own label.",
             above(ACCURACY, "concat", "shuffled", 50),
@@ -405,11 +438,13 @@ SYSTEM = System(
             within(ACCURACY, "summed_zero", "summed", 2),
         ),
         Claim(
-            "A bias that moves k² times as fast is better: what concatenation gains is its speed.",
+            "A bias that moves k² times as fast is better: what concatenation gains is "
+            "its speed.",
             above(ACCURACY, "summed_zero", "bias", 3),
         ),
         Claim(
-            "A conditional bias is as good as concatenation.", within(ACCURACY, "bias", "concat", 3)
+            "A conditional bias is as good as concatenation.",
+            within(ACCURACY, "bias", "concat", 3),
         ),
         Claim(
             "A conditional bias takes fewer parameters than concatenation.",
@@ -424,29 +459,33 @@ SYSTEM = System(
         Claim("Samples of one class differ.", at_least(DIVERSITY, "concat", 0.6)),
     ),
     departures=(
-        "Letters of typefaces, not MNIST; 1,000 steps of 64 images, channels 32 and 64, linear "
-        "layers of 256 and z of 64 where the paper has 64 and 128, 1,024 and 100.",
-        "The frequencies of the classes are skewed: class k of K is sampled in proportion to "
-        "1 / k, so that the last is K times as rare as the first.",
-        "Transposed convolutions are convolutions to four times the channels, shuffled (kernel 6).",
-        "Adam at 5e-4 instead of 2e-4, without weight decay, and torch's own initial weights; "
-        "samples come from the average of the generator's weights (decay 0.99).",
-        "Preset paper has the paper's widths, noise, batch and learning rate; letters, kernel and "
-        "weight decay depart from it as above.",
+        "Letters of typefaces, not MNIST; 1,000 steps of 64 images, channels 32 and 64, "
+        "linear layers of 256 and z of 64 where the paper has 64 and 128, 1,024 and "
+        "100.",
+        "The frequencies of the classes are skewed: class k of K is sampled in "
+        "proportion to 1 / k, so that the last is K times as rare as the first.",
+        "Transposed convolutions are convolutions to four times the channels, shuffled "
+        "(kernel 6).",
+        "Adam at 5e-4 instead of 2e-4, without weight decay, and torch's own initial "
+        "weights; samples come from the average of the generator's weights (decay "
+        "0.99).",
+        "Preset paper has the paper's widths, noise, batch and learning rate; letters, "
+        "kernel and weight decay depart from it as above.",
     ),
     limits=(
         "Classes are ranked by the alphabet: which letters are rare is not varied.",
-        "The classifier was trained on real images; an image that it assigns to the requested "
-        "class may still look like none.",
+        "The classifier was trained on real images; an image that it assigns to the "
+        "requested class may still look like none.",
     ),
     versions=lambda config: config.versions,
-    tuned_on="the learning rate, on an earlier experiment with equally frequent letters; the bars "
-    "of the claims, on one run of another seed (100)",
-    tested_on="50 samples of each class, and 100 a class whose labels follow the training "
-    "frequencies; the classifier is trained on 72 typefaces from 7 groups of related families, the "
-    "system on 145 from 7 others (fashion: on 15,000 and 40,000 images)",
-    caption="A row for each class, from the most frequent in training to the rarest: twelve "
-    "samples of it, each from its own noise.",
-    expected="about 90 % of samples are the requested letter with concatenated labels, 80 % with a "
-    "bias; 3.8 % at random",
+    tuned_on="the learning rate, on an earlier experiment with equally frequent "
+    "letters; the bars of the claims, on one run of another seed (100)",
+    tested_on="50 samples of each class, and 100 a class whose labels follow the "
+    "training frequencies; the classifier is trained on 72 typefaces from 7 groups of "
+    "related families, the system on 145 from 7 others (fashion: on 15,000 and 40,000 "
+    "images)",
+    caption="A row for each class, from the most frequent in training to the rarest: "
+    "twelve samples of it, each from its own noise.",
+    expected="about 90 % of samples are the requested letter with concatenated labels, "
+    "80 % with a bias; 3.8 % at random",
 )

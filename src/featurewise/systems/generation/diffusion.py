@@ -1,12 +1,13 @@
 """FiLM in a diffusion model. Dhariwal & Nichol 2021, section 3; Ho & Salimans 2022, eq. 6.
 
-A U-Net predicts the noise in a noisy image. Timestep t and class y, embedded and added, condition
-the second group norm of every residual block (adaptive group normalisation)::
+A U-Net predicts the noise in a noisy image. Timestep t and class y, embedded and added,
+condition the second group norm of every residual block (adaptive group normalisation)::
 
     h <- (1 + s(t, y)) * GroupNorm(h) + b(t, y)
 
-In 15 % of the training images the class is replaced by a null class, so that sampling can use
-classifier-free guidance: ``e(x, null) + w * (e(x, y) - e(x, null))`` with a weight w above 1.
+In 15 % of the training images the class is replaced by a null class, so that sampling
+can use classifier-free guidance: ``e(x, null) + w * (e(x, y) - e(x, null))`` with a
+weight w above 1.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ from featurewise.study.results import Measurement, Proportion
 from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.image_config import ImageConfig
 from featurewise.training.batch import to_device
-from featurewise.training.diffusion import Denoiser, DiffusionBatch, DiffusionSource, noise_error
+from featurewise.training.diffusion import (
+    Denoiser,
+    DiffusionBatch,
+    DiffusionSource,
+    noise_error,
+)
 from featurewise.training.optim import cosine
 from featurewise.training.shuffled import ShuffledCondition, random_order
 from featurewise.training.source import Source
@@ -53,7 +59,7 @@ NULL_CLASS = 10
 WEIGHTS = (1.0, 2.0, 4.0)
 """Of guidance; 1 is without guidance."""
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +67,19 @@ class Config(ImageConfig):
     """One network and its training.
 
     Attributes:
-        operation: "affine", scale and shift after the norm; or "shift", added to the features
-            before the norm.
+        operation: "affine", scale and shift after the norm; or "shift", added to the
+            features before the norm.
         conditioned: whether the class is ever given; the timestep always is.
-        shuffled_condition: whether the classes are permuted within each batch, as a control.
+        shuffled_condition: whether the classes are permuted within each batch, as a
+            control.
         widths: channels of each level of the U-Net, from fine to coarse.
-        samples_per_class: samples of each class that are evaluated, at each weight of guidance.
+        samples_per_class: samples of each class that are evaluated, at each weight of
+            guidance.
         embedding_size: width of the embeddings of timestep and class.
         timesteps: T of the noise schedule.
         sampling_steps: timesteps that sampling visits.
-        condition_dropout: probability that the null class replaces the class of an image.
+        condition_dropout: probability that the null class replaces the class of an
+            image.
         test_batches: batches that the loss of a part of the data is measured on.
     """
 
@@ -111,7 +120,9 @@ def build(config: Config) -> nn.Module:
 def sampler(config: Config, weight: float) -> Sampler:
     """Samples images in [0, 1] by DDIM, with guidance of this weight."""
 
-    def sample(network: nn.Module, batch: DiffusionBatch, rng: torch.Generator) -> Tensor:
+    def sample(
+        network: nn.Module, batch: DiffusionBatch, rng: torch.Generator
+    ) -> Tensor:
         denoiser = cast(Denoiser, network)
         return (denoiser.draw(batch, rng, config.sampling_steps, weight) + 1) / 2
 
@@ -145,7 +156,8 @@ def noisy(
     )
     if not config.shuffled_condition:
         return source
-    # Within the source, so that the null class stays with the images that it was given to.
+    # Within the source, so that the null class stays with the images that it was given
+    # to.
     permuted = ShuffledCondition(
         source.source,
         ("labels",),
@@ -159,16 +171,19 @@ def data(config: Config, seed: int) -> Source[DiffusionBatch]:
     return noisy(config.splits.train, config, config.condition_dropout, seed)
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 ACCURACY = Metric(
     "accuracy",
-    "share of samples at a guidance weight of 1 that are classified as the requested class",
+    "share of samples at a guidance weight of 1 that are classified as the requested "
+    "class",
     "%",
     "higher",
 )
 TEST_LOSS = Metric("test loss", "squared error of the noise in test images", "", "lower")
-TRAIN_LOSS = Metric("training loss", "squared error of the noise in training images", "", "lower")
+TRAIN_LOSS = Metric(
+    "training loss", "squared error of the noise in training images", "", "lower"
+)
 REAL = Metric(
     "accuracy on real images",
     "share of test images that the evaluation classifier classifies correctly",
@@ -190,7 +205,8 @@ GUIDED = {
 FRECHET = {
     w: Metric(
         f"Fréchet distance at guidance {w:g}",
-        "between normal distributions fitted to the evaluation classifier's 192 features, of "
+        "between normal distributions fitted to the evaluation classifier's 192 "
+        "features, of "
         f"samples at a guidance weight of {w:g} and of test images",
         "",
         "lower",
@@ -200,7 +216,8 @@ FRECHET = {
 DIVERSITY = {
     w: Metric(
         f"diversity at guidance {w:g}",
-        "mean distance of two samples of one requested class, over that of two test images",
+        "mean distance of two samples of one requested class, over that of two test "
+        "images",
         "×",
     )
     for w in WEIGHTS
@@ -213,8 +230,12 @@ def samples(
     """So many of each class, one class after the other; the same noise for all weights."""
     classes = torch.arange(NULL_CLASS).repeat_interleave(per_class)
     blank = torch.zeros(len(classes), 1, config.image_size, config.image_size)
-    batch = to_device(DiffusionBatch(blank, classes, classes, blank), trained.learner.device)
-    weight = weight if config.conditioned else 0.0  # its table of classes was never trained
+    batch = to_device(
+        DiffusionBatch(blank, classes, classes, blank), trained.learner.device
+    )
+    weight = (
+        weight if config.conditioned else 0.0
+    )  # its table of classes was never trained
     with trained.evaluating() as network:
         rng = torch.Generator(trained.learner.device).manual_seed(0)
         return sampler(config, weight)(network, batch, rng).cpu()
@@ -224,7 +245,8 @@ def mean_loss(trained: Generative, config: Config, images: LabelledImages) -> fl
     """Squared error of the noise, mean over batches."""
     source = noisy(images, config, 0.0, 0)
     batches = [
-        to_device(source.batch(i), trained.learner.device) for i in range(config.test_batches)
+        to_device(source.batch(i), trained.learner.device)
+        for i in range(config.test_batches)
     ]
     with trained.evaluating() as network:
         losses = [float(noise_error(network, batch)[0]) for batch in batches]
@@ -238,21 +260,27 @@ def evaluate(trained: Generative, config: Config) -> Measurement:
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        return torch.cat([classifier.features(part) for part in torch.split(images, 500)])
+        return torch.cat(
+            [classifier.features(part) for part in torch.split(images, 500)]
+        )
 
     real, real_diversity = features(test.ink), diversity(test.ink, test.labels)
     measured: dict[Metric, Proportion | float] = {
         TEST_LOSS: mean_loss(trained, config, splits.test),
         TRAIN_LOSS: mean_loss(trained, config, splits.train),
         REAL: float(classifier.real_accuracy),
-        REAL_FRECHET: frechet_distance(features(splits.train.first(per_class).ink), real),
+        REAL_FRECHET: frechet_distance(
+            features(splits.train.first(per_class).ink), real
+        ),
     }
     requested = torch.arange(NULL_CLASS).repeat_interleave(per_class)
     right = {}
     for weight in WEIGHTS:
         images = samples(trained, config, weight, per_class)
         with torch.no_grad():
-            right[weight] = Proportion.of(classifier.letters(images).argmax(1) == requested)
+            right[weight] = Proportion.of(
+                classifier.letters(images).argmax(1) == requested
+            )
         measured[GUIDED[weight]] = right[weight]
         measured[FRECHET[weight]] = frechet_distance(features(images), real)
         measured[DIVERSITY[weight]] = diversity(images, requested) / real_diversity
@@ -262,8 +290,12 @@ def evaluate(trained: Generative, config: Config) -> Measurement:
 def draw(trained: Generative, config: Config) -> Image.Image:
     """A row for each class: ten samples at a weight of 1, and from the same noise at 4."""
     size = config.image_size
-    one, four = (samples(trained, config, w, 10).view(-1, 10, 1, size, size) for w in (1.0, 4.0))
-    return sheet(torch.cat((one, torch.zeros_like(one[:, :1]), four), dim=1), config.class_names)
+    one, four = (
+        samples(trained, config, w, 10).view(-1, 10, 1, size, size) for w in (1.0, 4.0)
+    )
+    return sheet(
+        torch.cat((one, torch.zeros_like(one[:, :1]), four), dim=1), config.class_names
+    )
 
 
 SYSTEM = System(
@@ -295,13 +327,15 @@ SYSTEM = System(
         Arm("scale_shift", "the system: (1 + s) GroupNorm(h) + b"),
         Arm(
             "add",
-            "timestep and class are added to the features before that norm; a wider embedding "
-            "makes up for the parameters",
+            "timestep and class are added to the features before that norm; a wider "
+            "embedding makes up for the parameters",
             operation="shift",
             embedding_size=94,
         ),
         Arm(
-            "unconditional", "control: the class is never given, the timestep is", conditioned=False
+            "unconditional",
+            "control: the class is never given, the timestep is",
+            conditioned=False,
         ),
         Arm("shuffled", "control: the class of another image", shuffled_condition=True),
     ),
@@ -339,7 +373,9 @@ SYSTEM = System(
             "Scale and shift condition samples better than addition.",
             above(ACCURACY, "scale_shift", "add", 1),
         ),
-        Claim("Samples show the requested class.", at_least(ACCURACY, "scale_shift", 85)),
+        Claim(
+            "Samples show the requested class.", at_least(ACCURACY, "scale_shift", 85)
+        ),
         Claim(
             "Guidance makes samples show the requested class more often.",
             metric_above("scale_shift", GUIDED[2.0], GUIDED[1.0], 2),
@@ -366,27 +402,30 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "Digits of 16 x 16 pixels, 0.3 million weights, 3,000 steps of 32; no attention, no "
-        "dropout.",
-        "The noise alone is predicted, on a cosine schedule; sampled by DDIM in 25 steps.",
-        "Arm add emits one number for each feature instead of two; its embedding is 94 wide "
-        "instead of 64, so that both arms have as many parameters within 0.2 %.",
-        "The weight of guidance is that of the conditional prediction in ε0 + w (ε1 - ε0): it is "
-        "the w of Ho & Salimans plus 1, so that 1 is no guidance.",
-        "Preset paper has the paper's widths at 64 x 64 pixels; one block a level instead of "
-        "three, batches of 32, no attention, and digits.",
+        "Digits of 16 x 16 pixels, 0.3 million weights, 3,000 steps of 32; no "
+        "attention, no dropout.",
+        "The noise alone is predicted, on a cosine schedule; sampled by DDIM in 25 "
+        "steps.",
+        "Arm add emits one number for each feature instead of two; its embedding is 94 "
+        "wide instead of 64, so that both arms have as many parameters within 0.2 %.",
+        "The weight of guidance is that of the conditional prediction in ε0 + w (ε1 - "
+        "ε0): it is the w of Ho & Salimans plus 1, so that 1 is no guidance.",
+        "Preset paper has the paper's widths at 64 x 64 pixels; one block a level "
+        "instead of three, batches of 32, no attention, and digits.",
     ),
     limits=(
-        "The Fréchet distance is that of 500 samples in 192 features: it is too large, alike for "
-        "all arms, and no FID. That of training images says how small it can be.",
+        "The Fréchet distance is that of 500 samples in 192 features: it is too large, "
+        "alike for all arms, and no FID. That of training images says how small it can "
+        "be.",
     ),
     versions=lambda config: config.versions,
-    tuned_on="learning rate, schedule and widths, on an earlier experiment of 900 steps, and the "
-    "bars of the claims, too: 98.0 and 97.0 % at a guidance of 2, 89.2 % without",
-    tested_on="loss: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 500, "
-    "50 of each class, at each weight; the classifier is trained on 83 typefaces from 15 other "
-    "groups (fashion: 1,024 of the 10,000 test images)",
-    caption="A row for each class: ten samples at a guidance weight of 1, a gap, and samples from "
-    "the same ten noises at 4.",
+    tuned_on="learning rate, schedule and widths, on an earlier experiment of 900 "
+    "steps, and the bars of the claims, too: 98.0 and 97.0 % at a guidance of 2, 89.2 % "
+    "without",
+    tested_on="loss: 1,024 images of 65 typefaces from 6 groups of related families. "
+    "Samples: 500, 50 of each class, at each weight; the classifier is trained on 83 "
+    "typefaces from 15 other groups (fashion: 1,024 of the 10,000 test images)",
+    caption="A row for each class: ten samples at a guidance weight of 1, a gap, and "
+    "samples from the same ten noises at 4.",
     expected="95 % of samples are the requested digit without guidance, 10 % at random",
 )

@@ -1,14 +1,15 @@
 """Conditional gated PixelCNN. van den Oord et al. 2016, eq. 4 and 5, figure 2.
 
-A model of images pixel by pixel, each from those before it. The condition h adds a bias inside
-tanh and σ of every gate: the same at all positions (eq. 4, a feature-wise shift), or one that
-depends on the position (eq. 5), by a 1×1 convolution of a map s = m(h)::
+A model of images pixel by pixel, each from those before it. The condition h adds a bias
+inside tanh and σ of every gate: the same at all positions (eq. 4, a feature-wise shift),
+or one that depends on the position (eq. 5), by a 1×1 convolution of a map s = m(h)::
 
     y = tanh(W_f * x + V_f h) * σ(W_g * x + V_g h)
     y = tanh(W_f * x + V_f * s) * σ(W_g * x + V_g * s)
 
-Half of the images are conditioned on *what* they show, a class; half on *where*: an image of
-unknown class at half the size, in a window whose position is given. The map shows the window.
+Half of the images are conditioned on *what* they show, a class; half on *where*: an
+image of unknown class at half the size, in a window whose position is given. The map
+shows the window.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from featurewise.worlds.glyphs.labelled import ImageSource, LabelledImages
 from featurewise.worlds.glyphs.placed import Conditions, Pixels, PlacedSource
 from featurewise.worlds.glyphs.sheets import sheet
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +58,18 @@ class Config(ImageConfig):
     Attributes:
         bias: "feature", the same at all positions (eq. 4); or "location" (eq. 5).
         conditioned: False gives only the kind of the condition, class or window.
-        shuffled_condition: whether conditions are permuted within each batch, as a control.
+        shuffled_condition: whether conditions are permuted within each batch, as a
+            control.
         channels: of the gated layers.
         layers: how many.
         map_channels: of the map s.
-        jitter: how far training and test images are turned, scaled, sheared and shifted at random;
-            see `featurewise.worlds.glyphs.GlyphSource`.
+        jitter: how far training and test images are turned, scaled, sheared and shifted
+            at random; see `featurewise.worlds.glyphs.GlyphSource`.
         learning_rate: of Adam; it falls along a cosine.
-        ema_decay: decay of the exponential moving average of the weights, which is evaluated.
-        samples_per_class: samples of each class that are evaluated; as many of windows in all.
+        ema_decay: decay of the exponential moving average of the weights, which is
+            evaluated.
+        samples_per_class: samples of each class that are evaluated; as many of windows
+            in all.
         test_images: images of each part of the data that nats are measured on.
     """
 
@@ -104,7 +108,9 @@ class WindowMap(nn.Module):
         self.first = nn.Conv2d(
             conditions.classes + 1, channels, 5, padding=2, padding_mode="replicate"
         )
-        self.second = nn.Conv2d(channels, channels, 5, padding=2, padding_mode="replicate")
+        self.second = nn.Conv2d(
+            channels, channels, 5, padding=2, padding_mode="replicate"
+        )
 
     def forward(self, condition: Float[Tensor, "B K"]) -> Float[Tensor, "B C S S"]:
         """The map."""
@@ -139,7 +145,9 @@ class PixelCNN(nn.Module):
 
 def nats(network: nn.Module, batch: Pixels) -> Float[Tensor, " B"]:
     """Negative log-likelihood of each image, summed over its pixels."""
-    each = F.binary_cross_entropy_with_logits(network(batch), batch.images, reduction="none")
+    each = F.binary_cross_entropy_with_logits(
+        network(batch), batch.images, reduction="none"
+    )
     return each.sum((1, 2, 3))
 
 
@@ -184,7 +192,9 @@ def conditioned(
     def within_kind(index: int, batch: Pixels) -> Tensor:
         """A class for a class, a window for a window."""
         half = int(batch.what.sum())
-        orders = [random_order(seed, 2 * index + k, n) for k, n in enumerate((half, half))]
+        orders = [
+            random_order(seed, 2 * index + k, n) for k, n in enumerate((half, half))
+        ]
         return torch.cat((orders[0], orders[1] + half))
 
     return ShuffledCondition(source, ("condition",), within_kind)
@@ -195,7 +205,7 @@ def data(config: Config, seed: int) -> Source[Pixels]:
     return conditioned(config.splits.train, config.batch_size, config, seed)
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 ACCURACY = Metric(
     "accuracy",
@@ -205,15 +215,21 @@ ACCURACY = Metric(
 )
 INSIDE = Metric(
     "ink inside the window",
-    "share of the ink of samples that lies within the requested window, over all samples",
+    "share of the ink of samples that lies within the requested window, over all "
+    "samples",
     "%",
     "higher",
 )
-NATS = Metric("nats per image", "negative log-likelihood of a test image", "nats", "lower")
+NATS = Metric(
+    "nats per image", "negative log-likelihood of a test image", "nats", "lower"
+)
 VALIDATION = Metric("validation nats", "the same of a validation image", "nats", "lower")
 TRAINING = Metric("training nats", "the same of a training image", "nats", "lower")
 WHAT = Metric(
-    "nats given the class", "of a test image that is conditioned on its class", "nats", "lower"
+    "nats given the class",
+    "of a test image that is conditioned on its class",
+    "nats",
+    "lower",
 )
 WHERE = Metric(
     "nats given the window",
@@ -246,7 +262,11 @@ def mean_nats(
     batch = conditioned(images, config.test_images, config, 0).batch(0)
     with trained.evaluating() as network:
         cost = nats(network, to_device(batch, trained.learner.device)).double().cpu()
-    return float(cost.mean()), float(cost[batch.what].mean()), float(cost[~batch.what].mean())
+    return (
+        float(cost.mean()),
+        float(cost[batch.what].mean()),
+        float(cost[~batch.what].mean()),
+    )
 
 
 def evaluate(trained: Generative, config: Config) -> Measurement:
@@ -278,7 +298,11 @@ def evaluate(trained: Generative, config: Config) -> Measurement:
 
 def draw(trained: Generative, config: Config) -> Image.Image:
     """Rows of samples under each class; below them rows under five windows."""
-    layout, size, last = config.conditions, config.image_size, config.conditions.positions - 1
+    layout, size, last = (
+        config.conditions,
+        config.image_size,
+        config.conditions.positions - 1,
+    )
     classes = torch.arange(layout.classes).repeat_interleave(12)
     corners = {
         "upper left": (0, 0),
@@ -287,7 +311,9 @@ def draw(trained: Generative, config: Config) -> Image.Image:
         "lower left": (last, 0),
         "lower right": (last, last),
     }
-    rows, columns = torch.tensor(list(corners.values())).repeat_interleave(12, 0).unbind(1)
+    rows, columns = (
+        torch.tensor(list(corners.values())).repeat_interleave(12, 0).unbind(1)
+    )
     condition = torch.cat((layout.of_class(classes), layout.of_window(rows, columns)))
     images = samples(trained, config, condition).view(-1, 12, 1, size, size)
     return sheet(images, [*config.class_names, *corners])
@@ -328,13 +354,19 @@ SYSTEM = System(
     },
     arms=(
         Arm("feature", "the system: the same bias at all positions (eq. 4)"),
-        Arm("location", "the bias is a 1x1 convolution of a map (eq. 5)", bias="location"),
+        Arm(
+            "location", "the bias is a 1x1 convolution of a map (eq. 5)", bias="location"
+        ),
         Arm(
             "unconditional",
             "control: only the kind of the condition is given, class or window",
             conditioned=False,
         ),
-        Arm("shuffled", "control: the condition of another image", shuffled_condition=True),
+        Arm(
+            "shuffled",
+            "control: the condition of another image",
+            shuffled_condition=True,
+        ),
     ),
     build=PixelCNN,
     stepper=stepper,
@@ -384,25 +416,29 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "Black and white pixels, not 256 values; 16 x 16 pixels, 6 layers of 16 channels and 1,000 "
-        "steps of 32, not 20 layers of 384 channels on 32 x 32 pixels.",
-        "The map s is made of the class and of the mask of the window by two convolutions, not by "
-        "deconvolutions of a vector.",
-        "Training and test digits are turned, scaled, sheared and shifted at random, so that 164 "
-        "typefaces do not overfit; images of preset fashion are not.",
-        "Preset paper has the paper's depth, width, image size, steps and batch, on digits.",
+        "Black and white pixels, not 256 values; 16 x 16 pixels, 6 layers of 16 "
+        "channels and 1,000 steps of 32, not 20 layers of 384 channels on 32 x 32 "
+        "pixels.",
+        "The map s is made of the class and of the mask of the window by two "
+        "convolutions, not by deconvolutions of a vector.",
+        "Training and test digits are turned, scaled, sheared and shifted at random, so "
+        "that 164 typefaces do not overfit; images of preset fashion are not.",
+        "Preset paper has the paper's depth, width, image size, steps and batch, on "
+        "digits.",
     ),
     limits=(
-        "The class is one of 10 equally likely values, worth ln 10 = 2.30 nats at most, and the "
-        "window one of 81, worth 4.39: a gain beyond them is one of training, not of information.",
-        "With a bias by position a step takes two to three times as long; arms have equal steps.",
+        "The class is one of 10 equally likely values, worth ln 10 = 2.30 nats at most, "
+        "and the window one of 81, worth 4.39: a gain beyond them is one of training, "
+        "not of information.",
+        "With a bias by position a step takes two to three times as long; arms have "
+        "equal steps.",
     ),
     versions=lambda config: config.versions,
-    tuned_on="steps, on the validation nats of one run of arm feature with another seed (100): "
-    "lowest after 900 of 1,200",
-    tested_on="nats: 1,024 images of 65 typefaces from 6 groups of related families. Samples: 20 "
-    "of each class, and as many of windows; the classifier is trained on 83 typefaces from 15 "
-    "other groups (fashion: 1,024 of the 10,000 test images)",
+    tuned_on="steps, on the validation nats of one run of arm feature with another seed "
+    "(100): lowest after 900 of 1,200",
+    tested_on="nats: 1,024 images of 65 typefaces from 6 groups of related families. "
+    "Samples: 20 of each class, and as many of windows; the classifier is trained on 83 "
+    "typefaces from 15 other groups (fashion: 1,024 of the 10,000 test images)",
     caption="Twelve samples a row: of the class at the left; below, of five windows.",
     expected="see the claims; 10 % of samples are the requested class at random",
 )

@@ -1,12 +1,12 @@
 """Attention against FiLM. Dumoulin et al. 2018, Distill; Vaswani et al. 2017, eq. 1.
 
-Attention weights positions, the same in all features; FiLM weights features, the same at all
-positions::
+Attention weights positions, the same in all features; FiLM weights features, the same at
+all positions::
 
     attention   softmax(q(z) K(x)ᵀ / sqrt(C)) V(x)       FiLM   γ(z) ⊙ x + β(z)
 
-So a cue z that names a position should suit attention, and one that names a feature FiLM, at equal
-parameters. Their cost is counted against the length of sequences.
+So a cue z that names a position should suit attention, and one that names a feature
+FiLM, at equal parameters. Their cost is counted against the length of sequences.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.facts import SYMBOL_GRIDS
 from featurewise.worlds.small.places import KINDS, Places, PlaceSource, lifts
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +48,22 @@ class Config(system.Config):
     Attributes:
         reads_grid: False answers from the cue alone.
         conditioned: whether FiLM by the cue follows every norm of the trunk.
-        pooling: of the trunk's map: "maximum and mean" over positions, or "attention" by the cue.
-        shuffled_condition: whether every question has the cue of another of its kind, as a control.
+        pooling: of the trunk's map: "maximum and mean" over positions, or "attention" by
+            the cue.
+        shuffled_condition: whether every question has the cue of another of its kind, as
+            a control.
         side: height and width of a grid, in positions.
         symbols: kinds of symbol, which are as many possible answers.
         width: channels of the trunk.
-        attention_width: channels with attention and no FiLM, so that parameters are as many.
+        attention_width: channels with attention and no FiLM, so that parameters are as
+            many.
         both_width: channels with attention and FiLM, so that parameters are as many.
         blocks: residual blocks of the trunk.
         hidden: units of the classifier's hidden layer.
         batch_size: questions per batch.
         test_questions: questions that accuracy is measured on.
-        learning_rate: of Adam; it rises for a twentieth of the steps, then falls along a cosine.
+        learning_rate: of Adam; it rises for a twentieth of the steps, then falls along a
+            cosine.
     """
 
     FORMER_NAMES: ClassVar = {"questions": "test_questions"}
@@ -116,7 +120,9 @@ class Network(nn.Module):
         if self.reads_grid:
             pooled = width if attends else 2 * width
             self.stem = CoordinateConv(config.symbols, width)
-            self.trunk: nn.Module = nn.Sequential(*(Block(width) for _ in range(config.blocks)))
+            self.trunk: nn.Module = nn.Sequential(
+                *(Block(width) for _ in range(config.blocks))
+            )
         if self.conditioned:
             self.trunk = fw.condition(self.trunk, at="*.norm", generator=fw.Linear(cue))
         self.attend = CrossAttention(cue, width) if attends else None
@@ -130,7 +136,9 @@ class Network(nn.Module):
     def map(self, batch: Places) -> Float[Tensor, "B C H W"]:
         """The features that are pooled or attended to."""
         x, condition = F.relu(self.stem(batch.grids)), {"condition": batch.cue}
-        features: Tensor = self.trunk(x, **condition) if self.conditioned else self.trunk(x)
+        features: Tensor = (
+            self.trunk(x, **condition) if self.conditioned else self.trunk(x)
+        )
         return features
 
     def attention(self, batch: Places) -> Float[Tensor, "B L"]:
@@ -183,9 +191,11 @@ def previous_of_kind(index: int, batch: Places) -> Int64[Tensor, " B"]:
     return torch.arange(len(batch.cue)).roll(2)
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
-PLACE = Metric("place", "accuracy: which symbol is at the position of the cue", "%", "higher")
+PLACE = Metric(
+    "place", "accuracy: which symbol is at the position of the cue", "%", "higher"
+)
 FEATURE = Metric(
     "feature", "accuracy: how many positions have the symbol of the cue", "%", "higher"
 )
@@ -196,12 +206,14 @@ LIFT_PLACE = Metric(
 )
 LIFT_FEATURE = Metric(
     "attention to the symbol",
-    "weight of the positions that have the symbol, relative to equal weights of all positions",
+    "weight of the positions that have the symbol, relative to equal weights of all "
+    "positions",
     "×",
 )
 EXPONENT = Metric(
     "exponent of cost",
-    "p of operations ~ length ** p, where one sequence conditions another of equal length",
+    "p of operations ~ length ** p, where one sequence conditions another of equal "
+    "length",
 )
 
 
@@ -219,7 +231,9 @@ def attention_along(length: int) -> Tensor:
 
 def cost_exponent(config: Config) -> float | None:
     """`EXPONENT` of FiLM or of attention; None for both or neither."""
-    if config.shuffled_condition or config.conditioned == (config.pooling == "attention"):
+    if config.shuffled_condition or config.conditioned == (
+        config.pooling == "attention"
+    ):
         return None
     along = film_along if config.conditioned else attention_along
     return exponent(LENGTHS, operations(along, LENGTHS))
@@ -248,19 +262,24 @@ SYSTEM = System(
     name="attention",
     doc=__doc__,
     paper=Paper(
-        "Dumoulin et al. 2018: Feature-wise transformations. Distill; Vaswani et al. 2017: "
-        "Attention Is All You Need. NeurIPS",
+        "Dumoulin et al. 2018: Feature-wise transformations. Distill; Vaswani et al. "
+        "2017: Attention Is All You Need. NeurIPS",
         "https://distill.pub/2018/feature-wise-transformations",
         "related ideas, attention; Vaswani et al., eq. 1, table 1",
     ),
     world=SYMBOL_GRIDS,
     presets={
-        "tiny": replace(SMALL, steps=30, side=3, symbols=4, batch_size=32, test_questions=64),
+        "tiny": replace(
+            SMALL, steps=30, side=3, symbols=4, batch_size=32, test_questions=64
+        ),
         "small": SMALL,
         "paper": replace(SMALL, side=14, symbols=32, attention_width=63, both_width=26),
     },
     arms=(
-        Arm("film", "the system: features are scaled and shifted, the same at all positions"),
+        Arm(
+            "film",
+            "the system: features are scaled and shifted, the same at all positions",
+        ),
         Arm(
             "attention",
             "positions are weighted by softmax and summed; as many parameters",
@@ -285,8 +304,9 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     metrics=(PLACE, FEATURE, LIFT_PLACE, LIFT_FEATURE, EXPONENT),
-    finding="At equal parameters attention answers questions about a position and FiLM questions "
-    "about a feature, each far better than the other; both together answer all questions.",
+    finding="At equal parameters attention answers questions about a position and FiLM "
+    "questions about a feature, each far better than the other; both together answer "
+    "all questions.",
     claims=(
         Claim(
             "Attention answers questions about a position better than FiLM.",
@@ -337,13 +357,16 @@ SYSTEM = System(
     ),
     departures=(
         "The sources name no experiment; world, sizes and training are the library's.",
-        "What is shown of positions is about two blocks: in one run FiLM with 4 blocks, 1.7 times "
-        "the parameters and 4,000 steps answered all questions of both kinds.",
-        "Cost is counted in operations, of n queries on n positions. The trained task has a single "
-        "query, for which both costs are linear in the positions. Times: benchmarks/length.py.",
-        "Preset paper has larger grids, more symbols and wider layers; no paper's experiment is "
-        "repeated.",
+        "What is shown of positions is about two blocks: in one run FiLM with 4 blocks, "
+        "1.7 times the parameters and 4,000 steps answered all questions of both kinds.",
+        "Cost is counted in operations, of n queries on n positions. The trained task "
+        "has a single query, for which both costs are linear in the positions. Times: "
+        "benchmarks/length.py.",
+        "Preset paper has larger grids, more symbols and wider layers; no paper's "
+        "experiment is repeated.",
     ),
-    tested_on="4,000 questions, each about a grid of its own, which no run is trained on",
-    expected="attention close to 100 % on places, FiLM on features; both together on both",
+    tested_on="4,000 questions, each about a grid of its own, which no run is trained "
+    "on",
+    expected="attention close to 100 % on places, FiLM on features; both together on "
+    "both",
 )

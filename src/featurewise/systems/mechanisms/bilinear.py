@@ -4,10 +4,11 @@ A bilinear transform multiplies every feature of x by every feature of z::
 
     y_k = xᵀ W_k z
 
-With x extended by a one and z = [γ; β] it contains FiLM: W_k has ones at (k, k) and (C, C + k), so
-that its rank is 2. A bilinear transform of r factors is FiLM between two linear maps, to r features
-and back (Kim et al. 2017, eq. 3); with as many factors as features it contains FiLM. Each network
-learns two functions: a FiLM of 16 features, and a bilinear transform of 8 factors.
+With x extended by a one and z = [γ; β] it contains FiLM: W_k has ones at (k, k) and (C,
+C + k), so that its rank is 2. A bilinear transform of r factors is FiLM between two
+linear maps, to r features and back (Kim et al. 2017, eq. 3); with as many factors as
+features it contains FiLM. Each network learns two functions: a FiLM of 16 features, and
+a bilinear transform of 8 factors.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small.facts import BILINEAR_TEACHERS
 from featurewise.worlds.small.forms import CELLS, FormSource, Pairs
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,9 @@ class Config(system.Config):
     """One layer for each function and training set, and their training.
 
     Attributes:
-        layer: "film", with a linear generator; "bilinear", all of W; "factors", FiLM between two
-            linear maps; "concat", a linear map of [x; z]; or "linear", one of x or z alone.
+        layer: "film", with a linear generator; "bilinear", all of W; "factors", FiLM
+            between two linear maps; "concat", a linear map of [x; z]; or "linear", one
+            of x or z alone.
         factors: features between the two linear maps.
         reads: what a linear map reads: "inputs" x, or "condition" z.
         shuffled_condition: whether every sample has the z of another one, as a control.
@@ -102,7 +104,9 @@ def append_one(x: Float[Tensor, "B C"]) -> Float[Tensor, "B D"]:
     return torch.cat((x, torch.ones_like(x[:, :1])), dim=1)
 
 
-def film_as_bilinear(width: int, dtype: torch.dtype | None = None) -> Float[Tensor, "C I J"]:
+def film_as_bilinear(
+    width: int, dtype: torch.dtype | None = None
+) -> Float[Tensor, "C I J"]:
     """W with ``bilinear([x; 1], W, [γ; β]) = γ ⊙ x + β``: I is C + 1, J is 2·C.
 
     Each of its slices has two ones, at (k, k) and (C, C + k), so that its rank is two.
@@ -126,7 +130,9 @@ class Bilinear(nn.Module):
         out_features: width K of y.
     """
 
-    def __init__(self, features: int, condition_features: int, out_features: int) -> None:
+    def __init__(
+        self, features: int, condition_features: int, out_features: int
+    ) -> None:
         super().__init__()
         shape = out_features, features + 1, condition_features + 1
         self.weight = nn.Parameter(torch.randn(shape) / (shape[1] * shape[2]) ** 0.5)
@@ -184,7 +190,9 @@ def objective(network: nn.Module, batch: Pairs) -> tuple[Tensor, Metrics]:
 def stepper(network: nn.Module, config: Config) -> Supervised:
     """Adam with a cosine schedule."""
     adam = torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
-    return Supervised(network, objective, adam, schedule=cosine(config.steps, floor=0.01))
+    return Supervised(
+        network, objective, adam, schedule=cosine(config.steps, floor=0.01)
+    )
 
 
 def examples(config: Config, seed: int) -> FormSource:
@@ -208,7 +216,7 @@ def data(config: Config, seed: int) -> Source[Pairs]:
     return source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 FILM_FEW = Metric(
     "error on FiLM, few examples",
@@ -217,26 +225,28 @@ FILM_FEW = Metric(
 )
 FILM_MANY = Metric(
     "error on FiLM, new examples",
-    "mean squared error over the variance of y; trained on new examples of a FiLM in every batch",
+    "mean squared error over the variance of y; trained on new examples of a FiLM in "
+    "every batch",
     better="lower",
 )
 BILINEAR_FEW = Metric(
     "error on bilinear, few examples",
-    "mean squared error over the variance of y; trained on 128 examples of a bilinear transform of "
-    "8 factors",
+    "mean squared error over the variance of y; trained on 128 examples of a bilinear "
+    "transform of 8 factors",
     better="lower",
 )
 BILINEAR_MANY = Metric(
     "error on bilinear, new examples",
-    "mean squared error over the variance of y; trained on new examples of a bilinear transform of "
-    "8 factors, in every batch",
+    "mean squared error over the variance of y; trained on new examples of a bilinear "
+    "transform of 8 factors, in every batch",
     better="lower",
 )
 ERRORS = (FILM_FEW, FILM_MANY, BILINEAR_FEW, BILINEAR_MANY)
 PARAMETERS = Metric("parameters", "of the four layers of an arm together")
 EQUAL_DECIMALS = Metric(
     "equal decimals",
-    "decimals to which FiLM and the bilinear transform that it is agree, in double precision",
+    "decimals to which FiLM and the bilinear transform that it is agree, in double "
+    "precision",
     better="higher",
 )
 FACTORS = (1, 2, 4, 8, 16)
@@ -278,7 +288,10 @@ def more_factors_help() -> Criterion:
             pairs(results, f"factors{more}", f"factors{fewer}", BILINEAR_MANY)
             for fewer, more in pairwise(compared)
         ]
-        worst = [max(more / fewer for more, fewer in seed) for seed in zip(*steps, strict=True)]
+        worst = [
+            max(more / fewer for more, fewer in seed)
+            for seed in zip(*steps, strict=True)
+        ]
         return decide_ratio(worst, 0.9)
 
     sentence = "Each step from 1 to 2, 4, 8 factors leaves at most 0.9 of the error."
@@ -292,7 +305,9 @@ def fewest_parameters() -> Criterion:
     def verdict(results: Results) -> Verdict:
         ratios = []
         for seed in sorted({trial.seed for trial in results.of("film")}):
-            same = replace(results, trials=tuple(t for t in results.trials if t.seed == seed))
+            same = replace(
+                results, trials=tuple(t for t in results.trials if t.seed == seed)
+            )
             if "additive" not in same.arms():
                 continue
             (additive,) = numbers(same, "additive", FILM_MANY)
@@ -306,10 +321,12 @@ def fewest_parameters() -> Criterion:
         return decide(ratios, low=2)
 
     sentence = (
-        "Of the arms with at most 0.1 of the error of `additive` on FiLM, `film` has the fewest "
-        "parameters; the next has at least 2 times as many."
+        "Of the arms with at most 0.1 of the error of `additive` on FiLM, `film` has the "
+        "fewest parameters; the next has at least 2 times as many."
     )
-    return Criterion(sentence, verdict, ("film", "additive"), (FILM_MANY, PARAMETERS), "×")
+    return Criterion(
+        sentence, verdict, ("film", "additive"), (FILM_MANY, PARAMETERS), "×"
+    )
 
 
 SMALL = Config(steps=2_000, intervals=Intervals(log=100, save=1_000))
@@ -318,14 +335,16 @@ SYSTEM = System(
     name="bilinear",
     doc=__doc__,
     paper=Paper(
-        "Tenenbaum, Freeman 2000: Separating Style and Content with Bilinear Models. Neural "
-        "Computation",
+        "Tenenbaum, Freeman 2000: Separating Style and Content with Bilinear Models. "
+        "Neural Computation",
         "https://doi.org/10.1162/089976600300015349",
         "eq. 1",
     ),
     world=BILINEAR_TEACHERS,
     presets={
-        "tiny": replace(SMALL, steps=30, width=4, condition_width=4, rank=2, few=16, batch_size=16),
+        "tiny": replace(
+            SMALL, steps=30, width=4, condition_width=4, rank=2, few=16, batch_size=16
+        ),
         "small": SMALL,
         "paper": replace(SMALL, steps=20_000, width=64, condition_width=64, few=512),
     },
@@ -344,7 +363,11 @@ SYSTEM = System(
         Arm("additive", "a linear map of x and z side by side", layer="concat"),
         Arm("input", "a linear map of x alone", layer="linear"),
         Arm("condition", "a linear map of z alone", layer="linear", reads="condition"),
-        Arm("shuffled", "control: FiLM by the z of another example", shuffled_condition=True),
+        Arm(
+            "shuffled",
+            "control: FiLM by the z of another example",
+            shuffled_condition=True,
+        ),
     ),
     build=Students,
     stepper=stepper,
@@ -373,13 +396,20 @@ SYSTEM = System(
             added=True,
         ),
         Claim("No layer with fewer parameters learns a FiLM.", fewest_parameters()),
-        Claim("FiLM does not learn a bilinear transform.", at_least(BILINEAR_MANY, "film", 0.5)),
-        Claim("All of W learns a bilinear transform.", at_most(BILINEAR_MANY, "bilinear", 0.02)),
+        Claim(
+            "FiLM does not learn a bilinear transform.",
+            at_least(BILINEAR_MANY, "film", 0.5),
+        ),
+        Claim(
+            "All of W learns a bilinear transform.",
+            at_most(BILINEAR_MANY, "bilinear", 0.02),
+        ),
         Claim(
             "FiLM between linear maps learns it with as many factors as it has.",
             at_most(BILINEAR_MANY, "factors8", 0.02),
             Statement(
-                "a bilinear transform of low rank is a product of two linear maps, mapped back",
+                "a bilinear transform of low rank is a product of two linear maps, "
+                "mapped back",
                 "Kim et al. 2017, eq. 3",
                 comparable="yes",
             ),
@@ -403,10 +433,10 @@ SYSTEM = System(
         "Trained by gradient descent; system style_content solves by singular values.",
         "Preset paper is larger only, as no paper's experiment is repeated.",
     ),
-    tuned_on="validation examples, with seeds 100 and 101: the bars of the claims; on which "
-    "examples the learning rate was chosen is not recorded",
-    tested_on="2,000 examples, independent of each other and of all that is trained on; both "
-    "functions are the same for all seeds",
-    expected="errors below 1e-3 from new examples where the layer contains the function, 0.3 to 1 "
-    "where it does not",
+    tuned_on="validation examples, with seeds 100 and 101: the bars of the claims; on "
+    "which examples the learning rate was chosen is not recorded",
+    tested_on="2,000 examples, independent of each other and of all that is trained on; "
+    "both functions are the same for all seeds",
+    expected="errors below 1e-3 from new examples where the layer contains the "
+    "function, 0.3 to 1 where it does not",
 )

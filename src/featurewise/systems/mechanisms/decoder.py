@@ -1,14 +1,16 @@
 """Noise and class into an image. Dumoulin et al. 2018, Distill, "Feature-wise transformations".
 
-A generator of images is conditioned on a class: by a network for each class, by concatenation at
-its input or at every layer, or by feature-wise transformations of its norms::
+A generator of images is conditioned on a class: by a network for each class, by
+concatenation at its input or at every layer, or by feature-wise transformations of its
+norms::
 
     FiLM(x | z) = gamma(z) * x + beta(z)
 
-Noise is here the code of a typeface, learned with the decoder; the class is a letter, and a
-contrast that all pixels share: an image is 0.5 + contrast * (ink - 0.5), with contrasts from -1 to
-1, which only the last layer needs to know. Tested are pairs of typeface and letter that no decoder
-was trained on. All arms have equally many parameters.
+Noise is here the code of a typeface, learned with the decoder; the class is a letter,
+and a contrast that all pixels share: an image is 0.5 + contrast * (ink - 0.5), with
+contrasts from -1 to 1, which only the last layer needs to know. Tested are pairs of
+typeface and letter that no decoder was trained on. All arms have equally many
+parameters.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ from featurewise.worlds.glyphs.letter_data import LetterData, letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.versions import render_versions
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "affine": fw.Affine(),
@@ -66,11 +68,12 @@ class Config(system.Config):
     """One decoder and its training.
 
     Attributes:
-        conditioning: "norms", the condition changes the norms; "everywhere", it is concatenated to
-            the input of every layer; "input", to the code; "separate", a network for each letter,
-            the contrast concatenated to its code; or "none".
+        conditioning: "norms", the condition changes the norms; "everywhere", it is
+            concatenated to the input of every layer; "input", to the code; "separate", a
+            network for each letter, the contrast concatenated to its code; or "none".
         operation: of the condition on the norms.
-        shuffled_condition: whether each image has letter and contrast of another, as a control.
+        shuffled_condition: whether each image has letter and contrast of another, as a
+            control.
         typefaces: which ones, as `featurewise.worlds.glyphs.find_typefaces` takes it.
         letters: the letters.
         image_size: height and width of an image, in pixels.
@@ -78,7 +81,8 @@ class Config(system.Config):
         code_size: numbers in the code of a typeface.
         extra_layers: convolutions between the two that upsample.
         batch_size: images per batch.
-        learning_rate: of Adam; it rises for a twentieth of the steps and falls along a cosine.
+        learning_rate: of Adam; it rises for a twentieth of the steps and falls along a
+            cosine.
         classifier_steps: training steps of the evaluation classifier.
     """
 
@@ -119,12 +123,16 @@ class Decoder(nn.Module):
         hidden: units of the first layer.
     """
 
-    def __init__(self, config: Config, typefaces: int, channels: int, hidden: int) -> None:
+    def __init__(
+        self, config: Config, typefaces: int, channels: int, hidden: int
+    ) -> None:
         super().__init__()
         self.conditioning, self.letters = config.conditioning, len(config.letters)
         self.codes = nn.Embedding(typefaces, config.code_size)
         label = self.letters + len(CONTRASTS)
-        concatenated = {"input": label, "separate": len(CONTRASTS)}.get(config.conditioning, 0)
+        concatenated = {"input": label, "separate": len(CONTRASTS)}.get(
+            config.conditioning, 0
+        )
         net: nn.Module = generator(
             config.code_size + concatenated,
             hidden,
@@ -145,7 +153,10 @@ class Decoder(nn.Module):
 
     def forward(self, batch: Contrasted) -> Float[Tensor, "B 1 S S"]:
         """The images."""
-        code, (letter, contrast) = self.codes(batch.typefaces), batch.one_hot(self.letters)
+        code, (letter, contrast) = (
+            self.codes(batch.typefaces),
+            batch.one_hot(self.letters),
+        )
         label = torch.cat((letter, contrast), 1)
         made: Tensor
         if self.conditioning == "separate":
@@ -201,24 +212,27 @@ def data(config: Config, seed: int) -> Source[Contrasted]:
     return source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 ACCURACY = Metric(
     "accuracy",
-    "share of generated images that the evaluation classifier assigns to the requested letter, at "
-    "full contrast",
+    "share of generated images that the evaluation classifier assigns to the requested "
+    "letter, at full contrast",
     "%",
     "higher",
 )
 CONTRAST = Metric(
     "contrast",
-    "share of generated images whose nearest image, among the true ones at all contrasts, has the "
-    "requested contrast",
+    "share of generated images whose nearest image, among the true ones at all "
+    "contrasts, has the requested contrast",
     "%",
     "higher",
 )
 BOTH = Metric(
-    "both", "share of generated images where letter and contrast are right", "%", "higher"
+    "both",
+    "share of generated images where letter and contrast are right",
+    "%",
+    "higher",
 )
 ERROR = Metric(
     "error",
@@ -230,7 +244,9 @@ REAL = Metric(
     "share of the true images that the evaluation classifier classifies correctly",
     "%",
 )
-PARAMETERS = Metric("parameters", "trainable parameters of the decoder, without its codes")
+PARAMETERS = Metric(
+    "parameters", "trainable parameters of the decoder, without its codes"
+)
 
 
 def generated(trained: Supervised, batch: Contrasted) -> Float[Tensor, "B 1 S S"]:
@@ -242,7 +258,10 @@ def generated(trained: Supervised, batch: Contrasted) -> Float[Tensor, "B 1 S S"
 def evaluate(trained: Supervised, config: Config) -> Measurement:
     """Letter and contrast of all pairs of the test, as classified."""
     splits = config.splits
-    source, classifier = ContrastSource(splits.train, 1), splits.classifier(config.classifier_steps)
+    source, classifier = (
+        ContrastSource(splits.train, 1),
+        splits.classifier(config.classifier_steps),
+    )
     batch = source.whole()
     images = generated(trained, batch)
     right = source.correct(images, batch, classifier)
@@ -267,7 +286,9 @@ def draw(trained: Supervised, config: Config) -> Image.Image:
     """Pairs of the test, a row for each letter; every other image is the true one."""
     batch = ContrastSource(config.splits.train, 1).whole()
     images = torch.stack((generated(trained, batch), batch.images), 1)
-    rows = [images[batch.letters == k][:6].flatten(0, 1) for k in range(len(config.letters))]
+    rows = [
+        images[batch.letters == k][:6].flatten(0, 1) for k in range(len(config.letters))
+    ]
     return sheet(nn.utils.rnn.pad_sequence(rows, batch_first=True), config.letters)
 
 
@@ -275,7 +296,8 @@ SYSTEM = System(
     name="decoder",
     doc=__doc__,
     paper=Paper(
-        citation="Dumoulin, Perez, Schucher et al. 2018: Feature-wise transformations. Distill",
+        citation="Dumoulin, Perez, Schucher et al. 2018: Feature-wise transformations. "
+        "Distill",
         url="https://distill.pub/2018/feature-wise-transformations/",
         where="the introduction's decoder of noise and class",
         reports="nothing of a decoder",
@@ -283,16 +305,26 @@ SYSTEM = System(
     world=CONTRASTED_LETTERS,
     presets={
         "tiny": Config(
-            steps=40, typefaces="bundled", letters="AHLO", parameters=6_000, classifier_steps=40
+            steps=40,
+            typefaces="bundled",
+            letters="AHLO",
+            parameters=6_000,
+            classifier_steps=40,
         ),
         "small": Config(steps=2_000),
-        "paper": Config(steps=50_000, parameters=1_000_000, code_size=64, batch_size=256),
+        "paper": Config(
+            steps=50_000, parameters=1_000_000, code_size=64, batch_size=256
+        ),
     },
     arms=(
         Arm("affine", "the system: letter and contrast scale and shift the norms"),
         Arm("bias", "they shift the norms", operation="shift"),
         Arm("scale", "they scale the norms", operation="scale"),
-        Arm("gate", "they scale the norms by a sigmoid, between 0 and 2", operation="gate"),
+        Arm(
+            "gate",
+            "they scale the norms by a sigmoid, between 0 and 2",
+            operation="gate",
+        ),
         Arm(
             "everywhere",
             "they are concatenated to the input of every layer",
@@ -326,12 +358,13 @@ SYSTEM = System(
             above(BOTH, "affine", "shuffled", 50),
         ),
         Claim(
-            "The code alone does not carry a condition that the last layer needs: FiLM at every "
-            "norm is better.",
+            "The code alone does not carry a condition that the last layer needs: FiLM "
+            "at every norm is better.",
             at_most_ratio(ERROR, "affine", "input", 0.95),
         ),
         Claim(
-            "More images have letter and contrast with FiLM than by concatenation to the code.",
+            "More images have letter and contrast with FiLM than by concatenation to "
+            "the code.",
             above(BOTH, "affine", "input", 10),
         ),
         Claim(
@@ -383,20 +416,22 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "The essay gives no experiment; codes learned with the decoder stand for its noise.",
+        "The essay gives no experiment; codes learned with the decoder stand for its "
+        "noise.",
         "Each arm has at most 60,000 parameters: a separate network has 2 channels.",
         "Preset paper is larger only, as the essay names no sizes.",
     ),
     limits=(
         "One learning rate serves all arms; two were tried with two of them.",
-        "The contrast is a number for the whole image: of attributes that need a place, this says "
-        "nothing.",
+        "The contrast is a number for the whole image: of attributes that need a place, "
+        "this says nothing.",
     ),
     versions=lambda config: render_versions(config.typefaces),
-    tuned_on="a fifth of all pairs that is neither trained on nor tested, with another seed (100)",
-    tested_on="a fifth of all pairs of 159 typefaces and 26 letters. Their typefaces, from 12 "
-    "groups of related families, are trained on with other letters; the classifier's 72 are not; "
-    "groups are the independent units",
-    caption="A row for each letter, pairs of typeface and letter that were held out: on the left "
-    "of each two what the decoder makes, on the right the true image.",
+    tuned_on="a fifth of all pairs that is neither trained on nor tested, with another "
+    "seed (100)",
+    tested_on="a fifth of all pairs of 159 typefaces and 26 letters. Their typefaces, "
+    "from 12 groups of related families, are trained on with other letters; the "
+    "classifier's 72 are not; groups are the independent units",
+    caption="A row for each letter, pairs of typeface and letter that were held out: on "
+    "the left of each two what the decoder makes, on the right the true image.",
 )

@@ -1,11 +1,13 @@
 """Highway networks. Srivastava, Greff & Schmidhuber 2015, eq. 3 and figure 1.
 
-A highway layer adds to its input a change H(x) - x, under a gate T that reads the same input::
+A highway layer adds to its input a change H(x) - x, under a gate T that reads the same
+input::
 
     y = x + T(x) * (H(x) - x),    T(x) = sigmoid(W x + b)
 
-In the terms of this library, the change is conditioned on x by one linear map, with the operation
-``Gate``. The bias b starts negative, so that an untrained layer passes its input through.
+In the terms of this library, the change is conditioned on x by one linear map, with the
+operation ``Gate``. The bias b starts negative, so that an untrained layer passes its
+input through.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import CLASSES, Digits, DigitSource, digits
 from featurewise.worlds.small.facts import DIGITS
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,8 @@ class Config(system.Config):
     """One network and its training.
 
     Attributes:
-        layer: "highway"; "constant", whose gates are learned but do not read x; or "plain".
+        layer: "highway"; "constant", whose gates are learned but do not read x; or
+            "plain".
         depth: number of layers, the first included.
         depth_divisor: divides ``depth``, for networks that are small enough for tests.
         width: units per layer.
@@ -96,7 +99,9 @@ class HighwayNetwork(nn.Module):
         def layer() -> nn.Module:
             if config.layer == "plain":
                 return tanh_layer(config.width, config.width)
-            return HighwayLayer(config.width, config.gate_bias, config.layer == "constant")
+            return HighwayLayer(
+                config.width, config.gate_bias, config.layer == "constant"
+            )
 
         self.first = tanh_layer(64, config.width)
         depth = config.depth // config.depth_divisor
@@ -135,7 +140,9 @@ def objective(network: nn.Module, batch: Digits) -> tuple[Tensor, Metrics]:
 
 def stepper(network: nn.Module, config: Config) -> Supervised:
     """SGD with momentum and a cosine schedule."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=0.9)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=config.learning_rate, momentum=0.9
+    )
     return Supervised(network, objective, optimizer, schedule=cosine(config.steps))
 
 
@@ -144,22 +151,32 @@ def data(config: Config, seed: int) -> Source[Digits]:
     return DigitSource(seed, config.batch_size, "train")
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 TRAINING_LOSS = Metric(
-    "training loss", "cross-entropy on the training digits, after training", "nats", "lower"
+    "training loss",
+    "cross-entropy on the training digits, after training",
+    "nats",
+    "lower",
 )
 SPARED_LAYERS = Metric(
     "spared layers",
-    "share of layers, each of which can be left out alone for less than a point of accuracy",
+    "share of layers, each of which can be left out alone for less than a point of "
+    "accuracy",
     "%",
 )
 MEAN_GATE_COST = Metric(
-    "mean-gate cost", "accuracy lost where every gate reads the mean of its inputs", "points"
+    "mean-gate cost",
+    "accuracy lost where every gate reads the mean of its inputs",
+    "points",
 )
-OVER_INPUTS = Metric("over inputs", "share of the gates' variance that is between inputs", "%")
+OVER_INPUTS = Metric(
+    "over inputs", "share of the gates' variance that is between inputs", "%"
+)
 OVER_CLASSES = Metric(
-    "over classes", "share of the variance between inputs that is between the ten classes", "%"
+    "over classes",
+    "share of the variance between inputs that is between the ten classes",
+    "%",
 )
 
 
@@ -171,7 +188,9 @@ def accuracy(logits: Float[Tensor, "B 10"], batch: Digits) -> Proportion:
 def lesion_costs(network: Any, batch: Digits) -> list[float]:
     """Points of accuracy that leaving out each layer costs."""
     intact = accuracy(network(batch), batch).value
-    lesioned = [accuracy(network(batch, i), batch).value for i in range(len(network.layers))]
+    lesioned = [
+        accuracy(network(batch, i), batch).value for i in range(len(network.layers))
+    ]
     return [100 * (intact - each) for each in lesioned]
 
 
@@ -205,11 +224,12 @@ SYSTEM = System(
     name="highway",
     doc=__doc__,
     paper=Paper(
-        "Srivastava, Greff, Schmidhuber 2015: Highway Networks. ICML deep learning workshop",
+        "Srivastava, Greff, Schmidhuber 2015: Highway Networks. ICML deep learning "
+        "workshop",
         "https://arxiv.org/abs/1505.00387",
         "eq. 3 and figure 1; lesions as in their Training Very Deep Networks, 2015",
-        "convolutional highway networks (Training Very Deep Networks): MNIST 99.55 %, CIFAR-10 "
-        "92.4 %",
+        "convolutional highway networks (Training Very Deep Networks): MNIST 99.55 %, "
+        "CIFAR-10 92.4 %",
     ),
     world=DIGITS,
     presets={
@@ -221,7 +241,12 @@ SYSTEM = System(
         Arm("highway_50", "the system: 50 highway layers"),
         Arm("highway_100", "100 highway layers", depth=100),
         Arm("highway_20", "20 highway layers", depth=20),
-        Arm("highway_10", "10 highway layers, whose gates start at -1", depth=10, gate_bias=-1.0),
+        Arm(
+            "highway_10",
+            "10 highway layers, whose gates start at -1",
+            depth=10,
+            gate_bias=-1.0,
+        ),
         Arm(
             "plain_100",
             "100 plain layers",
@@ -231,11 +256,26 @@ SYSTEM = System(
             learning_rate=0.0003,
         ),
         Arm("plain_50", "50 plain layers", layer="plain", width=71, learning_rate=0.003),
-        Arm("plain_20", "20 plain layers", layer="plain", width=71, depth=20, learning_rate=0.01),
-        Arm("plain_10", "10 plain layers", layer="plain", width=71, depth=10, learning_rate=0.03),
+        Arm(
+            "plain_20",
+            "20 plain layers",
+            layer="plain",
+            width=71,
+            depth=20,
+            learning_rate=0.01,
+        ),
+        Arm(
+            "plain_10",
+            "10 plain layers",
+            layer="plain",
+            width=71,
+            depth=10,
+            learning_rate=0.03,
+        ),
         Arm(
             "constant_50",
-            "control: 50 layers, whose gates are learned but do not read x; half the parameters",
+            "control: 50 layers, whose gates are learned but do not read x; half the "
+            "parameters",
             layer="constant",
         ),
     ),
@@ -249,12 +289,16 @@ SYSTEM = System(
         Claim(
             "Depth does not hurt the training loss of highway networks.",
             at_most_ratio(TRAINING_LOSS, "highway_100", "highway_10", 2),
-            Statement("depth does not hinder the training of highway networks", "figure 1"),
+            Statement(
+                "depth does not hinder the training of highway networks", "figure 1"
+            ),
         ),
         Claim(
             "Depth does not hurt the accuracy of highway networks.",
             within(ACCURACY, "highway_100", "highway_10", 2),
-            Statement("depth does not hinder the training of highway networks", "figure 1"),
+            Statement(
+                "depth does not hinder the training of highway networks", "figure 1"
+            ),
         ),
         Claim(
             "Depth hurts the training loss of plain networks.",
@@ -278,7 +322,10 @@ SYSTEM = System(
         Claim(
             "Most layers can be left out alone.",
             at_least(SPARED_LAYERS, "highway_50", 50),
-            Statement("on MNIST most layers hardly matter", "Training Very Deep Networks, fig. 4"),
+            Statement(
+                "on MNIST most layers hardly matter",
+                "Training Very Deep Networks, fig. 4",
+            ),
         ),
         Claim("Gates depend on the input.", at_least(OVER_INPUTS, "highway_50", 10)),
         Claim(
@@ -287,20 +334,21 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "1255 digits of 8 by 8 pixels, not 60,000 of 28 by 28; tanh, gain √2, the gates' W is 0.",
-        "Learning rates come from a grid with a further seed: one for each depth of the plain "
-        "networks, one for all highway networks.",
+        "1255 digits of 8 by 8 pixels, not 60,000 of 28 by 28; tanh, gain √2, the "
+        "gates' W is 0.",
+        "Learning rates come from a grid with a further seed: one for each depth of the "
+        "plain networks, one for all highway networks.",
         "Preset paper trains longer and no more.",
     ),
     limits=(
-        "These digits are easy: plain networks of 50 layers classify 96.8 % of them, so that "
-        "accuracy hardly tells networks apart. The training loss does.",
+        "These digits are easy: plain networks of 50 layers classify 96.8 % of them, so "
+        "that accuracy hardly tells networks apart. The training loss does.",
     ),
-    tuned_on="training loss with seed 100: learning rates (0.0001 to 0.003 at 100 plain layers, "
-    "0.01 and 0.03 at 20) and the bars of the claims",
+    tuned_on="training loss with seed 100: learning rates (0.0001 to 0.003 at 100 plain "
+    "layers, 0.01 and 0.03 at 20) and the bars of the claims",
     tested_on="277 digits; which of them were written by one writer is not known",
-    caption="A bar for each layer (across): points of test accuracy lost when that layer alone is "
-    "left out of the trained network (up).",
-    expected="training losses of highway networks below 0.001 at all depths; of plain ones near "
-    "0.001 at 10 layers, 0.06 at 50 and 1 at 100",
+    caption="A bar for each layer (across): points of test accuracy lost when that "
+    "layer alone is left out of the trained network (up).",
+    expected="training losses of highway networks below 0.001 at all depths; of plain "
+    "ones near 0.001 at 10 layers, 0.06 at 50 and 1 at 100",
 )

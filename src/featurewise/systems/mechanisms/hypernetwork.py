@@ -1,14 +1,15 @@
 """From a bias to a whole kernel. Ha, Dai & Le 2017, section 3.
 
-A perceptron classifies rotated digits; the condition z, cosine and sine of the angle, says by how
-much. To undo a rotation takes another matrix for every angle, so it matters how much of a layer is
-predicted from z. After both hidden layers h = W x stands one of these, from a small network of z::
+A perceptron classifies rotated digits; the condition z, cosine and sine of the angle,
+says by how much. To undo a rotation takes another matrix for every angle, so it matters
+how much of a layer is predicted from z. After both hidden layers h = W x stands one of
+these, from a small network of z::
 
     bias    h + b             C numbers        rank r   h + U V h     2 r C numbers
     FiLM    (1 + g) * h + b   2 C numbers      whole    h + D h       C² numbers
 
-The last is a hypernetwork: the kernel (1 + D) W of the layer depends on z. All are trained at six
-angles, and tested at these and at the six in the middle between them.
+The last is a hypernetwork: the kernel (1 + D) W of the layer depends on z. All are
+trained at six angles, and tested at these and at the six in the middle between them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from featurewise.worlds.small.rotated import (
     unseen_angles,
 )
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 OPERATIONS: Mapping[str, Operation] = {
     "whole": DeltaWeight(),
@@ -64,10 +65,11 @@ class Config(system.Config):
 
     Attributes:
         operation: what is predicted from z, a key of `OPERATIONS`; "none" for nothing.
-        shuffled_condition: whether every digit has the angle of another one, as a control.
+        shuffled_condition: whether every digit has the angle of another one, as a
+            control.
         width: C, units of the hidden layers.
-        wide_width: C of a perceptron with FiLM that has as many parameters as one of ``width``
-            whose whole kernels are predicted.
+        wide_width: C of a perceptron with FiLM that has as many parameters as one of
+            ``width`` whose whole kernels are predicted.
         is_wide: whether C is ``wide_width``.
         generator_width: hidden units of the network that predicts.
         angles: number of angles that are trained on; they divide the circle equally.
@@ -101,7 +103,12 @@ class Perceptron(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         width = config.wide_width if config.is_wide else config.width
-        hidden = [nn.Linear(PIXELS, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+        hidden = [
+            nn.Linear(PIXELS, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+        ]
         self.net: nn.Module = nn.Sequential(*hidden, nn.Linear(width, CLASSES))
         self.conditioned = config.operation != "none"
         if self.conditioned:
@@ -140,7 +147,7 @@ def data(config: Config, seed: int) -> Source[Rotated]:
     return source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 SEEN = Metric(
     ACCURACY.name,
@@ -150,15 +157,15 @@ SEEN = Metric(
 )
 UNSEEN = Metric(
     "accuracy at unseen angles",
-    "share of test digits classified correctly, at the angles in the middle between those of "
-    "training",
+    "share of test digits classified correctly, at the angles in the middle between "
+    "those of training",
     "%",
     "higher",
 )
 INTERPOLATION = Metric(
     "gain of the angle",
-    "accuracy at unseen angles, less the accuracy there with the angle of training next to it as "
-    "condition, the mean of both neighbours",
+    "accuracy at unseen angles, less the accuracy there with the angle of training next "
+    "to it as condition, the mean of both neighbours",
     "points",
     "higher",
 )
@@ -176,7 +183,10 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
         batch = replace(batch, condition=cosine_and_sine(condition).repeat(count, 1))
         if config.shuffled_condition:
             batch = replace(batch, condition=batch.condition[previous_sample(0, batch)])
-        right = network(to_device(batch, trained.learner.device)).argmax(1).cpu() == batch.labels
+        right = (
+            network(to_device(batch, trained.learner.device)).argmax(1).cpu()
+            == batch.labels
+        )
         digit = torch.arange(count).repeat_interleave(len(angles))
         return Proportion.of(right, groups=digit)
 
@@ -199,8 +209,8 @@ SYSTEM = System(
         "Ha, Dai, Le 2017: HyperNetworks. ICLR",
         "https://arxiv.org/abs/1609.09106",
         "section 3, static hypernetworks",
-        "CIFAR-10, wide residual network 40-2, test error (table 2): 5.66 % with 2.2 million "
-        "weights of its own, 7.23 % with 0.15 million through a hypernetwork",
+        "CIFAR-10, wide residual network 40-2, test error (table 2): 5.66 % with 2.2 "
+        "million weights of its own, 7.23 % with 0.15 million through a hypernetwork",
     ),
     world=ROTATED_DIGITS,
     presets={
@@ -212,7 +222,11 @@ SYSTEM = System(
     },
     arms=(
         Arm("whole", "the system: a whole kernel of each layer, C² numbers"),
-        Arm("rank8", "an update of rank 8 of each kernel, 16 C numbers", operation="rank8"),
+        Arm(
+            "rank8",
+            "an update of rank 8 of each kernel, 16 C numbers",
+            operation="rank8",
+        ),
         Arm("rank2", "an update of rank 2, 4 C numbers", operation="rank2"),
         Arm("film", "FiLM, 2 C numbers", operation="film"),
         Arm("bias", "a bias, C numbers", operation="bias"),
@@ -239,20 +253,23 @@ SYSTEM = System(
     score=UNSEEN,
     claims=(
         Claim(
-            "At the angles of training it hardly matters whether kernels or FiLM are predicted.",
+            "At the angles of training it hardly matters whether kernels or FiLM are "
+            "predicted.",
             within(SEEN, "whole", "film", 2),
         ),
         Claim(
-            "At unseen angles whole kernels are more accurate than FiLM in the same perceptron.",
+            "At unseen angles whole kernels are more accurate than FiLM in the same "
+            "perceptron.",
             above(UNSEEN, "whole", "film", 2),
         ),
         Claim(
-            "At unseen angles FiLM of as many parameters is as accurate as whole kernels.",
+            "At unseen angles FiLM of as many parameters is as accurate as whole "
+            "kernels.",
             within(UNSEEN, "whole", "film_wide", 3),
         ),
         Claim(
-            "Whole kernels interpolate: at unseen angles the angle itself serves better than the "
-            "nearest one of training.",
+            "Whole kernels interpolate: at unseen angles the angle itself serves better "
+            "than the nearest one of training.",
             at_least(INTERPOLATION, "whole", 4),
         ),
         Claim(
@@ -274,22 +291,22 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "Conditions are angles; the paper's generator reads an embedding of the layer and serves "
-        "one task.",
-        "A kernel is predicted as D of (1 + D) W, and updates of low rank likewise, so that every "
-        "arm starts from the same perceptron.",
+        "Conditions are angles; the paper's generator reads an embedding of the layer "
+        "and serves one task.",
+        "A kernel is predicted as D of (1 + D) W, and updates of low rank likewise, so "
+        "that every arm starts from the same perceptron.",
         "Learning rate and steps are the same for all arms.",
-        "Preset paper trains longer and no more, as the paper's static hypernetworks make "
-        "convolutional kernels.",
+        "Preset paper trains longer and no more, as the paper's static hypernetworks "
+        "make convolutional kernels.",
     ),
     limits=(
-        "Seeds differ by several points at unseen angles: of two seeds of a trial, FiLM had 68.2 "
-        "and 74.5 % of the validation digits there.",
+        "Seeds differ by several points at unseen angles: of two seeds of a trial, FiLM "
+        "had 68.2 and 74.5 % of the validation digits there.",
     ),
-    tuned_on="validation digits, with seeds 100 and 101: the number of angles (of 4, 6 and 8), and "
-    "the bars of the claims",
-    tested_on="277 digits, each at 6 seen and at 6 unseen angles; digits are the independent "
-    "units, and which were written by one writer is not known",
-    expected="96 to 99 % at seen angles, 92 unconditioned; 70 to 80 % at unseen angles, 47 "
-    "unconditioned",
+    tuned_on="validation digits, with seeds 100 and 101: the number of angles (of 4, 6 "
+    "and 8), and the bars of the claims",
+    tested_on="277 digits, each at 6 seen and at 6 unseen angles; digits are the "
+    "independent units, and which were written by one writer is not known",
+    expected="96 to 99 % at seen angles, 92 unconditioned; 70 to 80 % at unseen angles, "
+    "47 unconditioned",
 )

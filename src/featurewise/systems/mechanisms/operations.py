@@ -5,10 +5,11 @@ A narrow perceptron on x, whose first layer h = W x is modulated by one linear m
     bias   h + b(z)                 scale  (1 + g(z)) * h
     gate   2 sigmoid(g(z)) * h      FiLM   (1 + g(z)) * h + b(z)
 
-Does z have to be added to x, or multiplied by it? Four tasks tell. `match`, whether the signs of x
-and z agree, is a product. `detect`, whether one of them is positive, is a sum. `fallback`, the sign
-of x, or of z where x is zero, is a sum that no multiple of h can replace. `parity`, whether the two
-features of x that z selects have one sign, needs a nonlinear layer after the modulation.
+Does z have to be added to x, or multiplied by it? Four tasks tell. `match`, whether the
+signs of x and z agree, is a product. `detect`, whether one of them is positive, is a
+sum. `fallback`, the sign of x, or of z where x is zero, is a sum that no multiple of h
+can replace. `parity`, whether the two features of x that z selects have one sign, needs
+a nonlinear layer after the modulation.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.small import TASKS, Questions, Tasks, TaskSource
 from featurewise.worlds.small.facts import SIGNS
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 OPERATIONS: Mapping[str, Operation] = {
     "bias": fw.Shift(),
@@ -56,7 +57,8 @@ class Config(system.Config):
     """One perceptron for each task, and their training.
 
     Attributes:
-        operation: by which z modulates the first layer, a key of `OPERATIONS`; "none" for not.
+        operation: by which z modulates the first layer, a key of `OPERATIONS`; "none"
+            for not.
         reads: what the first layer reads: "inputs" x, or "condition" z.
         first_bias: whether h has a bias of its own, h = W x + c.
         nonlinear_layers: layers between the modulation and the last layer.
@@ -65,7 +67,8 @@ class Config(system.Config):
         width: units per layer.
         width_factor: multiplies ``width``.
         batch_size: questions of each task per batch.
-        learning_rate: of Adam; it rises for a twentieth of the steps, then falls along a cosine.
+        learning_rate: of Adam; it rises for a twentieth of the steps, then falls along a
+            cosine.
         test_questions: questions of each task that accuracy is measured on.
         split: of these questions, "validation" or "test".
     """
@@ -107,8 +110,13 @@ class Perceptron(nn.Module):
             layers += [nn.Linear(width, width), nn.ReLU()]
         self.net: nn.Module = nn.Sequential(*layers, nn.Linear(width, answers))
         if self.conditioned:
-            operation, generator = OPERATIONS[config.operation], fw.Linear(config.features)
-            self.net = fw.condition(self.net, at="0", operation=operation, generator=generator)
+            operation, generator = (
+                OPERATIONS[config.operation],
+                fw.Linear(config.features),
+            )
+            self.net = fw.condition(
+                self.net, at="0", operation=operation, generator=generator
+            )
 
     def forward(self, questions: Questions) -> Float[Tensor, "B A"]:
         """A logit for each answer."""
@@ -128,7 +136,9 @@ class OnePerTask(nn.ModuleDict):
 def build(config: Config) -> OnePerTask:
     """The perceptrons; parity has one answer, the other tasks one per feature."""
     answers = {task: 1 if task == "parity" else config.features for task in TASKS}
-    return OnePerTask({task: Perceptron(config, count) for task, count in answers.items()})
+    return OnePerTask(
+        {task: Perceptron(config, count) for task, count in answers.items()}
+    )
 
 
 def by_task(logits: Tensor, batch: Tasks) -> dict[str, tuple[Tensor, Tensor]]:
@@ -167,11 +177,15 @@ def data(config: Config, seed: int) -> Source[Tasks]:
     return questions(config, TaskSource(seed, config.batch_size, config.features))
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
-MATCH = Metric("match", "accuracy: do the signs of x and z agree, feature by feature", "%")
+MATCH = Metric(
+    "match", "accuracy: do the signs of x and z agree, feature by feature", "%"
+)
 DETECT = Metric("detect", "accuracy: is x or z positive, feature by feature", "%")
-PARITY = Metric("parity", "accuracy: do the two features of x that z selects have one sign", "%")
+PARITY = Metric(
+    "parity", "accuracy: do the two features of x that z selects have one sign", "%"
+)
 FALLBACK = Metric(
     "fallback", "accuracy: is x, or where x is zero z, positive, feature by feature", "%"
 )
@@ -213,12 +227,14 @@ SYSTEM = System(
     name="operations",
     doc=__doc__,
     paper=Paper(
-        "Dumoulin, Perez, Schucher, Strub, de Vries, Courville, Bengio 2018: Feature-wise "
-        "transformations. Distill",
+        "Dumoulin, Perez, Schucher, Strub, de Vries, Courville, Bengio 2018: "
+        "Feature-wise transformations. Distill",
         "https://distill.pub/2018/feature-wise-transformations/",
-        "section Feature-wise transformations, on additive and multiplicative interactions",
-        "nothing for these tasks. For visual reasoning on CLEVR (Perez et al. 2018, table 2): FiLM "
-        "97.4 %, scale alone 96.9 %, bias alone 95.9 %, sigmoid gate 95.9 %",
+        "section Feature-wise transformations, on additive and multiplicative "
+        "interactions",
+        "nothing for these tasks. For visual reasoning on CLEVR (Perez et al. 2018, "
+        "table 2): FiLM 97.4 %, scale alone 96.9 %, bias alone 95.9 %, sigmoid gate "
+        "95.9 %",
     ),
     world=SIGNS,
     presets={
@@ -244,10 +260,19 @@ SYSTEM = System(
             first_bias=True,
         ),
         Arm("affine_0", "FiLM, then no nonlinear layer", nonlinear_layers=0),
-        Arm("bias_0", "bias alone, then no nonlinear layer", operation="bias", nonlinear_layers=0),
+        Arm(
+            "bias_0",
+            "bias alone, then no nonlinear layer",
+            operation="bias",
+            nonlinear_layers=0,
+        ),
         Arm("input", "x alone", operation="none"),
         Arm("condition", "z alone", operation="none", reads="condition"),
-        Arm("shuffled", "control: FiLM by the z of another question", shuffled_condition=True),
+        Arm(
+            "shuffled",
+            "control: FiLM by the z of another question",
+            shuffled_condition=True,
+        ),
     ),
     build=build,
     stepper=stepper,
@@ -257,7 +282,8 @@ SYSTEM = System(
     metrics=(MATCH, DETECT, PARITY, FALLBACK),
     claims=(
         Claim(
-            "Products have to be multiplied: at equal width a scale solves match, a bias does not.",
+            "Products have to be multiplied: at equal width a scale solves match, a "
+            "bias does not.",
             above(MATCH, "scale", "bias", 3),
             Statement(
                 "multiplicative interactions suit relations between inputs",
@@ -283,7 +309,9 @@ SYSTEM = System(
                 comparable="no: the essay has no experiment",
             ),
         ),
-        Claim("FiLM solves fallback as a bias does.", within(FALLBACK, "affine", "bias", 2)),
+        Claim(
+            "FiLM solves fallback as a bias does.", within(FALLBACK, "affine", "bias", 2)
+        ),
         Claim(
             "A scale adds where the layer has a bias of its own, which it multiplies.",
             within(FALLBACK, "scale_constant", "bias", 2),
@@ -310,21 +338,26 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "The essay argues without an experiment; tasks, perceptron and sizes are this library's.",
-        "The modulated layer has no bias of its own, but in the arm scale_constant: to scale a "
-        "constant feature is to add.",
-        "Perceptrons are equally wide; FiLM's generator has twice the parameters of the others'.",
+        "The essay argues without an experiment; tasks, perceptron and sizes are this "
+        "library's.",
+        "The modulated layer has no bias of its own, but in the arm scale_constant: to "
+        "scale a constant feature is to add.",
+        "Perceptrons are equally wide; FiLM's generator has twice the parameters of the "
+        "others'.",
         "Preset paper is larger only, as the essay names no sizes.",
     ),
     limits=(
-        "How far scale and bias are apart in match depends on the width and on the optimiser: "
-        "with 96 units, or with a learning rate of 0.02 and one of two seeds, a bias solved it in "
-        "trials.",
+        "How far scale and bias are apart in match depends on the width and on the "
+        "optimiser: with 96 units, or with a learning rate of 0.02 and one of two "
+        "seeds, a bias solved it in trials.",
     ),
-    tuned_on="validation questions, with seeds 100 and 101: the bars of the claims; the learning "
-    "rate was chosen at width 16",
-    tested_on="4,096 questions a task that no run is trained on, independent of each other",
-    caption="Mean probability of yes over x (across) and z (up), each from -1.5 to 1.5, white for "
-    "yes: tasks match, detect, parity (over the two features of x that z selects) and fallback.",
-    expected="100 % in every task by FiLM; a bias near 94 % in match, a scale 75 % in fallback",
+    tuned_on="validation questions, with seeds 100 and 101: the bars of the claims; the "
+    "learning rate was chosen at width 16",
+    tested_on="4,096 questions a task that no run is trained on, independent of each "
+    "other",
+    caption="Mean probability of yes over x (across) and z (up), each from -1.5 to 1.5, "
+    "white for yes: tasks match, detect, parity (over the two features of x that z "
+    "selects) and fallback.",
+    expected="100 % in every task by FiLM; a bias near 94 % in match, a scale 75 % in "
+    "fallback",
 )

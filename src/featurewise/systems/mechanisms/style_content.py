@@ -1,16 +1,16 @@
 """Style and content of letters. Tenenbaum & Freeman 2000, eq. 1 and 3, sections 3.2 to 5.
 
-An observation has a style s and a content c. The asymmetric model is a matrix for each style and a
-vector for each content, the symmetric model a vector for both::
+An observation has a style s and a content c. The asymmetric model is a matrix for each
+style and a vector for each content, the symmetric model a vector for both::
 
     y = A_s b_c                    (eq. 3)
     y_k = a_s^T W_k b_c            (eq. 1)
 
-Here a style is a typeface and a content a letter; at preset ``vowels``, a speaker and a vowel.
-Both models are fitted in closed form, by singular value decomposition. Of a typeface that is not in
-the training data two letters in three are given: its matrix follows by least squares, and the model
-predicts the others. Without labels, its letters are classified by expectation-maximisation (EM)
-over a mixture of contents.
+Here a style is a typeface and a content a letter; at preset ``vowels``, a speaker and a
+vowel. Both models are fitted in closed form, by singular value decomposition. Of a
+typeface that is not in the training data two letters in three are given: its matrix
+follows by least squares, and the model predicts the others. Without labels, its letters
+are classified by expectation-maximisation (EM) over a mixture of contents.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor, nn
 
-from featurewise.models.style_content import Asymmetric, Baseline, Symmetric, classify_contents
+from featurewise.models.style_content import (
+    Asymmetric,
+    Baseline,
+    Symmetric,
+    classify_contents,
+)
 from featurewise.study import system
 from featurewise.study.claims import Claim, Statement, above, at_least, at_most_ratio
 from featurewise.study.figures import bars
@@ -40,7 +45,7 @@ from featurewise.worlds.glyphs.styles import Styles, StyleSource, alphabets, sty
 from featurewise.worlds.glyphs.versions import render_versions
 from featurewise.worlds.small.vowels import FEATURES, VOWEL_FRAMES, VOWELS, vowel_samples
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +54,8 @@ class Config(system.Config):
 
     Attributes:
         data: "letters" of typefaces, or "vowels" of speakers.
-        model: "asymmetric" (eq. 3), "symmetric" (eq. 1), or a baseline without factors, see
-            `featurewise.models.style_content.Baseline`.
+        model: "asymmetric" (eq. 3), "symmetric" (eq. 1), or a baseline without factors,
+            see `featurewise.models.style_content.Baseline`.
         shuffled_condition: whether each given content is of another style, as a control.
         typefaces: which ones, as `featurewise.worlds.glyphs.find_typefaces` takes it.
         letters: the letters.
@@ -60,7 +65,8 @@ class Config(system.Config):
         rank: J, length of the content vectors.
         style_rank: I, length of the style vectors of the symmetric model.
         ridge: see `featurewise.models.style_content.Asymmetric`.
-        blend: see `featurewise.models.style_content.Asymmetric`; the ``ridge`` of `Symmetric`.
+        blend: see `featurewise.models.style_content.Asymmetric`; the ``ridge`` of
+            `Symmetric`.
         deviation: standard deviation of a value around its prediction, in EM.
         rounds: of EM.
         classifier_steps: training steps of the evaluation classifier of letters.
@@ -74,7 +80,9 @@ class Config(system.Config):
     }
 
     data: Literal["letters", "vowels"] = "letters"
-    model: Literal["asymmetric", "symmetric", "additive", "nearest", "mean"] = "asymmetric"
+    model: Literal["asymmetric", "symmetric", "additive", "nearest", "mean"] = (
+        "asymmetric"
+    )
     shuffled_condition: bool = False
     typefaces: str = "debian"
     letters: str = LETTERS
@@ -134,7 +142,9 @@ class StyleModel(nn.Module):
 def solve(network: nn.Module, batch: Styles) -> Metrics:
     """Fits all contents of the styles; measures the error of the fit."""
     model: Any = network.get_submodule("model")
-    if isinstance(model, Baseline):  # the n-th observations of all contents are a style each
+    if isinstance(
+        model, Baseline
+    ):  # the n-th observations of all contents are a style each
         model.fit(batch.samples.transpose(1, 2).flatten(0, 1))
     else:
         model.fit(batch.means)
@@ -151,25 +161,25 @@ def data(config: Config, seed: int) -> Source[Styles]:
     return StyleSource(config.samples("train"), config.training_styles, seed)
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 ERROR = Metric(
     "error",
-    "root mean squared difference of a hidden content from its true mean, averaged over contents; "
-    "of ink from 0 to 1, or of log area ratios",
+    "root mean squared difference of a hidden content from its true mean, averaged over "
+    "contents; of ink from 0 to 1, or of log area ratios",
     better="lower",
 )
 UNLABELLED = Metric(
     "unlabelled accuracy",
-    "share of the observations of test styles (letters, frames) whose content is classified "
-    "correctly, none of the style being labelled",
+    "share of the observations of test styles (letters, frames) whose content is "
+    "classified correctly, none of the style being labelled",
     "%",
     "higher",
 )
 LEGIBILITY = Metric(
     "legibility",
-    "share of predicted hidden letters that the evaluation classifier classifies correctly; the "
-    "mean letter is the most legible, whatever the typeface",
+    "share of predicted hidden letters that the evaluation classifier classifies "
+    "correctly; the mean letter is the most legible, whatever the typeface",
     "%",
     "higher",
 )
@@ -192,13 +202,17 @@ def groups(config: Config, count: int) -> Int64[Tensor, " F"]:
 def classify(model: Any, batch: Styles, config: Config) -> Bool[Tensor, "F M"]:
     """Classifies all M observations of each style, without labels; whether each is right.
 
-    By EM; with the baseline "nearest", as the content of the nearest training observation.
+    By EM; with the baseline "nearest", as the content of the nearest training
+    observation.
     """
     contents, count = batch.samples.shape[1:3]
     observations = batch.samples.flatten(1, 2)
     truth = torch.arange(contents).repeat_interleave(count)
     if config.model == "nearest":
-        return torch.cdist(observations, model.known.flatten(0, 1)).argmin(2) % contents == truth
+        return (
+            torch.cdist(observations, model.known.flatten(0, 1)).argmin(2) % contents
+            == truth
+        )
     probabilities = classify_contents(
         model, observations, contents, config.deviation, config.rounds
     )
@@ -230,14 +244,17 @@ def evaluate(trained: ClosedForm, config: Config) -> Measurement:
 def draw(trained: ClosedForm, config: Config) -> Image.Image:
     """Hidden letters of four typefaces: the true ones, and below them the predictions.
 
-    Of vowels, a bar for each test speaker: frames that are classified correctly without labels.
+    Of vowels, a bar for each test speaker: frames that are classified correctly without
+    labels.
     """
     batch, hidden = test_styles(config)
     with trained.evaluating() as network:
         predicted = network(batch)
         if config.data == "vowels":
             right = classify(network.get_submodule("model"), batch, config)
-            return bars((100 * right.double().mean(1)).tolist(), "speaker", "% correct", first=8)
+            return bars(
+                (100 * right.double().mean(1)).tolist(), "speaker", "% correct", first=8
+            )
     some = slice(None, None, max(1, len(predicted) // 4))
     pairs = torch.stack((batch.means[some], predicted[some]), dim=1)[:4, :, hidden]
     size = config.image_size
@@ -280,12 +297,22 @@ SYSTEM = System(
         "paper": Config(steps=1, image_size=38, rank=52),
     },
     arms=(
-        Arm("asymmetric", "the system: a matrix for each typeface, a vector for each letter"),
-        Arm("symmetric", "a vector for each typeface and each letter", model="symmetric"),
-        Arm("additive", "mean letter plus an offset of the typeface: no product", model="additive"),
+        Arm(
+            "asymmetric",
+            "the system: a matrix for each typeface, a vector for each letter",
+        ),
+        Arm(
+            "symmetric", "a vector for each typeface and each letter", model="symmetric"
+        ),
+        Arm(
+            "additive",
+            "mean letter plus an offset of the typeface: no product",
+            model="additive",
+        ),
         Arm(
             "nearest",
-            "the letters of the nearest training typeface; without labels, the nearest image",
+            "the letters of the nearest training typeface; without labels, the nearest "
+            "image",
             model="nearest",
         ),
         Arm("mean", "the mean letter, whatever the typeface", model="mean"),
@@ -326,7 +353,8 @@ SYSTEM = System(
                 "a bilinear model that adapts classifies the vowels of new speakers",
                 "section 4",
                 "about 77 %",
-                "yes at preset vowels, the same recordings and speakers; no otherwise: letters",
+                "yes at preset vowels, the same recordings and speakers; no otherwise: "
+                "letters",
             ),
         ),
         Claim(
@@ -337,31 +365,37 @@ SYSTEM = System(
             "Adaptation classifies better than the nearest neighbour.",
             above(UNLABELLED, "asymmetric", "nearest", 0),
             Statement(
-                "a bilinear model that adapts classifies vowels better than methods that do not",
+                "a bilinear model that adapts classifies vowels better than methods "
+                "that do not",
                 "section 4",
                 "about 77 % against 51 to 56 %",
-                "yes at preset vowels, the same recordings and speakers; no otherwise: letters",
+                "yes at preset vowels, the same recordings and speakers; no otherwise: "
+                "letters",
             ),
         ),
     ),
     departures=(
-        "Letters are images of pixels where the paper moves particles; 120 typefaces where it has "
-        "five.",
+        "Letters are images of pixels where the paper moves particles; 120 typefaces "
+        "where it has five.",
         "The prior of a new style is a blend of the known ones.",
         "In EM each value has the same standard deviation, which is chosen beforehand.",
         "Preset paper has the paper's image size, with 120 typefaces instead of five.",
     ),
     limits=(
-        "At preset vowels the fit is in closed form on all 8 training speakers: seeds make no "
-        "difference, and the interval of an accuracy is that of 7 test speakers.",
-        "Settings were chosen for the asymmetric model; the symmetric one takes them over.",
+        "At preset vowels the fit is in closed form on all 8 training speakers: seeds "
+        "make no difference, and the interval of an accuracy is that of 7 test "
+        "speakers.",
+        "Settings were chosen for the asymmetric model; the symmetric one takes them "
+        "over.",
     ),
     versions=lambda config: render_versions(config.typefaces),
-    tuned_on="families left out of the training typefaces; vowels: each training speaker in turn "
-    "left out, among about 500 combinations of rank, ridge, blend and deviation",
-    tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; 7 speakers "
-    "with 66 frames each; groups and speakers are the independent units",
-    caption="Hidden letters of four test typefaces: the true letters, and below them what the "
-    "arm predicts from the letters that are shown. At preset vowels, a bar for each test speaker "
-    "(across): the share of frames that are classified correctly without labels, in % (up).",
+    tuned_on="families left out of the training typefaces; vowels: each training "
+    "speaker in turn left out, among about 500 combinations of rank, ridge, blend and "
+    "deviation",
+    tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; "
+    "7 speakers with 66 frames each; groups and speakers are the independent units",
+    caption="Hidden letters of four test typefaces: the true letters, and below them "
+    "what the arm predicts from the letters that are shown. At preset vowels, a bar for "
+    "each test speaker (across): the share of frames that are classified correctly "
+    "without labels, in % (up).",
 )

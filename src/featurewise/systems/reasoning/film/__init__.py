@@ -134,7 +134,9 @@ SYSTEM = System(
     presets=PRESETS,
     arms=(
         Arm("film", "the system"),
-        Arm("question", "question-only baseline: gets no image", network="question only"),
+        Arm(
+            "question", "question-only baseline: gets no image", network="question only"
+        ),
         Arm("image", "image-only baseline: gets no question", network="image only"),
         Arm(
             "concatenation",
@@ -173,7 +175,8 @@ SYSTEM = System(
                 "FiLM is far above the question-only baseline on CLEVR",
                 "table 1",
                 "97.6 % from pixels against 46.8 %",
-                "no: images and questions of another generator, smaller network, less training",
+                "no: images and questions of another generator, smaller network, less "
+                "training",
             ),
         ),
         Claim(
@@ -190,7 +193,8 @@ SYSTEM = System(
                 "direction only: scenes of demo have few objects and no relations",
             ),
             why="The difference varies by several points between seeds.",
-            # Stated when seeds 0 to 2 were known. The run that decides it has seeds 3 to 6; when
+            # Stated when seeds 0 to 2 were known. The run that decides it has seeds 3 to
+            # 6; when
             # its results are published, it is no longer "added".
             added=True,
         ),
@@ -219,7 +223,8 @@ SYSTEM = System(
         "The features are also trained to predict the attributes of the object in "
         "each cell, from labels of the world; the paper starts from features that "
         "were pretrained on ImageNet. All arms that process images do this.",
-        "The head starts at zero, so that training starts from the unconditioned network.",
+        "The head starts at zero, so that training starts from the unconditioned "
+        "network.",
         "Cosine schedule, gradient clipping, weight average of 0.999; 2.6 million "
         "questions at hour, where the paper trains on up to 56 million.",
     ),
@@ -244,8 +249,10 @@ SYSTEM = System(
     cost={
         "tiny": "seconds",
         "demo": "3 minutes on 1 CPU core",
-        "small": "about 10 minutes on 2 CPU cores, estimated from steps per second; not run yet",
-        "hour": "an hour of 2 threads on 2 CPU cores, and 10 minutes to render the images",
+        "small": "about 10 minutes on 2 CPU cores, estimated from steps per second; not "
+        "run yet",
+        "hour": "an hour of 2 threads on 2 CPU cores, and 10 minutes to render the "
+        "images",
         "paper": "one GPU; never run. The paper's sizes from pixels, but for 512 "
         "hidden units of the classifier instead of 1,024",
     },

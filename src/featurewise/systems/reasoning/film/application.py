@@ -46,7 +46,12 @@ from featurewise.worlds.clevr import (
     render,
     unknown_words,
 )
-from featurewise.worlds.clevr.images import framing_note, read_rgb_image, resize, visible_rows
+from featurewise.worlds.clevr.images import (
+    framing_note,
+    read_rgb_image,
+    resize,
+    visible_rows,
+)
 from featurewise.worlds.clevr.metrics import GROUPS, NUMBERS, TWINS
 from featurewise.worlds.clevr.queries import FolderQueries, splits_with_questions
 from featurewise.worlds.clevr.splits import (
@@ -80,7 +85,9 @@ class FilmAnswerer:
         note, rows = framing_note(original.size, size), visible_rows(original.size, size)
         return InputImage(original, torch.from_numpy(pixels), note, rows)
 
-    def answer(self, network: nn.Module, image: UInt8[Tensor, "3 H W"], question: str) -> Answer:
+    def answer(
+        self, network: nn.Module, image: UInt8[Tensor, "3 H W"], question: str
+    ) -> Answer:
         """Answers one question; see `Answerer.answer`."""
         unknown = {word: tuple(near_words(word)) for word in unknown_words(question)}
         if not has_known_word(question):
@@ -106,14 +113,18 @@ class FilmAnswerer:
             for scene, questions in zip(scenes, recipe.questions(0, scenes), strict=True)
         ]
 
-    def parameters(self, network: nn.Module, questions: Sequence[str]) -> ParameterTable | None:
+    def parameters(
+        self, network: nn.Module, questions: Sequence[str]
+    ) -> ParameterTable | None:
         """γ and β of questions; see `Answerer.parameters`."""
         trunk = getattr(network, "trunk", None)
         if not isinstance(trunk, Conditioned):
             return None
         image = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
         none = [-1] * len(questions)
-        batch = collate(image, [0] * len(questions), [encode(q) for q in questions], none, none)
+        batch = collate(
+            image, [0] * len(questions), [encode(q) for q in questions], none, none
+        )
         with torch.no_grad():
             return parameter_table(trunk.represent((batch.questions, batch.lengths)))
 
@@ -122,7 +133,11 @@ class FilmAnswerer:
         return splits_with_questions(folder)
 
     def queries(
-        self, folder: Path, split: str, questions: Path | None = None, limit: int | None = None
+        self,
+        folder: Path,
+        split: str,
+        questions: Path | None = None,
+        limit: int | None = None,
     ) -> FolderQueries:
         """Questions of a data set on disk; see `Answerer.queries`."""
         return FolderQueries(folder, split, questions, limit)
@@ -166,18 +181,28 @@ class FilmAnswerer:
         elif isinstance(queries, FolderQueries):
             batches = queries.batches(*_size(config))
         else:
-            raise TypeError(f"queries are those of FilmAnswerer.queries, not {type(queries)}")
+            raise TypeError(
+                f"queries are those of FilmAnswerer.queries, not {type(queries)}"
+            )
         counted = _UnknownWords(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             found = predict_all(network, counted, shuffled=shuffled)
         answers = tuple(ANSWERS[index] for index in found.predicted.tolist())
-        return Evaluation(measure(found), answers, UnknownWords(*counted.counts.tolist()))
+        return Evaluation(
+            measure(found), answers, UnknownWords(*counted.counts.tolist())
+        )
 
-    def groups(self, measured: Measurement) -> dict[str, tuple[Proportion, tuple[str, ...]]]:
+    def groups(
+        self, measured: Measurement
+    ) -> dict[str, tuple[Proportion, tuple[str, ...]]]:
         """The five rows of published tables; of counts, the numbers if known."""
         found: dict[str, tuple[Proportion, tuple[str, ...]]] = {}
         for group, names in GROUPS.items():
-            parts = {name: measured.by_type[name] for name in names if name in measured.by_type}
+            parts = {
+                name: measured.by_type[name]
+                for name in names
+                if name in measured.by_type
+            }
             if parts:
                 first, *others = parts.values()
                 found[group] = sum(others, first), tuple(parts)
@@ -219,7 +244,12 @@ class _UnknownWords:
         for batch in self.batches:
             unknown = batch.questions == UNKNOWN_INDEX
             questions = torch.tensor(len(batch.lengths))
-            counts = (unknown.sum(), batch.lengths.sum(), unknown.any(1).sum(), questions)
+            counts = (
+                unknown.sum(),
+                batch.lengths.sum(),
+                unknown.any(1).sum(),
+                questions,
+            )
             self.counts += torch.stack(counts)
             yield batch
 
@@ -245,7 +275,9 @@ def places(network: nn.Module, batch: Batch) -> Float[Tensor, "h w"] | None:
     if not isinstance(classifier, PooledClassifier):
         return None
     features = _pooled_map(network, classifier, batch)
-    empty = _pooled_map(network, classifier, replace(batch, images=_empty_like(batch.images)))
+    empty = _pooled_map(
+        network, classifier, replace(batch, images=_empty_like(batch.images))
+    )
     pooled = features.amax(dim=(2, 3)).requires_grad_()
     with torch.enable_grad():
         best = classifier.classify(pooled).amax(dim=1).sum()
@@ -259,7 +291,9 @@ def _pooled_map(
 ) -> Float[Tensor, "1 F h w"]:
     """The map that is max-pooled on the way to the answer."""
     inputs: list[Tensor] = []
-    handle = classifier.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    handle = classifier.register_forward_pre_hook(
+        lambda module, given: inputs.append(given[0])
+    )
     try:
         with torch.no_grad():
             network(batch)
@@ -271,7 +305,9 @@ def _pooled_map(
 def _empty_like(images: UInt8[Tensor, "1 3 H W"]) -> UInt8[Tensor, "1 3 H W"]:
     """An image of the world without objects, at the size of these."""
     height, width = images.shape[2:]
-    return render([Scene(())], width=width, height=height).images.clone().to(images.device)
+    return (
+        render([Scene(())], width=width, height=height).images.clone().to(images.device)
+    )
 
 
 def _rendered(scene: Scene) -> Image.Image:
@@ -281,7 +317,11 @@ def _rendered(scene: Scene) -> Image.Image:
 
 def _description(scene: Scene) -> str:
     things = [f"a {o.size} {o.color} {o.material} {o.shape}" for o in scene.objects]
-    return f"{', '.join(things[:-1])} and {things[-1]}." if len(things) > 1 else f"{things[0]}."
+    return (
+        f"{', '.join(things[:-1])} and {things[-1]}."
+        if len(things) > 1
+        else f"{things[0]}."
+    )
 
 
 def _recipe(config: Config) -> Recipe:

@@ -66,13 +66,17 @@ class ImageOnly(nn.Module):
 
     def image_features(self, batch: Batch) -> Float[Tensor, "I C h w"]:
         """The stem's features of every image."""
-        found: Tensor = self.stem(batch.images.to(memory_format=torch.channels_last) / 255)
+        found: Tensor = self.stem(
+            batch.images.to(memory_format=torch.channels_last) / 255
+        )
         return found
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
         image = self.image_features(batch)
-        return Answers(self.answer(self.trunk(image))[batch.image_index], self.naming(image))
+        return Answers(
+            self.answer(self.trunk(image))[batch.image_index], self.naming(image)
+        )
 
 
 class Concatenation(ImageOnly):
@@ -88,7 +92,9 @@ class Concatenation(ImageOnly):
         image = self.image_features(batch)
         pooled = self.trunk(image).amax(dim=(2, 3))[batch.image_index]
         question = self.read((batch.questions, batch.lengths))
-        return Answers(self.answer(torch.cat((pooled, question), dim=1)), self.naming(image))
+        return Answers(
+            self.answer(torch.cat((pooled, question), dim=1)), self.naming(image)
+        )
 
 
 class StackedAttention(nn.Module):
@@ -106,14 +112,18 @@ class StackedAttention(nn.Module):
     def __init__(self, channels: int, hidden: int, rounds: int = 2) -> None:
         super().__init__()
         self.value = nn.ModuleList(nn.Conv2d(channels, hidden, 1) for _ in range(rounds))
-        self.query = nn.ModuleList(nn.Linear(channels, hidden, bias=False) for _ in range(rounds))
+        self.query = nn.ModuleList(
+            nn.Linear(channels, hidden, bias=False) for _ in range(rounds)
+        )
         self.score = nn.ModuleList(nn.Conv2d(hidden, 1, 1) for _ in range(rounds))
 
     def forward(
         self, x: Float[Tensor, "N C H W"], query: Float[Tensor, "N C"]
     ) -> Float[Tensor, "N C"]:
         """The query after its last round."""
-        for value, project, score in zip(self.value, self.query, self.score, strict=True):
+        for value, project, score in zip(
+            self.value, self.query, self.score, strict=True
+        ):
             hidden = torch.tanh(value(x) + project(query)[:, :, None, None])
             weight = score(hidden).flatten(2).softmax(dim=2)
             query = query + (x.flatten(2) * weight).sum(dim=2)

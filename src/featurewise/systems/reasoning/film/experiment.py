@@ -27,7 +27,9 @@ from featurewise.worlds.clevr.splits import held_out_batches, training_batches, 
 
 
 def attribute_loss(
-    logits: Float[Tensor, "I V h w"], objects: Int64[Tensor, "I N 6"], size: tuple[int, int]
+    logits: Float[Tensor, "I V h w"],
+    objects: Int64[Tensor, "I N 6"],
+    size: tuple[int, int],
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the four attributes; cells without object weigh a quarter.
 
@@ -54,7 +56,9 @@ def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     metrics = {"accuracy": (logits.argmax(1) == batch.answers).float().mean()}
     if answers.attributes is not None and batch.objects is not None:
         height, width = batch.images.shape[2:]
-        loss = loss + 0.1 * attribute_loss(answers.attributes, batch.objects, (width, height))
+        loss = loss + 0.1 * attribute_loss(
+            answers.attributes, batch.objects, (width, height)
+        )
     return loss, metrics
 
 
@@ -209,7 +213,9 @@ def measure(found: Predictions) -> Measurement:
     if not len(found.answers):
         return Measurement()
     right = found.predicted == found.answers
-    numbers: dict[Metric, Proportion | float] = {SWAP_ACCURACY: _swap_accuracy(found, right)}
+    numbers: dict[Metric, Proportion | float] = {
+        SWAP_ACCURACY: _swap_accuracy(found, right)
+    }
     by_type = questions_by_type(found.answers, found.types)
     for metric in METRICS:
         if (rows := by_type.get(metric.name)) is not None:
@@ -225,7 +231,9 @@ def _swap_accuracy(found: Predictions, right: Bool[Tensor, "Q"]) -> Proportion |
     return Proportion.of(right[1:][pairs], groups=found.images[1:][pairs])
 
 
-def measure_twins(network: nn.Module, batches: Iterable[TwinBatch]) -> dict[str, Proportion]:
+def measure_twins(
+    network: nn.Module, batches: Iterable[TwinBatch]
+) -> dict[str, Proportion]:
     """The figures of the twin test, by name; without those that no image has a pair for.
 
     Args:
@@ -240,7 +248,10 @@ def measure_twins(network: nn.Module, batches: Iterable[TwinBatch]) -> dict[str,
         return {}
     predicted, answers, relations, images = map(torch.cat, zip(*parts, strict=True))
     found = twin_hits(predicted, answers, relations)
-    return {name: Proportion.of(hits, groups=images[rows]) for name, (hits, rows) in found.items()}
+    return {
+        name: Proportion.of(hits, groups=images[rows])
+        for name, (hits, rows) in found.items()
+    }
 
 
 def evaluate(trained: Supervised, config: Config) -> Measurement:

@@ -200,7 +200,8 @@ class AttributeHead(nn.Conv2d):
     It replaces pretraining. Perez et al. start from features that were pretrained on
     ImageNet, or train from pixels for days; here every network that processes images
     also predicts, in training, size, color, material and shape of the object whose
-    centre lies in a cell of its feature map. A test uses nothing but pixels and question.
+    centre lies in a cell of its feature map. A test uses nothing but pixels and
+    question.
 
     Args:
         channels: width of the features.
@@ -226,7 +227,9 @@ class FilmNetwork(nn.Module):
         width = config.features
         self.answer = PooledClassifier(config.channels, width, width, len(ANSWERS))
 
-    def image_features(self, images: UInt8[Tensor, "I 3 H W"]) -> Float[Tensor, "I C h w"]:
+    def image_features(
+        self, images: UInt8[Tensor, "I 3 H W"]
+    ) -> Float[Tensor, "I C h w"]:
         """Features of images, computed once for all questions about them."""
         found: Tensor = self.stem(images.to(memory_format=torch.channels_last) / 255)
         return found
