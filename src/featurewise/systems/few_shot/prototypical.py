@@ -177,9 +177,9 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=(ACCURACY, accuracy_with(1), accuracy_with(5)),
-    finding="A learned embedding classifies letters of unseen scripts from one example far better "
-    "than raw pixels do. Distances are better than plain cosines; whether they are better than "
-    "cosines with a learned scale three seeds do not decide.",
+    finding="A learned embedding classifies letters of unseen scripts from one example "
+    "far better than raw pixels do. Distances are better than plain cosines; whether "
+    "they are better than cosines with a learned scale three seeds do not decide.",
     claims=(
         Claim(
             "One example of each of five classes is enough for four of five queries.",
@@ -188,8 +188,8 @@ SYSTEM = System(
                 "5 classes, 1 shot, Omniglot",
                 "table 1",
                 "98.8 %",
-                "no: preset omniglot has the small sets, half the width, and no test alphabet in "
-                "training; small has letters of typefaces",
+                "no: preset omniglot has the small sets, half the width, and no test "
+                "alphabet in training; small has letters of typefaces",
             ),
             added=True,
         ),
@@ -219,8 +219,8 @@ SYSTEM = System(
                 "figure 2",
                 comparable="no: the paper's cosines have no learned scale",
             ),
-            why="The scale makes up for most of what cosines lose; three seeds are too few for "
-            "the rest (small).",
+            why="The scale makes up for most of what cosines lose; three seeds are too "
+            "few for the rest (small).",
         ),
         Claim(
             "Permuted labels leave no less than guessing, 20 %.",
@@ -232,22 +232,24 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "Trained on five classes, not 60. No query is in a typeface, or by a writer, that its "
-        "class is shown in.",
-        "20 x 20 pixels, 16 channels, not 28 x 28, 64; of letters with fewer images than shots, "
-        "images occur again with another jitter.",
-        "Letters of Unicode scripts in typefaces, not Omniglot's 1,623 characters drawn by hand; "
-        "none is rotated to make new classes.",
-        "Preset omniglot trains on the 136 characters of one small set of Omniglot; it is tested "
-        "on the 106 of the other whose alphabets are not in the first. The classes of an episode "
-        "are of any alphabet, as in the paper; 32 channels, 28 x 28 pixels.",
+        "Trained on five classes, not 60. No query is in a typeface, or by a writer, "
+        "that its class is shown in.",
+        "20 x 20 pixels, 16 channels, not 28 x 28, 64; of letters with fewer images "
+        "than shots, images occur again with another jitter.",
+        "Letters of Unicode scripts in typefaces, not Omniglot's 1,623 characters "
+        "drawn by hand; none is rotated to make new classes.",
+        "Preset omniglot trains on the 136 characters of one small set of Omniglot; it "
+        "is tested on the 106 of the other whose alphabets are not in the first. The "
+        "classes of an episode are of any alphabet, as in the paper; 32 channels, 28 x "
+        "28 pixels.",
         "Preset paper has the paper's trunk and image size; its episodes are of 5 classes, not 60.",
     ),
     versions=data_versions,
     tuned_on="small: not recorded. omniglot: as small; nothing was chosen on Omniglot",
-    tested_on="504 episodes of 25 queries. small: from 14 scripts (420 letters, 1,380 images) that "
-    "share no letter with the 38 training scripts. omniglot: from Sanskrit, Tagalog and Katakana "
-    "(106 characters, each by 20 writers). Scripts are the independent units",
+    tested_on="504 episodes of 25 queries. small: from 14 scripts (420 letters, 1,380 "
+    "images) that share no letter with the 38 training scripts. omniglot: from "
+    "Sanskrit, Tagalog and Katakana (106 characters, each by 20 writers). Scripts are "
+    "the independent units",
     caption=CAPTION,
     expected="84 % from one shot, 90 % from five; 20 % by guessing",
 )
