@@ -65,7 +65,9 @@ def test_one_trial_after_another(run, sums, tmp_path):
     assert "[4/4] blind, seed 1: accuracy" in shown
     assert "inconclusive (" in shown or "supported (" in shown
     assert re.search(r"no interval \(\S+\) It never errs\. 100 % right\.", shown)
-    assert "not tested Measuring helps. seeing is at least 1 points above broken in accuracy." in shown
+    assert (
+        "not tested Measuring helps. seeing is at least 1 points above broken in accuracy." in shown
+    )
     lacks = "2 of 3 arms, 2 of 3 seeds; missing: seeing, blind with seed 2; broken"
     assert f"partial: {lacks}" in shown
     assert set(measured(out)) == {(a, s) for a in ("seeing", "blind") for s in (0, 1)}

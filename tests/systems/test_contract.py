@@ -630,6 +630,17 @@ def test_a_claim_is_not_decided_without_its_arms(name: str, index: int) -> None:
     assert SYSTEMS[name].claims[index].check(results) is None
 
 
+@pytest.mark.parametrize(("name", "index"), CLAIMS, ids=str)
+def test_a_claim_takes_results_that_are_not_complete(name: str, index: int) -> None:
+    """As a study has them while it runs: the first arms have a seed more than the others."""
+    claim, found = SYSTEMS[name].claims[index], made_up(name)
+    first, second = next(found).trials, next(found).trials
+    for count in range(1, len(second)):
+        begun = tuple(replace(trial, seed=1) for trial in second[:count])
+        verdict = claim.check(Results(name, "tiny", (*first, *begun), {}))
+        assert verdict is not None and math.isfinite(verdict.value)
+
+
 @cache
 def like(name: str, arm: str) -> Measurement:
     """What an evaluation of this arm measures."""

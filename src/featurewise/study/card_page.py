@@ -40,9 +40,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     Args:
         card: see `featurewise.study.card.content`.
     """
-    measured = {
-        each["preset"]: takes(each) for each in card["results"] if not each.get("changed")
-    }
+    measured = {each["preset"]: takes(each) for each in card["results"] if not each.get("changed")}
     paper = card["paper"]
     chart = f"![Arms of {card['name']} side by side]({card['chart']})"
     sections = [

@@ -373,18 +373,23 @@ def numbers(results: Results, arm: str, metric: Metric) -> list[float]:
 
 
 def pairs(results: Results, one: str, other: str, metric: Metric) -> list[tuple[float, float]]:
-    """A number of two arms in its unit, seed by seed, over the seeds that both have.
+    """A number of two arms in its unit, seed by seed; see `by_seed`."""
+    return [(first, second) for first, second in by_seed(results, metric, one, other)]
+
+
+def by_seed(results: Results, metric: Metric, *arms: str) -> list[tuple[float, ...]]:
+    """A number of several arms in its unit, seed by seed, over the seeds that all of them have.
 
     Raises:
         ExperimentError: an arm was not tried, or they share no seed.
     """
     found = [
         {trial.seed: metric.scale * trial.measured.number(metric) for trial in results.of(arm)}
-        for arm in (one, other)
+        for arm in arms
     ]
-    seeds = found[0].keys() & found[1].keys()
+    seeds = set(found[0]).intersection(*found)
     if not seeds:
         raise ExperimentError(
-            f"{results.system}: {one} and {other} were tried with different seeds"
+            f"{results.system}: {' and '.join(arms)} were tried with different seeds"
         )
-    return [(found[0][seed], found[1][seed]) for seed in sorted(seeds)]
+    return [tuple(numbers[seed] for numbers in found) for seed in sorted(seeds)]

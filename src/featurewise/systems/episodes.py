@@ -43,8 +43,9 @@ FIGURE_SEED: Final = 20_000
 """Of the episodes that figures show."""
 
 CAPTION: Final = (
-    "Two test episodes, one class per row: its support image, a gap, its queries. Queries that "
-    "are classified wrongly are white on black; the fraction at the left counts the right ones."
+    "Two test episodes, one class per row: its support image, a gap, its queries. "
+    "Queries that are classified wrongly are white on black; the fraction at the left "
+    "counts the right ones."
 )
 
 
@@ -53,11 +54,13 @@ class EpisodeConfig(system.Config):
     """Episodes of letters, and the embedding that classifies them.
 
     Attributes:
-        data: "scripts", the letters of scripts, where the classes of an episode are of one script;
-            or "omniglot", handwritten characters of its small sets, of any alphabets.
+        data: "scripts", the letters of scripts, where the classes of an episode are of
+            one script; or "omniglot", handwritten characters of its small sets, of any
+            alphabets.
         typefaces: which ones, as `featurewise.worlds.glyphs.find_typefaces` takes it.
         image_size: height and width of an image, in pixels.
-        typefaces_per_script: maximum for a script, each typeface an image of every letter.
+        typefaces_per_script: maximum for a script, each typeface an image of every
+            letter.
         letters_per_script: maximum for a script, each letter a class.
         channels: width of every block of the embedding.
         way: classes of an episode.
@@ -93,8 +96,8 @@ class EpisodeConfig(system.Config):
 
 ACCURACY: Final = Metric(
     "accuracy",
-    "share of the queries of unseen classes that are classified correctly, with as many support "
-    "images of each of the five classes as in training",
+    "share of the queries of unseen classes that are classified correctly, with as many "
+    "support images of each of the five classes as in training",
     "%",
     "higher",
 )
@@ -121,8 +124,8 @@ def sampled_episodes(
         split: no two parts share a script or an alphabet.
         seed: of the episodes.
         shot: support images of a class; default: as in training.
-        auxiliary_images: images for each episode of a second task, classification among all
-            classes of this part.
+        auxiliary_images: images for each episode of a second task, classification among
+            all classes of this part.
     """
     pool, splits = _pool(config)
     return EpisodeSource(

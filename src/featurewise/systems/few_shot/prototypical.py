@@ -1,7 +1,8 @@
 """Prototypical networks. Snell, Swersky & Zemel 2017, equations 1 and 2, figure 1.
 
-Four blocks of convolutions f embed images. The prototype of a class is the mean vector of its
-support images, and a query is classified by its squared distances to the prototypes::
+Four blocks of convolutions f embed images. The prototype of a class is the mean vector
+of its support images, and a query is classified by its squared distances to the
+prototypes::
 
     c_k = mean of f(x) over the support images x of class k
     p(k | x) = softmax over k of -|f(x) - c_k|²
@@ -44,7 +45,7 @@ from featurewise.training.steppers import Episodic
 from featurewise.worlds.glyphs.episodes import Episodes, EpisodeSource, ShuffledLabels
 from featurewise.worlds.glyphs.facts import SCRIPTS, or_omniglot
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,12 @@ class Config(EpisodeConfig):
 
     Attributes:
         embedding: "convolutions", or "pixels", which embeds an image as its own pixels.
-        similarity: of a query and a prototype: minus the squared "distance", or the "cosine".
-        learned_scale: whether similarities are multiplied by a learned number. It starts at 10
-            for cosines, and at random between 0 and 1 for distances.
-        shuffled_labels: whether the support labels of an episode are permuted, as a control.
+        similarity: of a query and a prototype: minus the squared "distance", or the
+            "cosine".
+        learned_scale: whether similarities are multiplied by a learned number. It starts
+            at 10 for cosines, and at random between 0 and 1 for distances.
+        shuffled_labels: whether the support labels of an episode are permuted, as a
+            control.
     """
 
     embedding: Literal["convolutions", "pixels"] = "convolutions"
@@ -75,14 +78,18 @@ class Prototypical(nn.Module):
         self.embed: nn.Module = nn.Flatten() if pixels else PoolingTrunk(config.channels)
         self.scale: nn.Parameter | float = 1.0
         if config.learned_scale:
-            start = torch.tensor(10.0) if config.similarity == "cosine" else torch.rand(())
+            start = (
+                torch.tensor(10.0) if config.similarity == "cosine" else torch.rand(())
+            )
             self.scale = nn.Parameter(start)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, batch: Episodes) -> Float[Tensor, "E Q N"]:
         """Logits of the classes for each query, equation 2."""
         support_size = batch.support.shape[1]
-        vectors = embed_images(self.embed, torch.cat((batch.support, batch.query), dim=1))
+        vectors = embed_images(
+            self.embed, torch.cat((batch.support, batch.query), dim=1)
+        )
         support, queries = vectors[:, :support_size], vectors[:, support_size:]
         centres = prototypes(support, batch.support_labels, self.way)
         if self.similarity == "cosine":
@@ -94,7 +101,9 @@ class Prototypical(nn.Module):
 def stepper(network: nn.Module, config: Config) -> Episodic:
     """Adam with a cosine schedule, on the cross-entropy of the queries."""
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    return Episodic(network, query_loss, optimizer, schedule=cosine(config.steps, floor=0.01))
+    return Episodic(
+        network, query_loss, optimizer, schedule=cosine(config.steps, floor=0.01)
+    )
 
 
 def data(config: Config, seed: int) -> Source[Episodes]:
@@ -107,7 +116,7 @@ def labelled(source: EpisodeSource, config: Config) -> Source[Episodes]:
     return ShuffledLabels(source) if config.shuffled_labels else source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 
 def evaluate(trained: Episodic, config: Config) -> Measurement:
@@ -128,7 +137,8 @@ SYSTEM = System(
     name="prototypical",
     doc=__doc__,
     paper=Paper(
-        "Snell, Swersky, Zemel 2017: Prototypical Networks for Few-shot Learning. NeurIPS",
+        "Snell, Swersky, Zemel 2017: Prototypical Networks for Few-shot Learning. "
+        "NeurIPS",
         "https://arxiv.org/abs/1703.05175",
         "equations 1 and 2, figure 1",
         "Omniglot, 5 classes (table 1): 98.8 % from 1 shot, 99.7 % from 5",
@@ -146,7 +156,11 @@ SYSTEM = System(
         ),
         "small": Config(steps=1000),
         "paper": Config(
-            steps=100_000, image_size=28, letters_per_script=100, channels=64, batch_size=1
+            steps=100_000,
+            image_size=28,
+            letters_per_script=100,
+            channels=64,
+            batch_size=1,
         ),
         "omniglot": Config(steps=1000, data="omniglot", image_size=28, channels=32),
     },
@@ -161,13 +175,15 @@ SYSTEM = System(
         ),
         Arm(
             "pixels",
-            "nearest class mean of the raw pixels; one learned number scales the distances",
+            "nearest class mean of the raw pixels; one learned number scales the "
+            "distances",
             embedding="pixels",
             learned_scale=True,
         ),
         Arm(
             "shuffled",
-            "control: support labels are permuted, in the test too, which leaves guessing",
+            "control: support labels are permuted, in the test too, which leaves "
+            "guessing",
             shuffled_labels=True,
         ),
     ),
@@ -242,7 +258,8 @@ SYSTEM = System(
         "is tested on the 106 of the other whose alphabets are not in the first. The "
         "classes of an episode are of any alphabet, as in the paper; 32 channels, 28 x "
         "28 pixels.",
-        "Preset paper has the paper's trunk and image size; its episodes are of 5 classes, not 60.",
+        "Preset paper has the paper's trunk and image size; its episodes are of 5 "
+        "classes, not 60.",
     ),
     versions=data_versions,
     tuned_on="small: not recorded. omniglot: as small; nothing was chosen on Omniglot",

@@ -1,18 +1,19 @@
 """TADAM: task dependent adaptive metric. Oreshkin, Rodríguez & Lacoste 2018, section 2, figure 1.
 
-Prototypical networks whose embedding is conditioned on the task. A first, unconditioned pass
-embeds the support images; their mean c generates FiLM after the norm of each block b in the
-second pass::
+Prototypical networks whose embedding is conditioned on the task. A first, unconditioned
+pass embeds the support images; their mean c generates FiLM after the norm of each block
+b in the second pass::
 
     y = (1 + γ0_b h_b(c)) * x + β0_b g_b(c)
     p(k | x) = softmax over k of -α |f(x, c) - c_k|²
 
-The multipliers γ0 and β0 of each block start at zero, under a weight decay of their own; the
-metric's scale α is learned. At some steps, fewer and fewer, the embedding trains on an auxiliary
-task instead: classification among all training classes.
+The multipliers γ0 and β0 of each block start at zero, under a weight decay of their own;
+the metric's scale α is learned. At some steps, fewer and fewer, the embedding trains on
+an auxiliary task instead: classification among all training classes.
 
-The episodes are letters of one script in one of several domains: inverted, rotated, striped,
-blurred. The domain is the same in a whole episode, and is what the condition can tell.
+The episodes are letters of one script in one of several domains: inverted, rotated,
+striped, blurred. The domain is the same in a whole episode, and is what the condition
+can tell.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ from featurewise.worlds.glyphs.episodes import (
 )
 from featurewise.worlds.glyphs.facts import SCRIPTS_IN_DOMAINS
 
-# --- method ---------------------------------------------------------------------------------
+# --- method ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +71,8 @@ class Config(EpisodeConfig):
     Attributes:
         domains: names of the domains, one of which each episode is in.
         conditioned: whether the embedding is conditioned on the task.
-        shuffled_condition: whether each episode is conditioned on the support images of another
-            one, as a control.
+        shuffled_condition: whether each episode is conditioned on the support images of
+            another one, as a control.
         auxiliary_task: whether some training steps are on the auxiliary task.
         auxiliary_images: images of the auxiliary task for each episode.
         hidden_width: of the perceptron that generates FiLM.
@@ -115,7 +116,9 @@ class Tadam(nn.Module):
         if config.conditioned:
             hidden = (config.hidden_width, config.hidden_width)
             generator = GatedGenerator(fw.MLP(width, hidden, nn.ELU))
-            self.embed = fw.condition(self.embed, at="blocks.*.norm", generator=generator)
+            self.embed = fw.condition(
+                self.embed, at="blocks.*.norm", generator=generator
+            )
         self.scale = nn.Parameter(torch.tensor(0.1))
         self.name = nn.Linear(width, classes) if config.auxiliary_task else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -127,8 +130,8 @@ class Tadam(nn.Module):
 
         Args:
             batch: of episodes.
-            auxiliary: for each auxiliary image, the logits of all training classes; the embedding
-                is then not conditioned.
+            auxiliary: for each auxiliary image, the logits of all training classes; the
+                embedding is then not conditioned.
         """
         if auxiliary and self.name is not None and batch.auxiliary_images is not None:
             vectors = self.embed_unconditioned(batch.auxiliary_images, self.training)
@@ -142,7 +145,9 @@ class Tadam(nn.Module):
     @property
     def trunk(self) -> nn.Module:
         """The embedding without FiLM."""
-        return self.embed.backbone if isinstance(self.embed, fw.Conditioned) else self.embed
+        return (
+            self.embed.backbone if isinstance(self.embed, fw.Conditioned) else self.embed
+        )
 
     def embed_conditioned(
         self,
@@ -151,7 +156,8 @@ class Tadam(nn.Module):
     ) -> Float[Tensor, "E M D"]:
         """The second pass, conditioned on the mean vector of a first pass over the condition.
 
-        As all classes have as many support images, it is the mean of their prototypes, too.
+        As all classes have as many support images, it is the mean of their prototypes,
+        too.
         """
         if condition is None or not isinstance(self.embed, fw.Conditioned):
             return embed_images(self.trunk, images)
@@ -165,13 +171,13 @@ class Tadam(nn.Module):
     ) -> Float[Tensor, "E M D"]:
         """The embedding without FiLM, whose norms leave their running statistics alone.
 
-        These belong to conditioned features, which alone are classified in the end; statistics of
-        both passes together would fit neither.
+        These belong to conditioned features, which alone are classified in the end;
+        statistics of both passes together would fit neither.
 
         Args:
             images: M images of each of E episodes.
-            batch_statistics: normalise by the statistics of these images; default: by the running
-                ones, in training too.
+            batch_statistics: normalise by the statistics of these images; default: by
+                the running ones, in training too.
         """
         trunk: Any = self.trunk
         x = images.flatten(0, 1)
@@ -191,7 +197,9 @@ def build(config: Config) -> Tadam:
     return Tadam(config, len(sampled_episodes(config, "train", 0).classes))
 
 
-def auxiliary_loss(network: nn.Module, batch: ConditionedEpisodes) -> tuple[Tensor, Metrics]:
+def auxiliary_loss(
+    network: nn.Module, batch: ConditionedEpisodes
+) -> tuple[Tensor, Metrics]:
     """Cross-entropy of the auxiliary task, and its accuracy."""
     logits = network(batch, auxiliary=True).flatten(0, 1)
     labels = batch.auxiliary_labels.flatten()  # type: ignore[union-attr]
@@ -208,8 +216,12 @@ def stepper(network: nn.Module, config: Config) -> Episodic:
     )
     for group in groups:
         is_multiplier = group["name"] == "multipliers"
-        group["lr"] = config.multiplier_learning_rate if is_multiplier else config.learning_rate
-    auxiliary = Auxiliary(auxiliary_loss, lambda step: 0.9 ** (20 * step // config.steps))
+        group["lr"] = (
+            config.multiplier_learning_rate if is_multiplier else config.learning_rate
+        )
+    auxiliary = Auxiliary(
+        auxiliary_loss, lambda step: 0.9 ** (20 * step // config.steps)
+    )
     return Episodic(
         network,
         query_loss,
@@ -234,7 +246,7 @@ def conditioned(episodes: EpisodeSource, config: Config) -> Source[ConditionedEp
     return source
 
 
-# --- experiment -----------------------------------------------------------------------------
+# --- experiment ------------------------------------------------------------------------
 
 BLOCKS = 4
 MULTIPLIERS = {
@@ -257,10 +269,14 @@ def evaluate(trained: Episodic, config: Config) -> Measurement:
     found = measure(
         trained,
         config,
-        lambda shot: conditioned(sampled_episodes(config, "test", TEST_SEED, shot), config),
+        lambda shot: conditioned(
+            sampled_episodes(config, "test", TEST_SEED, shot), config
+        ),
     )
     numbers = learned_numbers(trained.network)
-    return replace(found, values={metric.name: value for metric, value in numbers.items()})
+    return replace(
+        found, values={metric.name: value for metric, value in numbers.items()}
+    )
 
 
 def learned_numbers(network: Any) -> dict[Metric, float]:
@@ -272,7 +288,9 @@ def learned_numbers(network: Any) -> dict[Metric, float]:
         for block, multipliers in enumerate(by_block, start=1):
             for name, value in multipliers.items():
                 found[MULTIPLIERS[name, block]] = abs(value)
-        first, *_, last = (sum(map(abs, multipliers.values())) for multipliers in by_block)
+        first, *_, last = (
+            sum(map(abs, multipliers.values())) for multipliers in by_block
+        )
         found[LAST_TO_FIRST] = last / first if first else 0.0
     return found
 
@@ -306,7 +324,11 @@ SYSTEM = System(
         ),
         "small": Config(steps=1200),
         "paper": Config(
-            steps=30_000, image_size=28, letters_per_script=100, channels=64, batch_size=2
+            steps=30_000,
+            image_size=28,
+            letters_per_script=100,
+            channels=64,
+            batch_size=2,
         ),
     },
     arms=(
@@ -355,7 +377,8 @@ SYSTEM = System(
             above(ACCURACY, "base", "shuffled", 0),
         ),
         Claim(
-            "Where episodes differ in their domain, conditioning helps without co-training.",
+            "Where episodes differ in their domain, conditioning helps without "
+            "co-training.",
             above(ACCURACY, "conditioned", "base", 0),
             Statement(
                 "the opposite: conditioning alone is worse than the base",
@@ -385,14 +408,17 @@ SYSTEM = System(
         ),
     ),
     departures=(
-        "Four blocks of 16 channels and letters of 20 x 20 pixels instead of ResNet-12 and photos.",
-        "One perceptron of three layers, without skips, for all blocks instead of two for each.",
+        "Four blocks of 16 channels and letters of 20 x 20 pixels instead of ResNet-12 "
+        "and photos.",
+        "One perceptron of three layers, without skips, for all blocks instead of two "
+        "for each.",
         "The norms of the first pass normalise by the running statistics of the second "
         "pass, in training too, and those of the auxiliary task by the statistics of "
         "its batch.",
         "Adam instead of SGD with momentum; γ0 and β0 have four times its learning "
         "rate, as they start at zero and have 1,200 steps to grow.",
-        "Equal steps, not equal parameters or time: conditioned arms run the trunk twice.",
+        "Equal steps, not equal parameters or time: conditioned arms run the trunk "
+        "twice.",
         "The metric's scale α is learned from 0.1, where the paper chooses it by "
         "cross-validation; the perceptron has ELUs and the trunk ReLUs.",
         "Preset paper has the paper's steps and image count, but this trunk at 64 "

@@ -33,10 +33,10 @@ from featurewise.study.claims import (
     at_least,
     at_most,
     at_most_ratio,
+    by_seed,
     decide,
     decide_ratio,
     numbers,
-    pairs,
 )
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Results
@@ -281,21 +281,14 @@ def equal_decimals(config: Config) -> float:
 
 def more_factors_help() -> Criterion:
     """Each number of factors up to 8 leaves at most 0.9 of the error of the one before it."""
-    compared = FACTORS[:-1]
+    arms = tuple(f"factors{count}" for count in FACTORS[:-1])
 
     def verdict(results: Results) -> Verdict:
-        steps = [
-            pairs(results, f"factors{more}", f"factors{fewer}", BILINEAR_MANY)
-            for fewer, more in pairwise(compared)
-        ]
-        worst = [
-            max(more / fewer for more, fewer in seed)
-            for seed in zip(*steps, strict=True)
-        ]
+        seeds = by_seed(results, BILINEAR_MANY, *arms)
+        worst = [max(more / fewer for fewer, more in pairwise(each)) for each in seeds]
         return decide_ratio(worst, 0.9)
 
     sentence = "Each step from 1 to 2, 4, 8 factors leaves at most 0.9 of the error."
-    arms = tuple(f"factors{r}" for r in compared)
     return Criterion(sentence, verdict, arms, (BILINEAR_MANY,), "×")
 
 
