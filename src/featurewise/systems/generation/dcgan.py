@@ -421,6 +421,10 @@ SYSTEM = System(
         REAL,
         PARAMETERS,
     ),
+    finding="With the label concatenated to every layer, 93 % of the samples are of the "
+    "requested class, and 4 % with permuted labels. Neither the initial weights of the "
+    "label nor zero padding explain why a conditional bias does worse here; that it "
+    "moves more slowly may, which three seeds do not decide.",
     claims=(
         Claim(
             "The generator makes the requested class.", at_least(ACCURACY, "concat", 85)

@@ -326,7 +326,6 @@ SYSTEM = System(
         "van den Oord et al. 2016: Conditional Image Generation with PixelCNN Decoders",
         "https://arxiv.org/abs/1606.05328",
         "eq. 4 and 5, figure 2",
-        "ImageNet 32 x 32, unconditional (table 2): 3.83 bits a dimension",
     ),
     world=or_fashion(DIGITS),
     presets={
@@ -375,6 +374,9 @@ SYSTEM = System(
     draw=draw,
     score=NATS,
     metrics=(ACCURACY, INSIDE, NATS, WHAT, WHERE, VALIDATION, TRAINING, REAL),
+    finding="The class lowers the nats of an image by 3.8, more than the 2.3 nats that "
+    "it carries: the conditional model is also easier to train. Whether a bias by "
+    "position is better where the condition is a window three seeds do not decide.",
     claims=(
         Claim(
             "The class as a condition lowers the nats.",
@@ -409,6 +411,8 @@ SYSTEM = System(
         Claim(
             "The class gains no more than it carries.",
             above(WHAT, "feature", "unconditional", -2.30),
+            why="Neither model has converged: part of the gain is that the conditional "
+            "one learns faster, which is no information about the image.",
         ),
         Claim(
             "The window gains no more than it carries.",
@@ -417,14 +421,13 @@ SYSTEM = System(
     ),
     departures=(
         "Black and white pixels, not 256 values; 16 x 16 pixels, 6 layers of 16 "
-        "channels and 1,000 steps of 32, not 20 layers of 384 channels on 32 x 32 "
-        "pixels.",
+        "channels and 1,000 steps of 32: far smaller than the paper's network.",
         "The map s is made of the class and of the mask of the window by two "
         "convolutions, not by deconvolutions of a vector.",
         "Training and test digits are turned, scaled, sheared and shifted at random, so "
         "that 164 typefaces do not overfit; images of preset fashion are not.",
-        "Preset paper has the paper's depth, width, image size, steps and batch, on "
-        "digits.",
+        "Preset paper is of the paper's order of size, on digits; its sizes were not "
+        "checked against the paper.",
     ),
     limits=(
         "The class is one of 10 equally likely values, worth ln 10 = 2.30 nats at most, "

@@ -329,6 +329,10 @@ SYSTEM = System(
     draw=draw,
     score=ERROR,
     metrics=(ERROR, UNLABELLED, LEGIBILITY),
+    finding="On letters, bilinear models predict the hidden ones of a new typeface with "
+    "two thirds of the error of an additive model. On the vowels of seven new speakers "
+    "(preset vowels), a model that adapts without labels classifies 78.4 %, the nearest "
+    "neighbour 56.3 %: the published 77 and 56 %.",
     claims=(
         Claim(
             "A product of style and content predicts better than a sum.",
