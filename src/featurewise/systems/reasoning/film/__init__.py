@@ -243,6 +243,7 @@ SYSTEM = System(
         "comparable: demo has fewer objects and no relations, so that a higher "
         "accuracy there is no better result.",
     },
+    tuned_on="not recorded",
     tested_on="images that no run is trained on: 300 with 1,660 questions at demo, "
     "1,000 with 10,000 at hour; images are the independent units",
     expected="above 70 % at demo, on its small world; see the results for the others",
