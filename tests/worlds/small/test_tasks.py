@@ -127,7 +127,7 @@ def test_splits_share_no_question() -> None:
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"seed": -1, "batch_size": 2}, "seed and path must be 0 or more, got -1"),
+        ({"seed": -1, "batch_size": 2}, "seed must be 0 or more, got -1"),
         ({"seed": 0, "batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"seed": 0, "batch_size": 2, "features": 1}, "features must be 2 or more, got 1"),
         ({"seed": 0, "batch_size": 2, "split": "all"}, "train, validation, test, got 'all'"),

@@ -386,7 +386,6 @@ SYSTEM = System(
         Claim(
             "FiLM learns by what its condition says.",
             at_most_ratio(FILM_MANY, "film", "shuffled", 0.1),
-            added=True,
         ),
         Claim("No layer with fewer parameters learns a FiLM.", fewest_parameters()),
         Claim(
