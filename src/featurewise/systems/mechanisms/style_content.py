@@ -43,7 +43,13 @@ from featurewise.worlds.glyphs.letter_data import LetterData, letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.styles import Styles, StyleSource, alphabets, styles
 from featurewise.worlds.glyphs.versions import render_versions
-from featurewise.worlds.small.vowels import FEATURES, VOWEL_FRAMES, VOWELS, vowel_samples
+from featurewise.worlds.small.vowels import (
+    FEATURES,
+    VOWEL_FRAMES,
+    VOWELS,
+    vowel_samples,
+    vowel_versions,
+)
 
 # --- method ----------------------------------------------------------------------------
 
@@ -107,6 +113,13 @@ class Config(system.Config):
         if self.data == "vowels":
             return vowel_samples(split, self.vowel_file)
         return alphabets(self.splits.train if split == "train" else self.splits.test)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Name and version of what the data come from."""
+        if self.data == "vowels":
+            return vowel_versions(self.vowel_file)
+        return render_versions(self.typefaces)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -388,14 +401,12 @@ SYSTEM = System(
         "Settings were chosen for the asymmetric model; the symmetric one takes them "
         "over.",
     ),
-    versions=lambda config: render_versions(config.typefaces),
-    tuned_on="families left out of the training typefaces; vowels: each training "
-    "speaker in turn left out, among about 500 combinations of rank, ridge, blend and "
-    "deviation",
-    tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; "
-    "7 speakers with 66 frames each; groups and speakers are the independent units",
-    caption="Hidden letters of four test typefaces: the true letters, and below them "
-    "what the arm predicts from the letters that are shown. At preset vowels, a bar for "
-    "each test speaker (across): the share of frames that are classified correctly "
-    "without labels, in % (up).",
+    versions=lambda config: config.versions,
+    tuned_on="families left out of the training typefaces; vowels: each training speaker in turn "
+    "left out, among about 500 combinations of rank, ridge, blend and deviation",
+    tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; 7 speakers "
+    "with 66 frames each; groups and speakers are the independent units",
+    caption="Hidden letters of four test typefaces: the true letters, and below them what the "
+    "arm predicts from the letters that are shown. At preset vowels, a bar for each test speaker "
+    "(across): the share of frames that are classified correctly without labels, in % (up).",
 )
