@@ -1,4 +1,4 @@
-"""Style and content of letters. Tenenbaum & Freeman 2000, eq. 1 and 3, sections 3.2 to 5.
+"""Style and content of letters and vowels. Tenenbaum & Freeman 2000, eq. 1 and 3, sections 3.2 to 5.
 
 An observation has a style s and a content c. The asymmetric model is a matrix for each
 style and a vector for each content, the symmetric model a vector for both::
@@ -310,28 +310,18 @@ SYSTEM = System(
         "paper": Config(steps=1, image_size=38, rank=52),
     },
     arms=(
-        Arm(
-            "asymmetric",
-            "the system: a matrix for each typeface, a vector for each letter",
-        ),
-        Arm(
-            "symmetric", "a vector for each typeface and each letter", model="symmetric"
-        ),
-        Arm(
-            "additive",
-            "mean letter plus an offset of the typeface: no product",
-            model="additive",
-        ),
+        Arm("asymmetric", "the system: a matrix for each style, a vector for each content"),
+        Arm("symmetric", "a vector for each style and each content", model="symmetric"),
+        Arm("additive", "mean content plus an offset of the style: no product", model="additive"),
         Arm(
             "nearest",
-            "the letters of the nearest training typeface; without labels, the nearest "
-            "image",
+            "the contents of the nearest training style; without labels, the nearest observation",
             model="nearest",
         ),
-        Arm("mean", "the mean letter, whatever the typeface", model="mean"),
+        Arm("mean", "the mean content, whatever the style", model="mean"),
         Arm(
             "shuffled",
-            "control: asymmetric, given letters of as many different typefaces",
+            "control: asymmetric, given contents of as many different styles",
             shuffled_condition=True,
         ),
     ),
@@ -342,10 +332,16 @@ SYSTEM = System(
     draw=draw,
     score=ERROR,
     metrics=(ERROR, UNLABELLED, LEGIBILITY),
+    finding="Without labels, a bilinear model that adapts to the speaker classifies 78.4 % of the "
+    "frames of new speakers, as the paper reports (about 77 %); the nearest training frame has "
+    "56.3 %. It predicts hidden letters of a new typeface with two thirds of the error of a sum of "
+    "style and content, but hidden vowels no better than the sum.",
     claims=(
         Claim(
             "A product of style and content predicts better than a sum.",
             at_most_ratio(ERROR, "asymmetric", "additive", 0.9),
+            why="It does for letters. Hidden vowels of new speakers, fitted to eight speakers, it "
+            "predicts with 1.04 times the error of the sum.",
         ),
         Claim(
             "It predicts better than the nearest training style.",
@@ -358,6 +354,7 @@ SYSTEM = System(
         Claim(
             "The symmetric model predicts better than a sum.",
             at_most_ratio(ERROR, "symmetric", "additive", 1),
+            why="It does for letters. For vowels it has 1.05 times the error of the sum.",
         ),
         Claim(
             "Three in four observations of new styles are classified without labels.",
