@@ -1,4 +1,4 @@
-"""Style and content of letters and vowels. Tenenbaum & Freeman 2000, eq. 1 and 3, sections 3.2 to 5.
+"""Style and content of letters and vowels. Tenenbaum & Freeman 2000, eq. 1 and 3, sections 3 to 5.
 
 An observation has a style s and a content c. The asymmetric model is a matrix for each
 style and a vector for each content, the symmetric model a vector for both::
