@@ -406,4 +406,6 @@ SYSTEM = System(
     caption="Hidden letters of four test typefaces: the true letters, and below them what the "
     "arm predicts from the letters that are shown. At preset vowels, a bar for each test speaker "
     "(across): the share of frames that are classified correctly without labels, in % (up).",
+    expected="letters: an error of 0.10, where the nearest typeface has 0.134 and a sum 0.152, and "
+    "96.5 % classified without labels; vowels: 78.4 %",
 )
