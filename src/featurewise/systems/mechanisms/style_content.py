@@ -310,12 +310,20 @@ SYSTEM = System(
         "paper": Config(steps=1, image_size=38, rank=52),
     },
     arms=(
-        Arm("asymmetric", "the system: a matrix for each style, a vector for each content"),
+        Arm(
+            "asymmetric",
+            "the system: a matrix for each style, a vector for each content",
+        ),
         Arm("symmetric", "a vector for each style and each content", model="symmetric"),
-        Arm("additive", "mean content plus an offset of the style: no product", model="additive"),
+        Arm(
+            "additive",
+            "mean content plus an offset of the style: no product",
+            model="additive",
+        ),
         Arm(
             "nearest",
-            "the contents of the nearest training style; without labels, the nearest observation",
+            "the contents of the nearest training style; without labels, the nearest "
+            "observation",
             model="nearest",
         ),
         Arm("mean", "the mean content, whatever the style", model="mean"),
@@ -332,16 +340,17 @@ SYSTEM = System(
     draw=draw,
     score=ERROR,
     metrics=(ERROR, UNLABELLED, LEGIBILITY),
-    finding="Without labels, a bilinear model that adapts to the speaker classifies 78.4 % of the "
-    "frames of new speakers, as the paper reports (about 77 %); the nearest training frame has "
-    "56.3 %. It predicts hidden letters of a new typeface with two thirds of the error of a sum of "
-    "style and content, but hidden vowels no better than the sum.",
+    finding="Without labels, a bilinear model that adapts to the speaker classifies "
+    "78.4 % of the frames of new speakers, as the paper reports (about 77 %); the "
+    "nearest training frame has 56.3 %. It predicts hidden letters of a new typeface "
+    "with two thirds of the error of a sum of style and content, but hidden vowels no "
+    "better than the sum.",
     claims=(
         Claim(
             "A product of style and content predicts better than a sum.",
             at_most_ratio(ERROR, "asymmetric", "additive", 0.9),
-            why="It does for letters. Hidden vowels of new speakers, fitted to eight speakers, it "
-            "predicts with 1.04 times the error of the sum.",
+            why="It does for letters. Hidden vowels of new speakers, fitted to eight "
+            "speakers, it predicts with 1.04 times the error of the sum.",
         ),
         Claim(
             "It predicts better than the nearest training style.",
@@ -354,7 +363,8 @@ SYSTEM = System(
         Claim(
             "The symmetric model predicts better than a sum.",
             at_most_ratio(ERROR, "symmetric", "additive", 1),
-            why="It does for letters. For vowels it has 1.05 times the error of the sum.",
+            why="It does for letters. For vowels it has 1.05 times the error of the "
+            "sum.",
         ),
         Claim(
             "Three in four observations of new styles are classified without labels.",
@@ -399,13 +409,15 @@ SYSTEM = System(
         "over.",
     ),
     versions=lambda config: config.versions,
-    tuned_on="families left out of the training typefaces; vowels: each training speaker in turn "
-    "left out, among about 500 combinations of rank, ridge, blend and deviation",
-    tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; 7 speakers "
-    "with 66 frames each; groups and speakers are the independent units",
-    caption="Hidden letters of four test typefaces: the true letters, and below them what the "
-    "arm predicts from the letters that are shown. At preset vowels, a bar for each test speaker "
-    "(across): the share of frames that are classified correctly without labels, in % (up).",
-    expected="letters: an error of 0.10, where the nearest typeface has 0.134 and a sum 0.152, and "
-    "96.5 % classified without labels; vowels: 78.4 %",
+    tuned_on="families left out of the training typefaces; vowels: each training "
+    "speaker in turn left out, among about 500 combinations of rank, ridge, blend and "
+    "deviation",
+    tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; "
+    "7 speakers with 66 frames each; groups and speakers are the independent units",
+    caption="Hidden letters of four test typefaces: the true letters, and below them "
+    "what the arm predicts from the letters that are shown. At preset vowels, a bar "
+    "for each test speaker (across): the share of frames that are classified correctly "
+    "without labels, in % (up).",
+    expected="letters: an error of 0.10, where the nearest typeface has 0.134 and a "
+    "sum 0.152, and 96.5 % classified without labels; vowels: 78.4 %",
 )
