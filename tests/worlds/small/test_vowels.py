@@ -12,6 +12,7 @@ from featurewise.worlds.small.vowels import (
     VowelError,
     read_vowels,
     vowel_samples,
+    vowel_versions,
 )
 
 # The columns of the UCI file; the numbers are made up.
@@ -94,3 +95,11 @@ def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
     with pytest.raises(VowelError, match=r"vowels/vowel-context.data is missing: get .* UCI"):
         vowel_samples("test")
+
+
+def test_the_version_is_the_hash_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "vowel-context.data"
+    assert vowel_versions(path) == {}
+    path.write_bytes(b"")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert vowel_versions(path) == {"vowel-context.data": f"SHA-256 {empty}"}

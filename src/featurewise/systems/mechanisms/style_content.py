@@ -1,4 +1,4 @@
-"""Style and content of letters. Tenenbaum & Freeman 2000, eq. 1 and 3, sections 3.2 to 5.
+"""Style and content of letters and vowels. Tenenbaum & Freeman 2000, eq. 1 and 3, sections 3 to 5.
 
 An observation has a style s and a content c. The asymmetric model is a matrix for each
 style and a vector for each content, the symmetric model a vector for both::
@@ -43,7 +43,13 @@ from featurewise.worlds.glyphs.letter_data import LetterData, letter_splits
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.styles import Styles, StyleSource, alphabets, styles
 from featurewise.worlds.glyphs.versions import render_versions
-from featurewise.worlds.small.vowels import FEATURES, VOWEL_FRAMES, VOWELS, vowel_samples
+from featurewise.worlds.small.vowels import (
+    FEATURES,
+    VOWEL_FRAMES,
+    VOWELS,
+    vowel_samples,
+    vowel_versions,
+)
 
 # --- method ----------------------------------------------------------------------------
 
@@ -107,6 +113,13 @@ class Config(system.Config):
         if self.data == "vowels":
             return vowel_samples(split, self.vowel_file)
         return alphabets(self.splits.train if split == "train" else self.splits.test)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Name and version of what the data come from."""
+        if self.data == "vowels":
+            return vowel_versions(self.vowel_file)
+        return render_versions(self.typefaces)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -299,26 +312,24 @@ SYSTEM = System(
     arms=(
         Arm(
             "asymmetric",
-            "the system: a matrix for each typeface, a vector for each letter",
+            "the system: a matrix for each style, a vector for each content",
         ),
-        Arm(
-            "symmetric", "a vector for each typeface and each letter", model="symmetric"
-        ),
+        Arm("symmetric", "a vector for each style and each content", model="symmetric"),
         Arm(
             "additive",
-            "mean letter plus an offset of the typeface: no product",
+            "mean content plus an offset of the style: no product",
             model="additive",
         ),
         Arm(
             "nearest",
-            "the letters of the nearest training typeface; without labels, the nearest "
-            "image",
+            "the contents of the nearest training style; without labels, the nearest "
+            "observation",
             model="nearest",
         ),
-        Arm("mean", "the mean letter, whatever the typeface", model="mean"),
+        Arm("mean", "the mean content, whatever the style", model="mean"),
         Arm(
             "shuffled",
-            "control: asymmetric, given letters of as many different typefaces",
+            "control: asymmetric, given contents of as many different styles",
             shuffled_condition=True,
         ),
     ),
@@ -329,14 +340,17 @@ SYSTEM = System(
     draw=draw,
     score=ERROR,
     metrics=(ERROR, UNLABELLED, LEGIBILITY),
-    finding="On letters, bilinear models predict the hidden ones of a new typeface with "
-    "two thirds of the error of an additive model. On the vowels of seven new speakers "
-    "(preset vowels), a model that adapts without labels classifies 78.4 %, the nearest "
-    "neighbour 56.3 %: the published 77 and 56 %.",
+    finding="Without labels, a bilinear model that adapts to the speaker classifies "
+    "78.4 % of the frames of new speakers, as the paper reports (about 77 %); the "
+    "nearest training frame has 56.3 %. It predicts hidden letters of a new typeface "
+    "with two thirds of the error of a sum of style and content, but hidden vowels no "
+    "better than the sum.",
     claims=(
         Claim(
             "A product of style and content predicts better than a sum.",
             at_most_ratio(ERROR, "asymmetric", "additive", 0.9),
+            why="It does for letters. Hidden vowels of new speakers, fitted to eight "
+            "speakers, it predicts with 1.04 times the error of the sum.",
         ),
         Claim(
             "It predicts better than the nearest training style.",
@@ -349,6 +363,8 @@ SYSTEM = System(
         Claim(
             "The symmetric model predicts better than a sum.",
             at_most_ratio(ERROR, "symmetric", "additive", 1),
+            why="It does for letters. For vowels it has 1.05 times the error of the "
+            "sum.",
         ),
         Claim(
             "Three in four observations of new styles are classified without labels.",
@@ -392,14 +408,16 @@ SYSTEM = System(
         "Settings were chosen for the asymmetric model; the symmetric one takes them "
         "over.",
     ),
-    versions=lambda config: render_versions(config.typefaces),
+    versions=lambda config: config.versions,
     tuned_on="families left out of the training typefaces; vowels: each training "
     "speaker in turn left out, among about 500 combinations of rank, ridge, blend and "
     "deviation",
     tested_on="57 typefaces from 7 groups of related families, 17 hidden letters each; "
     "7 speakers with 66 frames each; groups and speakers are the independent units",
     caption="Hidden letters of four test typefaces: the true letters, and below them "
-    "what the arm predicts from the letters that are shown. At preset vowels, a bar for "
-    "each test speaker (across): the share of frames that are classified correctly "
+    "what the arm predicts from the letters that are shown. At preset vowels, a bar "
+    "for each test speaker (across): the share of frames that are classified correctly "
     "without labels, in % (up).",
+    expected="letters: an error of 0.10, where the nearest typeface has 0.134 and a "
+    "sum 0.152, and 96.5 % classified without labels; vowels: 78.4 %",
 )

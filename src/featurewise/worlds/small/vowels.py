@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from featurewise.common.cache import cache_folder
+from featurewise.common.files import file_sha256
 from featurewise.common.opening import read_bytes
 from featurewise.worlds.small.errors import SmallWorldError
 
@@ -70,7 +71,7 @@ def vowel_samples(
         VowelError: the file is missing (the message says where to get it) or malformed, or its
             speakers have different numbers of frames.
     """
-    found = _vowels(Path(path) if path else cache_folder() / "vowels" / FILE)
+    found = _vowels(_located(path))
     chosen = found.test == (split == "test")
     speakers = sorted(set(found.speakers[chosen].tolist()))
     frames = [
@@ -83,6 +84,16 @@ def vowel_samples(
             f"each speaker must have as many frames of each vowel, found {sorted(counts)}"
         )
     return torch.stack([torch.stack(of_speaker) for of_speaker in frames])
+
+
+def vowel_versions(path: Path | str = "") -> dict[str, str]:
+    """Name of the file and its SHA-256; empty where it is missing. See `vowel_samples`."""
+    file = _located(path)
+    return {file.name: f"SHA-256 {file_sha256(file)}"} if file.is_file() else {}
+
+
+def _located(path: Path | str) -> Path:
+    return Path(path) if path else cache_folder() / "vowels" / FILE
 
 
 @lru_cache(maxsize=2)
