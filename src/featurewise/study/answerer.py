@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, UInt8
 from PIL.Image import Image
@@ -118,6 +118,7 @@ class TwinTest:
     figures: Mapping[str, str]
 
 
+@runtime_checkable
 class Queries(Protocol):
     """Questions about the images of a data set on disk."""
 
@@ -142,6 +143,7 @@ class Queries(Protocol):
         """
 
 
+@runtime_checkable
 class Answerer(Protocol[ConfigT]):
     """What a system offers that answers questions about images.
 

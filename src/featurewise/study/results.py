@@ -252,8 +252,8 @@ def _proportion(pair: Node) -> Proportion:
         raise pair.error(str(error)) from error
 
 
-def _pair(proportion: Proportion) -> list[float]:
-    found: list[float] = [proportion.correct, proportion.total]
+def _pair(proportion: Proportion) -> list[int | float]:
+    found: list[int | float] = [proportion.correct, proportion.total]
     return found if proportion.effective is None else [*found, proportion.effective]
 
 

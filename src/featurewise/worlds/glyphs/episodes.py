@@ -180,6 +180,7 @@ class Episodes:
     auxiliary_labels: Int64[Tensor, "E A"] | None = None
 
 
+@runtime_checkable
 class EpisodeBatches(Protocol):
     """Batches of episodes by index."""
 
