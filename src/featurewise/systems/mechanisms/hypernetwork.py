@@ -251,6 +251,10 @@ SYSTEM = System(
     evaluate=evaluate,
     metrics=(SEEN, UNSEEN, INTERPOLATION, PREDICTED),
     score=UNSEEN,
+    finding="At angles of training, predicted kernels and FiLM classify digits equally well. At "
+    "unseen angles whole kernels are 4 points better, also than a wider FiLM network of as "
+    "many parameters: they gain 10.5 points from the angle itself over the nearest angle of "
+    "training, FiLM of as many parameters 3.2.",
     claims=(
         Claim(
             "At the angles of training it hardly matters whether kernels or FiLM are "
@@ -266,6 +270,8 @@ SYSTEM = System(
             "At unseen angles FiLM of as many parameters is as accurate as whole "
             "kernels.",
             within(UNSEEN, "whole", "film_wide", 3),
+            why="The wider FiLM network is better at angles of training and interpolates "
+            "less between them.",
         ),
         Claim(
             "Whole kernels interpolate: at unseen angles the angle itself serves better "

@@ -280,6 +280,10 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=(MATCH, DETECT, PARITY, FALLBACK),
+    finding="What has to be added cannot be scaled: in fallback a scale has 75 %, a bias and "
+    "FiLM 100 %. What has to be multiplied cannot be added without a nonlinear layer: in "
+    "match a bias is then right half of the time. With one such layer and 24 units a bias "
+    "learns match to 96 %, with four times the units to 100 %. FiLM solves all four tasks.",
     claims=(
         Claim(
             "Products have to be multiplied: at equal width a scale solves match, a "
