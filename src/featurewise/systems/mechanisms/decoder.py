@@ -36,7 +36,6 @@ from featurewise.study.claims import (
     above,
     at_least,
     at_most_ratio,
-    within,
 )
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion
@@ -104,7 +103,7 @@ class Config(system.Config):
     code_size: int = 16
     extra_layers: int = 4
     batch_size: int = 64
-    learning_rate: float = 5e-3
+    learning_rate: float = 0.08
     classifier_steps: int = 900
 
     @property
@@ -306,6 +305,7 @@ SYSTEM = System(
     presets={
         "tiny": Config(
             steps=40,
+            learning_rate=0.005,
             typefaces="bundled",
             letters="AHLO",
             parameters=6_000,
@@ -335,6 +335,7 @@ SYSTEM = System(
             "separate",
             "a network for each letter; the contrast is concatenated to its code",
             conditioning="separate",
+            learning_rate=0.005,
         ),
         Arm("nothing", "control: no condition", conditioning="none"),
         Arm(
@@ -358,18 +359,18 @@ SYSTEM = System(
             above(BOTH, "affine", "shuffled", 50),
         ),
         Claim(
-            "The code alone does not carry a condition that the last layer needs: FiLM "
+            "Concatenation to the code hardly carries a condition to the last layer: FiLM "
             "at every norm is better.",
-            at_most_ratio(ERROR, "affine", "input", 0.95),
+            at_most_ratio(ERROR, "affine", "input", 0.9),
         ),
         Claim(
-            "More images have letter and contrast with FiLM than by concatenation to "
-            "the code.",
-            above(BOTH, "affine", "input", 10),
+            "More images have letter and contrast with FiLM than by concatenation to the "
+            "code.",
+            above(BOTH, "affine", "input", 5),
         ),
         Claim(
             "Scale and shift are better than a shift alone.",
-            above(BOTH, "affine", "bias", 5),
+            at_most_ratio(ERROR, "affine", "bias", 0.95),
             Statement(
                 "scale and shift answer better than a shift alone",
                 "Perez et al. 2018, table 2",
@@ -379,7 +380,7 @@ SYSTEM = System(
         ),
         Claim(
             "Of the two, the scale matters more.",
-            above(BOTH, "scale", "bias", 5),
+            at_most_ratio(ERROR, "scale", "bias", 0.95),
             Statement(
                 "a scale alone answers better than a shift alone",
                 "Perez et al. 2018, table 2",
@@ -389,7 +390,7 @@ SYSTEM = System(
         ),
         Claim(
             "A scale between 0 and 2 is not enough.",
-            above(BOTH, "affine", "gate", 5),
+            at_most_ratio(ERROR, "affine", "gate", 0.95),
             Statement(
                 "scale and shift answer better than a sigmoid gate",
                 "Perez et al. 2018, table 2",
@@ -399,7 +400,7 @@ SYSTEM = System(
         ),
         Claim(
             "A bias is as good as concatenation to every layer.",
-            within(BOTH, "bias", "everywhere", 5),
+            at_most_ratio(ERROR, "bias", "everywhere", 1.1),
             Statement(
                 "a conditional bias equals concatenation to the input of a linear layer",
                 "section on concatenation",
@@ -422,13 +423,17 @@ SYSTEM = System(
         "Preset paper is larger only, as the essay names no sizes.",
     ),
     limits=(
-        "One learning rate serves all arms; two were tried with two of them.",
+        "One learning rate serves all arms but separate. Lower ones favour arms that they "
+        "move faster: at 0.005, after 800 steps, 35 % of images are right with a bias, 77 % "
+        "by concatenation to every layer.",
         "The contrast is a number for the whole image: of attributes that need a place, "
         "this says nothing.",
     ),
     versions=lambda config: render_versions(config.typefaces),
     tuned_on="a fifth of all pairs that is neither trained on nor tested, with another "
-    "seed (100)",
+    "seed (100): learning rates from 0.005 to 0.08; the highest has the least error in "
+    "the three arms that all were tried with (affine, bias, input), separate learns at "
+    "the lowest alone; the bars are of these runs, too",
     tested_on="a fifth of all pairs of 159 typefaces and 26 letters. Their typefaces, "
     "from 12 groups of related families, are trained on with other letters; the "
     "classifier's 72 are not; groups are the independent units",
