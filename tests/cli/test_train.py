@@ -108,4 +108,4 @@ def test_runs_of_different_data_are_not_compared(fails, run, film, cogent, tmp_p
 
 def test_another_data_set_is_another_run(fails, run, cogent, film):
     words = ("train", "film", "--preset", "tiny", "--steps", 4, "--out", film)
-    assert "holds a run with folder None, not {" in fails(*words, "--data", cogent)
+    assert "holds a run with folder None, not Folder(" in fails(*words, "--data", cogent)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from featurewise.systems.mechanisms import style_content
@@ -115,7 +116,7 @@ def test_predictions_and_unlabelled_letters_are_counted(monkeypatch: pytest.Monk
     stand_in = SimpleNamespace(
         test=splits.test, classifier=lambda steps: SimpleNamespace(letters=letters)
     )
-    monkeypatch.setattr(style_content, "letter_splits", lambda *_: stand_in)
+    monkeypatch.setattr(style_content.Config, "splits", property(lambda self: stand_in))
     monkeypatch.setattr(style_content, "classify_contents", em)
     measured = evaluate(trained, config_of("mean"))
     assert measured.by_type[LEGIBILITY.name].correct == 2 * count
@@ -211,7 +212,12 @@ def test_the_figure_has_a_bar_for_each_test_speaker(
     vowels: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(style_content, "bars", lambda *how, **more: given.append((how, more)))
+
+    def recorded(*how: Any, **more: Any) -> Image.Image:
+        given.append((how, more))
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(style_content, "bars", recorded)
     trained, config = fitted_to_vowels(vowels, "additive")
     draw(trained, config)
     (heights, *_), _ = given[0]

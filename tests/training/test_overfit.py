@@ -87,7 +87,7 @@ def test_the_warning_contains_the_recommendations() -> None:
     for words in (
         "grown over 2 evaluations (0 -> 0.25 -> 0.5)",
         "Simplify the generator",
-        "80 trained",
+        "80 trainable",
         "7 examples",
         "parameter_groups(net",
     ):

@@ -185,7 +185,7 @@ def _queries(
             "answers of the network with --predictions FILE"
         )
     if predictions is not None:
-        queries.numbers  # noqa: B018  # raises now rather than after the evaluation
+        queries.numbers()  # raises now rather than after the evaluation
     return queries
 
 
@@ -227,7 +227,7 @@ def _notes(
 
 def _write(path: Path, queries: Queries, answers: Sequence[str]) -> None:
     """Writes a new JSON file of all answers, by the number of the question; one entry per line."""
-    pairs = sorted(zip(queries.numbers, answers, strict=True))
+    pairs = sorted(zip(queries.numbers(), answers, strict=True))
     entries = ({"question_index": number, "answer": answer} for number, answer in pairs)
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     with path.open("x", encoding="utf-8") as file:

@@ -134,7 +134,6 @@ class Queries(Protocol):
     def first_image(self) -> Path:
         """The first image."""
 
-    @property
     def numbers(self) -> Sequence[int]:
         """The number of each question in the file, in the order of evaluation.
 

@@ -242,7 +242,9 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
         "arm": [f"`{name}`" for name in arms],
         "parameters": [f"{arm['parameters']:,}" for arm in arms.values()],
         "MFLOPs a batch": [_scaled(arm["flops"], 1e6, ",.1f") for arm in arms.values()],
-        "peak memory (MiB)": [_scaled(arm["peak_memory"], 2**20, ",.0f") for arm in arms.values()],
+        "peak memory (MiB)": [
+            _scaled(arm["peak_memory"], 2.0**20, ",.0f") for arm in arms.values()
+        ],
         "steps": [f"{arm['steps']:,}" for arm in arms.values()],
         "seconds a trial": [_time(arm["seconds"]) for arm in arms.values()],
     }
@@ -262,7 +264,7 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _scaled(value: float | None, unit: float, form: str) -> str:
+def _scaled(value: int | None, unit: float, form: str) -> str:
     return "–" if value is None else format(value / unit, form)
 
 

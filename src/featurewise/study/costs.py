@@ -43,7 +43,8 @@ def count_flops(stepper: Stepper, source: Source[Any]) -> int | None:
             device = next((p.device for p in network.parameters()), torch.device("cpu"))
             counter = FlopCounterMode(display=False)
             with suppress(RuntimeError, TypeError, ValueError, AttributeError), counter:
-                deepcopy(network).eval()(to_device(batch, device))
+                # The counter follows what needs gradients, which nothing does here.
+                deepcopy(network).eval().requires_grad_(False)(to_device(batch, device))
             total += counter.get_total_flops()
     return total or None
 

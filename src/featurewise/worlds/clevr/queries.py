@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 from featurewise.common.cache import cache_folder
@@ -68,7 +67,6 @@ class FolderQueries:
             )
         return source.in_order(EVAL_BATCH)
 
-    @cached_property
     def numbers(self) -> list[int]:
         """The number of each question ("question_index"), in the order of `batches`.
 

@@ -117,7 +117,7 @@ def _answerer() -> FilmAnswerer:
 def _swap_gap(results: Results) -> Verdict:
     measured = [trial.measured for trial in results.of("film")]
     gaps = [100 * (m.number(SWAP_ACCURACY) - m.number(ACCURACY)) for m in measured]
-    return decide(gaps, low=-5, ends=(-100, 100))
+    return decide(gaps, low=-5, ends=(-100.0, 100.0))
 
 
 SYSTEM = System(
