@@ -285,6 +285,9 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=(TRAINING_LOSS, SPARED_LAYERS, MEAN_GATE_COST, OVER_INPUTS, OVER_CLASSES),
+    finding="Plain networks of 100 layers hardly train (training loss 1.0, accuracy 66 %); "
+    "highway networks of 100 layers reach a training loss below 0.001 and 98 %. At 50 "
+    "layers the training loss still tells them apart, accuracy on these digits does not.",
     claims=(
         Claim(
             "Depth does not hurt the training loss of highway networks.",
@@ -331,6 +334,8 @@ SYSTEM = System(
         Claim(
             "The network needs gates that depend on the input.",
             at_least(MEAN_GATE_COST, "highway_50", 5),
+            why="Gates differ between inputs, but on these digits accuracy hardly depends "
+            "on it.",
         ),
     ),
     departures=(
