@@ -422,9 +422,9 @@ SYSTEM = System(
         PARAMETERS,
     ),
     finding="With the label concatenated to every layer, 93 % of the samples are of the "
-    "requested class, and 4 % with permuted labels. Neither the initial weights of the "
-    "label nor zero padding explain why a conditional bias does worse here; that it "
-    "moves more slowly may, which three seeds do not decide.",
+    "requested class, and 4 % with permuted labels. The initial weights of the label do "
+    "not matter. Whether a conditional bias does worse, and whether because of zero "
+    "padding or because it moves more slowly, three seeds do not decide.",
     claims=(
         Claim(
             "The generator makes the requested class.", at_least(ACCURACY, "concat", 85)
