@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
+from featurewise.systems.reasoning.film.network import image_features
 from featurewise.training.allocator import use_large_allocations
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
@@ -186,7 +187,7 @@ def repeated(batch: Batch) -> Batch:
 
 def logits_of(net: FilmNetwork, batch: Batch, task: Tensor | None = None) -> Tensor:
     """The library's logits: as ``net(batch).logits``, without the attribute head."""
-    features = net.image_features(batch.images)
+    features = image_features(net.stem, batch.images)
     if len(features) < len(batch.image_index):
         features = features[batch.image_index]
     given = {"task": task} if task is not None else {"condition": (batch.questions, batch.lengths)}
@@ -345,7 +346,7 @@ def differences(net: FilmNetwork, reference: Reference, batch: Batch) -> tuple[f
     expected = [expected_grad(name, by_name) for name in own]
     found: list[tuple[float, float, float]] = []
     for each in (single, batch):
-        features = net.image_features(each.images)[each.image_index]
+        features = image_features(net.stem, each.images)[each.image_index]
         logits = net.answer(net.trunk(features, condition=(each.questions, each.lengths)))
         grads = torch.autograd.grad(F.cross_entropy(logits, batch.answers), list(own.values()))
         pairs = list(zip(grads, expected, strict=True))

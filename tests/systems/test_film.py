@@ -16,12 +16,12 @@ from featurewise.study.results import Measurement
 from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
 from featurewise.systems.reasoning.film.experiment import (
     SWAP_ACCURACY,
-    attribute_loss,
     half_a_batch_on,
     measure,
     predict_all,
 )
-from featurewise.systems.reasoning.film.network import Answers, AttributeHead
+from featurewise.systems.reasoning.film.network import Answers, image_features
+from featurewise.systems.reasoning.film.perception import AttributeHead, attribute_loss
 from featurewise.training.shuffled import ShuffledCondition
 from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, VOCABULARY, Batch, sample_scenes
 from featurewise.worlds.clevr.batch import cell_labels
@@ -375,7 +375,7 @@ def test_before_training_the_question_changes_nothing() -> None:
     network, seen = FilmNetwork(TINY).eval(), batch(1, 2)
     one, other = network(seen).logits
     torch.testing.assert_close(one, other)
-    plain = network.answer(network.trunk.backbone(network.image_features(seen.images)))
+    plain = network.answer(network.trunk.backbone(image_features(network.stem, seen.images)))
     torch.testing.assert_close(plain[0], one)
 
 
@@ -389,7 +389,7 @@ def test_padding_changes_nothing(film: FilmNetwork) -> None:
 def test_a_kept_representation_stands_for_its_question(film: FilmNetwork) -> None:
     seen = batch()
     task = film.trunk.represent((seen.questions, seen.lengths))
-    features = film.image_features(seen.images)[seen.image_index]
+    features = image_features(film.stem, seen.images)[seen.image_index]
     direct = film(seen).logits
     for kept in (task, task.flat):
         found = film.answer(film.trunk(features, task=kept))

@@ -33,9 +33,11 @@ from featurewise.training.files import locked
 from featurewise.training.metrics import Meter, MetricsLog, check_finite
 from featurewise.training.progress import Reporter, Screen, TensorBoard
 from featurewise.training.source import Source, prefetched
-from featurewise.training.steppers import Stepper
+from featurewise.training.steppers import CanCalibrate, Stepper
 
 METRICS = "metrics.jsonl"
+CALIBRATION = 10
+"""Batches from which batch-norm statistics of averaged weights are computed."""
 _CONTENT = {"stepper", "processes", "evaluated", "log_bytes", "seconds"}
 
 StepperT = TypeVar("StepperT", bound=Stepper)
@@ -148,7 +150,7 @@ def fit(
         indices = range(run.step * group.size + group.rank, steps * group.size, group.size)
         batches = stack.enter_context(prefetched(data, indices, workers))
         randomness.restore(random_state)
-        run.train(batches, steps, seconds, evaluate, stopping)
+        run.train(batches, data, steps, seconds, evaluate, stopping)
         return Fit(run.step, run.spent(), run.evaluated)
 
 
@@ -188,6 +190,7 @@ class _Run:
     intervals: Intervals
     keep: int
     step: int = 0
+    _calibrated: int = -1
     evaluated: dict[str, float] = field(default_factory=dict)
     reporters: list[Reporter] = field(default_factory=list)
 
@@ -271,6 +274,7 @@ class _Run:
     def train(
         self,
         batches: Iterator[Any],
+        data: Source[Any],
         steps: int,
         seconds: float | None,
         evaluate: Evaluate[Any] | None,
@@ -284,6 +288,7 @@ class _Run:
             if last or self.step % self.intervals.log == 0:
                 self._flush()
             if evaluate and (last or _due(self.step, self.intervals.evaluate)):
+                self._calibrate(data)
                 self._evaluate(evaluate)
             stop, over, stale = self.group.any(
                 stopping.signum is not None,
@@ -291,6 +296,7 @@ class _Run:
                 self._stale(),
             )
             if last or stop or over or stale or _due(self.step, self.intervals.save):
+                self._calibrate(data)
                 self._save()
             if stop and not last:
                 self._say(
@@ -300,6 +306,15 @@ class _Run:
             if over and not last:
                 self._say(f"Time limit reached at step {self.step}, saved in {self.folder}.")
                 return
+
+    def _calibrate(self, data: Source[Any]) -> None:
+        """Lets a stepper compute statistics of averaged weights, from its newest batches."""
+        if isinstance(self.stepper, CanCalibrate) and self._calibrated != self.step:
+            newest = range(max(0, self.step - CALIBRATION), self.step)
+            indices = (step * self.group.size + self.group.rank for step in newest)
+            with randomness.isolated():
+                self.stepper.calibrate(data.batch(index) for index in indices)
+            self._calibrated = self.step
 
     def _flush(self) -> None:
         self._record("train", self.group.mean(self.meter.means(self.step)))

@@ -47,13 +47,40 @@ def cosine(steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
     return factor
 
 
+def linear(steps: int, *, warmup: int = 0, start: float = 0.0, floor: float = 0.0) -> Schedule:
+    """Linear warmup, constant at 1, then linear decay to `floor`.
+
+    Args:
+        steps: end of the decay; the factor stays at `floor` afterwards.
+        warmup: number of warmup steps.
+        start: share of the steps after which the decay begins, in [0, 1).
+        floor: final factor, in [0, 1].
+
+    Raises:
+        ExperimentError: `warmup` is negative or not below `steps`, or `start` is out of range.
+    """
+    if not 0 <= warmup < steps:
+        raise ExperimentError(f"warmup must be at least 0 and below steps={steps}, not {warmup}")
+    if not 0 <= start < 1:
+        raise ExperimentError(f"start must be at least 0 and below 1, not {start}")
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = (step - start * steps) / ((1 - start) * steps)
+        return 1 - (1 - floor) * min(1.0, max(0.0, progress))
+
+    return factor
+
+
 class WeightAverage:
     """Exponential moving average (EMA) of the weights of a network, for evaluation.
 
     Update n is ``average <- d * average + (1 - d) * weights`` with
     ``d = min(decay, n / (n + 10))``, so that the initial weights soon lose their influence.
-    Floating-point parameters are averaged in at least float32. Buffers such as running statistics
-    are not averaged.
+    Floating-point parameters are averaged in at least float32. Buffers are not averaged: running
+    statistics of the current weights do not fit the averaged ones, so that `counting` computes
+    those of the averaged weights.
 
     Args:
         network: its current weights are the initial average.
@@ -70,6 +97,7 @@ class WeightAverage:
             )
         self.decay = decay
         self.updates = 0
+        self._statistics: dict[str, Tensor] = {}
         self._average = {
             name: tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
             for name, tensor in network.named_parameters()
@@ -90,18 +118,46 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Inside the context `network` has the averaged weights; then its own are restored."""
-        parameters = dict(network.named_parameters())
-        own = {name: parameters[name].detach().clone() for name in self._average}
-        self._copy(self._average, parameters)
+        """Inside the context `network` has the averaged weights; then its own are restored.
+
+        So are the statistics of its batch norms, once `counting` has computed them.
+        """
+        tensors = _tensors(network)
+        averaged = {**self._average, **self._statistics}
+        own = {name: tensors[name].detach().clone() for name in averaged}
+        self._copy(averaged, tensors)
         try:
             yield
         finally:
-            self._copy(own, parameters)
+            self._copy(own, tensors)
+
+    @contextmanager
+    def counting(self, network: nn.Module) -> Iterator[None]:
+        """Inside the context, forward passes compute batch-norm statistics of the averaged weights.
+
+        They are the means over all forward passes, and are kept with the averaged weights; weights
+        and statistics of the network itself are restored. Norms in eval mode do not take part.
+        """
+        norms = batch_norms(network)
+        before = [norm.momentum for norm in norms.values()]
+        own = {name: each.detach().clone() for name, each in _statistics(norms).items()}
+        self._statistics = {}
+        try:
+            with self.applied(network):
+                for norm in norms.values():
+                    norm.reset_running_stats()
+                    norm.momentum = None  # the mean over all batches
+                yield
+            counted = _statistics(norms)
+            self._statistics = {name: each.detach().clone() for name, each in counted.items()}
+        finally:
+            for norm, momentum in zip(norms.values(), before, strict=True):
+                norm.momentum = momentum
+            self._copy(own, _statistics(norms))
 
     def copy_to(self, network: nn.Module) -> None:
-        """Overwrites the weights of a network by the averaged weights."""
-        self._copy(self._average, dict(network.named_parameters()))
+        """Overwrites weights and batch-norm statistics of a network by the averaged ones."""
+        self._copy({**self._average, **self._statistics}, _tensors(network))
 
     @staticmethod
     @torch.no_grad()
@@ -111,7 +167,11 @@ class WeightAverage:
 
     def state(self) -> dict[str, Any]:
         """The state for `load_state`."""
-        return {"updates": self.updates, "average": dict(self._average)}
+        return {
+            "updates": self.updates,
+            "average": dict(self._average),
+            "statistics": dict(self._statistics),
+        }
 
     def load_state(self, state: State) -> None:
         """Restores a state.
@@ -126,3 +186,44 @@ class WeightAverage:
                 raise ExperimentError(f"the weight average of {name} has another dtype")
         self.updates = state["updates"]
         self._copy(state["average"], self._average)
+        # Version 0.1 had none.
+        self._statistics = {
+            name: each.clone() for name, each in state.get("statistics", {}).items()
+        }
+
+
+def batch_norms(network: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    """The batch norms of a network, by name, that update running statistics."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and module.track_running_stats
+        and module.training
+    }
+
+
+@contextmanager
+def kept_statistics(network: nn.Module) -> Iterator[None]:
+    """On exit the batch norms of a network have the running statistics of before."""
+    statistics = _statistics(batch_norms(network))
+    own = {name: each.detach().clone() for name, each in statistics.items()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, each in statistics.items():
+                each.copy_(own[name])
+
+
+def _statistics(norms: Mapping[str, nn.modules.batchnorm._BatchNorm]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{buffer}" if name else buffer: tensor
+        for name, norm in norms.items()
+        for buffer, tensor in norm.named_buffers(recurse=False)
+        if tensor is not None
+    }
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}

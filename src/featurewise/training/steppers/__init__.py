@@ -10,6 +10,7 @@
 
 from featurewise.training.steppers.adversarial import Adversarial, GanLoss
 from featurewise.training.steppers.base import (
+    CanCalibrate,
     CanSample,
     HasLearners,
     Learner,
@@ -37,6 +38,7 @@ from featurewise.training.steppers.supervised import Supervised
 __all__ = [
     "Adversarial",
     "Auxiliary",
+    "CanCalibrate",
     "CanSample",
     "ClosedForm",
     "Decision",

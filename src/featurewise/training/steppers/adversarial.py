@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from featurewise.training.batch import to_device
+from featurewise.training.optim import kept_statistics
 from featurewise.training.state import State
 from featurewise.training.steppers.base import Learner, Metrics, Options, Sampler, generate
 
@@ -81,6 +83,14 @@ class Adversarial:
         loss.backward(inputs=trained)  # type: ignore[no-untyped-call]
         learner.step()
         return {f"{name}_loss": loss.detach(), **metrics}
+
+    def calibrate(self, batches: Iterable[Any], /) -> None:
+        """Computes batch-norm statistics of the averaged weights; see `Learner.calibrate`."""
+        generator, discriminator = self.generator.network, self.discriminator.network
+        with kept_statistics(discriminator):
+            self.generator.calibrate(
+                partial(self.generator_loss, generator, discriminator), batches
+            )
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:

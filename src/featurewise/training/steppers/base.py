@@ -6,7 +6,7 @@ batches to `step`, saves what `state` returns, and passes it to `load_state` to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
 
@@ -15,8 +15,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
-from featurewise.training.optim import Schedule, WeightAverage, constant
+from featurewise.training.optim import Schedule, WeightAverage, batch_norms, constant
 from featurewise.training.state import State
 
 Metrics: TypeAlias = Mapping[str, float | Tensor]
@@ -54,6 +55,14 @@ class HasLearners(Protocol):
     @property
     def learners(self) -> tuple[Learner, ...]:
         """One learner per network; empty for closed-form solutions."""
+
+
+@runtime_checkable
+class CanCalibrate(Protocol):
+    """A stepper that can compute the batch-norm statistics of its averaged weights."""
+
+    def calibrate(self, batches: Iterable[Any], /) -> None:
+        """Computes them from batches of training; see `Learner.calibrate`."""
 
 
 @runtime_checkable
@@ -159,6 +168,22 @@ class Learner:
             if self.average is not None:
                 stack.enter_context(self.average.applied(self.network))
             yield self.network
+
+    def calibrate(self, forward: Callable[[Any], object], batches: Iterable[Any]) -> None:
+        """Computes batch-norm statistics of the averaged weights, in train mode.
+
+        Running statistics follow the weights in training. They can be far from those of the
+        averaged weights, so that a network with both is much worse than with either.
+
+        Args:
+            forward: called with each batch, on the learner's device; calls the network.
+            batches: of training; not taken where there is no average or no batch norm.
+        """
+        if self.average is None or not batch_norms(self.network):
+            return
+        with torch.no_grad(), self.autocast(), self.average.counting(self.network):
+            for batch in batches:
+                forward(to_device(batch, self.device))
 
     def apply_ema(self) -> None:
         """Replaces the weights of the network by their average, if there is one."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -57,3 +58,7 @@ class Supervised(SingleNetworkStepper):
         loss.backward()  # type: ignore[no-untyped-call]
         self.learner.step()
         return {"loss": loss.detach(), **metrics, "lr": self.learner.learning_rate}
+
+    def calibrate(self, batches: Iterable[Any], /) -> None:
+        """Computes batch-norm statistics of the averaged weights; see `Learner.calibrate`."""
+        self.learner.calibrate(partial(self.objective, self.network), batches)

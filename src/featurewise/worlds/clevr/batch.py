@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import BFloat16, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +21,8 @@ class Batch:
     """Images and questions about them; one image serves several questions.
 
     Args:
-        images: the images, RGB.
+        images: the images, RGB; or maps of their features, where a network computes these
+            beforehand (see ``PoolSource``).
         image_index: row of ``images`` each question is about.
         questions: token ids (indices in ``VOCABULARY``), padded with 0.
         lengths: number of tokens of each question.
@@ -32,7 +33,7 @@ class Batch:
             480 x 320 image; -1 where there is no object.
     """
 
-    images: UInt8[Tensor, "I 3 H W"]
+    images: UInt8[Tensor, "I 3 H W"] | BFloat16[Tensor, "I C h w"]
     image_index: Int64[Tensor, "Q"]
     questions: Int64[Tensor, "Q T"]
     lengths: Int64[Tensor, "Q"]
@@ -52,7 +53,7 @@ class Batch:
 
 
 def collate(
-    images: UInt8[Tensor, "I 3 H W"],
+    images: UInt8[Tensor, "I 3 H W"] | BFloat16[Tensor, "I C h w"],
     image_index: Sequence[int],
     tokens: Sequence[Sequence[int] | NDArray[np.uint16]],
     answers: Sequence[int],

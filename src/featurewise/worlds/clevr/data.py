@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from featurewise.common.processes import HINT, can_spawn, exit_if_unguarded, is_dead_loader
@@ -202,6 +203,8 @@ class PoolSource:
         questions_per_image: most questions about each image, or None for all of them.
         share: start and end of the images in use, as fractions of the pool.
         verify: compare the files' SHA-256 with the manifest first.
+        features: bfloat16 (I, C, h, w), maps of features of the pool's I images, which the
+            batches contain in place of the images.
 
     Raises:
         FormatError: if the pool is unfinished, altered or of another version.
@@ -217,8 +220,12 @@ class PoolSource:
         questions_per_image: int | None = None,
         share: tuple[float, float] = (0.0, 1.0),
         verify: bool = True,
+        features: Tensor | None = None,
     ) -> None:
         self.pool = Pool(Path(folder), verify=verify)
+        if features is not None and len(features) != len(self.pool):
+            raise WorldError(f"{len(features)} maps of features for {len(self.pool)} images")
+        self.features = features
         if seed < 0:
             raise WorldError(f"seed must not be negative, got {seed}")
         if not 0 <= share[0] < share[1] <= 1:
@@ -294,7 +301,9 @@ class PoolSource:
         questions = np.concatenate(chosen)
         rows = np.repeat(np.arange(len(images)), [len(some) for some in chosen])
         batch = collate(
-            torch.from_numpy(self.pool.images[images]),
+            torch.from_numpy(self.pool.images[images])
+            if self.features is None
+            else self.features[torch.from_numpy(images)],
             rows.tolist(),
             [self.pool.tokens(int(question)) for question in questions],
             self.pool.answers[questions].tolist(),

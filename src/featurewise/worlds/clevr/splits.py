@@ -6,13 +6,14 @@ shares an image with another: each is rendered with a seed of its own, or is a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from featurewise.common.cache import cache_folder
 from featurewise.common.dataset import DatasetFacts
@@ -67,11 +68,14 @@ class CurriculumStage:
         recipe: how images and questions are generated.
         images: number of images.
         steps: training steps of this stage; the last stage lasts until the end.
+        questions_per_image: questions about each image of a batch; None: as many as in the
+            stages that say nothing.
     """
 
     recipe: Recipe
     images: int
     steps: int
+    questions_per_image: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,7 @@ def training_batches(
     images_per_batch: int,
     questions_per_image: int,
     seed: int,
+    features: Callable[[Path], Tensor] | None = None,
 ) -> Source:
     """Batches to train on, stage by stage, or those of files.
 
@@ -141,8 +146,10 @@ def training_batches(
         stages: of the curriculum; with a folder, the last says how large images are.
         folder: files in place of the stages.
         images_per_batch: images in a batch.
-        questions_per_image: questions about each of them.
+        questions_per_image: questions about each of them, where the stage does not say.
         seed: of the order.
+        features: folder of a pool -> maps of features that stand in for its images; not with
+            files.
 
     Raises:
         FormatError: a file is missing or not what the format promises.
@@ -157,14 +164,16 @@ def training_batches(
             seed=seed,
         )
         return _LabelledWhereKnown(source)
+    folders = [cached_pool(stage.recipe, stage.images) for stage in stages]
     pools = [
         PoolSource(
-            cached_pool(stage.recipe, stage.images),
+            pool,
             seed=seed,
             images_per_batch=images_per_batch,
-            questions_per_image=questions_per_image,
+            questions_per_image=stage.questions_per_image or questions_per_image,
+            features=None if features is None else features(pool),
         )
-        for stage in stages
+        for stage, pool in zip(stages, folders, strict=True)
     ]
     return Curriculum(pools, [stage.steps for stage in stages])
 

@@ -13,6 +13,7 @@ maps of the coordinates, and the classifier takes the maximum over all positions
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featurewise.study.claims import Claim, Criterion, Statement, Verdict, above, decide
@@ -28,6 +29,7 @@ from featurewise.systems.reasoning.film.experiment import (
     stepper,
 )
 from featurewise.systems.reasoning.film.network import Config, FilmNetwork
+from featurewise.systems.reasoning.film.perception import Perception
 from featurewise.worlds.clevr.splits import (
     ALL_QUESTIONS,
     CLEVR,
@@ -45,6 +47,51 @@ __all__ = ["SYSTEM", "Config", "FilmNetwork"]
 
 
 # --- experiment --------------------------------------------------------------------
+
+QUESTIONS = replace(ALL_QUESTIONS, seed=2100, questions_per_image=60)
+"""Scenes of 3 to 10 objects, 60 questions of all kinds about each."""
+
+ZERO_RELATIONS = tuple(range(84, 90))
+UP_TO_ONE_RELATION = (*range(25, 31), *ZERO_RELATIONS)
+
+
+def stage(
+    seed: int,
+    objects: tuple[int, int],
+    images: int,
+    questions: int,
+    per_image: int,
+    families: tuple[int, ...] | None = None,
+) -> CurriculumStage:
+    """A stage of so many questions, on scenes of ``objects`` (fewest, most) objects."""
+    fewest, most = objects
+    recipe = replace(
+        QUESTIONS, seed=seed, min_objects=fewest, max_objects=most, families=families
+    )
+    steps = questions // (16 * per_image)
+    return CurriculumStage(
+        recipe=recipe, images=images, steps=steps, questions_per_image=per_image
+    )
+
+
+CURRICULUM = (
+    stage(2110, (1, 3), 3_000, 120_000, 4, ZERO_RELATIONS),
+    stage(2120, (2, 5), 3_000, 160_000, 4, ZERO_RELATIONS),
+    stage(2130, (3, 10), 6_000, 200_000, 8, ZERO_RELATIONS),
+    stage(2140, (3, 10), 6_000, 320_000, 8, UP_TO_ONE_RELATION),
+    stage(2150, (2, 4), 4_000, 400_000, 8),
+    stage(2160, (3, 6), 6_000, 500_000, 16),
+    stage(2100, (3, 10), 50_000, 4_800_000, 16),
+)
+"""Easy scenes and questions first; in this order each stage was mastered before the next."""
+
+FULL_STEPS = sum(part.steps for part in CURRICULUM)
+
+PERCEPTION = Perception(
+    recipe=replace(QUESTIONS, seed=2200, questions_per_image=1),
+    images=40_000,
+    steps=19_000,
+)
 
 PRESETS = {
     "tiny": Config(
@@ -86,6 +133,25 @@ PRESETS = {
             CurriculumStage(recipe=ALL_QUESTIONS, images=12_000, steps=36_000),
         ),
         test_images=1_000,
+    ),
+    "full": Config(
+        steps=FULL_STEPS,
+        intervals=Intervals(log=200, evaluate=5_000, save=2_500, save_seconds=120.0),
+        perception=PERCEPTION,
+        curriculum=CURRICULUM,
+        test_images=1_000,
+        questions_per_image=16,
+        dilations=(1, 2, 1, 2),
+        context=True,
+        embedding=128,
+        hidden=256,
+        features=128,
+        classifier=256,
+        head_std=0.5,
+        learning_rate=2e-3,
+        schedule="linear",
+        head_learning_rate=2.0,
+        encoder_learning_rate=1.0,
     ),
     "paper": Config(
         steps=800_000,

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.systems.reasoning.film.network import (
     Answers,
-    AttributeHead,
     Config,
     FilmNetwork,
-    PixelStem,
     PooledClassifier,
-    ResidualTrunk,
+    image_features,
+    image_stem,
+    residual_trunk,
 )
+from featurewise.systems.reasoning.film.perception import AttributeHead
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 
 
@@ -58,22 +59,19 @@ class ImageOnly(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.stem = PixelStem((*config.stem, config.channels))
+        self.stem = image_stem(config)
         self.naming = AttributeHead(config.channels)
-        self.trunk = ResidualTrunk(config.channels, config.blocks)
-        width = config.features
-        self.answer = PooledClassifier(config.channels, width, width, len(ANSWERS))
-
-    def image_features(self, batch: Batch) -> Float[Tensor, "I C h w"]:
-        """The stem's features of every image."""
-        found: Tensor = self.stem(
-            batch.images.to(memory_format=torch.channels_last) / 255
+        self.trunk = residual_trunk(config)
+        self.answer = PooledClassifier(
+            config.channels,
+            config.features,
+            config.classifier or config.features,
+            len(ANSWERS),
         )
-        return found
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
-        image = self.image_features(batch)
+        image = image_features(self.stem, batch.images)
         return Answers(
             self.answer(self.trunk(image))[batch.image_index], self.naming(image)
         )
@@ -89,7 +87,7 @@ class Concatenation(ImageOnly):
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
-        image = self.image_features(batch)
+        image = image_features(self.stem, batch.images)
         pooled = self.trunk(image).amax(dim=(2, 3))[batch.image_index]
         question = self.read((batch.questions, batch.lengths))
         return Answers(
@@ -143,7 +141,7 @@ class Attention(ImageOnly):
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
-        image = self.image_features(batch)
+        image = image_features(self.stem, batch.images)
         query = self.read((batch.questions, batch.lengths))
         attended = self.attend(self.trunk(image)[batch.image_index], query)
         return Answers(self.answer(attended), self.naming(image))

@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from featurewise.generators import parameter_groups
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion
-from featurewise.systems.reasoning.film.network import ATTRIBUTE_CLASSES, Answers, Config
-from featurewise.training.optim import cosine
+from featurewise.systems.reasoning.film.baselines import ImageOnly
+from featurewise.systems.reasoning.film.fused import fused_logits
+from featurewise.systems.reasoning.film.network import Answers, Config, FilmNetwork
+from featurewise.systems.reasoning.film.perception import (
+    Perception,
+    attribute_loss,
+    feature_maps,
+    pretrained,
+)
+from featurewise.training.optim import cosine, linear
 from featurewise.training.shuffled import ShuffledCondition
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Supervised
-from featurewise.worlds.clevr.batch import Batch, TwinBatch, cell_labels
+from featurewise.worlds.clevr.batch import Batch, TwinBatch
 from featurewise.worlds.clevr.metrics import BY_TYPE, TWINS, questions_by_type, twin_hits
 from featurewise.worlds.clevr.splits import held_out_batches, training_batches, twin_test
 
 # --- method -------------------------------------------------------------------------
-
-
-def attribute_loss(
-    logits: Float[Tensor, "I V h w"],
-    objects: Int64[Tensor, "I N 6"],
-    size: tuple[int, int],
-) -> Float[Tensor, ""]:
-    """Cross-entropy of the four attributes; cells without object weigh a quarter.
-
-    Args:
-        logits: of `AttributeHead`.
-        objects: as in ``Batch.objects``.
-        size: width and height of the images, in pixels.
-    """
-    labels = cell_labels(objects, logits.shape[2], logits.shape[3], size)
-    losses = []
-    parts = torch.split(logits.float(), ATTRIBUTE_CLASSES, 1)
-    for part, label in zip(parts, labels.unbind(1), strict=True):
-        weight = torch.ones(part.shape[1], device=part.device)
-        weight[0] = 0.25
-        losses.append(F.cross_entropy(part, label, weight=weight))
-    return torch.stack(losses).sum()
 
 
 def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -62,8 +49,22 @@ def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     return loss, metrics
 
 
+def fused_objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
+    """The same for FiLM over features that were trained beforehand."""
+    assert isinstance(network, FilmNetwork)
+    logits = fused_logits(network, batch).float()
+    accuracy = (logits.argmax(1) == batch.answers).float().mean()
+    return F.cross_entropy(logits, batch.answers), {"accuracy": accuracy}
+
+
 def stepper(network: nn.Module, config: Config) -> Supervised:
     """Adam; question encoder and generator head have learning rates of their own."""
+    fused = config.perception is not None and isinstance(network, FilmNetwork)
+    if config.perception is not None and isinstance(network, FilmNetwork | ImageOnly):
+        trained = pretrained(config.perception)
+        network.stem.load_state_dict(trained.stem.state_dict())
+        network.naming.load_state_dict(trained.naming.state_dict())
+        network.naming.requires_grad_(False)
     named = network.named_parameters()
     encoder = {id(p) for name, p in named if "encoder" in name or "read" in name}
     groups = [
@@ -71,14 +72,20 @@ def stepper(network: nn.Module, config: Config) -> Supervised:
         for group in parameter_groups(network, config.weight_decay)
         for part in _with_learning_rates(group, encoder, config)
     ]
+    warmup = min(300, config.steps // 10)
     return Supervised(
         network,
-        objective,
+        fused_objective if fused else objective,
         torch.optim.Adam(groups, lr=config.learning_rate, fused=True),
-        schedule=cosine(config.steps, warmup=min(300, config.steps // 10), floor=0.02),
+        schedule=(
+            cosine(config.steps, warmup=warmup, floor=0.02)
+            if config.schedule == "cosine"
+            else linear(config.steps, warmup=warmup, start=0.5, floor=0.01)
+        ),
         clip=5.0,
         average=0.999,
-        bfloat16=config.bfloat16,
+        # The fused trunk casts by itself; casts of its own parameters cost more than they save.
+        bfloat16=config.bfloat16 and not fused,
     )
 
 
@@ -106,10 +113,15 @@ def data(config: Config, seed: int) -> Source[Batch]:
         images_per_batch=config.images_per_batch,
         questions_per_image=config.questions_per_image,
         seed=seed,
+        features=None if config.perception is None else _features(config.perception),
     )
     if config.shuffled_questions:
         return ShuffledCondition(source, ("questions", "lengths"), half_a_batch_on)
     return source
+
+
+def _features(config: Perception) -> Callable[[Path], Tensor]:
+    return lambda pool: feature_maps(pool, pretrained(config))
 
 
 def half_a_batch_on(index: int, batch: Batch) -> Int64[Tensor, "Q"]:

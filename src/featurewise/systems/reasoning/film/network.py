@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import BFloat16, Float, UInt8
 from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.models.trunks import CoordinateConv
 from featurewise.study import system
+from featurewise.systems.reasoning.film.perception import (
+    AttributeHead,
+    FrozenStem,
+    Perception,
+)
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 from featurewise.worlds.clevr.splits import CurriculumStage, Folder
-from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
-
-ATTRIBUTE_CLASSES = [len(values) + 1 for values in ATTRIBUTES.values()]
-"""Values of each attribute, and one for "no object here"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +38,24 @@ class Config(system.Config):
         test_images: number of images that are tested on.
         images_per_batch: images in a batch.
         questions_per_image: questions about each image of a batch.
-        stem: widths of the stem before its last convolution.
+        perception: features that are trained beforehand and then fixed; None: a stem that
+            is trained with the rest.
+        stem: widths of the stem before its last convolution, where it is trained with the
+            rest.
         channels: width C of the trunk.
         blocks: residual blocks of the trunk.
+        dilations: of the 3 × 3 convolution of each block, repeated as often as needed.
+        context: whether every block but the first also gets, beside the coordinates, the
+            maximum of its input over all positions.
         embedding: width of a word vector.
         hidden: width of the GRU.
-        features: width of the max-pooled map and of the classifier's hidden layer.
+        features: width of the max-pooled map.
+        classifier: width of the classifier's hidden layer; None: that of the map.
+        head_std: standard deviation of the head's first weights, times √hidden; at 0
+            training starts from the unconditioned trunk.
         learning_rate: of Adam, for what processes images.
+        schedule: of the learning rate: "cosine"; or "linear", which falls in the second
+            half of the steps only.
         head_learning_rate: of the generator's head, as a multiple of ``learning_rate``.
             Adam moves every weight by about as much, so that a head of 128 inputs moves
             γ and β a thirtieth of what one of 4,096 inputs does, as in the paper.
@@ -71,13 +84,19 @@ class Config(system.Config):
     test_images: int
     images_per_batch: int = 16
     questions_per_image: int = 4
+    perception: Perception | None = None
     stem: tuple[int, ...] = (32, 64)
     channels: int = 64
     blocks: int = 4
+    dilations: tuple[int, ...] = (1,)
+    context: bool = False
     embedding: int = 64
     hidden: int = 128
     features: int = 256
+    classifier: int | None = None
+    head_std: float = 0.0
     learning_rate: float = 1e-3
+    schedule: Literal["cosine", "linear"] = "cosine"
     head_learning_rate: float = 10.0
     encoder_learning_rate: float = 3.0
     weight_decay: float = 1e-5
@@ -131,17 +150,28 @@ class ResidualBlock(nn.Module):
 
     ``h = relu(1×1(x, coordinates)); y = h + relu(norm(3×3(h)))``. The norm has no
     affine part.
+
+    Args:
+        channels: width C.
+        dilation: of the 3 × 3 convolution.
+        context: whether the 1 × 1 convolution also gets ``max(x)`` over all positions.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int = 1, context: bool = False) -> None:
         super().__init__()
         self.project = CoordinateConv(channels, channels)
-        self.convolve = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.context = nn.Linear(channels, channels, bias=False) if context else None
+        self.convolve = nn.Conv2d(
+            channels, channels, 3, padding=dilation, dilation=dilation, bias=False
+        )
         self.norm = nn.BatchNorm2d(channels, affine=False)
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
         """Features of the same shape."""
-        h = F.relu(self.project(x))
+        h = self.project(x)
+        if self.context is not None:
+            h = h + self.context(x.amax(dim=(2, 3)))[:, :, None, None]
+        h = F.relu(h)
         return h + F.relu(self.norm(self.convolve(h)))
 
 
@@ -151,11 +181,22 @@ class ResidualTrunk(nn.Module):
     Args:
         channels: width C of every block.
         blocks: number of blocks.
+        dilations: of their 3 × 3 convolutions, repeated as often as needed.
+        context: see `ResidualBlock`; the first block has none.
     """
 
-    def __init__(self, channels: int = 128, blocks: int = 4) -> None:
+    def __init__(
+        self,
+        channels: int = 128,
+        blocks: int = 4,
+        dilations: Sequence[int] = (1,),
+        context: bool = False,
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, dilations[i % len(dilations)], context and i > 0)
+            for i in range(blocks)
+        )
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
         """Features of the same shape."""
@@ -194,21 +235,33 @@ class PooledClassifier(nn.Module):
         return logits
 
 
-class AttributeHead(nn.Conv2d):
-    """Linear map from the features of a cell to the attributes of its object.
+def image_stem(config: Config) -> nn.Module:
+    """What turns images into features: fixed, or trained with the rest."""
+    if config.perception is not None:
+        return FrozenStem(config.perception.widths)
+    return PixelStem((*config.stem, config.channels))
 
-    It replaces pretraining. Perez et al. start from features that were pretrained on
-    ImageNet, or train from pixels for days; here every network that processes images
-    also predicts, in training, size, color, material and shape of the object whose
-    centre lies in a cell of its feature map. A test uses nothing but pixels and
-    question.
+
+def image_features(
+    stem: nn.Module, images: UInt8[Tensor, "I 3 H W"] | BFloat16[Tensor, "I C h w"]
+) -> Float[Tensor, "I C h w"]:
+    """Features of images, computed once for all questions about them.
 
     Args:
-        channels: width of the features.
+        stem: from `image_stem`.
+        images: 8-bit RGB, or features that the stem computed beforehand.
     """
+    if images.is_floating_point():
+        return images.float()
+    found: Tensor = stem(images.to(memory_format=torch.channels_last) / 255)
+    return found
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, sum(ATTRIBUTE_CLASSES), 1)
+
+def residual_trunk(config: Config) -> ResidualTrunk:
+    """The trunk of a config, not conditioned."""
+    return ResidualTrunk(
+        config.channels, config.blocks, config.dilations, config.context
+    )
 
 
 class FilmNetwork(nn.Module):
@@ -216,27 +269,28 @@ class FilmNetwork(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.stem = PixelStem((*config.stem, config.channels))
+        self.stem = image_stem(config)
         self.naming = AttributeHead(config.channels)
+        generator = fw.Recurrent(len(VOCABULARY), config.embedding, config.hidden)
         self.trunk = fw.condition(
-            ResidualTrunk(config.channels, config.blocks),
+            residual_trunk(config),
             at="blocks.*.norm",
             operation=fw.Affine(),
-            generator=fw.Recurrent(len(VOCABULARY), config.embedding, config.hidden),
+            generator=generator,
         )
-        width = config.features
-        self.answer = PooledClassifier(config.channels, width, width, len(ANSWERS))
-
-    def image_features(
-        self, images: UInt8[Tensor, "I 3 H W"]
-    ) -> Float[Tensor, "I C h w"]:
-        """Features of images, computed once for all questions about them."""
-        found: Tensor = self.stem(images.to(memory_format=torch.channels_last) / 255)
-        return found
+        if config.head_std and generator.head is not None:
+            std = config.head_std / math.sqrt(config.hidden)
+            nn.init.normal_(generator.head.weight, std=std)
+        self.answer = PooledClassifier(
+            config.channels,
+            config.features,
+            config.classifier or config.features,
+            len(ANSWERS),
+        )
 
     def forward(self, batch: Batch) -> Answers:
         """Answers to all questions of a batch."""
-        image = self.image_features(batch.images)
+        image = image_features(self.stem, batch.images)
         question = (batch.questions, batch.lengths)
         features = self.trunk(image[batch.image_index], condition=question)
         return Answers(self.answer(features), self.naming(image))
