@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import BFloat16, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,7 +33,7 @@ class Batch:
             480 x 320 image; -1 where there is no object.
     """
 
-    images: UInt8[Tensor, "I 3 H W"] | BFloat16[Tensor, "I C h w"]
+    images: UInt8[Tensor, "I 3 H W"] | Float[Tensor, "I C h w"]
     image_index: Int64[Tensor, "Q"]
     questions: Int64[Tensor, "Q T"]
     lengths: Int64[Tensor, "Q"]
@@ -53,7 +53,7 @@ class Batch:
 
 
 def collate(
-    images: UInt8[Tensor, "I 3 H W"] | BFloat16[Tensor, "I C h w"],
+    images: UInt8[Tensor, "I 3 H W"] | Float[Tensor, "I C h w"],
     image_index: Sequence[int],
     tokens: Sequence[Sequence[int] | NDArray[np.uint16]],
     answers: Sequence[int],

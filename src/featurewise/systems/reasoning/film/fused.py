@@ -14,12 +14,13 @@ it are sums of the gradients of β and γ over the questions, weighted by γ.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import BFloat16, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.models.trunks import CoordinateConv, coordinates
@@ -30,11 +31,19 @@ from featurewise.systems.reasoning.film.network import (
 )
 from featurewise.worlds.clevr import Batch
 
-BF16 = torch.bfloat16
+DTYPE = torch.bfloat16
+"""Of the features; tests set another."""
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=False)
+    fast = torch.compile(function, dynamic=False)
+
+    @functools.wraps(function)
+    def call(*tensors: Tensor) -> Any:
+        # Gradients are those written below; the compiler warns of tensors that need any.
+        return fast(*(each.detach() for each in tensors))
+
+    return call
 
 
 # --- formulas: u (N, L, C) is normed, h is added, g and b (N, 1, C) are γ and β --------
@@ -53,7 +62,7 @@ def _block(
     h: Tensor, u: Tensor, mean: Tensor, rstd: Tensor, g: Tensor, b: Tensor
 ) -> Tensor:
     z = (u.float() - mean) * rstd * g + b
-    return (h.float() + z.clamp_min(0)).to(BF16)
+    return (h.float() + z.clamp_min(0)).to(DTYPE)
 
 
 @_compiled
@@ -79,7 +88,7 @@ def _norm_gradient(
 ) -> Tensor:
     n = (u.float() - mean) * rstd
     dz = torch.where(n * g + b > 0, grad.float(), 0.0)
-    return (rstd * (dz * g - m1 - n * m2)).to(BF16)
+    return (rstd * (dz * g - m1 - n * m2)).to(DTYPE)
 
 
 @_compiled
@@ -94,18 +103,18 @@ def _over_questions(
 
 @_compiled
 def _relu_sum(x: Tensor, place: Tensor) -> Tensor:
-    return (x.float() + place).clamp_min(0).to(BF16)
+    return (x.float() + place).clamp_min(0).to(DTYPE)
 
 
 @_compiled
 def _relu_sum_gradient(grad: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     d = torch.where(y.float() > 0, grad.float(), 0.0)
-    return d.to(BF16), d.sum(1)
+    return d.to(DTYPE), d.sum(1)
 
 
 @_compiled
 def _max_gradient(grad: Tensor, x: Tensor, top: Tensor) -> Tensor:
-    return torch.where(x == top, grad, 0.0).to(BF16)
+    return torch.where(x == top, grad, 0.0).to(DTYPE)
 
 
 # --- the same with their gradients -----------------------------------------------------
@@ -158,7 +167,7 @@ class _FirstNormFilm(torch.autograd.Function):
         n = (u.float() - mean) * rstd
         du = rstd * (dn - dn.mean((0, 1)) - n * (dn * n).mean((0, 1)))
         flat = (-1, channels)
-        return dh.to(BF16), du.to(BF16), dg.reshape(flat), db.reshape(flat), None, None
+        return dh.to(DTYPE), du.to(DTYPE), dg.reshape(flat), db.reshape(flat), None, None
 
 
 class _ReluSum(torch.autograd.Function):
@@ -178,7 +187,7 @@ class _ReluSum(torch.autograd.Function):
         d, by_question = _relu_sum_gradient(grads[0].contiguous(), y)
         # A product with ones is the fastest sum over the first dimension.
         rows = d.view(len(d), -1)
-        by_place = torch.mm(torch.ones(1, len(d), dtype=BF16), rows).float()
+        by_place = torch.mm(torch.ones(1, len(d), dtype=DTYPE), rows).float()
         return d, by_place.view(d.shape[1:]), by_question if ctx.whole else None
 
 
@@ -221,7 +230,7 @@ def fused_logits(network: FilmNetwork, batch: Batch) -> Float[Tensor, "Q A"]:
     questions = len(batch.lengths)
     order = torch.arange(images).repeat_interleave(max(questions // images, 1))
     shared = torch.equal(order, batch.image_index)
-    with torch.autocast("cpu", torch.bfloat16, enabled=torch.bfloat16 == BF16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=torch.bfloat16 == DTYPE):
         flat = network.trunk.generator((batch.questions, batch.lengths))
     trunk = network.trunk.backbone
     assert isinstance(trunk, ResidualTrunk)
@@ -237,23 +246,23 @@ def fused_logits(network: FilmNetwork, batch: Batch) -> Float[Tensor, "Q A"]:
         film = _FirstNormFilm if shared and i == 0 else _NormFilm
         x = film.apply(h, u, gamma[:, i], beta[:, i], mean, rstd)  # type: ignore[no-untyped-call]
     y, place = _projected(network.answer.project, x, height, width)
-    pooled = F.relu(_max_over_positions(y + place.to(BF16)).float())
+    pooled = F.relu(_max_over_positions(y + place.to(DTYPE)).float())
     logits: Tensor = network.answer.classify(pooled)
     return logits
 
 
 def _projected(
-    layer: CoordinateConv, x: BFloat16[Tensor, "N L C"], height: int, width: int
-) -> tuple[BFloat16[Tensor, "N L D"], Float[Tensor, "L D"]]:
+    layer: CoordinateConv, x: Float[Tensor, "N L C"], height: int, width: int
+) -> tuple[Float[Tensor, "N L D"], Float[Tensor, "L D"]]:
     """The 1 × 1 convolution without its bias, and bias and coordinates' part by position."""
     weight = layer.project.weight.flatten(1)
     xy = coordinates(height, width, torch.float32, weight.device)[0].flatten(1).T
     place = F.linear(xy, layer.place.weight.flatten(1), layer.project.bias)
-    return F.linear(x, weight.to(BF16)), place
+    return F.linear(x, weight.to(DTYPE)), place
 
 
 def _convolved(
-    block: ResidualBlock, x: BFloat16[Tensor, "N L C"], height: int, width: int
+    block: ResidualBlock, x: Float[Tensor, "N L C"], height: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A block up to its norm: what is added, what is normed, its mean and 1 / deviation."""
     y, place = _projected(block.project, x, height, width)
@@ -263,7 +272,7 @@ def _convolved(
     h: Tensor = _ReluSum.apply(y, place, whole)  # type: ignore[no-untyped-call]
     count, length, channels = h.shape
     grid = h.view(count, height, width, channels).permute(0, 3, 1, 2)
-    weight = block.convolve.weight.to(BF16).to(memory_format=torch.channels_last)
+    weight = block.convolve.weight.to(DTYPE).to(memory_format=torch.channels_last)
     dilation = block.convolve.dilation
     u = F.conv2d(grid, weight, padding=dilation, dilation=dilation)
     u = u.permute(0, 2, 3, 1).reshape(count, length, channels)

@@ -364,9 +364,9 @@ def _compute(source: PoolSource, network: Namer, path: Path) -> None:
     unfinished = path.with_suffix(".part")
     images = source.pool.images
     stored = None
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode():
         for start in range(0, len(images), 100):
-            some = torch.from_numpy(images[start : start + 100])
+            some = torch.from_numpy(np.array(images[start : start + 100]))
             found = network.stem(some.to(memory_format=torch.channels_last) / 255)
             cells = found.bfloat16().permute(0, 2, 3, 1).contiguous().view(torch.uint16)
             if stored is None:
