@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from featurewise.study.results import Measurement
 from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
@@ -21,7 +22,11 @@ from featurewise.systems.reasoning.film.experiment import (
     predict_all,
 )
 from featurewise.systems.reasoning.film.network import Answers, image_features
-from featurewise.systems.reasoning.film.perception import AttributeHead, attribute_loss
+from featurewise.systems.reasoning.film.perception import (
+    ATTRIBUTE_CLASSES,
+    AttributeHead,
+    attribute_loss,
+)
 from featurewise.training.shuffled import ShuffledCondition
 from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, VOCABULARY, Batch, sample_scenes
 from featurewise.worlds.clevr.batch import cell_labels
@@ -204,6 +209,17 @@ def test_the_objective_labels_cells_by_the_shape_of_the_images() -> None:
     square = 0.1 * attribute_loss(answers.attributes, objects, (30, 30))
     torch.testing.assert_close(both - alone, square)
     assert not torch.allclose(square, 0.1 * attribute_loss(answers.attributes, objects, SIZE))
+
+
+def test_the_labels_of_a_batch_on_a_gpu_are_computed_without_waiting_for_it() -> None:
+    # A fake tensor refuses what reads its values, which is what a GPU would be waited for.
+    with FakeTensorMode():
+        objects = torch.empty(4, 10, 6, dtype=torch.int64)
+        names = torch.empty(4, sum(ATTRIBUTE_CLASSES), 3, 4)
+        assert cell_labels(objects, 3, 4).shape == (4, 4, 3, 4)
+        assert attribute_loss(names, objects, SIZE).shape == ()
+        with pytest.raises(DynamicOutputShapeException):
+            objects.nonzero()
 
 
 def test_attribute_loss_is_weighted_cross_entropy_of_four_attributes() -> None:

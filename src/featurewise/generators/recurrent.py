@@ -83,6 +83,9 @@ class RecurrentEncoder(nn.Module):
         if lengths is None:
             places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
             lengths = torch.where(tokens != 0, places, 0).amax(dim=1)
+        elif not torch.compiler.is_compiling() and isinstance(lengths, Tensor):
+            # Packing needs them there, and a check on a GPU would wait for it a second time.
+            lengths = lengths.cpu()
         _check_lengths(lengths, tokens)
         return tokens, lengths
 

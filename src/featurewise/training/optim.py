@@ -78,9 +78,9 @@ class WeightAverage:
 
     Update n is ``average <- d * average + (1 - d) * weights`` with
     ``d = min(decay, n / (n + 10))``, so that the initial weights soon lose their influence.
-    Floating-point parameters are averaged in at least float32. Buffers are not averaged: running
-    statistics of the current weights do not fit the averaged ones, so that `counting` computes
-    those of the averaged weights.
+    Floating-point parameters that need gradients are averaged, in at least float32. Buffers are not
+    averaged: running statistics of the current weights do not fit the averaged ones, so that
+    `counting` computes those of the averaged weights.
 
     Args:
         network: its current weights are the initial average.
@@ -101,7 +101,7 @@ class WeightAverage:
         self._average = {
             name: tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
             for name, tensor in network.named_parameters()
-            if tensor.is_floating_point()
+            if tensor.is_floating_point() and tensor.requires_grad
         }
 
     @torch.no_grad()
@@ -179,13 +179,14 @@ class WeightAverage:
         Raises:
             ExperimentError: the state is of a network with other parameters or dtypes.
         """
-        if state["average"].keys() != self._average.keys():
+        # Version 0.1 also averaged parameters that do not change.
+        if not self._average.keys() <= state["average"].keys():
             raise ExperimentError("the weight average is of a network with other parameters")
         for name, own in self._average.items():
             if state["average"][name].dtype != own.dtype:
                 raise ExperimentError(f"the weight average of {name} has another dtype")
         self.updates = state["updates"]
-        self._copy(state["average"], self._average)
+        self._copy({name: state["average"][name] for name in self._average}, self._average)
         # Version 0.1 had none.
         self._statistics = {
             name: each.clone() for name, each in state.get("statistics", {}).items()

@@ -120,14 +120,18 @@ def cell_labels(
         width: columns of the map.
         size: width and height of the images that the map is of.
     """
-    labels = objects.new_zeros(len(objects), 4, height, width)
-    image, number = (objects[..., 0] >= 0).nonzero(as_tuple=True)
-    found = objects[image, number]
-    column = (found[:, 4] * width // WIDTH).clamp(0, width - 1)
+    cells = height * width
+    found = objects[..., :4] + 1
+    column = (objects[..., 4] * width // WIDTH).clamp(0, width - 1)
     # The camera's rule in whole numbers: the middle rows agree, and a pixel is as high as wide.
-    row = (WIDTH * size[1] + (2 * found[:, 5] - HEIGHT) * size[0]) * height
+    row = (WIDTH * size[1] + (2 * objects[..., 5] - HEIGHT) * size[0]) * height
     total = 2 * WIDTH * size[1]
-    inside = (row >= 0) & (row <= height * total)
+    inside = (objects[..., 0] >= 0) & (row >= 0) & (row <= height * total)
     row = (row // total).clamp(0, height - 1)
-    labels[image[inside], :, row[inside], column[inside]] = found[inside, :4] + 1
-    return labels
+    # What is in no cell goes to one more, which is dropped: to select it would wait for a GPU.
+    cell = torch.where(inside, row * width + column, cells)
+    labels = objects.new_zeros(len(objects), 4, cells + 1)
+    for thing in range(objects.shape[1]):  # one after the other: the last one in a cell stays
+        index = cell[:, thing, None, None].expand(-1, 4, 1)
+        labels.scatter_(2, index, found[:, thing, :, None])
+    return labels[:, :, :cells].reshape(len(objects), 4, height, width)

@@ -94,6 +94,7 @@ class FilmAnswerer:
             what = f"no word of the question is known: {question!r}" if unknown else ""
             raise WorldError(what or f"the question has no words: {question!r}")
         batch = collate(image.unsqueeze(0), [0], [encode(question)], [-1], [-1])
+        batch = batch.to(_device(network))
         with torch.no_grad():
             logits: Tensor = network(batch).logits[0]
             values, order = logits.float().softmax(0).sort(descending=True, stable=True)
@@ -125,6 +126,7 @@ class FilmAnswerer:
         batch = collate(
             image, [0] * len(questions), [encode(q) for q in questions], none, none
         )
+        batch = batch.to(_device(network))
         with torch.no_grad():
             return parameter_table(trunk.represent((batch.questions, batch.lengths)))
 
@@ -185,7 +187,7 @@ class FilmAnswerer:
                 f"queries are those of FilmAnswerer.queries, not {type(queries)}"
             )
         counted = _UnknownWords(batches)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        with _precision(network, config):
             found = predict_all(network, counted, shuffled=shuffled)
         answers = tuple(ANSWERS[index] for index in found.predicted.tolist())
         return Evaluation(
@@ -229,8 +231,17 @@ class FilmAnswerer:
             batches = twin_test(_recipe(config), limit)
         else:
             batches = folder_twin_batches(folder, split, *_size(config), limit)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        with _precision(network, config):
             return measure_twins(network, batches)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _precision(network: nn.Module, config: Config) -> torch.autocast:
+    """That of the forward pass in training, on the network's device."""
+    return torch.autocast(_device(network).type, torch.bfloat16, enabled=config.bfloat16)
 
 
 class _UnknownWords:

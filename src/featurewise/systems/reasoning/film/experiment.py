@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from featurewise.systems.reasoning.film.perception import (
 from featurewise.training.optim import cosine, linear
 from featurewise.training.shuffled import ShuffledCondition
 from featurewise.training.source import Source
-from featurewise.training.steppers import Metrics, Supervised
+from featurewise.training.steppers import Metrics, Objective, Options, Supervised
 from featurewise.worlds.clevr.batch import Batch, TwinBatch
 from featurewise.worlds.clevr.metrics import BY_TYPE, TWINS, questions_by_type, twin_hits
 from featurewise.worlds.clevr.splits import held_out_batches, training_batches, twin_test
@@ -57,13 +57,47 @@ def fused_objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     return F.cross_entropy(logits, batch.answers), {"accuracy": accuracy}
 
 
+class OnFeatures(Supervised):
+    """A network whose stem, if it is fixed, gets its weights before the first step.
+
+    A network that is loaded has them already, and needs none of the cache folder.
+
+    Args:
+        perception: how the stem is trained; None: with the rest.
+        network: see `Supervised`.
+        objective: see `Supervised`.
+        optimizer: see `Supervised`.
+        options: see `Supervised`.
+    """
+
+    def __init__(
+        self,
+        perception: Perception | None,
+        network: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(network, objective, optimizer, **options)
+        self.perception = perception
+
+    def step(self, batch: Batch, /) -> Metrics:
+        """One gradient step; see `Supervised`."""
+        fixed = isinstance(self.network, FilmNetwork | ImageOnly)
+        if self.perception is not None and fixed and self.steps == 0:
+            trained = pretrained(self.perception).state_dict()
+            missing, other = self.network.load_state_dict(trained, strict=False)
+            assert not other and not any(
+                n.startswith(("stem", "naming")) for n in missing
+            )
+        return super().step(batch)
+
+
 def stepper(network: nn.Module, config: Config) -> Supervised:
     """Adam; question encoder and generator head have learning rates of their own."""
-    fused = config.perception is not None and isinstance(network, FilmNetwork)
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    fused = on_cpu and config.perception is not None and isinstance(network, FilmNetwork)
     if config.perception is not None and isinstance(network, FilmNetwork | ImageOnly):
-        trained = pretrained(config.perception)
-        network.stem.load_state_dict(trained.stem.state_dict())
-        network.naming.load_state_dict(trained.naming.state_dict())
         network.naming.requires_grad_(False)
     named = network.named_parameters()
     encoder = {id(p) for name, p in named if "encoder" in name or "read" in name}
@@ -73,7 +107,8 @@ def stepper(network: nn.Module, config: Config) -> Supervised:
         for part in _with_learning_rates(group, encoder, config)
     ]
     warmup = min(300, config.steps // 10)
-    return Supervised(
+    return OnFeatures(
+        config.perception,
         network,
         fused_objective if fused else objective,
         torch.optim.Adam(groups, lr=config.learning_rate, fused=True),
