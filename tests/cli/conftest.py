@@ -12,8 +12,8 @@ from featurewise.worlds.clevr import cache
 def run():
     """Runs a command, as in ``run("train", "film")``, checks its exit code, returns its output."""
 
-    def call(*words, code=0):
-        result = CliRunner().invoke(app, [str(word) for word in words])
+    def call(*words, code=0, stdin=None):
+        result = CliRunner().invoke(app, [str(word) for word in words], input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         text = " ".join(result.output.split())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 
 import pytest
 from PIL import Image
@@ -118,3 +119,26 @@ def test_an_image_of_another_format_is_refused_by_name(fails, film, tmp_path):
     assert f"{gif}: " in line and "holds a GIF image" in line and "object at" not in line
     (tmp_path / "dir.png").mkdir()
     assert "dir.png: is a folder" in fails("ask", film, tmp_path / "dir.png", QUESTION)
+
+
+def test_without_a_question_lines_are_read_and_each_is_answered(run, film, copy):
+    lines = f"{QUESTION}\n\nxyzzy?\nWhat color is the large sphere?\n"
+    shown = run("ask", film, copy, "--top", 2, stdin=lines)
+    assert shown.output.count("%") == 4  # two answers to each of two questions
+    assert "no word of the question is known" in shown.error
+    facts = run("ask", film, copy, "--json", "--top", 1, stdin=lines).output
+    decoder, found, rest = json.JSONDecoder(), [], facts.strip()
+    while rest:
+        value, end = decoder.raw_decode(rest)
+        found.append(value["question"])
+        rest = rest[end:].strip()
+    assert found == [QUESTION, "What color is the large sphere?"]
+    assert run("ask", film, copy, stdin="").output == ""
+
+
+def test_an_empty_line_ends_the_prompt(run, film, copy, monkeypatch):
+    lines = iter([QUESTION, "", QUESTION])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    # The package's attribute of that name is the command.
+    monkeypatch.setattr(import_module("featurewise.cli.ask"), "_is_typed", lambda: True)
+    assert run("ask", film, copy, "--top", 1).output.count("%") == 1

@@ -51,7 +51,7 @@ def test_arguments_of_ask_are_optional_in_the_help(run):
     """With ``--example`` there are none."""
     text = run("ask", "--help").text
     assert "[RUN] [IMAGE] [QUESTION]" in text and "[required]" not in text
-    assert "Missing IMAGE, QUESTION" in run("ask", "film", code=2).text
+    assert "Missing IMAGE;" in run("ask", "film", code=2).text
 
 
 def test_help_names_every_command(run):

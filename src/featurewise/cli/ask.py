@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +14,14 @@ from rich.table import Table
 
 from featurewise.cli import discovery, example
 from featurewise.cli.console import Terminal
-from featurewise.cli.errors import UsageError, UserError
+from featurewise.cli.errors import UsageError, UserError, is_expected
 from featurewise.cli.evaluate import RUN_HELP
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
-    from featurewise.study.answerer import Answer, InputImage
+    from torch import nn
+
+    from featurewise.study.answerer import Answer, Answerer, InputImage
 
 _BAR = 30  # columns of a probability of 1
 _SOFTWARE = "featurewise ask"
@@ -32,7 +36,11 @@ def ask(
         Path | None, typer.Argument(metavar="IMAGE", help="A PNG or JPEG image.")
     ] = None,
     question: Annotated[
-        str | None, typer.Argument(metavar="QUESTION", help="In English, in quotes.")
+        str | None,
+        typer.Argument(
+            metavar="QUESTION",
+            help="In English, in quotes; without it, questions are read line by line.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -56,7 +64,8 @@ def ask(
 ) -> None:
     """Ask a trained network a question about an image.
 
-    RUN, IMAGE and QUESTION are required, except with --example.
+    RUN and IMAGE are required, except with --example. Without QUESTION a prompt opens, where one
+    question after the other is answered; an empty line or Ctrl-D ends it.
     """
     from featurewise.study.model import load_network
 
@@ -65,9 +74,59 @@ def ask(
     answerer = discovery.answerer(found.system)
     network, config = load_network(found.folder, found.system)
     shown = answerer.image(config, image)
+    target = None if out is None else _target(image, out)
+
+    def answer(question: str) -> str | None:
+        """Answers a question; returns why the heat map could not be written, if it could not."""
+        return _answer(answerer, network, shown, question, target, top, as_json)
+
+    if question is None:
+        for line in _lines():
+            try:
+                failure = answer(line)
+            except Exception as error:
+                if not is_expected(error):
+                    raise
+                failure = str(error)  # the next question may be a better one
+            if failure:
+                notes().print(f"[red]{escape(failure)}[/]")
+        return
     if not question.strip():
         raise UserError('the question is empty; write one, such as "How many cubes are there?"')
-    target = None if out is None else _target(image, out)
+    if as_example and not as_json:
+        typer.echo(f"image: {image}\nquestion: {question}")
+    if failure := answer(question):
+        raise UserError(failure)
+
+
+def _lines() -> Iterator[str]:
+    """Questions that are typed at a prompt, or lines of a pipe."""
+    typed = _is_typed()
+    while True:
+        try:
+            line = input("question: " if typed else "").strip()
+        except EOFError:
+            return
+        if line:
+            yield line
+        elif typed:
+            return
+
+
+def _is_typed() -> bool:
+    return sys.stdin.isatty()
+
+
+def _answer(
+    answerer: Answerer[Any],
+    network: nn.Module,
+    shown: InputImage,
+    question: str,
+    target: Path | None,
+    top: int,
+    as_json: bool,
+) -> str | None:
+    """Prints an answer and writes its heat map; returns why the latter failed, if it did."""
     answer = answerer.answer(network, shown.pixels, question)
     remarks = [shown.note] if shown.note else []
     if target is not None and answer.places is None:
@@ -79,17 +138,14 @@ def ask(
     if as_json:
         typer.echo(json.dumps(_as_dict(answer, top, remarks, written), indent=1))
     else:
-        if as_example:
-            typer.echo(f"image: {image}\nquestion: {question}")
         _print(Terminal(highlight=False, soft_wrap=True), answer, top, remarks, written)
-    if failure:
-        raise UserError(f"{target}: {failure}")
+    return f"{target}: {failure}" if failure else None
 
 
 def _arguments(
     run: str | None, image: Path | None, question: str | None, as_example: bool
-) -> tuple[str, Path, str]:
-    """The three arguments, or those of the example.
+) -> tuple[str, Path, str | None]:
+    """The three arguments, or those of the example; None where questions are to be read.
 
     Raises:
         UsageError: an argument is missing, or there are arguments beside ``--example``.
@@ -99,8 +155,8 @@ def _arguments(
         if any(value is not None for value in given.values()):
             raise UsageError("--example takes no RUN, IMAGE or QUESTION")
         return discovery.QUESTIONS, example.IMAGE, example.QUESTION
-    if run is None or image is None or question is None:
-        missing = ", ".join(name for name, value in given.items() if value is None)
+    if run is None or image is None:
+        missing = ", ".join(name for name in ("RUN", "IMAGE") if given[name] is None)
         raise UsageError(f"Missing {missing}; only --example needs no arguments")
     return run, image, question
 

@@ -29,6 +29,11 @@ class UserError(ValueError):
     """A wrong argument on the command line; the message says which values are possible."""
 
 
+def is_expected(error: Exception) -> bool:
+    """Whether an error is one that this library states, and its user can mend."""
+    return type(error).__module__.startswith("featurewise.")
+
+
 class Commands(TyperGroup):
     """A group of commands that prints expected errors as one line and exits with code 2.
 
@@ -53,7 +58,7 @@ class Commands(TyperGroup):
         except Terminated:
             _stop(ctx, "SIGTERM", signal.SIGTERM)
         except Exception as error:
-            if not type(error).__module__.startswith("featurewise."):
+            if not is_expected(error):
                 raise
             _fail(str(error), error)
 
