@@ -97,7 +97,11 @@ def separations(table: ParameterTable, kind: Bool[Tensor, "B"]) -> list[Separati
     names, ranks = _ranks(table, kind)
     areas = _areas(ranks, kind[:, None])[:, 0]
     order = areas.argsort(descending=True, stable=True).tolist()
-    return [Separation(*names[i], float(areas[i])) for i in order]
+    found = []
+    for index in order:
+        site, feature, parameter = names[index]
+        found.append(Separation(site, feature, parameter, float(areas[index])))
+    return found
 
 
 def permutation_test(
