@@ -1,5 +1,6 @@
 """Typed tables of task representations and activations, from which figures are plotted."""
 
+from featurewise.analysis.calibration import calibration_error
 from featurewise.analysis.clusters import (
     Separation,
     explained_by_feature,
@@ -17,6 +18,7 @@ __all__ = [
     "Dependence",
     "ParameterTable",
     "Separation",
+    "calibration_error",
     "dependence",
     "explained_by_feature",
     "main_axes",

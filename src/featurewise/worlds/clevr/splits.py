@@ -17,7 +17,7 @@ from torch import Tensor
 
 from featurewise.common.cache import cache_folder
 from featurewise.common.dataset import DatasetFacts
-from featurewise.worlds.clevr.batch import Batch, TwinBatch
+from featurewise.worlds.clevr.batch import Batch, TwinBatch, collate
 from featurewise.worlds.clevr.cache import cached_pool
 from featurewise.worlds.clevr.data import PoolSource, Source
 from featurewise.worlds.clevr.disk import DiskSource, read_queries
@@ -27,6 +27,8 @@ from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.progress import reading_images
 from featurewise.worlds.clevr.scene import Scene
 from featurewise.worlds.clevr.twins import twin_batches
+from featurewise.worlds.clevr.vocabulary import ANSWERS
+from featurewise.worlds.clevr.words import encode
 
 CLEVR: Final = DatasetFacts(
     "Scenes, images and questions of the built-in CLEVR world, rendered by this library.",
@@ -213,6 +215,22 @@ def twin_test(recipe: Recipe, limit: int | None = None) -> Iterator[TwinBatch]:
     count = min(TWIN_SCENES, limit or TWIN_SCENES)
     pool = PoolSource(cached_pool(recipe, count), images_per_batch=1).pool
     return twin_batches([(torch.from_numpy(pool.images.copy()), _scenes(recipe, count))])
+
+
+def count_test(recipe: Recipe, images: int) -> Iterator[Batch]:
+    """The question how many things there are, about the images of `held_out_batches`.
+
+    Args:
+        recipe: that of the last stage, whose seed is changed.
+        images: number of test images.
+    """
+    tokens = encode("How many things are there?")
+    for batch in held_out_batches(recipe, images):
+        assert batch.objects is not None
+        numbers = (batch.objects[:, :, 0] >= 0).sum(1).tolist()
+        answers = [ANSWERS.index(str(number)) for number in numbers]
+        rows = list(range(len(batch.images)))
+        yield collate(batch.images, rows, [tokens] * len(rows), answers, [-1] * len(rows))
 
 
 @lru_cache(maxsize=2)

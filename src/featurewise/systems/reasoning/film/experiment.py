@@ -9,9 +9,10 @@ from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from featurewise.analysis import calibration_error
 from featurewise.generators import parameter_groups
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion
@@ -29,8 +30,20 @@ from featurewise.training.shuffled import ShuffledCondition
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Objective, Options, Supervised
 from featurewise.worlds.clevr.batch import Batch, TwinBatch
-from featurewise.worlds.clevr.metrics import BY_TYPE, TWINS, questions_by_type, twin_hits
-from featurewise.worlds.clevr.splits import held_out_batches, training_batches, twin_test
+from featurewise.worlds.clevr.metrics import (
+    BY_TYPE,
+    THINGS,
+    TWINS,
+    questions_by_number,
+    questions_by_type,
+    twin_hits,
+)
+from featurewise.worlds.clevr.splits import (
+    count_test,
+    held_out_batches,
+    training_batches,
+    twin_test,
+)
 
 # --- method -------------------------------------------------------------------------
 
@@ -188,12 +201,20 @@ SWAP_ACCURACY = Metric(
     "%",
     "higher",
 )
+CALIBRATION = Metric(
+    "calibration error",
+    "mean distance of the probability of the given answers from the share of them that "
+    "is right, in 15 bins of equal width (Guo et al. 2017)",
+    "%",
+    "lower",
+)
 METRICS = (
     ACCURACY,
     SWAP_ACCURACY,
+    CALIBRATION,
     *(
         Metric(name, definition, "%", "lower" if "mirrored" in name else "higher")
-        for name, definition in {**BY_TYPE, **TWINS}.items()
+        for name, definition in {**BY_TYPE, **THINGS, **TWINS}.items()
     ),
 )
 
@@ -207,25 +228,36 @@ class Predictions:
         answers: position of the true answer, -1 where unknown.
         types: position of the question's type in ``QUESTION_TYPES``, -1 where unknown.
         images: number of the image.
+        confidence: probability of the network's answer.
     """
 
     predicted: Int64[Tensor, "Q"]
     answers: Int64[Tensor, "Q"]
     types: Int64[Tensor, "Q"]
     images: Int64[Tensor, "Q"]
+    confidence: Float[Tensor, "Q"]
 
     def rows(self, which: Bool[Tensor, "Q"]) -> Predictions:
         """Those of some of the questions."""
-        parts = (self.predicted, self.answers, self.types, self.images)
+        parts = (
+            self.predicted,
+            self.answers,
+            self.types,
+            self.images,
+            self.confidence,
+        )
         return Predictions(*(part[which] for part in parts))
 
 
-def predict(network: nn.Module, batch: Batch) -> Int64[Tensor, "Q"]:
-    """The most probable answer to each question, as a position in ``ANSWERS``."""
+def predict(
+    network: nn.Module, batch: Batch
+) -> tuple[Int64[Tensor, "Q"], Float[Tensor, "Q"]]:
+    """The most probable answer to each question, a position in ``ANSWERS``, and how probable."""
     device = next(network.parameters(), torch.empty(0)).device
     with torch.no_grad():
         logits: Tensor = network(batch.to(device)).logits
-    return logits.argmax(1).cpu()
+    confidence, predicted = logits.float().softmax(1).max(1)
+    return predicted.cpu(), confidence.cpu()
 
 
 def predict_all(
@@ -238,15 +270,17 @@ def predict_all(
         batches: images with questions; no image occurs in two of them.
         shuffled: whether the network is given each question of another image.
     """
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     images = 0
     for batch in batches:
-        predicted = predict(network, shuffle_questions(batch) if shuffled else batch)
-        parts.append((predicted, batch.answers, batch.types, images + batch.image_index))
+        asked = shuffle_questions(batch) if shuffled else batch
+        predicted, confidence = predict(network, asked)
+        number = images + batch.image_index
+        parts.append((predicted, batch.answers, batch.types, number, confidence))
         images += len(batch.images)
     if not parts:
         none = torch.empty(0, dtype=torch.int64)
-        return Predictions(none, none, none, none)
+        return Predictions(none, none, none, none, torch.empty(0))
     return Predictions(*map(torch.cat, zip(*parts, strict=True)))
 
 
@@ -261,7 +295,8 @@ def measure(found: Predictions) -> Measurement:
         return Measurement()
     right = found.predicted == found.answers
     numbers: dict[Metric, Proportion | float] = {
-        SWAP_ACCURACY: _swap_accuracy(found, right)
+        SWAP_ACCURACY: _swap_accuracy(found, right),
+        CALIBRATION: calibration_error(found.confidence, right),
     }
     by_type = questions_by_type(found.answers, found.types)
     for metric in METRICS:
@@ -288,7 +323,7 @@ def measure_twins(
         batches: the twin questions.
     """
     parts = [
-        (predict(network, batch), batch.answers, relations, images)
+        (predict(network, batch)[0], batch.answers, relations, images)
         for batch, relations, images in batches
     ]
     if not parts:
@@ -301,10 +336,25 @@ def measure_twins(
     }
 
 
-def evaluate(trained: Supervised, config: Config) -> Measurement:
-    """Accuracy on images that no run is trained on, and the twin test.
+def measure_counts(
+    network: nn.Module, batches: Iterable[Batch]
+) -> dict[str, Proportion]:
+    """Accuracy of counting everything, by number.
 
-    The twin test is made where relations were trained on, in rendered images, and not
+    Args:
+        network: of any arm, in eval mode.
+        batches: of `count_test`.
+    """
+    found = predict_all(network, batches)
+    right = found.predicted == found.answers
+    rows = questions_by_number(found.answers)
+    return {name: Proportion.of(right[which]) for name, which in rows.items()}
+
+
+def evaluate(trained: Supervised, config: Config) -> Measurement:
+    """Accuracy on images that no run is trained on, the twin test, and counts of everything.
+
+    The latter two are made where relations were trained on, in rendered images, and not
     under the control.
     """
     recipe = config.curriculum[-1].recipe
@@ -315,4 +365,5 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
         if config.folder is not None or recipe.families is not None or shuffled:
             return found
         twins = measure_twins(network, twin_test(recipe))
-    return replace(found, by_type={**found.by_type, **twins})
+        counts = measure_counts(network, count_test(recipe, config.test_images))
+    return replace(found, by_type={**found.by_type, **counts, **twins})
