@@ -136,7 +136,7 @@ PRESETS = {
     ),
     "full": Config(
         steps=FULL_STEPS,
-        intervals=Intervals(log=200, evaluate=5_000, save=2_500, save_seconds=120.0),
+        intervals=Intervals(log=200, evaluate=8_000, save=2_000, save_seconds=120.0),
         perception=PERCEPTION,
         curriculum=CURRICULUM,
         test_images=1_000,
