@@ -108,8 +108,12 @@ class OnFeatures(Supervised):
 
 def stepper(network: nn.Module, config: Config) -> Supervised:
     """Adam; question encoder and generator head have learning rates of their own."""
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    fused = on_cpu and config.perception is not None and isinstance(network, FilmNetwork)
+    fused = (
+        isinstance(network, FilmNetwork)
+        and config.perception is not None
+        and config.folder is None  # or batches contain images
+        and next(network.parameters()).device.type == "cpu"
+    )
     if config.perception is not None and isinstance(network, FilmNetwork | ImageOnly):
         network.naming.requires_grad_(False)
     named = network.named_parameters()
