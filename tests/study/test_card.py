@@ -436,3 +436,10 @@ def test_hardware():
     assert found["threads"] == str(torch.get_num_threads())
     assert found["torch"] == torch.__version__
     assert all(isinstance(value, str) and value for value in found.values())
+
+
+def test_a_metric_that_a_system_defines_itself_has_one_row(results):
+    own = Metric("accuracy", "share of sums whose sign is right", "%", "higher")
+    system = dataclasses.replace(TOY, metrics=(own, *TOY.metrics))
+    said = card.content(system, results)["metrics"]
+    assert [each["what"] for each in said if each["name"] == "accuracy"] == [own.what]

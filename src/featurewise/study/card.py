@@ -179,8 +179,9 @@ def _described(arm: Arm) -> dict[str, Any]:
 
 
 def _metrics(system: System[Any]) -> tuple[Metric, ...]:
-    """All metrics, the score first."""
-    return tuple(dict.fromkeys((system.score, *system.metrics)))
+    """All metrics, the score first; a system's own definition replaces the general one."""
+    by_name = {metric.name: metric for metric in (system.score, *system.metrics)}
+    return tuple(by_name.values())
 
 
 def _metric(metric: Metric) -> dict[str, str]:

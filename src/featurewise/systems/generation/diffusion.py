@@ -191,7 +191,8 @@ REAL = Metric(
 )
 REAL_FRECHET = Metric(
     "Fréchet distance of training images",
-    "the distance to the test images of as many training images as there are samples",
+    "the distance to the test images of as many training images as there are samples, "
+    "the first of each class: a few typefaces, no random sample",
 )
 GUIDED = {
     w: Metric(
@@ -354,6 +355,10 @@ SYSTEM = System(
         REAL,
         *DIVERSITY.values(),
     ),
+    finding="98 % of the samples show the requested class, 10 % without a condition. "
+    "Strong guidance takes samples away from the data: their Fréchet distance grows by "
+    "half from guidance 1 to 4. Scale and shift are no clear gain over addition: five "
+    "seeds decide neither for the loss nor for the distance.",
     claims=(
         Claim(
             "Scale and shift predict the noise better than addition.",
@@ -415,8 +420,8 @@ SYSTEM = System(
     ),
     limits=(
         "The Fréchet distance is that of 500 samples in 192 features: it is too large, "
-        "alike for all arms, and no FID. That of training images says how small it can "
-        "be.",
+        "alike for all arms, and no FID. That of training images is no lower bound: "
+        "theirs are few typefaces, and the samples vary more.",
     ),
     versions=lambda config: config.versions,
     tuned_on="learning rate, schedule and widths, on an earlier experiment of 900 "

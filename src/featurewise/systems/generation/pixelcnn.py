@@ -374,9 +374,11 @@ SYSTEM = System(
     draw=draw,
     score=NATS,
     metrics=(ACCURACY, INSIDE, NATS, WHAT, WHERE, VALIDATION, TRAINING, REAL),
-    finding="The class lowers the nats of an image by 3.8, more than the 2.3 nats that "
-    "it carries: the conditional model is also easier to train. Whether a bias by "
-    "position is better where the condition is a window three seeds do not decide.",
+    finding="64 % of the samples show the requested class, against 14 % with permuted "
+    "conditions. The class lowers the nats of an image by 4.0, more than the 2.3 nats "
+    "that it carries: the conditional model is also easier to train. A bias by position "
+    "is worse where the condition is a class; whether it is better where the condition "
+    "is a window five seeds do not decide.",
     claims=(
         Claim(
             "The class as a condition lowers the nats.",

@@ -350,6 +350,12 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=(ACCURACY, CONTRAST, BOTH, ERROR, REAL, PARAMETERS),
+    finding="With FiLM at every norm, letter and contrast are right in 97 % of the images "
+    "of new pairs of typeface and letter; by concatenation to the code in 85 %, without a "
+    "condition in 0.4 %. A bias is no worse than concatenation to every layer. A network "
+    "for each letter, of as many parameters in total, has an error 2.7 times as large. "
+    "Scale and shift have a lower error than a shift alone or a gate; whether by 5 %, "
+    "five seeds do not decide.",
     claims=(
         Claim("FiLM makes the requested letter.", at_least(ACCURACY, "affine", 85)),
         Claim("FiLM makes the requested contrast.", at_least(CONTRAST, "affine", 90)),

@@ -13,6 +13,12 @@ DIGITS: Final = DatasetFacts(
     "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, split by their pixels.",
     "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
 )
+DIGITS_OR_FASHION: Final = DatasetFacts(
+    f"{DIGITS.what} Preset fashion: Fashion-MNIST (Xiao, Rasul & Vollgraf 2017) in its official "
+    "files, in 8 by 8 pixels.",
+    f"{DIGITS.licence}; Fashion-MNIST under the MIT licence",
+    "for preset fashion, `apt-get install dataset-fashion-mnist`",
+)
 ROTATED_DIGITS: Final = DatasetFacts(
     "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, rotated by any angle.",
     "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
