@@ -65,7 +65,7 @@ def test_every_separation_is_a_count_of_pairs() -> None:
     assert [each.auc for each in found] == sorted((each.auc for each in found), reverse=True)
 
 
-def test_a_parameter_that_follows_the_kind_is_found_and_chance_is_not() -> None:
+def test_a_parameter_that_follows_the_kind_is_found_and_noise_is_not() -> None:
     table, kind = random_table(), torch.arange(40) < 15
     gamma = table.gamma.view(40, 3).clone()
     gamma[:, 1] = torch.where(kind, -5.0, 5.0)
@@ -90,12 +90,12 @@ def test_the_permutation_test_is_uniform_where_kinds_mean_nothing() -> None:
 
 def test_explained_variance_of_clusters() -> None:
     apart = torch.tensor([0.0, 10.0, 20.0]).expand(5, 3)
-    spread = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])[:, None]
-    shares = explained_by_feature(table_of(apart, apart + spread))["norm"]
+    offset = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])[:, None]
+    shares = explained_by_feature(table_of(apart, apart + offset))["norm"]
     assert shares[0] == 1.0
     between, within = 15 * (200 / 3), 3 * 2.5
     assert shares[1] == pytest.approx(between / (between + within))
-    assert explained_by_feature(table_of(spread.expand(5, 3), apart * 0))["norm"] == (0.0, 0.0)
+    assert explained_by_feature(table_of(offset.expand(5, 3), apart * 0))["norm"] == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135, 179])
@@ -116,8 +116,8 @@ def test_purity_counts_neighbours() -> None:
     for i in range(60):
         order = (points - points[i]).square().sum(1).argsort().tolist()
         share += sum(int(labels[j] == labels[i]) for j in order[1:8]) / 7 / 60
-    purity, chance = neighbour_purity(points, labels, 7)
-    assert purity == pytest.approx(share) and chance == pytest.approx(19 / 59)
+    purity, random = neighbour_purity(points, labels, 7)
+    assert purity == pytest.approx(share) and random == pytest.approx(19 / 59)
     assert neighbour_purity(points + 100 * labels[:, None], labels, 7)[0] == 1.0
     with pytest.raises(ValueError, match="60 neighbours of 60 points"):
         neighbour_purity(points, labels, 60)
@@ -195,8 +195,8 @@ def test_the_published_projections_are_pure(shared_data: Found, model: str, puri
     else:
         places = [(row, row["artist_index"]) for row in said["points"]]
     points = torch.tensor([[place["x"], place["y"]] for place, _ in places])
-    found, chance = neighbour_purity(points, torch.tensor([label for _, label in places]))
-    assert found == pytest.approx(purity, abs=0.01) and chance < 0.15
+    found, random = neighbour_purity(points, torch.tensor([label for _, label in places]))
+    assert found == pytest.approx(purity, abs=0.01) and random < 0.15
 
 
 def test_the_published_interpolation_is_mostly_monotone(shared_data: Found) -> None:

@@ -14,19 +14,22 @@ from torch import Tensor
 
 from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
 from featurewise.systems.reasoning.film import fused as fused_trunk
-from featurewise.systems.reasoning.film import perception as features
+from featurewise.systems.reasoning.film import pretraining as features
 from featurewise.systems.reasoning.film.experiment import data, evaluate, stepper
 from featurewise.systems.reasoning.film.fused import fused_logits
 from featurewise.systems.reasoning.film.perception import (
-    Augmented,
+    ATTRIBUTE_CLASSES,
     FrozenStem,
     Namer,
     Perception,
     attribute_loss,
+    named_right,
+)
+from featurewise.systems.reasoning.film.pretraining import (
+    Augmented,
     feature_maps,
     mirrored,
     moved,
-    named_right,
     pretrained,
     recolored,
 )
@@ -169,9 +172,9 @@ def test_the_pretrained_features_are_found_again_and_do_not_depend_on_the_moment
     monkeypatch.setattr(features, "EVAL_IMAGES", 4)
     pretrained.cache_clear()
     torch.rand(5)
-    anew = pretrained(PERCEPTION)
+    second = pretrained(PERCEPTION)
     for name, value in namer.state_dict().items():
-        torch.testing.assert_close(anew.state_dict()[name], value, rtol=0, atol=0)
+        torch.testing.assert_close(second.state_dict()[name], value, rtol=0, atol=0)
     pretrained.cache_clear()
 
 
@@ -205,7 +208,7 @@ def test_named_right_counts_whole_names() -> None:
     labels = cell_labels(objects, 10, 15, (120, 80))
     parts = [
         F.one_hot(label, classes).permute(0, 3, 1, 2).float()
-        for label, classes in zip(labels.unbind(1), features.ATTRIBUTE_CLASSES, strict=True)
+        for label, classes in zip(labels.unbind(1), ATTRIBUTE_CLASSES, strict=True)
     ]
     logits = torch.cat(parts, 1) * 20
     assert named_right(logits, objects, (120, 80)).tolist() == [1, 1]
@@ -261,7 +264,7 @@ def test_a_network_that_is_loaded_needs_no_features_in_the_cache(
     chosen = config(network="concatenation", bfloat16=False)
     first = stepper(SYSTEM.build(chosen), chosen)
     first.step(data(chosen, 0).batch(0))
-    monkeypatch.setattr("featurewise.systems.reasoning.film.experiment.pretrained", refuse)
+    monkeypatch.setattr("featurewise.systems.reasoning.film.pretraining.pretrained", refuse)
     second = stepper(SYSTEM.build(chosen), chosen)
     second.load_state(first.state())
     assert evaluate(second, chosen) == evaluate(first, chosen)

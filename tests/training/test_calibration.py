@@ -17,7 +17,7 @@ from featurewise.training.steppers.base import Metrics
 
 @dataclass(frozen=True)
 class Numbers:
-    """Inputs whose spread the network has to follow."""
+    """Inputs whose scale the network has to follow."""
 
     def batch(self, index: int, /) -> tuple[Tensor, Tensor]:
         rng = torch.Generator().manual_seed(index)
@@ -132,33 +132,33 @@ def test_a_failing_batch_leaves_the_network_as_it_was() -> None:
 
 
 def test_the_discriminator_of_a_gan_keeps_its_statistics() -> None:
-    def generate(model: nn.Module, judge: nn.Module, batch: Tensor) -> tuple[Tensor, Metrics]:
-        return judge(model(batch)).mean(), {}
+    def generate(model: nn.Module, critic: nn.Module, batch: Tensor) -> tuple[Tensor, Metrics]:
+        return critic(model(batch)).mean(), {}
 
-    def discriminate(model: nn.Module, judge: nn.Module, batch: Tensor) -> tuple[Tensor, Metrics]:
-        return judge(batch).mean() - judge(model(batch).detach()).mean(), {}
+    def discriminate(model: nn.Module, critic: nn.Module, batch: Tensor) -> tuple[Tensor, Metrics]:
+        return critic(batch).mean() - critic(model(batch).detach()).mean(), {}
 
     torch.manual_seed(0)
     generator = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    judge = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    critic = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     gan = Adversarial(
         generator,
-        judge,
+        critic,
         generator_loss=generate,
         discriminator_loss=discriminate,
-        optimizers=tuple(torch.optim.SGD(n.parameters(), 0.01) for n in (generator, judge)),
+        optimizers=tuple(torch.optim.SGD(n.parameters(), 0.01) for n in (generator, critic)),
         sampler=lambda model, condition, rng: model(condition),
         average=0.9,
     )
     assert isinstance(gan, CanCalibrate)
     for index in range(3):
         gan.step(Numbers().batch(index)[0])
-    before = {name: value.clone() for name, value in judge.state_dict().items()}
+    before = {name: value.clone() for name, value in critic.state_dict().items()}
     own = norm_of(generator).running_mean
     assert own is not None
     own = own.clone()
     gan.calibrate([Numbers().batch(index)[0] for index in range(3)])
-    for name, value in judge.state_dict().items():
+    for name, value in critic.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     torch.testing.assert_close(norm_of(generator).running_mean, own, rtol=0, atol=0)
     with gan.evaluating() as model:

@@ -132,7 +132,7 @@ def permutation_test(
 def neighbour_purity(
     points: Float[Tensor, "N D"], labels: Int64[Tensor, "N"], neighbours: int = 10
 ) -> tuple[float, float]:
-    """Share of each point's nearest neighbours that have its label, and what chance gives.
+    """Share of each point's nearest neighbours that have its label, and that of random neighbours.
 
     Args:
         points: a projection such as that of t-SNE, or task representations.
@@ -156,8 +156,8 @@ def neighbour_purity(
         nearest = distance.topk(neighbours, largest=False).indices
         right.append((labels[nearest] == labels[start : start + 1024, None]).double())
     counts = labels.bincount()
-    chance = (counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1))
-    return float(torch.cat(right).mean()), float(chance)
+    random = (counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1))
+    return float(torch.cat(right).mean()), float(random)
 
 
 def monotone_share(values: Float[Tensor, "S"], tolerance: float = 0.0) -> float:

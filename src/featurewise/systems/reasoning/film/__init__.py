@@ -20,6 +20,7 @@ from featurewise.study.claims import Claim, Criterion, Statement, Verdict, above
 from featurewise.study.results import Results
 from featurewise.study.system import Arm, Intervals, Paper, System
 from featurewise.systems.reasoning.film.baselines import build
+from featurewise.systems.reasoning.film.config import Config
 from featurewise.systems.reasoning.film.experiment import (
     ACCURACY,
     METRICS,
@@ -28,7 +29,7 @@ from featurewise.systems.reasoning.film.experiment import (
     evaluate,
     stepper,
 )
-from featurewise.systems.reasoning.film.network import Config, FilmNetwork
+from featurewise.systems.reasoning.film.network import FilmNetwork
 from featurewise.systems.reasoning.film.perception import Perception
 from featurewise.worlds.clevr.splits import (
     ALL_QUESTIONS,

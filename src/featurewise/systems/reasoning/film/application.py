@@ -28,13 +28,14 @@ from featurewise.study.answerer import (
     UnknownWords,
 )
 from featurewise.study.results import Measurement, Proportion
+from featurewise.systems.reasoning.film.config import Config
 from featurewise.systems.reasoning.film.experiment import (
     SWAP_ACCURACY,
     measure,
     measure_twins,
     predict_all,
 )
-from featurewise.systems.reasoning.film.network import Config, PooledClassifier
+from featurewise.systems.reasoning.film.network import PooledClassifier
 from featurewise.worlds.clevr import (
     ANSWERS,
     Batch,

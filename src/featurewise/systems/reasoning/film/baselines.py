@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.systems.reasoning.film.config import Config
 from featurewise.systems.reasoning.film.network import (
     Answers,
-    Config,
     FilmNetwork,
     PooledClassifier,
     image_features,

@@ -17,14 +17,9 @@ from featurewise.generators import parameter_groups
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.reasoning.film.baselines import ImageOnly
-from featurewise.systems.reasoning.film.fused import fused_logits
-from featurewise.systems.reasoning.film.network import Answers, Config, FilmNetwork
-from featurewise.systems.reasoning.film.perception import (
-    Perception,
-    attribute_loss,
-    feature_maps,
-    pretrained,
-)
+from featurewise.systems.reasoning.film.config import Config
+from featurewise.systems.reasoning.film.network import Answers, FilmNetwork
+from featurewise.systems.reasoning.film.perception import Perception, attribute_loss
 from featurewise.training.optim import cosine, linear
 from featurewise.training.shuffled import ShuffledCondition
 from featurewise.training.source import Source
@@ -64,6 +59,8 @@ def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
 
 def fused_objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     """The same for FiLM over features that were trained beforehand."""
+    from featurewise.systems.reasoning.film.fused import fused_logits
+
     assert isinstance(network, FilmNetwork)
     logits = fused_logits(network, batch).float()
     accuracy = (logits.argmax(1) == batch.answers).float().mean()
@@ -96,6 +93,8 @@ class OnFeatures(Supervised):
 
     def step(self, batch: Batch, /) -> Metrics:
         """One gradient step; see `Supervised`."""
+        from featurewise.systems.reasoning.film.pretraining import pretrained
+
         fixed = isinstance(self.network, FilmNetwork | ImageOnly)
         if self.perception is not None and fixed and self.steps == 0:
             trained = pretrained(self.perception).state_dict()
@@ -173,6 +172,8 @@ def data(config: Config, seed: int) -> Source[Batch]:
 
 
 def _features(config: Perception) -> Callable[[Path], Tensor]:
+    from featurewise.systems.reasoning.film.pretraining import feature_maps, pretrained
+
     return lambda pool: feature_maps(pool, pretrained(config))
 
 
@@ -277,8 +278,8 @@ def predict_all(
     parts: list[tuple[Tensor, ...]] = []
     images = 0
     for batch in batches:
-        asked = shuffle_questions(batch) if shuffled else batch
-        predicted, confidence = predict(network, asked)
+        given = shuffle_questions(batch) if shuffled else batch
+        predicted, confidence = predict(network, given)
         number = images + batch.image_index
         parts.append((predicted, batch.answers, batch.types, number, confidence))
         images += len(batch.images)
