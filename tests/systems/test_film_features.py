@@ -16,7 +16,7 @@ from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
 from featurewise.systems.reasoning.film import fused as fused_trunk
 from featurewise.systems.reasoning.film import pretraining as features
 from featurewise.systems.reasoning.film.experiment import data, evaluate, stepper
-from featurewise.systems.reasoning.film.fused import fused_logits
+from featurewise.systems.reasoning.film.fused import fused_logits, rectangular
 from featurewise.systems.reasoning.film.perception import (
     ATTRIBUTE_CLASSES,
     FrozenStem,
@@ -302,7 +302,8 @@ def test_the_fused_trunk_equals_the_network(
     monkeypatch.setattr(fused_trunk, "DTYPE", torch.float32)
     plain, fast = network(), network()
     given = batch(questions)
-    expected = plain(given).logits
+    filled, rows = rectangular(given)
+    expected = plain(filled).logits if rows is None else plain(filled).logits[rows]
     found = fused_logits(fast, replace(given, images=given.images.float()))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
@@ -313,9 +314,22 @@ def test_the_fused_trunk_equals_the_network(
         if one.grad is not None and other.grad is not None:
             # The last norm takes out a shift of all features: that gradient is rounding alone.
             torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-3, msg=name)
-    if len(set(questions)) == 1:
-        for (name, one), other in zip(plain.named_buffers(), fast.buffers(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
+    for (name, one), other in zip(plain.named_buffers(), fast.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_rectangular_batch_has_every_question_where_it_says() -> None:
+    given = batch((3, 1, 0, 2))
+    filled, rows = rectangular(given)
+    assert rows is not None
+    assert filled.image_index.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert torch.equal(filled.questions[rows], given.questions)
+    assert torch.equal(filled.lengths[rows], given.lengths)
+    assert torch.equal(filled.answers[rows], given.answers)
+    assert torch.equal(filled.image_index[rows], given.image_index)
+    assert torch.equal(filled.questions[3:6], given.questions[3].expand(3, -1))
+    same, none = rectangular(batch((2, 2)))
+    assert none is None and len(same.lengths) == 4
 
 
 @pytest.mark.traced

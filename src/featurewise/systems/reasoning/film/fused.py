@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from featurewise.models.trunks import CoordinateConv, coordinates
@@ -222,14 +223,15 @@ def fused_logits(network: FilmNetwork, batch: Batch) -> Float[Tensor, "Q A"]:
 
     Args:
         network: with features that were trained beforehand.
-        batch: with features in place of images. Where it has k questions about each image,
-            image by image, the first block's convolutions run once per image.
+        batch: with features in place of images; questions about an image stand together, in
+            the images' order. Where images have fewer questions than others, theirs are
+            repeated, which counts in the norms' statistics, and the repeated answers are
+            dropped.
     """
+    batch, rows = rectangular(batch)
     maps = batch.images.permute(0, 2, 3, 1)
     images, height, width, channels = maps.shape
     questions = len(batch.lengths)
-    order = torch.arange(images).repeat_interleave(max(questions // images, 1))
-    shared = torch.equal(order, batch.image_index)
     with torch.autocast("cpu", torch.bfloat16, enabled=torch.bfloat16 == DTYPE):
         flat = network.trunk.generator((batch.questions, batch.lengths))
     trunk = network.trunk.backbone
@@ -239,16 +241,43 @@ def fused_logits(network: FilmNetwork, batch: Batch) -> Float[Tensor, "Q A"]:
     gamma, beta = 1 + parameters[:, :, 0], parameters[:, :, 1]
 
     x = maps.reshape(images, height * width, channels)
-    if not shared:
-        x = x[batch.image_index]
     for i, block in enumerate(blocks):
         h, u, mean, rstd = _convolved(block, x, height, width)
-        film = _FirstNormFilm if shared and i == 0 else _NormFilm
+        film = _NormFilm if i else _FirstNormFilm
         x = film.apply(h, u, gamma[:, i], beta[:, i], mean, rstd)  # type: ignore[no-untyped-call]
     y, place = _projected(network.answer.project, x, height, width)
     pooled = F.relu(_max_over_positions(y + place.to(DTYPE)).float())
     logits: Tensor = network.answer.classify(pooled)
-    return logits
+    return logits if rows is None else logits[rows]
+
+
+def rectangular(batch: Batch) -> tuple[Batch, Int64[Tensor, " Q"] | None]:
+    """The batch with equally many questions about each image, and the rows of its own.
+
+    The compiled functions are compiled for each shape, so that shapes must be few. An image without
+    a question gets the first one of the batch.
+
+    Returns:
+        The batch, and the row in it of each question; None where it is the same batch.
+    """
+    counts = batch.image_index.bincount(minlength=len(batch.images))
+    most = int(counts.max())
+    if bool((counts == most).all()):
+        return batch, None
+    starts = counts.cumsum(0) - counts
+    number = torch.arange(most)
+    row = starts[:, None] + number % counts.clamp_min(1)[:, None]
+    row = torch.where(counts[:, None] > 0, row, 0).flatten()
+    within = torch.arange(len(batch.lengths)) - starts[batch.image_index]
+    filled = replace(
+        batch,
+        image_index=torch.arange(len(counts)).repeat_interleave(most),
+        questions=batch.questions[row],
+        lengths=batch.lengths[row],
+        answers=batch.answers[row],
+        types=batch.types[row],
+    )
+    return filled, batch.image_index * most + within
 
 
 def _projected(
