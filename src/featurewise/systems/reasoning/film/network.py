@@ -74,7 +74,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, dilation: int = 1, context: bool = False) -> None:
         super().__init__()
         self.project = CoordinateConv(channels, channels)
-        self.context = nn.Linear(channels, channels, bias=False) if context else None
+        self.context: nn.Linear | None = None
+        if context:  # zero at first: the maximum is larger than what a position adds
+            self.context = nn.Linear(channels, channels, bias=False)
+            nn.init.zeros_(self.context.weight)
         self.convolve = nn.Conv2d(
             channels, channels, 3, padding=dilation, dilation=dilation, bias=False
         )
