@@ -1,5 +1,8 @@
 """Images of CLEVR scenes by ray casting.
 
+There are two renderers of the same formulas: this module, in torch, on any device, and
+:mod:`.packets`, in numba, about ten times as fast on a processor.
+
 Every sample of a pixel is one path: from the camera to the first surface, from there to one point
 of every lamp and of the sun's disc and, from metal, once more along a mirrored direction. Light
 after more than one diffuse bounce follows closed forms that were fitted to a path tracer. Samples
@@ -15,7 +18,8 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import Any, Final, Literal, get_args
 
 import torch
 from jaxtyping import Int, UInt8
@@ -28,6 +32,9 @@ from featurewise.worlds.clevr.lights import LAMPS, SUN_DIRECTION, SUN_IRRADIANCE
 from featurewise.worlds.clevr.materials import GROUND_ALBEDO, dot, unit
 from featurewise.worlds.clevr.objects import Scene
 from featurewise.worlds.clevr.shapes import Shapes
+
+Renderer = Literal["numba", "torch"]
+RENDERERS: Final[tuple[str, ...]] = get_args(Renderer)
 
 OFFSET: Final = 2e-3
 CHUNK: Final = 1 << 14
@@ -120,7 +127,7 @@ def _kernels(compiled: bool) -> Kernels:
     functions: tuple[Callable[..., Any], ...] = (
         shapes.intersect,
         _camera_rays,
-        _illuminate,
+        illuminate,
         _ground_radiance,
         _shade,
     )
@@ -137,6 +144,7 @@ def render(
     samples: int = 4,
     device: torch.device | str = "cpu",
     compiled: bool = False,
+    renderer: Renderer | None = None,
 ) -> Rendering:
     """Render scenes.
 
@@ -147,11 +155,15 @@ def render(
         samples: paths per pixel, a square number. 1 gives hard shadows and jagged edges, 4 is
             enough for training, 16 is close to the published images at a quarter of their size.
         device: device of the computation.
-        compiled: compile the computation. Images may then differ by a few grey levels at edges,
-            so all images of a data set should use the same value.
+        compiled: compile the computation of the torch renderer. Images may then differ by a few
+            grey levels at edges, so all images of a data set should use the same value.
+        renderer: "torch" or "numba". Their images differ by at most one grey level, but for the
+            few rays whose hit is decided by rounding; so all images of a data set should use the
+            same one. Default: as :func:`default_renderer`.
 
     Raises:
-        SceneError: if a size is not positive or ``samples`` is not a square number.
+        SceneError: if a size is not positive, ``samples`` is not a square number, or the renderer
+            is not installed or cannot do what is requested.
     """
     side = math.isqrt(max(samples, 0))
     if width < 1 or height < 1:
@@ -159,6 +171,11 @@ def render(
     if samples < 1 or side * side != samples:
         raise SceneError(f"samples must be a square number such as 1, 4, 9, 16; got {samples}")
     target = torch.device(device)
+    if renderer is None:
+        renderer = default_renderer(target, compiled)
+    require_renderer(renderer, target, compiled)
+    if renderer == "numba":
+        return _render_by_numba(scenes, width, height, samples)
     kernels = _kernels(compiled)
     with torch.inference_mode():
         batch = SceneBatch.of(scenes, target, torch.float32)
@@ -171,6 +188,53 @@ def render(
             index = torch.arange(begin, min(begin + step, total), device=target)
             images[index], masks[index] = _tiles(batch, frame, index, kernels)
         return Rendering(frame.assemble(images), frame.assemble(masks))
+
+
+def default_renderer(device: torch.device | str = "cpu", compiled: bool = False) -> Renderer:
+    """The renderer in numba where it is installed, on a processor; otherwise the one in torch.
+
+    Args:
+        device: device of the computation.
+        compiled: whether torch compiles it.
+    """
+    fits = torch.device(device).type == "cpu" and not compiled
+    return "numba" if fits and find_spec("numba") is not None else "torch"
+
+
+def require_renderer(
+    renderer: str, device: torch.device | str = "cpu", compiled: bool = False
+) -> None:
+    """Raise an error unless the renderer is known, installed, and can do what is requested.
+
+    Args:
+        renderer: its name.
+        device: device of the computation.
+        compiled: whether torch compiles it.
+
+    Raises:
+        SceneError: if it is not.
+    """
+    if renderer not in RENDERERS:
+        raise SceneError(f"renderer must be one of {', '.join(RENDERERS)}, got {renderer!r}")
+    if renderer == "numba":
+        if compiled or torch.device(device).type != "cpu":
+            raise SceneError(
+                "the renderer 'numba' runs on a processor and is compiled by itself; use 'torch' "
+                f"for compiled={compiled} and device {str(device)!r}"
+            )
+        if find_spec("numba") is None:
+            raise SceneError(
+                "the renderer 'numba' is not installed: pip install 'featurewise[fast]', or use "
+                "the renderer 'torch'"
+            )
+
+
+def _render_by_numba(scenes: Sequence[Scene], width: int, height: int, samples: int) -> Rendering:
+    from featurewise.worlds.clevr import packets
+
+    images = packets.render_images(scenes, width=width, height=height, samples=samples)
+    masks = packets.find_objects(scenes, width=width, height=height)
+    return Rendering(torch.from_numpy(images), torch.from_numpy(masks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +272,7 @@ class _Frame:
         index = torch.arange(side * side, device=device)
         sub = (torch.stack([index % side, index // side]) + 0.5) / side
         spot = (pixel[..., None] + sub[:, None, None]).flatten(2)
-        light_uv = _light_uv(side, device).repeat(1, 1, TILE * TILE)
+        light_uv = light_points(side, device).repeat(1, 1, TILE * TILE)
         return cls(width, height, side, across, tile.numel(), spot, pixel + 0.5, light_uv)
 
     def assemble(self, tiles: Tensor) -> Tensor:
@@ -220,7 +284,7 @@ class _Frame:
         return image[..., : self.height, : self.width].contiguous()
 
 
-def _light_uv(side: int, device: torch.device) -> Tensor:
+def light_points(side: int, device: torch.device) -> Tensor:
     """For each light and each sample of a pixel, a point of the unit square, (2, L, N).
 
     The points are the cell centres of a ``side`` x ``side`` grid, in an order that is uncorrelated
@@ -282,7 +346,7 @@ def _camera_rays(
     return origin, direction, ground.intersect(origin, direction)
 
 
-def _illuminate(point: Tensor, lamps: Tensor, light_uv: Tensor) -> tuple[Tensor, Tensor]:
+def illuminate(point: Tensor, lamps: Tensor, light_uv: Tensor) -> tuple[Tensor, Tensor]:
     """Light of the three lamps and the sun, without shadows.
 
     Args:
@@ -330,14 +394,14 @@ def _disc(square: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _colors(like: Tensor) -> Tensor:
-    """The units of light of ``_illuminate``, (3, L)."""
+    """The units of light of ``illuminate``, (3, L)."""
     return torch.tensor(COLORS, dtype=like.dtype, device=like.device).T
 
 
 def _ground_radiance(point: Tensor, normal: Tensor, reach: Tensor, strength: Tensor) -> Tensor:
     """Radiance (3, G, R) of the ground at ``point`` (3, G, R).
 
-    ``reach`` and ``strength`` are those of :func:`_illuminate`, the latter zero in shadow.
+    ``reach`` and ``strength`` are those of :func:`illuminate`, the latter zero in shadow.
     """
     cosine = dot(reach, normal[:, None]) * dot(reach, reach).rsqrt()
     received = strength * cosine.clamp_min(0)
@@ -386,7 +450,7 @@ def _radiance(
     outgoing = kernels.shade(surface, view, footprint, toward, received, unshaded, pixel == 0)
     if pixel > 0:
         rows = (surface.metal > 0).nonzero()[:, 0]
-        slope, weight = _facets(samples, view.device)
+        slope, weight = facets(samples, view.device)
         shiny, path = surface.at(rows), ray[rows] % samples
         reflected = _mirrored(batch, scene[group[rows]], shiny, slope[:, path], view[:, rows])
         outgoing[:, rows] += shiny.color * weight[path] * reflected
@@ -394,7 +458,7 @@ def _radiance(
     return radiance
 
 
-def _facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The facet of metal that each of a pixel's ``count`` paths hits.
 
     A fraction of the paths samples the rough lobe; the others sample the smooth lobe, which is
