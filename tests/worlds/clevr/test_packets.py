@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -136,6 +137,67 @@ def test_an_image_does_not_depend_on_the_others() -> None:
     alone = [render([scene], **options) for scene in reversed(scenes)]
     assert torch.equal(together.images, torch.cat([a.images for a in reversed(alone)]))
     assert torch.equal(together.masks, torch.cat([a.masks for a in reversed(alone)]))
+
+
+@pytest.mark.parametrize("renderer", ["torch", pytest.param("numba", marks=needs_numba)])
+def test_masks_are_left_out_on_request(renderer: Any) -> None:
+    options: dict[str, Any] = {"width": 8, "height": 6, "renderer": renderer}
+    ours, whole = (render([Scene((BALL,))], with_masks=w, **options) for w in (False, True))
+    assert torch.equal(ours.images, whole.images)
+    assert ours.masks.shape == (0, 6, 8) and whole.masks.shape == (1, 6, 8)
+
+
+@needs_numba
+def test_scenes_do_not_depend_on_the_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = sample_scenes(40, seed=6, min_objects=8)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert sample_scenes(40, seed=6, min_objects=8) == ours
+
+
+def test_scenes_are_those_of_version_0_1() -> None:
+    scenes = sample_scenes(12, seed=0) + sample_scenes(4, seed=9, min_objects=10)
+    assert hashlib.sha256(repr(scenes).encode()).hexdigest()[:16] == "8b95933ce2cbeb75"
+
+
+@needs_numba
+def test_packets_of_every_size_are_enclosed() -> None:
+    from featurewise.worlds.clevr.packets import hits, rows
+
+    rng = np.random.default_rng(0)
+    for n in (16, 32, 48, 64):
+        for _ in range(20):
+            packet = rng.normal(size=rows.PACKET).astype(np.float32)
+            balls = np.zeros(8, np.float32)
+            hits.enclose_starts(packet, n, balls, 4)
+            points = packet[rows.START : rows.START + 3 * rows.LANES].reshape(3, -1)[:, :n]
+            low, high = points.min(1), points.max(1)
+            np.testing.assert_allclose(balls[4:7], (low + high) / 2, atol=1e-6)
+            np.testing.assert_allclose(balls[7], np.linalg.norm(high - low) / 2, rtol=1e-5)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("foot", "head", "center", "kept"),
+    [
+        ((0.0, 0, 0, 1.0), (9.0, 0, 0, 1.0), (4.0, 1.5, 0), True),
+        ((0.0, 0, 0, 1.0), (9.0, 0, 0, 1.0), (4.0, 2.5, 0), False),
+        ((0.0, 0, 0, 0.1), (9.0, 0, 0, 3.0), (1.0, 2.0, 0), False),
+        ((0.0, 0, 0, 1.0), (0.5, 0, 0, 8.0), (-6.0, 0, 0), True),  # one contains the other
+        ((0.5, 0, 0, 8.0), (0.0, 0, 0, 1.0), (-6.0, 0, 0), True),
+        ((0.0, 0, 0, 1.0), (0.5, 0, 0, 8.0), (-9.5, 0, 0), False),
+    ],
+)
+def test_objects_outside_of_the_hull_of_two_balls_are_culled(
+    foot: tuple[float, ...], head: tuple[float, ...], center: tuple[float, ...], kept: bool
+) -> None:
+    from featurewise.worlds.clevr.packets import hits, rows
+
+    spheres = np.zeros(rows.SPHERE_BLOCK, np.float32)
+    spheres[rows.SPHERE_RADIUS] = 1
+    for axis in range(3):
+        spheres[axis * rows.SPHERES] = center[axis]
+    hits.cull(spheres, 1, np.array([*foot, *head], np.float32))
+    assert bool(spheres[rows.SPHERE_NEAR]) is kept
 
 
 DIGEST = """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -84,7 +84,7 @@ class Recipe:
             names = ", ".join(map(repr, RENDERERS))
             raise WorldError(f"renderer must be {names} or None, got {self.renderer!r}")
 
-    def resolved(self) -> Self:
+    def resolved(self) -> Recipe:
         """The same recipe with the name of the renderer that makes its images here.
 
         Raises:
@@ -123,4 +123,5 @@ class Recipe:
             samples=self.samples,
             compiled=self.compiled,
             renderer=self.renderer,
+            with_masks=False,
         ).images

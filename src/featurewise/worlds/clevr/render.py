@@ -66,11 +66,11 @@ class Rendering:
     Attributes:
         images: 8-bit sRGB, (B, 3, H, W).
         masks: index of the object that is visible at the pixel's centre (B, H, W); -1 is the
-            ground.
+            ground. Empty if none were requested (0, H, W).
     """
 
     images: UInt8[Tensor, "B 3 H W"]
-    masks: Int[Tensor, "B H W"]
+    masks: Int[Tensor, "M H W"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,7 @@ def render(
     device: torch.device | str = "cpu",
     compiled: bool = False,
     renderer: Renderer | None = None,
+    with_masks: bool = True,
 ) -> Rendering:
     """Render scenes.
 
@@ -160,6 +161,7 @@ def render(
         renderer: "torch" or "numba". Their images differ by at most one grey level, but for the
             few rays whose hit is decided by rounding; so all images of a data set should use the
             same one. Default: as :func:`default_renderer`.
+        with_masks: also find the object at each pixel; otherwise ``masks`` is empty, (0, H, W).
 
     Raises:
         SceneError: if a size is not positive, ``samples`` is not a square number, or the renderer
@@ -175,7 +177,7 @@ def render(
         renderer = default_renderer(target, compiled)
     require_renderer(renderer, target, compiled)
     if renderer == "numba":
-        return _render_by_numba(scenes, width, height, samples)
+        return _render_by_numba(scenes, width, height, samples, with_masks)
     kernels = _kernels(compiled)
     with torch.inference_mode():
         batch = SceneBatch.of(scenes, target, torch.float32)
@@ -187,7 +189,8 @@ def render(
         for begin in range(0, total, step):
             index = torch.arange(begin, min(begin + step, total), device=target)
             images[index], masks[index] = _tiles(batch, frame, index, kernels)
-        return Rendering(frame.assemble(images), frame.assemble(masks))
+        shown = masks if with_masks else masks[:0]
+        return Rendering(frame.assemble(images), frame.assemble(shown))
 
 
 def default_renderer(device: torch.device | str = "cpu", compiled: bool = False) -> Renderer:
@@ -229,11 +232,14 @@ def require_renderer(
             )
 
 
-def _render_by_numba(scenes: Sequence[Scene], width: int, height: int, samples: int) -> Rendering:
+def _render_by_numba(
+    scenes: Sequence[Scene], width: int, height: int, samples: int, with_masks: bool
+) -> Rendering:
     from featurewise.worlds.clevr import packets
 
     images = packets.render_images(scenes, width=width, height=height, samples=samples)
-    masks = packets.find_objects(scenes, width=width, height=height)
+    shown = scenes if with_masks else ()
+    masks = packets.find_objects(shown, width=width, height=height)
     return Rendering(torch.from_numpy(images), torch.from_numpy(masks))
 
 
@@ -596,22 +602,41 @@ def _shade(
     return total + torch.where(shiny, s.color * gleam * last, soft)
 
 
-def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int]]:
+def visible_pixels(
+    scenes: Sequence[Scene], *, stride: int = 4, renderer: Renderer | None = None
+) -> list[list[int]]:
     """Number of visible pixels of every object of every scene, in a 480 x 320 image.
 
     Args:
         scenes: the scenes.
         stride: one pixel in every ``stride`` x ``stride`` is traced and counts for all of them.
+        renderer: as in :func:`render`.
 
     Raises:
         SceneError: if ``stride`` does not divide 480 and 320.
     """
     if stride < 1 or WIDTH % stride or HEIGHT % stride:
         raise SceneError(f"stride must divide {WIDTH} and {HEIGHT}, got {stride}")
+    width, height = WIDTH // stride, HEIGHT // stride
+    if (renderer or default_renderer()) == "numba":
+        from featurewise.worlds.clevr import packets
+
+        masks = packets.find_objects(scenes, width=width, height=height)
+        which = torch.from_numpy(masks).flatten(1)
+    else:
+        which = _objects_at_centers(scenes, width, height)
+    return [
+        (torch.bincount(w + 1, minlength=len(s.objects) + 1)[1:] * stride**2).tolist()
+        for s, w in zip(scenes, which, strict=True)
+    ]
+
+
+def _objects_at_centers(scenes: Sequence[Scene], width: int, height: int) -> Tensor:
+    """Index of the object at the centre of every pixel, tile by tile, (S, P)."""
     with torch.inference_mode():
         device = torch.device("cpu")
         batch = SceneBatch.of(scenes, device, torch.float32)
-        frame = _Frame.of(WIDTH // stride, HEIGHT // stride, 1, device)
+        frame = _Frame.of(width, height, 1, device)
         index = torch.arange(len(scenes) * frame.tiles)
         scene, tile = index // frame.tiles, index % frame.tiles
         camera = batch.cameras[:, :, scene, None]
@@ -619,8 +644,4 @@ def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int
             camera, frame.center[:, tile], frame.width, frame.height
         )
         _, which = shapes.closest_hit(origin, FAR * direction, scene, batch.shapes)
-        which = which.view(len(scenes), -1)
-    return [
-        (torch.bincount(w + 1, minlength=len(s.objects) + 1)[1:] * stride**2).tolist()
-        for s, w in zip(scenes, which, strict=True)
-    ]
+        return which.view(len(scenes), frame.tiles * TILE * TILE)

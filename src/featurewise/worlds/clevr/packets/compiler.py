@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numba import njit
@@ -23,6 +23,7 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+@runtime_checkable
 class Rows(Protocol):
     """A one-dimensional array of single-precision numbers; see :mod:`.rows`."""
 
@@ -31,15 +32,15 @@ class Rows(Protocol):
     def __setitem__(self, index: int, value: float, /) -> None: ...
 
 
+@runtime_checkable
 class Table(Protocol):
     """An array of single-precision numbers with several dimensions."""
 
     def __getitem__(self, index: tuple[int, ...], /) -> float: ...
 
 
-def single(value: float) -> float:
-    """A constant of single precision."""
-    return np.float32(value)  # type: ignore[return-value]
+single: Final = cast("Callable[[float], float]", np.float32)
+"""A constant of single precision."""
 
 
 def kernel(function: FunctionT) -> FunctionT:

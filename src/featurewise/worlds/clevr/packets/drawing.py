@@ -23,7 +23,7 @@ from featurewise.worlds.clevr.packets.compiler import (
     single,
 )
 from featurewise.worlds.clevr.packets.ground import SIGHT, ground_normal, intersect_ground
-from featurewise.worlds.clevr.packets.hits import closest_hit, surface
+from featurewise.worlds.clevr.packets.hits import FOOT, closest_hit, enclose_origins, surface
 from featurewise.worlds.clevr.packets.lights import illuminate, set_starts
 from featurewise.worlds.clevr.packets.rows import (
     BLUE,
@@ -69,22 +69,25 @@ _LEAST_OF_LEVEL: Final = _thresholds()
 _LEVEL_OF_CELL: Final = (
     np.searchsorted(_LEAST_OF_LEVEL, (np.arange(_CELLS + 1) - 0.01) / _CELLS, side="right") - 1
 ).clip(0, _LEVELS)
+_LEVEL: Final = _LEVEL_OF_CELL.astype(np.float32)
 """The level at the lower end of cells of linear values; no cell has more than two levels."""
+
+_NEXT: Final = _LEAST_OF_LEVEL[_LEVEL_OF_CELL + 1]
+"""The least linear value of the other one."""
 
 _CELLS_PER_ONE: Final = single(_CELLS)
 
 
-@inline
-def _level(value: float) -> int:
-    """The level of a linear value in an image, 0..255: that of ``display``."""
-    x = min(max(value, ZERO), ONE)
-    level = _LEVEL_OF_CELL[int(x * _CELLS_PER_ONE)]
-    return int(level + (x >= _LEAST_OF_LEVEL[level + 1]))
-
-
 @kernel
 def _set_camera_rays(
-    rays: Rows, n: int, cameras: Table, scene: int, left: float, top: float, scale: float
+    rays: Rows,
+    n: int,
+    cameras: Table,
+    scene: int,
+    left: float,
+    top: float,
+    scale: float,
+    balls: Rows,
 ) -> None:
     """Rows ``ORIGIN`` and ``DIRECTION`` of the rays through a tile.
 
@@ -96,12 +99,19 @@ def _set_camera_rays(
         left: column of the tile relative to the image's centre, in pixels.
         top: row of the tile relative to the image's centre, upward, in pixels.
         scale: of a pixel at distance 1.
+        balls: gets that of the origins, which is a point.
     """
     c = cameras
     origin = c[scene, 0, 0], c[scene, 0, 1], c[scene, 0, 2]
     right = c[scene, 1, 0], c[scene, 1, 1], c[scene, 1, 2]
     up = c[scene, 2, 0], c[scene, 2, 1], c[scene, 2, 2]
     forward = c[scene, 3, 0], c[scene, 3, 1], c[scene, 3, 2]
+    balls[FOOT], balls[FOOT + 1], balls[FOOT + 2], balls[FOOT + 3] = (
+        origin[0],
+        origin[1],
+        origin[2],
+        ZERO,
+    )
     for r in range(n):
         x = (left + rays[PATTERN + r]) * scale
         y = (top - rays[PATTERN + LANES + r]) * scale
@@ -164,6 +174,10 @@ def _add_to_pixels(
     Highlights are clipped before averaging, as when a larger image is scaled down.
     """
     weight = ONE / as_single(samples)
+    if samples == 1:
+        for i in range(3 * LANES):
+            sums[i] = min(rays[RADIANCE + i], ONE)
+        return
     for c in range(3):
         for p in range(pixels):
             total = ZERO if number == 0 else sums[c * LANES + p]
@@ -175,13 +189,20 @@ def _add_to_pixels(
 
 @kernel
 def _write_tile(sums: Rows, side: int, image: NDArray[np.uint8], y: int, x: int) -> None:
-    """Write the pixels of a tile, as far as they lie in the image (3, H, W)."""
+    """Write the pixels of a tile, as far as they lie in the image (3, H, W).
+
+    Their linear values are encoded as by ``display``.
+    """
+    for i in range(3 * LANES):
+        value = min(max(sums[i], ZERO), ONE)
+        cell = np.int32(value * _CELLS_PER_ONE)
+        sums[i] = _LEVEL[cell] + (ONE if value >= _NEXT[cell] else ZERO)
     rows, columns = min(side, image.shape[1] - y), min(side, image.shape[2] - x)
     for c in range(3):
         for row in range(rows):
+            first = c * LANES + row * side
             for column in range(columns):
-                level = _level(sums[c * LANES + row * side + column])
-                image[c, y + row, x + column] = level
+                image[c, y + row, x + column] = np.uint8(sums[first + column])
 
 
 def _entries(version: int) -> tuple[Any, Any]:
@@ -245,7 +266,7 @@ def _entries(version: int) -> tuple[Any, Any]:
                         if passes > 1:
                             rays[PATTERN:PACKET] = patterns[number]
                         n = filled(used[number])
-                        _set_camera_rays(rays, n, cameras, scene, left, top, scale)
+                        _set_camera_rays(rays, n, cameras, scene, left, top, scale, balls)
                         if _trace(rays, n, thing, things, near, lamp, balls):
                             shade(rays, n, thing, False, pixel, False, hits, who)
                             metals = shade(rays, n, thing, True, pixel, False, hits, who)
@@ -253,6 +274,7 @@ def _entries(version: int) -> tuple[Any, Any]:
                                 m = filled(metals)
                                 mirror(hits, m)
                                 _set_mirrored_rays(rays, hits, who, m, mirrored)
+                                enclose_origins(mirrored, m, balls, FOOT)
                                 if _trace(mirrored, m, thing, things, near, lamp, balls):
                                     shade(mirrored, m, thing, False, ZERO, True, others, unused)
                                     shade(mirrored, m, thing, True, ZERO, True, others, unused)
@@ -295,7 +317,7 @@ def _entries(version: int) -> tuple[Any, Any]:
                 for x in range(0, width, side):
                     left = as_single(x) - as_single(width) * HALF
                     top = as_single(height) * HALF - as_single(y)
-                    _set_camera_rays(rays, LANES, cameras, scene, left, top, scale)
+                    _set_camera_rays(rays, LANES, cameras, scene, left, top, scale, balls)
                     for r in range(LANES):
                         store(rays, REACH, r, scaled(load(rays, DIRECTION, r), SIGHT))
                     closest_hit(rays, LANES, thing, counts[scene], near, balls)

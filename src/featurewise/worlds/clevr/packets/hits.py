@@ -27,7 +27,9 @@ from featurewise.worlds.clevr.packets.rows import (
     CORE,
     COS,
     FLAT,
+    HIGH,
     LANES,
+    LOW,
     NEAREST,
     ORIGIN,
     RADIUS,
@@ -44,6 +46,7 @@ from featurewise.worlds.clevr.packets.rows import (
     SPHERE_Z,
     SPHERES,
     START,
+    STEP,
     TOWARD,
     WHICH,
     X,
@@ -127,14 +130,15 @@ def _solver(
             enter_z, leave_z = _slab(p[2], q[2])
             enter = max(max(max(enter_x, enter_y), enter_z), ZERO)
             leave = min(min(leave_x, leave_y), leave_z)
-            t, gap, slope = enter, ZERO, ONE
+            t, gap, approach = enter, ZERO, ONE
             for _ in range(steps):
                 e = excess(along(p, t, q), flat, core, rise)
                 far = max(length(e), _TINY)
                 gap = far - rounding
-                slope = -dot(e, q) / far
-                t = t + max(gap, ZERO) / max(slope, _SLOWEST)
-            hit = (enter < leave) & (slope > ZERO) & (gap < _TOLERANCE)
+                # Newton's step is gap / (approach / far); this form has one division less.
+                approach = -dot(e, q)
+                t = t + max(gap, ZERO) * far / max(approach, _SLOWEST * far)
+            hit = (enter < leave) & (approach > ZERO) & (gap < _TOLERANCE)
             t = t if hit else BIG
             before = rays[nearest + r]
             if keeps_which:
@@ -154,21 +158,50 @@ _shade_sphere, _shade_cube, _shade_cylinder = (
 )
 
 
-@kernel
-def enclose(rays: Rows, row: int, n: int, balls: Rows, ball: int) -> None:
-    """Put a sphere around the points of ``n`` rays in ``row`` at ``balls[ball : ball + 4]``.
+@inline
+def _extent(rays: Rows, row: int, n: int) -> tuple[float, float]:
+    """Middle and half width of the interval of ``n`` values in ``row``.
+
+    The least and the greatest are found lane by lane, in rows that are folded in the end: compilers
+    do not turn a minimum over a loop into SIMD code.
+    """
+    for r in range(n):
+        rays[LOW + r] = rays[row + r]
+        rays[HIGH + r] = rays[row + r]
+    half = n // 2
+    while half >= STEP // 2:
+        for r in range(half):
+            rays[LOW + r] = min(rays[LOW + r], rays[LOW + half + r])
+            rays[HIGH + r] = max(rays[HIGH + r], rays[HIGH + half + r])
+        half //= 2
+    low, high = rays[LOW], rays[HIGH]
+    for i in range(1, 2 * half):
+        low, high = min(low, rays[LOW + i]), max(high, rays[HIGH + i])
+    return (low + high) * HALF, (high - low) * HALF
+
+
+def _encloser(row: int) -> Callable[[Rows, int, Rows, int], None]:
+    """A function that puts a sphere around the points of ``n`` rays at ``balls[ball : ball + 4]``.
 
     The four numbers are the sphere's centre and its radius.
+
+    Args:
+        row: of the points. It is constant, so that no index can be negative and need a check.
     """
-    square = ZERO
-    for axis in range(3):
-        low, high, first = BIG, -BIG, row + axis * LANES
-        for r in range(n):
-            low, high = min(low, rays[first + r]), max(high, rays[first + r])
-        balls[ball + axis] = (low + high) * HALF
-        half = (high - low) * HALF
-        square += half * half
-    balls[ball + 3] = math.sqrt(square)
+
+    @kernel
+    def enclose(rays: Rows, n: int, balls: Rows, ball: int) -> None:
+        x, half_x = _extent(rays, row, n)
+        y, half_y = _extent(rays, row + LANES, n)
+        z, half_z = _extent(rays, row + 2 * LANES, n)
+        balls[ball], balls[ball + 1], balls[ball + 2] = x, y, z
+        balls[ball + 3] = math.sqrt(half_x * half_x + half_y * half_y + half_z * half_z)
+
+    return enclose
+
+
+enclose_origins = _encloser(ORIGIN)
+enclose_starts = _encloser(START)
 
 
 FOOT: Final = 0
@@ -195,8 +228,9 @@ def cull(spheres: Rows, count: int, balls: Rows) -> None:
     # Where one ball contains the other, the hull is the larger ball, and there is no cone.
     contained = BIG if steep >= ONE else ZERO
     largest = max(head_radius, foot_radius)
-    for block in range(0, (count + SPHERES - 1) // SPHERES * SPHERE_BLOCK, SPHERE_BLOCK):
-        for i in range(block, block + SPHERES):
+    for block in range((count + SPHERES - 1) // SPHERES):
+        for lane in range(SPHERES):
+            i = block * SPHERE_BLOCK + lane
             center = spheres[SPHERE_X + i], spheres[SPHERE_Y + i], spheres[SPHERE_Z + i]
             offset = along(center, -ONE, foot)
             u = dot(offset, axis) * inverse
@@ -207,25 +241,54 @@ def cull(spheres: Rows, count: int, balls: Rows) -> None:
             spheres[SPHERE_NEAR + i] = ONE if near else ZERO
 
 
-@inline
-def is_near(spheres: Rows, k: int) -> bool:
-    """Whether :func:`cull` kept object ``k``."""
-    return spheres[k // SPHERES * SPHERE_BLOCK + SPHERE_NEAR + k % SPHERES] > ZERO
+def _sieve(origin: int, reach: int) -> Callable[[Rows, int, Rows, int], bool]:
+    """A function that says whether any of ``n`` rays passes through the sphere of object ``k``.
+
+    It costs a fraction of an intersection, and most objects that :func:`cull` keeps are missed.
+
+    Args:
+        origin: row of the rays' origins.
+        reach: row of the vectors to their ends.
+    """
+
+    @kernel
+    def passes(rays: Rows, n: int, spheres: Rows, k: int) -> bool:
+        i = k // SPHERES * SPHERE_BLOCK + k % SPHERES
+        if spheres[SPHERE_NEAR + i] == ZERO:
+            return False
+        center = spheres[SPHERE_X + i], spheres[SPHERE_Y + i], spheres[SPHERE_Z + i]
+        square = spheres[SPHERE_RADIUS + i] * spheres[SPHERE_RADIUS + i]
+        count = 0
+        for r in range(n):
+            offset = along(center, -ONE, load(rays, origin, r))
+            ray = load(rays, reach, r)
+            t = dot(offset, ray) / max(dot(ray, ray), _SHORTEST)
+            off = along(offset, -min(max(t, ZERO), ONE), ray)
+            count += 1 if dot(off, off) < square else 0
+        return count > 0
+
+    return passes
+
+
+_seen = _sieve(ORIGIN, REACH)
+_shading = _sieve(START, TOWARD)
 
 
 @kernel
 def closest_hit(rays: Rows, n: int, objects: Table, count: int, spheres: Rows, balls: Rows) -> None:
-    """Find the first object on each of ``n`` rays: rows ``NEAREST`` and ``WHICH``."""
+    """Find the first object on each of ``n`` rays: rows ``NEAREST`` and ``WHICH``.
+
+    The ball of the rays' origins is known.
+    """
     for r in range(n):
         rays[NEAREST + r] = BIG
         rays[WHICH + r] = -ONE
         end = along(load(rays, ORIGIN, r), ONE, load(rays, REACH, r))
         store(rays, START, r, end)  # a free row at this stage
-    enclose(rays, ORIGIN, n, balls, FOOT)
-    enclose(rays, START, n, balls, HEAD)
+    enclose_starts(rays, n, balls, HEAD)
     cull(spheres, count, balls)
     for k in range(count):
-        if is_near(spheres, k):
+        if _seen(rays, n, spheres, k):
             if objects[k, FLAT] > ZERO:
                 _first_cube(rays, n, objects, k)
             elif objects[k, CORE] > ZERO:
@@ -246,7 +309,7 @@ def cast_shadows(
         rays[SHADOW + r] = BIG
     cull(spheres, count, balls)
     for k in range(count):
-        if is_near(spheres, k):
+        if _shading(rays, n, spheres, k):
             if objects[k, FLAT] > ZERO:
                 _shade_cube(rays, n, objects, k)
             elif objects[k, CORE] > ZERO:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from featurewise.worlds.clevr.camera import Vector
-from featurewise.worlds.clevr.lights import LAMPS, SUN_RADIUS
+from featurewise.worlds.clevr.lights import LAMPS, SUN_DIRECTION, SUN_RADIUS
 from featurewise.worlds.clevr.materials import GROUND_ALBEDO
 from featurewise.worlds.clevr.packets.compiler import (
     BIG,
@@ -22,7 +22,7 @@ from featurewise.worlds.clevr.packets.compiler import (
     single,
 )
 from featurewise.worlds.clevr.packets.ground import sweep
-from featurewise.worlds.clevr.packets.hits import FOOT, HEAD, cast_shadows, enclose
+from featurewise.worlds.clevr.packets.hits import FOOT, HEAD, cast_shadows, enclose_starts
 from featurewise.worlds.clevr.packets.rows import (
     FLOOR,
     KEPT,
@@ -35,6 +35,7 @@ from featurewise.worlds.clevr.packets.rows import (
     POINT,
     RADIANCE,
     SHADOW,
+    SPOT,
     START,
     STRENGTH,
     TO_SUN,
@@ -44,7 +45,7 @@ from featurewise.worlds.clevr.packets.rows import (
 from featurewise.worlds.clevr.packets.vectors import along, cross, dot, load, scaled, store, unit
 from featurewise.worlds.clevr.render import BOUNCE as GROUND_BOUNCE
 from featurewise.worlds.clevr.render import COLORS as LIGHT_COLORS
-from featurewise.worlds.clevr.render import OFFSET
+from featurewise.worlds.clevr.render import OFFSET, SUN_REACH
 
 SUN: Final = len(LAMPS)
 """Index of the sun among the lights."""
@@ -65,13 +66,29 @@ SUN_SIZE: Final = single(SUN_RADIUS**2 / 4)
 
 BOUNCE, BOUNCE_SLOPE = (single(value) for value in GROUND_BOUNCE)
 _OFFSET: Final = single(OFFSET)
-_SLACK: Final = single(1e-5)
+_SLACK: Final = 1e-4
+
+_SPREADS: Final = np.array(
+    [math.sqrt(0.5) * lamp.side + OFFSET + _SLACK for lamp in LAMPS], np.float32
+)
+"""Distance from the centre of each lamp within which rays to it end."""
+
+_SUN: Final = np.array(SUN_DIRECTION) / np.linalg.norm(SUN_DIRECTION) * SUN_REACH
+SUN_X, SUN_Y, SUN_Z = (single(value) for value in _SUN)
+_SUN_SPREAD: Final = single(SUN_REACH * SUN_RADIUS + _SLACK)
+"""Distance from the end of a ray to the sun's centre within which rays to the sun end."""
 
 
 @inline
 def radiance_of(colors: Table, light: int) -> Vector:
     """Red, green and blue of a light."""
     return colors[light, 0], colors[light, 1], colors[light, 2]
+
+
+@inline
+def _either(first: bool, a: Vector, b: Vector) -> Vector:
+    """``a`` where ``first``, else ``b``."""
+    return a[0] if first else b[0], a[1] if first else b[1], a[2] if first else b[2]
 
 
 @kernel
@@ -86,17 +103,17 @@ def set_starts(rays: Rows, n: int, balls: Rows) -> bool:
     """
     ended = -1
     for r in range(n):
-        if rays[FLOOR + r] < BIG or rays[WHICH + r] >= ZERO:
-            ended = r
+        ended = max(ended, r if (rays[FLOOR + r] < BIG) | (rays[WHICH + r] >= ZERO) else -1)
     if ended < 0:
         return False
+    point, normal = load(rays, POINT, ended), load(rays, NORMAL, ended)
     for r in range(n):
-        if rays[FLOOR + r] >= BIG and rays[WHICH + r] < ZERO:
-            store(rays, POINT, r, load(rays, POINT, ended))
-            store(rays, NORMAL, r, load(rays, NORMAL, ended))
+        sky = (rays[FLOOR + r] >= BIG) & (rays[WHICH + r] < ZERO)
+        store(rays, POINT, r, _either(sky, point, load(rays, POINT, r)))
+        store(rays, NORMAL, r, _either(sky, normal, load(rays, NORMAL, r)))
     for r in range(n):
         store(rays, START, r, along(load(rays, POINT, r), _OFFSET, load(rays, NORMAL, r)))
-    enclose(rays, START, n, balls, FOOT)
+    enclose_starts(rays, n, balls, FOOT)
     return True
 
 
@@ -108,9 +125,11 @@ def _aim_at_lamp(rays: Rows, n: int, lamps: Table, light: int) -> None:
     across = unit((-aim[1], aim[0], ZERO))
     upward = cross(across, aim)
     side = SIDES[light]
-    u_row = LAMP_U + 2 * light * LANES
+    first = LAMP_U + 2 * light * LANES
+    for i in range(2 * LANES):
+        rays[SPOT + i] = rays[first + i]
     for r in range(n):
-        u, v = side * (rays[u_row + r] - HALF), side * (rays[u_row + LANES + r] - HALF)
+        u, v = side * (rays[SPOT + r] - HALF), side * (rays[SPOT + LANES + r] - HALF)
         spot = along(along(center, u, across), v, upward)
         toward = along(spot, -ONE, load(rays, POINT, r))
         square = dot(toward, toward)
@@ -156,9 +175,16 @@ def illuminate(
     for light in range(LIGHTS):
         if light == SUN:
             _aim_at_sun(rays, n)
+            # Rays to the sun have one length: their ends lie around those from the ball's centre.
+            balls[HEAD], balls[HEAD + 1] = balls[FOOT] + SUN_X, balls[FOOT + 1] + SUN_Y
+            balls[HEAD + 2], balls[HEAD + 3] = (
+                balls[FOOT + 2] + SUN_Z,
+                balls[FOOT + 3] + _SUN_SPREAD,
+            )
         else:
             _aim_at_lamp(rays, n, lamps, light)
-        _enclose_light(rays, n, balls)
+            balls[HEAD], balls[HEAD + 1] = lamps[light, 0], lamps[light, 1]
+            balls[HEAD + 2], balls[HEAD + 3] = lamps[light, 2], _SPREADS[light]
         cast_shadows(rays, n, objects, count, spheres, balls)
         color = radiance_of(GROUND_COLORS, light)
         for r in range(n):
@@ -174,22 +200,4 @@ def illuminate(
                 rays[first + i] = rays[TOWARD + i]
     for r in range(n):
         sky = rays[FLOOR + r] >= BIG
-        red, green, blue = load(rays, RADIANCE, r)
-        red, green, blue = ZERO if sky else red, ZERO if sky else green, ZERO if sky else blue
-        store(rays, RADIANCE, r, (red, green, blue))
-
-
-@kernel
-def _enclose_light(rays: Rows, n: int, balls: Rows) -> None:
-    """Put a sphere around the ends of the rays to a light at ``balls[HEAD:]``."""
-    square = ZERO
-    for axis in range(3):
-        low, high = BIG, -BIG
-        start, toward = START + axis * LANES, TOWARD + axis * LANES
-        for r in range(n):
-            end = rays[start + r] + rays[toward + r]
-            low, high = min(low, end), max(high, end)
-        balls[HEAD + axis] = (low + high) * HALF
-        half = (high - low) * HALF
-        square += half * half
-    balls[HEAD + 3] = math.sqrt(square) + _SLACK
+        store(rays, RADIANCE, r, _either(sky, (ZERO, ZERO, ZERO), load(rays, RADIANCE, r)))

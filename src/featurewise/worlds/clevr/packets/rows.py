@@ -82,6 +82,13 @@ SHADOW: Final = _next()
 LIGHT_ROWS: Final = 5
 """Rows from ``TOWARD`` to ``LIT``, which are kept for each light."""
 
+LOW: Final = _next()
+HIGH: Final = _next()
+"""Where ``enclose`` keeps the least and the greatest coordinates."""
+
+SPOT: Final = _next(2)
+"""The point of the unit square on the lamp that is being traced."""
+
 KEPT: Final = _next(LIGHT_ROWS * LIGHTS)
 
 # What is the same for every tile of an image: these rows are loaded together.
