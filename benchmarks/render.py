@@ -100,7 +100,7 @@ def print_pool(images: int) -> None:
     )
     for renderer in renderers():
         recipe = Recipe(seed=1, questions_per_image=20, renderer=renderer)
-        make_block(recipe, 1, 2)  # compile, and fill caches
+        make_block(recipe, 1, 20)  # compile, and fill caches
         times = [time.process_time()]
         scenes = recipe.scenes(0, images)
         times.append(time.process_time())

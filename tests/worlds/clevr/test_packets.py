@@ -220,11 +220,11 @@ def test_every_process_renders_the_same_bytes() -> None:
 
 @needs_numba
 def test_the_version_of_the_code_is_part_of_the_key_of_the_compiled_code() -> None:
-    from featurewise.worlds.clevr.packets import drawing
+    from featurewise.worlds.clevr.packets import tiles
 
-    for function in (drawing.draw, drawing.find):
+    for function in (tiles.render_tiles, tiles.find_in_tiles):
         cells = [cell.cell_contents for cell in function.py_func.__closure__]
-        assert cells == [drawing._version()]
+        assert cells == [tiles._version()]
 
 
 def test_importing_the_world_imports_no_numba() -> None:

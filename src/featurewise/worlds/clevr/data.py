@@ -188,6 +188,8 @@ def build_pool(
         block_size=BALANCE_BLOCK,
         make=partial(make_block, recipe),
     )
+    if workers and not pool.is_finished(Path(folder)):
+        recipe.prepare()
     return pool.build(Path(folder), plan, workers=workers, on_progress=on_progress)
 
 

@@ -94,6 +94,11 @@ class Recipe:
         require_renderer(renderer, compiled=self.compiled)
         return replace(self, renderer=renderer)
 
+    def prepare(self) -> None:
+        """Compile what images need, so that worker processes find it compiled."""
+        if self.resolved().renderer == "numba":
+            render([Scene(())], width=1, height=1, samples=1, renderer="numba")
+
     def settings(self) -> dict[str, Any]:
         """What determines the content of a block, by name."""
         recipe = self.resolved()

@@ -208,6 +208,11 @@ def _require_same(path: Path, plan: Plan) -> None:
         )
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether ``folder`` holds a finished pool."""
+    return (folder / MANIFEST).exists()
+
+
 def begun_settings(folder: Path) -> Settings | None:
     """The settings of the pool in ``folder``, finished or not; None if there is none.
 

@@ -49,7 +49,7 @@ _SETTINGS: Final = "settings.json"
 #: Images in one job of a worker process.
 _IMAGES_PER_JOB: Final = 2
 #: Least number of images per worker process; with fewer, starting it takes longer than rendering.
-_MIN_IMAGES_PER_WORKER: Final = 4
+_MIN_IMAGES_PER_WORKER: Final = 16
 
 
 def write_dataset(
@@ -272,6 +272,8 @@ class _Writer:
         if on_progress:
             on_progress(done, self.count)
         workers = min(self.workers, len(missing) // _MIN_IMAGES_PER_WORKER)
+        if workers > 1:
+            self.recipe.prepare()
         work = partial(_render_files, self.recipe)
         for rendered in completed(work, jobs, workers if workers > 1 else 0, self.dataset.root):
             done += rendered

@@ -68,14 +68,14 @@ BOUNCE, BOUNCE_SLOPE = (single(value) for value in GROUND_BOUNCE)
 _OFFSET: Final = single(OFFSET)
 _SLACK: Final = 1e-4
 
-_SPREADS: Final = np.array(
+_RADII: Final = np.array(
     [math.sqrt(0.5) * lamp.side + OFFSET + _SLACK for lamp in LAMPS], np.float32
 )
 """Distance from the centre of each lamp within which rays to it end."""
 
 _SUN: Final = np.array(SUN_DIRECTION) / np.linalg.norm(SUN_DIRECTION) * SUN_REACH
 SUN_X, SUN_Y, SUN_Z = (single(value) for value in _SUN)
-_SUN_SPREAD: Final = single(SUN_REACH * SUN_RADIUS + _SLACK)
+_SUN_RADIUS: Final = single(SUN_REACH * SUN_RADIUS + _SLACK)
 """Distance from the end of a ray to the sun's centre within which rays to the sun end."""
 
 
@@ -179,12 +179,12 @@ def illuminate(
             balls[HEAD], balls[HEAD + 1] = balls[FOOT] + SUN_X, balls[FOOT + 1] + SUN_Y
             balls[HEAD + 2], balls[HEAD + 3] = (
                 balls[FOOT + 2] + SUN_Z,
-                balls[FOOT + 3] + _SUN_SPREAD,
+                balls[FOOT + 3] + _SUN_RADIUS,
             )
         else:
             _aim_at_lamp(rays, n, lamps, light)
             balls[HEAD], balls[HEAD + 1] = lamps[light, 0], lamps[light, 1]
-            balls[HEAD + 2], balls[HEAD + 3] = lamps[light, 2], _SPREADS[light]
+            balls[HEAD + 2], balls[HEAD + 3] = lamps[light, 2], _RADII[light]
         cast_shadows(rays, n, objects, count, spheres, balls)
         color = radiance_of(GROUND_COLORS, light)
         for r in range(n):

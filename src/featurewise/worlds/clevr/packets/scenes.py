@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from featurewise.worlds.clevr.camera import FOCAL, POSITION, WIDTH, Camera, Vector
 from featurewise.worlds.clevr.lights import LAMPS
 from featurewise.worlds.clevr.objects import Scene
-from featurewise.worlds.clevr.packets.drawing import draw, find
 from featurewise.worlds.clevr.packets.rows import (
     CORE,
     FLAT,
@@ -26,6 +25,7 @@ from featurewise.worlds.clevr.packets.rows import (
     SPHERES,
     X,
 )
+from featurewise.worlds.clevr.packets.tiles import find_in_tiles, render_tiles
 from featurewise.worlds.clevr.render import COLORS, facets, illuminate, light_points
 from featurewise.worlds.clevr.shapes import PADDING, row_of
 
@@ -43,7 +43,7 @@ def render_images(
         batch, passes = _Batch.of(scenes), _passes(samples)
         side = math.isqrt(samples)
         pixel = np.float32(1 / (FOCAL * max(WIDTH, width * side)))
-        draw(
+        render_tiles(
             batch.cameras,
             batch.lamps,
             batch.objects,
@@ -67,13 +67,13 @@ def find_objects(scenes: Sequence[Scene], *, width: int, height: int) -> NDArray
         batch, passes = _Batch.of(scenes), _passes(1)
         pattern = passes.patterns[0]
         arrays = batch.cameras, batch.objects, batch.counts, batch.spheres
-        find(*arrays, pattern, passes.side, masks)
+        find_in_tiles(*arrays, pattern, passes.side, masks)
     return masks
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """S scenes as arrays; see ``draw``.
+    """S scenes as arrays; see ``render_tiles``.
 
     Attributes:
         cameras: (S, 4, 3).

@@ -214,7 +214,7 @@ def _entries(version: int) -> tuple[Any, Any]:
     """
 
     @entry
-    def draw(
+    def render_tiles(
         cameras: Table,
         lamps: Any,
         objects: Any,
@@ -292,7 +292,7 @@ def _entries(version: int) -> tuple[Any, Any]:
                     _write_tile(sums, side, images[scene], y, x)
 
     @entry
-    def find(
+    def find_in_tiles(
         cameras: Table,
         objects: Any,
         counts: NDArray[np.int64],
@@ -303,7 +303,7 @@ def _entries(version: int) -> tuple[Any, Any]:
     ) -> None:
         """Write the index of the object at the centre of every pixel, masks (S, H, W).
 
-        The arguments are those of ``draw``; ``pattern`` is of one sample a pixel.
+        The arguments are those of ``render_tiles``; ``pattern`` is of one sample a pixel.
         """
         if version < 0:
             return
@@ -326,7 +326,7 @@ def _entries(version: int) -> tuple[Any, Any]:
                         if row < height and column < width:
                             masks[scene, row, column] = int(rays[WHICH + r])
 
-    return draw, find
+    return render_tiles, find_in_tiles
 
 
 _FOLLOWED: Final = ("camera", "ground", "lights", "materials", "render", "shapes")
@@ -341,4 +341,4 @@ def _version() -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:6], "big")
 
 
-draw, find = _entries(_version())
+render_tiles, find_in_tiles = _entries(_version())
