@@ -118,6 +118,20 @@ def test_unusual_scenes(name: str) -> None:
 
 
 @needs_numba
+def test_objects_beside_a_lamp_shade_a_part_of_it() -> None:
+    x, y, z = LAMPS[2].position  # the largest one; its light falls from the left and the front
+    beside = [
+        Object("sphere", "small", "rubber", "red", (x + dx, y + dy, z - 0.25), 0.0)
+        for dx, dy in ((0.75, 0.0), (-0.75, 0.0), (0.0, 0.75), (0.0, -0.75))
+    ]
+    scene = Scene(tuple(beside))
+    levels, _ = both([scene], width=48, height=32, samples=16)
+    assert (levels > 1).sum() <= 2
+    shadows = render([scene, Scene(())], width=48, height=32, samples=16, renderer="numba").images
+    assert (shadows[0] != shadows[1]).float().mean() > 0.05
+
+
+@needs_numba
 def test_no_scenes_give_no_images() -> None:
     assert render([], width=8, height=4, renderer="numba").images.shape == (0, 3, 4, 8)
     assert render([], width=8, height=4, renderer="numba").masks.shape == (0, 4, 8)
