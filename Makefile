@@ -107,5 +107,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "sudo apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
-	  -e '.[tensorboard,hub,study,systems,examples,test,check,docs]'
+	  -e '.[tensorboard,hub,fast,study,systems,examples,test,check,docs]'
 	touch $@

@@ -1,8 +1,9 @@
-"""Images per second of the CLEVR renderer, and of a plain loop with the same result.
+"""Images per second of the CLEVR renderers and of a plain loop, and the cost of a pool by part.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/render.py [--compiled]
 
-The plain loop renders one scene after another and tests every ray against one object after another,
+Setting up the arrays of the scenes is included, but not the masks, which pools do not need. The
+plain loop renders one scene after another and tests every ray against one object after another,
 also the pairs that cannot intersect. Times are processor times, on which other programs have little
 influence.
 """
@@ -12,19 +13,20 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from featurewise.worlds.clevr import shapes
+from featurewise.worlds.clevr.data import make_block
+from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.objects import Scene
-from featurewise.worlds.clevr.render import render
+from featurewise.worlds.clevr.render import Renderer, default_renderer, render
 from featurewise.worlds.clevr.scene import sample_scenes
 from featurewise.worlds.clevr.shapes import Shapes, Solver
-
-REFERENCE = {(64, 1): "3000", (128, 1): "430-780"}
-"""Images per second of an earlier compiled prototype: one thread, hard shadows, no mirrors."""
 
 
 def every_pair(
@@ -64,7 +66,7 @@ def plain(scenes: Sequence[Scene], width: int, samples: int) -> None:
         patch.object(shapes, "occluded", loop_occluded),
     ):
         for scene in scenes:
-            render([scene], width=width, height=width, samples=samples)
+            render([scene], width=width, height=width, samples=samples, renderer="torch")
 
 
 def images_per_second(work: Callable[[], object], images: int, rounds: int = 3) -> float:
@@ -78,34 +80,69 @@ def images_per_second(work: Callable[[], object], images: int, rounds: int = 3) 
     return images / best
 
 
+SIZES = ((64, 64, 1), (128, 128, 1), (120, 80, 4), (480, 320, 4), (480, 320, 16))
+"""Width, height and samples per pixel."""
+
+BARS = {(64, 1): "4,000", (128, 1): "1,200", (480, 16): "10"}
+"""Images per second of the numba renderer that are wanted, by width and samples."""
+
+
+def renderers() -> list[Renderer]:
+    """Those that are installed."""
+    return ["numba", "torch"] if default_renderer() == "numba" else ["torch"]
+
+
+def print_pool(images: int) -> None:
+    """Milliseconds per image of what a pool holds, by part."""
+    print("\npool of 120x80, 4 samples, 20 questions, ms per image (6 wanted):")
+    print(
+        f"{'renderer':<9}{'scenes':>9}{'images':>9}{'questions':>11}{'tables':>9}{'together':>10}"
+    )
+    for renderer in renderers():
+        recipe = Recipe(seed=1, questions_per_image=20, renderer=renderer)
+        make_block(recipe, 1, 20)  # compile, and fill caches
+        times = [time.process_time()]
+        scenes = recipe.scenes(0, images)
+        times.append(time.process_time())
+        recipe.images(scenes)
+        times.append(time.process_time())
+        recipe.questions(0, scenes)
+        times.append(time.process_time())
+        make_block(recipe, 0, images)
+        times.append(time.process_time())
+        *parts, whole = [1000 * (b - a) / images for a, b in pairwise(times)]
+        print(
+            f"{renderer:<9}{parts[0]:9.2f}{parts[1]:9.2f}{parts[2]:11.2f}"
+            f"{whole - sum(parts):9.2f}{whole:10.2f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--compiled", action="store_true", help="also measure the compiled path")
+    parser.add_argument("--compiled", action="store_true", help="also measure compiled torch code")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    scenes = sample_scenes(8, seed=0)
-    modes = [False, True] if options.compiled else [False]
-    print("size      samples  path      img/s  ratio to plain loop  prototype")
-    for width, height, samples in ((64, 64, 1), (64, 64, 4), (128, 128, 1), (128, 128, 4)):
-        slow = images_per_second(lambda w=width, n=samples: plain(scenes[:2], w, n), 2, rounds=1)
-        for compiled in modes:
-            fast = images_per_second(
-                lambda w=width, h=height, n=samples, c=compiled: render(
-                    scenes, width=w, height=h, samples=n, compiled=c
+    scenes = sample_scenes(16, seed=0)
+    slow = images_per_second(lambda: plain(scenes[:2], 64, 1), 2, rounds=1)
+    print(f"plain loop, 64x64, 1 sample: {slow:.1f} images/s")
+    print(f"\n{'size':<10}{'samples':>8}  {'renderer':<15}{'images/s':>9}{'wanted':>8}")
+    for width, height, samples in SIZES:
+        some = scenes[: 16 if width < 200 else 2]
+        modes: list[tuple[Renderer, bool]] = [(each, False) for each in renderers()]
+        modes += [("torch", True)] if options.compiled else []
+        for renderer, compiled in modes:
+            size = {"width": width, "height": height, "samples": samples}
+            speed = images_per_second(
+                partial(
+                    render, some, **size, renderer=renderer, compiled=compiled, with_masks=False
                 ),
-                len(scenes),
+                len(some),
+                rounds=3 if renderer == "torch" else 9,
             )
-            path = "compiled" if compiled else "eager"
-            reference = REFERENCE.get((width, samples), "-")
-            print(
-                f"{width}x{height:<6} {samples:<8} {path:<9} {fast:6.1f} {fast / slow:12.1f}"
-                f"{reference:>21}"
-            )
-    for samples in (1, 4, 16):
-        fast = images_per_second(
-            lambda n=samples: render(scenes, width=120, height=80, samples=n), len(scenes)
-        )
-        print(f"120x80   {samples:<8} eager     {fast:6.1f}")
+            bar = BARS.get((width, samples), "") if renderer == "numba" else ""
+            name = "torch compiled" if compiled else renderer
+            print(f"{width}x{height:<6}{samples:>8}  {name:<15}{speed:9,.1f}{bar:>8}")
+    print_pool(100)
 
 
 if __name__ == "__main__":

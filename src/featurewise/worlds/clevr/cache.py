@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -34,7 +33,10 @@ def cached_pool(recipe: Recipe, images: int, *, workers: int | None = None) -> P
     Raises:
         WorldError: as ``build_pool``.
     """
-    identity = {**asdict(recipe), "images": images, "format": FORMAT_VERSION, "words": VOCABULARY}
+    settings = recipe.settings()
+    if settings["renderer"] == "torch":
+        del settings["renderer"]  # as in version 0.1, so that its pools are found
+    identity = {**settings, "images": images, "format": FORMAT_VERSION, "words": VOCABULARY}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     folder = cache_folder() / "clevr" / digest[:16]
     if (folder / "pool.json").exists():

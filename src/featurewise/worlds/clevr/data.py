@@ -8,7 +8,7 @@ step n resumes with step n.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -165,7 +165,7 @@ def build_pool(
     Args:
         folder: where to put it; made if missing.
         recipe: settings of the images and questions. Questions are balanced in blocks of 250
-            images.
+            images. If it names no renderer, a pool that was begun is resumed with its own.
         images: number of images.
         workers: processes to render in (each uses one thread); 0 renders in this process.
         on_progress: called after each block with the images made so far and ``images``.
@@ -174,18 +174,23 @@ def build_pool(
         The folder.
 
     Raises:
-        WorldError: if ``images`` is not positive, the folder holds something else, or a worker
-            process died.
+        WorldError: if ``images`` is not positive, the folder holds something else, the renderer is
+            not installed, or a worker process died.
     """
     if images < 1:
         raise WorldError(f"a pool needs at least 1 image, got {images}")
-    settings = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
+    begun = pool.begun_settings(Path(folder))
+    if recipe.renderer is None and begun is not None:
+        recipe = replace(recipe, renderer=begun["renderer"])
+    recipe = recipe.resolved()  # once, not in every worker process
     plan = Plan(
-        settings={**settings, "images": images},
+        settings={**recipe.settings(), "images": images},
         shape=(images, 3, recipe.height, recipe.width),
         block_size=BALANCE_BLOCK,
         make=partial(make_block, recipe),
     )
+    if workers and not pool.is_finished(Path(folder)):
+        recipe.prepare()
     return pool.build(Path(folder), plan, workers=workers, on_progress=on_progress)
 
 

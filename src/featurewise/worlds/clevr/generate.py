@@ -10,8 +10,8 @@ the public generator, which resets them every 250 images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Literal
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -19,7 +19,13 @@ from torch import Tensor
 from featurewise.common.rng import derive_seed
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.questions import Question, QuestionGenerator
-from featurewise.worlds.clevr.render import render
+from featurewise.worlds.clevr.render import (
+    RENDERERS,
+    Renderer,
+    default_renderer,
+    render,
+    require_renderer,
+)
 from featurewise.worlds.clevr.scene import Scene, sample_scenes
 
 #: Images after which the public generator resets its balance counters.
@@ -35,12 +41,15 @@ class Recipe:
         width: width of an image in pixels.
         height: height of an image in pixels; the aspect ratio of CLEVR is 3:2.
         samples: paths per pixel, a square number, as in ``render``.
-        compiled: render with compiled code; images may differ by a few grey levels at edges.
+        compiled: render with compiled code of torch; images may differ by a few grey levels at
+            edges.
         questions_per_image: questions about each image; a few scenes allow fewer.
         min_objects: smallest number of objects in a scene.
         max_objects: largest number of objects in a scene, at most 10.
         cogent: CLEVR-CoGenT condition of the colours, or None for all of them.
         families: question families to use (0 to 89), or None for all of them.
+        renderer: "numba" or "torch", as in ``render``. None is the one in numba where it is
+            installed; a pool's settings name the one that made it.
 
     Raises:
         WorldError: if a value is out of its range.
@@ -56,6 +65,7 @@ class Recipe:
     max_objects: int = 10
     cogent: Literal["A", "B"] | None = None
     families: tuple[int, ...] | None = None
+    renderer: Renderer | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -70,6 +80,29 @@ class Recipe:
             )
         if self.cogent not in (None, "A", "B"):
             raise WorldError(f"cogent must be 'A', 'B' or None, got {self.cogent!r}")
+        if self.renderer not in (None, *RENDERERS):
+            names = ", ".join(map(repr, RENDERERS))
+            raise WorldError(f"renderer must be {names} or None, got {self.renderer!r}")
+
+    def resolved(self) -> Recipe:
+        """The same recipe with the name of the renderer that makes its images here.
+
+        Raises:
+            SceneError: if that renderer is not installed, or cannot do what is requested.
+        """
+        renderer = self.renderer or default_renderer(compiled=self.compiled)
+        require_renderer(renderer, compiled=self.compiled)
+        return replace(self, renderer=renderer)
+
+    def prepare(self) -> None:
+        """Compile what images need, so that worker processes find it compiled."""
+        if self.resolved().renderer == "numba":
+            render([Scene(())], width=1, height=1, samples=1, renderer="numba")
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the content of a block, by name."""
+        recipe = self.resolved()
+        return {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
 
     def scenes(self, block: int, size: int) -> list[Scene]:
         """The ``size`` scenes of block number ``block``."""
@@ -94,4 +127,6 @@ class Recipe:
             height=self.height,
             samples=self.samples,
             compiled=self.compiled,
+            renderer=self.renderer,
+            with_masks=False,
         ).images

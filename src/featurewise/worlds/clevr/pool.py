@@ -57,6 +57,9 @@ _KEYS: Final = frozenset(
     {"format", "settings", IMAGE_COUNT_KEY, "questions", "vocabulary", "answers", "types", "sha256"}
 )
 
+#: Settings that version 0.1 did not write, and their values then.
+_FORMER: Final[Mapping[str, Any]] = {"renderer": "torch"}
+
 #: Called with the number of images made so far and the number to make.
 Progress = Callable[[int, int], None]
 #: Names and values that determine the content of a pool, as JSON values.
@@ -198,11 +201,29 @@ def _has_right_header(images: Path, plan: Plan) -> bool:
 def _require_same(path: Path, plan: Plan) -> None:
     found = _read_json(path).get("settings")
     expected = json.loads(as_json(dict(plan.settings)))
-    if found != expected:
+    if not isinstance(found, dict) or {**_FORMER, **found} != {**_FORMER, **expected}:
         raise WorldError(
             f"{path}: this folder was begun with other settings ({found}), not those of this call "
             f"({expected}); choose another folder, or delete this one"
         )
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether ``folder`` holds a finished pool."""
+    return (folder / MANIFEST).exists()
+
+
+def begun_settings(folder: Path) -> Settings | None:
+    """The settings of the pool in ``folder``, finished or not; None if there is none.
+
+    Raises:
+        FormatError: if they cannot be read.
+    """
+    for name in (MANIFEST, _SETTINGS):
+        if (folder / name).exists():
+            found = _read_json(folder / name).get("settings")
+            return {**_FORMER, **found} if isinstance(found, dict) else None
+    return None
 
 
 def _made_in(folder: Path, plan: Plan, pending: Sequence[int], workers: int) -> Iterator[int]:

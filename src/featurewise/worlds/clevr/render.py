@@ -1,5 +1,8 @@
 """Images of CLEVR scenes by ray casting.
 
+There are two renderers of the same formulas: this module, in torch, on any device, and
+:mod:`.packets`, in numba, about ten times as fast on a processor.
+
 Every sample of a pixel is one path: from the camera to the first surface, from there to one point
 of every lamp and of the sun's disc and, from metal, once more along a mirrored direction. Light
 after more than one diffuse bounce follows closed forms that were fitted to a path tracer. Samples
@@ -15,7 +18,8 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import Any, Final, Literal, get_args
 
 import torch
 from jaxtyping import Int, UInt8
@@ -28,6 +32,9 @@ from featurewise.worlds.clevr.lights import LAMPS, SUN_DIRECTION, SUN_IRRADIANCE
 from featurewise.worlds.clevr.materials import GROUND_ALBEDO, dot, unit
 from featurewise.worlds.clevr.objects import Scene
 from featurewise.worlds.clevr.shapes import Shapes
+
+Renderer = Literal["numba", "torch"]
+RENDERERS: Final[tuple[str, ...]] = get_args(Renderer)
 
 OFFSET: Final = 2e-3
 CHUNK: Final = 1 << 14
@@ -59,11 +66,11 @@ class Rendering:
     Attributes:
         images: 8-bit sRGB, (B, 3, H, W).
         masks: index of the object that is visible at the pixel's centre (B, H, W); -1 is the
-            ground.
+            ground. Empty if none were requested (0, H, W).
     """
 
     images: UInt8[Tensor, "B 3 H W"]
-    masks: Int[Tensor, "B H W"]
+    masks: Int[Tensor, "M H W"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ def _kernels(compiled: bool) -> Kernels:
     functions: tuple[Callable[..., Any], ...] = (
         shapes.intersect,
         _camera_rays,
-        _illuminate,
+        illuminate,
         _ground_radiance,
         _shade,
     )
@@ -137,6 +144,8 @@ def render(
     samples: int = 4,
     device: torch.device | str = "cpu",
     compiled: bool = False,
+    renderer: Renderer | None = None,
+    with_masks: bool = True,
 ) -> Rendering:
     """Render scenes.
 
@@ -147,11 +156,16 @@ def render(
         samples: paths per pixel, a square number. 1 gives hard shadows and jagged edges, 4 is
             enough for training, 16 is close to the published images at a quarter of their size.
         device: device of the computation.
-        compiled: compile the computation. Images may then differ by a few grey levels at edges,
-            so all images of a data set should use the same value.
+        compiled: compile the computation of the torch renderer. Images may then differ by a few
+            grey levels at edges, so all images of a data set should use the same value.
+        renderer: "torch" or "numba". Their images differ by at most one grey level, but for the
+            few rays whose hit is decided by rounding; so all images of a data set should use the
+            same one. Default: as :func:`default_renderer`.
+        with_masks: also find the object at each pixel; otherwise ``masks`` is empty, (0, H, W).
 
     Raises:
-        SceneError: if a size is not positive or ``samples`` is not a square number.
+        SceneError: if a size is not positive, ``samples`` is not a square number, or the renderer
+            is not installed or cannot do what is requested.
     """
     side = math.isqrt(max(samples, 0))
     if width < 1 or height < 1:
@@ -159,6 +173,11 @@ def render(
     if samples < 1 or side * side != samples:
         raise SceneError(f"samples must be a square number such as 1, 4, 9, 16; got {samples}")
     target = torch.device(device)
+    if renderer is None:
+        renderer = default_renderer(target, compiled)
+    require_renderer(renderer, target, compiled)
+    if renderer == "numba":
+        return _render_by_numba(scenes, width, height, samples, with_masks)
     kernels = _kernels(compiled)
     with torch.inference_mode():
         batch = SceneBatch.of(scenes, target, torch.float32)
@@ -170,7 +189,58 @@ def render(
         for begin in range(0, total, step):
             index = torch.arange(begin, min(begin + step, total), device=target)
             images[index], masks[index] = _tiles(batch, frame, index, kernels)
-        return Rendering(frame.assemble(images), frame.assemble(masks))
+        shown = masks if with_masks else masks[:0]
+        return Rendering(frame.assemble(images), frame.assemble(shown))
+
+
+def default_renderer(device: torch.device | str = "cpu", compiled: bool = False) -> Renderer:
+    """The renderer in numba where it is installed, on a processor; otherwise the one in torch.
+
+    Args:
+        device: device of the computation.
+        compiled: whether torch compiles it.
+    """
+    fits = torch.device(device).type == "cpu" and not compiled
+    return "numba" if fits and find_spec("numba") is not None else "torch"
+
+
+def require_renderer(
+    renderer: str, device: torch.device | str = "cpu", compiled: bool = False
+) -> None:
+    """Raise an error unless the renderer is known, installed, and can do what is requested.
+
+    Args:
+        renderer: its name.
+        device: device of the computation.
+        compiled: whether torch compiles it.
+
+    Raises:
+        SceneError: if it is not.
+    """
+    if renderer not in RENDERERS:
+        raise SceneError(f"renderer must be one of {', '.join(RENDERERS)}, got {renderer!r}")
+    if renderer == "numba":
+        if compiled or torch.device(device).type != "cpu":
+            raise SceneError(
+                "the renderer 'numba' runs on a processor and is compiled by itself; use 'torch' "
+                f"for compiled={compiled} and device {str(device)!r}"
+            )
+        if find_spec("numba") is None:
+            raise SceneError(
+                "the renderer 'numba' is not installed: pip install 'featurewise[fast]', or use "
+                "the renderer 'torch'"
+            )
+
+
+def _render_by_numba(
+    scenes: Sequence[Scene], width: int, height: int, samples: int, with_masks: bool
+) -> Rendering:
+    from featurewise.worlds.clevr import packets
+
+    images = packets.render_images(scenes, width=width, height=height, samples=samples)
+    shown = scenes if with_masks else ()
+    masks = packets.find_objects(shown, width=width, height=height)
+    return Rendering(torch.from_numpy(images), torch.from_numpy(masks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +278,7 @@ class _Frame:
         index = torch.arange(side * side, device=device)
         sub = (torch.stack([index % side, index // side]) + 0.5) / side
         spot = (pixel[..., None] + sub[:, None, None]).flatten(2)
-        light_uv = _light_uv(side, device).repeat(1, 1, TILE * TILE)
+        light_uv = light_points(side, device).repeat(1, 1, TILE * TILE)
         return cls(width, height, side, across, tile.numel(), spot, pixel + 0.5, light_uv)
 
     def assemble(self, tiles: Tensor) -> Tensor:
@@ -220,7 +290,7 @@ class _Frame:
         return image[..., : self.height, : self.width].contiguous()
 
 
-def _light_uv(side: int, device: torch.device) -> Tensor:
+def light_points(side: int, device: torch.device) -> Tensor:
     """For each light and each sample of a pixel, a point of the unit square, (2, L, N).
 
     The points are the cell centres of a ``side`` x ``side`` grid, in an order that is uncorrelated
@@ -282,7 +352,7 @@ def _camera_rays(
     return origin, direction, ground.intersect(origin, direction)
 
 
-def _illuminate(point: Tensor, lamps: Tensor, light_uv: Tensor) -> tuple[Tensor, Tensor]:
+def illuminate(point: Tensor, lamps: Tensor, light_uv: Tensor) -> tuple[Tensor, Tensor]:
     """Light of the three lamps and the sun, without shadows.
 
     Args:
@@ -330,14 +400,14 @@ def _disc(square: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _colors(like: Tensor) -> Tensor:
-    """The units of light of ``_illuminate``, (3, L)."""
+    """The units of light of ``illuminate``, (3, L)."""
     return torch.tensor(COLORS, dtype=like.dtype, device=like.device).T
 
 
 def _ground_radiance(point: Tensor, normal: Tensor, reach: Tensor, strength: Tensor) -> Tensor:
     """Radiance (3, G, R) of the ground at ``point`` (3, G, R).
 
-    ``reach`` and ``strength`` are those of :func:`_illuminate`, the latter zero in shadow.
+    ``reach`` and ``strength`` are those of :func:`illuminate`, the latter zero in shadow.
     """
     cosine = dot(reach, normal[:, None]) * dot(reach, reach).rsqrt()
     received = strength * cosine.clamp_min(0)
@@ -386,7 +456,7 @@ def _radiance(
     outgoing = kernels.shade(surface, view, footprint, toward, received, unshaded, pixel == 0)
     if pixel > 0:
         rows = (surface.metal > 0).nonzero()[:, 0]
-        slope, weight = _facets(samples, view.device)
+        slope, weight = facets(samples, view.device)
         shiny, path = surface.at(rows), ray[rows] % samples
         reflected = _mirrored(batch, scene[group[rows]], shiny, slope[:, path], view[:, rows])
         outgoing[:, rows] += shiny.color * weight[path] * reflected
@@ -394,7 +464,7 @@ def _radiance(
     return radiance
 
 
-def _facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def facets(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The facet of metal that each of a pixel's ``count`` paths hits.
 
     A fraction of the paths samples the rough lobe; the others sample the smooth lobe, which is
@@ -532,22 +602,41 @@ def _shade(
     return total + torch.where(shiny, s.color * gleam * last, soft)
 
 
-def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int]]:
+def visible_pixels(
+    scenes: Sequence[Scene], *, stride: int = 4, renderer: Renderer | None = None
+) -> list[list[int]]:
     """Number of visible pixels of every object of every scene, in a 480 x 320 image.
 
     Args:
         scenes: the scenes.
         stride: one pixel in every ``stride`` x ``stride`` is traced and counts for all of them.
+        renderer: as in :func:`render`.
 
     Raises:
         SceneError: if ``stride`` does not divide 480 and 320.
     """
     if stride < 1 or WIDTH % stride or HEIGHT % stride:
         raise SceneError(f"stride must divide {WIDTH} and {HEIGHT}, got {stride}")
+    width, height = WIDTH // stride, HEIGHT // stride
+    if (renderer or default_renderer()) == "numba":
+        from featurewise.worlds.clevr import packets
+
+        masks = packets.find_objects(scenes, width=width, height=height)
+        which = torch.from_numpy(masks).flatten(1)
+    else:
+        which = _objects_at_centers(scenes, width, height)
+    return [
+        (torch.bincount(w + 1, minlength=len(s.objects) + 1)[1:] * stride**2).tolist()
+        for s, w in zip(scenes, which, strict=True)
+    ]
+
+
+def _objects_at_centers(scenes: Sequence[Scene], width: int, height: int) -> Tensor:
+    """Index of the object at the centre of every pixel, tile by tile, (S, P)."""
     with torch.inference_mode():
         device = torch.device("cpu")
         batch = SceneBatch.of(scenes, device, torch.float32)
-        frame = _Frame.of(WIDTH // stride, HEIGHT // stride, 1, device)
+        frame = _Frame.of(width, height, 1, device)
         index = torch.arange(len(scenes) * frame.tiles)
         scene, tile = index // frame.tiles, index % frame.tiles
         camera = batch.cameras[:, :, scene, None]
@@ -555,8 +644,4 @@ def visible_pixels(scenes: Sequence[Scene], *, stride: int = 4) -> list[list[int
             camera, frame.center[:, tile], frame.width, frame.height
         )
         _, which = shapes.closest_hit(origin, FAR * direction, scene, batch.shapes)
-        which = which.view(len(scenes), -1)
-    return [
-        (torch.bincount(w + 1, minlength=len(s.objects) + 1)[1:] * stride**2).tolist()
-        for s, w in zip(scenes, which, strict=True)
-    ]
+        return which.view(len(scenes), frame.tiles * TILE * TILE)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Final
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from featurewise.worlds.clevr.materials import ALBEDO
 from featurewise.worlds.clevr.objects import Object
+from featurewise.worlds.clevr.vocabulary import RADIUS
 
 ROUNDING: Final = {"cube": 0.18, "sphere": 1.0, "cylinder": 0.1}
 """Distance from the core to the surface, in radii."""
@@ -73,12 +75,12 @@ class Shapes:
     ) -> Shapes:
         """Tensors of the scenes' objects, padded to the number of objects of the largest scene."""
         width = max((len(objects) for objects in scenes), default=0)
-        empty = [0.0] * len(fields(cls))
         rows = [
-            [*map(_row, objects), *([empty] * (max(width, 1) - len(objects)))] for objects in scenes
+            [*map(row_of, objects), *([PADDING] * (max(width, 1) - len(objects)))]
+            for objects in scenes
         ]
         table = torch.tensor(rows, dtype=torch.float64)
-        table = table.view(len(scenes), max(width, 1), len(empty))
+        table = table.view(len(scenes), max(width, 1), len(PADDING))
         return cls(*table.permute(2, 0, 1).contiguous().to(device=device, dtype=dtype))
 
     @property
@@ -92,15 +94,25 @@ class Shapes:
         return Shapes(*(getattr(self, f.name)[scene, index, None] for f in fields(self)))
 
 
-def _row(thing: Object) -> list[float]:
+PADDING: Final = [0.0] * len(fields(Shapes))
+"""The fields of no object."""
+
+
+def row_of(thing: Object) -> list[float]:
     """The fields of one object."""
-    rounding = ROUNDING[thing.shape]
-    flat = 1 - rounding if thing.shape == "cube" else 0.0
-    core = 1 - rounding if thing.shape == "cylinder" else 0.0
-    metal = float(thing.material == "metal")
-    turn = [math.cos(thing.rotation), math.sin(thing.rotation)]
-    shape = [thing.radius, flat, core, 1 - rounding, rounding]
-    return [*thing.position, *turn, *shape, *ALBEDO[thing.color], metal]
+    turn = math.cos(thing.rotation), math.sin(thing.rotation)
+    kind = _kind(thing.shape, thing.size, thing.material, thing.color)
+    return [*thing.position, *turn, *kind]
+
+
+@cache
+def _kind(shape: str, size: str, material: str, color: str) -> tuple[float, ...]:
+    """The fields that objects of the same attributes share."""
+    rounding = ROUNDING[shape]
+    flat = 1 - rounding if shape == "cube" else 0.0
+    core = 1 - rounding if shape == "cylinder" else 0.0
+    metal = float(material == "metal")
+    return RADIUS[size], flat, core, 1 - rounding, rounding, *ALBEDO[color], metal
 
 
 def excess(x: Tensor, y: Tensor, z: Tensor, b: Shapes) -> tuple[Tensor, Tensor, Tensor]:
@@ -188,6 +200,8 @@ def candidates(
     outside = away * narrow[:, None] - foot_radius[:, None] - u * grow[:, None]
     beyond = (offset - ends * axis[..., None]).square().sum(0).sqrt()
     beyond = beyond - torch.maximum(head_radius, foot_radius)[:, None]
+    # Where one sphere contains the other, the hull is the larger sphere, and there is no cone.
+    outside = outside.masked_fill((grow.square() >= square)[:, None], -torch.inf)
     near = (torch.maximum(outside, beyond) < size * 1.001 + 1e-4) & (size > 0)
     group, index = near.nonzero().unbind(1)
     if group.numel() == 1:  # a compiled solver would be compiled again for a single pair

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,13 +36,20 @@ from featurewise.worlds.clevr.formats import (
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
 from featurewise.worlds.clevr.processes import completed
 from featurewise.worlds.clevr.questions import Question
+from featurewise.worlds.clevr.render import Renderer
 from featurewise.worlds.clevr.scene import Scene
 from featurewise.worlds.files import as_json
 
+#: Renderer -> the module that a manifest names.
+_MODULES: Final[Mapping[Renderer, str]] = {
+    "torch": "featurewise.worlds.clevr.render",
+    "numba": "featurewise.worlds.clevr.packets",
+}
+_SETTINGS: Final = "settings.json"
 #: Images in one job of a worker process.
 _IMAGES_PER_JOB: Final = 2
 #: Least number of images per worker process; with fewer, starting it takes longer than rendering.
-_MIN_IMAGES_PER_WORKER: Final = 4
+_MIN_IMAGES_PER_WORKER: Final = 16
 
 
 def write_dataset(
@@ -57,6 +64,7 @@ def write_dataset(
     samples: int = 16,
     cogent: Literal["A", "B"] | None = None,
     workers: int = 0,
+    renderer: Renderer | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render and write one split of a data set; several splits may share a folder.
@@ -80,6 +88,8 @@ def write_dataset(
             the splits of condition A trainA, valA and testA.
         workers: processes to render in, each with one thread; 0 renders in this process. The files
             do not depend on it.
+        renderer: as in ``render``. A split that was begun is resumed with its own renderer by
+            default.
         on_progress: called with the number of finished images and ``count``.
 
     Returns:
@@ -96,6 +106,7 @@ def write_dataset(
         raise WorldError(
             f"{split!r} is not a valid name of a split; use letters, digits, '_' and '-'"
         )
+    dataset = ClevrFolder(Path(out), split)
     recipe = Recipe(
         seed=seed,
         width=width,
@@ -103,8 +114,38 @@ def write_dataset(
         samples=samples,
         questions_per_image=questions_per_image,
         cogent=cogent,
+        renderer=renderer or _renderer_in(dataset),
     )
-    return _Writer(ClevrFolder(Path(out), split), recipe, count, workers).write(on_progress)
+    return _Writer(dataset, recipe.resolved(), count, workers).write(on_progress)
+
+
+def _manifest(dataset: ClevrFolder) -> Path:
+    return dataset.root / f"manifest_{dataset.split}.json"
+
+
+def _begun(dataset: ClevrFolder) -> Path:
+    """The folder of a split that is not finished."""
+    return dataset.root / f".begun_{dataset.split}"
+
+
+def _earlier(dataset: ClevrFolder) -> Path | None:
+    """The file with the settings of a split that was begun or finished earlier."""
+    return next(filter(Path.exists, (_begun(dataset) / _SETTINGS, _manifest(dataset))), None)
+
+
+def _renderer_in(dataset: ClevrFolder) -> Renderer | None:
+    """The renderer of a split that was begun or finished earlier."""
+    path = _earlier(dataset)
+    module = None if path is None else _settings_in(path).get("renderer")
+    return next((name for name, each in _MODULES.items() if each == module), None)
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return {**found, "count": int(found["count"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError.at(path, f"not a readable manifest ({error!r})") from error
 
 
 class _Writer:
@@ -112,8 +153,7 @@ class _Writer:
 
     def __init__(self, dataset: ClevrFolder, recipe: Recipe, count: int, workers: int) -> None:
         self.dataset, self.recipe, self.count, self.workers = dataset, recipe, count, workers
-        self.manifest = dataset.root / f"manifest_{dataset.split}.json"
-        self.begun = dataset.root / f".begun_{dataset.split}"
+        self.manifest, self.begun = _manifest(dataset), _begun(dataset)
         self.settings = {
             "split": dataset.split,
             "count": count,
@@ -123,12 +163,12 @@ class _Writer:
             "height": recipe.height,
             "samples": recipe.samples,
             "cogent": recipe.cogent,
-            "renderer": "featurewise.worlds.clevr.render",
+            "renderer": _MODULES[recipe.renderer or "torch"],
         }
         self.is_test = dataset.split.startswith("test")
 
     def write(self, on_progress: Callable[[int, int], None] | None) -> Path:
-        if self.manifest.exists() and self._settings_in(self.manifest) == self.settings:
+        if self.manifest.exists() and _settings_in(self.manifest) == self.settings:
             return self.manifest
         self._begin()
         for block in range(-(-self.count // BALANCE_BLOCK)):
@@ -140,8 +180,7 @@ class _Writer:
 
     def _begin(self) -> None:
         """Start, resume an interrupted call, or extend a finished split."""
-        settings = self.begun / "settings.json"
-        earlier = next(filter(Path.exists, (settings, self.manifest)), None)
+        settings, earlier = self.begun / _SETTINGS, _earlier(self.dataset)
         if earlier is None:
             self._require_empty()
         else:
@@ -160,7 +199,7 @@ class _Writer:
                 raise WorldError(f"{path}: exists already; choose another folder or split")
 
     def _continue(self, earlier: Path) -> None:
-        found = self._settings_in(earlier)
+        found = _settings_in(earlier)
         differing = [
             f"{name} {found.get(name)}, not {value}"
             for name, value in self.settings.items()
@@ -192,13 +231,6 @@ class _Writer:
             path = self._path(index)
             if path.exists() and file_sha256(path) != digest:
                 raise FormatError.at(path, "was changed since it was written; delete it")
-
-    def _settings_in(self, path: Path) -> dict[str, Any]:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            return {**found, "count": int(found["count"])}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FormatError.at(path, f"not a readable manifest ({error!r})") from error
 
     def _write_block(self, block: int, on_progress: Callable[[int, int], None] | None) -> None:
         start = block * BALANCE_BLOCK
@@ -240,6 +272,8 @@ class _Writer:
         if on_progress:
             on_progress(done, self.count)
         workers = min(self.workers, len(missing) // _MIN_IMAGES_PER_WORKER)
+        if workers > 1:
+            self.recipe.prepare()
         work = partial(_render_files, self.recipe)
         for rendered in completed(work, jobs, workers if workers > 1 else 0, self.dataset.root):
             done += rendered
