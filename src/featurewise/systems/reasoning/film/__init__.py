@@ -76,12 +76,12 @@ def stage(
 
 
 CURRICULUM = (
-    stage(2110, (1, 3), 3_000, 120_000, 4, ZERO_RELATIONS),
-    stage(2120, (2, 5), 3_000, 160_000, 4, ZERO_RELATIONS),
-    stage(2130, (3, 10), 6_000, 200_000, 8, ZERO_RELATIONS),
-    stage(2140, (3, 10), 6_000, 320_000, 8, UP_TO_ONE_RELATION),
-    stage(2150, (2, 4), 4_000, 400_000, 8),
-    stage(2160, (3, 6), 6_000, 500_000, 16),
+    stage(2110, (1, 3), 3_000, 256_000, 4, ZERO_RELATIONS),
+    stage(2120, (2, 5), 3_000, 192_000, 4, ZERO_RELATIONS),
+    stage(2130, (3, 10), 6_000, 256_000, 8, ZERO_RELATIONS),
+    stage(2140, (3, 10), 6_000, 384_000, 8, UP_TO_ONE_RELATION),
+    stage(2150, (2, 4), 4_000, 448_000, 8),
+    stage(2160, (3, 6), 6_000, 640_000, 16),
     stage(2100, (3, 10), 50_000, 4_800_000, 16),
 )
 """Easy scenes and questions first; in this order each stage was mastered before the next."""
