@@ -60,7 +60,7 @@ ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
     ("*worlds/clevr/*", ("material", "materials")): "attribute of a CLEVR object",
     ("*clevr/families/*", ("material", "materials")): "attribute of a CLEVR object",
     ("*clevr/packets/*", ("material", "materials")): "attribute of a CLEVR object",
-    ("*/film/network.py", ("material", "lessons", "pictures")): "the attribute; settings of 0.1",
+    ("*/film/config.py", ("lessons", "pictures")): "settings of 0.1",
     ("tests/systems/test_film.py", ("material",)): "attribute of a CLEVR object",
     ("docs/cards/film.md", ("material",)): "attribute of a CLEVR object",
     ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
