@@ -21,41 +21,69 @@ JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
 
-def completed(
-    work: Callable[[JobT], ResultT], jobs: Sequence[JobT], workers: int, folder: Path
-) -> Iterator[ResultT]:
-    """The results of ``work`` on each job, in the order of completion.
+class Workers:
+    """Processes that work on several batches of jobs; they start with the first one.
+
+    Leaving the context ends them.
 
     Args:
-        work: a picklable function.
-        jobs: its arguments, one for each call.
-        workers: most processes, each with one thread; 0 works in this process. So does a single
-            job, and a program that other processes cannot import (one that comes from a pipe).
+        count: most processes, each with one thread; 0 works in this process. So does a single job,
+            and a program that other processes cannot import (one that comes from a pipe).
         folder: folder to name in the error message.
-
-    Raises:
-        WorldError: a worker process died.
     """
-    exit_if_unguarded()
-    workers = min(workers, len(jobs)) if can_spawn() else 0
-    if workers == 0 or len(jobs) < 2:
-        yield from map(work, jobs)
-        return
-    # spawn: forking a process in which torch has started its threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin) as executor:
-        futures = [executor.submit(work, job) for job in jobs]
+
+    def __init__(self, count: int, folder: Path) -> None:
+        exit_if_unguarded()
+        self.count = count if can_spawn() else 0
+        self.folder = folder
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def completed(self, work: Callable[[JobT], ResultT], jobs: Sequence[JobT]) -> Iterator[ResultT]:
+        """The results of ``work`` on each job, in the order of completion.
+
+        Args:
+            work: a picklable function.
+            jobs: its arguments, one for each call.
+
+        Raises:
+            WorldError: a worker process died.
+        """
+        if self.count == 0 or len(jobs) < 2:
+            yield from map(work, jobs)
+            return
+        if self._executor is None:
+            # spawn: forking a process in which torch has started its threads can hang.
+            context = multiprocessing.get_context("spawn")
+            # Processes are started one by one, as long as none is free.
+            self._executor = ProcessPoolExecutor(self.count, context, initializer=_begin)
+        futures = [self._executor.submit(work, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             raise WorldError(
-                f"{folder}: a worker process died (killed, out of memory, or while it imported "
-                "the script that called this); run the same call again to resume. "
+                f"{self.folder}: a worker process died (killed, out of memory, or while it "
+                "imported the script that called this); run the same call again to resume. "
                 f"{HINT}"
             ) from error
         finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+            for future in futures:
+                future.cancel()
+
+
+def completed(
+    work: Callable[[JobT], ResultT], jobs: Sequence[JobT], workers: int, folder: Path
+) -> Iterator[ResultT]:
+    """The results of ``work`` on each job, in the order of completion; see `Workers`."""
+    with Workers(min(workers, len(jobs)), folder) as processes:
+        yield from processes.completed(work, jobs)
 
 
 def _begin() -> None:

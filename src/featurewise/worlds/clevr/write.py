@@ -34,7 +34,7 @@ from featurewise.worlds.clevr.formats import (
     write_array,
 )
 from featurewise.worlds.clevr.generate import BALANCE_BLOCK, Recipe
-from featurewise.worlds.clevr.processes import completed
+from featurewise.worlds.clevr.processes import Workers
 from featurewise.worlds.clevr.questions import Question
 from featurewise.worlds.clevr.render import Renderer
 from featurewise.worlds.clevr.scene import Scene
@@ -171,8 +171,10 @@ class _Writer:
         if self.manifest.exists() and _settings_in(self.manifest) == self.settings:
             return self.manifest
         self._begin()
-        for block in range(-(-self.count // BALANCE_BLOCK)):
-            self._write_block(block, on_progress)
+        workers = min(self.workers, self.count // _MIN_IMAGES_PER_WORKER)
+        with Workers(workers if workers > 1 else 0, self.dataset.root) as processes:
+            for block in range(-(-self.count // BALANCE_BLOCK)):
+                self._write_block(block, processes, on_progress)
         self._join()
         self._write_manifest()
         self._clear()
@@ -232,13 +234,18 @@ class _Writer:
             if path.exists() and file_sha256(path) != digest:
                 raise FormatError.at(path, "was changed since it was written; delete it")
 
-    def _write_block(self, block: int, on_progress: Callable[[int, int], None] | None) -> None:
+    def _write_block(
+        self,
+        block: int,
+        processes: Workers,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
         start = block * BALANCE_BLOCK
         stop = min(start + BALANCE_BLOCK, self.count)
         part = self._part(block)
         if not part.exists() or self._missing(start, stop):
             scenes = self.recipe.scenes(block, stop - start)
-            self._render(start, scenes, on_progress)
+            self._render(start, scenes, processes, on_progress)
             write_bytes(part, as_json(self._entries(block, start, scenes)))
         if on_progress:
             on_progress(stop, self.count)
@@ -260,6 +267,7 @@ class _Writer:
         self,
         start: int,
         scenes: Sequence[Scene],
+        processes: Workers,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         missing = self._missing(start, start + len(scenes))
@@ -271,11 +279,9 @@ class _Writer:
         ]
         if on_progress:
             on_progress(done, self.count)
-        workers = min(self.workers, len(missing) // _MIN_IMAGES_PER_WORKER)
-        if workers > 1:
+        if processes.count:
             self.recipe.prepare()
-        work = partial(_render_files, self.recipe)
-        for rendered in completed(work, jobs, workers if workers > 1 else 0, self.dataset.root):
+        for rendered in processes.completed(partial(_render_files, self.recipe), jobs):
             done += rendered
             if on_progress:
                 on_progress(done, self.count)
