@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from featurewise.training.errors import ExperimentError
-from featurewise.training.optim import WeightAverage, constant, cosine
+from featurewise.training.optim import WeightAverage, constant, cosine, linear, rewarmed
 
 
 def test_constant():
@@ -61,3 +61,21 @@ def test_average_refuses_another_network():
         average.load_state(WeightAverage(nn.Linear(2, 2, bias=False), 0.9).state())
     with pytest.raises(ExperimentError, match="between 0 and 1"):
         WeightAverage(nn.Linear(1, 1), 1.0)
+
+
+def test_linear_is_constant_and_then_falls() -> None:
+    factor = linear(100, warmup=9, start=0.5, floor=0.2)
+    assert [factor(step) for step in (0, 4, 9, 50)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert [factor(step) for step in (75, 100, 500)] == pytest.approx([0.6, 0.2, 0.2])
+    with pytest.raises(ExperimentError, match="start must be at least 0 and below 1"):
+        linear(100, start=1.0)
+    with pytest.raises(ExperimentError, match="warmup must be"):
+        linear(100, warmup=100)
+
+
+def test_a_rewarmed_schedule_ramps_after_each_start() -> None:
+    factor = rewarmed(constant(), [10, 30], warmup=4)
+    assert [factor(step) for step in (0, 9)] == [1.0, 1.0]
+    assert [factor(step) for step in range(10, 16)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert [factor(step) for step in (30, 32, 40)] == pytest.approx([0.2, 0.6, 1.0])
+    assert rewarmed(cosine(100), [50], 4)(75) == cosine(100)(75)

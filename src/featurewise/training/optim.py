@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -69,6 +69,25 @@ def linear(steps: int, *, warmup: int = 0, start: float = 0.0, floor: float = 0.
             return (step + 1) / (warmup + 1)
         progress = (step - start * steps) / ((1 - start) * steps)
         return 1 - (1 - floor) * min(1.0, max(0.0, progress))
+
+    return factor
+
+
+def rewarmed(schedule: Schedule, starts: Sequence[int], warmup: int) -> Schedule:
+    """A schedule with another linear warmup after each of `starts`.
+
+    Where the data become harder at once, gradients grow at once, and Adam divides them by what it
+    remembers of smaller ones: without a warmup its first steps would be many times too long.
+
+    Args:
+        schedule: the schedule.
+        starts: numbers of steps, in increasing order, after which the warmups begin.
+        warmup: number of steps of each.
+    """
+
+    def factor(step: int) -> float:
+        since = min((step - start for start in starts if start <= step), default=warmup)
+        return schedule(step) * min(1.0, (since + 1) / (warmup + 1))
 
     return factor
 

@@ -42,12 +42,6 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 NUMBERS: Final = tuple(_NUMBERS)
 """Names of the accuracies by true number."""
 
-THINGS: Final[dict[str, str]] = {
-    f"things {n}": f'accuracy on "How many things are there?" in images of {n}'
-    for n in range(1, 11)
-}
-"""Name -> definition of the accuracies of counting everything, by number."""
-
 _SIDES: Final = {pair: " ".join(pair) for pair in OPPOSITES}
 TWINS: Final[dict[str, str]] = {
     **{
@@ -86,17 +80,6 @@ def questions_by_type(
     numbers = answers - ANSWERS.index("0")
     for name, (first, stop) in _NUMBERS.items():
         found[name] = found["count"] & (numbers >= first) & (numbers < stop)
-    return {name: rows for name, rows in found.items() if rows.any()}
-
-
-def questions_by_number(answers: Int64[Tensor, "Q"]) -> dict[str, Bool[Tensor, "Q"]]:
-    """Which questions each name of `THINGS` counts; names without questions are left out.
-
-    Args:
-        answers: position of each true answer in ``ANSWERS``.
-    """
-    numbers = answers - ANSWERS.index("0")
-    found = {name: numbers == n for n, name in enumerate(THINGS, 1)}
     return {name: rows for name, rows in found.items() if rows.any()}
 
 

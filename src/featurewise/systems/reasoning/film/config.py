@@ -41,7 +41,7 @@ class Config(system.Config):
             training starts from the unconditioned trunk.
         learning_rate: of Adam, for what processes images.
         schedule: of the learning rate: "cosine"; or "linear", which falls in the second
-            half of the steps only.
+            half of the steps only, and has a warmup at the start of each stage.
         head_learning_rate: of the generator's head, as a multiple of ``learning_rate``.
             Adam moves every weight by about as much, so that a head of 128 inputs moves
             γ and β a thirtieth of what one of 4,096 inputs does, as in the paper.

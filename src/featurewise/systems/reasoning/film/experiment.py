@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +21,14 @@ from featurewise.systems.reasoning.film.baselines import ImageOnly
 from featurewise.systems.reasoning.film.config import Config
 from featurewise.systems.reasoning.film.network import Answers, FilmNetwork
 from featurewise.systems.reasoning.film.perception import Perception, attribute_loss
-from featurewise.training.optim import cosine, linear
+from featurewise.training.optim import Schedule, cosine, linear, rewarmed
 from featurewise.training.shuffled import ShuffledCondition
 from featurewise.training.source import Source
 from featurewise.training.steppers import Metrics, Objective, Options, Supervised
 from featurewise.worlds.clevr.batch import Batch, TwinBatch
 from featurewise.worlds.clevr.metrics import (
     BY_TYPE,
-    THINGS,
     TWINS,
-    questions_by_number,
     questions_by_type,
     twin_hits,
 )
@@ -61,8 +60,7 @@ def fused_objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     """The same for FiLM over features that were trained beforehand."""
     from featurewise.systems.reasoning.film.fused import fused_logits
 
-    assert isinstance(network, FilmNetwork)
-    logits = fused_logits(network, batch).float()
+    logits = fused_logits(cast("FilmNetwork", network), batch).float()
     accuracy = (logits.argmax(1) == batch.answers).float().mean()
     return F.cross_entropy(logits, batch.answers), {"accuracy": accuracy}
 
@@ -95,14 +93,25 @@ class OnFeatures(Supervised):
         """One gradient step; see `Supervised`."""
         from featurewise.systems.reasoning.film.pretraining import pretrained
 
-        fixed = isinstance(self.network, FilmNetwork | ImageOnly)
-        if self.perception is not None and fixed and self.steps == 0:
-            trained = pretrained(self.perception).state_dict()
-            missing, other = self.network.load_state_dict(trained, strict=False)
-            assert not other and not any(
-                n.startswith(("stem", "naming")) for n in missing
-            )
+        if (
+            self.perception is not None
+            and self.steps == 0
+            and isinstance(self.network, FilmNetwork | ImageOnly)
+        ):
+            trained = pretrained(self.perception)
+            self.network.stem.load_state_dict(trained.stem.state_dict())
+            self.network.naming.load_state_dict(trained.naming.state_dict())
         return super().step(batch)
+
+
+def learning_rates(config: Config) -> Schedule:
+    """The schedule; "linear" has a warmup at the start of each stage."""
+    warmup = min(300, config.steps // 10)
+    if config.schedule == "cosine":
+        return cosine(config.steps, warmup=warmup, floor=0.02)
+    starts = list(accumulate(stage.steps for stage in config.curriculum[:-1]))
+    constant = linear(config.steps, warmup=warmup, start=0.5, floor=0.01)
+    return rewarmed(constant, starts, warmup)
 
 
 def stepper(network: nn.Module, config: Config) -> Supervised:
@@ -122,17 +131,12 @@ def stepper(network: nn.Module, config: Config) -> Supervised:
         for group in parameter_groups(network, config.weight_decay)
         for part in _with_learning_rates(group, encoder, config)
     ]
-    warmup = min(300, config.steps // 10)
     return OnFeatures(
         config.perception,
         network,
         fused_objective if fused else objective,
         torch.optim.Adam(groups, lr=config.learning_rate, fused=True),
-        schedule=(
-            cosine(config.steps, warmup=warmup, floor=0.02)
-            if config.schedule == "cosine"
-            else linear(config.steps, warmup=warmup, start=0.5, floor=0.01)
-        ),
+        schedule=learning_rates(config),
         clip=5.0,
         average=0.999,
         # The fused trunk casts by itself; casts of its own parameters cost more than they save.
@@ -213,13 +217,27 @@ CALIBRATION = Metric(
     "%",
     "lower",
 )
+COUNTS = Metric(
+    "counts of everything",
+    'accuracy on the question "How many things are there?" about every test image',
+    "%",
+    "higher",
+)
+WORST_COUNT = Metric(
+    "worst count of everything",
+    "the same for images of one number of things, the number with the lowest accuracy",
+    "%",
+    "higher",
+)
 METRICS = (
     ACCURACY,
     SWAP_ACCURACY,
     CALIBRATION,
+    COUNTS,
+    WORST_COUNT,
     *(
         Metric(name, definition, "%", "lower" if "mirrored" in name else "higher")
-        for name, definition in {**BY_TYPE, **THINGS, **TWINS}.items()
+        for name, definition in {**BY_TYPE, **TWINS}.items()
     ),
 )
 
@@ -341,10 +359,8 @@ def measure_twins(
     }
 
 
-def measure_counts(
-    network: nn.Module, batches: Iterable[Batch]
-) -> dict[str, Proportion]:
-    """Accuracy of counting everything, by number.
+def measure_counts(network: nn.Module, batches: Iterable[Batch]) -> Measurement:
+    """Accuracy of counting everything: of all images, and of the worst number.
 
     Args:
         network: of any arm, in eval mode.
@@ -352,23 +368,36 @@ def measure_counts(
     """
     found = predict_all(network, batches)
     right = found.predicted == found.answers
-    rows = questions_by_number(found.answers)
-    return {name: Proportion.of(right[which]) for name, which in rows.items()}
+    numbers = set(found.answers.tolist())
+    worst = min(
+        right[found.answers == number].float().mean().item() for number in numbers
+    )
+    counts: dict[Metric, Proportion | float] = {
+        COUNTS: Proportion.of(right),
+        WORST_COUNT: worst,
+    }
+    return Measurement.of(None, counts)
 
 
 def evaluate(trained: Supervised, config: Config) -> Measurement:
     """Accuracy on images that no run is trained on, the twin test, and counts of everything.
 
-    The latter two are made where relations were trained on, in rendered images, and not
-    under the control.
+    The latter two are made in rendered images and not under the control, the twin test
+    where relations were trained on.
     """
     recipe = config.curriculum[-1].recipe
     batches = held_out_batches(recipe, config.test_images, config.folder)
     with trained.evaluating() as network:
         shuffled = config.shuffled_questions
         found = measure(predict_all(network, batches, shuffled=shuffled))
-        if config.folder is not None or recipe.families is not None or shuffled:
+        if config.folder is not None or shuffled:
             return found
-        twins = measure_twins(network, twin_test(recipe))
         counts = measure_counts(network, count_test(recipe, config.test_images))
-    return replace(found, by_type={**found.by_type, **counts, **twins})
+        twins = {}
+        if recipe.families is None:
+            twins = measure_twins(network, twin_test(recipe))
+    return replace(
+        found,
+        by_type={**found.by_type, **counts.by_type, **twins},
+        values={**found.values, **counts.values},
+    )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -234,9 +234,8 @@ def fused_logits(network: FilmNetwork, batch: Batch) -> Float[Tensor, "Q A"]:
     questions = len(batch.lengths)
     with torch.autocast("cpu", torch.bfloat16, enabled=torch.bfloat16 == DTYPE):
         flat = network.trunk.generator((batch.questions, batch.lengths))
-    trunk = network.trunk.backbone
-    assert isinstance(trunk, ResidualTrunk)
-    blocks = [block for block in trunk.blocks if isinstance(block, ResidualBlock)]
+    trunk = cast("ResidualTrunk", network.trunk.backbone)
+    blocks = [cast("ResidualBlock", block) for block in trunk.blocks]
     parameters = flat.float().view(questions, len(blocks), 2, -1)
     gamma, beta = 1 + parameters[:, :, 0], parameters[:, :, 1]
 
@@ -313,11 +312,13 @@ def _convolved(
 
 def _update(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Running statistics, as batch norm updates them."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked += 1
+    seen, running_mean, running_variance = (
+        norm.get_buffer(name)
+        for name in ("num_batches_tracked", "running_mean", "running_var")
+    )
+    seen += 1
     share = norm.momentum
     if share is None:  # the mean over all batches
-        share = 1 / float(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean, share)
-    norm.running_var.lerp_(variance * count / max(count - 1, 1), share)
+        share = 1 / float(seen)
+    running_mean.lerp_(mean, share)
+    running_variance.lerp_(variance * count / max(count - 1, 1), share)

@@ -30,18 +30,30 @@ from featurewise.worlds.clevr.batch import Batch
 from featurewise.worlds.clevr.cache import cached_pool
 from featurewise.worlds.clevr.camera import HEIGHT, WIDTH
 from featurewise.worlds.clevr.data import PoolSource
+from featurewise.worlds.clevr.errors import WorldError
 
 EVAL_IMAGES = 2_000
 """Images that the names are tested on."""
 
 
+def objects_of(batch: Batch) -> Int64[Tensor, "I 10 6"]:
+    """The objects of a batch.
+
+    Raises:
+        WorldError: they are not known.
+    """
+    if batch.objects is None:
+        raise WorldError("the objects of these images are not known; names need them")
+    return batch.objects
+
+
 def naming_objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     """`attribute_loss`, and the share of objects whose four attributes are right."""
     logits = network(batch.images)
-    assert batch.objects is not None
+    objects = objects_of(batch)
     size = (batch.images.shape[3], batch.images.shape[2])
-    right = named_right(logits.detach(), batch.objects, size).mean()
-    return attribute_loss(logits, batch.objects, size), {"named": right}
+    right = named_right(logits.detach(), objects, size).mean()
+    return attribute_loss(logits, objects, size), {"named": right}
 
 
 @dataclass(frozen=True)
@@ -64,9 +76,8 @@ class Augmented:
     def batch(self, index: int, /) -> Batch:
         """The batch of this index: always the same one."""
         batch = self.source.batch(index)
-        assert batch.objects is not None
         rng = seeded_rng(self.seed, "augment", index)
-        images, objects = mirrored(batch.images, batch.objects, rng)
+        images, objects = mirrored(batch.images, objects_of(batch), rng)
         images, objects = moved(images, objects, self.shift, rng)
         return replace(batch, images=recolored(images, rng), objects=objects)
 
@@ -190,9 +201,8 @@ def naming_accuracy(network: nn.Module, images: PoolSource) -> float:
     """Share of objects whose four attributes are right, of those alone in their cell."""
     right = []
     for batch in images.in_order(100):
-        assert batch.objects is not None
         size = (batch.images.shape[3], batch.images.shape[2])
-        right.append(named_right(network(batch.images), batch.objects, size))
+        right.append(named_right(network(batch.images), objects_of(batch), size))
     return float(torch.cat(right).mean())
 
 
@@ -219,19 +229,19 @@ def _compute(source: PoolSource, network: Namer, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     images = source.pool.images
-    stored = None
     with torch.inference_mode():
+        shape = network.stem(torch.zeros(1, *images.shape[1:])).shape[1:]
+        stored = np.lib.format.open_memmap(
+            unfinished,
+            mode="w+",
+            dtype=np.uint16,
+            shape=(len(images), *shape[1:], shape[0]),
+        )
         for start in range(0, len(images), 100):
             some = torch.from_numpy(np.array(images[start : start + 100]))
             found = network.stem(some.to(memory_format=torch.channels_last) / 255)
             cells = found.bfloat16().permute(0, 2, 3, 1).contiguous().view(torch.uint16)
-            if stored is None:
-                shape = (len(images), *cells.shape[1:])
-                stored = np.lib.format.open_memmap(
-                    unfinished, mode="w+", dtype=np.uint16, shape=shape
-                )
             stored[start : start + 100] = cells.numpy()
-    assert stored is not None
     stored.flush()
     unfinished.replace(path)
 
