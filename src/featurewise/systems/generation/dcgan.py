@@ -425,7 +425,9 @@ SYSTEM = System(
     "requested class, and 4 % with permuted labels. A conditional bias does worse, by 10 "
     "points, because it moves more slowly: the same bias that moves as fast as the "
     "weights of the concatenated label is 10 points better. Whether label taps may be "
-    "added up at the border five seeds do not decide.",
+    "added up at the border five seeds do not decide. On Fashion-MNIST 84 % of the samples "
+    "are of the requested class, 10 % with permuted labels; between the ways to condition "
+    "three seeds do not decide.",
     claims=(
         Claim(
             "The generator makes the requested class.", at_least(ACCURACY, "concat", 85)
@@ -456,6 +458,8 @@ SYSTEM = System(
         Claim(
             "A conditional bias takes fewer parameters than concatenation.",
             at_most_ratio(PARAMETERS, "bias", "concat", 0.9),
+            why="With 10 classes (fashion) 4 % fewer, with 26 (small) 11 %: the saving grows "
+            "with the number of classes.",
         ),
         Claim("Rare classes are generated, too.", at_least(RARE_ACCURACY, "concat", 80)),
         Claim(
