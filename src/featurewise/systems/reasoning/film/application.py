@@ -317,13 +317,14 @@ def _pooled_map(
 def _empty_like(images: UInt8[Tensor, "1 3 H W"]) -> UInt8[Tensor, "1 3 H W"]:
     """An image of the world without objects, at the size of these."""
     height, width = images.shape[2:]
-    return (
-        render([Scene(())], width=width, height=height).images.clone().to(images.device)
-    )
+    # One image is not worth the time that the renderer in numba takes to compile.
+    empty = render([Scene(())], width=width, height=height, renderer="torch")
+    return empty.images.clone().to(images.device)
 
 
 def _rendered(scene: Scene) -> Image.Image:
-    pixels = render([scene], width=480, height=320, samples=4).images[0]
+    found = render([scene], width=480, height=320, samples=4, renderer="torch")
+    pixels = found.images[0]
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
