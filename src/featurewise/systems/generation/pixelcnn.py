@@ -378,7 +378,8 @@ SYSTEM = System(
     "conditions. The class lowers the nats of an image by 4.0, more than the 2.3 nats "
     "that it carries: the conditional model is also easier to train. A bias by position "
     "is worse where the condition is a class; whether it is better where the condition "
-    "is a window five seeds do not decide.",
+    "is a window five seeds do not decide. On Fashion-MNIST 42 % of the samples show the "
+    "requested class.",
     claims=(
         Claim(
             "The class as a condition lowers the nats.",
@@ -389,7 +390,13 @@ SYSTEM = System(
                 comparable="direction only: digits, 10 classes",
             ),
         ),
-        Claim("Samples show the requested class.", at_least(ACCURACY, "feature", 50)),
+        Claim(
+            "Samples show the requested class.",
+            at_least(ACCURACY, "feature", 50),
+            why="In two grey levels pullover, coat and shirt of Fashion-MNIST have nearly the "
+            "same outline, and many samples are fragments: 42 % are classified as requested, "
+            "of digits 64 %.",
+        ),
         Claim(
             "The accuracy is due to the image's own condition.",
             above(ACCURACY, "feature", "shuffled", 30),
