@@ -291,10 +291,7 @@ SYSTEM = System(
         "each cell, from labels of the world; the paper starts from features that "
         "were pretrained on ImageNet. All arms that process images do this.",
         "The head starts at zero, so that training starts from the unconditioned "
-        "network; not at full.",
-        "Preset full: features are trained to name objects and then fixed; 3 × 3 convolutions "
-        "are dilated by 1 and 2 in turn; blocks also get the maximum of their input over all "
-        "positions; scenes and questions become harder in seven stages.",
+        "network.",
         "Cosine schedule, gradient clipping, weight average of 0.999; 2.6 million "
         "questions at hour, where the paper trains on up to 56 million.",
     ),
@@ -307,6 +304,10 @@ SYSTEM = System(
         "the questions of one image are not.",
     ),
     remarks={
+        "full": "Features are trained to name objects and then fixed; 3 × 3 convolutions "
+        "are dilated by 1 and 2 in turn; blocks also get the maximum of their input over all "
+        "positions; the head does not start at zero; scenes and questions become harder in "
+        "seven stages.",
         "demo": "Data: scenes of 3 to 4 objects in images of 60 x 40 pixels; count, "
         "exist and query questions without relations. These accuracies and those of "
         "preset hour are not comparable: hour has more objects and all kinds of "
