@@ -47,6 +47,8 @@ class Config(system.Config):
             γ and β a thirtieth of what one of 4,096 inputs does, as in the paper.
         encoder_learning_rate: of word vectors and GRU, as a multiple of
             ``learning_rate``.
+        adam_beta2: decay of Adam's average of squared gradients.
+        clip: largest norm of the gradient.
         weight_decay: of weights, those of the head included.
         bfloat16: whether the forward pass runs under bfloat16 autocast.
         folder: files to train and test on in place of rendered images; the last stage
@@ -85,6 +87,8 @@ class Config(system.Config):
     schedule: Literal["cosine", "linear"] = "cosine"
     head_learning_rate: float = 10.0
     encoder_learning_rate: float = 3.0
+    adam_beta2: float = 0.999
+    clip: float = 5.0
     weight_decay: float = 1e-5
     bfloat16: bool = True
     folder: Folder | None = None

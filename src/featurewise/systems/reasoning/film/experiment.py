@@ -135,9 +135,14 @@ def stepper(network: nn.Module, config: Config) -> Supervised:
         config.perception,
         network,
         fused_objective if fused else objective,
-        torch.optim.Adam(groups, lr=config.learning_rate, fused=True),
+        torch.optim.Adam(
+            groups,
+            lr=config.learning_rate,
+            betas=(0.9, config.adam_beta2),
+            fused=True,
+        ),
         schedule=learning_rates(config),
-        clip=5.0,
+        clip=config.clip,
         average=0.999,
         # The fused trunk casts by itself; casts of its own parameters cost more than they save.
         bfloat16=config.bfloat16 and not fused,
