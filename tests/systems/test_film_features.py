@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -338,3 +340,22 @@ def test_in_bfloat16_it_is_near() -> None:
     given = batch((2,) * 16)
     expected, found = plain(given).logits, fused_logits(fast, given)
     assert (expected - found).norm() / expected.norm() < 0.1
+
+
+def test_a_process_that_waits_for_another_finds_what_that_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    trained: list[Path] = []
+
+    def train(network: Namer, config: Perception, folder: Path) -> None:
+        time.sleep(0.5)
+        trained.append(folder)
+
+    monkeypatch.setattr(features, "_train", train)
+    make = pretrained.__wrapped__
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(make, [PERCEPTION, PERCEPTION]))
+    assert len(trained) == 1
+    for name, value in both[0].state_dict().items():
+        assert torch.equal(both[1].state_dict()[name], value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from featurewise.common.cache import cache_folder
-from featurewise.common.files import write_bytes
+from featurewise.common.files import sha256, write_bytes
+from featurewise.common.locks import file_lock
 from featurewise.common.rng import derive_seed, seeded_rng
 from featurewise.systems.reasoning.film.perception import (
     Namer,
@@ -141,13 +141,14 @@ def pretrained(config: Perception) -> Namer:
 
     Training that is interrupted goes on at the next call.
     """
-    folder = cache_folder() / "film" / f"perception-{digest(repr(config).encode())}"
+    folder = cache_folder() / "film" / f"perception-{sha256(repr(config).encode())[:16]}"
     finished = folder / "weights.safetensors"
     network = Namer(config.widths)
-    if not finished.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _train(network, config, folder)
-        write_bytes(finished, save(_contiguous(network)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / ".lock"):  # another process may train it already
+        if not finished.is_file():
+            _train(network, config, folder)
+            write_bytes(finished, save(_contiguous(network)))
     network.load_state_dict(load_file(finished))
     return network.eval()
 
@@ -198,7 +199,7 @@ def _train(network: Namer, config: Perception, folder: Path) -> None:
 
 
 def naming_accuracy(network: nn.Module, images: PoolSource) -> float:
-    """Share of objects whose four attributes are right, of those alone in their cell."""
+    """Share of cells with an object where all four attributes of the object are right."""
     right = []
     for batch in images.in_order(100):
         size = (batch.images.shape[3], batch.images.shape[2])
@@ -217,16 +218,19 @@ def feature_maps(pool: Path, network: Namer) -> BFloat16[Tensor, "I C h w"]:
         A memory map in the order (I, h, w, C), seen as (I, C, h, w).
     """
     weights = save(_contiguous(network.stem))
-    name = digest(weights, (pool / "pool.json").read_bytes())
+    name = sha256(weights, (pool / "pool.json").read_bytes())[:16]
     path = cache_folder() / "film" / f"features-{name}.npy"
-    if not path.is_file():
-        _compute(PoolSource(pool, images_per_batch=1), network, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(
+        path.with_suffix(".lock")
+    ):  # another process may compute them already
+        if not path.is_file():
+            _compute(PoolSource(pool, images_per_batch=1), network, path)
     stored = torch.from_numpy(np.load(path, mmap_mode="c")).view(torch.bfloat16)
     return stored.permute(0, 3, 1, 2)
 
 
 def _compute(source: PoolSource, network: Namer, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     images = source.pool.images
     with torch.inference_mode():
@@ -244,11 +248,6 @@ def _compute(source: PoolSource, network: Namer, path: Path) -> None:
             stored[start : start + 100] = cells.numpy()
     stored.flush()
     unfinished.replace(path)
-
-
-def digest(*parts: bytes) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the parts."""
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def _contiguous(network: nn.Module) -> dict[str, Tensor]:
