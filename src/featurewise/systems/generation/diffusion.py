@@ -355,10 +355,12 @@ SYSTEM = System(
         REAL,
         *DIVERSITY.values(),
     ),
-    finding="98 % of the samples show the requested class, 10 % without a condition. "
-    "Strong guidance takes samples away from the data: their Fréchet distance grows by "
-    "half from guidance 1 to 4. Scale and shift are no clear gain over addition: five "
-    "seeds decide neither for the loss nor for the distance.",
+    finding="98 % of the samples of glyphs show the requested class, 10 % without a "
+    "condition. Strong guidance takes samples away from the data: their Fréchet distance grows by "
+    "half from guidance 1 to 4. On glyphs scale and shift are no clear gain over "
+    "addition: five seeds decide neither for the loss nor for the distance. On "
+    "Fashion-MNIST they are: 77.2 against 72.9 % of the samples show the requested class "
+    "without guidance, at 0.98 times the loss (3 seeds); with guidance 2 it is 94.5 %.",
     claims=(
         Claim(
             "Scale and shift predict the noise better than addition.",
@@ -379,7 +381,10 @@ SYSTEM = System(
             above(ACCURACY, "scale_shift", "add", 1),
         ),
         Claim(
-            "Samples show the requested class.", at_least(ACCURACY, "scale_shift", 85)
+            "Samples show the requested class.",
+            at_least(ACCURACY, "scale_shift", 85),
+            why="Classes of Fashion-MNIST are harder to tell apart: the evaluation "
+            "classifier names 88 % of the real test images correctly.",
         ),
         Claim(
             "Guidance makes samples show the requested class more often.",

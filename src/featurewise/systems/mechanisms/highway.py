@@ -314,7 +314,10 @@ SYSTEM = System(
     "highway networks of 100 layers reach a training loss below 0.001 and 98 %. At 50 "
     "layers the training loss still tells them apart. Whether depth hurts highway networks "
     "is not decided: those of 10 layers, with the one learning rate of all highway "
-    "networks, do not train at all with two of five seeds.",
+    "networks, do not train at all with two of five seeds. On Fashion-MNIST, whose "
+    "training loss no network brings near 0 in as many steps, the order is the same and "
+    "the distances are smaller: at 100 layers a loss of 0.49 against 1.26 and an accuracy "
+    "of 81 against 57 %; there the networks do need gates that read their input.",
     claims=(
         Claim(
             "Depth does not hurt the training loss of highway networks.",
@@ -334,20 +337,28 @@ SYSTEM = System(
             "Depth hurts the training loss of plain networks.",
             at_most_ratio(TRAINING_LOSS, "plain_10", "plain_100", 0.1),
             Statement("plain networks become hard to train with depth", "figure 1"),
+            why="Bars by ratio are those of digits, which can be memorised; on "
+            "Fashion-MNIST no loss is below 0.4 after these steps.",
         ),
         Claim(
             "At 50 layers highway networks train to a lower loss than plain ones.",
             at_most_ratio(TRAINING_LOSS, "highway_50", "plain_50", 0.1),
             Statement("plain networks become hard to train with depth", "figure 1"),
+            why="Bars by ratio are those of digits, which can be memorised; on "
+            "Fashion-MNIST no loss is below 0.4 after these steps.",
         ),
         Claim(
             "At 100 layers highway networks train to a lower loss than plain ones.",
             at_most_ratio(TRAINING_LOSS, "highway_100", "plain_100", 0.1),
             Statement("plain networks become hard to train with depth", "figure 1"),
+            why="Bars by ratio are those of digits, which can be memorised; on "
+            "Fashion-MNIST no loss is below 0.4 after these steps.",
         ),
         Claim(
             "Gates that read their input train to a lower loss than constant ones.",
             at_most_ratio(TRAINING_LOSS, "highway_50", "constant_50", 0.5),
+            why="Bars by ratio are those of digits, which can be memorised; on "
+            "Fashion-MNIST no loss is below 0.4 after these steps.",
         ),
         Claim(
             "Most layers can be left out alone.",
