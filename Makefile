@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow matrix check format bench docs serve figures clean locked lock sbom lowest newest
+.PHONY: help demo test slow matrix check format bench docs serve learned figures clean locked lock sbom lowest newest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ docs: figures ## build the pages into site/
 
 serve: figures ## the pages on a local server, rebuilt as you write
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+learned: $(STAMP) ## measure what the shipped FiLM network learned, write docs/learned.md
+	$(BIN)/python docs/learned.py
 
 figures: $(STAMP)
 	$(BIN)/python docs/figures.py

@@ -20,6 +20,7 @@ from featurewise.worlds.clevr.programs import (
     execute,
     program_from_json,
     program_to_json,
+    queried_objects,
     question_type,
 )
 from featurewise.worlds.clevr.scene import Object, Scene
@@ -161,6 +162,56 @@ def _chain(*steps: tuple[str, str | None]):
 )
 def test_answers_of_hand_written_programs(program, answer):
     assert execute(program, THREE) == answer
+
+
+SPHERE = (("filter_shape", "sphere"), ("unique", None))
+
+
+@pytest.mark.parametrize(
+    ("program", "queried"),
+    [
+        (_chain(("count", None)), (0, 1, 2)),
+        (_chain(("filter_color", "gray"), ("exist", None)), ()),
+        (_chain(*SPHERE, ("query_size", None)), (2,)),
+        # What is left of the sphere, not the sphere that the question describes it by.
+        (_chain(*SPHERE, ("relate", "left"), ("count", None)), (0, 1)),
+        (_chain(*SPHERE, ("same_color", None), ("exist", None)), (0,)),
+        # Both sides of a comparison.
+        (
+            (
+                Step("scene"),
+                Step("filter_color", (0,), "blue"),
+                Step("count", (1,)),
+                Step("filter_shape", (0,), "sphere"),
+                Step("count", (3,)),
+                Step("less_than", (2, 4)),
+            ),
+            (1, 2),
+        ),
+        (
+            (
+                Step("scene"),
+                Step("filter_color", (0,), "blue"),
+                Step("unique", (1,)),
+                Step("query_size", (2,)),
+                Step("filter_shape", (0,), "sphere"),
+                Step("unique", (4,)),
+                Step("query_size", (5,)),
+                Step("equal_size", (3, 6)),
+            ),
+            (1, 2),
+        ),
+    ],
+)
+def test_objects_that_an_answer_is_about(program, queried):
+    assert queried_objects(program, THREE) == queried
+
+
+def test_queried_objects_of_a_program_without_answer_are_an_error():
+    with pytest.raises(ProgramError, match="needs exactly one object, found 2"):
+        queried_objects(
+            _chain(("filter_color", "red"), ("unique", None), ("query_size", None)), THREE
+        )
 
 
 @pytest.mark.parametrize("split", ["val", "valA", "valB"])

@@ -179,6 +179,39 @@ def execute(program: Program, scene: Scene) -> str:
 
 def run(program: Program, sets: SceneSets) -> str:
     """Execute a program that was checked on the sets of a scene (see `execute`)."""
+    result = _results(program, sets)[-1]
+    if FUNCTIONS[program[-1].function].output == "bool":
+        return "yes" if result else "no"
+    return str(result)
+
+
+def queried_objects(program: Program, scene: Scene) -> tuple[int, ...]:
+    """Indices of the objects that the answer is about, in increasing order.
+
+    They are those that the program counts, compares, or whose existence or attribute it gives; not
+    those that it only describes them by, such as the ball in "the cube left of the ball".
+
+    Raises:
+        ProgramError: as `execute`.
+        SceneError: as `execute`.
+    """
+    check(program)
+    results = _results(program, SceneSets(scene))
+    found, open_steps = 0, list(program[-1].inputs)
+    while open_steps:
+        index = open_steps.pop()
+        match FUNCTIONS[program[index].function].output:
+            case "set":
+                found |= int(results[index])
+            case "object":
+                found |= 1 << int(results[index])
+            case _:
+                open_steps += program[index].inputs
+    return tuple(i for i in range(len(scene.objects)) if found >> i & 1)
+
+
+def _results(program: Program, sets: SceneSets) -> list[int | str]:
+    """The result of every step."""
     results: list[int | str] = []
     for index, step in enumerate(program):
         result = _apply(step, [results[i] for i in step.inputs], sets)
@@ -186,9 +219,7 @@ def run(program: Program, sets: SceneSets) -> str:
             found = int(results[step.inputs[0]]).bit_count()
             raise _error(index, step, f"needs exactly one object, found {found}")
         results.append(result)
-    if FUNCTIONS[program[-1].function].output == "bool":
-        return "yes" if results[-1] else "no"
-    return str(results[-1])
+    return results
 
 
 def _apply(step: Step, inputs: list[int | str], sets: SceneSets) -> int | str | None:

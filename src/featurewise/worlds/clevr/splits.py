@@ -27,7 +27,7 @@ from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.progress import reading_images
 from featurewise.worlds.clevr.scene import Scene
 from featurewise.worlds.clevr.twins import twin_batches
-from featurewise.worlds.clevr.vocabulary import ANSWERS
+from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
 from featurewise.worlds.clevr.words import encode
 
 CLEVR: Final = DatasetFacts(
@@ -57,6 +57,9 @@ PAPER_SIZE: Final = replace(ALL_QUESTIONS, width=224, height=224, questions_per_
 
 TWIN_SCENES: Final = 250
 """Scenes of the twin test; they hold about 400 pairs of questions for each direction."""
+
+EVERYTHING: Final = "How many things are there?"
+"""The question about the number of all objects."""
 
 EVAL_BATCH: Final = 50
 """Images that are evaluated at a time."""
@@ -119,6 +122,53 @@ class Curriculum:
                 return source.batch(index)
             index -= steps
         return self.sources[-1].batch(index)
+
+
+@dataclass(frozen=True)
+class WithCounts:
+    """Batches in which some questions are replaced by how many things there are.
+
+    The generator asks this seldom, and hardly ever about many things.
+
+    Attributes:
+        source: of the batches; the objects of its images must be known.
+        every: one of so many questions is replaced.
+    """
+
+    source: Source
+    every: int
+
+    def batch(self, index: int, /) -> Batch:
+        """The batch of this index: always the same one."""
+        found = self.source.batch(index)
+        rows = torch.arange(self.every - 1, len(found.lengths), self.every)
+        tokens = torch.tensor(encode(EVERYTHING))
+        width = max(found.questions.shape[1], len(tokens))
+        questions = found.questions.new_zeros(len(found.lengths), width)
+        questions[:, : found.questions.shape[1]] = found.questions
+        questions[rows] = 0
+        questions[rows, : len(tokens)] = tokens
+        numbers = torch.tensor(numbers_of_things(found))[found.image_index[rows]]
+        zero = ANSWERS.index("0")  # followed by the other numbers
+        return replace(
+            found,
+            questions=questions,
+            lengths=found.lengths.index_fill(0, rows, len(tokens)),
+            answers=found.answers.index_copy(0, rows, zero + numbers),
+            types=found.types.index_fill(0, rows, QUESTION_TYPES.index("count")),
+        )
+
+
+def numbers_of_things(batch: Batch) -> list[int]:
+    """How many objects each image of a batch shows.
+
+    Raises:
+        WorldError: they are not known.
+    """
+    if batch.objects is None:
+        raise WorldError("the objects of these images are not known; they cannot be counted")
+    numbers: list[int] = (batch.objects[:, :, 0] >= 0).sum(1).tolist()
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -224,12 +274,9 @@ def count_test(recipe: Recipe, images: int) -> Iterator[Batch]:
         recipe: that of the last stage, whose seed is changed.
         images: number of test images.
     """
-    tokens = encode("How many things are there?")
+    tokens = encode(EVERYTHING)
     for batch in held_out_batches(recipe, images):
-        if batch.objects is None:
-            raise WorldError("the objects of these images are not known; they cannot be counted")
-        numbers = (batch.objects[:, :, 0] >= 0).sum(1).tolist()
-        answers = [ANSWERS.index(str(number)) for number in numbers]
+        answers = [ANSWERS.index(str(number)) for number in numbers_of_things(batch)]
         rows = list(range(len(batch.images)))
         yield collate(batch.images, rows, [tokens] * len(rows), answers, [-1] * len(rows))
 

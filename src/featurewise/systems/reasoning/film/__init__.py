@@ -82,7 +82,7 @@ CURRICULUM = (
     stage(2140, (3, 10), 6_000, 384_000, 8, UP_TO_ONE_RELATION),
     stage(2150, (2, 4), 4_000, 448_000, 8),
     stage(2160, (3, 6), 6_000, 640_000, 16),
-    stage(2100, (3, 10), 50_000, 4_800_000, 16),
+    stage(2100, (3, 10), 70_000, 8_000_000, 16),
 )
 """Easy scenes and questions first; a trial mastered the first three stages one by one."""
 
@@ -142,6 +142,7 @@ PRESETS = {
         curriculum=CURRICULUM,
         test_images=1_000,
         questions_per_image=16,
+        counts_every=32,
         dilations=(1, 2, 1, 2),
         embedding=128,
         hidden=256,

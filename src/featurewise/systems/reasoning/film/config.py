@@ -24,6 +24,8 @@ class Config(system.Config):
         test_images: number of images that are tested on.
         images_per_batch: images in a batch.
         questions_per_image: questions about each image of a batch.
+        counts_every: one of so many training questions is replaced by how many things
+            there are; None: no question is.
         perception: features that are trained beforehand and then fixed; None: a stem that
             is trained with the rest.
         stem: widths of the stem before its last convolution, where it is trained with the
@@ -72,6 +74,7 @@ class Config(system.Config):
     test_images: int
     images_per_batch: int = 16
     questions_per_image: int = 4
+    counts_every: int | None = None
     perception: Perception | None = None
     stem: tuple[int, ...] = (32, 64)
     channels: int = 64

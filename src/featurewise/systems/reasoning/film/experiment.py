@@ -33,6 +33,7 @@ from featurewise.worlds.clevr.metrics import (
     twin_hits,
 )
 from featurewise.worlds.clevr.splits import (
+    WithCounts,
     count_test,
     held_out_batches,
     training_batches,
@@ -175,6 +176,8 @@ def data(config: Config, seed: int) -> Source[Batch]:
         seed=seed,
         features=None if config.perception is None else _features(config.perception),
     )
+    if config.counts_every is not None:
+        source = WithCounts(source, config.counts_every)
     if config.shuffled_questions:
         return ShuffledCondition(source, ("questions", "lengths"), half_a_batch_on)
     return source
