@@ -267,9 +267,9 @@ def row_and_column() -> Figure:
 
 #: Questions about the image of ``featurewise ask --example``, with different answers.
 QUESTIONS = (
-    "What color is the large metal sphere?",
-    "What size is the sphere that has the same color as the tiny block?",
-    "What material is the big cube that has the same color as the tiny sphere?",
+    "What color is the cube left of the large metal sphere?",
+    "What color is the cube right of the large metal sphere?",
+    "How many rubber things are the same size as the purple cylinder?",
 )
 
 

@@ -160,14 +160,14 @@ def interpolations(measured: Measured) -> Figure:
 def ablations(measured: Measured) -> Figure:
     """Accuracy where γ or β lose the question, and where noise is added to them."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    full = 100 * measured.without["none", "all"].share
+    full = 100 * measured.without["none", "all"].value
     sites = [site for parameter, site in measured.without if parameter == "gamma"]
     for shift, (parameter, color) in zip((-0.2, 0.2), (("gamma", ONE), ("beta", TWO)), strict=True):
-        values = [100 * measured.without[parameter, site].share for site in sites]
+        values = [100 * measured.without[parameter, site].value for site in sites]
         places = [index + shift for index in range(len(sites))]
         label = "γ" if parameter == "gamma" else "β"
         left.bar(places, values, 0.38, color=color, label=f"mean {label}")
-        noisy = [full, *(100 * found.share for found in measured.noise[parameter])]
+        noisy = [full, *(100 * found.value for found in measured.noise[parameter])]
         right.plot([0, *LEVELS], noisy, "o-", color=color, label=f"noise on {label}")
     left.axhline(full, color=INK, lw=0.8)
     left.set_xticks(range(len(sites)), [site.removesuffix(".norm") for site in sites], fontsize=7)
@@ -218,9 +218,9 @@ def rows(measured: Measured) -> list[Row]:
     axes = torch.cat([main_axes(table, site) for site in table.sites])
     quarters = torch.histc(axes, 4, 0, 180) / len(axes)
     points = neighbour_purity(measured.projected, probe.sample.types)
-    full = measured.without["none", "all"].share
+    full = measured.without["none", "all"].value
     loss = {
-        parameter: 100 * (measured.without[parameter, "all"].share - full)
+        parameter: 100 * (measured.without[parameter, "all"].value - full)
         for parameter in ("gamma", "beta")
     }
     sites = [site for site in purity if site != "all"]

@@ -7,4 +7,4 @@ from pathlib import Path
 IMAGE = Path(__file__).with_name("example.png")
 """An image that the built-in world rendered; no training set contains it."""
 
-QUESTION = "What color is the large metal sphere?"
+QUESTION = "What color is the cube left of the large metal sphere?"
