@@ -64,7 +64,6 @@ ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
     ("tests/systems/test_film.py", ("material",)): "attribute of a CLEVR object",
     ("docs/cards/film.md", ("material",)): "attribute of a CLEVR object",
     ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
-    ("docs/figures.py", ("material",)): "attribute of a CLEVR object, in a question",
     ("*worlds/clevr/pool.py", ("pictures",)): "keys of files that version 0.1 wrote",
 }
 #: Phrases in which a word is a term of the field, as regular expressions -> why.

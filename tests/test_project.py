@@ -212,7 +212,12 @@ def test_undocumented_fields_are_found() -> None:
 
 def test_the_application_of_a_system_is_not_read_with_its_method() -> None:
     beside = structure.applications()["film"]
-    assert {path.name for path in beside} == {"application.py", "fused.py", "pretraining.py"}
+    assert {path.name for path in beside} == {
+        "application.py",
+        "fused.py",
+        "learned.py",
+        "pretraining.py",
+    }
     method = structure.systems()["film"]
     assert not structure.reading(method) & {*beside}
     assert {path.name for path in method} >= {"__init__.py", "network.py", "experiment.py"}

@@ -49,8 +49,8 @@ SKIPS: Mapping[tuple[str, str], str] = {
     ("cavia_image", "a_network_is_exported"): _INNER,
     ("film", "a_network_compiles_whole"): "dynamo traces no GRU but by an experimental option",
     ("film", "a_network_is_exported"): "dynamo traces no GRU but by an experimental option",
-    ("film_ablations", "a_network_compiles_whole"): "as film",
-    ("film_ablations", "a_network_is_exported"): "as film",
+    ("ablations", "a_network_compiles_whole"): "as film",
+    ("ablations", "a_network_is_exported"): "as film",
 }
 
 #: System -> largest error in bfloat16, relative to its largest output, where 0.05 is too tight.

@@ -299,7 +299,8 @@ SYSTEM = System(
     ),
     limits=(
         "Preset full has one seed of one of the six arms: nothing says how much other "
-        "seeds differ. At twice the learning rate, with blocks that also got the maximum of their input, three of three trials diverged.",
+        "seeds differ. At twice the learning rate, with blocks that also got the maximum "
+        "of their input, three of three trials diverged.",
         "Preset hour has one seed of two of the six arms, which decides nothing. Its "
         "intervals count every question as independent, so that they are too narrow: "
         "the questions of one image are not.",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featurewise.retrofit import Conditioned
-from featurewise.systems.reasoning.film_ablations import (
+from featurewise.systems.reasoning.ablations import (
     PRESETS,
     SITES,
     SYSTEM,

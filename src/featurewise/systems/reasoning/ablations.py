@@ -205,7 +205,9 @@ class AblatedNetwork(nn.Module):
                 example=torch.zeros(1, MAP_CHANNELS, *config.map_size),
                 identity=False,  # sigmoid and tanh have none
             )
-            nn.init.normal_(generator.head.weight, std=0.5 / math.sqrt(config.hidden))
+            if generator.head is not None:
+                std = 0.5 / math.sqrt(config.hidden)
+                nn.init.normal_(generator.head.weight, std=std)
         self.answer = Classifier(config)
 
     def forward(self, batch: Batch) -> Float[Tensor, "Q 28"]:
@@ -246,6 +248,9 @@ def stepper(network: nn.Module, config: Config) -> Supervised:
     )
 
 
+# --- experiment ---------------------------------------------------------------------
+
+
 def data(config: Config, seed: int) -> Source[Batch]:
     """Maps of scenes and questions about them, stage by stage."""
 
@@ -270,8 +275,6 @@ def half_a_batch_on(index: int, batch: Batch) -> Tensor:
     count = len(batch.lengths)
     return torch.arange(count).roll(count // 2)
 
-
-# --- experiment ---------------------------------------------------------------------
 
 BY_GROUP = {
     group: Metric(group, f"accuracy on questions of the group {group}", "%")
@@ -388,7 +391,7 @@ def _statement(what: str, where: str, number: str) -> Statement:
 
 
 SYSTEM = System(
-    name="film_ablations",
+    name="ablations",
     doc=__doc__,
     paper=Paper(
         "Perez, Strub, de Vries, Dumoulin, Courville 2018: FiLM: Visual Reasoning "
