@@ -233,7 +233,7 @@ def test_sentences_say_which_way():
 def test_a_claim_has_its_criterion_its_paper_and_its_reason():
     paper = claims.Statement("it is better", "table 2", "91.0 %")
     criterion = claims.above(ACCURACY, "a", "b", 5)
-    claim = claims.Claim("It is better.", criterion, paper, why="It is so.", added=True)
+    claim = claims.Claim("It is better.", criterion, paper, why="It is so.", added=("small",))
     assert (claim.arms, claim.paper.comparable) == (("a", "b"), "no: other data")
     assert (criterion.metrics, criterion.unit) == ((ACCURACY,), "points")
     assert claims.at_most_ratio(LOSS, "a", "b", 1).unit == "×"

@@ -211,7 +211,7 @@ def _claim(claim: Claim, results: Sequence[Results]) -> dict[str, Any]:
         "unit": claim.criterion.unit,
         "paper": None if claim.paper is None else dataclasses.asdict(claim.paper),
         "why": claim.why,
-        "added": claim.added,
+        "added": list(claim.added),
         "verdicts": verdicts or [_verdict(None, None)],
     }
 

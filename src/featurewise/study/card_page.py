@@ -157,7 +157,7 @@ def remark(claim: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
         parts.append("No result could meet the bar.")
     if claim["why"] and verdict["verdict"] not in ("supported", "not tested"):
         parts.append(claim["why"])
-    if claim["added"]:
+    if verdict["preset"] in claim["added"]:
         parts.append("Stated after the results were known.")
     return " ".join(parts)
 

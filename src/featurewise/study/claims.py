@@ -126,14 +126,14 @@ class Claim:
         criterion: what decides it.
         paper: the paper's statement that it repeats; None where the claim is our own control.
         why: why it came out as it did, in a sentence, where it was not supported.
-        added: it was stated when the results that decide it were known.
+        added: presets whose results were known when it was stated.
     """
 
     sentence: str
     criterion: Criterion
     paper: Statement | None = None
     why: str = ""
-    added: bool = False
+    added: tuple[str, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:

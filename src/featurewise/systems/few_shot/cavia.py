@@ -254,7 +254,7 @@ SYSTEM = System(
         Claim(
             "The support points are used.",
             at_most_ratio(ERROR, "cavia", "shuffled", 0.2),
-            added=True,
+            added=("small",),
         ),
         Claim(
             "Gamma and beta can be adapted without a context.",

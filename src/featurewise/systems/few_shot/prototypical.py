@@ -207,7 +207,7 @@ SYSTEM = System(
                 "no: preset omniglot has the small sets, half the width, and no test "
                 "alphabet in training; small has letters of typefaces",
             ),
-            added=True,
+            added=("small",),
         ),
         Claim(
             "A learned embedding is better than raw pixels.",
@@ -216,7 +216,7 @@ SYSTEM = System(
         Claim(
             "The accuracy is due to the labels of the support.",
             above(ACCURACY, "prototypical", "shuffled", 50),
-            added=True,
+            added=("small",),
         ),
         Claim(
             "Squared distances are better than cosines.",

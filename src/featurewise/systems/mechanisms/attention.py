@@ -330,7 +330,7 @@ SYSTEM = System(
         Claim(
             "FiLM uses the cue of its own question.",
             above(ACCURACY, "film", "shuffled", 20),
-            added=True,
+            added=("small",),
         ),
         Claim(
             "The cue of another question is worth no more than none.",

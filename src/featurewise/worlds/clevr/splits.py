@@ -254,6 +254,12 @@ def held_out_batches(
     return PoolSource(pool, images_per_batch=1).in_order(EVAL_BATCH)
 
 
+def has_relations(recipe: Recipe) -> bool:
+    """Whether some questions of a recipe are about where one object is from another."""
+    without = NO_RELATIONS.families or ()
+    return recipe.families is None or not set(recipe.families) <= set(without)
+
+
 def twin_test(recipe: Recipe, limit: int | None = None) -> Iterator[TwinBatch]:
     """The twin test on images that no run is trained or tested on otherwise.
 

@@ -35,6 +35,7 @@ from featurewise.worlds.clevr.metrics import (
 from featurewise.worlds.clevr.splits import (
     WithCounts,
     count_test,
+    has_relations,
     held_out_batches,
     training_batches,
     twin_test,
@@ -237,16 +238,18 @@ WORST_COUNT = Metric(
     "%",
     "higher",
 )
+QUESTION_METRICS = {
+    name: Metric(name, definition, "%", "lower" if "mirrored" in name else "higher")
+    for name, definition in {**BY_TYPE, **TWINS}.items()
+}
+LEFT_RIGHT = QUESTION_METRICS["twin pair left right"]
 METRICS = (
     ACCURACY,
     SWAP_ACCURACY,
     CALIBRATION,
     COUNTS,
     WORST_COUNT,
-    *(
-        Metric(name, definition, "%", "lower" if "mirrored" in name else "higher")
-        for name, definition in {**BY_TYPE, **TWINS}.items()
-    ),
+    *QUESTION_METRICS.values(),
 )
 
 
@@ -402,7 +405,7 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
             return found
         counts = measure_counts(network, count_test(recipe, config.test_images))
         twins = {}
-        if recipe.families is None:
+        if has_relations(recipe):
             twins = measure_twins(network, twin_test(recipe))
     return replace(
         found,
