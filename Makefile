@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PAGE   := src/featurewise/explorer/page
 
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow matrix check format bench docs serve learned figures clean locked lock sbom lowest newest
+.PHONY: help demo test slow matrix check format bench docs serve page learned figures clean locked lock sbom lowest newest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,15 @@ docs: figures ## build the pages into site/
 
 serve: figures ## the pages on a local server, rebuilt as you write
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# node_modules lies in build/: nothing below src/ is read that is not ours.
+page: $(STAMP) ## build the page of the explorer (needs Node)
+	mkdir -p build/page
+	cp $(PAGE)/package.json $(PAGE)/package-lock.json $(PAGE)/.npmrc build/page
+	cd build/page && npm ci
+	ln -sfn ../../../../build/page/node_modules $(PAGE)/node_modules
+	$(BIN)/python $(PAGE)/make_schema.py
+	cd $(PAGE) && npm run types && npm run check && npm run build
 
 learned: $(STAMP) ## measure what the shipped FiLM network learned, write docs/learned.md
 	$(BIN)/python docs/learned.py
@@ -110,5 +120,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "sudo apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
-	  -e '.[tensorboard,hub,fast,study,systems,examples,test,check,docs]'
+	  -e '.[tensorboard,hub,fast,explorer,study,systems,examples,test,check,docs]'
 	touch $@

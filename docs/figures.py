@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from featurewise.cli import discovery, example
+from featurewise.cli.explore import bundle_of
 from featurewise.core import Affine, Gate, LowRank, Operation, RowColumn, Scale, Shift, film
 from featurewise.explorer.overlay import heat
 from featurewise.layers.concat import ConcatConv
@@ -345,6 +346,8 @@ def main() -> None:
             plt.close(figure)
         figure = answers()
         figure.savefig(content := BytesIO(), dpi=100)
+    (page := ASSETS / "film.html").unlink(missing_ok=True)
+    bundle_of("film")[0].export(page)
     # In the repository, for its front page.
     with Image.open(content) as image:
         shown = image.convert("RGB")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlencode
 
 import matplotlib.pyplot as plt
 import torch
@@ -35,7 +36,8 @@ from featurewise.systems.reasoning.film.learned import (
     with_noise,
     without_the_question,
 )
-from featurewise.worlds.clevr import QUESTION_TYPES
+from featurewise.systems.reasoning.film.sums import SumAccuracy, sum_accuracy, sums
+from featurewise.worlds.clevr import QUESTION_TYPES, Scene
 from featurewise.worlds.clevr.metrics import GROUPS
 
 PAGE = Path(__file__).parent / "learned.md"
@@ -58,9 +60,10 @@ class Measured:
     path: Interpolation
     without: dict[tuple[str, str], Proportion]
     noise: dict[str, list[Proportion]]
+    sums: SumAccuracy
 
 
-def measure(probe: Probe) -> Measured:
+def measure(probe: Probe, scenes: Sequence[Scene]) -> Measured:
     """Everything, in a minute or two."""
     points = TSNE(random_state=0, init="pca", perplexity=30).fit_transform(probe.tasks.flat.numpy())
     return Measured(
@@ -72,6 +75,7 @@ def measure(probe: Probe) -> Measured:
         interpolation(probe),
         without_the_question(probe),
         with_noise(probe, LEVELS),
+        sum_accuracy(probe.network, probe.sample.images, sums(scenes)),
     )
 
 
@@ -96,7 +100,7 @@ def histograms(measured: Measured) -> Figure:
         low, high = torch.quantile(getattr(table, name)[::7], torch.tensor([0.001, 0.999])).tolist()
         for site, color in zip(table.sites, COLORS, strict=False):
             values = getattr(table.at(site), name).numpy()
-            axis.hist(values, 120, (low, high), histtype="step", color=color, label=site)
+            axis.hist(values, 120, range=(low, high), histtype="step", color=color, label=site)
         axis.axvline(0, color=SOFT, lw=0.8)
         axis.set(xlabel="γ" if name == "gamma" else "β", yticks=[])
     axes[0].set_ylabel("questions × feature maps")
@@ -333,8 +337,33 @@ def rows(measured: Measured) -> list[Row]:
             "γ ≥ 10 × β",
             -loss["gamma"] >= 10 * max(0.0, -loss["beta"]),
         ),
+        Row(
+            "A + B − C: the answer is that of the question it should be, as in red things + blue "
+            "cubes − blue things = red cubes",
+            "Distill, task arithmetic",
+            "shown, not counted",
+            f"{percent(measured.sums.summed)} of {measured.sums.summed.total} sums; the question "
+            f"itself {percent(measured.sums.direct)}; with a C of another color "
+            f"{percent(measured.sums.unrelated)}; always the most frequent answer "
+            f"{percent(measured.sums.constant)}",
+            "–",
+            None,
+        ),
+        Row(
+            "The question itself is nearer to A + B − C than A, B and C are",
+            "Distill, task arithmetic",
+            "shown, not counted",
+            f"{percent(measured.sums.nearest)} of the sums",
+            "–",
+            None,
+        ),
     ]
     return found
+
+
+def percent(share: Proportion) -> str:
+    """A share in %."""
+    return f"{100 * share.value:.0f}%"
 
 
 HEAD = """\
@@ -389,6 +418,50 @@ SECTIONS = {
 }
 
 
+def links(section: str, measured: Measured) -> list[str]:
+    """Links to what the explorer shows of the shipped network, for a section of the page."""
+
+    def link(text: str, **state: str | int) -> str:
+        return f"[{text}](assets/film.html#{urlencode(state, safe=',')})"
+
+    last = measured.probe.tasks.layout.names[-1]
+    if section == "learned_histograms":
+        return [
+            link("γ against β of 16 feature maps, first block", view="parameters"),
+            link(
+                "the same of the last block",
+                view="parameters",
+                site=last,
+            ),
+            link("histograms and statistics of all blocks", view="training"),
+        ]
+    if section == "learned_scatter":
+        return [
+            link(
+                f"{name}: map {found.best.feature} of {found.best.site}",
+                view="parameters",
+                mode="one",
+                site=found.best.site,
+                feature=found.best.feature,
+                color="question",
+                words=",".join(word for group in CONTRASTS[name] for word in group),
+            )
+            for name, found in measured.contrasts.items()
+        ]
+    if section == "learned_tsne":
+        places = ("all blocks", "the first block", "the last block")
+        return [
+            link(f"t-SNE of {place}", view="projection", projection=number)
+            for number, place in enumerate(places, start=1)
+        ]
+    if section == "learned_interpolation":
+        return [
+            link("six pairs of questions", view="interpolation"),
+            link("A + B − C of questions", view="arithmetic"),
+        ]
+    return [link("answers with other γ and β of one feature map", view="feature")]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure the shipped network, or that of a run, and write the page."""
     found = discovery.find(arguments[0] if arguments else "film")
@@ -397,7 +470,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{found.folder} holds no FiLM network, but {type(network).__name__}")
         return 2
     recipe = replace(config.curriculum[-1].recipe, seed=SEED, questions_per_image=12)
-    measured = measure(Probe(network, sample(recipe)))
+    shown = sample(recipe)
+    scenes = recipe.scenes(0, len(shown.images))
+    measured = measure(Probe(network, shown), scenes)
     run = read_run(found.folder)
     text = HEAD.format(
         preset=run.preset,
@@ -410,6 +485,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, (title, caption) in SECTIONS.items():
         save(FIGURES[name](measured), IMAGES / f"{name}.png")
         text += f"## {title}\n\n![{title}](images/{name}.png)\n\n{caption}\n\n"
+        text += f"In the explorer: {', '.join(links(name, measured))}.\n\n"
     PAGE.write_text(text.rstrip() + "\n", encoding="utf-8")
     print(f"written: {PAGE}")
     return 0

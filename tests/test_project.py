@@ -214,9 +214,11 @@ def test_the_application_of_a_system_is_not_read_with_its_method() -> None:
     beside = structure.applications()["film"]
     assert {path.name for path in beside} == {
         "application.py",
+        "exploration.py",
         "fused.py",
         "learned.py",
         "pretraining.py",
+        "sums.py",
     }
     method = structure.systems()["film"]
     assert not structure.reading(method) & {*beside}

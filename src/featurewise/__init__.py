@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         film,
     )
     from featurewise.deploy import Bank, bake, bank
+    from featurewise.explorer import ExplorerBundle, explore
     from featurewise.generators import MLP, Linear, Lookup, Recurrent
     from featurewise.layers.film import FiLM
     from featurewise.retrofit import (
@@ -42,6 +43,7 @@ __all__ = [
     "Affine",
     "Bank",
     "Conditioned",
+    "ExplorerBundle",
     "FiLM",
     "Gate",
     "Layout",
@@ -57,12 +59,13 @@ __all__ = [
     "bake",
     "bank",
     "condition",
+    "explore",
     "film",
     "guide",
     "select",
 ]
 
-_ROOMS = ("core", "generators", "layers", "retrofit", "deploy")
+_ROOMS = ("core", "generators", "layers", "retrofit", "deploy", "explorer")
 
 if not TYPE_CHECKING:  # hidden from type checkers, which use the imports above
 

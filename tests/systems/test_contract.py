@@ -26,12 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+import featurewise as fw
 from featurewise.cli import discovery
 from featurewise.study import card
+from featurewise.study.recorded import recorded
 from featurewise.study.results import Measurement, Proportion, Results, Trial
 from featurewise.study.run import describe_run
 from featurewise.study.system import PRESETS, Arm, System
 from featurewise.training.batch import batch_size, rows, to_device, tree_map
+from featurewise.training.errors import ExperimentError
 from featurewise.training.randomness import seed_everything
 from featurewise.training.steppers import CanSample, ClosedForm, Stepper
 from featurewise.worlds.clevr import build_pool
@@ -326,6 +329,21 @@ def test_what_is_measured_is_explained(name: str) -> None:
         found += [trial.measured for trial in Results.load(path).trials]
     names = {each for measured in found for each in (*measured.by_type, *measured.values)}
     assert names == {metric.name for metric in SYSTEMS[name].metrics} - {"accuracy"}
+
+
+@each_arm
+def test_a_run_is_explored(name: str, arm: str) -> None:
+    """Every arm that a generator conditions; others say that there is nothing to explore."""
+    system, network = SYSTEMS[name], trained(name, arm).build().eval()
+    conditioned = any(isinstance(each, fw.Conditioned) for each in network.modules())
+    try:
+        found = recorded(system, network, system.config("tiny", arm), conditions=20)
+    except ExperimentError as error:
+        assert not conditioned or re.search("not use its condition|for each sample", str(error))
+        return
+    assert len(found.task) == 20 and found.task.flat.isfinite().all()
+    assert all(len(values) == 20 for values in found.labels.values())
+    assert system.prose.title == found.title
 
 
 @each_arm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 
 from featurewise.study.results import Proportion
 from featurewise.systems.reasoning.film import SYSTEM, FilmNetwork
+from featurewise.systems.reasoning.film.exploration import exploration
 from featurewise.systems.reasoning.film.learned import (
     Probe,
     Sample,
@@ -21,7 +23,17 @@ from featurewise.systems.reasoning.film.learned import (
     with_noise,
     without_the_question,
 )
-from featurewise.worlds.clevr import ANSWERS, Recipe, collate, encode
+from featurewise.systems.reasoning.film.sums import _other_color, sum_accuracy, sums
+from featurewise.training.errors import ExperimentError
+from featurewise.worlds.clevr import (
+    ANSWERS,
+    VOCABULARY,
+    Recipe,
+    WorldError,
+    collate,
+    encode,
+    render,
+)
 from featurewise.worlds.clevr.programs import execute
 
 RECIPE = Recipe(seed=5, width=48, height=32, samples=1, questions_per_image=8)
@@ -194,3 +206,72 @@ def test_a_network_that_looks_at_the_queried_objects_is_seen_to(
     assert found.share == pytest.approx(1.0)
     assert 0 < found.area < 0.5 and found.ratio == pytest.approx(1 / found.area)
     assert found.questions > 10
+
+
+# --- A + B - C ---------------------------------------------------------------------------------
+
+
+def test_sums_are_questions_with_true_answers() -> None:
+    scenes = RECIPE.scenes(0, 40)
+    found = sums(scenes)
+    assert len(found) > 12
+    for each in found:
+        scene = scenes[each.result.image]
+        for question in (*each.questions, each.result):
+            words = question.text.split()  # How many red cubes are there?
+            color, shape = words[2], words[3].removesuffix("s")
+            matching = [
+                thing
+                for thing in scene.objects
+                if thing.color == color and shape in ("thing", thing.shape)
+            ]
+            assert str(len(matching)) == question.answer
+        a, b, c = (question.text.split()[2:4] for question in each.questions)
+        assert each.result.text.split()[2:4] == [a[0], b[1]] and c == [b[0], a[1]]
+        assert each.result.answer not in {question.answer for question in each.questions}
+
+
+def test_the_accuracy_of_sums_is_that_of_added_parameters(network: FilmNetwork) -> None:
+    """Where γ and β add up exactly, a sum answers as its question; its control does not."""
+    scenes = RECIPE.scenes(0, 40)
+    found = sums(scenes)
+    images = render(scenes, width=48, height=32, samples=1, renderer="torch").images
+    generator = network.trunk.generator
+    words = torch.randn(len(VOCABULARY), network.trunk.layout.size)
+    generator.forward = lambda condition: words[condition[0]].sum(1)  # of padding, too: equal
+    measured = sum_accuracy(network, images, found)
+    assert measured.nearest.correct == len(found)
+    assert measured.summed == measured.direct
+    assert measured.unrelated.total == len(found)
+    answers = Counter(each.result.answer for each in found)
+    assert measured.constant.correct == max(answers.values())
+    assert len(answers) >= 3 and measured.constant.value < 0.5  # no answer fits most of them
+
+
+def test_a_control_is_about_another_color() -> None:
+    found = sums(RECIPE.scenes(0, 40))
+    for number, each in enumerate(found):
+        colors = {question.text.split()[2] for question in each.questions}
+        other = found[_other_color(found, number)].questions[2]
+        assert other.text.split()[2] not in colors
+
+
+def test_an_exploration_is_of_known_questions(network: FilmNetwork) -> None:
+    config = replace(SYSTEM.presets["tiny"], head_std=1.0)
+    found = exploration(network, config)
+    texts = found.labels["question"]
+    assert len(found.task) == len(texts) == len(found.images or ())
+    for start, end in found.pairs:
+        assert found.images is not None and found.images[start] is found.images[end]
+        answers = [int(found.labels["true answer"][row]) for row in (start, end)]
+        assert answers[0] < answers[1]
+    assert found.respond is not None and found.represent is not None
+    row = 3
+    made = found.respond(found.task[[row, row]], row)
+    assert made.shape == (2, len(ANSWERS)) and torch.equal(made[0], made[1])
+    again = found.represent(texts[row])
+    torch.testing.assert_close(again.flat[0], found.task.flat[row], atol=1e-5, rtol=1e-4)
+    with pytest.raises(WorldError, match="no word of the question is known"):
+        found.represent("xyzzy")
+    with pytest.raises(ExperimentError, match="not conditioned by FiLM"):
+        exploration(torch.nn.Linear(1, 1), config)

@@ -3,7 +3,10 @@
 from featurewise.analysis.calibration import calibration_error
 from featurewise.analysis.clusters import (
     Separation,
+    axis_angles,
+    best_separations,
     explained_by_feature,
+    explained_share,
     main_axes,
     monotone_share,
     neighbour_purity,
@@ -12,18 +15,30 @@ from featurewise.analysis.clusters import (
 )
 from featurewise.analysis.dependence import Dependence, dependence
 from featurewise.analysis.localisation import pooled_places, share_inside
-from featurewise.analysis.parameters import ParameterTable, parameter_table
+from featurewise.analysis.parameters import (
+    ParameterMatrices,
+    ParameterTable,
+    is_feature_parameter,
+    parameter_matrices,
+    parameter_table,
+)
 
 __all__ = [
     "Dependence",
+    "ParameterMatrices",
     "ParameterTable",
     "Separation",
+    "axis_angles",
+    "best_separations",
     "calibration_error",
     "dependence",
     "explained_by_feature",
+    "explained_share",
+    "is_feature_parameter",
     "main_axes",
     "monotone_share",
     "neighbour_purity",
+    "parameter_matrices",
     "parameter_table",
     "permutation_test",
     "pooled_places",

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from featurewise.analysis.parameters import ParameterTable
+from featurewise.analysis.parameters import ParameterMatrices, ParameterTable
 from featurewise.core import LayoutError
 
 
@@ -23,7 +23,7 @@ class Separation:
     Attributes:
         site: name of the site.
         feature: index of the feature map.
-        parameter: "gamma" or "beta".
+        parameter: such as "gamma" or "beta".
         auc: area under the ROC curve, 0.5 to 1: the probability that a condition of one kind has
             the larger parameter, or that one of the other kind has, whichever is larger.
     """
@@ -53,11 +53,19 @@ def explained_by_feature(table: ParameterTable) -> dict[str, tuple[float, float]
     found = {}
     for site in table.sites:
         gamma, beta = _matrices(table, site)
-        found[site] = (_share(gamma), _share(beta))
+        found[site] = (explained_share(gamma), explained_share(beta))
     return found
 
 
-def _share(values: Float[Tensor, "B F"]) -> float:
+def explained_share(values: Float[Tensor, "B F"]) -> float:
+    """Share of the variance of a parameter that is explained by the feature it belongs to.
+
+    Args:
+        values: of B conditions and F features.
+
+    Returns:
+        0 to 1; 0 where the parameter does not vary.
+    """
     values = values.double()
     total = (values - values.mean()).square().sum()
     within = (values - values.mean(0)).square().sum()
@@ -75,13 +83,25 @@ def main_axes(table: ParameterTable, site: str) -> Float[Tensor, "F"]:
         LayoutError: the table has no such site, or is of fewer than two conditions.
     """
     _require(table, 2)
-    gamma, beta = (each.double() - each.double().mean(0) for each in _matrices(table, site))
+    return axis_angles(*_matrices(table, site))
+
+
+def axis_angles(gamma: Float[Tensor, "B F"], beta: Float[Tensor, "B F"]) -> Float[Tensor, "F"]:
+    """Direction of each feature's scatter of two parameters, in degrees, 0 to 180.
+
+    Args:
+        gamma: the parameter across.
+        beta: the parameter up.
+    """
+    gamma, beta = (each.double() - each.double().mean(0) for each in (gamma, beta))
     # The first principal component of two variables, in closed form.
     twice = torch.atan2(2 * (gamma * beta).sum(0), (gamma.square() - beta.square()).sum(0))
     return (torch.rad2deg(twice) / 2).remainder(180).float()
 
 
-def separations(table: ParameterTable, kind: Bool[Tensor, "B"]) -> list[Separation]:
+def separations(
+    table: ParameterTable | ParameterMatrices, kind: Bool[Tensor, "B"]
+) -> list[Separation]:
     """How well every parameter of every feature map tells two kinds of conditions apart.
 
     Args:
@@ -105,7 +125,11 @@ def separations(table: ParameterTable, kind: Bool[Tensor, "B"]) -> list[Separati
 
 
 def permutation_test(
-    table: ParameterTable, kind: Bool[Tensor, "B"], *, permutations: int = 999, seed: int = 0
+    table: ParameterTable | ParameterMatrices,
+    kind: Bool[Tensor, "B"],
+    *,
+    permutations: int = 999,
+    seed: int = 0,
 ) -> float:
     """The probability of a best separation as good as this one if the kinds meant nothing.
 
@@ -122,11 +146,45 @@ def permutation_test(
         LayoutError: as `separations`.
     """
     _, ranks = _ranks(table, kind)
-    rng = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(len(kind), generator=rng) for _ in range(permutations)]
-    found = _areas(ranks, torch.stack([kind, *(kind[order] for order in orders)], 1)).amax(0)
+    found = _permuted_areas(ranks, kind, permutations, seed).amax(0)
     # Rounding must not make an equal permutation smaller.
     return float((found >= found[0] - 1e-9).double().mean())
+
+
+def best_separations(
+    matrices: ParameterMatrices,
+    kinds: Bool[Tensor, "B K"],
+    *,
+    permutations: int = 199,
+    seed: int = 0,
+) -> list[tuple[Separation, float]]:
+    """The best separation of each of K kinds from the other conditions, and its probability.
+
+    The same as `separations` and `permutation_test` of each kind, with values ranked once.
+
+    Args:
+        matrices: of B conditions.
+        kinds: one column for each kind.
+        permutations: see `permutation_test`.
+        seed: of the permutations.
+
+    Raises:
+        LayoutError: as `separations`.
+    """
+    found = []
+    names: list[tuple[str, int, str]] = []
+    ranks = torch.empty(0)
+    for kind in kinds.unbind(1):
+        _check_kind(kind)
+        if not names:
+            names, ranks = _ranks(matrices, kind)
+        areas = _permuted_areas(ranks, kind, permutations, seed)
+        best = int(areas[:, 0].argmax())
+        site, feature, parameter = names[best]
+        largest = areas.amax(0)
+        probability = float((largest >= largest[0] - 1e-9).double().mean())
+        found.append((Separation(site, feature, parameter, float(areas[best, 0])), probability))
+    return found
 
 
 def neighbour_purity(
@@ -164,7 +222,8 @@ def monotone_share(values: Float[Tensor, "S"], tolerance: float = 0.0) -> float:
     """Share of the steps of a sequence that do not lead back from its end: 1 if it is monotone.
 
     Args:
-        values: such as the expected answer along an interpolation.
+        values: such as the expected answer along an interpolation. Where both ends are equal,
+            every step that changes the value leads away from its end.
         tolerance: a step back by no more than this is none.
 
     Raises:
@@ -172,7 +231,8 @@ def monotone_share(values: Float[Tensor, "S"], tolerance: float = 0.0) -> float:
     """
     if len(values) < 2:
         raise ValueError(f"{len(values)} values have no steps")
-    steps = values.double().diff() * torch.sign(values[-1] - values[0]).double()
+    steps, direction = values.double().diff(), torch.sign(values[-1] - values[0]).double()
+    steps = -steps.abs() if direction == 0 else steps * direction
     return float((steps >= -tolerance).double().mean())
 
 
@@ -185,28 +245,48 @@ def _matrices(table: ParameterTable, site: str) -> tuple[Tensor, Tensor]:
 
 
 def _ranks(
-    table: ParameterTable, kind: Bool[Tensor, "B"]
+    table: ParameterTable | ParameterMatrices, kind: Bool[Tensor, "B"]
 ) -> tuple[list[tuple[str, int, str]], Float[Tensor, "B P"]]:
     """Site, feature and parameter of each column, and the columns' ranks, from 1."""
-    names: list[tuple[str, int, str]] = []
-    columns = []
-    for site in table.sites:
-        for parameter, values in zip(("gamma", "beta"), _matrices(table, site), strict=True):
-            names += [(site, feature, parameter) for feature in range(values.shape[1])]
-            columns.append(values)
-    values = torch.cat(columns, 1)
+    if isinstance(table, ParameterTable):
+        table = {
+            (site, parameter): values
+            for site in table.sites
+            for parameter, values in zip(("gamma", "beta"), _matrices(table, site), strict=True)
+        }
+    names = [
+        (site, feature, parameter)
+        for (site, parameter), values in table.items()
+        for feature in range(values.shape[1])
+    ]
+    values = torch.cat(list(table.values()), 1)
     if len(values) != len(kind):
         raise LayoutError(f"{len(kind)} labels for {len(values)} conditions")
+    _check_kind(kind)
+    return names, _average_ranks(values.T).T
+
+
+def _check_kind(kind: Bool[Tensor, "B"]) -> None:
     if kind.all() or not kind.any():
         raise LayoutError("all conditions are of one kind; there is nothing to tell apart")
-    return names, torch.stack([_average_ranks(column) for column in values.T], 1)
 
 
-def _average_ranks(values: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-    group, counts = torch.unique(values, return_inverse=True, return_counts=True)[1:]
-    last = counts.cumsum(0).double()
-    ranks: Tensor = (last - (counts - 1) / 2)[group]
-    return ranks
+def _permuted_areas(
+    ranks: Float[Tensor, "B P"] | Tensor, kind: Bool[Tensor, "B"], permutations: int, seed: int
+) -> Float[Tensor, "P K"]:
+    """The areas of a kind, and those under permutations, one column each."""
+    rng = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(kind), generator=rng) for _ in range(permutations)]
+    return _areas(ranks, torch.stack([kind, *(kind[order] for order in orders)], 1))
+
+
+def _average_ranks(values: Float[Tensor, "P B"]) -> Float[Tensor, "P B"]:
+    """Ranks within each row, from 1; equal values share the mean of their ranks."""
+    values = values.contiguous()
+    ordered = values.sort(1).values
+    smaller = torch.searchsorted(ordered, values)
+    not_larger = torch.searchsorted(ordered, values, right=True)
+    return (smaller + not_larger + 1).double() / 2
 
 
 def _areas(ranks: Float[Tensor, "B P"], kinds: Bool[Tensor, "B K"]) -> Float[Tensor, "P K"]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from featurewise.core import LayoutError, TaskRepresentation
+from featurewise.core import LayoutError, Site, TaskRepresentation
+
+ParameterMatrices = Mapping[tuple[str, str], Float[Tensor, "B F"]]
+"""(Site, parameter) -> effective values of B conditions; F may differ."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,46 @@ class ParameterTable:
             "gamma_near_zero": float((self.gamma.abs() < 0.1).double().mean()),
             "beta_negative": float((self.beta < 0).double().mean()),
         }
+
+
+def is_feature_parameter(site: Site, name: str) -> bool:
+    """Whether a parameter of a site's operation has one value for each of its features.
+
+    γ and β have; rows and columns of positions have not, and neither have factors of matrices.
+
+    Args:
+        site: the site.
+        name: of the parameter.
+    """
+    # A row of as many positions as there are features has the same shape, hence another width.
+    wider = site.operation.parameters(site.width + 1, site.extent)
+    shapes = site.parameters[name].shape, wider[name].shape
+    return shapes == ((site.width,), (site.width + 1,))
+
+
+def parameter_matrices(task: TaskRepresentation) -> dict[tuple[str, str], Float[Tensor, "B F"]]:
+    """The effective parameters of a batch of task representations, of any operation.
+
+    Args:
+        task: ``(B, N)``.
+
+    Returns:
+        (Site, parameter) -> float32 values on the CPU. A parameter of several values a feature,
+        such as a factor of a low-rank matrix, has them in one row.
+
+    Raises:
+        LayoutError: the representation is not ``(B, N)``, is of no condition, or has no sites.
+    """
+    if task.flat.ndim != 2 or not len(task):
+        raise LayoutError(f"expected a batch of task representations (B, N), got {task}")
+    found = {
+        (site, name): values.float().cpu().reshape(len(task), -1)
+        for site, parameters in task.detach().effective().items()
+        for name, values in parameters.items()
+    }
+    if not found:
+        raise LayoutError("the task representation has no sites")
+    return found
 
 
 def parameter_table(task: TaskRepresentation) -> ParameterTable:

@@ -17,6 +17,7 @@ from featurewise.cli.cards import cards
 from featurewise.cli.demo import demo
 from featurewise.cli.errors import Commands
 from featurewise.cli.evaluate import evaluate
+from featurewise.cli.explore import explore, export
 from featurewise.cli.run import run
 from featurewise.cli.streams import accept_any_terminal
 from featurewise.cli.systems import systems
@@ -35,6 +36,8 @@ app.command()(run)
 app.command()(cards)
 app.command()(evaluate)
 app.command()(ask)
+app.command()(explore)
+app.command()(export)
 app.add_typer(world.app, name="world")
 app.command()(demo)
 

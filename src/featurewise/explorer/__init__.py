@@ -1,8 +1,13 @@
-"""Reports for people: HTML pages and figures, made from typed tables.
+"""What people look at: the explorer of task representations, and reports.
 
-Fill a `Report` and `write` it: one HTML file, which opens in any browser.
+`explore` makes an `ExplorerBundle` of a conditioned network: a page with linked figures.
+`featurewise.explorer.server` serves the page of a `Live` network, which answers new conditions.
+Fill a `Report` and `write` it: one HTML file without code, made from typed tables.
 """
 
+from featurewise.explorer.build import explore
+from featurewise.explorer.bundle import ExplorerBundle, ExplorerError
+from featurewise.explorer.live import Live, LiveError
 from featurewise.explorer.report import render, write
 from featurewise.explorer.tables import (
     AccuracyRow,
@@ -22,10 +27,15 @@ __all__ = [
     "AnsweredQuestion",
     "Claim",
     "Curve",
+    "ExplorerBundle",
+    "ExplorerError",
     "ImageQuestions",
+    "Live",
+    "LiveError",
     "Report",
     "ReportError",
     "Score",
+    "explore",
     "render",
     "write",
 ]

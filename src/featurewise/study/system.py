@@ -19,6 +19,7 @@ from featurewise.common.dataset import DatasetFacts
 from featurewise.common.text import short
 from featurewise.study.answerer import Answerer
 from featurewise.study.claims import Claim
+from featurewise.study.exploration import Exploration
 from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.prose import Prose, read_prose
 from featurewise.study.results import Measurement, Results
@@ -158,6 +159,8 @@ class System(Generic[ConfigT]):
         versions: config -> name and version of all that renders the data.
         answerer: makes what the command line asks, for a system that answers questions; it imports
             that only when called, as training does without it. None for other systems.
+        explore: (network in eval mode, config) -> what the explorer shows of it; None: the
+            conditions of its batches, see `featurewise.study.recorded`.
 
     Raises:
         ExperimentError: a part is missing or contradicts another, a figure has no caption, an arm
@@ -191,6 +194,7 @@ class System(Generic[ConfigT]):
     remarks: Mapping[str, str] = field(default_factory=dict)
     versions: Callable[[ConfigT], Mapping[str, str]] | None = None
     answerer: Callable[[], Answerer[ConfigT]] | None = None
+    explore: Callable[[nn.Module, ConfigT], Exploration] | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from featurewise.worlds.clevr.data import OnlineSource
-from featurewise.worlds.clevr.splits import EVERYTHING, WithCounts
+from featurewise.worlds.clevr.errors import WorldError
+from featurewise.worlds.clevr.splits import EVERYTHING, WithCounts, numbers_of_things
 from featurewise.worlds.clevr.vocabulary import ANSWERS, QUESTION_TYPES
 from featurewise.worlds.clevr.words import encode
 
@@ -48,3 +52,15 @@ def test_a_batch_of_short_questions_becomes_as_wide_as_the_question() -> None:
 
     found = WithCounts(Short(), 2).batch(0)  # type: ignore[arg-type]
     assert found.questions.shape[1] == len(encode(EVERYTHING))
+
+
+def test_images_without_labels_are_not_counted_as_empty() -> None:
+    source = OnlineSource(
+        seed=3, width=30, height=20, samples=1, questions_per_image=4, images_per_batch=2
+    )
+    batch = source.batch(0)
+    assert batch.objects is not None and min(numbers_of_things(batch)) >= 3
+    objects = batch.objects.clone()
+    objects[1] = -1
+    with pytest.raises(WorldError, match="objects of image 1 of the batch are not known"):
+        numbers_of_things(replace(batch, objects=objects))

@@ -163,11 +163,16 @@ def numbers_of_things(batch: Batch) -> list[int]:
     """How many objects each image of a batch shows.
 
     Raises:
-        WorldError: they are not known.
+        WorldError: they are not known of every image.
     """
     if batch.objects is None:
         raise WorldError("the objects of these images are not known; they cannot be counted")
     numbers: list[int] = (batch.objects[:, :, 0] >= 0).sum(1).tolist()
+    if 0 in numbers:  # as in a batch of files of which only some have labels
+        raise WorldError(
+            f"the objects of image {numbers.index(0)} of the batch are not known; they cannot be "
+            "counted"
+        )
     return numbers
 
 

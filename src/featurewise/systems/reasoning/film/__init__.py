@@ -43,6 +43,9 @@ from featurewise.worlds.clevr.splits import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from featurewise.study.exploration import Exploration
     from featurewise.systems.reasoning.film.application import FilmAnswerer
 
 __all__ = ["SYSTEM", "Config", "FilmNetwork"]
@@ -192,6 +195,12 @@ def _answerer() -> FilmAnswerer:
     return FilmAnswerer()
 
 
+def _explore(network: nn.Module, config: Config) -> Exploration:
+    from featurewise.systems.reasoning.film.exploration import exploration
+
+    return exploration(network, config)
+
+
 def _swap_gap(results: Results) -> Verdict:
     measured = [trial.measured for trial in results.of("film")]
     gaps = [100 * (m.number(SWAP_ACCURACY) - m.number(ACCURACY)) for m in measured]
@@ -237,6 +246,7 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     answerer=_answerer,
+    explore=_explore,
     metrics=METRICS,
     score=ACCURACY,
     finding="With all kinds of questions about scenes of 3 to 10 objects (preset full, one "

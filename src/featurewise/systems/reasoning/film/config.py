@@ -25,7 +25,7 @@ class Config(system.Config):
         images_per_batch: images in a batch.
         questions_per_image: questions about each image of a batch.
         counts_every: one of so many training questions is replaced by how many things
-            there are; None: no question is.
+            there are, in rendered images; None: no question is.
         perception: features that are trained beforehand and then fixed; None: a stem that
             is trained with the rest.
         stem: widths of the stem before its last convolution, where it is trained with the

@@ -177,7 +177,8 @@ def data(config: Config, seed: int) -> Source[Batch]:
         seed=seed,
         features=None if config.perception is None else _features(config.perception),
     )
-    if config.counts_every is not None:
+    # Of files, it is not known how many objects there are in every image.
+    if config.counts_every is not None and config.folder is None:
         source = WithCounts(source, config.counts_every)
     if config.shuffled_questions:
         return ShuffledCondition(source, ("questions", "lengths"), half_a_batch_on)

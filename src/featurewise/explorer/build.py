@@ -1,0 +1,380 @@
+"""``explore``: a conditioned network and labelled conditions -> an `ExplorerBundle`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from jaxtyping import Int64
+from PIL import Image
+from torch import Tensor, nn
+
+import featurewise
+from featurewise import analysis
+from featurewise.analysis import ParameterMatrices
+from featurewise.common.files import sha256
+from featurewise.common.rng import seeded_rng
+from featurewise.core import TaskRepresentation
+from featurewise.explorer import schema
+from featurewise.explorer.answers import Answers, Respond, data_url
+from featurewise.explorer.bundle import ExplorerBundle, ExplorerError
+from featurewise.explorer.labels import Kind, Label, check_contrasts, kinds, label, rows
+from featurewise.explorer.projections import project
+from featurewise.retrofit import Conditioned
+
+_PERMUTATIONS: Final = 199
+
+
+def explore(
+    net: Conditioned | TaskRepresentation,
+    conditions: Any = None,
+    labels: Mapping[str, Iterable[Any]] | None = None,
+    *,
+    title: str = "Task representations",
+    data: str = "",
+    images: Sequence[Image.Image | None] | None = None,
+    contrasts: Sequence[tuple[str, str]] = (),
+    respond: Respond | None = None,
+    outputs: Sequence[str] | None = None,
+    unit: str = "probability",
+    pairs: Iterable[Any] = (),
+    triples: Sequence[tuple[int, int, int] | tuple[int, int, int, str]] = (),
+    curves: Sequence[schema.Curve] = (),
+    most: int = 2_000,
+    features: int = 128,
+    seed: int = 0,
+) -> ExplorerBundle:
+    """What a network makes of many conditions, as a page.
+
+    Where there are more than ``most`` conditions or more than ``features`` features at a site, a
+    random sample is shown, and the page says so. Statistics of parameters and separations are those
+    of all conditions and features.
+
+    Args:
+        net: a conditioned network; or its task representations (B, N), of any operation.
+        conditions: of B conditions, as the network's generator takes them; None where ``net`` is
+            already task representations.
+        labels: name -> one value for each condition; None and NaN stand for an unknown value.
+            Numbers are a number label if one is not whole, or if there are more than 24 different
+            ones that occur fewer than ten times each on average; else a category. Texts are a
+            category, too, except for more than 24 different ones of fewer than ten conditions each,
+            and for sentences that are mostly different: they are a text label, whose words are
+            compared, too. Other values, such as dates, are taken as texts.
+        title: of the page, such as the name of the network.
+        data: a sentence about the conditions.
+        images: one for each condition; the same object may occur several times.
+        contrasts: pairs of words of a text label, each with its alternatives, as in ("rubber",
+            "metal|shiny"); conditions with a word of one side only are compared.
+        respond: what the network answers to task representations; interpolations, sums, grids
+            of one feature's parameters and effects of single features show it. It is called with
+            the network in eval mode where ``net`` is one.
+        outputs: names of the K values that ``respond`` returns.
+        unit: of these values; of probabilities, effects are half the sum of absolute changes (the
+            total variation), of other values their mean.
+        pairs: conditions to interpolate between, by index.
+        triples: conditions A, B and C, by index, whose A + B - C is shown; a fourth entry says in
+            words what the result should stand for.
+        curves: values over training.
+        most: number of conditions to show.
+        features: number of features of a site to show.
+        seed: of the samples, projections and permutations.
+
+    Raises:
+        ExplorerError: labels, images, indices, words or what ``respond`` returns do not fit, or a
+            value is not finite.
+        LayoutError: the representations are not ``(B, N)``.
+        CallError: the network's generator needs the features of a run; record its task
+            representations and pass these.
+
+    Example:
+        >>> bundle = fw.explore(net, questions, {"question": texts})     # doctest: +SKIP
+        >>> bundle.export("questions.html")                              # doctest: +SKIP
+    """
+    task = _represent(net, conditions)
+    matrices = analysis.parameter_matrices(task)
+    total = len(task)
+    _check_finite(matrices, curves)
+    known = _known(labels)
+    if images is not None:
+        _check_length("images", images, total)
+    for name, values in known.items():
+        _check_length(name, values, total)
+    lines = [(int(start), int(end)) for start, end in pairs]
+    sums = [(int(triple[0]), int(triple[1]), int(triple[2])) for triple in triples]
+    needed = {index for group in (*lines, *sums) for index in group}
+    _check_indices(total, needed)
+    shown = _sample(total, most, needed, seed)
+    position = {index: place for place, index in enumerate(shown.tolist())}
+    arrays: dict[str, Tensor] = {}
+    labelled = [label(name, values) for name, values in known.items()]
+    check_contrasts(labelled, contrasts)
+    titled = _titled(task, matrices)
+    separated = _separations(titled, labelled, contrasts, seed)
+    kept = [rows(each, shown) for each in labelled]
+    answers = Answers(task, shown, respond, outputs, unit, seed, arrays)
+    with _evaluating(net):
+        content = schema.Content(
+            title=title,
+            model=schema.Model(name=title, digest=_digest(task), version=featurewise.__version__),
+            data=data,
+            seed=seed,
+            conditions=schema.Count(shown=len(shown), total=total),
+            labels=kept,
+            thumbnails=None if images is None else _thumbnails(images, shown),
+            sites=[
+                replace(site, effects=answers.effects(site))
+                for site in _sites(task, titled, shown, features, separated, seed, arrays)
+            ],
+            projections=project(task[shown.tolist()], matrices, shown, kept, seed, arrays),
+            interpolations=[answers.interpolation(start, end, position) for start, end in lines],
+            arithmetic=[
+                answers.arithmetic(*three, "".join(map(str, triple[3:4])), position)
+                for three, triple in zip(sums, triples, strict=True)
+            ],
+            grids=answers.grids(separated),
+            curves=list(curves),
+            histories=[],
+            parameters=_statistics(titled),
+            axes=_axes(titled),
+            separations=separated,
+        )
+    return ExplorerBundle(content, arrays)
+
+
+def _represent(net: Conditioned | TaskRepresentation, conditions: Any) -> TaskRepresentation:
+    if isinstance(net, TaskRepresentation):
+        if conditions is not None:
+            raise ExplorerError("task representations are given already; leave out conditions")
+        return net.detach()
+    if not isinstance(net, Conditioned):
+        raise ExplorerError(
+            f"net must be a conditioned network (featurewise.condition) or its task "
+            f"representations, got {type(net).__name__}"
+        )
+    if conditions is None:
+        raise ExplorerError("give conditions, as the network's generator takes them")
+    with _evaluating(net), torch.no_grad():
+        return net.represent(conditions)
+
+
+@contextmanager
+def _evaluating(net: object) -> Iterator[None]:
+    """Eval mode of all modules of a network; each gets its own mode back."""
+    modules = list(net.modules()) if isinstance(net, nn.Module) else []
+    modes = [(module, module.training) for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _check_finite(matrices: ParameterMatrices, curves: Sequence[schema.Curve]) -> None:
+    for (site, parameter), values in matrices.items():
+        if not values.isfinite().all():
+            row = int((~values.isfinite()).any(1).nonzero()[0])
+            raise ExplorerError(
+                f"{parameter} of site '{site}' is not finite for condition {row}; the network "
+                "may have diverged"
+            )
+    for curve in curves:
+        if not all(map(math.isfinite, curve.values)):
+            raise ExplorerError(f"curve {curve.name!r} has a value that is not finite")
+
+
+def _known(labels: Mapping[str, Iterable[Any]] | None) -> dict[str, list[Any]]:
+    if labels is not None and not isinstance(labels, Mapping):
+        raise ExplorerError(
+            f"labels must be a mapping, name -> values, got {type(labels).__name__}"
+        )
+    return {str(name): list(values) for name, values in (labels or {}).items()}
+
+
+def _check_length(name: str, values: Sequence[Any], total: int) -> None:
+    if len(values) != total:
+        raise ExplorerError(f"{name!r} has {len(values)} values for {total} conditions")
+
+
+def _check_indices(total: int, indices: set[int]) -> None:
+    for index in sorted(indices):
+        if not 0 <= index < total:
+            raise ExplorerError(f"there is no condition {index}; they are 0 to {total - 1}")
+
+
+def _sample(total: int, most: int, needed: set[int], seed: int) -> Int64[Tensor, "n"]:
+    """Indices of the conditions that are shown: those that are needed, and a random sample."""
+    if most < 1:
+        raise ExplorerError(f"most must be at least 1, got {most}")
+    order = torch.randperm(total, generator=seeded_rng(seed, "explored conditions")).tolist()
+    others = [index for index in order if index not in needed]
+    return torch.tensor(sorted([*needed, *others[: max(0, most - len(needed))]]))
+
+
+# --- parameters ----------------------------------------------------------------------------------
+
+
+def _titled(task: TaskRepresentation, matrices: ParameterMatrices) -> ParameterMatrices:
+    """The matrices; a parameter that has not one value a feature stands at a site of its own."""
+    return {
+        (
+            site
+            if analysis.is_feature_parameter(task.layout[site], parameter)
+            else f"{site} ({parameter})",
+            parameter,
+        ): values
+        for (site, parameter), values in matrices.items()
+    }
+
+
+def _sites(
+    task: TaskRepresentation,
+    matrices: ParameterMatrices,
+    shown: Int64[Tensor, "n"],
+    most: int,
+    separations: Sequence[schema.Separation],
+    seed: int,
+    arrays: dict[str, Tensor],
+) -> list[schema.SiteValues]:
+    """Values of each site; the features that separate best are among those that are shown."""
+    if most < 1:
+        raise ExplorerError(f"features must be at least 1, got {most}")
+    origin = _origin(task)
+    origins = _titled(origin, analysis.parameter_matrices(origin))
+    operations = {site.name: type(site.operation).__name__ for site in task.layout}
+    found = []
+    for title in dict.fromkeys(site for site, _ in matrices):
+        own = {name: values for (site, name), values in matrices.items() if site == title}
+        width = next(iter(own.values())).shape[1]
+        needed = {each.feature for each in separations if each.site == title}
+        order = torch.randperm(width, generator=seeded_rng(seed, f"explored features of {title}"))
+        others = [number for number in order.tolist() if number not in needed]
+        numbers = torch.tensor(sorted([*needed, *others[: max(0, most - len(needed))]]))
+        parameters = []
+        for name, values in own.items():
+            key = f"sites/{title}/{name}"
+            arrays[key] = values[shown][:, numbers].contiguous()
+            starts = set(origins[title, name][0].tolist())
+            start = starts.pop() if len(starts) == 1 else None
+            parameters.append(schema.Parameter(name=name, origin=start, array=key))
+        operation = operations.get(title) or operations[title.rpartition(" (")[0]]
+        found.append(
+            schema.SiteValues(
+                name=title,
+                operation=operation,
+                features=schema.Count(shown=len(numbers), total=width),
+                numbers=numbers.tolist(),
+                parameters=parameters,
+            )
+        )
+    return found
+
+
+def _origin(task: TaskRepresentation) -> TaskRepresentation:
+    """Raw parameters of 0."""
+    return TaskRepresentation(task.layout, torch.zeros_like(task.flat[:1]))
+
+
+def _statistics(matrices: ParameterMatrices) -> list[schema.ParameterStatistics]:
+    return [
+        schema.ParameterStatistics(
+            site=site,
+            parameter=parameter,
+            explained=analysis.explained_share(values) if len(values) > 1 else 0.0,
+            negative=float((values < 0).double().mean()),
+            minimum=float(values.min()),
+            maximum=float(values.max()),
+        )
+        for (site, parameter), values in matrices.items()
+    ]
+
+
+def _axes(matrices: ParameterMatrices) -> list[schema.AxesStatistics]:
+    found = []
+    for (site, parameter), gamma in matrices.items():
+        beta = matrices.get((site, "beta"))
+        if parameter != "gamma" or beta is None or len(gamma) < 2:
+            continue
+        varying = ((gamma != gamma[:1]) | (beta != beta[:1])).any(0)
+        if not varying.any():
+            continue
+        quarter = (analysis.axis_angles(gamma, beta)[varying] / 45).long().clamp(max=3)
+        shares = quarter.bincount(minlength=4).double() / len(quarter)
+        found.append(schema.AxesStatistics(site=site, quarters=shares.tolist()))
+    return found
+
+
+def _separations(
+    matrices: ParameterMatrices,
+    labels: Sequence[Label],
+    contrasts: Sequence[tuple[str, str]],
+    seed: int,
+) -> list[schema.Separation]:
+    """The feature that tells each kind of conditions apart best: contrasts, then the best first."""
+    found = []
+    for each in labels:
+        compared: dict[bytes, list[Kind]] = {}
+        for kind in kinds(each, contrasts):
+            counts = int((kind.kind & kind.either).sum()), int((~kind.kind & kind.either).sum())
+            if min(counts) >= 2:
+                compared.setdefault(kind.either.numpy().tobytes(), []).append(kind)
+        for group in compared.values():
+            either = group[0].either
+            own = {key: values[either] for key, values in matrices.items()}
+            columns = torch.stack([kind.kind[either] for kind in group], 1)
+            best = analysis.best_separations(own, columns, permutations=_PERMUTATIONS, seed=seed)
+            for kind, (separation, probability) in zip(group, best, strict=True):
+                number = int((kind.kind & either).sum())
+                found.append(
+                    schema.Separation(
+                        label=each.name,
+                        level=kind.level,
+                        other=kind.other,
+                        site=separation.site,
+                        feature=separation.feature,
+                        parameter=separation.parameter,
+                        auc=separation.auc,
+                        probability=probability,
+                        conditions=[number, int(either.sum()) - number],
+                    )
+                )
+    return sorted(found, key=lambda each: ((each.level, each.other) not in contrasts, -each.auc))
+
+
+def _digest(task: TaskRepresentation) -> str:
+    layout = repr(task.layout.to_json()).encode()
+    return sha256(layout, task.flat.float().cpu().contiguous().numpy().tobytes())[:16]
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def _thumbnails(
+    images: Sequence[Image.Image | None], shown: Int64[Tensor, "n"]
+) -> schema.Thumbnails:
+    """Images of the conditions that are shown, each object once."""
+    place: dict[int, int] = {}
+    held: list[Image.Image] = []  # also keeps them: an identity is that of another one later
+    codes = []
+    for row in shown.tolist():
+        image = images[row]
+        if image is None:
+            codes.append(-1)
+            continue
+        if not isinstance(image, Image.Image):
+            raise ExplorerError(f"images must be PIL images, got {type(image).__name__}")
+        if id(image) not in place:
+            place[id(image)] = len(held)
+            held.append(image)
+        codes.append(place[id(image)])
+    alts = [f"image {number + 1}" for number in range(len(held))]
+    urls = [data_url(image) for image in held]
+    return schema.Thumbnails(name="image", images=urls, alts=alts, codes=codes)
