@@ -5,7 +5,7 @@ words of the questions, the page shows which feature maps read "left" and "right
 """
 
 # %% Images of two handwritten digits, side by side
-import tempfile
+import os
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ table = load_model("cpu").encode(texts, convert_to_tensor=True).clone()
 
 
 def batch(count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images ``(count, 1, 8, 16)``, indices of questions, labels: 1 for yes, in half of the rows."""
+    """Images ``(count, 1, 8, 16)``, indices of questions, labels: 1 for yes, half of them."""
     rows, form = torch.randint(1400, (count, 2)), torch.randint(3, (count,))
     side, yes = torch.randint(2, (2, count))
     shown = names[rows][torch.arange(count), side]
@@ -44,13 +44,13 @@ resnet.classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
 net = fw.condition(resnet, at=nn.BatchNorm2d, generator=fw.MLP(384, (128,)))
 net.requires_grad_(True)
 optimizer = torch.optim.Adam(net.parameters(), 2e-3)
-for step in range(1200):
+for _ in range(1200):
     x, question, yes = batch(64)
     loss = nn.functional.cross_entropy(net(x, condition=table[question]).logits, yes)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-net.eval()
+_ = net.eval()
 
 # %% Explore it
 # Labels color the dots; the network's own answers stand beside interpolations and single features.
@@ -65,8 +65,8 @@ def answers(task: fw.TaskRepresentation, question: int) -> Tensor:
 labels = {"side": [kind[2] for kind in kinds], "digit": [kind[1] for kind in kinds]}
 bundle = fw.explore(net, table, {**labels, "question": texts}, title="Questions about two digits",
                     respond=answers, outputs=("no", "yes"), pairs=[(4, 5)])  # fmt: skip
-page = bundle.export(Path(tempfile.mkdtemp()) / "questions.html")
-print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser")
+if folder := os.environ.get("PAGES"):
+    bundle.export(Path(folder) / "questions.html")  # open it in a browser
 x, question, yes = batch(2000)
 right = float((net(x, condition=table[question]).logits.argmax(1) == yes).float().mean())
 sides = max(each.auc for each in bundle.content.separations if each.label == "side")
@@ -75,4 +75,4 @@ passed = right > 0.8 and sides > 0.95
 print(f"check: it answers, and one feature tells the sides: {'passed' if passed else 'failed'}")
 
 # %% The same page, in a notebook
-bundle  # noqa: B018
+bundle

@@ -55,8 +55,8 @@ def check_output(shown: str) -> None:
     assert all(result == "passed" for _, result in checks), shown
 
 
-def test_there_are_eight_scripts() -> None:
-    assert [script.stem[:2] for script in SCRIPTS] == [f"{i:02}" for i in range(1, 9)]
+def test_there_are_nine_scripts() -> None:
+    assert [script.stem[:2] for script in SCRIPTS] == [f"{i:02}" for i in range(1, 10)]
 
 
 @each
@@ -65,12 +65,14 @@ def test_script(script: Path, tmp_path: Path) -> None:
     need(script)
     ran = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=SECONDS,
-        cwd=tmp_path, env={**ENVIRONMENT, "SOUNDS": str(tmp_path)}, check=False,
+        cwd=tmp_path, env={**ENVIRONMENT, **dict.fromkeys(("SOUNDS", "PAGES"), str(tmp_path))},
+        check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     check_output(ran.stdout)
     made = sorted(path.name for path in tmp_path.iterdir())
-    assert made == (["moving.wav", "standing.wav"] if script.stem.startswith("03") else [])
+    written = {"03": ["moving.wav", "standing.wav"], "09": ["questions.html"]}
+    assert made == written.get(script.stem[:2], [])
 
 
 @each
@@ -102,7 +104,8 @@ def test_notebook_has_outputs(script: Path) -> None:
     outputs = [output for cell in cells for output in cell["outputs"]]
     check_output("".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout"))
     assert not any(o["output_type"] == "error" or o.get("name") == "stderr" for o in outputs)
-    assert len(kept) < 200_000
+    explorer = script.stem.startswith("09")  # a page that works in the notebook
+    assert len(kept) < (500_000 if explorer else 200_000)
     images = [o for o in outputs if "image/png" in o.get("data", {})]
     assert images or "diffusion" not in script.stem
 

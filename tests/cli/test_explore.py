@@ -1,10 +1,11 @@
 """``export``: a run, a shipped model or a bundle becomes one page; nothing is overwritten."""
 
 import json
+import sys
 
 import pytest
 
-from featurewise.explorer import ExplorerBundle
+from featurewise.explorer import ExplorerBundle, Live
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,9 @@ def test_what_cannot_be_written_is_said_before_minutes_are_spent(
 ):
     mine = tmp_path / "mine.html"
     mine.write_text("mine")
-    monkeypatch.setattr("featurewise.cli.explore.bundle_of", pytest.fail)
-    assert "mine.html exists; give another name" in fails("export", film, mine)
+    # The package's attribute of this name is the command.
+    monkeypatch.setattr(sys.modules["featurewise.cli.explore"], "bundle_of", pytest.fail)
+    assert "mine.html exists and is not replaced unasked" in fails("export", film, mine)
     assert mine.read_text() == "mine"
     assert "ends in .html or .safetensors" in fails("export", film, tmp_path / "page.pdf")
     assert "of one run" in fails("export", film, tmp_path / "a.safetensors", "--compare", bundle)
@@ -68,3 +70,22 @@ def test_what_cannot_be_explored_is_said(fails, question, tmp_path):
         "export", tmp_path / "odd.safetensors", tmp_path / "page.html"
     )
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_server_for_others_needs_a_token_before_minutes_are_spent(fails, film, monkeypatch):
+    monkeypatch.setattr(sys.modules["featurewise.cli.explore"], "bundle_of", pytest.fail)
+    assert "give a token" in fails("explore", film, "--host", "0.0.0.0", "--no-browser")
+    assert "at least 16" in fails("explore", film, "--token", "short", "--no-browser")
+
+
+def test_a_run_is_served_with_its_answers(run, film, monkeypatch):
+    served = []
+    monkeypatch.setattr(
+        "featurewise.explorer.server.serve",
+        lambda shown, **options: served.append((shown, options)),
+    )
+    run("explore", film, "--port", 0, "--no-browser")
+    ((network,), options) = served[0]
+    assert isinstance(network, Live) and options["open_browser"] is False
+    wanted = network.request({"condition": 3, "text": "How many red things are there?"})
+    assert len(network.answer(wanted).outputs) == 28

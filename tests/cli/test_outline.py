@@ -3,7 +3,7 @@
 import pytest
 
 from featurewise.cli import discovery
-from featurewise.cli.outline import Outline, read_outline
+from featurewise.cli.outline import Outline, read_outline, read_title
 
 
 @pytest.mark.parametrize("name", discovery.names())
@@ -14,6 +14,7 @@ def test_the_outline_equals_the_record(name):
     for part, expected in (("title", record.prose.title), ("presets", presets), ("arms", arms)):
         assert getattr(read_outline(discovery._files()[name][1]), part) in (None, expected)
         assert discovery.outline(name, part) == expected
+    assert read_title(discovery._files()[name][1]) == record.prose.title
 
 
 def test_values_may_be_names(tmp_path):

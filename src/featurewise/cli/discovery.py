@@ -15,7 +15,7 @@ import typer
 
 import featurewise.systems
 from featurewise.cli.errors import UserError
-from featurewise.cli.outline import read_outline
+from featurewise.cli.outline import read_outline, read_title
 
 if TYPE_CHECKING:
     from featurewise.study.answerer import Answerer
@@ -73,7 +73,9 @@ def outline(name: str, part: Literal["title", "presets", "arms", "answers"]) -> 
     """
     known = _files()
     require(name, known, "system")
-    if (found := getattr(read_outline(known[name][1]), part)) is not None:
+    path = known[name][1]
+    found = read_title(path) if part == "title" else getattr(read_outline(path), part)
+    if found is not None:
         return found
     record = load(name)
     if part == "presets":

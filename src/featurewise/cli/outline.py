@@ -45,6 +45,14 @@ def read_outline(path: Path) -> Outline:
     return Outline(**{part: _read(given, read) for part, read in _PARTS.items()})
 
 
+def read_title(path: Path) -> str | None:
+    """The title of a system; its docstring alone is parsed, as a list of all systems needs it."""
+    text = path.read_text(encoding="utf-8")
+    docstring = text[: text.find('"""', 3) + 3] if text.startswith('"""') else text
+    title: str | None = _read({"doc": ast.get_docstring(ast.parse(docstring))}, _title)
+    return title
+
+
 def _read(given: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Any]) -> Any:
     try:
         return read(given)

@@ -253,6 +253,11 @@ SYSTEM = System(
     "seed; the shipped network) FiLM answers 92.5 % of the questions, and of twin questions, "
     "which differ in the relation alone, both of a pair in 97 % (left and right) and 96 % "
     "(front and behind). Counting to five and more across relations is its weakest part. "
+    "Against other arms with the same features, on at most one relation and after a fifth of "
+    "the steps (preset relations, two seeds): FiLM 87.8 %, stacked attention 79.4 %, "
+    "concatenation 60.1 %, the question alone 41.9 %. Only FiLM begins to tell left from "
+    "right, and not equally with both seeds: both of a pair in 22 and 74 %, stacked "
+    "attention 4 and 3 %. "
     "On the small world of preset demo (3 seeds) it answers 74.6 %; concatenation answers "
     "55.4 %, the question alone 44.2 %, and FiLM with shuffled questions 11.7 %. It is "
     "above stacked attention (68.1 %) with every seed, but 3 seeds do not decide by how much.",
@@ -287,6 +292,7 @@ SYSTEM = System(
         Claim(
             "FiLM tells left from right better than stacked attention does.",
             above(LEFT_RIGHT, "film", "attention", 10),
+            why="One of two seeds had only begun to learn relations when training ended.",
         ),
         Claim(
             "FiLM uses the question that it is conditioned on.",
@@ -321,6 +327,8 @@ SYSTEM = System(
         "Preset full has one seed of one of the six arms: nothing says how much other "
         "seeds differ. At twice the learning rate, with blocks that also got the maximum "
         "of their input, three of three trials diverged.",
+        "Preset relations has two seeds, and one of the image alone and of shuffled "
+        "questions; three were planned. Arms have the same steps, not the same time.",
         "Preset hour has one seed of two of the six arms, which decides nothing. Its "
         "intervals count every question as independent, so that they are too narrow: "
         "the questions of one image are not.",
