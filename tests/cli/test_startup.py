@@ -26,9 +26,9 @@ pytest.importorskip("resource", reason="the CPU time of a process needs Unix")
 
 
 def started(*words, **environment):
-    """Standard output, CPU seconds and heavy modules of the best of three starts."""
+    """Standard output, CPU seconds and heavy modules of the best of eight starts, as other processes slow some."""
     starts = []
-    for _ in range(3):
+    for _ in range(8):
         done = subprocess.run(
             [sys.executable, "-c", CODE, *words],
             capture_output=True,
