@@ -7,6 +7,7 @@ import functools
 import random
 import threading
 import types
+import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from featurewise.core import LayoutError
 from featurewise.generators import Linear
 from featurewise.retrofit import condition, select
-from featurewise.retrofit.snapshot import Snapshot
+from featurewise.retrofit.snapshot import Snapshot, check_gone
 
 from .state import changed, state
 
@@ -427,3 +428,20 @@ def test_tensors_without_gradient_give_no_warning() -> None:
             return self.map(x) @ self.doubled
 
     condition(Caches(), at="map", generator=Linear(3), example=torch.randn(2, 6))
+
+
+def test_an_object_that_does_not_say_its_class_does_no_harm() -> None:
+    """Deprecated objects of libraries warn or raise when their class is read."""
+
+    class Odd:
+        @property
+        def __class__(self) -> type:
+            raise RuntimeError("deprecated")
+
+    @functools.lru_cache
+    def cached() -> Tensor:
+        return torch.zeros(1)
+
+    odd, held = [Odd()], weakref.ref(cached())
+    check_gone(lambda: [tensor for tensor in [held()] if tensor is not None])
+    assert held() is None and len(odd) == 1

@@ -668,6 +668,19 @@ def like(name: str, arm: str) -> Measurement:
     return found.system.evaluate(found.stepper, found.config)
 
 
+@cache
+def all_measured(name: str, arm: str) -> Measurement:
+    """The same, and what published runs of the arm measure that the tiny preset does not."""
+    own = like(name, arm)
+    by_type, values = {}, {}
+    for path in sorted(RESULTS.glob(f"{name}/*.json")):
+        for trial in Results.load(path).trials:
+            if trial.arm == arm:
+                by_type.update(trial.measured.by_type)
+                values.update(trial.measured.values)
+    return replace(own, by_type={**by_type, **own.by_type}, values={**values, **own.values})
+
+
 def made_up(name: str) -> Iterator[Results]:
     """Results of all arms with what an evaluation measures, their numbers random."""
     rng = random.Random(0)
@@ -683,5 +696,5 @@ def made_up(name: str) -> Iterator[Results]:
 
     arms = [arm.name for arm in SYSTEMS[name].arms]
     while True:
-        trials = tuple(Trial(arm, 0, 1, 1.0, 1, measured(like(name, arm))) for arm in arms)
+        trials = tuple(Trial(arm, 0, 1, 1.0, 1, measured(all_measured(name, arm))) for arm in arms)
         yield Results(name, "tiny", trials, {})

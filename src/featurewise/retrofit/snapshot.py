@@ -390,7 +390,8 @@ def check_gone(left: Callable[[], list[Tensor]]) -> None:
     ids = {id(tensor) for tensor in left()}
     if not ids:
         return
-    for cached in [value for value in gc.get_objects() if isinstance(value, _CACHED)]:
+    # Not isinstance: it reads an object's ``__class__``, which may warn or raise.
+    for cached in [value for value in gc.get_objects() if issubclass(type(value), _CACHED)]:
         if _holds(cached, ids):
             cached.cache_clear()
     gc.collect()
@@ -409,7 +410,7 @@ def _holds(cached: Any, ids: set[int], most: int = 10_000) -> bool:
         for value in gc.get_referents(to_do.pop()):
             if id(value) in ids:
                 return True
-            if id(value) not in seen and not isinstance(value, _PLAIN):
+            if id(value) not in seen and not issubclass(type(value), _PLAIN):
                 seen.add(id(value))
                 to_do.append(value)
     return False
