@@ -26,7 +26,7 @@ pytest.importorskip("resource", reason="the CPU time of a process needs Unix")
 
 
 def started(*words, **environment):
-    """Standard output, CPU seconds and heavy modules of the best of eight starts, as other processes slow some."""
+    """Standard output, CPU seconds and heavy modules of the best of eight starts."""
     starts = []
     for _ in range(8):
         done = subprocess.run(
