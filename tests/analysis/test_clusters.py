@@ -14,6 +14,7 @@ from torch import Tensor
 
 from featurewise.analysis import (
     ParameterTable,
+    best_separations,
     explained_by_feature,
     main_axes,
     monotone_share,
@@ -129,6 +130,25 @@ def test_monotone_share() -> None:
     assert monotone_share(torch.tensor([5.0, 2, 2.5, 0]), tolerance=0.6) == 1.0
     with pytest.raises(ValueError, match="1 values have no steps"):
         monotone_share(torch.zeros(1))
+
+
+def test_the_best_of_several_kinds_is_that_of_each_alone() -> None:
+    rng = torch.Generator().manual_seed(2)
+    wide = torch.randn(40, 5, generator=rng).round(decimals=1)
+    matrices = {("norm", "gamma"): wide, ("other", "beta"): wide[:, :2] ** 2}
+    kinds = torch.stack([torch.arange(40) % 3 == 0, wide[:, 1] > 0.2], 1)
+    found = best_separations(matrices, kinds, permutations=99, seed=4)
+    for kind, (best, probability) in zip(kinds.unbind(1), found, strict=True):
+        assert best == separations(matrices, kind)[0]
+        assert probability == permutation_test(matrices, kind, permutations=99, seed=4)
+    assert found[1][0].feature == 1 and found[1][1] == 1 / 100  # planted
+    with pytest.raises(LayoutError, match="nothing to tell apart"):
+        best_separations(matrices, torch.stack([kinds[:, 0], torch.ones(40) > 0], 1))
+
+
+def test_a_way_that_returns_is_not_monotone() -> None:
+    assert monotone_share(torch.tensor([0.0, 5.0, 0.0])) == 0
+    assert monotone_share(torch.tensor([2.0, 2.0, 2.0])) == 1
 
 
 def test_what_does_not_fit_is_refused() -> None:

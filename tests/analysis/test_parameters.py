@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from featurewise.analysis import parameter_table
+from featurewise.analysis import is_feature_parameter, parameter_matrices, parameter_table
 from featurewise.core import Affine, Gate, Layout, LayoutError, Site, TaskRepresentation
+from featurewise.core.operation import LowRank, RowColumn
 
 
 def batch() -> TaskRepresentation:
@@ -46,3 +47,26 @@ def test_other_operations_and_single_tasks_raise() -> None:
         parameter_table(TaskRepresentation(batch().layout, batch().flat[0]))
     with pytest.raises(LayoutError, match="no sites"):
         parameter_table(TaskRepresentation(Layout(()), torch.zeros(2, 0)))
+
+
+def test_matrices_hold_effective_values_of_any_operation() -> None:
+    layout = Layout((Site("a", 3, Gate()), Site("b", 4, LowRank(2))))
+    task = TaskRepresentation(layout, torch.randn(5, layout.size))
+    found = parameter_matrices(task)
+    assert list(found) == [("a", "gamma"), ("b", "left"), ("b", "right")]
+    effective = task.effective()
+    for (site, name), values in found.items():
+        assert torch.equal(values, effective[site][name].flatten(1))
+    for odd in (task.mean(), task[:0]):
+        with pytest.raises(LayoutError, match="expected a batch"):
+            parameter_matrices(odd)
+
+
+def test_rows_columns_and_factors_are_no_parameters_of_features() -> None:
+    """Also where there are as many rows as features, or as many entries."""
+    square = Site("a", 6, RowColumn(), extent=(6, 4))
+    names = [name for name in square.parameters if is_feature_parameter(square, name)]
+    assert names == ["gamma", "beta"]
+    low = Site("b", 4, LowRank(1))
+    assert not any(is_feature_parameter(low, name) for name in low.parameters)
+    assert is_feature_parameter(Site("c", 1, Gate()), "gamma")

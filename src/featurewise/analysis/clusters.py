@@ -146,9 +146,7 @@ def permutation_test(
         LayoutError: as `separations`.
     """
     _, ranks = _ranks(table, kind)
-    found = _permuted_areas(ranks, kind, permutations, seed).amax(0)
-    # Rounding must not make an equal permutation smaller.
-    return float((found >= found[0] - 1e-9).double().mean())
+    return _probability(_permuted_areas(ranks, kind, permutations, seed))
 
 
 def best_separations(
@@ -171,19 +169,15 @@ def best_separations(
     Raises:
         LayoutError: as `separations`.
     """
-    found = []
-    names: list[tuple[str, int, str]] = []
-    ranks = torch.empty(0)
     for kind in kinds.unbind(1):
         _check_kind(kind)
-        if not names:
-            names, ranks = _ranks(matrices, kind)
+    names, ranks = _ranks(matrices, kinds[:, 0])
+    found = []
+    for kind in kinds.unbind(1):
         areas = _permuted_areas(ranks, kind, permutations, seed)
         best = int(areas[:, 0].argmax())
-        site, feature, parameter = names[best]
-        largest = areas.amax(0)
-        probability = float((largest >= largest[0] - 1e-9).double().mean())
-        found.append((Separation(site, feature, parameter, float(areas[best, 0])), probability))
+        separation = Separation(*names[best], float(areas[best, 0]))
+        found.append((separation, _probability(areas)))
     return found
 
 
@@ -278,6 +272,13 @@ def _permuted_areas(
     rng = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(kind), generator=rng) for _ in range(permutations)]
     return _areas(ranks, torch.stack([kind, *(kind[order] for order in orders)], 1))
+
+
+def _probability(areas: Float[Tensor, "P K"]) -> float:
+    """Share of the columns whose largest area is at least that of the first column."""
+    largest = areas.amax(0)
+    # Rounding must not make an equal permutation smaller.
+    return float((largest >= largest[0] - 1e-9).double().mean())
 
 
 def _average_ranks(values: Float[Tensor, "P B"]) -> Float[Tensor, "P B"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from featurewise.common.modes import evaluating
 from featurewise.core import ArgumentTypeError, Layout, LayoutError, ShapeError, _torch
 from featurewise.core.broadcast import shape_of
 from featurewise.core.numbers import FLOAT_TENSOR, is_float
@@ -390,7 +390,7 @@ def bank(
     if dtype is not None:
         dtype_name(dtype)
     replaces = sum(p.numel() * p.itemsize for p in net.generator.parameters())
-    with torch.no_grad(), _evaluating(net.generator):
+    with torch.no_grad(), evaluating(net.generator):
         chunks = _represented(net, _batches(conditions, batch_size))
         return collect(net.layout, chunks, ids, dtype, path, replaces)
 
@@ -492,17 +492,6 @@ def _split(leaves: list[Any], structure: Any, tensors: list[Tensor], size: int) 
     for start in range(0, counts.pop(), size):
         part = [leaf[start : start + size] if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         yield _torch.tree_unflatten(part, structure)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(inner, inner.training) for inner in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for inner, mode in modes:
-            inner.training = mode
 
 
 def _checked(rows: object, layout: Layout) -> Tensor:

@@ -122,7 +122,7 @@ class Answers:
             c=position[c],
             expected=expected,
             nearest=nearest.tolist(),
-            distances=(values / mean_distance(self._points, self.seed)).tolist(),
+            distances=(values / self._unit_distance).tolist(),
             **self._answered(result, a, f"arithmetic/{a}-{b}-{c}"),
         )
 
@@ -143,16 +143,12 @@ class Answers:
         places = torch.randperm(len(self.shown), generator=rng)[:_GRID_CONDITIONS].tolist()
         if not self._has_values:
             places = places[:1]  # images take long, and differences of pixels say little
-        grids = [self._varied(site, feature, int(self.shown[place])) for place in places]
-        place, task = places[0], grids[0]
-        if self._has_values:
-            answered = [
-                self._values(respond, each, int(self.shown[where]))
-                for where, each in zip(places, grids, strict=True)
-            ]
-            changes = [each.var(0).sum() if isinstance(each, Tensor) else 0 for each in answered]
-            best = max(range(len(places)), key=lambda index: float(changes[index]))
-            place, task = places[best], grids[best]
+        tasks = [self._varied(site, feature, int(self.shown[place])) for place in places]
+        answered = [
+            self._values(respond, task, int(self.shown[place]))
+            for place, task in zip(places, tasks, strict=True)
+        ]
+        place, task, found = max(zip(places, tasks, answered, strict=True), key=_change)
         side = len(_GRID_QUANTILES)
         shown = {name: values[:, feature] for name, values in task.effective()[site].items()}
         return schema.Grid(
@@ -163,7 +159,7 @@ class Answers:
             up="beta",
             columns=shown["gamma"][:side].tolist(),
             rows=shown["beta"][::side].tolist(),
-            **self._answered(task, int(self.shown[place]), f"grids/{site}/{feature}"),
+            **self._stored(found, f"grids/{site}/{feature}"),
         )
 
     def _varied(self, site: str, feature: int, condition: int) -> TaskRepresentation:
@@ -221,6 +217,10 @@ class Answers:
         return self.task.flat[self.shown.to(self.task.flat.device)].cpu()
 
     @cached_property
+    def _unit_distance(self) -> float:
+        return mean_distance(self._points, self.seed)
+
+    @cached_property
     def _has_values(self) -> bool:
         """Whether the network answers values, not images."""
         first = int(self.shown[0])
@@ -233,7 +233,10 @@ class Answers:
         """What the network answers, as fields of a record."""
         if self.respond is None:
             return {}
-        found = self._values(self.respond, task, condition)
+        return self._stored(self._values(self.respond, task, condition), key)
+
+    def _stored(self, found: Tensor | Sequence[Image.Image], key: str) -> dict[str, Any]:
+        """Answers as fields of a record; values become an array of the bundle."""
         if not isinstance(found, Tensor):
             return {"images": [data_url(image) for image in found]}
         names = [str(name) for name in self.outputs or range(found.shape[1])]
@@ -268,3 +271,9 @@ class Answers:
         if not found.isfinite().all():
             raise ExplorerError("respond returned values that are not finite")
         return found.float().cpu().contiguous().clone()
+
+
+def _change(grid: tuple[int, TaskRepresentation, Tensor | Sequence[Image.Image]]) -> float:
+    """How much the values of a grid differ; images are not compared."""
+    _, _, found = grid
+    return float(found.var(0).sum()) if isinstance(found, Tensor) else 0.0

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
 import torch
 from jaxtyping import Int64
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 import featurewise
 from featurewise import analysis
 from featurewise.analysis import ParameterMatrices
 from featurewise.common.files import sha256
+from featurewise.common.modes import evaluating
 from featurewise.common.rng import seeded_rng
 from featurewise.core import TaskRepresentation
 from featurewise.explorer import schema
@@ -116,7 +117,7 @@ def explore(
     separated = _separations(titled, labelled, contrasts, seed)
     kept = [rows(each, shown) for each in labelled]
     answers = Answers(task, shown, respond, outputs, unit, seed, arrays)
-    with _evaluating(net):
+    with evaluating(net) if isinstance(net, Conditioned) else nullcontext():
         content = schema.Content(
             title=title,
             model=schema.Model(name=title, digest=_digest(task), version=featurewise.__version__),
@@ -157,22 +158,8 @@ def _represent(net: Conditioned | TaskRepresentation, conditions: Any) -> TaskRe
         )
     if conditions is None:
         raise ExplorerError("give conditions, as the network's generator takes them")
-    with _evaluating(net), torch.no_grad():
+    with evaluating(net), torch.no_grad():
         return net.represent(conditions)
-
-
-@contextmanager
-def _evaluating(net: object) -> Iterator[None]:
-    """Eval mode of all modules of a network; each gets its own mode back."""
-    modules = list(net.modules()) if isinstance(net, nn.Module) else []
-    modes = [(module, module.training) for module in modules]
-    for module in modules:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 # --- checks --------------------------------------------------------------------------------------
@@ -362,7 +349,7 @@ def _thumbnails(
 ) -> schema.Thumbnails:
     """Images of the conditions that are shown, each object once."""
     place: dict[int, int] = {}
-    held: list[Image.Image] = []  # also keeps them: an identity is that of another one later
+    distinct: list[Image.Image] = []  # keeps them, too: an identity may be used again
     codes = []
     for row in shown.tolist():
         image = images[row]
@@ -372,9 +359,9 @@ def _thumbnails(
         if not isinstance(image, Image.Image):
             raise ExplorerError(f"images must be PIL images, got {type(image).__name__}")
         if id(image) not in place:
-            place[id(image)] = len(held)
-            held.append(image)
+            place[id(image)] = len(distinct)
+            distinct.append(image)
         codes.append(place[id(image)])
-    alts = [f"image {number + 1}" for number in range(len(held))]
-    urls = [data_url(image) for image in held]
+    alts = [f"image {number + 1}" for number in range(len(distinct))]
+    urls = [data_url(image) for image in distinct]
     return schema.Thumbnails(name="image", images=urls, alts=alts, codes=codes)

@@ -13,6 +13,7 @@ from torch import Tensor
 from featurewise.analysis import ParameterMatrices, neighbour_purity
 from featurewise.core import TaskRepresentation
 from featurewise.explorer import schema
+from featurewise.explorer.labels import Label
 
 _ALL: Final = "all sites"
 _NEIGHBOURS: Final = 10
@@ -27,7 +28,7 @@ def project(
     task: TaskRepresentation,
     matrices: ParameterMatrices,
     shown: Int64[Tensor, "n"],
-    labels: Sequence[schema.CategoryLabel | schema.NumberLabel | schema.TextLabel],
+    labels: Sequence[Label],
     seed: int,
     arrays: dict[str, Tensor],
 ) -> list[schema.Projection]:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from featurewise.common.modes import evaluating
 from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import Schedule, WeightAverage, batch_norms, constant
@@ -274,14 +275,8 @@ def check_dtypes(network: nn.Module, state: Mapping[str, Any]) -> None:
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[nn.Module]:
     """The network in eval mode, without gradients; on exit the mode of each module is restored."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield network
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(network), torch.no_grad():
+        yield network
 
 
 def generate(sampler: Sampler, network: nn.Module, condition: Any, seed: int) -> Tensor:

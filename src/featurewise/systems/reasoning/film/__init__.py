@@ -292,7 +292,7 @@ SYSTEM = System(
         Claim(
             "FiLM tells left from right better than stacked attention does.",
             above(LEFT_RIGHT, "film", "attention", 10),
-            why="One of two seeds had only begun to learn relations when training ended.",
+            why="One of two seeds had only begun to tell left from right when training ended.",
         ),
         Claim(
             "FiLM uses the question that it is conditioned on.",
@@ -339,8 +339,9 @@ SYSTEM = System(
         "steps; at step 28,302, where its learning rate had fallen by 14 %, it was "
         "extended to the 60,000 that the preset has, and the rate restored.",
         "relations": "Data: scenes of 3 to 10 objects in images of 120 x 80 pixels; "
-        "count, exist and query questions with at most one relation. All arms start from "
-        "the same features, those of preset full, and have its first four stages.",
+        "count, exist and query questions with at most one relation. All arms have the first "
+        "four stages of preset full and the same features; in the published results these "
+        "are the shipped network's, which were trained with preset full.",
         "demo": "Data: scenes of 3 to 4 objects in images of 60 x 40 pixels; count, "
         "exist and query questions without relations. These accuracies and those of "
         "presets hour and full are not comparable: these have more objects and all kinds "
