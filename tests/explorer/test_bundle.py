@@ -22,6 +22,7 @@ from featurewise.common.rng import seeded_rng
 from featurewise.core import LayoutError, TaskRepresentation
 from featurewise.core.operation import LowRank, RowColumn
 from featurewise.explorer import ExplorerError
+from featurewise.explorer.answers import distances
 from featurewise.explorer.bundle import save_page
 from featurewise.explorer.document import page as page_of
 from featurewise.explorer.schema import CategoryLabel, Curve
@@ -141,6 +142,18 @@ def test_a_grid_changes_one_feature_alone(
         task[grid.site]["beta"][:, grid.feature] = grid.rows[cell // 5]
         expected = respond_to(net)(task, condition)[0]
         assert torch.allclose(bundle.arrays[grid.outputs.array][cell], expected, atol=1e-5)
+
+
+def test_a_grid_is_of_the_condition_whose_answers_differ_most() -> None:
+    layout = fw.Layout((fw.Site("a", 3, fw.Affine()),))
+    task = TaskRepresentation(layout, torch.randn(10, 6))
+
+    def respond(task: TaskRepresentation, condition: int) -> Tensor:
+        strength = 1.0 if condition == 7 else 0.01 * condition
+        return (strength * task.flat[:, :3]).softmax(1)
+
+    for grid in fw.explore(task, labels={"kind": [0, 1] * 5}, respond=respond).content.grids:
+        assert grid.condition == 7
 
 
 def test_an_effect_is_that_of_the_mean(
@@ -379,6 +392,7 @@ def test_the_unit_of_distances_does_not_depend_on_the_order() -> None:
 def test_near_conditions_far_from_the_origin_differ() -> None:
     layout = fw.Layout((fw.Site("a", 8, fw.Affine()),))
     flat = torch.randn(1, 16) * 30 + torch.randn(300, 16) * 0.01
+    assert not distances(flat, flat).diagonal().any()  # exactly 0
     found = fw.explore(TaskRepresentation(layout, flat), pairs=[(3, 7)]).content.interpolations[0]
     line = [flat[3].double().lerp(flat[7].double(), w) for w in (0.05, 0.95)]
     nearest = [int((flat.double() - each).norm(dim=1).argmin()) for each in line]
@@ -513,10 +527,11 @@ def test_contrasts_take_alternatives_and_are_checked() -> None:
     task = TaskRepresentation(layout, torch.randn(60, 6))
     words = ["metal", "'shiny'", "Rubber"]
     texts = [f"is the {words[i % 3]} thing number {i}?" for i in range(60)]
+    texts[:6] = [f"is the rubber thing left of the metal thing {i}?" for i in range(6)]  # both
     (first, *_) = fw.explore(
         task, labels={"text": texts}, contrasts=[("rubber", "Metal|shiny")]
     ).content.separations
-    assert (first.level, first.other, first.conditions) == ("rubber", "Metal|shiny", [20, 40])
+    assert (first.level, first.other, first.conditions) == ("rubber", "Metal|shiny", [18, 36])
     with pytest.raises(ExplorerError, match="contrast 'wood': no text has this word"):
         fw.explore(task, labels={"text": texts}, contrasts=[("wood", "metal")])
     with pytest.raises(ExplorerError, match="no label is a text"):

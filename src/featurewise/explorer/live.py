@@ -177,8 +177,8 @@ class Live:
             )
         for site in self.bundle.content.sites:
             for parameter in site.parameters:
-                own, held = values[site.name][parameter.name], self.bundle.arrays[parameter.array]
-                if own.shape != held.shape or not torch.allclose(own, held, rtol=1e-4):
+                own, stored = values[site.name][parameter.name], self.bundle.arrays[parameter.array]
+                if own.shape != stored.shape or not torch.allclose(own, stored, rtol=1e-4):
                     raise ExplorerError(
                         f"{parameter.name} of site '{site.name}' is not that of the bundle; give "
                         "the task representations that it was made of, in the same order"
