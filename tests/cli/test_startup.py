@@ -1,4 +1,8 @@
-"""Help, version and completion take less than 0.3 s of CPU time: they do not import torch."""
+"""Help, version and completion do not import torch, and start fast.
+
+The CPU time of a start depends on the machine and on what else it does. Hence each start is
+compared with one of a program that has two empty commands: 0.12 s against the bar of 0.3 s.
+"""
 
 import json
 import os
@@ -7,40 +11,50 @@ import sys
 
 import pytest
 
-SECONDS = 0.3
-"""Limit of CPU time; with torch it would be 3 seconds."""
+RATIO = 2.5
+"""Limit of CPU time, as a multiple of that of an empty program; with torch it would be 25."""
 
-CODE = """
+MEASURED = """
 import json, resource, sys
 sys.argv[0] = "featurewise"
 try:
-    from featurewise.cli import main
-    main()
+    {program}
 finally:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    heavy = sorted({"torch", "numpy", "PIL", "matplotlib", "optuna"} & set(sys.modules))
+    heavy = sorted({{"torch", "numpy", "PIL", "matplotlib", "optuna"}} & set(sys.modules))
     print(json.dumps([used.ru_utime + used.ru_stime, heavy]), file=sys.stderr)
 """
+OURS = MEASURED.format(program="from featurewise.cli import main; main()")
+EMPTY = MEASURED.format(
+    program="import typer; app = typer.Typer(); [app.command(n)(lambda: 0) for n in 'ab']; app()"
+)
 
 pytest.importorskip("resource", reason="the CPU time of a process needs Unix")
 
 
+def start(code, *words, **environment):
+    """CPU seconds, heavy modules and standard output of one start."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    seconds, heavy = json.loads(done.stderr.splitlines()[-1])
+    return seconds, heavy, done.stdout
+
+
 def started(*words, **environment):
-    """Standard output, CPU seconds and heavy modules of the best of eight starts."""
-    starts = []
+    """CPU time relative to an empty program, heavy modules and output of the best of eight."""
+    ours, empty = [], []
     for _ in range(8):
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, *words],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **environment},
-            check=False,
-        )
-        seconds, heavy = json.loads(done.stderr.splitlines()[-1])
-        starts.append((seconds, heavy, done.stdout))
-        if seconds < SECONDS:
+        ours.append(start(OURS, *words, **environment))
+        empty.append(start(EMPTY, "--help"))
+        ratio = min(ours)[0] / min(empty)[0]
+        if ratio < RATIO:
             break
-    return min(starts)
+    return ratio, *min(ours)[1:]
 
 
 @pytest.mark.parametrize(
@@ -55,9 +69,9 @@ def started(*words, **environment):
     ],
 )
 def test_help_is_fast(words, shown):
-    seconds, heavy, output = started(*words)
+    ratio, heavy, output = started(*words)
     assert shown in output and not heavy
-    assert seconds < SECONDS
+    assert ratio < RATIO
 
 
 @pytest.mark.parametrize(
@@ -72,13 +86,13 @@ def test_help_is_fast(words, shown):
     ],
 )
 def test_completion_is_fast(line, shown):
-    seconds, heavy, output = started(
+    ratio, heavy, output = started(
         _FEATUREWISE_COMPLETE="complete_bash",
         COMP_WORDS=line,
         COMP_CWORD=str(len(line.split()) - 1),
     )
     assert output.split() == [shown] and not heavy
-    assert seconds < SECONDS
+    assert ratio < RATIO
 
 
 @pytest.mark.parametrize("module", ["featurewise", "featurewise.cli"])

@@ -168,9 +168,10 @@ def test_scenes_do_not_depend_on_the_renderer(monkeypatch: pytest.MonkeyPatch) -
     assert sample_scenes(40, seed=6, min_objects=8) == ours
 
 
-def test_scenes_are_those_of_version_0_1() -> None:
+def test_scenes_are_the_same_on_every_machine() -> None:
+    """To the last bit. Those of version 0.1 had other last bits of depth on other processors."""
     scenes = sample_scenes(12, seed=0) + sample_scenes(4, seed=9, min_objects=10)
-    assert hashlib.sha256(repr(scenes).encode()).hexdigest()[:16] == "8b95933ce2cbeb75"
+    assert hashlib.sha256(repr(scenes).encode()).hexdigest()[:16] == "45553251b6dbbd3c"
 
 
 @needs_numba

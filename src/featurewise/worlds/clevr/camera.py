@@ -57,9 +57,9 @@ class Camera:
             raise ValueError(
                 f"a camera needs three finite coordinates off the Z axis, got {position!r}"
             )
-        forward = -point / np.linalg.norm(point)
+        forward = -point / np.sqrt(_dot(point, point))
         right = np.cross(forward, (0.0, 0.0, 1.0))
-        right /= np.linalg.norm(right)
+        right /= np.sqrt(_dot(right, right))
         return cls(point, right, np.cross(right, forward), forward)
 
     def project(self, points: Array, width: int = WIDTH, height: int = HEIGHT) -> Array:
@@ -74,8 +74,18 @@ class Camera:
             Column, row (pixels) and depth along the viewing axis, shape (..., 3).
         """
         offset = np.asarray(points, dtype=np.float64) - self.position
-        depth = offset @ self.forward
+        depth = _dot(offset, self.forward)
         scale = FOCAL * width / depth
-        column = width / 2 + scale * (offset @ self.right)
-        row = height / 2 - scale * (offset @ self.up)
+        column = width / 2 + scale * _dot(offset, self.right)
+        row = height / 2 - scale * _dot(offset, self.up)
         return np.stack([column, row, depth], axis=-1)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """The product of vectors in the last axis, added in one order.
+
+    A scene is the same on every machine. The order of the additions of ``a @ b``, and its last
+    bits, are those of the processor.
+    """
+    x, y, z = np.moveaxis(a * b, -1, 0)
+    return np.asarray(x + y + z)
