@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import featurewise as fw
-from featurewise.analysis import neighbour_purity, parameter_table, separations
+from featurewise.analysis import neighbour_purity, parameter_quantiles, parameter_table, separations
 from featurewise.common.rng import seeded_rng
 from featurewise.core import LayoutError, TaskRepresentation
 from featurewise.core.operation import LowRank, RowColumn
@@ -652,3 +652,53 @@ def test_distills_figure_has_the_published_statistics(shared_data: Found) -> Non
     assert (gamma.explained, beta.explained) == pytest.approx((0.67, 0.84), abs=0.006)
     assert gamma.negative == pytest.approx(0.35, abs=0.01)
     assert all(share > 0 for share in found.axes[0].quarters)
+
+
+def quantiles(values: Tensor) -> list[float]:
+    """Of all values, each the nearest one."""
+    return torch.quantile(
+        values.flatten(), torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]), interpolation="nearest"
+    ).tolist()
+
+
+def test_parameters_over_training_are_quantiles_of_what_was_recorded(
+    net: fw.Conditioned, classes: Tensor
+) -> None:
+    task = net.represent(classes)
+    early = TaskRepresentation(task.layout, task.flat / 2)
+    histories = {step: parameter_quantiles(t) for step, t in ((9, task), (4, early))}
+    bundle = fw.explore(net, classes, histories=histories)
+    found = {(each.site, each.parameter): each for each in bundle.content.histories}
+    assert list(found) == [(s, p) for s in ("1", "4") for p in ("gamma", "beta")]
+    for (site, parameter), history in found.items():
+        assert history.steps == [4, 9] and history.levels == [0.05, 0.25, 0.5, 0.75, 0.95]
+        for row, known in zip(bundle.arrays[history.array], (early, task), strict=True):
+            assert row.tolist() == pytest.approx(quantiles(known.effective()[site][parameter]))
+
+
+def test_a_factor_over_training_has_the_title_of_its_site() -> None:
+    """As in the values of sites: its page would find no site of another name."""
+    backbone = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4))
+    net = fw.condition(backbone, at=["0"], operation=LowRank(2), generator=fw.Lookup(6))
+    task = net.represent(torch.arange(6))
+    bundle = fw.explore(task, histories={1: parameter_quantiles(task)})
+    sites = {(site.name, each.name) for site in bundle.content.sites for each in site.parameters}
+    assert {(each.site, each.parameter) for each in bundle.content.histories} == sites
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found.pop(("4", "beta")), "lacks beta of site '4'"),
+        (lambda found: found.update({("x", "beta"): [0.0] * 5}), "beta of site 'x', which"),
+        (lambda found: found.update({("4", "beta"): [0.0] * 4}), "5 finite quantiles"),
+        (lambda found: found.update({("4", "beta"): [math.nan] * 5}), "5 finite quantiles"),
+    ],
+)
+def test_parameters_over_training_must_be_those_of_the_network(
+    net: fw.Conditioned, classes: Tensor, change: Callable[[Any], Any], message: str
+) -> None:
+    found = parameter_quantiles(net.represent(classes))
+    change(found)
+    with pytest.raises(ExplorerError, match=message):
+        fw.explore(net, classes, histories={3: found})

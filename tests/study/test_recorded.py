@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.analysis import parameter_quantiles
 from featurewise.cli import discovery
+from featurewise.study.histories import logged_quantiles, observed_quantiles
 from featurewise.study.recorded import recorded
 from featurewise.study.system import System
 from featurewise.training.errors import ExperimentError
@@ -86,3 +88,17 @@ def test_what_has_nothing_to_explore_says_so() -> None:
 
     with pytest.raises(ExperimentError, match="does not use its condition"):
         recorded(system(), Unused(), system().config("tiny", "affine"))
+
+
+def test_parameters_over_training_are_logged_and_read_back() -> None:
+    """Of the first network that is conditioned; its mode stays."""
+    network = Network().train()
+    batch = Data().batch(0)
+    logged = observed_quantiles([nn.Linear(2, 2), network], batch)
+    assert network.training
+    records = [{"step": 8, "kind": "parameters", **logged}, {"step": 9, "kind": "train", "loss": 1}]
+    conditions = nn.functional.one_hot(batch.classes, 3).float()
+    wanted = parameter_quantiles(network.layer.represent(conditions))
+    assert logged_quantiles(records) == {8: wanted}
+    assert observed_quantiles([nn.Linear(2, 2)], batch) == {}
+    assert logged_quantiles(records[1:]) == {}

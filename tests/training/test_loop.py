@@ -103,6 +103,27 @@ def test_trains_and_logs(tmp_path, capsys):
     assert CheckpointStore(tmp_path / "checkpoints").steps() == [20]
 
 
+def test_what_is_observed_is_logged_at_powers_of_two_and_at_the_end(tmp_path, capsys):
+    """It does not change training, whatever random numbers it takes, and is not shown."""
+
+    def observe(stepper):
+        torch.rand(3)
+        return {"weight": float(sum(each.sum() for each in weights(stepper)))}
+
+    _, plain = train(tmp_path / "plain")
+    _, observed = train(tmp_path / "observed", observe=observe)
+    assert all(map(torch.equal, weights(plain), weights(observed)))
+    records = read_metrics(tmp_path / "observed" / "metrics.jsonl")
+    steps = [record["step"] for record in records if record["kind"] == "parameters"]
+    assert steps == [8, 10, 11, 13, 16, 19, 20]
+    assert "weight" not in capsys.readouterr().err
+    train(tmp_path / "nothing", observe=lambda stepper: {})
+    assert not any(
+        record["kind"] == "parameters"
+        for record in read_metrics(tmp_path / "nothing" / "metrics.jsonl")
+    )
+
+
 def test_logged_loss_is_the_mean_over_the_interval(tmp_path):
     train(tmp_path / "each", intervals=Intervals(log=1))
     train(tmp_path / "four", intervals=Intervals(log=4))

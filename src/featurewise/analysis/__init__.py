@@ -16,16 +16,21 @@ from featurewise.analysis.clusters import (
 from featurewise.analysis.dependence import Dependence, dependence
 from featurewise.analysis.localisation import pooled_places, share_inside
 from featurewise.analysis.parameters import (
+    QUANTILES,
     ParameterMatrices,
+    ParameterQuantiles,
     ParameterTable,
     is_feature_parameter,
     parameter_matrices,
+    parameter_quantiles,
     parameter_table,
 )
 
 __all__ = [
+    "QUANTILES",
     "Dependence",
     "ParameterMatrices",
+    "ParameterQuantiles",
     "ParameterTable",
     "Separation",
     "axis_angles",
@@ -39,6 +44,7 @@ __all__ = [
     "monotone_share",
     "neighbour_purity",
     "parameter_matrices",
+    "parameter_quantiles",
     "parameter_table",
     "permutation_test",
     "pooled_places",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,6 +14,12 @@ from featurewise.core import LayoutError, Site, TaskRepresentation
 
 ParameterMatrices = Mapping[tuple[str, str], Float[Tensor, "B F"]]
 """(Site, parameter) -> effective values of B conditions; F may differ."""
+
+QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Levels of `parameter_quantiles`."""
+
+ParameterQuantiles = Mapping[tuple[str, str], Sequence[float]]
+"""(Site, parameter) -> one value for each level of `QUANTILES`."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,26 @@ def parameter_matrices(task: TaskRepresentation) -> dict[tuple[str, str], Float[
     }
     if not found:
         raise LayoutError("the task representation has no sites")
+    return found
+
+
+def parameter_quantiles(task: TaskRepresentation) -> dict[tuple[str, str], list[float]]:
+    """How the effective parameters spread over conditions and features, to be kept in training.
+
+    Args:
+        task: ``(B, N)``, of any operation.
+
+    Returns:
+        (Site, parameter) -> the nearest value to each level of `QUANTILES`.
+
+    Raises:
+        LayoutError: the representation is not ``(B, N)``, is of no condition, or has no sites.
+    """
+    found = {}
+    for key, values in parameter_matrices(task).items():
+        ordered = values.flatten().sort().values
+        places = [round(level * (len(ordered) - 1)) for level in QUANTILES]
+        found[key] = [float(value) for value in ordered[places]]
     return found
 
 

@@ -130,6 +130,7 @@ def bundle_of(run: str) -> tuple[ExplorerBundle, Exploration | None]:
         ExplorerError: the file is no bundle.
     """
     from featurewise.explorer import ExplorerBundle, build
+    from featurewise.study.histories import logged_quantiles
     from featurewise.study.model import load_network
     from featurewise.study.recorded import recorded
 
@@ -145,20 +146,28 @@ def bundle_of(run: str) -> tuple[ExplorerBundle, Exploration | None]:
     given: dict[str, Any] = {each.name: getattr(shown, each.name) for each in fields(shown)}
     del given["represent"]
     task = given.pop("task")
-    bundle = build.explore(task, **given, curves=_curves(found.folder), most=len(task))
+    records = _records(found.folder)
+    histories = logged_quantiles(records)
+    bundle = build.explore(
+        task, **given, curves=_curves(records), histories=histories, most=len(task)
+    )
     return bundle, shown
 
 
-def _curves(folder: Path) -> list[Curve]:
-    """What a run recorded in training; nothing of a model without its run."""
-    from featurewise.explorer.schema import Curve
+def _records(folder: Path) -> list[dict[str, Any]]:
+    """The log of a run; nothing of a model without its run."""
     from featurewise.training.metrics import read_metrics
 
     path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
+    return read_metrics(path) if path.is_file() else []
+
+
+def _curves(records: list[dict[str, Any]]) -> list[Curve]:
+    """Losses and accuracies that a run recorded in training."""
+    from featurewise.explorer.schema import Curve
+
     values: dict[str, list[tuple[int, float]]] = {}
-    for record in read_metrics(path):
+    for record in records:
         for name, value in record.items():
             if name in ("loss", "accuracy") and isinstance(value, int | float):
                 values.setdefault(f"{name}, {record['kind']}", []).append(

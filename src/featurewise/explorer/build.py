@@ -15,7 +15,7 @@ from torch import Tensor
 
 import featurewise
 from featurewise import analysis
-from featurewise.analysis import ParameterMatrices
+from featurewise.analysis import ParameterMatrices, ParameterQuantiles
 from featurewise.common.files import sha256
 from featurewise.common.modes import evaluating
 from featurewise.common.rng import seeded_rng
@@ -24,6 +24,14 @@ from featurewise.explorer import schema
 from featurewise.explorer.answers import Answers, Respond, data_url
 from featurewise.explorer.bundle import ExplorerBundle, ExplorerError
 from featurewise.explorer.labels import Kind, Label, check_contrasts, kinds, label, rows
+from featurewise.explorer.parameters import (
+    axes,
+    check_histories,
+    over_training,
+    sites,
+    statistics,
+    titled,
+)
 from featurewise.explorer.projections import project
 from featurewise.retrofit import Conditioned
 
@@ -45,6 +53,7 @@ def explore(
     pairs: Iterable[Any] = (),
     triples: Sequence[tuple[int, int, int] | tuple[int, int, int, str]] = (),
     curves: Sequence[schema.Curve] = (),
+    histories: Mapping[int, ParameterQuantiles] | None = None,
     most: int = 2_000,
     features: int = 128,
     seed: int = 0,
@@ -80,6 +89,8 @@ def explore(
         triples: conditions A, B and C, by index, whose A + B - C is shown; a fourth entry says in
             words what the result should stand for.
         curves: values over training.
+        histories: parameters over training: step -> what `analysis.parameter_quantiles` made of
+            the network's task representations at that step, recorded by you.
         most: number of conditions to show.
         features: number of features of a site to show.
         seed: of the samples, projections and permutations.
@@ -99,6 +110,7 @@ def explore(
     matrices = analysis.parameter_matrices(task)
     total = len(task)
     _check_finite(matrices, curves)
+    check_histories(matrices, histories or {})
     known = _known(labels)
     if images is not None:
         _check_length("images", images, total)
@@ -113,8 +125,8 @@ def explore(
     arrays: dict[str, Tensor] = {}
     labelled = [label(name, values) for name, values in known.items()]
     check_contrasts(labelled, contrasts)
-    titled = _titled(task, matrices)
-    separated = _separations(titled, labelled, contrasts, seed)
+    named = titled(task, matrices)
+    separated = _separations(named, labelled, contrasts, seed)
     kept = [rows(each, shown) for each in labelled]
     answers = Answers(task, shown, respond, outputs, unit, seed, arrays)
     with evaluating(net) if isinstance(net, Conditioned) else nullcontext():
@@ -128,7 +140,7 @@ def explore(
             thumbnails=None if images is None else _thumbnails(images, shown),
             sites=[
                 replace(site, effects=answers.effects(site))
-                for site in _sites(task, titled, shown, features, separated, seed, arrays)
+                for site in sites(task, named, shown, features, separated, seed, arrays)
             ],
             projections=project(task[shown.tolist()], matrices, shown, kept, seed, arrays),
             interpolations=[answers.interpolation(start, end, position) for start, end in lines],
@@ -138,9 +150,9 @@ def explore(
             ],
             grids=answers.grids(separated),
             curves=list(curves),
-            histories=[],
-            parameters=_statistics(titled),
-            axes=_axes(titled),
+            histories=over_training(task, histories or {}, arrays),
+            parameters=statistics(named),
+            axes=axes(named),
             separations=separated,
         )
     return ExplorerBundle(content, arrays)
@@ -206,97 +218,7 @@ def _sample(total: int, most: int, needed: set[int], seed: int) -> Int64[Tensor,
     return torch.tensor(sorted([*needed, *others[: max(0, most - len(needed))]]))
 
 
-# --- parameters ----------------------------------------------------------------------------------
-
-
-def _titled(task: TaskRepresentation, matrices: ParameterMatrices) -> ParameterMatrices:
-    """The matrices; a parameter that has not one value a feature stands at a site of its own."""
-    return {
-        (
-            site
-            if analysis.is_feature_parameter(task.layout[site], parameter)
-            else f"{site} ({parameter})",
-            parameter,
-        ): values
-        for (site, parameter), values in matrices.items()
-    }
-
-
-def _sites(
-    task: TaskRepresentation,
-    matrices: ParameterMatrices,
-    shown: Int64[Tensor, "n"],
-    most: int,
-    separations: Sequence[schema.Separation],
-    seed: int,
-    arrays: dict[str, Tensor],
-) -> list[schema.SiteValues]:
-    """Values of each site; the features that separate best are among those that are shown."""
-    if most < 1:
-        raise ExplorerError(f"features must be at least 1, got {most}")
-    origin = _origin(task)
-    origins = _titled(origin, analysis.parameter_matrices(origin))
-    operations = {site.name: type(site.operation).__name__ for site in task.layout}
-    found = []
-    for title in dict.fromkeys(site for site, _ in matrices):
-        own = {name: values for (site, name), values in matrices.items() if site == title}
-        width = next(iter(own.values())).shape[1]
-        needed = {each.feature for each in separations if each.site == title}
-        order = torch.randperm(width, generator=seeded_rng(seed, f"explored features of {title}"))
-        others = [number for number in order.tolist() if number not in needed]
-        numbers = torch.tensor(sorted([*needed, *others[: max(0, most - len(needed))]]))
-        parameters = []
-        for name, values in own.items():
-            key = f"sites/{title}/{name}"
-            arrays[key] = values[shown][:, numbers].contiguous()
-            starts = set(origins[title, name][0].tolist())
-            start = starts.pop() if len(starts) == 1 else None
-            parameters.append(schema.Parameter(name=name, origin=start, array=key))
-        operation = operations.get(title) or operations[title.rpartition(" (")[0]]
-        found.append(
-            schema.SiteValues(
-                name=title,
-                operation=operation,
-                features=schema.Count(shown=len(numbers), total=width),
-                numbers=numbers.tolist(),
-                parameters=parameters,
-            )
-        )
-    return found
-
-
-def _origin(task: TaskRepresentation) -> TaskRepresentation:
-    """Raw parameters of 0."""
-    return TaskRepresentation(task.layout, torch.zeros_like(task.flat[:1]))
-
-
-def _statistics(matrices: ParameterMatrices) -> list[schema.ParameterStatistics]:
-    return [
-        schema.ParameterStatistics(
-            site=site,
-            parameter=parameter,
-            explained=analysis.explained_share(values) if len(values) > 1 else 0.0,
-            negative=float((values < 0).double().mean()),
-            minimum=float(values.min()),
-            maximum=float(values.max()),
-        )
-        for (site, parameter), values in matrices.items()
-    ]
-
-
-def _axes(matrices: ParameterMatrices) -> list[schema.AxesStatistics]:
-    found = []
-    for (site, parameter), gamma in matrices.items():
-        beta = matrices.get((site, "beta"))
-        if parameter != "gamma" or beta is None or len(gamma) < 2:
-            continue
-        varying = ((gamma != gamma[:1]) | (beta != beta[:1])).any(0)
-        if not varying.any():
-            continue
-        quarter = (analysis.axis_angles(gamma, beta)[varying] / 45).long().clamp(max=3)
-        shares = quarter.bincount(minlength=4).double() / len(quarter)
-        found.append(schema.AxesStatistics(site=site, quarters=shares.tolist()))
-    return found
+# --- separations and images ----------------------------------------------------------------------
 
 
 def _separations(
@@ -339,9 +261,6 @@ def _separations(
 def _digest(task: TaskRepresentation) -> str:
     layout = repr(task.layout.to_json()).encode()
     return sha256(layout, task.flat.float().cpu().contiguous().numpy().tobytes())[:16]
-
-
-# --- images --------------------------------------------------------------------------------------
 
 
 def _thumbnails(

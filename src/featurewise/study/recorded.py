@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
@@ -12,9 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.core import TaskRepresentation
-from featurewise.generators import LocalGenerator
-from featurewise.retrofit import Conditioned
 from featurewise.study.exploration import Exploration
+from featurewise.study.recording import conditioned_part, recorded_call
 from featurewise.study.system import ConfigT, System
 from featurewise.training.errors import ExperimentError
 
@@ -43,18 +41,21 @@ def recorded(
         ExperimentError: no part of the network is conditioned, or its task representations are not
             one for each sample.
     """
-    conditioned = _conditioned(system.name, network)
+    conditioned = conditioned_part(network)
+    if conditioned is None:
+        raise ExperimentError(
+            f"{system.name}: no part of this network is conditioned by a generator; explore a run "
+            "of another arm"
+        )
     source = system.data(config, _SEED)
     tasks: list[Tensor] = []
     labels: dict[str, list[Any]] = {}
     for index in range(_BATCHES):
         batch = source.batch(index)
-        with _recording(conditioned) as calls:
-            _run(network, batch)
-        if not calls:
+        call = recorded_call(network, conditioned, batch)
+        if call is None:
             raise ExperimentError(f"{system.name}: its network does not use its condition")
-        # A network may also be run without its condition, as in an inner loop's first step.
-        condition, flat = max(calls, key=lambda call: _variation(call[1]))
+        condition, flat = call
         if flat.ndim != 2:
             raise ExperimentError(
                 f"{system.name}: has task representations of shape {tuple(flat.shape)}; the "
@@ -76,50 +77,6 @@ def recorded(
             if len(values) == sum(map(len, tasks))  # a last batch may lack a label
         },
     )
-
-
-def _conditioned(name: str, network: nn.Module) -> Conditioned:
-    """The first part of a network that is conditioned by a generator of conditions."""
-    for module in network.modules():
-        if isinstance(module, Conditioned) and not isinstance(module.generator, LocalGenerator):
-            return module
-    raise ExperimentError(
-        f"{name}: no part of this network is conditioned by a generator; explore a run of "
-        "another arm"
-    )
-
-
-def _variation(flat: Tensor) -> float:
-    """How much task representations differ between samples."""
-    return float(flat.double().var(0).mean()) if len(flat) > 1 else 0.0
-
-
-@contextmanager
-def _recording(net: Conditioned) -> Iterator[list[tuple[Any, Tensor]]]:
-    """Condition and flat task representation of every call of a network's generator."""
-    calls: list[tuple[Any, Tensor]] = []
-
-    def record(module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
-        flat = made.flat if isinstance(made, TaskRepresentation) else made
-        calls.append((given[0] if given else None, flat.detach()))
-
-    handle = net.generator.register_forward_hook(record)
-    try:
-        yield calls
-    finally:
-        handle.remove()
-
-
-def _run(network: nn.Module, batch: Any) -> None:
-    """A forward pass; of each network, where there are several by name.
-
-    With gradients, as an inner loop needs them.
-    """
-    if isinstance(network, nn.ModuleDict) and type(network).forward is nn.ModuleDict.forward:
-        for name in network:
-            network[name](batch)
-    else:
-        network(batch)
 
 
 def _labels(batch: Any, condition: Any, count: int) -> dict[str, list[Any]]:

@@ -20,6 +20,7 @@ from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
 from featurewise.study.costs import count_flops, peak_memory, reset_peak_memory, thin_curve
 from featurewise.study.decode import decoded
+from featurewise.study.histories import observed_quantiles
 from featurewise.study.results import Measurement, Results, Trial
 from featurewise.study.system import Config, ConfigT, System
 from featurewise.training import distributed, hardware
@@ -199,6 +200,9 @@ def train(
         accuracy = measured[-1].accuracy
         return {**({"accuracy": accuracy.value} if accuracy else {}), **measured[-1].values}
 
+    def observe(stepper: Stepper) -> Mapping[str, float]:
+        return observed_quantiles(stepper.networks.values(), source.batch(0))
+
     reset_peak_memory()
     fitted = fit(
         folder,
@@ -212,6 +216,7 @@ def train(
         seconds=seconds,
         workers=config.workers if workers is None else workers,
         tensorboard=tensorboard,
+        observe=observe,
     )
     memory = peak_memory()
     if fitted.step < config.steps or not measured:

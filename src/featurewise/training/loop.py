@@ -11,6 +11,7 @@ With ``resume=True`` the same call starts a run or resumes it, in one process or
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -36,6 +37,9 @@ from featurewise.training.source import Source, prefetched
 from featurewise.training.steppers import CanCalibrate, Stepper
 
 METRICS = "metrics.jsonl"
+OBSERVED = "parameters"
+"""Kind of the records of what is observed in the log."""
+
 CALIBRATION = 10
 """Batches from which batch-norm statistics of averaged weights are computed."""
 _CONTENT = {"stepper", "processes", "evaluated", "log_bytes", "seconds"}
@@ -101,6 +105,7 @@ def fit(
     keep: int = 3,
     tensorboard: bool = False,
     reporters: Sequence[Reporter] = (),
+    observe: Evaluate[StepperT] | None = None,
 ) -> Fit:
     """Trains until `steps` steps are completed.
 
@@ -123,6 +128,9 @@ def fit(
         tensorboard: also write TensorBoard events to ``run_dir/tensorboard``.
         reporters: further receivers of metrics, such as an `OverfitMonitor`, in the process of
             rank 0.
+        observe: called with the stepper after steps 8, 10, 11, 13, 16, 19, ... (powers of the
+            fourth root of 2) and the last, in the process of rank 0. What it returns is logged as
+            "parameters", if it is not empty, and not reported.
 
     Raises:
         Interrupted: training was stopped by a signal.
@@ -150,7 +158,7 @@ def fit(
         indices = range(run.step * group.size + group.rank, steps * group.size, group.size)
         batches = stack.enter_context(prefetched(data, indices, workers))
         randomness.restore(random_state)
-        run.train(batches, data, steps, seconds, evaluate, stopping)
+        run.train(batches, data, steps, seconds, evaluate, observe, stopping)
         return Fit(run.step, run.spent(), run.evaluated)
 
 
@@ -278,6 +286,7 @@ class _Run:
         steps: int,
         seconds: float | None,
         evaluate: Evaluate[Any] | None,
+        observe: Evaluate[Any] | None,
         stopping: _Stopping,
     ) -> None:
         """Trains until `steps` are completed, the time limit is reached or a signal arrives."""
@@ -290,6 +299,8 @@ class _Run:
             if evaluate and (last or _due(self.step, self.intervals.evaluate)):
                 self._calibrate(data)
                 self._evaluate(evaluate)
+            if observe and (last or _observed(self.step)):
+                self._observe(observe)
             stop, over, stale = self.group.any(
                 stopping.signum is not None,
                 seconds is not None and self.spent() >= seconds,
@@ -326,6 +337,14 @@ class _Run:
                 self.evaluated = dict(evaluate(self.stepper))
             check_finite(self.evaluated, self.step)
             self._record("evaluate", self.evaluated)
+
+    def _observe(self, observe: Evaluate[Any]) -> None:
+        if self.log is not None:
+            with randomness.isolated():
+                values = observe(self.stepper)
+            if values:
+                check_finite(values, self.step)
+                self.log.write(self.step, OBSERVED, values)
 
     def _record(self, kind: str, metrics: Mapping[str, float]) -> None:
         if self.log is not None:
@@ -366,3 +385,8 @@ def _numbers(node: Node) -> dict[str, float]:
 
 def _due(step: int, interval: int | None) -> bool:
     return interval is not None and step % interval == 0
+
+
+def _observed(step: int) -> bool:
+    """Whether a step is a power of the fourth root of 2, rounded, and 8 at least."""
+    return step >= 8 and step == round(2 ** (round(4 * math.log2(step)) / 4))
