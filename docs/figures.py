@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
+import layer
 import matplotlib
 
 matplotlib.use("Agg")
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from featurewise.cli import discovery, example
 from featurewise.cli.explore import bundle_of
+from featurewise.common.files import write_bytes
 from featurewise.core import Affine, Gate, LowRank, Operation, RowColumn, Scale, Shift, film
 from featurewise.explorer.overlay import heat
 from featurewise.layers.concat import ConcatConv
@@ -348,6 +350,7 @@ def main() -> None:
         figure.savefig(content := BytesIO(), dpi=100)
     (page := ASSETS / "film.html").unlink(missing_ok=True)
     bundle_of("film")[0].export(page)
+    write_bytes(ASSETS / "layer.html", layer.page().encode())
     # In the repository, for its front page.
     with Image.open(content) as image:
         shown = image.convert("RGB")
