@@ -112,3 +112,24 @@ def test_importing_the_library_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "module 'featurewise' has no attribute 'nothing'\n"
+
+
+def test_importing_everything_takes_little_more_than_torch():
+    """No compiler, no data library: each takes as long to import as torch itself."""
+    code = (
+        "import sys, time, torch; alone = time.process_time()\n"
+        "from featurewise import *\n"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'matplotlib', 'sklearn', 'scipy', 'pandas'}\n"
+        "print(time.process_time() / alone, *(heavy & set(sys.modules)))"
+    )
+    ratios = []
+    for _ in range(4):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        ratio, *heavy = done.stdout.split()
+        assert not heavy
+        ratios.append(float(ratio))
+        if min(ratios) < 1.4:
+            break
+    assert min(ratios) < 1.4

@@ -132,6 +132,27 @@ def test_second_order_with_an_input_that_needs_no_gradient(frozen: int) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
+def test_a_wide_recurrence_with_a_packed_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward; the plain product is the twin, and both are really taken."""
+    torch.manual_seed(0)
+    taken: list[int] = []
+    before = module._torch.prepacked
+
+    def spy(weight: Tensor, rows: int) -> object:
+        taken.append(rows)
+        return before(weight, rows)
+
+    monkeypatch.setattr(module._torch, "prepacked", spy)
+    mine, theirs = (each.float() for each in _pair(8, 64))
+    x, lengths = torch.randn(5, 12, 8), [12, 12, 9, 3, 1]
+    wanted = _gradients(theirs, x, lengths)
+    for width in (64, 65):
+        monkeypatch.setattr(module, "PACKED_WIDTH", width)
+        for found, exact in zip(_gradients(mine, x, lengths), wanted, strict=True):
+            torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5)
+    assert taken == [5, 5]
+
+
 def test_functional_transforms() -> None:
     ours, theirs = _pair()
     x = torch.randn(2, 4, 3, dtype=torch.float64)

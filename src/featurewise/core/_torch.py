@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,13 @@ from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import Node
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    _get_current_dispatch_mode,
+)
+
+_ResultT = TypeVar("_ResultT")
 
 # --- pytrees -------------------------------------------------------------------------------------
 
@@ -132,6 +138,43 @@ def in_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def in_mode() -> bool:
+    """Whether something sees or replaces operators: a transform, a mode or forward-mode AD.
+
+    An observer of this library is none: `observed` tells it what it does not see.
+    """
+    modes = torch._C._len_torch_dispatch_stack()
+    return (
+        modes > 1
+        or (modes == 1 and not is_observed())
+        or in_transform()
+        or torch._C._len_torch_function_stack() > 0
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+def is_observed() -> bool:
+    """Whether an observer of this library sees operators."""
+    return torch._C._len_torch_dispatch_stack() > 0 and isinstance(
+        _get_current_dispatch_mode(), _OperatorObserver
+    )
+
+
+def observed(run: Callable[[], _ResultT], operator: Any, inputs: tuple[Any, ...]) -> _ResultT:
+    """Run operators that the observer sees as another one.
+
+    Args:
+        run: without arguments; called once.
+        operator: in its place, such as ``torch.ops.aten.addcmul.default``.
+        inputs: of the operator.
+    """
+    observer: Any = _get_current_dispatch_mode()
+    with _disable_current_modes():
+        result = run()
+    observer.note(operator, (inputs, {}), result)
+    return result
+
+
 def remove_hook(module: torch.nn.Module, key: int) -> None:
     """Remove the forward hook or pre-hook that a module stores under ``key``."""
     for hooks in (
@@ -166,7 +209,7 @@ in_jit_trace: Callable[[], bool] = torch._C._is_tracing
 
 def is_traced() -> bool:
     """Whether code is being compiled, exported or traced."""
-    return in_jit_trace() or torch.compiler.is_compiling()
+    return torch.compiler.is_compiling() or in_jit_trace()
 
 
 def has_values(x: Tensor) -> bool:
@@ -225,6 +268,37 @@ constant_when_traced(_backward_now)
 def traced_in_backward() -> bool:
     """Whether the running code was traced by the compiler during a backward pass."""
     return _backward_now()
+
+
+# --- products ------------------------------------------------------------------------------------
+
+
+def prepacked(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor] | None:
+    """The product ``x @ weight.T`` with a weight that oneDNN lays out once for many products.
+
+    On processors of AMD it takes a half to a third of the time of the usual product, after as much
+    time as four of them; see ``benchmarks/recurrent.py``.
+
+    Args:
+        weight: ``(G, H)``, float32; later changes of it have no effect.
+        rows: the usual number of rows of x.
+
+    Returns:
+        None where there is no such product: gradients are needed, or the CPU has no oneDNN.
+    """
+    plain = type(weight) in (Tensor, torch.nn.Parameter) and weight.dtype is torch.float32
+    if not plain or weight.device.type != "cpu" or is_traced() or in_mode():
+        return None
+    if torch.is_grad_enabled() or not torch._C._has_mkldnn:
+        return None
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+    multiply = torch.ops.mkldnn._linear_pointwise
+
+    def product(x: Tensor) -> Tensor:
+        found: Tensor = multiply(x, packed, None, "none", [], "")
+        return found
+
+    return product
 
 
 # --- shapes without arithmetic -------------------------------------------------------------------

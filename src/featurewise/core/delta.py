@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from featurewise.core.film import compute_dtype
+from featurewise.core.kernels import compute_dtype
 from featurewise.core.operation import Operation, Parameter
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featurewise.core.broadcast import align, check_parameter, feature_axis
-
-_HALF = (torch.float16, torch.bfloat16)
+from featurewise.core.broadcast import check_parameter, feature_axis
+from featurewise.core.kernels import modulate
 
 
 def film(
@@ -49,26 +47,3 @@ def film(
         if value is not None:
             check_parameter(value, x, (x.shape[front],), True, front, batch, name, "film")
     return modulate(x, gamma, beta, front, batch)
-
-
-def modulate(
-    x: Tensor, gamma: Tensor | None, beta: Tensor | None, axis: int, batch_axis: int | None
-) -> Tensor:
-    """``gamma * x + beta`` for arguments that are already checked (axes from the front)."""
-    compute = compute_dtype(x)
-    y = cast(x, compute)
-    if gamma is not None:
-        y = y * align(cast(gamma, compute), x, axis, batch_axis)
-    if beta is not None:
-        y = y + align(cast(beta, compute), x, axis, batch_axis)
-    return cast(y, x.dtype)
-
-
-def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``x.to(dtype)``; faster where the dtype is the same already."""
-    return x if x.dtype is dtype else x.to(dtype)
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which features like ``x`` are modulated: float32 for half precision."""
-    return torch.float32 if x.dtype in _HALF else x.dtype

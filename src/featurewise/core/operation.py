@@ -27,7 +27,7 @@ from torch import Tensor
 from featurewise.common.text import short
 from featurewise.core.broadcast import align, check_parameter, feature_axis, positions
 from featurewise.core.errors import ArgumentTypeError, FeaturewiseError, OperationError, ShapeError
-from featurewise.core.film import cast, compute_dtype, modulate
+from featurewise.core.kernels import cast, compute_dtype, modulate
 from featurewise.core.numbers import is_finite, is_number
 
 

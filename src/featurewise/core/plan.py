@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.core import _torch
-from featurewise.core.film import cast, compute_dtype
+from featurewise.core.kernels import cast, compute_dtype
+from featurewise.core.numbers import FLOATS
 from featurewise.core.operation import Affine, Diagonal, Operation, Scale, Shift
 from featurewise.core.site import Layout, Site
 
@@ -90,6 +91,21 @@ class Plan:
         if type(made) is Tensor and not tracing and not _torch.in_transform():
             self._kept[key] = made
         return made
+
+
+def pair_fits(x: Tensor, pair: Pair, width: int, axis: int, batch_axis: int | None) -> bool:
+    """Whether a pair can modulate ``x`` at a site of these axes without ``Site.modulate``."""
+    rank = x.ndim
+    if x.dtype not in FLOATS or not -rank <= axis < rank or x.shape[axis] != width:
+        return False
+    some = pair[0] if pair[0] is not None else pair[1]
+    if some is None or some.device != x.device:
+        return False
+    if batch_axis is None:
+        return some.ndim == 1
+    if not -rank <= batch_axis < rank or batch_axis % rank == axis % rank:
+        return False
+    return some.ndim == 1 or some.shape[0] == x.shape[batch_axis]
 
 
 def _kind(site: Site) -> str:

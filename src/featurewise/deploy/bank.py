@@ -226,19 +226,15 @@ class Bank(Configured, nn.Module):
         """Rows ``(*ids.shape, N)``."""
         check_ids(ids, "ids")
         if self.rows is None:
-            read: Tensor = self._read(ids)
-            return read
+            return self._read(ids)
         if not torch.compiler.is_compiling() and not _torch.in_transform():
             check_range(ids, self._count, "ids")
         return F.embedding(ids.to(self.rows.device), self.rows)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _read(self, ids: Tensor) -> Tensor:
         if self._mapped is None:
             raise BankError("this bank has no rows")
-        own = ids.cpu()
-        check_range(own, self._count, "ids")
-        return self._mapped.take(own).to(ids.device)
+        return self._mapped.read(ids)
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from featurewise.common.opening import open_regular
 from featurewise.core import ArgumentTypeError, FeaturewiseError, Layout, LayoutError
 from featurewise.core.numbers import stored
 from featurewise.deploy.errors import BankError
+from featurewise.generators.base import check_range
 
 #: The one metadata key of a file; safetensors would write several in random order.
 _METADATA: Final = "featurewise.Bank.1"
@@ -213,6 +215,7 @@ class MappedRows:
     """
 
     def __init__(self, path: str | Path) -> None:
+        _exclude_from_compilation()
         self.path = Path(path).absolute()
         self._stored = _open(self.path)
         self.header = self._stored.header
@@ -223,6 +226,12 @@ class MappedRows:
         self._bits: np.ndarray[Any, Any] = np.memmap(
             self.path, bits, "r", self._stored.offset, shape
         )
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Rows ``(*ids.shape, N)`` on the device of the ids, which are checked; never compiled."""
+        own = ids.cpu()
+        check_range(own, self.header.count, "ids")
+        return self.take(own).to(ids.device)
 
     def take(self, ids: Tensor) -> Tensor:
         """Rows ``(*ids.shape, N)``, on the CPU."""
@@ -247,6 +256,15 @@ class MappedRows:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.path, self._stored.digest)
+
+
+@lru_cache(maxsize=1)
+def _exclude_from_compilation() -> None:
+    """Let compilers call `MappedRows.read` as it is.
+
+    Only with the first file: the decorator imports the whole compiler, which takes a second.
+    """
+    MappedRows.read = torch.compiler.disable(MappedRows.read)  # type: ignore[method-assign, no-untyped-call]
 
 
 def _reopened(path: Path, digest: str) -> MappedRows:

@@ -25,7 +25,7 @@ from featurewise.core import (
     ShapeError,
     Shift,
 )
-from featurewise.core.film import cast, compute_dtype
+from featurewise.core.kernels import cast, compute_dtype
 from featurewise.core.numbers import FLOAT_TENSOR, is_float
 from featurewise.core.patterns import matching
 from featurewise.generators.base import (

@@ -18,7 +18,7 @@ from featurewise.core import (
     TaskRepresentation,
 )
 from featurewise.core.broadcast import shape_of
-from featurewise.core.film import cast, compute_dtype
+from featurewise.core.kernels import cast, compute_dtype
 from featurewise.core.numbers import is_finite
 from featurewise.generators.errors import GeneratorError
 

@@ -18,14 +18,16 @@ steps, and so on; ``sizes[t]`` sequences have a step t. P is the number of all s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from featurewise.core import _torch
 
 
 class GRU(nn.GRU):
@@ -135,12 +137,12 @@ class _States(torch.autograd.Function):
         work = projected.new_empty(sizes[0], 4 * width)
         h = projected.new_zeros(sizes[0], width)
         with torch.autocast("cpu", enabled=False):
-            transposed = weight.to(product).T
+            multiply = _product(weight.to(product), sizes)
             for start, stop in _steps(sizes):
                 h, p = h[: stop - start], projected[start:stop]
                 gate = gates[start:stop] if product == h.dtype else work[: stop - start]
                 r, z, n, q = gate.chunk(4, dim=1)
-                hidden = (h.to(product) @ transposed).to(h.dtype).add_(bias)
+                hidden = multiply(h.to(product)).to(h.dtype).add_(bias)
                 q.copy_(hidden[:, 2 * width :])
                 both = gate[:, : 2 * width]  # r and z together
                 torch.add(p[:, : 2 * width], hidden[:, : 2 * width], out=both).sigmoid_()
@@ -190,6 +192,7 @@ def _gate_gradients(
     width = states.shape[1]
     d_projected = states.new_empty(len(states), 3 * width)
     d_hidden = weight.new_empty(len(states), 3 * width)
+    multiply = _product(weight.T, sizes)
     carried = grad.new_zeros(sizes[0], width)  # gradient of the state that goes to the next step
     steps = _steps(sizes)
     for t in reversed(range(len(steps))):
@@ -206,7 +209,7 @@ def _gate_gradients(
         d_h[:, : 2 * width] = d_projected[start:stop, : 2 * width]
         d_h[:, 2 * width :] = d_q
         if t:
-            d.mul_(z).add_(d_h @ weight)
+            d.mul_(z).add_(multiply(d_h))
     return d_projected, d_hidden
 
 
@@ -220,6 +223,21 @@ def _weight_gradient(d_hidden: Tensor, states: Tensor, sizes: tuple[int, ...]) -
         return states.new_zeros(d_hidden.shape[1], states.shape[1])
     late = d_hidden[sizes[0] :]
     return (late.T @ torch.cat(before).to(late.dtype)).to(states.dtype)
+
+
+PACKED_WIDTH: Final = 1024
+PACKED_STEPS: Final = 8
+"""From this width and number of steps on, laying out a weight saves more time than it takes."""
+
+
+def _product(weight: Tensor, sizes: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """``x -> x @ weight.T``, for the products of all steps with one weight."""
+    if min(weight.shape) >= PACKED_WIDTH and len(sizes) >= PACKED_STEPS:
+        packed = _torch.prepacked(weight.contiguous(), sizes[0])
+        if packed is not None:
+            return packed
+    transposed = weight.T
+    return lambda x: x @ transposed
 
 
 def _steps(sizes: Sequence[int]) -> list[tuple[int, int]]:

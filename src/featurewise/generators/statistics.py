@@ -9,7 +9,7 @@ from torch import Tensor
 
 from featurewise.core import ShapeError, Site
 from featurewise.core.broadcast import check_features
-from featurewise.core.film import compute_dtype
+from featurewise.core.kernels import compute_dtype
 
 
 def position_mean(x: Tensor, site: Site) -> Tensor:

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featurewise.core import Affine, ArgumentTypeError, Layout, Operation, Site, operation_of
+from featurewise.core.kernels import modulate
+from featurewise.core.plan import Pair, Plan, pair_fits
 from featurewise.generators import (
     ConditionError,
     Generator,
@@ -73,6 +75,7 @@ class FiLM(nn.Module):
             generator = Linear(positive(condition_features, "condition_features"))
         site = Site("film", features, operation_of(operation), axis, batch_axis)
         self.layout = Layout((site,))
+        self._plan = Plan(self.layout)
         if isinstance(generator, Generator | LocalGenerator):
             generator.bind(self.layout)
         self.register_module("generator", generator)
@@ -94,10 +97,50 @@ class FiLM(nn.Module):
             return self._untouched(x, condition)
         if isinstance(self.generator, LocalGenerator):
             return site.modulate(x, self.generator(site, x, condition, None)[0])
+        return self.modulate(x, *self.parameters_for(x, condition))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its call is its ``forward`` with a generator of all sites, without any hooks."""
+        return (
+            self.generator is not None
+            and not isinstance(self.generator, LocalGenerator)
+            and not (self._forward_hooks or self._forward_pre_hooks)
+            and not (self._backward_hooks or self._backward_pre_hooks)
+        )
+
+    def modulate(self, x: Tensor, flat: Tensor, pair: Pair | None) -> Tensor:
+        """Features modulated by what `parameters_for` returned."""
+        (site,) = self.layout
+        if pair is None:
+            return site.modulate(x, self.layout.split_site(flat, site.name))
+        batch = None if site.batch_axis is None else site.batch_axis % x.ndim
+        return modulate(x, *pair, site.axis % x.ndim, batch)
+
+    def parameters_for(self, x: Tensor, condition: Any) -> tuple[Tensor, Pair | None]:
+        """What the generator makes of a condition: raw parameters, and scale and shift.
+
+        Args:
+            x: features.
+            condition: the condition of the generator, which is not a local one.
+
+        Returns:
+            The flat raw parameters; scale and shift ``(C,)`` or ``(B, C)``, or None where the
+            operation is not a scale and a shift, or where ``Site.modulate`` has to look at them.
+
+        Raises:
+            ConditionError: if the condition is missing.
+        """
+        (site,) = self.layout
         if condition is None and not isinstance(self.generator, Generator):
             raise ConditionError("FiLM needs a condition, got None")
+        assert self.generator is not None
         flat = flat_parameters(self.generator(condition), self.layout)
-        return site.modulate(x, self.layout.split_site(flat, site.name))
+        pairs = self._plan.pairs(flat)
+        pair = None if pairs is None else pairs[0]
+        if pair is not None and not pair_fits(x, pair, site.width, site.axis, site.batch_axis):
+            pair = None
+        return flat, pair
 
     def _untouched(self, x: Tensor, condition: Any) -> Tensor:
         if condition is not None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from featurewise.common.text import short
 from featurewise.core import Affine, ArgumentTypeError, Operation, ShapeError
 from featurewise.core.broadcast import check_features
-from featurewise.core.film import compute_dtype
+from featurewise.core.kernels import batch_norm_film, compute_dtype, group_norm_film, is_eager
 from featurewise.core.numbers import is_finite
 from featurewise.generators import ConditionError, GeneratorError
 from featurewise.generators.base import check_ids, check_range, positive
@@ -66,8 +66,26 @@ class _ConditionalNorm(nn.Module, ABC):
             ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
         check_features(x, self.features, self.axis, 0, type(self).__name__)
+        if self._can_fuse() and self.film.is_plain and is_eager(x):
+            return self._fused(x, condition)
         y: Tensor = self.film(self.normalize(x), condition)
         return y
+
+    def _can_fuse(self) -> bool:
+        """Whether there is a kernel of this norm that takes the scale and shift of every sample."""
+        return False
+
+    def _fused(self, x: Tensor, condition: Any) -> Tensor:
+        """The same; norm and FiLM in one pass where the FiLM is a scale and a shift."""
+        raw, pair = self.film.parameters_for(x, condition)
+        scale, shift = pair or (None, None)
+        if scale is None or shift is None:
+            return self.film.modulate(self.normalize(x), raw, pair)
+        return self._norm_film(x, scale, shift)
+
+    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Norm and FiLM in one pass, where `_can_fuse`."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The eps, for ``repr``."""
@@ -173,9 +191,18 @@ class ConditionalBatchNorm(_ConditionalNorm):
             ShapeError: a shape that does not fit; a single value per feature in training.
             ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
+        if ids is None:
+            return super().forward(x, condition)
         check_features(x, self.features, 1, 0, type(self).__name__)
         y: Tensor = self.film(self.normalize(x, ids), condition)
         return y
+
+    def _can_fuse(self) -> bool:
+        """With running averages."""
+        return self.statistics == "frozen" or (self.statistics == "batch" and not self.training)
+
+    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return batch_norm_film(x, scale, shift, self.running_mean, self.running_var, self.eps)
 
     def _check_ids(self, ids: Tensor | None, x: Tensor) -> Tensor:
         if ids is None:
@@ -239,10 +266,20 @@ class ConditionalInstanceNorm(_ConditionalNorm):
         Raises:
             ShapeError: if a sample has fewer than two positions.
         """
-        if math.prod(x.shape[2:]) < 2:
-            raise ShapeError(f"instance norm needs two positions or more, x is {tuple(x.shape)}")
+        self._check_positions(x)
         # Groups of one feature: equal to F.instance_norm, and several times faster.
         return F.group_norm(x, self.features, eps=self.eps)
+
+    def _check_positions(self, x: Tensor) -> None:
+        if math.prod(x.shape[2:]) < 2:
+            raise ShapeError(f"instance norm needs two positions or more, x is {tuple(x.shape)}")
+
+    def _can_fuse(self) -> bool:
+        return True
+
+    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        self._check_positions(x)
+        return group_norm_film(x, scale, shift, self.features, self.eps)
 
 
 class ConditionalGroupNorm(_ConditionalNorm):
@@ -283,9 +320,19 @@ class ConditionalGroupNorm(_ConditionalNorm):
         Raises:
             ShapeError: if a group of a sample has a single value.
         """
+        self._check_group(x)
+        return F.group_norm(x, self.groups, eps=self.eps)
+
+    def _check_group(self, x: Tensor) -> None:
         if self.features // self.groups * math.prod(x.shape[2:]) < 2:
             raise ShapeError(f"a group of x{tuple(x.shape)} has fewer than two values")
-        return F.group_norm(x, self.groups, eps=self.eps)
+
+    def _can_fuse(self) -> bool:
+        return True
+
+    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        self._check_group(x)
+        return group_norm_film(x, scale, shift, self.groups, self.eps)
 
 
 class ConditionalLayerNorm(_ConditionalNorm):

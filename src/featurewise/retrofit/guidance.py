@@ -9,7 +9,7 @@ from torch import Tensor
 
 from featurewise.common.text import short
 from featurewise.core import ArgumentTypeError, ShapeError, TaskRepresentation, _torch
-from featurewise.core.film import cast, compute_dtype
+from featurewise.core.kernels import cast, compute_dtype
 from featurewise.core.numbers import WANTED, is_finite, is_float
 from featurewise.retrofit import calls
 from featurewise.retrofit.conditioned import Conditioned

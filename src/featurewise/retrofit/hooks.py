@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from featurewise.core import ArgumentTypeError, LayoutError, ShapeError, Site, _torch
-from featurewise.core.film import modulate
-from featurewise.core.numbers import FLOATS
-from featurewise.core.plan import Pair
+from featurewise.core.kernels import compute_dtype, fast, modulate
+from featurewise.core.plan import Pair, pair_fits
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Owner, Values
 from featurewise.retrofit.errors import CallError
@@ -122,7 +121,7 @@ class SiteHook:
         if (
             pair is None
             or not one_to_one
-            or not _fits(x, pair, self.width, self.axis, self.batch_axis)
+            or not pair_fits(x, pair, self.width, self.axis, self.batch_axis)
         ):
             values = _beside(self._values(x, call, again), x)
             return self._checked(x, values if one_to_one else self._expand(values, x, call))
@@ -201,7 +200,10 @@ class SiteHook:
         This is the hot path. It makes the checks of ``Site.modulate`` for the simplest form of
         parameters, (C,) and (B, C).
         """
-        if pair is None or x.dtype is not call.dtype or x.device != call.device:
+        if pair is None or x.device != call.device:
+            return None
+        exact = x.dtype is call.dtype
+        if not exact and compute_dtype(x) is not call.dtype:
             return None
         shape = x.shape
         rank = len(shape)
@@ -216,6 +218,12 @@ class SiteHook:
         else:
             size = form.view(batch)
         scale, shift = pair
+        if not exact:
+            return modulate(x, scale, shift, form.axis, form.samples)
+        if scale is not None and shift is not None and not _torch.in_jit_trace():
+            y = fast(x, scale, shift, form.axis, form.samples)
+            if y is not None:
+                return y
         if scale is not None:
             x = x * (scale if size is None else scale.view(size))
         if shift is not None:
@@ -298,21 +306,6 @@ class SiteHook:
                 "where gradients of its parameters would be lost; checkpoint with "
                 "use_reentrant=False"
             )
-
-
-def _fits(x: Tensor, pair: Pair, width: int, axis: int, batch_axis: int | None) -> bool:
-    """Whether a pair can modulate ``x`` at a site of these axes without ``Site.modulate``."""
-    rank = x.ndim
-    if x.dtype not in FLOATS or not -rank <= axis < rank or x.shape[axis] != width:
-        return False
-    some = pair[0] if pair[0] is not None else pair[1]
-    if some is None or some.device != x.device:
-        return False
-    if batch_axis is None:
-        return some.ndim == 1
-    if not -rank <= batch_axis < rank or batch_axis % rank == axis % rank:
-        return False
-    return some.ndim == 1 or some.shape[0] == x.shape[batch_axis]
 
 
 @dataclass(frozen=True)

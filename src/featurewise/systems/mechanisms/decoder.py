@@ -18,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 import torch
@@ -172,6 +173,7 @@ class Decoder(nn.Module):
         return made
 
 
+@lru_cache(maxsize=32)
 def network_sizes(config: Config) -> tuple[int, int]:
     """The most channels, and then the most hidden units, within the number of parameters."""
 

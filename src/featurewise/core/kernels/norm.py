@@ -1,0 +1,65 @@
+"""A norm, then ``gamma * x + beta``, in one pass where a kernel of torch takes γ and β itself."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featurewise.core.kernels.film import SMALL, as_one, cast, compute_dtype, is_eager, modulate
+
+
+def group_norm_film(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
+    """Group norm, then FiLM; as many groups as features are instance norm.
+
+    A batch of B samples is one sample of B times as many groups: torch's kernel then takes the γ
+    and β of every sample.
+
+    Args:
+        x: ``(B, C, *positions)``.
+        gamma: ``(B, C)`` or ``(C,)``.
+        beta: the same shape.
+        groups: number of groups, a divisor of C.
+        eps: added to the variance.
+    """
+    if not is_eager(x, gamma, beta) or x.numel() < SMALL:
+        return modulate(F.group_norm(x, groups, eps=eps), gamma, beta, 1, 0)
+    # In channels-last memory torch's kernel is slow for small groups and for half precision.
+    if not x.is_contiguous() and groups < x.shape[1] and x.dtype is compute_dtype(x):
+        return modulate(F.group_norm(x, groups, eps=eps), gamma, beta, 1, 0)
+    return as_one(lambda: _as_one_sample(x, gamma, beta, groups, eps), x, gamma, beta, 1)
+
+
+def _as_one_sample(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
+    compute = compute_dtype(x)
+    batch, width = x.shape[:2]
+    scale, shift = (cast(each, compute).expand(batch, width) for each in (gamma, beta))
+    rows = x.contiguous().view(1, batch * width, -1)
+    made = F.group_norm(rows, batch * groups, scale.reshape(-1), shift.reshape(-1), eps)
+    made = made.view(x.shape)
+    return made if x.is_contiguous() else made.contiguous(memory_format=_memory_format(x))
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    for rank, found in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if x.ndim == rank and x.is_contiguous(memory_format=found):
+            return found
+    return torch.contiguous_format
+
+
+def batch_norm_film(
+    x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> Tensor:
+    """Batch norm of known mean and variance, then FiLM: one scale and one shift.
+
+    Args:
+        x: ``(B, C, *positions)``.
+        gamma: ``(B, C)`` or ``(C,)``.
+        beta: the same shape.
+        mean: of each feature, ``(C,)``.
+        variance: of each feature, ``(C,)``.
+        eps: added to the variance.
+    """
+    compute = compute_dtype(x)
+    scale = cast(gamma, compute) * (cast(variance, compute) + eps).rsqrt()
+    return modulate(x, scale, cast(beta, compute) - cast(mean, compute) * scale, 1, 0)

@@ -1,0 +1,307 @@
+"""Every fast route is the plain formula, and is really taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vmap
+
+import featurewise as fw
+from featurewise.core import LayoutError
+from featurewise.core.kernels import batch_norm_film, group_norm_film, modulate
+from featurewise.core.kernels import film as routes
+
+LAYOUTS: dict[str, tuple[tuple[int, ...], int, str]] = {
+    "image": ((3, 8, 30, 30), 1, "batch norm"),
+    "audio": ((2, 5, 2000), 1, "batch norm"),
+    "volume": ((2, 4, 14, 14, 14), 1, "batch norm"),
+    "image, channels last": ((2, 40, 41, 41), 1, "by sample"),
+    "volume, channels last": ((2, 33, 13, 13, 13), 1, "by sample"),
+    "audio, features innermost": ((2, 70, 1000), 1, "by sample"),
+    "tokens": ((2, 600, 120), 2, "by sample"),
+    "small tokens": ((30, 20, 40), 2, "addcmul"),
+    "vectors": ((40, 500), 1, "addcmul"),
+    "few positions": ((64, 128, 2, 2), 1, "formula"),
+    "strided": ((3, 8, 30, 60), 1, "formula"),
+    "small": ((3, 4, 5, 5), 1, "formula"),
+}
+HALF = (torch.float16, torch.bfloat16)
+
+
+def features(layout: str, dtype: torch.dtype) -> Tensor:
+    """In the memory that the name says."""
+    shape, _, _ = LAYOUTS[layout]
+    x = torch.randn(shape).to(dtype)
+    if layout.endswith("channels last"):
+        form = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+        return x.contiguous(memory_format=form)
+    if layout == "audio, features innermost":
+        return x.transpose(1, 2).contiguous().transpose(1, 2)
+    return x[..., ::2] if layout == "strided" else x
+
+
+def plain(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    """In float64, by views that are written out."""
+    shape = [1] * x.ndim
+    shape[axis] = x.shape[axis]
+    if gamma.ndim == 2:
+        shape[0] = len(x)
+    return gamma.double().reshape(shape) * x.double() + beta.double().reshape(shape)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of the routes that were taken."""
+    seen: list[str] = []
+
+    def spy(owner: Any, name: str, route: str) -> None:
+        before = getattr(owner, name)
+
+        def call(*given: Any, **options: Any) -> Any:
+            seen.append(route)
+            return before(*given, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    spy(routes, "_by_batch_norm", "batch norm")
+    spy(routes, "_by_sample", "by sample")
+    spy(routes, "formula", "formula")
+    spy(torch, "addcmul", "addcmul")
+    yield seen
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest relative error of one rounding, with room for float32 sums."""
+    return {torch.float64: 1e-13, torch.float32: 3e-6}.get(dtype, 1.01 * torch.finfo(dtype).eps)
+
+
+def assert_near(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
+    wanted = wanted.to(found.dtype)
+    scale = float(wanted.abs().max())
+    torch.testing.assert_close(found, wanted, rtol=tolerance(dtype), atol=tolerance(dtype) * scale)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
+@pytest.mark.parametrize("shared", [False, True], ids=["samples", "shared"])
+@pytest.mark.parametrize("grad", [False, True], ids=["no grad", "grad"])
+def test_every_route_is_the_formula(
+    taken: list[str], layout: str, dtype: torch.dtype, shared: bool, grad: bool
+) -> None:
+    """The outcome in float64, the gradients, the memory, and the table of the module."""
+    torch.manual_seed(0)
+    shape, axis, route = LAYOUTS[layout]
+    x = features(layout, dtype).requires_grad_(grad)
+    size = (shape[axis],) if shared else (shape[0], shape[axis])
+    own = torch.float32 if dtype in HALF else dtype
+    gamma, beta = (torch.randn(size, dtype=own, requires_grad=grad) for _ in range(2))
+    y = modulate(x, gamma, beta, axis, 0)
+    assert y.dtype == dtype and y.shape == x.shape and y.stride() == (x + 0).stride()
+    assert_near(y.detach().double(), plain(x, gamma, beta, axis).detach(), dtype)
+    if route == "by sample" and not (grad or dtype in HALF):
+        route = "addcmul"
+    if route == "addcmul" and grad:
+        route = "by sample" if shared and x.numel() >= routes.SAMPLE else "formula"
+    if route == "addcmul" and shared and dtype in HALF and x.numel() >= routes.SAMPLE:
+        route = "by sample"
+    assert taken[:1] == [route]
+    if not grad:
+        return
+    upstream = torch.randn_like(x)
+    y.backward(upstream)
+    wide = [each.detach().double().requires_grad_() for each in (x, gamma, beta)]
+    plain(*wide, axis).backward(upstream.double())
+    for mine, exact in zip((x, gamma, beta), wide, strict=True):
+        assert mine.grad is not None and exact.grad is not None
+        assert mine.grad.dtype == mine.dtype
+        assert_near(mine.grad.double(), exact.grad, mine.dtype)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5),
+    axis=st.integers(1, 4),
+    order=st.permutations(range(5)),
+    half=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape_in_any_memory(
+    sizes: list[int], axis: int, order: list[int], half: bool, seed: int
+) -> None:
+    """With thresholds so low that small features take every route."""
+    axis = 1 + (axis - 1) % (len(sizes) - 1)
+    order = [place for place in order if place < len(sizes)]
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn([sizes[place] for place in order], generator=rng)
+    x = x.permute([order.index(place) for place in range(len(sizes))])
+    dtype = torch.bfloat16 if half else torch.float32
+    x = x.to(dtype)
+    gamma, beta = (torch.randn(sizes[0], sizes[axis], generator=rng) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SMALL", "POSITIONS", "SAMPLE"):
+            patch.setattr(routes, name, 2)
+        for grad in (False, True):
+            given = x.detach().clone().requires_grad_(grad)
+            y = modulate(given, gamma, beta, axis, 0)
+            assert_near(y.detach().double(), plain(x, gamma, beta, axis), dtype)
+
+
+@pytest.mark.parametrize("layout", ["image", "image, channels last", "tokens", "small tokens"])
+def test_first_and_second_derivatives(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    """Numerically, of features so small that this takes seconds."""
+    for name in ("SMALL", "POSITIONS"):
+        monkeypatch.setattr(routes, name, 2)
+    monkeypatch.setattr(routes, "SAMPLE", 100 if layout == "small tokens" else 2)
+    rank = len(LAYOUTS[layout][0])
+    shape = (2, 3, 4, 2) if rank == 4 else (2, 4, 3)
+    axis = LAYOUTS[layout][1]
+    x = torch.randn(shape, dtype=torch.float64)
+    if layout.endswith("last"):
+        x = x.contiguous(memory_format=torch.channels_last)
+    size = shape[0], shape[axis]
+    gamma, beta = (torch.randn(size, dtype=torch.float64) for _ in range(2))
+    inputs = [each.requires_grad_() for each in (x, gamma, beta)]
+
+    def function(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        return modulate(x, gamma, beta, axis, 0)
+
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def test_transforms_modes_and_subclasses_take_the_formula(taken: list[str]) -> None:
+    """They see operators; a fast one may lack a rule, or hide what is a sample."""
+    x = torch.randn(2, 8, 60, 60)
+    gamma, beta = torch.randn(2, 8), torch.randn(2, 8)
+
+    class Own(Tensor):
+        """A tensor of another library."""
+
+    def plainly(x: Tensor) -> Tensor:
+        return modulate(x, gamma, beta, 1, 0)
+
+    wanted = formula_of(x, gamma, beta)
+    assert taken == []
+    for run in (
+        lambda: vmap(plainly)(x[None])[0],
+        lambda: jvp(plainly, (x,), (x,))[0],
+        lambda: torch.func.vjp(plainly, x)[0],
+        lambda: torch.compile(plainly, backend="eager")(x),
+        lambda: torch.jit.trace(plainly, x, check_trace=False)(x),
+        lambda: plainly(x.as_subclass(Own)),
+        lambda: in_counter(plainly, x),
+        lambda: forward_mode(plainly, x),
+    ):
+        torch.testing.assert_close(torch.as_tensor(run()).as_subclass(Tensor), wanted)
+    assert not {"batch norm", "by sample", "addcmul"} & set(taken)
+    assert torch.equal(plainly(x), modulate(x, gamma, beta, 1, 0)) and taken[-1] == "batch norm"
+
+
+def formula_of(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return gamma[:, :, None, None] * x + beta[:, :, None, None]
+
+
+def in_counter(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False):
+        return run(x)
+
+
+def forward_mode(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.autograd.forward_ad.dual_level():
+        made = run(torch.autograd.forward_ad.make_dual(x, x))
+        return torch.autograd.forward_ad.unpack_dual(made).primal
+
+
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "instance": lambda x: F.instance_norm(x, eps=1e-5),
+    "group": lambda x: F.group_norm(x, 4, eps=1e-5),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("layout", ["image", "audio", "image, channels last", "small"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shared", [False, True], ids=["samples", "shared"])
+def test_group_norm_and_film(kind: str, layout: str, dtype: torch.dtype, shared: bool) -> None:
+    """The norm in float64, then the formula; memory stays."""
+    torch.manual_seed(0)
+    shape = LAYOUTS[layout][0]
+    shape = (shape[0], 8, *shape[2:])
+    x = torch.randn(shape)
+    if layout.endswith("last"):
+        x = x.contiguous(memory_format=torch.channels_last)
+    x = (3 * x + 1).to(dtype).requires_grad_()
+    gamma, beta = (torch.randn((8,) if shared else (len(x), 8)).requires_grad_() for _ in "ab")
+    groups = 8 if kind == "instance" else 4
+    y = group_norm_film(x, gamma, beta, groups, 1e-5)
+    wide = [each.detach().double().requires_grad_() for each in (x, gamma, beta)]
+    wanted = plain(NORMS[kind](wide[0]), *wide[1:], 1)
+    assert y.dtype == dtype and y.stride() == x.stride()
+    bound = 2e-5 if dtype == torch.float32 else 0.01
+    torch.testing.assert_close(y.double(), wanted, rtol=bound, atol=bound)
+    upstream = torch.randn_like(x)
+    y.backward(upstream)
+    wanted.backward(upstream.double())
+    for mine, exact in zip((x, gamma, beta), wide, strict=True):
+        assert mine.grad is not None and exact.grad is not None
+        off = (mine.grad.double() - exact.grad).norm() / exact.grad.norm()
+        assert float(off) < bound
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_batch_norm_of_known_statistics_and_film(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = (3 * torch.randn(3, 8, 30, 30) + 1).to(dtype)
+    gamma, beta, mean, variance = (
+        torch.randn(3, 8),
+        torch.randn(3, 8),
+        torch.randn(8),
+        torch.rand(8),
+    )
+    y = batch_norm_film(x, gamma, beta, mean, variance, 1e-3)
+    normed = F.batch_norm(x.double(), mean.double(), variance.double(), eps=1e-3)
+    bound = 2e-5 if dtype == torch.float32 else 0.01
+    torch.testing.assert_close(y.double(), plain(normed, gamma, beta, 1), rtol=bound, atol=bound)
+
+
+def test_sites_and_layers_take_the_same_route(taken: list[str]) -> None:
+    """`film`, an operation, a layer and a site of a network that nobody edits."""
+    x, z = torch.randn(2, 8, 60, 60), torch.randn(2, 3)
+    fw.film(x, torch.ones(2, 8), torch.ones(2, 8))
+    fw.Affine()(x, {"gamma": torch.ones(2, 8), "beta": torch.ones(2, 8)})
+    fw.FiLM(8, 3)(x, z)
+    net = fw.condition(nn.Sequential(nn.Conv2d(8, 8, 1)), at="0", generator=fw.Linear(3))
+    first = net(x, condition=z)  # it is observed, to see what is a sample
+    assert torch.equal(first, net(x, condition=z))
+    functional_call(net, dict(net.named_parameters()), (x,), {"condition": z})
+    assert taken == ["batch norm"] * 6
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_samples_are_followed_through_a_fast_route(memory: torch.memory_format) -> None:
+    """A second site after the first one still tells that its rows are not samples."""
+
+    class Turned(nn.Module):
+        """A layer, the rows of images in place of the batch, and another layer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(8, 40, 1), nn.Conv2d(40, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(self.one(x).transpose(0, 2))
+
+    x = torch.randn(4, 8, 4, 1000).contiguous(memory_format=memory)
+    net = fw.condition(Turned(), at=["one", "two"], generator=fw.Linear(3))
+    nn.init.normal_(net.generator.head.weight)
+    with pytest.raises(LayoutError, match="the batch axis of its features is 2"):
+        net(x, condition=torch.randn(4, 3))
