@@ -59,7 +59,7 @@ from featurewise.worlds.glyphs.episodes import (
     EpisodeSource,
     next_episode,
 )
-from featurewise.worlds.glyphs.facts import SCRIPTS_IN_DOMAINS
+from featurewise.worlds.glyphs.facts import SCRIPTS_IN_DOMAINS, or_omniglot
 
 # --- method ----------------------------------------------------------------------------
 
@@ -311,7 +311,7 @@ SYSTEM = System(
         "miniImageNet, 1 and 5 shots: 58.5 and 76.7 %; its base with a scaled metric, "
         "which arm base is, 56.8 and 75.7 %; without the scale 56.5 and 74.2 %",
     ),
-    world=SCRIPTS_IN_DOMAINS,
+    world=or_omniglot(SCRIPTS_IN_DOMAINS),
     presets={
         "tiny": Config(
             steps=30,
@@ -330,6 +330,7 @@ SYSTEM = System(
             channels=64,
             batch_size=2,
         ),
+        "omniglot": Config(steps=1200, data="omniglot", image_size=28),
     },
     arms=(
         Arm("tadam", "the system: conditioning and co-training"),
@@ -433,6 +434,9 @@ SYSTEM = System(
         "cross-validation; the perceptron has ELUs and the trunk ReLUs.",
         "Preset paper has the paper's steps and image count, but this trunk at 64 "
         "channels, not ResNet-12, and letters of 28 x 28 in domains.",
+        "Preset omniglot trains on the 136 characters of one small set of Omniglot, and "
+        "is tested on the 106 of the other whose alphabets are not in the first, in the "
+        "same domains. The classes of an episode are of any alphabet.",
     ),
     limits=(
         "The domain is visible in a single image, too: a network with room for all "
@@ -445,10 +449,11 @@ SYSTEM = System(
     tuned_on="episodes of the validation scripts, with one seed above 99 each, in about "
     "ten trials of the design, in which conditioned minus shuffled lay between -5.0 and "
     "4.7 points: that there are eight domains, 16 channels, the learning rates, and the "
-    "statistics of the first pass",
-    tested_on="504 episodes of 25 queries from 14 scripts (420 letters, 1,380 images) "
-    "that share no letter with the 38 training scripts; scripts are the independent "
-    "units",
+    "statistics of the first pass. omniglot: as small; nothing was chosen on Omniglot",
+    tested_on="504 episodes of 25 queries. small: from 14 scripts (420 letters, 1,380 "
+    "images) that share no letter with the 38 training scripts. omniglot: from Sanskrit, "
+    "Tagalog and Katakana (106 characters, each by 20 writers). Scripts are the "
+    "independent units",
     caption=CAPTION,
     expected="near 70 % from one shot without co-training, 58 % with it",
 )
