@@ -391,3 +391,62 @@ class TestOthers:
         out = norm(x, z)
         for t in range(5):
             torch.testing.assert_close(out[:, t], norm(x[:, t : t + 1], z[..., t])[:, 0])
+
+
+class _Sevens(ConditionalInstanceNorm):
+    """A norm of somebody else."""
+
+    def normalize(self, x: Tensor) -> Tensor:
+        return torch.full_like(super().normalize(x), 7.0)
+
+
+class _Fives(FiLM):
+    """A layer of somebody else."""
+
+    def forward(self, x: Tensor, condition: Any = None) -> Tensor:
+        return torch.full_like(super().forward(x, condition), 5.0)
+
+
+class _Around(nn.Module):
+    """Something in place of a layer."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, condition: Any = None) -> Tensor:
+        made: Tensor = self.inner(x, condition)
+        return made * 0 + 3
+
+
+def test_a_call_that_is_more_than_norm_and_film_is_not_left_out() -> None:
+    """Subclasses, replaced parts, another ``forward`` and hooks, local and global."""
+    x, z = torch.randn(2, 8, 64, 64), torch.randn(2, 5)
+    assert (_Sevens(8, 5)(x, z) == 7).all()
+    norm = ConditionalGroupNorm(4, 8, 5)
+    plain = norm(x, z)
+    inner = norm.film
+    norm.film = _Fives(8, 5)
+    assert (norm(x, z) == 5).all()
+    norm.film = _Around(inner)
+    assert (norm(x, z) == 3).all()
+    norm.film = inner
+    inner.forward = lambda x, condition=None: torch.zeros_like(x)  # type: ignore[method-assign]
+    assert not norm(x, z).any()
+    del inner.forward
+    for register in (
+        inner.register_forward_hook,
+        lambda hook: nn.modules.module.register_module_forward_hook(hook),
+    ):
+        handle = register(lambda module, given, made: made * 0 if module is inner else None)
+        assert not norm(x, z).any()
+        handle.remove()
+    assert torch.equal(norm(x, z), plain)
+
+
+def test_a_layer_that_was_pickled_before_scales_were_prepared() -> None:
+    layer, x, z = FiLM(8, 5), torch.randn(2, 8, 4), torch.randn(2, 5)
+    state = {name: value for name, value in vars(layer).items() if name != "_plan"}
+    old = FiLM.__new__(FiLM)
+    old.__setstate__(state)
+    assert torch.equal(old(x, z), layer(x, z))

@@ -153,6 +153,12 @@ def in_mode() -> bool:
     )
 
 
+def is_batched(x: Tensor) -> bool:
+    """Whether a tensor is a batch of the older vmap, that of ``is_grads_batched``."""
+    found: bool = torch._C._functorch.is_legacy_batchedtensor(x)
+    return found
+
+
 def is_observed() -> bool:
     """Whether an observer of this library sees operators."""
     return torch._C._len_torch_dispatch_stack() > 0 and isinstance(
@@ -185,6 +191,17 @@ def remove_hook(module: torch.nn.Module, key: int) -> None:
         module._forward_pre_hooks_with_kwargs,
     ):
         hooks.pop(key, None)
+
+
+def has_own_call(module: torch.nn.Module) -> bool:
+    """Whether a call of a module is more than the ``forward`` of its class."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return (
+        any(getattr(module, name) for name in names)
+        or bool(torch.nn.modules.module._has_any_global_hook())  # type: ignore[no-untyped-call]
+        or "forward" in vars(module)
+        or getattr(module, "_compiled_call_impl", None) is not None
+    )
 
 
 def is_compiled(module: torch.nn.Module) -> bool:
@@ -284,12 +301,12 @@ def prepacked(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor] | None:
         rows: the usual number of rows of x.
 
     Returns:
-        None where there is no such product: gradients are needed, or the CPU has no oneDNN.
+        None where there is no such product: gradients are enabled, or oneDNN is not.
     """
     plain = type(weight) in (Tensor, torch.nn.Parameter) and weight.dtype is torch.float32
     if not plain or weight.device.type != "cpu" or is_traced() or in_mode():
         return None
-    if torch.is_grad_enabled() or not torch._C._has_mkldnn:
+    if torch.is_grad_enabled() or not torch._C._get_mkldnn_enabled():
         return None
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
     multiply = torch.ops.mkldnn._linear_pointwise

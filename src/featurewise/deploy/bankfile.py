@@ -260,7 +260,7 @@ class MappedRows:
 
 @lru_cache(maxsize=1)
 def _exclude_from_compilation() -> None:
-    """Let compilers call `MappedRows.read` as it is.
+    """Let compilers call `MappedRows.read` as it is; the cache makes this run once.
 
     Only with the first file: the decorator imports the whole compiler, which takes a second.
     """

@@ -7,7 +7,15 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featurewise.core import Affine, ArgumentTypeError, Layout, Operation, Site, operation_of
+from featurewise.core import (
+    Affine,
+    ArgumentTypeError,
+    Layout,
+    Operation,
+    Site,
+    _torch,
+    operation_of,
+)
 from featurewise.core.kernels import modulate
 from featurewise.core.plan import Pair, Plan, pair_fits
 from featurewise.generators import (
@@ -80,6 +88,10 @@ class FiLM(nn.Module):
             generator.bind(self.layout)
         self.register_module("generator", generator)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._plan = Plan(self.layout)  # layers pickled by version 0.1 have none
+
     def forward(self, x: Float[Tensor, "..."], condition: Any = None) -> Float[Tensor, "..."]:
         """Features of the shape and dtype of ``x``.
 
@@ -100,13 +112,16 @@ class FiLM(nn.Module):
         return self.modulate(x, *self.parameters_for(x, condition))
 
     @property
-    def is_plain(self) -> bool:
-        """Whether its call is its ``forward`` with a generator of all sites, without any hooks."""
+    def is_fusable(self) -> bool:
+        """Whether a norm may apply the scale and the shift itself, without a call of this layer.
+
+        Not where the call does more: in a subclass, with another ``forward``, or with hooks.
+        """
         return (
-            self.generator is not None
+            type(self) is FiLM
+            and self.generator is not None
             and not isinstance(self.generator, LocalGenerator)
-            and not (self._forward_hooks or self._forward_pre_hooks)
-            and not (self._backward_hooks or self._backward_pre_hooks)
+            and not _torch.has_own_call(self)
         )
 
     def modulate(self, x: Tensor, flat: Tensor, pair: Pair | None) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from featurewise.common.text import short
 from featurewise.core import Affine, ArgumentTypeError, Operation, ShapeError
 from featurewise.core.broadcast import check_features
-from featurewise.core.kernels import batch_norm_film, compute_dtype, group_norm_film, is_eager
+from featurewise.core.kernels import batch_norm_film, compute_dtype, group_norm_film, takes_kernels
 from featurewise.core.numbers import is_finite
 from featurewise.generators import ConditionError, GeneratorError
 from featurewise.generators.base import check_ids, check_range, positive
@@ -66,13 +66,21 @@ class _ConditionalNorm(nn.Module, ABC):
             ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
         check_features(x, self.features, self.axis, 0, type(self).__name__)
-        if self._can_fuse() and self.film.is_plain and is_eager(x):
+        self._check_norm(x)
+        fusable = self._can_fuse() and isinstance(self.film, FiLM) and self.film.is_fusable
+        if fusable and takes_kernels(x):
             return self._fused(x, condition)
         y: Tensor = self.film(self.normalize(x), condition)
         return y
 
+    def _check_norm(self, x: Tensor) -> None:
+        """Check that the statistics exist."""
+
     def _can_fuse(self) -> bool:
-        """Whether there is a kernel of this norm that takes the scale and shift of every sample."""
+        """Whether there is a kernel of this norm that takes the scale and shift of every sample.
+
+        Not for subclasses, whose ``normalize`` may be another one.
+        """
         return False
 
     def _fused(self, x: Tensor, condition: Any) -> Tensor:
@@ -199,7 +207,8 @@ class ConditionalBatchNorm(_ConditionalNorm):
 
     def _can_fuse(self) -> bool:
         """With running averages."""
-        return self.statistics == "frozen" or (self.statistics == "batch" and not self.training)
+        running = self.statistics == "frozen" or (self.statistics == "batch" and not self.training)
+        return running and type(self) is ConditionalBatchNorm
 
     def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return batch_norm_film(x, scale, shift, self.running_mean, self.running_var, self.eps)
@@ -266,19 +275,18 @@ class ConditionalInstanceNorm(_ConditionalNorm):
         Raises:
             ShapeError: if a sample has fewer than two positions.
         """
-        self._check_positions(x)
+        self._check_norm(x)
         # Groups of one feature: equal to F.instance_norm, and several times faster.
         return F.group_norm(x, self.features, eps=self.eps)
 
-    def _check_positions(self, x: Tensor) -> None:
+    def _check_norm(self, x: Tensor) -> None:
         if math.prod(x.shape[2:]) < 2:
             raise ShapeError(f"instance norm needs two positions or more, x is {tuple(x.shape)}")
 
     def _can_fuse(self) -> bool:
-        return True
+        return type(self) is ConditionalInstanceNorm
 
     def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        self._check_positions(x)
         return group_norm_film(x, scale, shift, self.features, self.eps)
 
 
@@ -320,18 +328,17 @@ class ConditionalGroupNorm(_ConditionalNorm):
         Raises:
             ShapeError: if a group of a sample has a single value.
         """
-        self._check_group(x)
+        self._check_norm(x)
         return F.group_norm(x, self.groups, eps=self.eps)
 
-    def _check_group(self, x: Tensor) -> None:
+    def _check_norm(self, x: Tensor) -> None:
         if self.features // self.groups * math.prod(x.shape[2:]) < 2:
             raise ShapeError(f"a group of x{tuple(x.shape)} has fewer than two values")
 
     def _can_fuse(self) -> bool:
-        return True
+        return type(self) is ConditionalGroupNorm
 
     def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        self._check_group(x)
         return group_norm_film(x, scale, shift, self.groups, self.eps)
 
 

@@ -1,33 +1,36 @@
 """``gamma * x + beta``: which route is taken, by layout, size, dtype and need of gradients.
 
-=================================  =====================  ==================  ================
-features                           float32, no gradients  float32, gradients  half precision
-=================================  =====================  ==================  ================
-fewer than `SMALL`                 formula                formula             formula
-channels first, `POSITIONS` each   batch norm             batch norm          batch norm
-innermost, `SAMPLE` each           addcmul                sample by sample    sample by sample
-innermost, smaller samples         addcmul                formula             addcmul or formula
-all others                         formula                formula             formula
-=================================  =====================  ==================  ================
+================================  ============================  ================================
+features                          without gradients             with gradients
+================================  ============================  ================================
+fewer than `SMALL`                formula                       formula
+channels first, `POSITIONS` each  batch norm                    batch norm
+innermost, `SAMPLE` each          addcmul; half precision:      sample by sample
+                                  sample by sample
+innermost, smaller samples        addcmul                       formula
+all others                        formula                       formula
+================================  ============================  ================================
 
 * *Channels first* is contiguous ``(B, C, *positions)``; *features innermost* are tokens
-  ``(B, T, C)``, images in channels-last memory and vectors. In half precision small samples take
-  addcmul without gradients, and the formula with them.
-* *Batch norm* of mean 0 and variance 1 is this formula: torch's kernel reads x once forward, and
-  once backward for all three gradients, where the formula reads and writes five times as much.
+  ``(B, T, C)``, images in channels-last memory and vectors.
+* *Batch norm* of mean 0 and variance 1 is this formula (but for an infinite γ, which it turns into
+  NaN): torch's kernel reads x once forward, and once backward for all three gradients, where the
+  formula reads and writes five times as much.
 * *Sample by sample* is the same kernel for features innermost, where it takes one γ for all rows.
+  Samples that share γ are one sample.
 * *addcmul* is one pass, but vectorised only where the parameters lie along the innermost axis.
-* On a GPU, under compilation, transforms and modes, and for tensor subclasses, it is the formula,
-  which a compiler fuses by itself.
+* Parameters by position, γ without β and β without γ, a GPU, compilation, transforms, modes and
+  tensor subclasses: the formula, which a compiler fuses by itself.
 
 Sizes were measured on one core (`python -m benchmarks.film`). Half precision is computed in
-float32 and rounded once, on every route.
+float32 and rounded once, on every route. The kernels add gradients of γ and β up one by one, the
+formula in pairs; therefore they add `ADDED` numbers at most, whose sums are added in pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -45,8 +48,14 @@ POSITIONS: Final = 32
 SAMPLE: Final = 1 << 16
 """From so many numbers a sample is worth a call of its own."""
 
+ADDED: Final = 1 << 10
+"""Most numbers that a kernel adds up one by one."""
+
 _HALF = (torch.float16, torch.bfloat16)
 _PLAIN = (Tensor, nn.Parameter)
+
+Route: TypeAlias = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(x, γ, β, feature axis) -> γ x + β; γ and β are (C,) or (B, C), in the dtype of computation."""
 
 
 def modulate(
@@ -64,6 +73,7 @@ def modulate(
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
+    # Before sizes are compared: a compiler would guard them.
     if gamma is not None and beta is not None and not _torch.is_traced():
         y = fast(x, gamma, beta, axis, batch_axis)
         if y is not None:
@@ -90,72 +100,124 @@ def fast(
     """One of the fast routes, or None where the formula is as fast; not to be traced."""
     if x.numel() < SMALL or batch_axis not in (0, None):
         return None
-    shared = gamma.ndim == 1
-    if gamma.shape != beta.shape or not (shared or (gamma.ndim == 2 and batch_axis == 0)):
+    if gamma.shape != beta.shape or not (gamma.ndim == 1 or (gamma.ndim == 2 and batch_axis == 0)):
         return None
-    if not is_eager(x, gamma, beta):
+    if not takes_kernels(x, gamma, beta):
         return None
-    compute = compute_dtype(x)
-    gamma, beta = cast(gamma, compute), cast(beta, compute)
+    # Kernels read γ by its address alone, whatever its strides.
+    gamma, beta = (cast(each, compute_dtype(x)).contiguous() for each in (gamma, beta))
     route = _route(x, gamma, beta, axis)
     if route is None:
         return None
-    chosen = route
-    return as_one(lambda: chosen(x, gamma, beta, axis), x, gamma, beta, axis)
-
-
-Route: TypeAlias = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""(x, γ, β, feature axis) -> γ x + β; γ and β are (C,) or (B, C), in the dtype of computation."""
+    return as_one(partial(route, x, gamma, beta, axis), x, gamma, beta, axis)
 
 
 def _route(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Route | None:
     """The table of this module."""
     if axis == 1 and x.ndim > 2 and x.is_contiguous():
-        enough = x.numel() >= POSITIONS * x.shape[0] * x.shape[1]
-        return _by_batch_norm if enough else None
+        positions = x.numel() // (x.shape[0] * x.shape[1])
+        return _by_batch_norm if _blocks(positions) else None
     if not _is_innermost(x, axis):
         return None
-    grad = torch.is_grad_enabled() and (
-        x.requires_grad or gamma.requires_grad or beta.requires_grad
-    )
     large = x.numel() >= SAMPLE * (1 if gamma.ndim == 1 else len(x))
-    if large and (grad or x.dtype in _HALF):
-        return _by_sample
-    return None if grad else _by_addcmul
+    if torch.is_grad_enabled() and (x.requires_grad or gamma.requires_grad or beta.requires_grad):
+        return _by_sample if large else None
+    return _by_sample if large and x.dtype in _HALF else _by_addcmul
+
+
+def takes_kernels(*tensors: Tensor) -> bool:
+    """Whether these are plain tensors of a CPU, on which operators run at once and unseen."""
+    for each in tensors:
+        if type(each) not in _PLAIN or each.device.type != "cpu" or _torch.is_batched(each):
+            return False
+    return not (_torch.is_traced() or _torch.in_mode())
 
 
 def as_one(run: Callable[[], Tensor], x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-    """What ``run`` returns; to an observer of operators it is one ``addcmul``."""
+    """What ``run`` returns; an observer of samples sees one ``addcmul``.
+
+    That is what it is as to samples, also after a norm within each of them: none is moved.
+    """
     if not _torch.is_observed():
         return run()
     inputs = align(beta, x, axis, 0), align(gamma, x, axis, 0), x
     return _torch.observed(run, torch.ops.aten.addcmul.default, inputs)
 
 
-def is_eager(*tensors: Tensor) -> bool:
-    """Whether operators run at once on plain tensors of a CPU, in no transform and no mode."""
-    for each in tensors:
-        if type(each) not in _PLAIN or each.device.type != "cpu":
-            return False
-    return not (_torch.is_traced() or _torch.in_mode())
-
-
-@lru_cache(64)
-def _zeros_and_ones(width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mean and variance that change nothing."""
-    with torch.inference_mode(False):
-        return torch.zeros(width, dtype=dtype), torch.ones(width, dtype=dtype)
+def _by_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    made = torch.addcmul(align(beta, x, axis, 0), align(gamma, x, axis, 0), x)
+    return cast(made, x.dtype)
 
 
 def _by_batch_norm(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-    """Channels first; the features of every sample are rows of one sample, unless they share γ."""
-    batch, width = x.shape[:2]
-    rows = x.view(batch, width, -1) if gamma.ndim == 1 else x.view(1, batch * width, -1)
-    zeros, ones = _zeros_and_ones(gamma.numel(), gamma.dtype)
-    made: Tensor = torch.native_batch_norm(
-        rows, gamma.reshape(-1), beta.reshape(-1), zeros, ones, False, 0.0, 0.0
-    )[0]
-    return made.view(x.shape)
+    made: Tensor = _BatchNorm.apply(x, gamma, beta)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _by_sample(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    made: Tensor = _BySample.apply(x, gamma, beta, axis)  # type: ignore[no-untyped-call]
+    return made
+
+
+# --- channels first ------------------------------------------------------------------------------
+
+
+class _BatchNorm(torch.autograd.Function):
+    """``gamma * x + beta`` of ``(B, C, *positions)``; γ and β are ``(B, C)`` or ``(C,)``.
+
+    The features of every sample, in blocks of their positions, are the channels of one sample. A
+    function of its own, not torch's: its output is no view, and x is kept only if γ needs it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        """One pass over x."""
+        _keep(ctx, x, gamma)
+        y = torch.empty_like(x)
+        blocks = _blocks(x[0, 0].numel()) if ctx.needs_input_grad[1] else 1
+        rows, scale = _channels(x, blocks), _repeated(gamma, len(x), blocks)
+        _affine(rows, scale, _repeated(beta, len(x), blocks), _channels(y, blocks))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """One pass for all gradients; by the formula where they are differentiated again."""
+        kept = _kept_for_kernels(ctx, grad)
+        if kept is None:
+            return _gradients(ctx, grad, 1)
+        gamma, x = kept
+        blocks = _blocks(x[0, 0].numel())
+        to_x, *sums = _affine_gradients(
+            _channels(grad.contiguous(), blocks),
+            _channels(x, blocks),
+            _repeated(gamma, len(x), blocks),
+            ctx.needs_input_grad,
+        )
+        by_feature = [
+            None if each is None else each.view(*x.shape[:2], blocks).sum(2) for each in sums
+        ]
+        if gamma.ndim == 1:
+            by_feature = [None if each is None else each.sum(0) for each in by_feature]
+        return None if to_x is None else to_x.view(x.shape), *by_feature
+
+
+def _blocks(positions: int) -> int:
+    """The least number of equal blocks of `POSITIONS` to `ADDED` positions; 0 if there is none."""
+    for blocks in range(-(-positions // ADDED), positions // POSITIONS + 1):
+        if positions % blocks == 0:
+            return blocks
+    return 0
+
+
+def _channels(x: Tensor, blocks: int) -> Tensor:
+    """Blocks of the positions of every feature of every sample: (1, B C blocks, positions)."""
+    return x.view(1, x.shape[0] * x.shape[1] * blocks, -1)
+
+
+def _repeated(parameter: Tensor, batch: int, blocks: int) -> Tensor:
+    """(B, C) or (C,), for every block: (B C blocks,)."""
+    each = parameter.expand(batch, parameter.shape[-1])
+    return each[:, :, None].expand(-1, -1, blocks).reshape(-1)
 
 
 # --- features innermost --------------------------------------------------------------------------
@@ -170,65 +232,132 @@ def _is_innermost(x: Tensor, axis: int) -> bool:
     return axis == 1 and torch.movedim(x, 1, -1).is_contiguous()
 
 
-def _by_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-    """One pass, with the parameters along the innermost axis."""
-    made = torch.addcmul(align(beta, x, axis, 0), align(gamma, x, axis, 0), x)
-    return cast(made, x.dtype)
-
-
-def _by_sample(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-    """``gamma * x + beta`` by one call of batch norm a sample; a shared γ is that of one sample."""
-    count = 1 if gamma.ndim == 1 else len(x)
-    last = torch.movedim(x, axis, -1)
-    samples = last.view(count, -1, x.shape[axis])
-    made: Tensor = _BySample.apply(  # type: ignore[no-untyped-call]
-        samples, gamma.view(count, -1), beta.view(count, -1)
-    )
-    return torch.movedim(made.view(last.shape), -1, axis)
-
-
 class _BySample(torch.autograd.Function):
-    """``gamma * x + beta`` of samples ``(B, rows, C)`` with γ and β ``(B, C)``."""
+    """``gamma * x + beta`` by one call for the rows of a sample; features are innermost."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
         """One pass over x."""
-        ctx.save_for_backward(x, gamma)
+        _keep(ctx, x, gamma)
+        ctx.axis = axis
         y = torch.empty_like(x)
-        zeros, ones = _zeros_and_ones(x.shape[-1], gamma.dtype)
-        blank = torch.empty(0, dtype=gamma.dtype)
-        for rows, scale, shift, made in zip(x, gamma, beta, y, strict=True):
-            torch.ops.aten.native_batch_norm.out(
-                rows,
-                scale,
-                shift,
-                zeros,
-                ones,
-                False,
-                0.0,
-                0.0,
-                out=made,
-                save_mean=blank,
-                save_invstd=blank,
-            )
+        count = 1 if gamma.ndim == 1 else len(x)
+        parameters = gamma.view(count, -1), beta.view(count, -1)
+        for rows, scale, shift, made in zip(
+            _rows(x, axis, count), *parameters, _rows(y, axis, count), strict=True
+        ):
+            _affine(rows, scale, shift, made)
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass for all three gradients; by a formula where they are differentiated again."""
-        x, gamma = ctx.saved_tensors
-        if torch.is_grad_enabled() or not is_eager(grad):
-            own = cast(grad, gamma.dtype)
-            return cast(own * gamma[:, None], x.dtype), (own * x).sum(1), own.sum(1)
-        zeros, ones = _zeros_and_ones(x.shape[-1], gamma.dtype)
-        found = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-        for given, rows, scale, *places in zip(grad.contiguous(), x, gamma, *found, strict=True):
-            made = torch.ops.aten.native_batch_norm_backward(
-                given, rows, scale, zeros, ones, None, None, False, 0.0, [True, True, True]
-            )
-            for place, value in zip(places, made, strict=True):
-                place.copy_(value)
-        return found
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """One pass for all gradients; by the formula where they are differentiated again."""
+        axis, needed = ctx.axis, ctx.needs_input_grad[:3]
+        kept = _kept_for_kernels(ctx, grad)
+        if kept is None:
+            return (*_gradients(ctx, grad, axis), None)
+        gamma, x = kept
+        count = 1 if gamma.ndim == 1 else len(x)
+        rows, to_x = _rows(x, axis, count), torch.empty_like(x)
+        given, to_rows = _rows(grad, axis, count), _rows(to_x, axis, count)
+        sums: list[tuple[Tensor | None, ...]] = []
+        for sample, scale in enumerate(gamma.view(count, -1)):
+            for start in range(0, rows.shape[1], ADDED):
+                block = slice(start, start + ADDED)
+                found, *added = _affine_gradients(
+                    given[sample, block].contiguous(), rows[sample, block], scale, needed
+                )
+                if found is not None:
+                    to_rows[sample, block] = found
+                sums.append(tuple(added))
+        by_feature = [
+            torch.stack(column).view(count, -1, x.shape[axis]).sum(1).view(gamma.shape)
+            if need
+            else None
+            for column, need in zip(zip(*sums, strict=True), needed[1:], strict=True)
+        ]
+        return to_x if needed[0] else None, *by_feature, None
+
+
+def _rows(x: Tensor, axis: int, count: int) -> Tensor:
+    """Each sample as rows of features, ``(count, rows, C)``; all together for a count of 1."""
+    last = torch.movedim(x, axis, -1)
+    return last.reshape(count, -1, last.shape[-1])
+
+
+# --- the kernel, and what is kept for it ---------------------------------------------------------
+
+
+@lru_cache(8)
+def _zeros_and_ones(width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and variance that change nothing."""
+    with torch.inference_mode(False):
+        return torch.zeros(width, dtype=dtype), torch.ones(width, dtype=dtype)
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
+    """``scale * x + shift`` along axis 1, written to ``out``."""
+    zeros, ones = _zeros_and_ones(len(scale), scale.dtype)
+    blank = torch.empty(0, dtype=scale.dtype)
+    torch.ops.aten.native_batch_norm.out(
+        x,
+        scale,
+        shift,
+        zeros,
+        ones,
+        False,
+        0.0,
+        0.0,
+        out=out,
+        save_mean=blank,
+        save_invstd=blank,
+    )
+
+
+def _affine_gradients(
+    grad: Tensor, x: Tensor, scale: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients by x, scale and shift; None where they are not needed."""
+    zeros, ones = _zeros_and_ones(len(scale), scale.dtype)
+    found = torch.ops.aten.native_batch_norm_backward(
+        grad, x, scale, zeros, ones, None, None, False, 0.0, list(needed)
+    )
+    return tuple(each if need else None for each, need in zip(found, needed, strict=True))
+
+
+def _keep(ctx: Any, x: Tensor, gamma: Tensor) -> None:
+    """Keep x only if γ needs it: a frozen γ would keep the features of every site alive."""
+    if ctx.needs_input_grad[1]:
+        ctx.save_for_backward(gamma, x)
+    elif ctx.needs_input_grad[0]:
+        ctx.save_for_backward(gamma)
+    ctx.parameters = gamma.ndim, gamma.dtype
+
+
+def _kept_for_kernels(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor] | None:
+    """γ and x; None where gradients are differentiated again, or need no x."""
+    if not ctx.needs_input_grad[1] or torch.is_grad_enabled() or not takes_kernels(grad):
+        return None
+    gamma, x = ctx.saved_tensors
+    return gamma, x
+
+
+def _gradients(ctx: Any, grad: Tensor, axis: int) -> tuple[Tensor | None, ...]:
+    """Gradients by x, γ and β, by operators that can be differentiated."""
+    rank, compute = ctx.parameters
+    of_features = (axis,) if rank == 1 else (0, axis)
+    summed = [place for place in range(grad.ndim) if place not in of_features]
+    own = cast(grad, compute)
+
+    def added(x: Tensor) -> Tensor:
+        return x.sum(summed) if summed else x  # of no axes, `sum` would add all
+
+    kept = ctx.saved_tensors
+    to_x = (
+        cast(own * align(kept[0], grad, axis, 0), grad.dtype) if ctx.needs_input_grad[0] else None
+    )
+    to_gamma = added(own * cast(kept[1], compute)) if ctx.needs_input_grad[1] else None
+    return to_x, to_gamma, added(own) if ctx.needs_input_grad[2] else None
 
 
 # --- dtypes --------------------------------------------------------------------------------------

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featurewise.core.kernels.film import SMALL, as_one, cast, compute_dtype, is_eager, modulate
+from featurewise.core.kernels.film import (
+    SMALL,
+    as_one,
+    cast,
+    compute_dtype,
+    modulate,
+    takes_kernels,
+)
 
 
 def group_norm_film(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
@@ -22,21 +31,23 @@ def group_norm_film(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: fl
         groups: number of groups, a divisor of C.
         eps: added to the variance.
     """
-    if not is_eager(x, gamma, beta) or x.numel() < SMALL:
+    if not takes_kernels(x, gamma, beta) or x.numel() < SMALL:
         return modulate(F.group_norm(x, groups, eps=eps), gamma, beta, 1, 0)
     # In channels-last memory torch's kernel is slow for small groups and for half precision.
     if not x.is_contiguous() and groups < x.shape[1] and x.dtype is compute_dtype(x):
         return modulate(F.group_norm(x, groups, eps=eps), gamma, beta, 1, 0)
-    return as_one(lambda: _as_one_sample(x, gamma, beta, groups, eps), x, gamma, beta, 1)
+    run = partial(_group_norm_film, x, gamma, beta, groups, eps)
+    return as_one(run, x, gamma, beta, 1)
 
 
-def _as_one_sample(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
+def _group_norm_film(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
     compute = compute_dtype(x)
     batch, width = x.shape[:2]
     scale, shift = (cast(each, compute).expand(batch, width) for each in (gamma, beta))
-    rows = x.contiguous().view(1, batch * width, -1)
-    made = F.group_norm(rows, batch * groups, scale.reshape(-1), shift.reshape(-1), eps)
-    made = made.view(x.shape)
+    rows = x.contiguous().view(1, batch * width, *x.shape[2:])
+    normed = F.group_norm(rows, batch * groups, scale.reshape(-1), shift.reshape(-1), eps)
+    # Not `view`: what is returned can then be changed in place.
+    made: Tensor = torch.ops.aten._unsafe_view(normed, x.shape)
     return made if x.is_contiguous() else made.contiguous(memory_format=_memory_format(x))
 
 
