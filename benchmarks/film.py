@@ -1,6 +1,6 @@
 """Time of FiLM and of conditional norms, relative to the formula as it is usually written.
 
-    python -m benchmarks.film [--rounds N] [--only WORD]
+    python -m benchmarks.film [--rounds N] [--only TEXT]
 
 n is the time divided by that of ``gamma * x + beta`` (after the norm, where there is one) in the
 dtype of the features; f is the time divided by that of the memory that has to be moved: one copy
@@ -54,14 +54,17 @@ class Case:
         return f"{list(self.shape)} {str(self.dtype).removeprefix('torch.')}{memory}"
 
     def features(self) -> Tensor:
+        """Random features."""
         x = torch.randn(self.shape).to(self.dtype)
         return x.contiguous(memory_format=torch.channels_last) if self.last else x
 
     def parameters(self) -> tuple[Tensor, Tensor]:
+        """Random γ and β, (B, C)."""
         size = self.shape[0], self.shape[self.axis]
         return torch.randn(size), torch.randn(size)
 
     def view(self, parameter: Tensor) -> Tensor:
+        """A parameter as it broadcasts over the features."""
         sizes = [1] * len(self.shape)
         sizes[0], sizes[self.axis] = self.shape[0], self.shape[self.axis]
         return parameter.view(sizes)
@@ -109,6 +112,8 @@ def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 
 def without_gradients(function: Function, *inputs: Tensor) -> Callable[[], object]:
+    """Forward."""
+
     def run() -> None:
         with torch.no_grad():
             function(*inputs)
@@ -117,6 +122,7 @@ def without_gradients(function: Function, *inputs: Tensor) -> Callable[[], objec
 
 
 def with_gradients(function: Function, upstream: Tensor, *inputs: Tensor) -> Callable[[], object]:
+    """Forward and backward, with gradients of all inputs."""
     leaves = [each.detach().clone().requires_grad_() for each in inputs]
 
     def run() -> None:
@@ -128,7 +134,8 @@ def with_gradients(function: Function, upstream: Tensor, *inputs: Tensor) -> Cal
 
 
 def table(title: str, rows: list[tuple[str, str, str]]) -> None:
-    wide = max(len(name) for name, _, _ in rows)
+    """Print n and f of all cases."""
+    wide = max((len(name) for name, _, _ in rows), default=0)
     print(f"\n{title}\n{'':{wide}}  n: no grad / f+b   f: no grad / f+b")
     for name, n, f in rows:
         print(f"{name:{wide}}  {n:>16}   {f:>16}", flush=True)
@@ -137,7 +144,7 @@ def table(title: str, rows: list[tuple[str, str, str]]) -> None:
 def measured(
     case: Case, naive: Function, ours: Function, given: tuple[Tensor, ...], rounds: int
 ) -> tuple[str, str]:
-    """n and f of one case: ``naive`` and ``ours`` take the features and ``given``."""
+    """The n and f of one case: ``naive`` and ``ours`` take the features and ``given``."""
     x = case.features()
     upstream = torch.randn_like(x)
     moved, added = torch.empty_like(x), torch.empty_like(x)
@@ -158,9 +165,12 @@ def measured(
     return n, f"{found['ours'] / found['copy']:.2f} / {found['ours f+b'] / both:.2f}"
 
 
-def film(rounds: int) -> list[tuple[str, str, str]]:
+def film(rounds: int, only: str) -> list[tuple[str, str, str]]:
+    """The formula against `fw.film`, checks of its arguments included."""
     rows = []
     for case in CASES:
+        if only not in str(case):
+            continue
 
         def naive(x: Tensor, gamma: Tensor, beta: Tensor, case: Case = case) -> Tensor:
             return case.view(gamma) * x + case.view(beta)
@@ -180,7 +190,7 @@ class Given(nn.Module):
         return condition
 
 
-def norms(rounds: int) -> list[tuple[str, str, str]]:
+def norms(rounds: int, only: str) -> list[tuple[str, str, str]]:
     """Conditional norms of the library against the norm of torch and the formula."""
     image, audio = (32, 256, 28, 28), (8, 128, 16000)
     mean, variance = torch.randn(256), torch.rand(256) + 0.5
@@ -243,6 +253,8 @@ def norms(rounds: int) -> list[tuple[str, str, str]]:
     rows = []
     for name, norm, layer, cases in kinds:
         for case in cases:
+            if only not in f"{name}, {case}":
+                continue
 
             def naive(x: Tensor, both: Tensor, case: Case = case, norm: Function = norm) -> Tensor:
                 gamma, beta = both.chunk(2, -1)
@@ -288,7 +300,7 @@ def diffusers(rounds: int) -> None:
         return
     x, z = torch.randn(16, 196, 768), torch.randn(16, 768)
     theirs, ours = AdaLayerNorm(768, chunk_dim=1), ConditionalLayerNorm(768, 768)
-    image, group, own = torch.randn(32, 256, 28, 28), AdaGroupNorm(768, 256, 32), None
+    image, group = torch.randn(32, 256, 28, 28), AdaGroupNorm(768, 256, 32)
     own = ConditionalGroupNorm(32, 256, 768)
     wide = torch.randn(32, 768)
     for name, features, condition, one, two in (
@@ -314,14 +326,17 @@ def diffusers(rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", help="cases whose line has this text")
+    options = parser.parse_args()
+    rounds = options.rounds
     torch.set_num_threads(1)
     torch.manual_seed(0)
     use_large_allocations()
-    table("FiLM", film(rounds))
-    table("norm, then FiLM", norms(rounds))
-    layers(rounds)
-    diffusers(rounds)
+    table("FiLM", film(rounds, options.only))
+    table("norm, then FiLM", norms(rounds, options.only))
+    if not options.only:
+        layers(rounds)
+        diffusers(rounds)
 
 
 if __name__ == "__main__":

@@ -107,8 +107,10 @@ def test_every_route_is_the_formula(
     assert_near(y.detach().double(), plain(x, gamma, beta, axis).detach(), dtype)
     if route == "by sample" and not (grad or dtype in HALF):
         route = "addcmul"
-    if route == "addcmul" and grad:
-        route = "by sample" if shared and x.numel() >= routes.SAMPLE else "formula"
+    if route == "addcmul" and grad and shared and x.numel() >= routes.SAMPLE:
+        route = "by sample"
+    if route == "addcmul" and grad and dtype not in HALF:
+        route = "formula"
     if route == "addcmul" and shared and dtype in HALF and x.numel() >= routes.SAMPLE:
         route = "by sample"
     assert taken[:1] == [route]

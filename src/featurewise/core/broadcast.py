@@ -120,9 +120,13 @@ def align(value: Tensor, x: Tensor, axis: int, batch_axis: int | None) -> Tensor
     """
     if value.ndim == 1:
         return value.reshape((-1,) + (1,) * (x.ndim - 1 - axis))
+    batch = 0 if batch_axis is None else batch_axis
+    if value.ndim == 2 and batch < axis:  # one view, as each costs a node in the backward pass
+        around = (1,) * batch, (1,) * (axis - batch - 1), (1,) * (x.ndim - 1 - axis)
+        samples, width = value.shape
+        return value.reshape((*around[0], samples, *around[1], width, *around[2]))
     if value.ndim == 2:
         value = value.reshape(tuple(value.shape) + (1,) * (x.ndim - 2))
-    batch = 0 if batch_axis is None else batch_axis
     return value if (batch, axis) == (0, 1) else torch.movedim(value, (0, 1), (batch, axis))
 
 

@@ -7,7 +7,7 @@ fewer than `SMALL`                formula                       formula
 channels first, `POSITIONS` each  batch norm                    batch norm
 innermost, `SAMPLE` each          addcmul; half precision:      sample by sample
                                   sample by sample
-innermost, smaller samples        addcmul                       formula
+innermost, smaller samples        addcmul                       formula; half precision: addcmul
 all others                        formula                       formula
 ================================  ============================  ================================
 
@@ -121,7 +121,10 @@ def _route(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Route | None:
         return None
     large = x.numel() >= SAMPLE * (1 if gamma.ndim == 1 else len(x))
     if torch.is_grad_enabled() and (x.requires_grad or gamma.requires_grad or beta.requires_grad):
-        return _by_sample if large else None
+        if large:
+            return _by_sample
+        # The formula would keep the features in float32.
+        return _by_differentiable_addcmul if x.dtype in _HALF else None
     return _by_sample if large and x.dtype in _HALF else _by_addcmul
 
 
@@ -147,6 +150,11 @@ def as_one(run: Callable[[], Tensor], x: Tensor, gamma: Tensor, beta: Tensor, ax
 def _by_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
     made = torch.addcmul(align(beta, x, axis, 0), align(gamma, x, axis, 0), x)
     return cast(made, x.dtype)
+
+
+def _by_differentiable_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    made: Tensor = _Addcmul.apply(x, gamma, beta, axis)  # type: ignore[no-untyped-call]
+    return made
 
 
 def _by_batch_norm(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
@@ -230,6 +238,22 @@ def _is_innermost(x: Tensor, axis: int) -> bool:
     if axis == x.ndim - 1:
         return x.is_contiguous()
     return axis == 1 and torch.movedim(x, 1, -1).is_contiguous()
+
+
+class _Addcmul(torch.autograd.Function):
+    """``gamma * x + beta``, which keeps the features in their own dtype."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+        """One pass over x, and one to its dtype."""
+        _keep(ctx, x, gamma)
+        ctx.axis = axis
+        return _by_addcmul(x, gamma, beta, axis)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """By the formula."""
+        return (*_gradients(ctx, grad, ctx.axis), None)
 
 
 class _BySample(torch.autograd.Function):

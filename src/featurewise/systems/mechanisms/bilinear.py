@@ -368,10 +368,10 @@ SYSTEM = System(
     evaluate=evaluate,
     metrics=(*ERRORS, PARAMETERS, EQUAL_DECIMALS),
     score=FILM_FEW,
-    finding="FiLM equals its bilinear transform to 16 decimals and learns a FiLM from few "
-    "examples, which a full bilinear layer with 8.5 times the parameters does not. A "
-    "bilinear transform of rank 8 it does not learn; FiLM between two linear maps does, "
-    "with exactly 8 factors.",
+    finding="FiLM equals its bilinear transform to the precision of doubles and learns a "
+    "FiLM from few examples, which a full bilinear layer with 8.5 times the parameters "
+    "does not. A bilinear transform of rank 8 it does not learn; FiLM between two linear "
+    "maps does, with exactly 8 factors.",
     claims=(
         Claim(
             "FiLM is a bilinear transform.",
