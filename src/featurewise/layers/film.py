@@ -144,12 +144,13 @@ class FiLM(nn.Module):
             operation is not a scale and a shift, or where ``Site.modulate`` has to look at them.
 
         Raises:
-            ConditionError: if the condition is missing.
+            ConditionError: if the condition or the generator is missing.
         """
         (site,) = self.layout
+        if self.generator is None:
+            raise ConditionError("this FiLM is a declared site without a generator")
         if condition is None and not isinstance(self.generator, Generator):
             raise ConditionError("FiLM needs a condition, got None")
-        assert self.generator is not None
         flat = flat_parameters(self.generator(condition), self.layout)
         pairs = self._plan.pairs(flat)
         pair = None if pairs is None else pairs[0]

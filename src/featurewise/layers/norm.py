@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -67,33 +69,26 @@ class _ConditionalNorm(nn.Module, ABC):
         """
         check_features(x, self.features, self.axis, 0, type(self).__name__)
         self._check_norm(x)
-        fusable = self._can_fuse() and isinstance(self.film, FiLM) and self.film.is_fusable
-        if fusable and takes_kernels(x):
-            return self._fused(x, condition)
+        kernel = self._kernel()
+        fusable = kernel is not None and isinstance(self.film, FiLM) and self.film.is_fusable
+        if kernel is not None and fusable and takes_kernels(x):
+            raw, pair = self.film.parameters_for(x, condition)
+            scale, shift = pair or (None, None)
+            if scale is not None and shift is not None:
+                return kernel(x, scale, shift)
+            return self.film.modulate(self.normalize(x), raw, pair)
         y: Tensor = self.film(self.normalize(x), condition)
         return y
 
     def _check_norm(self, x: Tensor) -> None:
         """Check that the statistics exist."""
 
-    def _can_fuse(self) -> bool:
-        """Whether there is a kernel of this norm that takes the scale and shift of every sample.
+    def _kernel(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        """Norm and FiLM in one pass, from features, scale and shift; None where there is none.
 
         Not for subclasses, whose ``normalize`` may be another one.
         """
-        return False
-
-    def _fused(self, x: Tensor, condition: Any) -> Tensor:
-        """The same; norm and FiLM in one pass where the FiLM is a scale and a shift."""
-        raw, pair = self.film.parameters_for(x, condition)
-        scale, shift = pair or (None, None)
-        if scale is None or shift is None:
-            return self.film.modulate(self.normalize(x), raw, pair)
-        return self._norm_film(x, scale, shift)
-
-    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Norm and FiLM in one pass, where `_can_fuse`."""
-        raise NotImplementedError
+        return None
 
     def extra_repr(self) -> str:
         """The eps, for ``repr``."""
@@ -205,13 +200,13 @@ class ConditionalBatchNorm(_ConditionalNorm):
         y: Tensor = self.film(self.normalize(x, ids), condition)
         return y
 
-    def _can_fuse(self) -> bool:
+    def _kernel(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
         """With running averages."""
         running = self.statistics == "frozen" or (self.statistics == "batch" and not self.training)
-        return running and type(self) is ConditionalBatchNorm
-
-    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return batch_norm_film(x, scale, shift, self.running_mean, self.running_var, self.eps)
+        if not running or type(self) is not ConditionalBatchNorm:
+            return None
+        averages = {"mean": self.running_mean, "variance": self.running_var}
+        return partial(batch_norm_film, **averages, eps=self.eps)
 
     def _check_ids(self, ids: Tensor | None, x: Tensor) -> Tensor:
         if ids is None:
@@ -283,11 +278,10 @@ class ConditionalInstanceNorm(_ConditionalNorm):
         if math.prod(x.shape[2:]) < 2:
             raise ShapeError(f"instance norm needs two positions or more, x is {tuple(x.shape)}")
 
-    def _can_fuse(self) -> bool:
-        return type(self) is ConditionalInstanceNorm
-
-    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return group_norm_film(x, scale, shift, self.features, self.eps)
+    def _kernel(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        if type(self) is not ConditionalInstanceNorm:
+            return None
+        return partial(group_norm_film, groups=self.features, eps=self.eps)
 
 
 class ConditionalGroupNorm(_ConditionalNorm):
@@ -335,11 +329,10 @@ class ConditionalGroupNorm(_ConditionalNorm):
         if self.features // self.groups * math.prod(x.shape[2:]) < 2:
             raise ShapeError(f"a group of x{tuple(x.shape)} has fewer than two values")
 
-    def _can_fuse(self) -> bool:
-        return type(self) is ConditionalGroupNorm
-
-    def _norm_film(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return group_norm_film(x, scale, shift, self.groups, self.eps)
+    def _kernel(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        if type(self) is not ConditionalGroupNorm:
+            return None
+        return partial(group_norm_film, groups=self.groups, eps=self.eps)
 
 
 class ConditionalLayerNorm(_ConditionalNorm):

@@ -43,13 +43,13 @@ def test_a_question_sets_gamma_and_beta_and_shows_what_the_network_does(page, la
     """The share of places above 0 is that of max(0, γ · x + β), computed here."""
     values = layer.values()
     maps = torch.tensor(values["maps"])
-    for index, asked in enumerate(values["questions"]):
+    for index, question in enumerate(values["questions"]):
         page.select_option("#question", index=index)
         shown = [
             float(text.replace("−", "-")) for text in page.locator("#maps output").all_inner_texts()
         ]
         wanted = [
-            number for pair in zip(asked["gamma"], asked["beta"], strict=True) for number in pair
+            number for pair in zip(question["gamma"], question["beta"], strict=True) for number in pair
         ]
         assert shown == pytest.approx(wanted, abs=0.026)  # a slider has steps of 0.05
         gamma, beta = torch.tensor(shown).view(-1, 2).T[..., None, None]
