@@ -49,7 +49,9 @@ def test_a_question_sets_gamma_and_beta_and_shows_what_the_network_does(page, la
             float(text.replace("−", "-")) for text in page.locator("#maps output").all_inner_texts()
         ]
         wanted = [
-            number for pair in zip(question["gamma"], question["beta"], strict=True) for number in pair
+            number
+            for pair in zip(question["gamma"], question["beta"], strict=True)
+            for number in pair
         ]
         assert shown == pytest.approx(wanted, abs=0.026)  # a slider has steps of 0.05
         gamma, beta = torch.tensor(shown).view(-1, 2).T[..., None, None]
