@@ -114,7 +114,7 @@ def parameter_matrices(task: TaskRepresentation) -> dict[tuple[str, str], Float[
 
 
 def parameter_quantiles(task: TaskRepresentation) -> dict[tuple[str, str], list[float]]:
-    """How the effective parameters are distributed over conditions and features, to be kept in training.
+    """How effective parameters are distributed over conditions and features, for a log of training.
 
     Args:
         task: ``(B, N)``, of any operation.
