@@ -55,6 +55,23 @@ def test_a_question_is_answered(live):
     assert server.requests[-1] == server.requests[-2]
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"view": "parameters"},
+        {"mode": "one", "site": "block 1", "feature": "26", "color": "question", "words": "front"},
+        {"mode": "all", "selected": "0-9"},
+        {"view": "projection", "projection": "1"},
+    ],
+    ids=str,
+)
+def test_a_permalink_shows_the_same_pixels_with_and_without_a_server(live, visit, sample, state):
+    here, server = live()
+    static = visit().go(**state)
+    assert here.go(**state).pixels() == static.pixels()
+    assert here.state == static.state and not server.requests
+
+
 def sample_codes(here):
     return here.page.evaluate(
         "JSON.parse(document.getElementById('data').textContent)"
