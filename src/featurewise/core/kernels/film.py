@@ -4,7 +4,8 @@
 features                          without gradients             with gradients
 ================================  ============================  ================================
 fewer than `SMALL`                formula                       formula
-channels first, `POSITIONS` each  batch norm                    batch norm
+channels first, `POSITIONS` each  batch norm, in float32 from   batch norm from
+                                  `WITHOUT_GRADIENTS`           `WITH_GRADIENTS`
 innermost, `SAMPLE` each          addcmul; half precision:      sample by sample
                                   sample by sample
 innermost, smaller samples        addcmul                       formula; half precision: addcmul
@@ -41,6 +42,11 @@ from featurewise.core.broadcast import align
 
 SMALL: Final = 1 << 14
 """Fewer numbers than this stay in the first cache, where a formula of two operators is as fast."""
+
+WITHOUT_GRADIENTS: Final = 1 << 18
+WITH_GRADIENTS: Final = 1 << 19
+"""From so many numbers on, one pass less is worth more calls of operators, which take microseconds;
+a function of our own with a backward pass takes about fifty."""
 
 POSITIONS: Final = 32
 """From so many positions a row of batch norm's kernel is worth its start."""
@@ -114,18 +120,25 @@ def fast(
 
 def _route(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Route | None:
     """The table of this module."""
+    half, grad = x.dtype in _HALF, needs_gradients(x, gamma, beta)
     if axis == 1 and x.ndim > 2 and x.is_contiguous():
-        positions = x.numel() // (x.shape[0] * x.shape[1])
-        return _by_batch_norm if _blocks(positions) else None
+        least = WITH_GRADIENTS if grad else SMALL if half else WITHOUT_GRADIENTS
+        worth = x.numel() >= least and _blocks(x.numel() // (x.shape[0] * x.shape[1]))
+        return _by_batch_norm if worth else None
     if not _is_innermost(x, axis):
         return None
     large = x.numel() >= SAMPLE * (1 if gamma.ndim == 1 else len(x))
-    if torch.is_grad_enabled() and (x.requires_grad or gamma.requires_grad or beta.requires_grad):
+    if grad:
         if large:
             return _by_sample
         # The formula would keep the features in float32.
-        return _by_differentiable_addcmul if x.dtype in _HALF else None
-    return _by_sample if large and x.dtype in _HALF else _by_addcmul
+        return _by_differentiable_addcmul if half else None
+    return _by_sample if large and half else _by_addcmul
+
+
+def needs_gradients(*tensors: Tensor) -> bool:
+    """Whether gradients by any of these will be wanted."""
+    return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
 
 def takes_kernels(*tensors: Tensor) -> bool:
@@ -158,11 +171,15 @@ def _by_differentiable_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int
 
 
 def _by_batch_norm(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    if not needs_gradients(x, gamma, beta):
+        return _batch_norm(x, gamma, beta)
     made: Tensor = _BatchNorm.apply(x, gamma, beta)  # type: ignore[no-untyped-call]
     return made
 
 
 def _by_sample(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    if not needs_gradients(x, gamma, beta):
+        return _sample_by_sample(x, gamma, beta, axis)
     made: Tensor = _BySample.apply(x, gamma, beta, axis)  # type: ignore[no-untyped-call]
     return made
 
@@ -181,11 +198,7 @@ class _BatchNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         """One pass over x."""
         _keep(ctx, x, gamma)
-        y = torch.empty_like(x)
-        blocks = _blocks(x[0, 0].numel()) if ctx.needs_input_grad[1] else 1
-        rows, scale = _channels(x, blocks), _repeated(gamma, len(x), blocks)
-        _affine(rows, scale, _repeated(beta, len(x), blocks), _channels(y, blocks))
-        return y
+        return _batch_norm(x, gamma, beta)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -194,19 +207,22 @@ class _BatchNorm(torch.autograd.Function):
         if kept is None:
             return _gradients(ctx, grad, 1)
         gamma, x = kept
-        blocks = _blocks(x[0, 0].numel())
+        blocks = _blocks(x.numel() // (x.shape[0] * x.shape[1]))
         to_x, *sums = _affine_gradients(
             _channels(grad.contiguous(), blocks),
             _channels(x, blocks),
             _repeated(gamma, len(x), blocks),
             ctx.needs_input_grad,
         )
-        by_feature = [
-            None if each is None else each.view(*x.shape[:2], blocks).sum(2) for each in sums
-        ]
-        if gamma.ndim == 1:
-            by_feature = [None if each is None else each.sum(0) for each in by_feature]
+        by_feature = [None if each is None else _by_feature(each, gamma, blocks) for each in sums]
         return None if to_x is None else to_x.view(x.shape), *by_feature
+
+
+def _batch_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    y = torch.empty_like(x)
+    scale, shift = _repeated(gamma, len(x), 1), _repeated(beta, len(x), 1)
+    _affine(_channels(x, 1), scale, shift, _channels(y, 1))
+    return y
 
 
 def _blocks(positions: int) -> int:
@@ -224,8 +240,17 @@ def _channels(x: Tensor, blocks: int) -> Tensor:
 
 def _repeated(parameter: Tensor, batch: int, blocks: int) -> Tensor:
     """(B, C) or (C,), for every block: (B C blocks,)."""
+    if parameter.ndim == 2 and blocks == 1:
+        return parameter.view(-1)
     each = parameter.expand(batch, parameter.shape[-1])
     return each[:, :, None].expand(-1, -1, blocks).reshape(-1)
+
+
+def _by_feature(sums: Tensor, gamma: Tensor, blocks: int) -> Tensor:
+    """Sums over the blocks, and over the samples that share γ; the shape is that of γ."""
+    if blocks > 1:
+        sums = sums.view(-1, blocks).sum(1)
+    return sums.view(gamma.shape) if gamma.ndim == 2 else sums.view(-1, len(gamma)).sum(0)
 
 
 # --- features innermost --------------------------------------------------------------------------
@@ -264,14 +289,7 @@ class _BySample(torch.autograd.Function):
         """One pass over x."""
         _keep(ctx, x, gamma)
         ctx.axis = axis
-        y = torch.empty_like(x)
-        count = 1 if gamma.ndim == 1 else len(x)
-        parameters = gamma.view(count, -1), beta.view(count, -1)
-        for rows, scale, shift, made in zip(
-            _rows(x, axis, count), *parameters, _rows(y, axis, count), strict=True
-        ):
-            _affine(rows, scale, shift, made)
-        return y
+        return _sample_by_sample(x, gamma, beta, axis)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -303,6 +321,17 @@ class _BySample(torch.autograd.Function):
         return to_x if needed[0] else None, *by_feature, None
 
 
+def _sample_by_sample(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    y = torch.empty_like(x)
+    count = 1 if gamma.ndim == 1 else len(x)
+    parameters = gamma.view(count, -1), beta.view(count, -1)
+    for rows, scale, shift, made in zip(
+        _rows(x, axis, count), *parameters, _rows(y, axis, count), strict=True
+    ):
+        _affine(rows, scale, shift, made)
+    return y
+
+
 def _rows(x: Tensor, axis: int, count: int) -> Tensor:
     """Each sample as rows of features, ``(count, rows, C)``; all together for a count of 1."""
     last = torch.movedim(x, axis, -1)
@@ -310,6 +339,9 @@ def _rows(x: Tensor, axis: int, count: int) -> Tensor:
 
 
 # --- the kernel, and what is kept for it ---------------------------------------------------------
+
+
+_BATCH_NORM_OUT: Final = torch.ops.aten.native_batch_norm.out
 
 
 @lru_cache(8)
@@ -322,20 +354,9 @@ def _zeros_and_ones(width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def _affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
     """``scale * x + shift`` along axis 1, written to ``out``."""
     zeros, ones = _zeros_and_ones(len(scale), scale.dtype)
-    blank = torch.empty(0, dtype=scale.dtype)
-    torch.ops.aten.native_batch_norm.out(
-        x,
-        scale,
-        shift,
-        zeros,
-        ones,
-        False,
-        0.0,
-        0.0,
-        out=out,
-        save_mean=blank,
-        save_invstd=blank,
-    )
+    unused = torch.empty(0, dtype=scale.dtype)
+    into = {"out": out, "save_mean": unused, "save_invstd": unused}
+    _BATCH_NORM_OUT(x, scale, shift, zeros, ones, False, 0.0, 0.0, **into)
 
 
 def _affine_gradients(
