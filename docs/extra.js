@@ -11,3 +11,10 @@ function focusable() {
 }
 window.addEventListener("load", focusable);
 window.addEventListener("resize", focusable);
+
+// A page within a page says how tall it is.
+window.addEventListener("message", ({ data, source }) => {
+  for (const frame of document.querySelectorAll("iframe.tall")) {
+    if (frame.contentWindow === source && data.height > 0) frame.style.height = `${data.height}px`;
+  }
+});

@@ -32,7 +32,8 @@ def values() -> dict[str, Any]:
     """Feature maps of the first block for the example image, and γ and β for some questions.
 
     The maps are those before the first FiLM layer, hence the same for all questions. The three are
-    shown whose γ differs most between the questions while FiLM leaves some places above 0.
+    shown whose γ varies most between the questions, weighted against maps that are above 0 nowhere
+    or everywhere.
     """
     found = discovery.find("film")
     network, config = load_network(found.folder, found.system)

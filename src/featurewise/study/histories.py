@@ -1,4 +1,4 @@
-"""Parameters over training: quantiles of γ and β, site by site, in the log of a run."""
+"""Parameters over training: quantiles of γ and β, site by site, recorded in a run's log."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from featurewise.training.loop import OBSERVED
 
 
 def observed_quantiles(networks: Iterable[nn.Module], batch: Any) -> dict[str, float]:
-    """Quantiles of the parameters that networks in training give the conditions of a batch.
+    """Quantiles of the parameters that a network, in eval mode, gives the conditions of a batch.
 
     Args:
-        networks: those of a stepper; the first that is conditioned by a generator is observed.
-        batch: of the training data.
+        networks: those that a stepper trains; the first that is conditioned by a generator is
+            observed.
+        batch: a batch of training data.
 
     Returns:
-        "level parameter site" -> the quantile of effective values over conditions and features;
-        empty if no network is conditioned or if its representations are not (B, N).
+        "level parameter site", as in "0.5 gamma blocks.0.norm" -> the quantile of effective values
+        over conditions and features; empty if no network is conditioned, if it does not use the
+        condition of this batch, or if its representations are not (B, N).
     """
     for network in networks:
         part = conditioned_part(network)

@@ -53,8 +53,8 @@ def test_a_question_sets_gamma_and_beta_and_shows_what_the_network_does(page, la
             for pair in zip(question["gamma"], question["beta"], strict=True)
             for number in pair
         ]
-        assert shown == pytest.approx(wanted, abs=0.026)  # a slider has steps of 0.05
-        gamma, beta = torch.tensor(shown).view(-1, 2).T[..., None, None]
+        assert shown == pytest.approx(wanted, abs=0.0051)  # two decimals are shown
+        gamma, beta = torch.tensor(wanted).view(-1, 2).T[..., None, None]
         above = 100 * (gamma * maps + beta > 0).double().mean((1, 2))
         assert shares(page) == pytest.approx(above.tolist(), abs=0.51)
     page.click("#identity")

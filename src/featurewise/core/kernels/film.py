@@ -1,31 +1,32 @@
-"""``gamma * x + beta``: which route is taken, by layout, size, dtype and need of gradients.
+"""``gamma * x + beta``: which route is taken, by layout, size, dtype and gradients.
 
-================================  ============================  ================================
-features                          without gradients             with gradients
-================================  ============================  ================================
-fewer than `SMALL`                formula                       formula
-channels first, `POSITIONS` each  batch norm, in float32 from   batch norm from
-                                  `WITHOUT_GRADIENTS`           `WITH_GRADIENTS`
-innermost, `SAMPLE` each          addcmul; half precision:      sample by sample
-                                  sample by sample
-innermost, smaller samples        addcmul                       formula; half precision: addcmul
-all others                        formula                       formula
-================================  ============================  ================================
+====================================  ==========================  ==============================
+features                              without gradients           with gradients
+====================================  ==========================  ==============================
+fewer than `SMALL` numbers            formula                     formula
+channels first, positions that        batch norm; float32: from   batch norm, from
+split into blocks (see below)         `WITHOUT_GRADIENTS`         `WITH_GRADIENTS`
+innermost, samples of `SAMPLE`        addcmul; half precision:    sample by sample
+numbers or more                       sample by sample
+innermost, smaller samples            addcmul                     formula; half precision: addcmul
+all others                            formula                     formula
+====================================  ==========================  ==============================
 
-* *Channels first* is contiguous ``(B, C, *positions)``; *features innermost* are tokens
+* *Channels first* is contiguous ``(B, C, *positions)``; features are *innermost* in tokens
   ``(B, T, C)``, images in channels-last memory and vectors.
-* *Batch norm* of mean 0 and variance 1 is this formula (but for an infinite γ, which it turns into
-  NaN): torch's kernel reads x once forward, and once backward for all three gradients, where the
-  formula reads and writes five times as much.
+* *Batch norm* of mean 0, variance 1 and eps 0 is this formula (but for an infinite γ, which it
+  turns into NaN). Torch's kernel passes over memory twice forward and three times backward, where
+  the formula takes about four and seven passes.
 * *Sample by sample* is the same kernel for features innermost, where it takes one γ for all rows.
   Samples that share γ are one sample.
-* *addcmul* is one pass, but vectorised only where the parameters lie along the innermost axis.
-* Parameters by position, γ without β and β without γ, a GPU, compilation, transforms, modes and
-  tensor subclasses: the formula, which a compiler fuses by itself.
+* *addcmul* reads once, but is vectorised only where the parameters lie along the innermost axis.
+* Parameters by position, γ without β and β without γ, a GPU, compilation, transforms, torch's
+  dispatch modes and tensor subclasses: the formula, which a compiler fuses by itself.
 
-Sizes were measured on one core (`python -m benchmarks.film`). Half precision is computed in
-float32 and rounded once, on every route. The kernels add gradients of γ and β up one by one, the
-formula in pairs; therefore they add `ADDED` numbers at most, whose sums are added in pairs.
+Half precision is computed in float32 and rounded once, on every route. The kernels add gradients of
+γ and β up one by one, the formula in pairs; therefore a kernel adds `ADDED` numbers at most, of
+`POSITIONS` or more in equal *blocks*, and their sums are added in pairs. Sizes were measured by
+``python -m benchmarks.film`` in a checkout, on the machine that the page on speed names.
 """
 
 from __future__ import annotations
@@ -41,18 +42,18 @@ from featurewise.core import _torch
 from featurewise.core.broadcast import align
 
 SMALL: Final = 1 << 14
-"""Fewer numbers than this stay in the first cache, where a formula of two operators is as fast."""
+"""Fewer numbers than this stay in cache (64 kB in float32): two operators are as fast."""
 
 WITHOUT_GRADIENTS: Final = 1 << 18
 WITH_GRADIENTS: Final = 1 << 19
-"""From so many numbers on, one pass less is worth more calls of operators, which take microseconds;
-a function of our own with a backward pass takes about fifty."""
+"""From so many numbers on, fewer passes outweigh more calls of operators (microseconds each; an
+autograd function of our own costs about 50)."""
 
 POSITIONS: Final = 32
-"""From so many positions a row of batch norm's kernel is worth its start."""
+"""From so many positions a row justifies the fixed cost of batch norm's kernel."""
 
 SAMPLE: Final = 1 << 16
-"""From so many numbers a sample is worth a call of its own."""
+"""From so many numbers a sample justifies the fixed cost of a call."""
 
 ADDED: Final = 1 << 10
 """Most numbers that a kernel adds up one by one."""

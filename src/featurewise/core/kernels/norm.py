@@ -19,10 +19,10 @@ from featurewise.core.kernels.film import (
 
 
 def group_norm_film(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
-    """Group norm, then FiLM; as many groups as features are instance norm.
+    """Group norm, then FiLM; with one group for each feature this is instance norm, then FiLM.
 
-    A batch of B samples is one sample of B times as many groups: torch's kernel then takes the γ
-    and β of every sample.
+    The batch is viewed as one sample with B times as many groups, so that torch's kernel takes the
+    γ and β of every sample.
 
     Args:
         x: ``(B, C, *positions)``.
@@ -30,10 +30,13 @@ def group_norm_film(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: fl
         beta: the same shape.
         groups: number of groups, a divisor of C.
         eps: added to the variance.
+
+    Returns:
+        A tensor of the shape, dtype and memory format of ``x``.
     """
     if not takes_kernels(x, gamma, beta) or x.numel() < SMALL:
         return modulate(F.group_norm(x, groups, eps=eps), gamma, beta, 1, 0)
-    # In channels-last memory torch's kernel is slow for small groups and for half precision.
+    # Channels last, float32, several features in a group: torch's kernel is fast without a copy.
     if not x.is_contiguous() and groups < x.shape[1] and x.dtype is compute_dtype(x):
         return modulate(F.group_norm(x, groups, eps=eps), gamma, beta, 1, 0)
     run = partial(_group_norm_film, x, gamma, beta, groups, eps)
@@ -61,7 +64,7 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 def batch_norm_film(
     x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> Tensor:
-    """Batch norm of known mean and variance, then FiLM: one scale and one shift.
+    """Batch norm with running statistics, then FiLM: one scale and one shift.
 
     Args:
         x: ``(B, C, *positions)``.
@@ -70,6 +73,9 @@ def batch_norm_film(
         mean: of each feature, ``(C,)``.
         variance: of each feature, ``(C,)``.
         eps: added to the variance.
+
+    Returns:
+        A tensor of the shape, dtype and memory format of ``x``.
     """
     compute = compute_dtype(x)
     scale = cast(gamma, compute) * (cast(variance, compute) + eps).rsqrt()
