@@ -37,6 +37,7 @@ def film(
         ArgumentTypeError: a tensor that is not floating point or lies on another device.
 
     Example:
+        >>> import torch
         >>> x = torch.randn(8, 64, 14, 14)
         >>> film(x, torch.ones(8, 64), torch.zeros(8, 64)).shape
         torch.Size([8, 64, 14, 14])

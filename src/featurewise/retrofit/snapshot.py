@@ -191,7 +191,7 @@ class _Held:
         if kind not in self._kinds:
             self._kinds[kind] = _Kind.of(kind)
             for base in self._kinds[kind].foreign:
-                if self._is_new(base):
+                if self._is_new(base) and not _is_own(base):
                     self._names(base)
                     self._globals(sys.modules.get(base.__module__))
         known = self._kinds[kind]
@@ -264,6 +264,11 @@ def _home(kind: type) -> str:
 def _is_foreign(kind: type) -> bool:
     """Whether a class is neither of torch nor of numpy nor of Python."""
     return _home(kind) not in ("torch", "numpy", *sys.stdlib_module_names)
+
+
+def _is_own(kind: type) -> bool:
+    """Whether a class is of this library: what its classes and modules hold is no network's."""
+    return _home(kind) == __name__.partition(".")[0]
 
 
 def _own_state(value: Any) -> list[_Undo]:
