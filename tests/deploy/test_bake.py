@@ -7,7 +7,6 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -281,16 +280,15 @@ def linears() -> list[Case]:
     return cases
 
 
-#: Tuples and proxies, whose content `bake` does not search for state of the networks here.
-CASES = (*convolutions(), *norms(), *linears())
-OPERATIONS: tuple[Operation, ...] = (
+CASES = [*convolutions(), *norms(), *linears()]
+OPERATIONS: list[Operation] = [
     Shift(),
     Scale(),
     Affine(),
     Gate(),
     Affine(activation="exp"),
     Affine(activation="softplus"),
-)
+]
 
 
 def twin(module: nn.Module, x: Tensor, net: Conditioned, task: TaskRepresentation) -> Tensor:
@@ -472,74 +470,72 @@ def subclassed() -> nn.Module:
     return layer
 
 
-STAYING = MappingProxyType(
-    {
-        "LSTM": (lambda: nn.LSTM(6, 6, batch_first=True), tokens, {}, "LSTM"),
-        "GRU": (lambda: nn.GRU(6, 6, batch_first=True), tokens, {}, "GRU"),
-        "attention": (lambda: Attend(), tokens, {"axis": -1}, "Attend"),
-        "container": (
-            lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU()),
-            tokens,
-            {"axis": -1},
-            "Sequential",
-        ),
-        "activation": (lambda: nn.ReLU(), tokens, {"axis": -1}, "ReLU"),
-        "declared": (lambda: FiLM(6, axis=-1), tokens, {}, "FiLM"),
-        "padded input": (
-            lambda: nn.Conv2d(6, 6, 3, padding=1),
-            images,
-            {"when": "input"},
-            "zero pad",
-        ),
-        "padded same": (
-            lambda: nn.Conv2d(6, 6, 3, padding="same"),
-            images,
-            {"when": "input"},
-            "zero pad",
-        ),
-        "transposed input": (
-            lambda: nn.ConvTranspose2d(6, 6, 3),
-            images,
-            {"when": "input"},
-            "positions",
-        ),
-        "groups LowRank": (
-            lambda: nn.Conv2d(6, 6, 3, groups=2),
-            images,
-            {"operation": LowRank(2)},
-            "groups",
-        ),
-        "groups input LowRank": (
-            lambda: nn.Conv2d(6, 6, 3, groups=2),
-            images,
-            {"operation": LowRank(2), "when": "input"},
-            "groups",
-        ),
-        "transposed groups LowRank": (
-            lambda: nn.ConvTranspose2d(6, 6, 3, groups=2),
-            images,
-            {"operation": LowRank(2)},
-            "groups",
-        ),
-        "norm LowRank": (lambda: nn.LayerNorm(6), tokens, {"operation": LowRank(2)}, "matrix"),
-        "RowColumn": (lambda: nn.Conv2d(6, 6, 3), images, {"operation": RowColumn()}, "RowColumn"),
-        "BatchNorm input": (lambda: nn.BatchNorm2d(6), images, {"when": "input"}, "commute"),
-        "LayerNorm input": (lambda: nn.LayerNorm(6), tokens, {"when": "input"}, "commute"),
-        "weight_norm": (parametrised, tokens, {}, "parametrised"),
-        "spectral_norm": (spectral, tokens, {}, "parametrised"),
-        "spectral_norm by hooks": (spectral_by_hooks, tokens, {}, "computed"),
-        "masked": (pruned, tokens, {}, "computed"),
-        "own forward": (lambda: Scripted(6, 6), tokens, {}, "overrides forward"),
-        "tensor subclass": (subclassed, tokens, {}, "Quantised"),
-        "other axis": (lambda: nn.Linear(6, 6), tokens, {"axis": 1}, "axis 1"),
-        "max_norm": (
-            lambda: nn.Embedding(11, 6, max_norm=0.5),
-            lambda: torch.randint(0, 11, (3, 5)),
-            {},
-            "max_norm",
-        ),
-    }
-)
+STAYING = {
+    "LSTM": (lambda: nn.LSTM(6, 6, batch_first=True), tokens, {}, "LSTM"),
+    "GRU": (lambda: nn.GRU(6, 6, batch_first=True), tokens, {}, "GRU"),
+    "attention": (lambda: Attend(), tokens, {"axis": -1}, "Attend"),
+    "container": (
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU()),
+        tokens,
+        {"axis": -1},
+        "Sequential",
+    ),
+    "activation": (lambda: nn.ReLU(), tokens, {"axis": -1}, "ReLU"),
+    "declared": (lambda: FiLM(6, axis=-1), tokens, {}, "FiLM"),
+    "padded input": (
+        lambda: nn.Conv2d(6, 6, 3, padding=1),
+        images,
+        {"when": "input"},
+        "zero pad",
+    ),
+    "padded same": (
+        lambda: nn.Conv2d(6, 6, 3, padding="same"),
+        images,
+        {"when": "input"},
+        "zero pad",
+    ),
+    "transposed input": (
+        lambda: nn.ConvTranspose2d(6, 6, 3),
+        images,
+        {"when": "input"},
+        "positions",
+    ),
+    "groups LowRank": (
+        lambda: nn.Conv2d(6, 6, 3, groups=2),
+        images,
+        {"operation": LowRank(2)},
+        "groups",
+    ),
+    "groups input LowRank": (
+        lambda: nn.Conv2d(6, 6, 3, groups=2),
+        images,
+        {"operation": LowRank(2), "when": "input"},
+        "groups",
+    ),
+    "transposed groups LowRank": (
+        lambda: nn.ConvTranspose2d(6, 6, 3, groups=2),
+        images,
+        {"operation": LowRank(2)},
+        "groups",
+    ),
+    "norm LowRank": (lambda: nn.LayerNorm(6), tokens, {"operation": LowRank(2)}, "matrix"),
+    "RowColumn": (lambda: nn.Conv2d(6, 6, 3), images, {"operation": RowColumn()}, "RowColumn"),
+    "BatchNorm input": (lambda: nn.BatchNorm2d(6), images, {"when": "input"}, "commute"),
+    "LayerNorm input": (lambda: nn.LayerNorm(6), tokens, {"when": "input"}, "commute"),
+    "weight_norm": (parametrised, tokens, {}, "parametrised"),
+    "spectral_norm": (spectral, tokens, {}, "parametrised"),
+    "spectral_norm by hooks": (spectral_by_hooks, tokens, {}, "computed"),
+    "masked": (pruned, tokens, {}, "computed"),
+    "own forward": (lambda: Scripted(6, 6), tokens, {}, "overrides forward"),
+    "tensor subclass": (subclassed, tokens, {}, "Quantised"),
+    "other axis": (lambda: nn.Linear(6, 6), tokens, {"axis": 1}, "axis 1"),
+    "max_norm": (
+        lambda: nn.Embedding(11, 6, max_norm=0.5),
+        lambda: torch.randint(0, 11, (3, 5)),
+        {},
+        "max_norm",
+    ),
+}
 
 
 class Attend(nn.Module):
@@ -658,28 +654,26 @@ def test_no_move_across_a_nonlinearity() -> None:
 # --- other classes: rules tried on a copy ---------------------------------------------------------
 
 #: What each folds to, with a shift and a scale; empty where all of it folds.
-TRIED = MappingProxyType(
-    {
-        "LayerNorm2d of timm": "",
-        "LayerNorm2d of timm without weights": "",
-        "LayerNorm of ConvNeXt, first": "",
-        "LayerNorm of ConvNeXt, last": "",
-        "RMSNorm": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
-        "RMSNorm, 1 + weight": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
-        "RMSNorm2d": "a RMSNorm2d has no bias that could absorb a shift; its scale is folded",
-        "BatchNormLast": "",
-        "BatchNormAct": "this BatchNormAct overrides forward",
-        "GroupNorm1": "",
-        "SwitchNorm": "",
-        "ResponseNorm": "a ResponseNorm has no weights of a known form at its output",
-        "FrozenBatchNorm": "a FrozenBatchNorm has no weights of a known form at its output",
-        "LayerScale, first": "a LayerScale has no bias that could absorb a shift; its scale is folded",
-        "Linear2d": "",
-        "Linear2d without bias": "",
-        "SamePadding": "",
-        "ConvLast": "",
-    }
-)
+TRIED = {
+    "LayerNorm2d of timm": "",
+    "LayerNorm2d of timm without weights": "",
+    "LayerNorm of ConvNeXt, first": "",
+    "LayerNorm of ConvNeXt, last": "",
+    "RMSNorm": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
+    "RMSNorm, 1 + weight": "a RMSNorm has no bias that could absorb a shift; its scale is folded",
+    "RMSNorm2d": "a RMSNorm2d has no bias that could absorb a shift; its scale is folded",
+    "BatchNormLast": "",
+    "BatchNormAct": "this BatchNormAct overrides forward",
+    "GroupNorm1": "",
+    "SwitchNorm": "",
+    "ResponseNorm": "a ResponseNorm has no weights of a known form at its output",
+    "FrozenBatchNorm": "a FrozenBatchNorm has no weights of a known form at its output",
+    "LayerScale, first": "a LayerScale has no bias that could absorb a shift; its scale is folded",
+    "Linear2d": "",
+    "Linear2d without bias": "",
+    "SamePadding": "",
+    "ConvLast": "",
+}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -1044,43 +1038,41 @@ def shared_pair() -> nn.Module:
     return nn.Sequential(pair, pair)
 
 
-UNPRUNED = MappingProxyType(
-    {
-        "sigmoid": (
-            lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sigmoid(), nn.Conv2d(8, 4, 1)),
-            "0",
-            "Sigmoid",
-        ),
-        "norm after": (
-            lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)),
-            "0",
-            "BatchNorm2d",
-        ),
-        "group norm": (
-            lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1)),
-            "1",
-            "GroupNorm",
-        ),
-        "groups": (
-            lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1, groups=2)),
-            "0",
-            "groups",
-        ),
-        "other axes": (
-            lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Linear(7, 4)),
-            "0",
-            "other axes",
-        ),
-        "last": (lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), "0", "not in the same"),
-        "free code": (Skips, "a", "nn.Sequential"),
-        "used twice": (shared_pair, "0.0", "elsewhere"),
-        "pool of linear": (
-            lambda: nn.Sequential(nn.Linear(7, 8), nn.MaxPool1d(1), nn.Linear(8, 4)),
-            "0",
-            "MaxPool1d",
-        ),
-    }
-)
+UNPRUNED = {
+    "sigmoid": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sigmoid(), nn.Conv2d(8, 4, 1)),
+        "0",
+        "Sigmoid",
+    ),
+    "norm after": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)),
+        "0",
+        "BatchNorm2d",
+    ),
+    "group norm": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1)),
+        "1",
+        "GroupNorm",
+    ),
+    "groups": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1, groups=2)),
+        "0",
+        "groups",
+    ),
+    "other axes": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Linear(7, 4)),
+        "0",
+        "other axes",
+    ),
+    "last": (lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), "0", "not in the same"),
+    "free code": (Skips, "a", "nn.Sequential"),
+    "used twice": (shared_pair, "0.0", "elsewhere"),
+    "pool of linear": (
+        lambda: nn.Sequential(nn.Linear(7, 8), nn.MaxPool1d(1), nn.Linear(8, 4)),
+        "0",
+        "MaxPool1d",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", UNPRUNED)
