@@ -194,8 +194,10 @@ SYSTEM = System(
     draw=draw,
     metrics=(ACCURACY, accuracy_with(1), accuracy_with(5)),
     finding="A learned embedding classifies letters of unseen scripts from one example "
-    "far better than raw pixels do. Distances are better than plain cosines; whether "
-    "they are better than cosines with a learned scale three seeds do not decide.",
+    "far better than raw pixels do: 84 % of letters of typefaces, 85 % of the "
+    "handwritten characters of Omniglot's small sets. Distances are better than plain "
+    "cosines, and on handwriting than cosines with a learned scale, too, by 4.7 points; "
+    "on typefaces three seeds do not decide that.",
     claims=(
         Claim(
             "One example of each of five classes is enough for four of five queries.",
