@@ -65,12 +65,7 @@ SYSTEMS: dict[str, System[Any]] = {name: discovery.load(name) for name in NAMES}
 ARMS = [(name, arm.name) for name, system in SYSTEMS.items() for arm in system.arms]
 CLAIMS = [(name, i) for name, system in SYSTEMS.items() for i in range(len(system.claims))]
 
-#: Tests of one arm run in one process, which trains it once.
-each_arm = pytest.mark.parametrize(
-    ("name", "arm"),
-    [pytest.param(*pair, marks=pytest.mark.xdist_group("-".join(pair))) for pair in ARMS],
-    ids=["-".join(pair) for pair in ARMS],
-)
+each_arm = pytest.mark.parametrize(("name", "arm"), ARMS, ids=["-".join(pair) for pair in ARMS])
 each_system = pytest.mark.parametrize("name", SYSTEMS)
 
 

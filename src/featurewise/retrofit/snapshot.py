@@ -191,7 +191,7 @@ class _Held:
         if kind not in self._kinds:
             self._kinds[kind] = _Kind.of(kind)
             for base in self._kinds[kind].foreign:
-                if self._is_new(base) and not _is_own(base):
+                if self._is_new(base) and not _is_machinery(base):
                     self._names(base)
                     self._globals(sys.modules.get(base.__module__))
         known = self._kinds[kind]
@@ -266,9 +266,14 @@ def _is_foreign(kind: type) -> bool:
     return _home(kind) not in ("torch", "numpy", *sys.stdlib_module_names)
 
 
-def _is_own(kind: type) -> bool:
-    """Whether a class is of this library: what its classes and modules hold is no network's."""
-    return _home(kind) == __name__.partition(".")[0]
+#: Parts of this library that networks only run in; its models and systems are networks.
+_MACHINERY: Final = ("common", "core", "generators", "retrofit", "deploy")
+
+
+def _is_machinery(kind: type) -> bool:
+    """Whether what a class and its Python module hold is no network's: it is not followed."""
+    library, _, part = str(kind.__module__).partition(".")
+    return library == __name__.partition(".")[0] and part.partition(".")[0] in _MACHINERY
 
 
 def _own_state(value: Any) -> list[_Undo]:
