@@ -111,11 +111,11 @@ def fast(
         return None
     if not takes_kernels(x, gamma, beta):
         return None
-    # Kernels read γ by its address alone, whatever its strides.
-    gamma, beta = (cast(each, compute_dtype(x)).contiguous() for each in (gamma, beta))
     route = _route(x, gamma, beta, axis)
     if route is None:
         return None
+    # Kernels read γ by its address alone, whatever its strides.
+    gamma, beta = (cast(each, compute_dtype(x)).contiguous() for each in (gamma, beta))
     return as_one(partial(route, x, gamma, beta, axis), x, gamma, beta, axis)
 
 
