@@ -338,6 +338,15 @@ def test_transforms_modes_and_subclasses_take_the_formula(taken: list[str]) -> N
     assert torch.equal(plainly(x), modulate(x, gamma, beta, 1, 0)) and taken[-1] == "batch norm"
 
 
+@pytest.mark.traced
+def test_a_norm_compiles_to_one_graph() -> None:
+    """The test for plain tensors cannot be traced, and is not."""
+    x, gamma, beta = torch.randn(2, 8, 5, 5), torch.randn(2, 8), torch.randn(2, 8)
+    run = torch.compile(group_norm_film, backend="eager", fullgraph=True)
+    wanted = group_norm_film(x, gamma, beta, 4, 1e-5)
+    torch.testing.assert_close(run(x, gamma, beta, 4, 1e-5), wanted)
+
+
 def formula_of(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return gamma[:, :, None, None] * x + beta[:, :, None, None]
 

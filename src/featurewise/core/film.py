@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featurewise.core.broadcast import check_parameter, feature_axis
-from featurewise.core.kernels import modulate
+from featurewise.core.errors import OperationError
+from featurewise.core.kernels import ACTIVATIONS, modulate
 
 
 def film(
@@ -16,6 +17,7 @@ def film(
     *,
     axis: int = 1,
     batch_axis: int | None = 0,
+    activation: str = "identity",
 ) -> Float[Tensor, "..."]:
     """Feature-wise linear modulation ``gamma * x + beta``.
 
@@ -28,6 +30,7 @@ def film(
         beta: shift: the same shapes; None for no shift.
         axis: feature axis of ``x``.
         batch_axis: sample axis of ``x``; None if there is none.
+        activation: applied to the result: "identity", "relu", "silu" or "gelu" (exact).
 
     Returns:
         A tensor of the shape and dtype of ``x``.
@@ -35,6 +38,7 @@ def film(
     Raises:
         ShapeError: a shape or an axis that does not fit.
         ArgumentTypeError: a tensor that is not floating point or lies on another device.
+        OperationError: an unknown activation.
 
     Example:
         >>> import torch
@@ -47,4 +51,7 @@ def film(
     for name, value in (("gamma", gamma), ("beta", beta)):
         if value is not None:
             check_parameter(value, x, (x.shape[front],), True, front, batch, name, "film")
-    return modulate(x, gamma, beta, front, batch)
+    if activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise OperationError(f"film: activation is one of {known}, got {activation!r}")
+    return modulate(x, gamma, beta, front, batch, activation)

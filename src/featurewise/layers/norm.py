@@ -20,7 +20,17 @@ from torch import Tensor, nn
 from featurewise.common.text import short
 from featurewise.core import Affine, ArgumentTypeError, Operation, ShapeError
 from featurewise.core.broadcast import check_features
-from featurewise.core.kernels import batch_norm_film, compute_dtype, group_norm_film, takes_kernels
+from featurewise.core.kernels import (
+    batch_norm_film,
+    compute_dtype,
+    gpu_kernels,
+    group_norm_film,
+    layer_norm,
+    layer_norm_film,
+    rms_norm,
+    rms_norm_film,
+    takes_kernels,
+)
 from featurewise.core.numbers import is_finite
 from featurewise.generators import ConditionError, GeneratorError
 from featurewise.generators.base import check_ids, check_range, positive
@@ -71,7 +81,7 @@ class _ConditionalNorm(nn.Module, ABC):
         self._check_norm(x)
         kernel = self._kernel()
         fusable = kernel is not None and isinstance(self.film, FiLM) and self.film.is_fusable
-        if kernel is not None and fusable and takes_kernels(x):
+        if kernel is not None and fusable and (takes_kernels(x) or gpu_kernels(x) is not None):
             raw, pair = self.film.parameters_for(x, condition)
             scale, shift = pair or (None, None)
             if scale is not None and shift is not None:
@@ -205,8 +215,8 @@ class ConditionalBatchNorm(_ConditionalNorm):
         running = self.statistics == "frozen" or (self.statistics == "batch" and not self.training)
         if not running or type(self) is not ConditionalBatchNorm:
             return None
-        averages = {"mean": self.running_mean, "variance": self.running_var}
-        return partial(batch_norm_film, **averages, eps=self.eps)
+        mean, variance = self.running_mean, self.running_var
+        return partial(batch_norm_film, mean=mean, variance=variance, eps=self.eps)
 
     def _check_ids(self, ids: Tensor | None, x: Tensor) -> Tensor:
         if ids is None:
@@ -363,8 +373,14 @@ class ConditionalLayerNorm(_ConditionalNorm):
 
     def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The norm without FiLM."""
-        last = torch.movedim(x, self.axis, -1)
-        return torch.movedim(F.layer_norm(last, (self.features,), eps=self.eps), -1, self.axis)
+        return layer_norm(x, self.axis, self.eps)
+
+    def _kernel(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        if type(self) is not ConditionalLayerNorm:
+            return None
+        return lambda x, scale, shift: layer_norm_film(
+            x, scale, shift, self.axis % x.ndim, self.eps
+        )
 
 
 class ConditionalRMSNorm(_ConditionalNorm):
@@ -393,8 +409,12 @@ class ConditionalRMSNorm(_ConditionalNorm):
 
     def normalize(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The norm without FiLM."""
-        last = torch.movedim(x, self.axis, -1)
-        return torch.movedim(F.rms_norm(last, (self.features,), eps=self.eps), -1, self.axis)
+        return rms_norm(x, self.axis, self.eps)
+
+    def _kernel(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        if type(self) is not ConditionalRMSNorm:
+            return None
+        return lambda x, scale, shift: rms_norm_film(x, scale, shift, self.axis % x.ndim, self.eps)
 
 
 def _check_samples(values: int, of: str) -> None:

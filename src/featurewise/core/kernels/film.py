@@ -22,6 +22,7 @@ all others                            formula                     formula
 * *addcmul* reads once, but is vectorised only where the parameters lie along the innermost axis.
 * Parameters by position, γ without β and β without γ, a GPU, compilation, transforms, torch's
   dispatch modes and tensor subclasses: the formula, which a compiler fuses by itself.
+* On a GPU after ``use("triton")``: kernels of our own, with an activation (see `triton.routes`).
 
 Half precision is computed in float32 and rounded once, on every route. The kernels add gradients of
 γ and β up one by one, the formula in pairs; therefore a kernel adds `ADDED` numbers at most, of
@@ -36,10 +37,12 @@ from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featurewise.core import _torch
 from featurewise.core.broadcast import align
+from featurewise.core.kernels.choice import chosen
 
 SMALL: Final = 1 << 14
 """Fewer numbers than this stay in cache (64 kB in float32): two operators are as fast."""
@@ -58,6 +61,14 @@ SAMPLE: Final = 1 << 16
 ADDED: Final = 1 << 10
 """Most numbers that a kernel adds up one by one."""
 
+ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "identity": lambda x: x,
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
+"""What may follow FiLM in the same kernel; elsewhere it is an operator of its own."""
+
 _HALF = (torch.float16, torch.bfloat16)
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -66,7 +77,12 @@ Route: TypeAlias = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 def modulate(
-    x: Tensor, gamma: Tensor | None, beta: Tensor | None, axis: int, batch_axis: int | None
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    axis: int,
+    batch_axis: int | None,
+    activation: str = "identity",
 ) -> Tensor:
     """``gamma * x + beta`` for arguments that are already checked (axes from the front).
 
@@ -76,16 +92,22 @@ def modulate(
         beta: the same shapes; None for no shift.
         axis: feature axis.
         batch_axis: sample axis; None if there is none.
+        activation: what is applied to the result, one of `ACTIVATIONS`.
 
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
     # Before sizes are compared: a compiler would guard them.
     if gamma is not None and beta is not None and not _torch.is_traced():
-        y = fast(x, gamma, beta, axis, batch_axis)
+        y = fast(x, gamma, beta, axis, batch_axis, activation)
         if y is not None:
             return y
-    return formula(x, gamma, beta, axis, batch_axis)
+    return activate(formula(x, gamma, beta, axis, batch_axis), activation)
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """An activation by its name."""
+    return x if activation == "identity" else ACTIVATIONS[activation](x)
 
 
 def formula(
@@ -102,9 +124,18 @@ def formula(
 
 
 def fast(
-    x: Tensor, gamma: Tensor, beta: Tensor, axis: int, batch_axis: int | None
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    axis: int,
+    batch_axis: int | None,
+    activation: str = "identity",
 ) -> Tensor | None:
     """One of the fast routes, or None where the formula is as fast; not to be traced."""
+    gpu = gpu_kernels(x, gamma, beta)
+    if gpu is not None and (batch_axis == 0 or (batch_axis is None and gamma.ndim == 1)):
+        made: Tensor | None = gpu.film(x, gamma, beta, axis, activation)
+        return made
     if x.numel() < SMALL or batch_axis not in (0, None):
         return None
     if gamma.shape != beta.shape or not (gamma.ndim == 1 or (gamma.ndim == 2 and batch_axis == 0)):
@@ -116,7 +147,8 @@ def fast(
         return None
     # Kernels read γ by its address alone, whatever its strides.
     gamma, beta = (cast(each, compute_dtype(x)).contiguous() for each in (gamma, beta))
-    return as_one(partial(route, x, gamma, beta, axis), x, gamma, beta, axis)
+    y = as_one(partial(route, x, gamma, beta, axis), x, gamma, beta, axis)
+    return activate(y, activation)
 
 
 def _route(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Route | None:
@@ -142,12 +174,20 @@ def needs_gradients(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
 
 
-def takes_kernels(*tensors: Tensor) -> bool:
-    """Whether these are plain tensors of a CPU, on which operators run at once and unseen."""
+def takes_kernels(*tensors: Tensor, device: str = "cpu") -> bool:
+    """Whether these are plain tensors of a device, on which operators run at once and unseen."""
+    if _torch.is_traced():  # first, as the rest cannot be traced
+        return False
     for each in tensors:
-        if type(each) not in _PLAIN or each.device.type != "cpu" or _torch.is_batched(each):
+        if type(each) not in _PLAIN or each.device.type != device or _torch.is_batched(each):
             return False
-    return not (_torch.is_traced() or _torch.in_mode())
+    return not _torch.in_mode()
+
+
+def gpu_kernels(*tensors: Tensor) -> Any:
+    """The kernels for a GPU, if they were chosen and may see these tensors; else None."""
+    gpu = chosen()
+    return gpu if gpu is not None and takes_kernels(*tensors, device=gpu.DEVICE) else None
 
 
 def as_one(run: Callable[[], Tensor], x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
