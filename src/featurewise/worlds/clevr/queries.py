@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import torch
 
 from featurewise.common.cache import cache_folder
 from featurewise.worlds.clevr.batch import Batch
@@ -13,6 +15,7 @@ from featurewise.worlds.clevr.errors import FormatError
 from featurewise.worlds.clevr.formats import ClevrFolder
 from featurewise.worlds.clevr.progress import reading_images
 from featurewise.worlds.clevr.splits import EVAL_BATCH
+from featurewise.worlds.clevr.words import UNKNOWN_INDEX
 
 
 class FolderQueries:
@@ -88,3 +91,29 @@ def splits_with_questions(folder: Path) -> list[str]:
     return sorted(
         path.name.removeprefix(before).removesuffix(after) for path in name.parent.glob(name.name)
     )
+
+
+class CountedUnknownWords:
+    """Batches, and the words outside the vocabulary in those that were taken.
+
+    Attributes:
+        batches: any.
+        counts: of unknown words, words, questions with an unknown word, and questions.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches = batches
+        self.counts = torch.zeros(4, dtype=torch.int64)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            unknown = batch.questions == UNKNOWN_INDEX
+            questions = torch.tensor(len(batch.lengths))
+            counts = (
+                unknown.sum(),
+                batch.lengths.sum(),
+                unknown.any(1).sum(),
+                questions,
+            )
+            self.counts += torch.stack(counts)
+            yield batch

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -53,6 +55,31 @@ def _known_spelling(text: str) -> list[str]:
 def encode(text: str) -> list[int]:
     """Indices in `VOCABULARY` of a text's tokens; words outside it have the index of "<unk>"."""
     return [_INDEX.get(token, UNKNOWN_INDEX) for token in _known_spelling(text)]
+
+
+def encode_with(text: str, new_words: Sequence[str]) -> list[int]:
+    """The same with a vocabulary that new words follow, in their order.
+
+    Args:
+        text: the text.
+        new_words: words outside `VOCABULARY`.
+    """
+    more = {word: len(VOCABULARY) + index for index, word in enumerate(new_words)}
+    return [_INDEX.get(token, more.get(token, UNKNOWN_INDEX)) for token in _known_spelling(text)]
+
+
+def frequent_unknown_words(texts: Iterable[str], at_least: int = 10) -> list[str]:
+    """Words outside the vocabulary that occur often, the most frequent first.
+
+    A network can learn a vector for each of these; all others stay "<unk>".
+
+    Args:
+        texts: such as the training questions of CLEVR-Humans.
+        at_least: how often a word occurs.
+    """
+    counts = Counter(word for text in texts for word in unknown_words(text))
+    chosen = [word for word, count in counts.items() if count >= at_least]
+    return sorted(chosen, key=lambda word: (-counts[word], word))
 
 
 def unknown_words(text: str) -> list[str]:

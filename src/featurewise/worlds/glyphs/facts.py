@@ -51,6 +51,25 @@ _FASHION: Final = (
     "Preset fashion: Fashion-MNIST (Xiao, Rasul & Vollgraf 2017) in its official files, in 16 by "
     "16 pixels; 15,000 of its training images train the evaluation classifier alone."
 )
+FASHION: Final = DatasetFacts(
+    "Fashion-MNIST (Xiao, Rasul & Vollgraf 2017) in its official files, in 16 by 16 pixels: 40,000 "
+    "images to train on, 5,000 for validation, and the 10,000 official test images. Preset tiny, "
+    "which the tests use: the 1797 handwritten digits of 8 by 8 pixels of scikit-learn.",
+    "MIT; digits: CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
+    "`apt-get install dataset-fashion-mnist`; for preset tiny, scikit-learn",
+)
+IMAGE_DOMAINS: Final = DatasetFacts(
+    "Four data sets in 16 by 16 pixels: Fashion-MNIST (40,000 training images); the handwritten "
+    "digits of scikit-learn, enlarged from 8 by 8 pixels; capital letters of Debian's typefaces, "
+    "no family in two parts; the 136 characters of Omniglot's first small set, 13 writers to train "
+    "on and 5 to test on. Preset tiny, which the tests use: digits of scikit-learn, and characters "
+    "of the typefaces that come with matplotlib.",
+    "Fashion-MNIST and Omniglot: MIT; digits: CC BY 4.0 (Alpaydin and Kaynak 1998, UCI); typefaces "
+    "under the licences of their Debian packages",
+    f"`apt-get install dataset-fashion-mnist`; scikit-learn; {NEEDS}; "
+    "`images_background_small1.zip` of github.com/brendenlake/omniglot, unpacked in the folder "
+    "`omniglot` of the cache folder",
+)
 _FASHION_NEEDS: Final = "for preset fashion, `apt-get install dataset-fashion-mnist`"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import features
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from featurewise.common.cache import cache_folder
-from featurewise.common.files import write_bytes
-from featurewise.common.locks import file_lock
-from featurewise.common.opening import read_bytes
-from featurewise.worlds.files import as_json, disk_cache
+from featurewise.worlds.files import disk_cache
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES, attributes
 from featurewise.worlds.glyphs.errors import GlyphError, TypefaceError
 from featurewise.worlds.glyphs.fontfiles import code_points, font_files
@@ -37,6 +29,7 @@ from featurewise.worlds.glyphs.typefaces import (
     find_all,
     stamped,
 )
+from featurewise.worlds.tensors import tensor_cache
 
 #: Increase it whenever the same letters give other images or attributes.
 FORMAT_VERSION: Final = 1
@@ -91,37 +84,9 @@ def glyphs(typefaces: Sequence[Typeface], letters: str, size: int) -> Glyphs:
         "size": size,
         "freetype": features.version("freetype2"),
     }
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    folder = cache_folder() / "glyphs"
-    path = folder / f"{key[:16]}.safetensors"
-    tensors = _cached(path, identity)
-    if tensors is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_suffix(".lock")):
-            tensors = _cached(path, identity)
-            if tensors is None:  # another process may have rendered them meanwhile
-                tensors = _render(typefaces, letters, size)
-                content = save(tensors)
-                write_bytes(path, content)
-                sha256 = hashlib.sha256(content).hexdigest()
-                write_bytes(_manifest(path), as_json({**identity, "sha256": sha256}))
+    tensors = tensor_cache("glyphs", identity, lambda: _render(typefaces, letters, size))
     measured = {name: tensors[name] for name in ATTRIBUTES}
     return Glyphs(tensors["images"], tuple(typefaces), letters, measured)
-
-
-def _manifest(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def _cached(path: Path, identity: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The cached tensors; None if they are missing, damaged, or have another identity."""
-    try:
-        manifest = json.loads(read_bytes(_manifest(path)))
-        content = read_bytes(path)
-        sha256 = hashlib.sha256(content).hexdigest()
-        return load(content) if manifest == {**identity, "sha256": sha256} else None
-    except (OSError, ValueError, SafetensorError):
-        return None
 
 
 def _render(typefaces: Sequence[Typeface], letters: str, size: int) -> dict[str, Tensor]:

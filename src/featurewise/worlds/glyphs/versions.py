@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ from PIL import features
 
 from featurewise.common.files import file_sha256
 from featurewise.worlds.glyphs.fontfiles import DEBIAN_PACKAGES, font_files
+from featurewise.worlds.packages import installed_versions
 
 #: How to install the typefaces of ``"debian"``, for the cards of systems.
 NEEDS: Final = (
@@ -36,13 +36,6 @@ def render_versions(where: str | Path) -> dict[str, str]:
     renderer = {"FreeType": features.version("freetype2") or "unknown", "Pillow": PIL.__version__}
     files = font_files(where)
     if where == "debian":
-        return {**renderer, **_packages()}
+        return {**renderer, **installed_versions(DEBIAN_PACKAGES)}
     digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
     return {**renderer, "fonts": f"{len(files)} files, SHA-256 {digest}"}
-
-
-def _packages() -> dict[str, str]:
-    """Debian package of typefaces -> installed version."""
-    command = ["dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *DEBIAN_PACKAGES]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return dict(line.split(" ", 1) for line in shown.splitlines())

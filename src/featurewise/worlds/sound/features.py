@@ -1,0 +1,93 @@
+"""Log-mel features of sound, and resampling, with torch alone."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featurewise.worlds.sound.errors import SoundError
+
+MELS: Final = 40
+WINDOW: Final = 256
+"""Samples of a frame."""
+
+HOP: Final = 128
+"""Samples from one frame to the next."""
+
+_BINS: Final = 512  # length of the Fourier transform, zero-padded
+_FLOOR: Final = 1e-8
+
+
+def _check_channels(samples: Tensor) -> None:
+    if samples.ndim != 1:
+        raise SoundError(
+            f"sound has one axis, its samples, got shape {tuple(samples.shape)}; take one channel, "
+            "or the mean of all"
+        )
+
+
+def resample(samples: Float[Tensor, " N"], rate: int, target: int) -> Float[Tensor, " M"]:
+    """Sound at another rate, by its Fourier series: M = round(N * target / rate) samples.
+
+    Frequencies above half of the lower rate are removed. The sound is taken as periodic, so that
+    its ends affect each other unless it begins and ends with silence.
+
+    Raises:
+        SoundError: a rate is not positive, or there are several channels.
+    """
+    _check_channels(samples)
+    if rate < 1 or target < 1:
+        raise SoundError(f"rates must be 1 or more samples a second, got {rate} and {target}")
+    length = round(len(samples) * target / rate)
+    if length == len(samples) or not length:
+        return samples[:length].clone()
+    spectrum = torch.fft.rfft(samples.double())
+    kept = min(len(samples), length) // 2 + 1
+    changed = spectrum.new_zeros(length // 2 + 1)
+    changed[:kept] = spectrum[:kept]
+    scaled: Tensor = torch.fft.irfft(changed, length) * (length / len(samples))
+    return scaled.to(samples.dtype)
+
+
+def log_mel(samples: Float[Tensor, " N"], rate: int = 8000) -> Float[Tensor, "T 40"]:
+    """Logarithm of the energy in 40 mel filters, one row for each whole frame.
+
+    Frames of `WINDOW` samples begin every `HOP` samples and are multiplied by a Hann window; the
+    energies are at least 1e-8. Frame t is centred at sample ``t * HOP + WINDOW / 2``.
+
+    Args:
+        samples: from -1 to 1, at least one frame.
+        rate: samples a second.
+
+    Raises:
+        SoundError: there are fewer samples than one frame has, or several channels.
+    """
+    _check_channels(samples)
+    if len(samples) < WINDOW:
+        raise SoundError(f"a frame has {WINDOW} samples, got {len(samples)}")
+    frames = samples.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, dtype=samples.dtype)
+    power = torch.fft.rfft(frames, _BINS).abs().square()
+    energies: Tensor = power @ mel_filters(rate).to(power.dtype)
+    return energies.clamp_min(_FLOOR).log()
+
+
+@lru_cache(maxsize=4)
+def mel_filters(rate: int) -> Float[Tensor, "F 40"]:
+    """Triangular filters, equally wide in mel, from 60 Hz to 95 % of half the rate.
+
+    ``mel(f) = 2595 log10(1 + f / 700)``; each filter is 1 in its middle and 0 at the middles of its
+    neighbours.
+    """
+    low, high = (2595 * math.log10(1 + f / 700) for f in (60.0, 0.475 * rate))
+    mels = torch.linspace(low, high, MELS + 2, dtype=torch.float64)
+    edges = 700 * (10 ** (mels / 2595) - 1)
+    bins = torch.arange(_BINS // 2 + 1, dtype=torch.float64)[:, None] * rate / _BINS
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters: Tensor = torch.minimum(rising, falling).clamp_min(0)
+    return filters
