@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ from featurewise.common.rng import seeded_rng
 from featurewise.core import LayoutError, TaskRepresentation
 from featurewise.core.operation import LowRank, RowColumn
 from featurewise.explorer import ExplorerError
-from featurewise.explorer.answers import distances
+from featurewise.explorer.answers import data_url, distances
 from featurewise.explorer.bundle import save_page
 from featurewise.explorer.document import page as page_of
 from featurewise.explorer.schema import CategoryLabel, Curve
@@ -187,6 +189,29 @@ def test_separations_are_those_of_the_analysis(
         best.parameter,
     )
     assert first.auc == pytest.approx(best.auc) and 1 / 200 <= first.probability <= 1
+    for each in bundle.content.separations:
+        assert each.probability <= each.corrected <= 1
+
+
+def test_kinds_of_all_labels_are_corrected_together() -> None:
+    """Kinds over the same conditions share permutations; over others, p counts their groups."""
+    layout = fw.Layout((fw.Site("maps", 4, fw.Affine()),))
+    task = TaskRepresentation(layout, torch.randn(60, 8, generator=seeded_rng(0, "kinds")))
+    rng = np.random.default_rng(0)
+    one, two = ([f"{name}{code}" for code in rng.integers(3, size=60)] for name in "ab")
+    together = fw.explore(task, labels={"one": one, "two": two}).content.separations
+    alone = fw.explore(task, labels={"one": one}).content.separations
+    assert len(together) == 6 and len(alone) == 3
+    by_level = {each.level: each for each in together}
+    for each in alone:
+        assert by_level[each.level].probability == each.probability
+        assert by_level[each.level].corrected >= each.corrected
+    some = [name if row % 4 else None for row, name in enumerate(two)]
+    apart = fw.explore(task, labels={"one": one, "two": some}).content.separations
+    for each in apart:
+        if each.label == "one":
+            own = next(other for other in alone if other.level == each.level)
+            assert each.corrected == min(1.0, 2 * own.corrected)
 
 
 def test_projections_say_how_they_were_made(bundle: fw.ExplorerBundle) -> None:
@@ -632,6 +657,26 @@ def test_the_page_holds_all_and_nothing_that_runs(net: fw.Conditioned, classes: 
     (shown,) = data["bundles"]
     assert shown["content"] == json.loads(json.dumps(asdict(found.content)))
     assert shown["content"]["title"] == bad
+
+
+def test_thumbnails_of_images_that_are_not_rgb() -> None:
+    """16 bits are scaled, transparency is white; floating-point pixels have no known range."""
+    gray = Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16))
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    for image, level in ((gray, 100), (clear, 255), (Image.new("L", (8, 8), 60), 60)):
+        data = base64.b64decode(data_url(image).partition(",")[2])
+        with Image.open(io.BytesIO(data)) as shown:
+            assert abs(int(np.asarray(shown.convert("RGB")).mean()) - level) <= 3
+    with pytest.raises(ExplorerError, match="floating-point"):
+        data_url(Image.fromarray(np.zeros((8, 8), dtype=np.float32)))
+
+
+def test_a_file_of_256_conditions_and_128_features_has_at_most_500_kb() -> None:
+    values = torch.randn(256, 256, generator=seeded_rng(0, "values of a page"))
+    layout = fw.Layout((fw.Site("maps", 128, fw.Affine()),))
+    texts = [f"how many rubber things are left of the blue cube number {i}" for i in range(256)]
+    found = fw.explore(TaskRepresentation(layout, values), labels={"question": texts})
+    assert len(page_of([found.packed()]).encode()) <= 500_000
 
 
 # --- the data of Distill's figures ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from featurewise.analysis.calibration import calibration_error
 from featurewise.analysis.clusters import (
+    BestSeparation,
     Separation,
     axis_angles,
     best_separations,
@@ -28,6 +29,7 @@ from featurewise.analysis.parameters import (
 
 __all__ = [
     "QUANTILES",
+    "BestSeparation",
     "Dependence",
     "ParameterMatrices",
     "ParameterQuantiles",

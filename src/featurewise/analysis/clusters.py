@@ -34,6 +34,23 @@ class Separation:
     auc: float
 
 
+@dataclass(frozen=True)
+class BestSeparation:
+    """The parameter that separates one of several kinds from the other conditions best.
+
+    Attributes:
+        separation: by that parameter.
+        probability: of a best one as good if this kind meant nothing: it accounts for the number
+            of parameters.
+        corrected: of a best one as extreme for any of the kinds if none meant anything: it
+            accounts for the number of kinds, too.
+    """
+
+    separation: Separation
+    probability: float
+    corrected: float
+
+
 def explained_by_feature(table: ParameterTable) -> dict[str, tuple[float, float]]:
     """Share of the variance of γ and of β that is explained by which feature map it belongs to.
 
@@ -155,10 +172,14 @@ def best_separations(
     *,
     permutations: int = 199,
     seed: int = 0,
-) -> list[tuple[Separation, float]]:
-    """The best separation of each of K kinds from the other conditions, and its probability.
+) -> list[BestSeparation]:
+    """The best separation of each of K kinds from the other conditions, and its probabilities.
 
-    The same as `separations` and `permutation_test` of each kind, with values ranked once.
+    The same as `separations` and `permutation_test` of each kind, with values ranked once. All
+    kinds are permuted together, which keeps what they have in common. Kinds differ in size, and
+    so does the best area of a kind that means nothing: areas are standardised by their mean and
+    standard deviation over the permutations before the largest of all kinds is taken
+    (Westfall & Young 1993, the single-step maximum).
 
     Args:
         matrices: of B conditions.
@@ -172,13 +193,18 @@ def best_separations(
     for kind in kinds.unbind(1):
         _check_kind(kind)
     names, ranks = _ranks(matrices, kinds[:, 0])
-    found = []
+    best, scores = [], []
     for kind in kinds.unbind(1):
         areas = _permuted_areas(ranks, kind, permutations, seed)
-        best = int(areas[:, 0].argmax())
-        separation = Separation(*names[best], float(areas[best, 0]))
-        found.append((separation, _probability(areas)))
-    return found
+        index = int(areas[:, 0].argmax())
+        best.append((Separation(*names[index], float(areas[index, 0])), _probability(areas)))
+        largest = areas.amax(0)
+        scores.append((largest - largest.mean()) / largest.std(correction=0).clamp(min=1e-9))
+    most = torch.stack(scores).amax(0)
+    return [
+        BestSeparation(separation, probability, _share_of_at_least(most, float(score[0])))
+        for (separation, probability), score in zip(best, scores, strict=True)
+    ]
 
 
 def neighbour_purity(
@@ -277,8 +303,13 @@ def _permuted_areas(
 def _probability(areas: Float[Tensor, "P K"]) -> float:
     """Share of the columns whose largest area is at least that of the first column."""
     largest = areas.amax(0)
+    return _share_of_at_least(largest, float(largest[0]))
+
+
+def _share_of_at_least(values: Float[Tensor, "N"], bound: float) -> float:
+    """Share of the values that are not below a bound which is one of them."""
     # Rounding must not make an equal permutation smaller.
-    return float((largest >= largest[0] - 1e-9).double().mean())
+    return float((values >= bound - 1e-9).double().mean())
 
 
 def _average_ranks(values: Float[Tensor, "P B"]) -> Float[Tensor, "P B"]:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from featurewise.analysis import is_feature_parameter
+from featurewise.common.images import to_rgb
 from featurewise.common.rng import seeded_rng
 from featurewise.core import TaskRepresentation
 from featurewise.explorer import schema
@@ -60,8 +61,14 @@ def mean_distance(points: Float[Tensor, "n N"] | Tensor, seed: int = 0) -> float
 
 
 def data_url(image: Image.Image) -> str:
-    """A small copy of an image as a ``data:`` URL."""
-    small = image.convert("RGB")
+    """A small copy of an image as a ``data:`` URL, in RGB on white.
+
+    Raises:
+        ExplorerError: its pixels are floating-point numbers, whose range is not known.
+    """
+    if image.mode == "F":
+        raise ExplorerError("images must have 8 or 16 bits, or RGB; convert floating-point ones")
+    small = to_rgb(image)
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     stream = io.BytesIO()
     small.save(stream, "WEBP", quality=80)

@@ -227,35 +227,48 @@ def _separations(
     contrasts: Sequence[tuple[str, str]],
     seed: int,
 ) -> list[schema.Separation]:
-    """The feature that tells each kind of conditions apart best: contrasts, then the best first."""
+    """The feature that tells each kind of conditions apart best: contrasts, then the best first.
+
+    Kinds that are compared over the same conditions are permuted together; what remains of the
+    correction for many kinds is Bonferroni's, for the number of such groups.
+    """
+    groups = _compared(labels, contrasts)
     found = []
+    for group in groups:
+        either = group[0][1].either
+        own = {key: values[either] for key, values in matrices.items()}
+        columns = torch.stack([kind.kind[either] for _, kind in group], 1)
+        best = analysis.best_separations(own, columns, permutations=_PERMUTATIONS, seed=seed)
+        for (name, kind), each in zip(group, best, strict=True):
+            number = int((kind.kind & either).sum())
+            found.append(
+                schema.Separation(
+                    label=name,
+                    level=kind.level,
+                    other=kind.other,
+                    site=each.separation.site,
+                    feature=each.separation.feature,
+                    parameter=each.separation.parameter,
+                    auc=each.separation.auc,
+                    probability=each.probability,
+                    corrected=min(1.0, each.corrected * len(groups)),
+                    conditions=[number, int(either.sum()) - number],
+                )
+            )
+    return sorted(found, key=lambda each: ((each.level, each.other) not in contrasts, -each.auc))
+
+
+def _compared(
+    labels: Sequence[Label], contrasts: Sequence[tuple[str, str]]
+) -> list[list[tuple[str, Kind]]]:
+    """Kinds with the name of their label, in groups that are of the same conditions."""
+    groups: dict[bytes, list[tuple[str, Kind]]] = {}
     for each in labels:
-        compared: dict[bytes, list[Kind]] = {}
         for kind in kinds(each, contrasts):
             counts = int((kind.kind & kind.either).sum()), int((~kind.kind & kind.either).sum())
             if min(counts) >= 2:
-                compared.setdefault(kind.either.numpy().tobytes(), []).append(kind)
-        for group in compared.values():
-            either = group[0].either
-            own = {key: values[either] for key, values in matrices.items()}
-            columns = torch.stack([kind.kind[either] for kind in group], 1)
-            best = analysis.best_separations(own, columns, permutations=_PERMUTATIONS, seed=seed)
-            for kind, (separation, probability) in zip(group, best, strict=True):
-                number = int((kind.kind & either).sum())
-                found.append(
-                    schema.Separation(
-                        label=each.name,
-                        level=kind.level,
-                        other=kind.other,
-                        site=separation.site,
-                        feature=separation.feature,
-                        parameter=separation.parameter,
-                        auc=separation.auc,
-                        probability=probability,
-                        conditions=[number, int(either.sum()) - number],
-                    )
-                )
-    return sorted(found, key=lambda each: ((each.level, each.other) not in contrasts, -each.auc))
+                groups.setdefault(kind.either.numpy().tobytes(), []).append((each.name, kind))
+    return list(groups.values())
 
 
 def _digest(task: TaskRepresentation) -> str:

@@ -258,7 +258,7 @@ class Live:
             raise node["site"].error(f"no such site; the sites are {_list(self.task.layout.names)}")
         site = self.task.layout[name]
         operation = site.operation
-        if not _is_editable(operation):
+        if not editable(operation):
             raise node["site"].error(
                 f"its operation is {operation}; values can be set only where it is Affine, Scale "
                 "or Shift, with the identity activation"
@@ -395,7 +395,7 @@ def _term(node: Node, count: int) -> Term:
     )
 
 
-def _is_editable(operation: Operation) -> bool:
+def editable(operation: Operation) -> bool:
     """Whether γ and β can be set by their effective values."""
     # A subclass may compute something else from the same parameters, hence the exact types.
     if isinstance(operation, Scale):

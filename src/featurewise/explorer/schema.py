@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of this schema; a page and a bundle of different versions do not fit."""
 
 
@@ -375,6 +375,7 @@ class Separation:
         parameter: name of the parameter.
         auc: area under the ROC curve, 0.5 to 1.
         probability: of a best feature as good if the label meant nothing (permutation test).
+        corrected: of one as extreme for any of the labels' values if none meant anything.
         conditions: number of conditions of either kind.
     """
 
@@ -386,6 +387,7 @@ class Separation:
     parameter: str
     auc: float
     probability: float
+    corrected: float
     conditions: list[int]
 
 
@@ -440,7 +442,8 @@ class PackedArray:
 
     Attributes:
         shape: its shape.
-        data: little-endian float32, row by row, in base64.
+        data: little-endian float32, row by row: first byte of every number, then all second
+            bytes, third, fourth; compressed (zlib, RFC 1950), in base64.
     """
 
     shape: list[int]

@@ -1,9 +1,10 @@
 """The explorer's server: the page of one or more networks, and what they answer live.
 
-It has two addresses and no parameters in either: ``GET /`` is the page, ``POST /api/v1/answer``
+It has three addresses and no parameters in any: ``GET /`` is the page, ``POST /api/v1/answer``
 takes a JSON request (`Live.request`, with an optional ``network``: position of the network in the
-page) and returns a `Reply`. Errors are ``{"error": message}``, and a message repeats no text of the
-request, except that of a network about its own text.
+page) and returns a `Reply`, ``GET /api/v1/openapi.json`` describes both. Errors are
+``{"error": message}``, and a message repeats no text of the request, except that of a network about
+its own text.
 
 Whoever may send requests here can only compute with the networks: nothing is written, no file is
 named. Other web sites are kept out by the names that a request may give this server (``Host``,
@@ -36,6 +37,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from featurewise.common.json import JsonError, loads
+from featurewise.explorer.api import ANSWER, PATH, openapi
 from featurewise.explorer.bundle import ExplorerBundle, ExplorerError
 from featurewise.explorer.document import page
 from featurewise.explorer.live import Live, LiveError
@@ -138,13 +140,21 @@ def app(
     if not networks:
         raise ExplorerError("give at least one network to show")
     check_token(token, hosts)
-    site = _Site(networks)
+    site = _Site(
+        networks,
+        openapi(
+            [each if isinstance(each, Live) else None for each in networks], token=token is not None
+        ),
+    )
     application = Starlette(
         routes=[
             Route("/", site.page, methods=["GET"]),
-            Route("/api/v1/answer", site.answer, methods=["POST"]),
+            Route(ANSWER, site.answer, methods=["POST"]),
+            Route(PATH, site.document, methods=["GET"]),
         ],
-        middleware=[Middleware(_Guard, hosts=frozenset(hosts), token=token)],
+        middleware=[
+            Middleware(_Guard, hosts=frozenset(each.lower() for each in hosts), token=token)
+        ],
         exception_handlers={HTTPException: _on_error},
         lifespan=site.lifespan,
     )
@@ -414,10 +424,11 @@ class _Page:
 
 
 class _Site:
-    """What is behind the two addresses."""
+    """What is behind the three addresses."""
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[Network], document: dict[str, Any]) -> None:
         self._networks = networks
+        self._document = json.dumps(document).encode()
         self._pool = _Pool()
         self._replies: _Cache[tuple[int, LiveRequest], bytes] = _Cache(
             _CACHED_REPLIES, _CACHED_BYTES, len
@@ -477,6 +488,10 @@ class _Site:
             hashlib.sha256(plain).hexdigest()[:32],
             f"{self._policy.replace(self._unknown, origin)}; frame-ancestors 'none'",
         )
+
+    async def document(self, _request: Request) -> Response:
+        """``GET /api/v1/openapi.json``."""
+        return Response(self._document, media_type="application/json")
 
     async def answer(self, request: Request) -> Response:
         """``POST /api/v1/answer``."""

@@ -20,8 +20,10 @@ from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+from featurewise.explorer.document import packed
 from featurewise.explorer.schema import (
     Arithmetic,
     AxesStatistics,
@@ -96,9 +98,7 @@ class Arrays:
         self.packed: dict[str, PackedArray] = {}
 
     def add(self, name: str, values: np.ndarray) -> str:
-        values = np.ascontiguousarray(values, dtype="<f4")
-        data = base64.b64encode(values.tobytes()).decode()
-        self.packed[name] = PackedArray(shape=list(values.shape), data=data)
+        self.packed[name] = packed(torch.from_numpy(np.asarray(values, dtype="<f4")))
         return name
 
 
@@ -267,6 +267,7 @@ def make_bundle(
             parameter="gamma",
             auc=0.97,
             probability=0.0004,
+            corrected=0.03,
             conditions=[60, 58],
         ),
         *(
@@ -279,6 +280,7 @@ def make_bundle(
                 parameter="beta" if index % 3 == 0 else "gamma",
                 auc=0.99 - 0.02 * index,
                 probability=0.002,
+                corrected=0.016,
                 conditions=[int((codes == kinds.index(kind)).sum()), 200],
             )
             for index, kind in enumerate(kinds)
@@ -371,8 +373,9 @@ def sample_file(tmp_path_factory, sample) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Closed with its module: its event loop runs in this thread, where tests run others."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -405,11 +408,15 @@ class Visit:
         if not request.url.startswith(("data:", "blob:", self.address)):
             self.faults.append(f"request: {request.url[:80]}")
 
+    def open(self, address: str) -> None:
+        """Opens an address, and waits for the figures."""
+        self.page.goto(address)
+        self.page.wait_for_selector("main > *")
+
     def go(self, **state: object) -> Visit:
         """Opens the page in a state, as by a permalink."""
         self.page.goto("about:blank")
-        self.page.goto(f"{self.address}#{urlencode(state)}")
-        self.page.wait_for_selector("main > *")
+        self.open(f"{self.address}#{urlencode(state)}")
         return self
 
     @property

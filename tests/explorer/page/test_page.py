@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_a_permalink_shows_the_same_pixels(visit):
     here.page.mouse.move(1, 1)
     shown, address = here.pixels(), here.page.url
     other = visit()
-    other.page.goto(address)
+    other.open(address)
     assert other.pixels() == shown
     other.page.click("#tool-reset")
     assert other.pixels() != shown
@@ -136,7 +137,7 @@ def test_a_brush_over_many_features_selects_dots(visit):
     assert 0 < conditions <= 256 < 16 * conditions and conditions <= dots < 4096
     assert here.text("#table-count").startswith(f"{dots:,} of 4,096")
     other = visit()
-    other.page.goto(here.page.url)
+    other.open(here.page.url)
     assert other.text(".counts") == here.text(".counts")
 
 
@@ -461,7 +462,10 @@ def relabeled(bundle, texts):
 
 def decoded(bundle, name):
     packed = bundle.arrays[name]
-    return np.frombuffer(base64.b64decode(packed.data), "<f4").reshape(packed.shape)
+    planes = zlib.decompress(base64.b64decode(packed.data))
+    count = len(planes) // 4
+    numbers = bytes(planes[at * count + index] for index in range(count) for at in range(4))
+    return np.frombuffer(numbers, "<f4").reshape(packed.shape)
 
 
 def single_parameter(bundle, make):

@@ -295,6 +295,12 @@ def test_other_names_are_refused(client: TestClient, host: str) -> None:
         assert response.status_code == 421 and "Host" in error(response)
 
 
+def test_names_of_the_server_may_be_in_capitals(live: Live) -> None:
+    with client_of(server.app(live, hosts=["MyBox"], token=TOKEN), "http://mybox") as client:
+        found = client.get("/", headers={"authorization": f"Bearer {TOKEN}"})
+    assert found.status_code == 200
+
+
 @pytest.mark.parametrize(
     "origin",
     [

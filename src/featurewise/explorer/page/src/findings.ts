@@ -10,6 +10,10 @@ import type { Separation } from "./schema.ts";
 
 const OFFERED = 8;
 
+function probability(p: number): string {
+  return p < 0.001 ? "p < 0.001" : `p = ${plainNumber(p)}`;
+}
+
 export class Findings {
   readonly element = html("div", {});
   private all = false;
@@ -34,7 +38,9 @@ export class Findings {
           "p",
           { class: "soft" },
           "Area under the ROC curve (AUC) of one parameter of one feature: 0.5 is no better than " +
-            "random, 1 tells the two groups apart without error.",
+            "random, 1 tells the two groups apart without error. p is the probability of a best " +
+            "feature as good if the groups meant nothing (permutation test); the second one also " +
+            `accounts for all ${grouped(found.length)} comparisons of this list.`,
         ),
         html(
           "ul",
@@ -56,7 +62,8 @@ export class Findings {
   }
 
   private finding(each: Separation, index: number): HTMLElement {
-    const p = each.probability < 0.001 ? "p < 0.001" : `p = ${plainNumber(each.probability)}`;
+    const p = probability(each.probability);
+    const all = `${probability(each.corrected)} for all comparisons`;
     return html(
       "button",
       {
@@ -75,7 +82,7 @@ export class Findings {
       html(
         "span",
         { class: "soft" },
-        `${symbol(each.parameter)} of feature ${each.feature}, ${each.site}; ${p}`,
+        `${symbol(each.parameter)} of feature ${each.feature}, ${each.site}; ${p}, ${all}`,
       ),
       html("span", { class: "auc" }, `AUC ${each.auc.toFixed(3)}`),
     );

@@ -53,11 +53,9 @@ class Page {
   private mounted: MountedView | null = null;
   private view: View | null = null;
 
-  constructor() {
-    const data = readPage();
-    const networks = data.bundles.map((bundle) => new Network(bundle));
+  constructor(networks: Network[], server: string | null) {
     const tooltip = new Tooltip();
-    this.context = new Context(this.store, networks, data.server ?? null, tooltip, (text) => {
+    this.context = new Context(this.store, networks, server, tooltip, (text) => {
       this.live.textContent = text;
     });
     const skip = html(
@@ -245,12 +243,18 @@ class Page {
   }
 }
 
-restoreScheme();
-try {
-  new Page();
-} catch (error) {
-  const text = error instanceof Error ? error.message : String(error);
-  document.body.append(
-    html("p", { class: "failure", role: "alert" }, `This page cannot be shown: ${text}.`),
-  );
+async function start(): Promise<void> {
+  restoreScheme();
+  try {
+    const data = readPage();
+    const networks = await Promise.all(data.bundles.map((bundle) => Network.read(bundle)));
+    new Page(networks, data.server ?? null);
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    document.body.append(
+      html("p", { class: "failure", role: "alert" }, `This page cannot be shown: ${text}.`),
+    );
+  }
 }
+
+void start();

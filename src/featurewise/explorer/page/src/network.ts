@@ -50,14 +50,20 @@ export class Network {
   readonly content: Content;
   readonly count: number;
   readonly sites: Site[];
-  private readonly packed: Record<string, PackedArray>;
-  private readonly decoded = new Map<string, Float32Array>();
+  private readonly arrays: Map<string, Float32Array>;
 
-  constructor(bundle: PageBundle) {
+  private constructor(bundle: PageBundle, arrays: Map<string, Float32Array>) {
     this.content = bundle.content;
-    this.packed = bundle.arrays;
+    this.arrays = arrays;
     this.count = bundle.content.conditions.shown;
     this.sites = bundle.content.sites.map((site) => this.site(site));
+  }
+
+  static async read(bundle: PageBundle): Promise<Network> {
+    const named = Object.entries(bundle.arrays).map(
+      async ([name, packed]) => [name, await unpack(packed)] as const,
+    );
+    return new Network(bundle, new Map(await Promise.all(named)));
   }
 
   private site(site: SiteValues): Site {
@@ -78,13 +84,8 @@ export class Network {
   }
 
   array(name: string): Float32Array {
-    let values = this.decoded.get(name);
-    if (!values) {
-      const packed = this.packed[name];
-      if (!packed) throw new Error(`the page's data has no array "${name}"`);
-      values = decode(packed.data);
-      this.decoded.set(name, values);
-    }
+    const values = this.arrays.get(name);
+    if (!values) throw new Error(`the page's data has no array "${name}"`);
     return values;
   }
 
@@ -133,14 +134,19 @@ export class Network {
   }
 }
 
-function decode(base64: string): Float32Array {
-  const binary = atob(base64);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+async function unpack(packed: PackedArray): Promise<Float32Array> {
+  const compressed = Uint8Array.from(atob(packed.data), (character) => character.charCodeAt(0));
+  const stream = new Blob([compressed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const planes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const count = planes.length / 4;
+  const bytes = new Uint8Array(planes.length);
+  for (let plane = 0; plane < 4; plane++) {
+    for (let i = 0; i < count; i++) bytes[4 * i + plane] = planes[plane * count + i]!;
+  }
   return new Float32Array(bytes.buffer);
 }
 
-export const FORMAT = 1;
+export const FORMAT = 2;
 
 export function readPage(): PageData {
   const text = document.getElementById("data")?.textContent ?? "";

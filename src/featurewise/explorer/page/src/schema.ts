@@ -212,6 +212,7 @@ export interface Purity {
 export interface Separation {
   auc: number;
   conditions: number[];
+  corrected: number;
   feature: number;
   label: string;
   level: string;
