@@ -8,14 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from featurewise.systems.mechanisms.attention import (
-    SYSTEM,
-    Config,
-    Network,
-    data,
-    evaluate,
-    stepper,
-)
+from featurewise.systems.mechanisms.attention import SYSTEM, Config
+from featurewise.systems.mechanisms.attention.experiment import data, evaluate
+from featurewise.systems.mechanisms.attention.method import Network, stepper
 from featurewise.worlds.small.places import KINDS, Places, PlaceSource, lifts
 
 TINY: Config = SYSTEM.preset("tiny")

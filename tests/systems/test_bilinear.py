@@ -10,21 +10,25 @@ import torch
 from featurewise.core import film
 from featurewise.study.results import Measurement, Results, Trial
 from featurewise.systems.mechanisms.bilinear import (
-    ERRORS,
     FACTORS,
     SYSTEM,
-    Bilinear,
     Config,
+    fewest_parameters,
+    more_factors_help,
+)
+from featurewise.systems.mechanisms.bilinear.experiment import (
+    ERRORS,
+    data,
+    equal_decimals,
+    evaluate,
+)
+from featurewise.systems.mechanisms.bilinear.method import (
+    Bilinear,
     Students,
     append_one,
     bilinear,
     build_layer,
-    data,
-    equal_decimals,
-    evaluate,
-    fewest_parameters,
     film_as_bilinear,
-    more_factors_help,
     stepper,
 )
 from featurewise.worlds.small.forms import CELLS, FormSource

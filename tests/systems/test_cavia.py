@@ -16,16 +16,10 @@ from featurewise.study.inner_loops import (
     ERROR_SWAPPED,
     RELATIVE_ERROR,
 )
-from featurewise.systems.few_shot.cavia import (
-    PLANE,
-    SYSTEM,
-    Config,
-    build,
-    data,
-    evaluate,
-    stepper,
-)
-from featurewise.systems.few_shot.cavia import test_tasks as waves_of_test
+from featurewise.systems.few_shot.cavia import SYSTEM, Config
+from featurewise.systems.few_shot.cavia.experiment import PLANE, data, evaluate
+from featurewise.systems.few_shot.cavia.experiment import test_tasks as waves_of_test
+from featurewise.systems.few_shot.cavia.method import build, stepper
 from featurewise.training.inner import Context, Weights
 from featurewise.worlds.small.sines import SineSource
 

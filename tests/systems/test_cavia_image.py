@@ -10,21 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.study.inner_loops import ERROR, ERROR_BEFORE, ERROR_SWAPPED, RELATIVE_ERROR
-from featurewise.systems.few_shot.cavia_image import (
+from featurewise.systems.few_shot.cavia_image import SYSTEM, Config
+from featurewise.systems.few_shot.cavia_image.baselines import Kriging
+from featurewise.systems.few_shot.cavia_image.experiment import (
     ACCURACY,
     OVER_MEAN,
     OVER_NEAREST,
     REAL,
-    SYSTEM,
-    Config,
-    Kriging,
-    build,
     data,
     draw,
     evaluate,
 )
-from featurewise.systems.few_shot.cavia_image import test_completion as completion_of_test
-from featurewise.systems.few_shot.cavia_image import test_letters as letters_of_test
+from featurewise.systems.few_shot.cavia_image.experiment import (
+    test_completion as completion_of_test,
+)
+from featurewise.systems.few_shot.cavia_image.experiment import test_letters as letters_of_test
+from featurewise.systems.few_shot.cavia_image.method import build
 from featurewise.training.inner import Context, Weights
 from featurewise.training.steppers import Episodic
 

@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 import featurewise as fw
 from featurewise.cli import discovery
+from featurewise.generators import LocalGenerator
 from featurewise.study import card
 from featurewise.study.recorded import recorded
 from featurewise.study.results import Measurement, Proportion, Results, Trial
@@ -54,10 +55,21 @@ SKIPS: Mapping[tuple[str, str], str] = {
     ("film", "a_network_is_exported"): "dynamo traces no GRU but by an experimental option",
     ("ablations", "a_network_compiles_whole"): "as film",
     ("ablations", "a_network_is_exported"): "as film",
+    ("cogent", "a_network_compiles_whole"): "as film",
+    ("cogent", "a_network_is_exported"): "as film",
+    ("humans", "a_network_compiles_whole"): "as film",
+    ("humans", "a_network_is_exported"): "as film",
+    ("mac", "a_network_compiles_whole"): "as film, of an LSTM",
+    ("mac", "a_network_is_exported"): "as film, of an LSTM",
+    ("modern", "a_network_compiles_whole"): "as film, of an LSTM",
+    ("modern", "a_network_is_exported"): "as film, of an LSTM",
 }
 
 #: System -> largest error in bfloat16, relative to its largest output, where 0.05 is too tight.
-ROUGH: Mapping[str, float] = {"dcgan": 0.15}  # after 30 steps its rival's logits are all near zero
+ROUGH: Mapping[str, float] = {
+    "dcgan": 0.15,  # after 30 steps its rival's logits are all near zero
+    "style_transfer": 0.15,  # instance norms of a few positions enlarge what rounding changed
+}
 
 #: FEATUREWISE_SYSTEMS="highway tadam" tests these alone, as while one is being written.
 NAMES = os.environ.get("FEATUREWISE_SYSTEMS", "").split() or list(discovery.names())
@@ -93,13 +105,22 @@ def _clevr_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @dataclass
 class Trained:
-    """An arm after the tiny run, weight decay off: only a gradient can have moved a weight."""
+    """An arm after the tiny run, weight decay off: only a gradient can have moved a weight.
+
+    Attributes:
+        weights: before the first step and after each of the first `KEPT`.
+        state: of the stepper, after all of these but the last.
+        losses: of all steps that report one.
+        finite: parameter -> whether its gradients were all finite; absent: it never had one.
+    """
 
     system: System[Any]
     arm: Arm
     stepper: Stepper
-    before: dict[str, Tensor]
+    weights: list[dict[str, Tensor]]
+    state: Any
     losses: list[float]
+    finite: dict[str, bool]
 
     @property
     def config(self) -> Any:
@@ -116,14 +137,41 @@ class Trained:
         return self.system.data(self.config, 0).batch(7)
 
 
+KEPT = 3
+
+
 @cache
 def trained(name: str, arm: str) -> Trained:
+    """The run that the tests of an arm share."""
     system = SYSTEMS[name]
     stepper = begun(system, system.arm(arm))
-    before = {key: value.clone() for key, value in weights(stepper).items()}
-    metrics = steps(stepper, system, system.arm(arm), system.preset("tiny").steps)
-    losses = [float(each["loss"]) for each in metrics if "loss" in each]
-    return Trained(system, system.arm(arm), stepper, before, losses)
+    found = Trained(system, system.arm(arm), stepper, [copied(stepper)], None, [], {})
+    data = system.data(found.config, 0)
+    for i in range(max(system.preset("tiny").steps, KEPT)):
+        if i == KEPT - 1:
+            found.state = copy.deepcopy(stepper.state())
+        metrics = one_step(stepper, data, i)
+        if "loss" in metrics:
+            found.losses.append(float(metrics["loss"]))
+        if i < KEPT:
+            found.weights.append(copied(stepper))
+        for key, parameter in learned(stepper).items():
+            if parameter.grad is not None:
+                finite = bool(parameter.grad.isfinite().all())
+                found.finite[key] = found.finite.get(key, True) and finite
+    return found
+
+
+@cache
+def built(name: str, arm: str) -> nn.Module:
+    """A network of an arm whose weights do not matter."""
+    return SYSTEMS[name].build(SYSTEMS[name].config("tiny", arm))
+
+
+def one_step(stepper: Stepper, data: Any, index: int) -> Any:
+    """A step whose random numbers depend on its index alone."""
+    torch.manual_seed(index)
+    return stepper.step(data.batch(index))
 
 
 def begun(system: System[Any], arm: Arm, seed: int = 0) -> Stepper:
@@ -136,18 +184,29 @@ def begun(system: System[Any], arm: Arm, seed: int = 0) -> Stepper:
     return stepper
 
 
-def steps(stepper: Stepper, system: System[Any], arm: Arm, count: int, seed: int = 0) -> list[Any]:
-    data = system.data(system.config("tiny", arm.name), seed)
-    return [stepper.step(data.batch(i)) for i in range(count)]
+def copied(stepper: Stepper) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in weights(stepper).items()}
 
 
-def weights(stepper: Stepper) -> dict[str, Tensor]:
+def weights(stepper: Stepper, *, frozen_too: bool = False) -> dict[str, Tensor]:
     """Parameters in training; of one that is solved for, all that the solution is written to."""
     solved = isinstance(stepper, ClosedForm)
     return {
         f"{name}.{key}": value.detach()
         for name, network in stepper.networks.items()
-        for key, value in (network.state_dict().items() if solved else _learned(network))
+        for key, value in (
+            network.state_dict()
+            if solved
+            else dict(network.named_parameters() if frozen_too else _learned(network))
+        ).items()
+    }
+
+
+def learned(stepper: Stepper) -> dict[str, nn.Parameter]:
+    return {
+        f"{name}.{key}": value
+        for name, network in stepper.networks.items()
+        for key, value in _learned(network)
     }
 
 
@@ -218,7 +277,8 @@ def test_there_are_systems() -> None:
 @each_arm
 def test_training_reaches_every_parameter(name: str, arm: str) -> None:
     found = trained(name, arm)
-    still = [k for k, v in weights(found.stepper).items() if torch.equal(v, found.before[k])]
+    now = weights(found.stepper, frozen_too=True)  # some are frozen in a later phase
+    still = [key for key, value in found.weights[0].items() if torch.equal(value, now[key])]
     assert not still, f"never moved: {still}"
     assert all(value.isfinite().all() for value in weights(found.stepper).values())
 
@@ -236,48 +296,41 @@ def test_the_loss_falls(name: str, arm: str) -> None:
 
 @each_arm
 def test_every_parameter_has_a_finite_gradient(name: str, arm: str) -> None:
-    system = SYSTEMS[name]
-    stepper = begun(system, system.arm(arm))
-    descends(stepper)
-    data = system.data(system.config("tiny", arm), 0)
-    without = set(weights(stepper))
-    for i in range(system.preset("tiny").steps):  # a second task may take some of the steps
-        stepper.step(data.batch(i))
-        for role, network in stepper.networks.items():
-            for key, parameter in _learned(network):
-                if parameter.grad is not None:
-                    assert parameter.grad.isfinite().all(), f"the gradient of {key} is not finite"
-                    without.discard(f"{role}.{key}")
-        if not without:
-            break
+    found = trained(name, arm)
+    descends(found)
+    assert not [key for key, finite in found.finite.items() if not finite]
+    without = found.weights[0].keys() - found.finite.keys()
     assert not without, f"without a gradient: {sorted(without)}"
 
 
 @each_arm
 def test_one_seed_gives_one_result(name: str, arm: str) -> None:
-    system = SYSTEMS[name]
-    ends = []
-    for seed in (3, 3, 4):
-        stepper = begun(system, system.arm(arm), seed)
-        steps(stepper, system, system.arm(arm), 3, seed)
-        ends.append(list(weights(stepper).values()))
-    assert equal(ends[0], ends[1])
-    assert not equal(ends[0], ends[2])
+    found = trained(name, arm)
+    again = begun(found.system, found.arm)
+    data = found.system.data(found.config, 0)
+    for i in range(KEPT):
+        one_step(again, data, i)
+    assert same(weights(again), found.weights[KEPT])
 
 
 @each_arm
 def test_a_stepper_goes_on_bit_for_bit(name: str, arm: str) -> None:
-    system = SYSTEMS[name]
-    data = system.data(system.config("tiny", arm), 0)
-    one = begun(system, system.arm(arm))
-    for i in range(2):
-        one.step(data.batch(i))
-    other = begun(system, system.arm(arm), seed=9)
-    other.load_state(copy.deepcopy(one.state()))
-    for stepper in (one, other):
-        torch.manual_seed(0)
-        stepper.step(data.batch(2))
-    assert equal(list(weights(one).values()), list(weights(other).values()))
+    """Nothing is left of what the stepper had learned before, from another seed."""
+    found = trained(name, arm)
+    other = begun(found.system, found.arm, seed=9)
+    data = found.system.data(found.config, 9)
+    for i in range(KEPT - 1):
+        one_step(other, data, i)
+    assert not same(weights(other), found.weights[KEPT - 1]), "the seed changes nothing"
+    other.load_state(copy.deepcopy(found.state))
+    assert same(weights(other), found.weights[KEPT - 1])
+    one_step(other, found.system.data(found.config, 0), KEPT - 1)
+    assert same(weights(other), found.weights[KEPT])
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return equal(list(one.values()), list(other.values()))
 
 
 @each_arm
@@ -334,8 +387,11 @@ def test_what_is_measured_is_explained(name: str) -> None:
 @each_arm
 def test_a_run_is_explored(name: str, arm: str) -> None:
     """Every arm that a generator conditions; others say that there is nothing to explore."""
-    system, network = SYSTEMS[name], trained(name, arm).build().eval()
-    conditioned = any(isinstance(each, fw.Conditioned) for each in network.modules())
+    system, network = SYSTEMS[name], built(name, arm).eval()
+    conditioned = any(
+        isinstance(each, fw.Conditioned) and not isinstance(each.generator, LocalGenerator)
+        for each in network.modules()
+    )
     try:
         found = recorded(system, network, system.config("tiny", arm), conditions=20)
     except ExperimentError as error:
@@ -509,8 +565,7 @@ def test_names_and_shapes_of_weights_are_a_contract(name: str, arm: str) -> None
 
 
 def shapes(name: str, arm: str) -> dict[str, list[int]]:
-    state = SYSTEMS[name].build(SYSTEMS[name].config("tiny", arm)).state_dict()
-    return {key: list(value.shape) for key, value in state.items()}
+    return {key: list(value.shape) for key, value in built(name, arm).state_dict().items()}
 
 
 @each_arm
@@ -559,13 +614,13 @@ def test_a_network_is_built_without_memory(name: str, arm: str) -> None:
     with torch.device("meta"):
         network = found.build()
     assert all(value.is_meta for value in network.parameters())
-    assert network.state_dict().keys() == found.build().state_dict().keys()
+    assert network.state_dict().keys() == built(name, arm).state_dict().keys()
 
 
 @each_arm
 @pytest.mark.parametrize("wrong", ["missing", "extra", "wider"])
 def test_weights_of_another_network_are_refused(name: str, arm: str, wrong: str) -> None:
-    network = trained(name, arm).build()
+    network = built(name, arm)
     state = dict(network.state_dict())
     if not any(value.ndim for value in state.values()):
         pytest.skip("this arm has no weights that another could be taken for")

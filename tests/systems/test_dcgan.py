@@ -10,14 +10,12 @@ import torch
 from torch import nn
 
 from featurewise.layers.concat import ConcatConv, ConcatLinear
-from featurewise.systems.generation import dcgan
-from featurewise.systems.generation.dcgan import (
-    SYSTEM,
+from featurewise.systems.generation.dcgan import SYSTEM, experiment
+from featurewise.systems.generation.dcgan.experiment import draw, evaluate
+from featurewise.systems.generation.dcgan.method import (
     ConditionalStages,
     SummedTaps,
     discriminator_loss,
-    draw,
-    evaluate,
     generator_loss,
     stepper,
 )
@@ -172,7 +170,7 @@ def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [(test.labels == label).nonzero()[i % 4, 0] for i, label in enumerate(labels)]
         return test.ink[torch.stack(rows)]
 
-    monkeypatch.setattr(dcgan, "samples", real)
+    monkeypatch.setattr(experiment, "samples", real)
     trained = untrained()
     measured = evaluate(trained, config)
     assert requested[0].tolist() == [0, 1, 2, 3] * 4
@@ -182,14 +180,16 @@ def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     right = classes[0] == requested[0]
     assert measured.accuracy is not None
     assert measured.accuracy.correct == int(right.sum())
-    assert measured.number(dcgan.RARE_ACCURACY) == right.view(4, 4)[:, 2:].double().mean().item()
+    assert (
+        measured.number(experiment.RARE_ACCURACY) == right.view(4, 4)[:, 2:].double().mean().item()
+    )
     shares = torch.bincount(classes[1], minlength=4) / 32
     wanted = class_frequencies(4, 1.0)
-    assert measured.number(dcgan.MODE_COVERAGE) == int((shares >= wanted / 2).sum()) / 4
+    assert measured.number(experiment.MODE_COVERAGE) == int((shares >= wanted / 2).sum()) / 4
     error = (shares - wanted).abs().sum().item() / 2
-    assert measured.number(dcgan.FREQUENCY_ERROR) == pytest.approx(error)
+    assert measured.number(experiment.FREQUENCY_ERROR) == pytest.approx(error)
     weights = [p.numel() for net in trained.networks.values() for p in net.parameters()]
-    assert measured.number(dcgan.PARAMETERS) == sum(weights)
+    assert measured.number(experiment.PARAMETERS) == sum(weights)
 
 
 def test_training_labels_are_skewed() -> None:

@@ -11,20 +11,23 @@ import pytest
 import torch
 
 from featurewise.models.dcgan import generator
-from featurewise.systems.mechanisms.decoder import (
+from featurewise.study.model import load_network
+from featurewise.study.run import describe_run, train
+from featurewise.systems.mechanisms.decoder import SYSTEM, Config
+from featurewise.systems.mechanisms.decoder.experiment import (
     ACCURACY,
     BOTH,
     CONTRAST,
     ERROR,
     PARAMETERS,
     REAL,
-    SYSTEM,
-    Config,
-    Decoder,
     data,
     draw,
     evaluate,
     generated,
+)
+from featurewise.systems.mechanisms.decoder.method import (
+    Decoder,
     network_sizes,
     objective,
     stepper,
@@ -213,3 +216,10 @@ def test_the_sheet_has_each_generated_letter_before_the_true_one() -> None:
     expected, page = sheet(padded, TINY.letters), draw(trained, TINY)
     assert page.size == expected.size
     assert page.tobytes() == expected.tobytes()
+
+
+def test_a_model_is_built_within_the_size_of_its_own_file(tmp_path: Path) -> None:
+    """Networks that are only counted, to find the sizes, are not limited by it."""
+    train(tmp_path, SYSTEM, describe_run(SYSTEM, preset="tiny"), seconds=1e-9)
+    network_sizes.cache_clear()
+    load_network(tmp_path, SYSTEM)

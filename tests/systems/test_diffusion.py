@@ -9,8 +9,9 @@ from torch import nn
 
 import featurewise as fw
 from featurewise.models.unet import DiffusionBlock
-from featurewise.systems.generation import diffusion
-from featurewise.systems.generation.diffusion import NULL_CLASS, SYSTEM, samples
+from featurewise.systems.generation.diffusion import SYSTEM, experiment
+from featurewise.systems.generation.diffusion.experiment import samples
+from featurewise.systems.generation.diffusion.method import NULL_CLASS
 from featurewise.training.diffusion import Denoiser, DiffusionBatch, cosine_alpha_bars
 
 TINY = SYSTEM.preset("tiny")
@@ -167,7 +168,7 @@ def test_guided_samples_are_evaluated_at_every_weight(monkeypatch: pytest.Monkey
         same = (images[:, None] == test.ink[None]).flatten(2).all(2)
         return F.one_hot(test.labels[same.int().argmax(1)], 10).float()
 
-    monkeypatch.setattr(diffusion, "samples", real)
+    monkeypatch.setattr(experiment, "samples", real)
     monkeypatch.setattr(type(classifier), "letters", lambda _, images: perfect(images))
     measured = SYSTEM.evaluate(SYSTEM.stepper(SYSTEM.build(TINY), TINY), TINY)
     for weight, count in right.items():

@@ -15,18 +15,14 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 
 from featurewise.study.results import Measurement
 from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
-from featurewise.systems.reasoning.film.experiment import (
-    SWAP_ACCURACY,
-    half_a_batch_on,
-    measure,
-    predict_all,
-)
+from featurewise.systems.reasoning.film.experiment import SWAP_ACCURACY, measure, predict_all
 from featurewise.systems.reasoning.film.network import Answers, image_features
 from featurewise.systems.reasoning.film.perception import (
     ATTRIBUTE_CLASSES,
     AttributeHead,
     attribute_loss,
 )
+from featurewise.systems.reasoning.film.training import half_a_batch_on
 from featurewise.training.shuffled import ShuffledCondition
 from featurewise.worlds.clevr import ANSWERS, QUESTION_TYPES, VOCABULARY, Batch, sample_scenes
 from featurewise.worlds.clevr.batch import cell_labels

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
-from featurewise.systems.reasoning.film import fused as fused_trunk
+from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork, fused_steps
 from featurewise.systems.reasoning.film import pretraining as features
-from featurewise.systems.reasoning.film.experiment import data, evaluate, stepper
+from featurewise.systems.reasoning.film.experiment import evaluate
 from featurewise.systems.reasoning.film.fused import fused_logits, rectangular
 from featurewise.systems.reasoning.film.perception import (
     ATTRIBUTE_CLASSES,
@@ -35,6 +34,7 @@ from featurewise.systems.reasoning.film.pretraining import (
     pretrained,
     recolored,
 )
+from featurewise.systems.reasoning.film.training import data, stepper
 from featurewise.worlds.clevr import Batch
 from featurewise.worlds.clevr.batch import cell_labels
 from featurewise.worlds.clevr.cache import cached_pool
@@ -298,10 +298,10 @@ def network() -> FilmNetwork:
 
 @pytest.mark.traced
 @pytest.mark.parametrize("questions", [(2, 2, 2, 2), (3, 1, 0, 2)])
-def test_the_fused_trunk_equals_the_network(
+def test_the_fused_steps_equals_the_network(
     questions: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused_trunk, "DTYPE", torch.float32)
+    monkeypatch.setattr(fused_steps, "DTYPE", torch.float32)
     plain, fast = network(), network()
     given = batch(questions)
     filled, rows = rectangular(given)
@@ -335,7 +335,8 @@ def test_a_rectangular_batch_has_every_question_where_it_says() -> None:
 
 
 @pytest.mark.traced
-def test_in_bfloat16_it_is_near() -> None:
+def test_in_bfloat16_it_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_steps, "DTYPE", torch.bfloat16)
     plain, fast = network(), network()
     given = batch((2,) * 16)
     expected, found = plain(given).logits, fused_logits(fast, given)

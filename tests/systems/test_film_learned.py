@@ -13,16 +13,14 @@ from featurewise.study.results import Proportion
 from featurewise.systems.reasoning.film import SYSTEM, FilmNetwork
 from featurewise.systems.reasoning.film.exploration import exploration
 from featurewise.systems.reasoning.film.learned import (
-    Probe,
-    Sample,
     contrast,
     interpolation,
     localisation,
     purities,
-    sample,
     with_noise,
     without_the_question,
 )
+from featurewise.systems.reasoning.film.probe import Probe, Sample, sample
 from featurewise.systems.reasoning.film.sums import _other_color, sum_accuracy, sums
 from featurewise.training.errors import ExperimentError
 from featurewise.worlds.clevr import (

@@ -13,14 +13,9 @@ from torch import nn
 from featurewise.analysis import dependence
 from featurewise.study.figures import bars
 from featurewise.study.results import Proportion
-from featurewise.systems.mechanisms import highway
-from featurewise.systems.mechanisms.highway import (
-    SYSTEM,
-    Config,
-    HighwayLayer,
-    HighwayNetwork,
-    lesion_costs,
-)
+from featurewise.systems.mechanisms.highway import SYSTEM, Config, experiment
+from featurewise.systems.mechanisms.highway.experiment import lesion_costs
+from featurewise.systems.mechanisms.highway.method import HighwayLayer, HighwayNetwork
 from featurewise.training.randomness import seed_everything
 from featurewise.worlds.small import Digits, DigitSource, digits
 
@@ -232,7 +227,7 @@ def test_the_figure_has_a_bar_for_each_layer(monkeypatch: pytest.MonkeyPatch) ->
         assert first == 2
         return bars(heights, across, up, first)
 
-    monkeypatch.setattr(highway, "bars", seen)
+    monkeypatch.setattr(experiment, "bars", seen)
     assert SYSTEM.draw is not None
     SYSTEM.draw(SYSTEM.stepper(network, config), config)
     costs = lesion_costs(network, DigitSource(0, 277, "test").batch(0))

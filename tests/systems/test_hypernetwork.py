@@ -11,15 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featurewise.core import LowRank
-from featurewise.systems.mechanisms.hypernetwork import (
-    SYSTEM,
-    Config,
-    Perceptron,
-    data,
-    evaluate,
-    objective,
-    stepper,
-)
+from featurewise.systems.mechanisms.hypernetwork import SYSTEM, Config
+from featurewise.systems.mechanisms.hypernetwork.experiment import data, evaluate
+from featurewise.systems.mechanisms.hypernetwork.method import Perceptron, objective, stepper
 from featurewise.worlds.small.rotated import RotatedSource, rotated_digits
 
 TINY: Config = SYSTEM.preset("tiny")

@@ -9,14 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featurewise.systems.mechanisms.operations import (
-    SYSTEM,
-    Config,
-    OnePerTask,
-    Perceptron,
-    draw,
-    objective,
-)
+from featurewise.systems.mechanisms.operations import SYSTEM, Config
+from featurewise.systems.mechanisms.operations.experiment import draw
+from featurewise.systems.mechanisms.operations.method import OnePerTask, Perceptron, objective
 from featurewise.training.randomness import seed_everything
 from featurewise.worlds.small import TASKS, Questions, TaskSource
 

@@ -12,16 +12,9 @@ from torch import Tensor, nn
 import featurewise as fw
 from featurewise.models.autoregressive import GatedUnit
 from featurewise.study.results import Measurement, Results, Trial
-from featurewise.systems.generation import pixelcnn
-from featurewise.systems.generation.pixelcnn import (
-    SYSTEM,
-    WHAT,
-    WHERE,
-    PixelCNN,
-    WindowMap,
-    nats,
-    objective,
-)
+from featurewise.systems.generation.pixelcnn import SYSTEM, experiment
+from featurewise.systems.generation.pixelcnn.experiment import WHAT, WHERE
+from featurewise.systems.generation.pixelcnn.method import PixelCNN, WindowMap, nats, objective
 from featurewise.worlds.glyphs.placed import Pixels
 
 TINY = SYSTEM.preset("tiny")
@@ -230,7 +223,7 @@ def test_nats_and_samples_are_evaluated_by_kind(monkeypatch: pytest.MonkeyPatch)
         labels = condition[:, :10].argmax(1)
         return torch.stack([test.ink[(test.labels == label).nonzero()[0, 0]] for label in labels])
 
-    monkeypatch.setattr(pixelcnn, "samples", real)
+    monkeypatch.setattr(experiment, "samples", real)
     measured = SYSTEM.evaluate(SYSTEM.stepper(SYSTEM.build(config), config), config)
     assert measured.values["ink inside the window"] == pytest.approx(64 / 256)
     assert measured.accuracy is not None and measured.accuracy.total == 30

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from featurewise.models.prototypes import prototypes, squared_distances
 from featurewise.systems.episodes import sampled_episodes
-from featurewise.systems.few_shot.prototypical import SYSTEM, Config, Prototypical, data
+from featurewise.systems.few_shot.prototypical import SYSTEM, Config
+from featurewise.systems.few_shot.prototypical.experiment import data
+from featurewise.systems.few_shot.prototypical.method import Prototypical
 from featurewise.worlds.glyphs.episodes import Episodes, split_classes
 
 TINY = SYSTEM.preset("tiny")

@@ -12,8 +12,10 @@ from PIL import Image
 from featurewise.analysis import pooled_places
 from featurewise.cli import discovery
 from featurewise.study.model import load_network, read_model
-from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork, application
+from featurewise.systems.reasoning.film import SYSTEM, Config, FilmNetwork
 from featurewise.systems.reasoning.film.experiment import measure, predict_all
+from featurewise.systems.reasoning.film.places import places as places_of
+from featurewise.systems.reasoning.film.places import pooled_map
 from featurewise.worlds.clevr import QuestionGenerator, Recipe, collate, encode, render
 from featurewise.worlds.clevr.vocabulary import ANSWERS
 
@@ -99,9 +101,9 @@ def looked(
             batch = collate(
                 rendering.images[[row]].clone(), [0], [encode(question.text)], [-1], [-1]
             )
-            shown = application.places(network, batch)
+            shown = places_of(network, batch)
             assert shown is not None
-            alike = pooled_places(application._pooled_map(network, network.answer, batch))[0]
+            alike = pooled_places(pooled_map(network, network.answer, batch))[0]
             found.append((shown, alike, cells))
     return found
 

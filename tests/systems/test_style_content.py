@@ -14,21 +14,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from featurewise.systems.mechanisms import style_content
-from featurewise.systems.mechanisms.style_content import (
+from featurewise.systems.mechanisms.style_content import SYSTEM, Config, experiment, method
+from featurewise.systems.mechanisms.style_content.experiment import (
     ERROR,
     LEGIBILITY,
-    SYSTEM,
     UNLABELLED,
-    Config,
-    StyleModel,
     data,
     draw,
     evaluate,
-    solve,
-    stepper,
 )
-from featurewise.systems.mechanisms.style_content import test_styles as styles_of_test
+from featurewise.systems.mechanisms.style_content.experiment import test_styles as styles_of_test
+from featurewise.systems.mechanisms.style_content.method import StyleModel, solve, stepper
 from featurewise.training.steppers import ClosedForm
 from featurewise.worlds.glyphs.sheets import sheet
 from featurewise.worlds.glyphs.styles import alphabets, styles
@@ -116,8 +112,8 @@ def test_predictions_and_unlabelled_letters_are_counted(monkeypatch: pytest.Monk
     stand_in = SimpleNamespace(
         test=splits.test, classifier=lambda steps: SimpleNamespace(letters=letters)
     )
-    monkeypatch.setattr(style_content.Config, "splits", property(lambda self: stand_in))
-    monkeypatch.setattr(style_content, "classify_contents", em)
+    monkeypatch.setattr(Config, "splits", property(lambda self: stand_in))
+    monkeypatch.setattr(experiment, "classify_contents", em)
     measured = evaluate(trained, config_of("mean"))
     assert measured.by_type[LEGIBILITY.name].correct == 2 * count
     assert measured.by_type[UNLABELLED.name].correct == 6 * (count - 1)
@@ -163,7 +159,7 @@ SPEAKERS, FRAMES = 9, 2
 @pytest.fixture
 def vowels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Six training speakers and three test speakers, whose vowels are all moved by one offset."""
-    monkeypatch.setattr(style_content, "VOWEL_FRAMES", FRAMES)
+    monkeypatch.setattr(method, "VOWEL_FRAMES", FRAMES)
     rng = torch.Generator().manual_seed(0)
     vowel, speaker = torch.randn(11, 10, generator=rng), torch.randn(SPEAKERS, 10, generator=rng)
     lines = []
@@ -197,7 +193,7 @@ def test_vowels_of_a_new_speaker_are_classified_by_adaptation(vowels: Config) ->
 
 
 def test_the_nearest_arm_is_the_nearest_training_frame(vowels: Config) -> None:
-    train, test = vowels.samples("train"), vowels.samples("test")
+    train, test = experiment.samples(vowels, "train"), experiment.samples(vowels, "test")
     right = 0
     for speaker in test:
         for vowel in range(11):
@@ -217,7 +213,7 @@ def test_the_figure_has_a_bar_for_each_test_speaker(
         given.append((how, more))
         return Image.new("RGB", (1, 1))
 
-    monkeypatch.setattr(style_content, "bars", recorded)
+    monkeypatch.setattr(experiment, "bars", recorded)
     trained, config = fitted_to_vowels(vowels, "additive")
     draw(trained, config)
     (heights, *_), _ = given[0]

@@ -12,7 +12,9 @@ from torch import Tensor
 import featurewise as fw
 from featurewise.generators import GatedGenerator
 from featurewise.systems.episodes import sampled_episodes
-from featurewise.systems.few_shot.tadam import SYSTEM, Tadam, auxiliary_loss, build, data, stepper
+from featurewise.systems.few_shot.tadam import SYSTEM
+from featurewise.systems.few_shot.tadam.experiment import data
+from featurewise.systems.few_shot.tadam.method import Tadam, auxiliary_loss, build, stepper
 
 TINY = SYSTEM.preset("tiny")
 CONDITIONED = ("tadam", "conditioned", "shuffled")

@@ -1,1 +1,1 @@
-"""Published systems, one file or folder each, found by name."""
+"""Published systems, a file or a package each, found by name."""

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from featurewise.analysis import ParameterTable, parameter_table, pooled_places
+from featurewise.analysis import ParameterTable, parameter_table
 from featurewise.retrofit import Conditioned
 from featurewise.study.answerer import (
     Answer,
@@ -29,22 +28,21 @@ from featurewise.study.answerer import (
 )
 from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.reasoning.film.config import Config
+from featurewise.systems.reasoning.film.examples import described, rendered
 from featurewise.systems.reasoning.film.experiment import (
     SWAP_ACCURACY,
     measure,
     measure_twins,
     predict_all,
 )
-from featurewise.systems.reasoning.film.network import PooledClassifier
+from featurewise.systems.reasoning.film.places import places
+from featurewise.training import hardware
 from featurewise.worlds.clevr import (
     ANSWERS,
-    Batch,
     Recipe,
-    Scene,
     WorldError,
     collate,
     encode,
-    render,
     unknown_words,
 )
 from featurewise.worlds.clevr.images import (
@@ -54,7 +52,11 @@ from featurewise.worlds.clevr.images import (
     visible_rows,
 )
 from featurewise.worlds.clevr.metrics import GROUPS, NUMBERS, TWINS
-from featurewise.worlds.clevr.queries import FolderQueries, splits_with_questions
+from featurewise.worlds.clevr.queries import (
+    CountedUnknownWords,
+    FolderQueries,
+    splits_with_questions,
+)
 from featurewise.worlds.clevr.splits import (
     CLEVR,
     NO_RELATIONS,
@@ -63,7 +65,7 @@ from featurewise.worlds.clevr.splits import (
     twin_test,
 )
 from featurewise.worlds.clevr.twins import folder_twin_batches
-from featurewise.worlds.clevr.words import UNKNOWN_INDEX, has_known_word, near_words
+from featurewise.worlds.clevr.words import has_known_word, near_words
 
 _TWIN_TEST = TwinTest(
     "Two objects (twins) of one shape and different colors stand on either side of a "
@@ -108,9 +110,9 @@ class FilmAnswerer:
         scenes = recipe.scenes(0, count)
         return [
             Example(
-                _description(scene),
+                described(scene),
                 tuple((question.text, question.answer) for question in questions),
-                partial(_rendered, scene),
+                partial(rendered, scene),
             )
             for scene, questions in zip(scenes, recipe.questions(0, scenes), strict=True)
         ]
@@ -187,7 +189,7 @@ class FilmAnswerer:
             raise TypeError(
                 f"queries are those of FilmAnswerer.queries, not {type(queries)}"
             )
-        counted = _UnknownWords(batches)
+        counted = CountedUnknownWords(batches)
         with _precision(network, config):
             found = predict_all(network, counted, shuffled=shuffled)
         answers = tuple(ANSWERS[index] for index in found.predicted.tolist())
@@ -242,99 +244,7 @@ def _device(network: nn.Module) -> torch.device:
 
 def _precision(network: nn.Module, config: Config) -> torch.autocast:
     """That of the forward pass in training, on the network's device."""
-    return torch.autocast(_device(network).type, torch.bfloat16, enabled=config.bfloat16)
-
-
-class _UnknownWords:
-    """Batches, and the words outside the vocabulary in those that were taken."""
-
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self.batches = batches
-        self.counts = torch.zeros(4, dtype=torch.int64)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self.batches:
-            unknown = batch.questions == UNKNOWN_INDEX
-            questions = torch.tensor(len(batch.lengths))
-            counts = (
-                unknown.sum(),
-                batch.lengths.sum(),
-                unknown.any(1).sum(),
-                questions,
-            )
-            self.counts += torch.stack(counts)
-            yield batch
-
-
-def places(network: nn.Module, batch: Batch) -> Float[Tensor, "h w"] | None:
-    """Which positions an answer is due to (Perez et al. 2018, figure 4).
-
-    Every feature of the map that is max-pooled points to the position of its maximum.
-    Its weight is how far the maximum rises over that of the same question about an
-    empty scene, times the gradient of the answer's logit with respect to it, where that
-    is positive. Features that respond alike without any object, as at the border, so
-    have no weight.
-
-    Args:
-        network: of any arm, in eval mode.
-        batch: one question about one image.
-
-    Returns:
-        Shares that sum to one over the positions, or zeros where no feature has a
-        weight; None for a network that max-pools no map.
-    """
-    classifier = getattr(network, "answer", None)
-    if not isinstance(classifier, PooledClassifier):
-        return None
-    features = _pooled_map(network, classifier, batch)
-    empty = _pooled_map(
-        network, classifier, replace(batch, images=_empty_like(batch.images))
-    )
-    pooled = features.amax(dim=(2, 3)).requires_grad_()
-    with torch.enable_grad():
-        best = classifier.classify(pooled).amax(dim=1).sum()
-    (gradient,) = torch.autograd.grad(best, pooled)
-    rise = pooled.detach() - empty.amax(dim=(2, 3))
-    return pooled_places(features, rise.clamp_min(0) * gradient.clamp_min(0))[0]
-
-
-def _pooled_map(
-    network: nn.Module, classifier: PooledClassifier, batch: Batch
-) -> Float[Tensor, "1 F h w"]:
-    """The map that is max-pooled on the way to the answer."""
-    inputs: list[Tensor] = []
-    handle = classifier.register_forward_pre_hook(
-        lambda module, given: inputs.append(given[0])
-    )
-    try:
-        with torch.no_grad():
-            network(batch)
-            return classifier.map(inputs[-1])
-    finally:
-        handle.remove()
-
-
-def _empty_like(images: UInt8[Tensor, "1 3 H W"]) -> UInt8[Tensor, "1 3 H W"]:
-    """An image of the world without objects, at the size of these."""
-    height, width = images.shape[2:]
-    # One image is not worth the time that the renderer in numba takes to compile.
-    empty = render([Scene(())], width=width, height=height, renderer="torch")
-    return empty.images.clone().to(images.device)
-
-
-def _rendered(scene: Scene) -> Image.Image:
-    found = render([scene], width=480, height=320, samples=4, renderer="torch")
-    pixels = found.images[0]
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-
-
-def _description(scene: Scene) -> str:
-    things = [f"a {o.size} {o.color} {o.material} {o.shape}" for o in scene.objects]
-    return (
-        f"{', '.join(things[:-1])} and {things[-1]}."
-        if len(things) > 1
-        else f"{things[0]}."
-    )
+    return hardware.autocast(_device(network), bfloat16=config.bfloat16)
 
 
 def _recipe(config: Config) -> Recipe:

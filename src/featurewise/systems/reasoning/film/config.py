@@ -52,7 +52,8 @@ class Config(system.Config):
         adam_beta2: decay of Adam's average of squared gradients.
         clip: largest norm of the gradient.
         weight_decay: of weights, those of the head included.
-        bfloat16: whether the forward pass runs under bfloat16 autocast.
+        bfloat16: whether the forward pass runs under bfloat16 autocast, where that is
+            computed (see `featurewise.training.hardware.computes_bfloat16`).
         folder: files to train and test on in place of rendered images; the last stage
             then says how large images are.
     """

@@ -1,0 +1,1 @@
+"""Models of language: networks whose features are scaled by what they have read."""

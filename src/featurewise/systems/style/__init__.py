@@ -1,0 +1,1 @@
+"""Style transfer: images in the manner of others."""
