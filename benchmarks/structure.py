@@ -6,10 +6,11 @@ that at least half of the systems import are counted once, as common ground. For
 cycles (lazy imports count), undocumented fields of dataclasses, and for the systems room the share
 of long lines and the number of lines that decode the name of an arm.
 
-Limits: 250 lines of method per file, the part that a reader copies; 8 files or 1,500 lines to read
-beside the common ground; 10 % duplicated lines; 5 % long lines in systems. A long method,
-duplicated or long lines, an undocumented field, a line that decodes the name of an arm, or an
-import cycle fail the check. What there is to read is only printed.
+Limits: 250 lines of method per file, the part that a reader copies (of a file that is not divided
+into method and experiment, such as those of a package, all lines count); 8 files or 1,500 lines to
+read beside the common ground; 10 % duplicated lines; 5 % long lines in systems. A long method, one
+that imports its experiment, duplicated or long lines, an undocumented field, a line that decodes
+the name of an arm, or an import cycle fail the check. What there is to read is only printed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ WIDE, WIDE_SHARE = 90, 0.05
 """Columns from which on a line counts as long; largest share of such lines in systems."""
 EXPERIMENT = "# --- experiment -"
 """Where the method of a system file ends and its experiment begins."""
+METHOD = "method.py"
+"""Name of the file with the method of a system that is a package."""
 
 #: Ways to decode the name of an arm; an arm should change the settings of its system instead.
 DECODING = re.compile(
@@ -46,11 +49,13 @@ class Figures:
 
     Attributes:
         lines: lines of all its files.
-        longest: lines of the longest method in its files.
+        longest: lines of the longest method in its files, or of the longest file that is not
+            divided into method and experiment.
         files: number of files to read beside the common ground.
         reading: lines of these files.
         duplicated: share of its lines that also occur in another system, in runs of at least
             `RUN` lines.
+        mixed: names of the files that its method imports and should not, see `mixed`.
     """
 
     lines: int
@@ -58,11 +63,13 @@ class Figures:
     files: int
     reading: int
     duplicated: float
+    mixed: tuple[str, ...]
 
     def failures(self) -> list[str]:
         """Exceeded limits that fail the check."""
-        found = [f"a method of {self.longest} lines"] if self.longest > LONGEST else []
-        return found + ([f"{self.duplicated:.0%} twice"] if self.duplicated > SHARE else [])
+        found = [f"a method or file of {self.longest} lines"] if self.longest > LONGEST else []
+        found += [f"{self.duplicated:.0%} twice"] if self.duplicated > SHARE else []
+        return found + [f"the method imports {name}" for name in self.mixed]
 
     def remarks(self) -> list[str]:
         """All exceeded limits."""
@@ -89,12 +96,13 @@ def systems() -> dict[str, list[Path]]:
 
 
 def applications() -> dict[str, list[Path]]:
-    """Name of every system that is a package -> its files that only an application imports."""
-    return {
+    """Name of every system with files that only an application imports -> these files."""
+    packages = {n: files for n, files in systems().items() if files[0].name == "__init__.py"}
+    found = {
         name: sorted(set(files[0].parent.glob("*.py")) - {*files})
-        for name, files in systems().items()
-        if files[0].name == "__init__.py"
+        for name, files in packages.items()
     }
+    return {name: files for name, files in found.items() if files}
 
 
 def _imported_at_once(start: Path) -> set[Path]:
@@ -106,6 +114,31 @@ def _imported_at_once(start: Path) -> set[Path]:
             found.add(path)
             todo += imported(path, at_once=True)
     return found
+
+
+def mixed(files: list[Path]) -> tuple[str, ...]:
+    """Files of the experiment that the method of a package imports, directly or indirectly.
+
+    They are ``experiment.py``, ``__init__.py``, and all of ``featurewise.study`` but the base class
+    of a config.
+
+    Args:
+        files: of a system; one without a file `METHOD` has no such imports.
+    """
+    method = next((path for path in files if path.name == METHOD), None)
+    if method is None:
+        return ()
+    study = SOURCE / "featurewise" / "study"
+    reached = {*_imported_at_once(method)}
+    reached |= {each for path in reached for each in imported(path)}
+    return tuple(
+        sorted(
+            path.name
+            for path in reached
+            if path in (method.with_name("experiment.py"), method.with_name("__init__.py"))
+            or (study in path.parents and path.name != "system.py")
+        )
+    )
 
 
 @cache
@@ -232,6 +265,7 @@ def measure() -> dict[str, Figures]:
             files=len(reading(files) - ground),
             reading=sum(map(lines, reading(files) - ground)),
             duplicated=duplicated(files, [p for k, ps in found.items() if k != name for p in ps]),
+            mixed=mixed(files),
         )
         for name, files in found.items()
     }

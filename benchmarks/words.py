@@ -67,6 +67,7 @@ ALLOWED: dict[tuple[str, tuple[str, ...]], str] = {
     ("tests/explorer/page/conftest.py", ("material",)): "attribute of a CLEVR object",
     ("docs/clevr.md", ("material", "materials")): "attribute of a CLEVR object",
     ("*worlds/clevr/pool.py", ("pictures",)): "keys of files that version 0.1 wrote",
+    ("*worlds/sound/words.py", ("*",)): "English words that synthetic voices say",
 }
 #: Phrases in which a word is a term of the field, as regular expressions -> why.
 ALLOWED_PHRASES: dict[str, str] = {
@@ -74,6 +75,8 @@ ALLOWED_PHRASES: dict[str, str] = {
     r"\bo\.material\b": "attribute of a CLEVR object",
     r"faces of \d+ by \d+ \(CelebA\)": "photographs of people",
     r"drawn by hand": "as the characters of Omniglot are",
+    r"worlds[./]pictures|world (?:of )?`?pictures|pictures\.md|(?:Missing)?Pictures?Error"
+    r"|load_picture|picture_versions": "a world of images that people made, and its names",
     r'"(?:asked|faces|judging)"[:,]': "names of fields in files of version 0.1",
 }
 

@@ -27,15 +27,14 @@ from featurewise.systems.reasoning.film.learned import (
     Contrast,
     Interpolation,
     Localisation,
-    Probe,
     contrast,
     interpolation,
     localisation,
     purities,
-    sample,
     with_noise,
     without_the_question,
 )
+from featurewise.systems.reasoning.film.probe import Probe, sample
 from featurewise.systems.reasoning.film.sums import SumAccuracy, sum_accuracy, sums
 from featurewise.worlds.clevr import QUESTION_TYPES, Scene
 from featurewise.worlds.clevr.metrics import GROUPS

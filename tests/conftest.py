@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,14 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Dynamo compiles one function at most so many times, in all tests of a process together."""
+    yield
+    if request.node.get_closest_marker("traced") is not None:
+        torch._dynamo.reset()
 
 
 @pytest.fixture(scope="session")

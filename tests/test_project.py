@@ -41,6 +41,8 @@ UNSAFE_CALLS = {
     "yaml.full_load",
     "pandas.read_pickle",
 }
+#: The one module that reads a file of ``torch.save``: bytes of a pinned SHA-256, weights only.
+TORCH_FILE = "src/featurewise/models/pretrained/torch_file.py"
 #: Text that must not be in the project; the patterns do not match themselves.
 UNWANTED = {
     "a path of one machine": r"/(?:work|tmp|root|home)/\w",
@@ -132,9 +134,25 @@ def test_safe_code_is_accepted(line: str) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=name_of)
 def test_nothing_runs_code_from_files(path: Path) -> None:
     found = [f"line {line}: {name}" for line, name in unsafe(ast.parse(path.read_text()))]
+    if name_of(path) == TORCH_FILE:
+        found = [each for each in found if not each.endswith(": torch.load")]
     assert not found, (
         f"{name_of(path)}: use safetensors for weights and JSON for everything else: {found}"
     )
+
+
+def test_the_one_torch_load_reads_weights_only() -> None:
+    calls = [
+        node
+        for node in ast.walk(ast.parse((ROOT / TORCH_FILE).read_text()))
+        if isinstance(node, ast.Call) and dotted(node.func, {}) == "torch.load"
+    ]
+    assert [
+        {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
+        for call in calls
+    ] == [{"map_location": "cpu", "weights_only": True}]
+    importers = [path.name for path in MODULES if "torch_file import" in path.read_text()]
+    assert importers == ["readers.py"], "only the conversion of packages reads these files"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -211,18 +229,66 @@ def test_undocumented_fields_are_found() -> None:
 
 
 def test_the_application_of_a_system_is_not_read_with_its_method() -> None:
+    assert [*structure.applications()] == ["film", "audio_effect", "style_transfer"]
     beside = structure.applications()["film"]
     assert {path.name for path in beside} == {
         "application.py",
+        "examples.py",
         "exploration.py",
         "fused.py",
+        "fused_steps.py",
         "learned.py",
+        "places.py",
         "pretraining.py",
+        "probe.py",
         "sums.py",
     }
     method = structure.systems()["film"]
     assert not structure.reading(method) & {*beside}
     assert {path.name for path in method} >= {"__init__.py", "network.py", "experiment.py"}
+
+
+def test_the_systems_of_the_library_are_packages() -> None:
+    """As the page says: the record apart from method and experiment."""
+    assert "Those of the library are packages" in (ROOT / "docs/systems.md").read_text()
+    for name, files in structure.systems().items():
+        assert {path.name for path in files} >= {"__init__.py", "experiment.py"}, name
+
+
+def test_a_method_that_imports_its_experiment_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directly, through a file beside it, or in a function; a config's base class is allowed."""
+    package = tmp_path / "featurewise" / "systems" / "family" / "name"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(structure, "SOURCE", tmp_path)
+    study = tmp_path / "featurewise" / "study"
+    study.mkdir()
+    for path in (study / "system.py", study / "metric.py", package / "experiment.py"):
+        path.write_text("data = Metric = 1")
+    here = "from featurewise.systems.family.name"
+
+    def mixed(method: str, baselines: str = "") -> tuple[str, ...]:
+        structure.imported.cache_clear()
+        (package / "__init__.py").write_text(f"{here}.method import Config")
+        (package / "method.py").write_text(method)
+        (package / "baselines.py").write_text(baselines)
+        return structure.mixed(sorted(package.glob("*.py")))
+
+    try:
+        assert mixed("from featurewise.study import system") == ()
+        assert mixed(f"{here}.baselines import A", "A = 1") == ()
+        assert mixed(f"{here}.experiment import data") == ("experiment.py",)
+        assert mixed(f"def f():\n    {here}.experiment import data") == ("experiment.py",)
+        assert mixed(f"{here}.baselines import A", f"{here}.experiment import data") == (
+            "experiment.py",
+        )
+        assert mixed("from featurewise.study.metric import Metric") == ("metric.py",)
+        assert mixed(f"{here} import SYSTEM") == ("__init__.py",)
+        (package / "method.py").unlink()
+        assert structure.mixed(sorted(package.glob("*.py"))) == ()
+    finally:
+        structure.imported.cache_clear()
 
 
 def test_imports_are_resolved_to_the_defining_file() -> None:

@@ -41,7 +41,8 @@ def test_systems_with_a_shipped_model_are_marked(run, monkeypatch):
     lines = {line.split()[0]: line for line in run("systems").output.splitlines() if line.strip()}
     for name in discovery.names():
         shipped = discovery.shipped_model(discovery.module(name)) / discovery.MODEL
-        assert ("ask, evaluate" in lines[name]) == shipped.is_file()
+        commands = "stylize" if name == "style_transfer" else "ask, evaluate"
+        assert (commands in lines[name]) == shipped.is_file()
     text = run("systems", "film").text
     assert "trained model included: featurewise ask film IMAGE QUESTION, featurewise eval" in text
     assert "trained model" not in run("systems", "cavia").text
@@ -198,7 +199,7 @@ def test_rendering_resumes(run, data):
 def test_completion(monkeypatch, film, tmp_path):
     context = typer.Context(typer.main.get_command(app))
     context.params = {"system": "film"}
-    assert discovery.complete_system("fi") == ["film"]
+    assert discovery.complete_system("fi") == ["film", "film_efficientnet"]
     assert ("tiny", SYSTEM.cost["tiny"]) in discovery.complete_preset(context, "t")
     assert [name for name, _ in discovery.complete_arm(context, "s")] == ["shuffled"]
     context.params = {"system": "flim"}

@@ -16,7 +16,7 @@ QUESTION = "How many cubes are there?"
     ("words", "message"),
     [
         (("train", "flim"), "no system is called 'flim'; did you mean film?"),
-        (("train", "zzz"), "no system is called 'zzz'; there is ablations, attention"),
+        (("train", "zzz"), "no system is called 'zzz'; there is ablations, "),
         (("train", "film", "--preset", "smal"), "no preset of film is called 'smal'; did you mean"),
         (
             ("train", "film", "--arm", "atention"),

@@ -78,11 +78,11 @@ def test_help_is_fast(words, shown):
     ("line", "shown"),
     [
         ("featurewise wor", "world"),
-        ("featurewise train fi", "film"),
+        ("featurewise train pix", "pixelcnn"),
         ("featurewise train film --preset t", "tiny"),
         ("featurewise run film --arms", "--arms"),
         ("featurewise train film --preset tiny --arm sh", "shuffled"),
-        ("featurewise evaluate fi", "film"),
+        ("featurewise evaluate pix", "pixelcnn"),
     ],
 )
 def test_completion_is_fast(line, shown):

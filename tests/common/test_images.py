@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featurewise.common.images import ImageFileError, image_size, read_image, to_rgb
+from featurewise.common.images import ImageFileError, decode_image, image_size, read_image, to_rgb
 from featurewise.study.catalogue import shrink
 from featurewise.training import ExperimentError
 from featurewise.worlds.clevr import FormatError as ClevrError
@@ -178,6 +178,22 @@ def test_the_error_names_the_format_of_other_files(
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageFileError, match=says):
         read_image(tmp_path / "a.png")
+
+
+def test_webp_is_decoded_where_it_is_wanted() -> None:
+    webp = encoded(IMAGE, "WEBP", lossless=True)
+    assert np.array_equal(np.asarray(decode_image(webp, "a", formats=("WEBP",))), NOISE)
+    animated = encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:])
+    wrong = [
+        (webp, ("PNG", "JPEG"), "a WebP image; save it as PNG or JPEG"),
+        (PNG, ("WEBP",), "not a readable image"),
+        (webp[:-40], ("WEBP",), "not a readable image"),
+        (animated, ("WEBP",), "is animated"),
+        (b"", ("WEBP",), "not a readable image"),
+    ]
+    for content, formats, why in wrong:
+        with pytest.raises(ImageFileError, match=f"^archive: inside: .*{why}"):
+            decode_image(content, "archive: inside", formats=formats)
 
 
 def test_a_link_to_an_image_is_followed(tmp_path: Path) -> None:

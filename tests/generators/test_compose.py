@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -417,12 +417,6 @@ def test_every_part_has_gradients_also_under_vmap(made: Any) -> None:
 @pytest.mark.traced
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
 class TestTraced:
-    @pytest.fixture(autouse=True)
-    def _fresh(self) -> Iterator[None]:
-        torch._dynamo.reset()
-        yield
-        torch._dynamo.reset()
-
     @pytest.mark.parametrize("name", ["sum", "product", "site", "concat"])
     def test_compile_and_export(self, name: str) -> None:
         network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3))

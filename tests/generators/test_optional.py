@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -256,12 +255,6 @@ def test_wrong_inputs() -> None:
 @pytest.mark.traced
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
 class TestTraced:
-    @pytest.fixture(autouse=True)
-    def _fresh(self) -> Iterator[None]:
-        torch._dynamo.reset()
-        yield
-        torch._dynamo.reset()
-
     def net(self, operation: Any) -> Any:
         network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
         net = condition(network, at="1", operation=operation, generator=Optional(Linear(5), 0.5))

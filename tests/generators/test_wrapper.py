@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,13 +67,6 @@ GENERATORS: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "learned": (Learned, None),
     "recurrent": (lambda: Recurrent(9, 3, 4), torch.tensor([[1, 2, 0], [3, 4, 5]])),
 }
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def moved(wrapper: Wrapper) -> Wrapper:

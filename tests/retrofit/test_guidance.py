@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,12 +221,6 @@ def test_gradients_and_transforms(net: Conditioned) -> None:
 @pytest.mark.traced
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
 class TestTraced:
-    @pytest.fixture(autouse=True)
-    def _fresh(self) -> Iterator[None]:
-        torch._dynamo.reset()
-        yield
-        torch._dynamo.reset()
-
     def test_compiles_whole_and_once(self, net: Conditioned) -> None:
         compiled = torch.compile(guide, fullgraph=True, backend="eager")
         x, z = inputs()

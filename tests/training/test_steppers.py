@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from featurewise.training import hardware
 from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
@@ -86,14 +87,16 @@ def test_evaluating_restores_weights_modes_and_gradients():
     assert torch.is_grad_enabled()
 
 
-def test_bfloat16():
+@pytest.mark.parametrize("computed", [True, False])
+def test_bfloat16_where_the_device_computes_it(computed, monkeypatch):
+    monkeypatch.setattr(hardware, "computes_bfloat16", lambda device_type: computed)
     stepper = build(bfloat16=True)
     dtypes = []
     stepper.network[2].register_forward_hook(lambda module, args, out: dtypes.append(out.dtype))
     stepper.step(batch())
     with stepper.evaluating() as network:
         network(batch()[0])
-    assert dtypes == [torch.bfloat16] * 2
+    assert dtypes == [torch.bfloat16 if computed else torch.float32] * 2
     assert stepper.network[2].weight.dtype == torch.float32
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from featurewise import __version__
-from featurewise.cli import world
+from featurewise.cli import weights, world
 from featurewise.cli.ask import ask
 from featurewise.cli.cards import cards
 from featurewise.cli.demo import demo
@@ -20,6 +20,7 @@ from featurewise.cli.evaluate import evaluate
 from featurewise.cli.explore import explore, export
 from featurewise.cli.run import run
 from featurewise.cli.streams import accept_any_terminal
+from featurewise.cli.stylize import stylize
 from featurewise.cli.systems import systems
 from featurewise.cli.train import train
 
@@ -36,9 +37,11 @@ app.command()(run)
 app.command()(cards)
 app.command()(evaluate)
 app.command()(ask)
+app.command()(stylize)
 app.command()(explore)
 app.command()(export)
 app.add_typer(world.app, name="world")
+app.add_typer(weights.app, name="weights")
 app.command()(demo)
 
 

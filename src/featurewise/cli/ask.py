@@ -16,6 +16,7 @@ from featurewise.cli import discovery, example
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UsageError, UserError, is_expected
 from featurewise.cli.evaluate import RUN_HELP
+from featurewise.cli.png import own_png, write_png
 from featurewise.cli.streams import notes
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ def ask(
     answerer = discovery.answerer(found.system)
     network, config = load_network(found.folder, found.system)
     shown = answerer.image(config, image)
-    target = None if out is None else _target(image, out)
+    target = None
+    if out is not None:
+        name = f"{image.name}.attention.png"
+        target = own_png(out, image, "the image of the question", name, _SOFTWARE)
 
     def answer(question: str) -> str | None:
         """Answers a question; returns why the heat map could not be written, if it could not."""
@@ -161,36 +165,6 @@ def _arguments(
     return run, image, question
 
 
-def _target(image: Path, out: Path) -> Path:
-    """The file to write.
-
-    Raises:
-        UserError: it is not a PNG, or it exists and this command did not write it.
-    """
-    if out.is_dir():
-        out = out / f"{image.name}.attention.png"
-    if out.suffix.lower() != ".png":
-        raise UserError(f"{out}: is written as PNG; give a file name that ends in .png")
-    if not out.exists():
-        return out
-    if out.samefile(image):
-        raise UserError(f"{out}: is the image of the question; give another file name")
-    if not _is_own(out):
-        raise UserError(f"{out}: exists and was not made by this command; give another file name")
-    return out
-
-
-def _is_own(path: Path) -> bool:
-    """Whether this command wrote the file."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("PNG",)) as found:
-            return found.info.get("Software") == _SOFTWARE
-    except (OSError, SyntaxError, ValueError):
-        return False
-
-
 def _save(shown: InputImage, places: Any, target: Path) -> str | None:
     """Writes the heat map; returns the reason if that fails, so that the answer is still printed.
 
@@ -199,21 +173,9 @@ def _save(shown: InputImage, places: Any, target: Path) -> str | None:
         places: array (h, w), the share of each position in the answer.
         target: the PNG file.
     """
-    from io import BytesIO
-
-    from PIL.PngImagePlugin import PngInfo
-
-    from featurewise.common.files import write_bytes
     from featurewise.explorer.overlay import heat
 
-    mark = PngInfo()
-    mark.add_text("Software", _SOFTWARE)
-    heat(shown.original, places, shown.rows).save(content := BytesIO(), format="PNG", pnginfo=mark)
-    try:
-        write_bytes(target, content.getvalue())
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+    return write_png(target, heat(shown.original, places, shown.rows), _SOFTWARE)
 
 
 def _as_dict(answer: Answer, top: int, remarks: list[str], written: Path | None) -> dict[str, Any]:

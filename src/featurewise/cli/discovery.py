@@ -1,4 +1,4 @@
-"""Finds systems by the names of their files, and runs by their folders."""
+"""Finds systems by the names of their files or packages, and runs by their folders."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from featurewise.study.answerer import Answerer
     from featurewise.study.catalogue import Entry
     from featurewise.study.results import Results
+    from featurewise.study.stylist import Stylist
     from featurewise.study.system import System
 
 QUESTIONS = "film"
@@ -155,8 +156,12 @@ def commands_of_shipped_model(name: str) -> tuple[str, ...]:
     known = _files()
     require(name, known, "system")
     file = known[name][1]
-    has_model = (_model_beside(file) / MODEL).is_file()
-    return ("ask", "evaluate") if has_model and outline(name, "answers") else ()
+    if not (_model_beside(file) / MODEL).is_file():
+        return ()
+    found = read_outline(file)
+    if found.paints:
+        return ("stylize",)
+    return ("ask", "evaluate") if found.answers else ()
 
 
 def _model_beside(file: Path) -> Path:
@@ -211,6 +216,20 @@ def answerer(system: System[Any]) -> Answerer[Any]:
     if system.answerer is None:
         raise UserError(f"{system.name} answers no questions")
     return system.answerer()
+
+
+def stylist(system: System[Any]) -> Stylist[Any]:
+    """What a system offers that paints images.
+
+    Args:
+        system: its record.
+
+    Raises:
+        UserError: the system paints no images.
+    """
+    if system.stylist is None:
+        raise UserError(f"{system.name} paints no images")
+    return system.stylist()
 
 
 def require(name: str, known: Iterable[str], kind: str) -> None:

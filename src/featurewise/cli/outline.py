@@ -21,20 +21,23 @@ class Outline:
         presets: name of each preset -> its expected cost; empty if the record gives none.
         arms: name of each arm -> its description.
         answers: True for a system that answers questions.
+        paints: True for a system that paints images in styles.
     """
 
     title: str | None = None
     presets: Mapping[str, str] | None = None
     arms: Mapping[str, str] | None = None
     answers: bool | None = None
+    paints: bool | None = None
 
 
 def read_outline(path: Path) -> Outline:
     """Reads the outline of a system.
 
     Args:
-        path: Python file that ends in ``SYSTEM = System(...)``. The value of a keyword may be a
-            name that is assigned in the same file, or imported from a file in the same folder.
+        path: Python file that ends in ``SYSTEM = System(...)``; of a package, its ``__init__.py``.
+            The value of a keyword may be a name that is assigned in the same file, or imported from
+            a file in the same folder.
     """
     tree = ast.parse(path.read_bytes())
     record = _assigned(tree, "SYSTEM")
@@ -80,7 +83,17 @@ def _answers(given: Mapping[str, Any]) -> bool | None:
     return "answerer" in given or None
 
 
-_PARTS = {"title": _title, "presets": _presets, "arms": _arms, "answers": _answers}
+def _paints(given: Mapping[str, Any]) -> bool | None:
+    return "stylist" in given or None
+
+
+_PARTS = {
+    "title": _title,
+    "presets": _presets,
+    "arms": _arms,
+    "answers": _answers,
+    "paints": _paints,
+}
 
 
 def _constants(call: Any) -> tuple[str, str]:

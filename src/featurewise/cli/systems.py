@@ -49,7 +49,10 @@ def _describe(console: Console, name: str, record: System[Any]) -> None:
     console.print(f"{escape(record.paper.citation)}, {escape(record.paper.where)}", style="dim")
     console.print(f"[dim]{record.paper.url}[/]", soft_wrap=True)
     if commands := discovery.commands_of_shipped_model(name):
-        usage = {"ask": f"featurewise ask {name} IMAGE QUESTION"}
+        usage = {
+            "ask": f"featurewise ask {name} IMAGE QUESTION",
+            "stylize": f"featurewise stylize {name} IMAGE --style STYLE",
+        }
         lines = [usage.get(command, f"featurewise {command} {name}") for command in commands]
         console.print(f"trained model included: {', '.join(lines)}")
     presets = [(p, f"{s.steps:,}", record.cost.get(p, "")) for p, s in record.presets.items()]

@@ -126,9 +126,12 @@ def train(
             f"held-out accuracy {found.value:.1%} (95 % interval {found.low:.1%} to "
             f"{found.high:.1%}) after {trial.steps} steps, {trial.seconds:.0f} seconds"
         )
-    console.print(
-        f"saved in {folder}; accuracy by type: featurewise evaluate {folder}", markup=False
-    )
+    hint = ""
+    if record.answerer is not None:
+        hint = f"; accuracy by type: featurewise evaluate {folder}"
+    elif record.stylist is not None:
+        hint = f"; its styles: featurewise stylize {folder}"
+    console.print(f"saved in {folder}{hint}", markup=False)
 
 
 def _split(record: System[Any], data: Path, split: str | None) -> str:

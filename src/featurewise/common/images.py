@@ -1,9 +1,10 @@
 """Reading of image files; all images that are read from files pass through here.
 
-Only regular files are opened, only PNG and JPEG are decoded, and only after a check of the image
-size. (Pillow supports dozens of formats; some of them start other programs.) Palettes, grey levels
-and CMYK are converted to RGB; 16-bit grey levels are scaled to 8 bits; transparent parts are shown
-on white; the orientation in EXIF data is applied. Animations raise an error.
+Only regular files are opened, only PNG and JPEG are decoded (and WebP inside of archives of a known
+package), and only after a check of the image size. (Pillow supports dozens of formats; some of them
+start other programs.) Palettes, grey levels and CMYK are converted to RGB; 16-bit grey levels are
+scaled to 8 bits; transparent parts are shown on white; the orientation in EXIF data is applied.
+Animations raise an error.
 """
 
 from __future__ import annotations
@@ -56,7 +57,24 @@ def read_image(path: Path | str, *, formats: tuple[str, ...] = FORMATS) -> Image
         ImageFileError: there is no such regular file; it is damaged, of another format, animated,
             or larger than `MAX_BYTES` bytes or `MAX_PIXELS` pixels.
     """
-    content = _content(path)
+    return decode_image(_content(path), path, formats=formats)
+
+
+def decode_image(
+    content: bytes, path: Path | str, *, formats: tuple[str, ...] = FORMATS
+) -> Image.Image:
+    """Decode an image from its bytes, such as one inside of an archive; see `read_image`.
+
+    Args:
+        content: the bytes of a file.
+        path: where they come from, for messages.
+        formats: accepted formats by their names in Pillow: of `FORMATS`, or ``WEBP`` for archives
+            of a known package.
+
+    Raises:
+        ImageFileError: the bytes are damaged, of another format, animated, or of more than
+            `MAX_PIXELS` pixels.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=formats) as image:
             _check(path, image)
@@ -72,7 +90,8 @@ def read_image(path: Path | str, *, formats: tuple[str, ...] = FORMATS) -> Image
     # For damaged files, decoders raise OSError, SyntaxError, struct.error and others: all of them
     # mean the same here.
     except Exception as error:
-        raise ImageFileError(path, f"not a readable image ({_what(content, error)})") from error
+        problem = f"not a readable image ({_what(content, error, formats)})"
+        raise ImageFileError(path, problem) from error
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -124,8 +143,10 @@ _BEGINNINGS: Final = {
 }
 
 
-def _what(content: bytes, error: Exception) -> str:
-    """The format of a file that is not PNG or JPEG, or the problem with a PNG or JPEG file."""
+def _what(content: bytes, error: Exception, formats: tuple[str, ...]) -> str:
+    """The format of a file that is in none of the formats, or the problem with one that is."""
+    if "WEBP" in formats:
+        return str(error)
     if content[8:12] in (b"avif", b"heic", b"mif1"):
         return "the file holds an AVIF or HEIC image; save it as PNG or JPEG"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
@@ -156,5 +177,5 @@ def _check(path: Path | str, image: Image.Image) -> None:
             f"{image.width} x {image.height} pixels are more than the allowed {MAX_PIXELS}; "
             "make it smaller",
         )
-    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+    if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
         raise ImageFileError(path, "is animated; save one frame as an image")

@@ -317,12 +317,14 @@ def _check_count(data: Any) -> None:
 
 
 @contextmanager
-def building_at_most(tensors: int, numbers: int) -> Iterator[None]:
+def building_at_most(tensors: int, numbers: int, *, meta: bool = True) -> Iterator[None]:
     """Limit the number and size of tensors of modules that are built inside.
 
     Args:
         tensors: number of parameters and buffers in the file.
         numbers: number of elements of all of them.
+        meta: whether tensors on the meta device, which hold no numbers, count: they do where
+            modules are built there first; not where others are built there only to be counted.
 
     Raises:
         LimitError: the modules have several times as many; the margin is for tensors that are
@@ -331,7 +333,7 @@ def building_at_most(tensors: int, numbers: int) -> Iterator[None]:
     room = [4 * tensors + 1000, 4 * numbers + (1 << 20)]
 
     def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
-        if tensor is not None:
+        if tensor is not None and (meta or not tensor.is_meta):
             room[0] -= 1
             room[1] -= tensor.numel()
         if min(room) < 0:

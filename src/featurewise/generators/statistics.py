@@ -46,10 +46,11 @@ def position_statistics(
         ArgumentTypeError: if ``x`` is not a floating-point tensor.
     """
     x, places = _batch_first(x, site, name)
-    if math.prod(x.shape[i] for i in places) < 2:
+    # A list, as torch.compile cannot trace a product over a generator expression.
+    positions = math.prod([x.shape[i] for i in places])
+    if positions < 2:
         raise ShapeError(
-            f"site '{site.name}': statistics need at least two positions, "
-            f"{name} has {math.prod(x.shape[i] for i in places)}"
+            f"site '{site.name}': statistics need at least two positions, {name} has {positions}"
         )
     x = x.to(compute_dtype(x))
     mean = x.mean(places, keepdim=True)

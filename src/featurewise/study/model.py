@@ -145,7 +145,8 @@ def load_network(folder: Path | str, system: System[ConfigT]) -> tuple[nn.Module
     held = list(_tensors(published or state))
     try:
         config = run.config(system)
-        with building_at_most(len(held), sum(tensor.numel() for tensor in held)):
+        numbers = sum(tensor.numel() for tensor in held)
+        with building_at_most(len(held), numbers, meta=False):
             network = system.build(config)
         if published is None:
             _settle(system.stepper(network, config), state)

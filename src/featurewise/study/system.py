@@ -1,8 +1,8 @@
 """The record of a published system: all a reader, the loop and the card need to know of it.
 
-A system file has two parts, the method and the experiment, and ends in one `System`. Its arms are
-configurations: `System.config` is the preset with the changes of an arm, and no function of a
-system is given an arm's name. Training and studies know systems only through this record.
+A system has a method, an experiment and one `System`, in a file or in a package of several. Its
+arms are configurations: `System.config` is the preset with the changes of an arm, and no function
+of a system is given an arm's name. Training and studies know systems only through this record.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from featurewise.study.exploration import Exploration
 from featurewise.study.metric import ACCURACY, Metric
 from featurewise.study.prose import Prose, read_prose
 from featurewise.study.results import Measurement, Results
+from featurewise.study.stylist import Stylist
 from featurewise.training.errors import ExperimentError
 from featurewise.training.facts import is_path_name
 from featurewise.training.loop import Intervals as Intervals
@@ -68,7 +69,7 @@ class Paper:
     Attributes:
         citation: authors, year, title, venue.
         url: of the paper.
-        where: the equation or figure that the system file reads like.
+        where: the equation or figure that the method reads like.
         reports: numbers of the experiment that the system repeats, and the table or figure they
             stand in, beyond those that its claims repeat; empty for none.
     """
@@ -159,6 +160,8 @@ class System(Generic[ConfigT]):
         versions: config -> name and version of all that renders the data.
         answerer: makes what the command line asks, for a system that answers questions; it imports
             that only when called, as training does without it. None for other systems.
+        stylist: makes what ``featurewise stylize`` calls, for a system that paints images; None
+            for other systems.
         explore: (network in eval mode, config) -> what the explorer shows of it; None: the
             conditions of its batches, see `featurewise.study.recorded`.
 
@@ -194,6 +197,7 @@ class System(Generic[ConfigT]):
     remarks: Mapping[str, str] = field(default_factory=dict)
     versions: Callable[[ConfigT], Mapping[str, str]] | None = None
     answerer: Callable[[], Answerer[ConfigT]] | None = None
+    stylist: Callable[[], Stylist[ConfigT]] | None = None
     explore: Callable[[nn.Module, ConfigT], Exploration] | None = None
 
     def __post_init__(self) -> None:

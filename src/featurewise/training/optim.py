@@ -158,20 +158,14 @@ class WeightAverage:
         and statistics of the network itself are restored. Norms in eval mode do not take part.
         """
         norms = batch_norms(network)
-        before = [norm.momentum for norm in norms.values()]
         own = {name: each.detach().clone() for name, each in _statistics(norms).items()}
         self._statistics = {}
         try:
-            with self.applied(network):
-                for norm in norms.values():
-                    norm.reset_running_stats()
-                    norm.momentum = None  # the mean over all batches
+            with self.applied(network), counted_statistics(network):
                 yield
             counted = _statistics(norms)
             self._statistics = {name: each.detach().clone() for name, each in counted.items()}
         finally:
-            for norm, momentum in zip(norms.values(), before, strict=True):
-                norm.momentum = momentum
             self._copy(own, _statistics(norms))
 
     def copy_to(self, network: nn.Module) -> None:
@@ -221,6 +215,25 @@ def batch_norms(network: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm
         and module.track_running_stats
         and module.training
     }
+
+
+@contextmanager
+def counted_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside the context, forward passes compute the statistics of batch norms from the beginning.
+
+    On exit they are the means over all these passes, and remain. Norms in eval mode do not take
+    part, and weights do not change.
+    """
+    norms = batch_norms(network).values()
+    before = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from featurewise.training.hardware import computes_bfloat16
+
 Inputs = dict[str, Any]
 Run = Callable[..., Any]  # runs a block on arguments: plainly, or checkpointed
 
@@ -31,6 +33,12 @@ def _schemas() -> torch.library.Library | None:
 
 
 _SCHEMAS = _schemas()  # they hold for as long as this does
+
+
+def skip_lstm_in_bfloat16(network: Network) -> None:
+    """Skips where torch has no LSTM in bfloat16, as on a processor with AVX2 alone."""
+    if network.name == "LSTM" and not computes_bfloat16("cpu"):
+        pytest.skip("torch runs no LSTM in bfloat16 on this processor")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch.multiprocessing
 from filelock import FileLock
 
 from .cells import Pair, capability, close
-from .networks import NETWORKS, Network
+from .networks import NETWORKS, Network, skip_lstm_in_bfloat16
 from .processes import WORLD, work
 
 Results = tuple[Mapping[str, object], ...]
@@ -69,6 +69,7 @@ def test_ddp(network: Network, results: Results) -> None:
 
 @capability("DDP, mixed precision")
 def test_ddp_mixed(network: Network, results: Results) -> None:
+    skip_lstm_in_bfloat16(network)
     assert_passed(results, "DDP, mixed precision", network)
 
 

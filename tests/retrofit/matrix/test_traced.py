@@ -26,10 +26,8 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    torch._dynamo.reset()
     with torch._dynamo.config.patch(allow_rnn=True):
         yield
-    torch._dynamo.reset()
 
 
 PREPARED = (

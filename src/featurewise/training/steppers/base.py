@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from featurewise.common.modes import evaluating
+from featurewise.training import hardware
 from featurewise.training.batch import to_device
 from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import Schedule, WeightAverage, batch_norms, constant
@@ -83,7 +84,9 @@ class Options(TypedDict, total=False):
         clip: maximum norm of the gradient of all parameters; default: None, no clipping.
         average: decay of an exponential moving average (EMA) of the weights, which `evaluating`
             uses; default: None, no average.
-        bfloat16: run the forward pass under bfloat16 autocast; default: False.
+        bfloat16: run the forward pass under bfloat16 autocast, or in float32 on a device that does
+            not compute bfloat16 (see `featurewise.training.hardware.computes_bfloat16`); default:
+            False.
     """
 
     schedule: Schedule | None
@@ -135,7 +138,7 @@ class Learner:
 
     def autocast(self) -> torch.autocast:
         """Context of the forward pass: bfloat16 autocast, or none."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+        return hardware.autocast(self.device, bfloat16=self.bfloat16)
 
     def module(self) -> nn.Module:
         """The network, wrapped in `DistributedDataParallel` if there are several processes."""
