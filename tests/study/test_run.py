@@ -10,9 +10,11 @@ from typing import ClassVar, Literal
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import nn
 
 from featurewise.common.dataset import DatasetFacts
+from featurewise.common.modes import on_cpu
 from featurewise.common.seal import sealed
 from featurewise.study.claims import Claim, Criterion, Verdict
 from featurewise.study.metric import Metric
@@ -20,9 +22,10 @@ from featurewise.study.model import export_model, load_network, read_model
 from featurewise.study.results import Measurement, Proportion, Results
 from featurewise.study.run import Run, describe_run, read_run, train, write_run
 from featurewise.study.system import Arm, Config, Paper, System
-from featurewise.training import ExperimentError, Intervals, Supervised
+from featurewise.training import ExperimentError, Intervals, Supervised, distributed
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, FormatVersionError, StorageError
+from featurewise.training.steppers.base import Learner
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,64 @@ def test_versions_of_the_data_are_recorded_with_the_results(tmp_path):
     rendered = dataclasses.replace(TOY, versions=lambda config: {"pen": f"of {config.steps}"})
     train(tmp_path, rendered, RUN)
     assert Results.load(tmp_path / "results.json").data_versions == {"pen": "of 6"}
+
+
+class Elsewhere(nn.Linear):
+    """A network on a device that is not the processor, without being there."""
+
+    def __init__(self):
+        super().__init__(3, 1)
+        self.moves = []
+
+    def parameters(self, recurse=True):
+        here = bool(self.moves) and self.moves[-1] == "cpu"
+        return iter([self.weight if here else self.weight.to("meta"), self.bias])
+
+    def to(self, device):
+        self.moves.append(str(device))
+        return self
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_network_on_a_gpu_is_measured_and_drawn_on_the_processor(tmp_path, monkeypatch, on_gpu):
+    network, seen = Elsewhere(), []
+
+    def measured(stepper, config):
+        seen.append(list(stepper.networks["network"].moves))
+        return evaluate(stepper, config)
+
+    def drawn(stepper, config):
+        seen.append(list(stepper.networks["network"].moves))
+        return Image.new("L", (8, 8))
+
+    monkeypatch.setattr(distributed, "device", lambda: torch.device("meta"))
+    system = dataclasses.replace(
+        TOY,
+        build=lambda config: network,
+        evaluate=measured,
+        draw=drawn,
+        caption="nothing",
+        measured_on_gpu=on_gpu,
+        stepper=lambda network, config: Supervised(
+            network, objective, torch.optim.SGD([network.weight, network.bias], 0.01)
+        ),
+    )
+    # Training moves its batches to the device: here it is the processor all the time.
+    monkeypatch.setattr(Learner, "device", torch.device("cpu"))
+    train(tmp_path / "run", system, RUN)
+    if on_gpu:
+        assert seen == [["meta"], ["meta"]]
+    else:
+        assert seen == [["meta", "cpu"], ["meta", "cpu", "meta", "cpu"]]
+        assert network.moves == ["meta", "cpu", "meta", "cpu", "meta"]
+
+
+def test_networks_are_where_they_were_after_an_error():
+    network = Elsewhere()
+    with pytest.raises(KeyboardInterrupt), on_cpu([network, nn.Linear(2, 2)]):
+        assert network.moves == ["cpu"]
+        raise KeyboardInterrupt
+    assert network.moves == ["cpu", "meta"]
 
 
 @pytest.fixture(scope="module")

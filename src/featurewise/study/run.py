@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 from featurewise.common.errors import wrap_errors
 from featurewise.common.files import write_bytes
 from featurewise.common.json import MAX_BYTES, Node, dumps, loads
+from featurewise.common.modes import on_cpu
 from featurewise.common.opening import read_bytes
 from featurewise.common.text import short
 from featurewise.study.costs import count_flops, peak_memory, reset_peak_memory, thin_curve
@@ -196,7 +198,8 @@ def train(
     measured: list[Measurement] = []
 
     def evaluate(stepper: Stepper) -> Mapping[str, float]:
-        measured.append(system.evaluate(stepper, config))
+        with _where_measured(system, stepper):
+            measured.append(system.evaluate(stepper, config))
         accuracy = measured[-1].accuracy
         return {**({"accuracy": accuracy.value} if accuracy else {}), **measured[-1].values}
 
@@ -240,11 +243,16 @@ def train(
             found = Results(system.name, run.preset, (trial,), run.hardware, versions, changed)
             found.save(folder / RESULTS)
             if system.draw is not None:
-                with isolated():
+                with isolated(), _where_measured(system, stepper):
                     sheet = system.draw(stepper, config)
                 sheet.save(buffer := BytesIO(), "PNG", optimize=True)
                 write_bytes(folder / SHEET, buffer.getvalue())
     return trial
+
+
+def _where_measured(system: System[Any], stepper: Stepper) -> AbstractContextManager[None]:
+    """The device that a system is measured and drawn on."""
+    return nullcontext() if system.measured_on_gpu else on_cpu(stepper.networks.values())
 
 
 def _parameters(stepper: Stepper) -> int:

@@ -164,6 +164,9 @@ class System(Generic[ConfigT]):
             for other systems.
         explore: (network in eval mode, config) -> what the explorer shows of it; None: the
             conditions of its batches, see `featurewise.study.recorded`.
+        measured_on_gpu: whether ``evaluate`` and ``draw`` move their batches to the device of the
+            networks, as those do that take long. By default a network that was trained on a GPU is
+            on the processor while it is measured.
 
     Raises:
         ExperimentError: a part is missing or contradicts another, a figure has no caption, an arm
@@ -199,6 +202,7 @@ class System(Generic[ConfigT]):
     answerer: Callable[[], Answerer[ConfigT]] | None = None
     stylist: Callable[[], Stylist[ConfigT]] | None = None
     explore: Callable[[nn.Module, ConfigT], Exploration] | None = None
+    measured_on_gpu: bool = False
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

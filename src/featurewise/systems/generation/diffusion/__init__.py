@@ -87,6 +87,7 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     draw=draw,
+    measured_on_gpu=True,
     metrics=(
         ACCURACY,
         TEST_LOSS,

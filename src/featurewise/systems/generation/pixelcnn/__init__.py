@@ -87,6 +87,7 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     draw=draw,
+    measured_on_gpu=True,
     score=NATS,
     metrics=(ACCURACY, INSIDE, NATS, WHAT, WHERE, VALIDATION, TRAINING, REAL),
     finding="64 % of the samples show the requested class, against 14 % with permuted "

@@ -105,6 +105,7 @@ SYSTEM = System(
     evaluate=evaluate,
     answerer=_answerer,
     explore=_explore,
+    measured_on_gpu=True,
     metrics=METRICS,
     score=ACCURACY,
     finding="With all kinds of questions about scenes of 3 to 10 objects (preset full, one "
