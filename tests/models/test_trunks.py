@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from featurewise.models.trunks import CoordinateConv, PoolingTrunk, coordinates
 
@@ -86,3 +87,28 @@ def test_pooling_trunk(blocks: int, size: int, features: int) -> None:
         )
     assert expected[0].numel() == features
     torch.testing.assert_close(trunk(x), expected.flatten(1))
+
+
+def test_maps_that_are_kept_have_values() -> None:
+    size, cpu = (6, 7), torch.device("cpu")
+    with FakeTensorMode():
+        assert isinstance(coordinates(*size, torch.float32, cpu), FakeTensor)
+    found = coordinates(*size, torch.float32, cpu)
+    assert not isinstance(found, FakeTensor)
+    torch.testing.assert_close(found, maps(1, *size).float())
+
+
+def test_maps_that_are_kept_can_be_trained_with() -> None:
+    layer, x = CoordinateConv(2, 3), torch.randn(1, 2, 7, 6)
+    with torch.inference_mode():
+        layer(x)
+    layer(x).sum().backward()
+    assert layer.place.weight.grad is not None
+
+
+def test_maps_within_a_transform_are_not_kept() -> None:
+    layer = CoordinateConv(2, 3)
+    many = torch.func.vmap(layer)(torch.randn(4, 1, 2, 8, 6))
+    assert many.shape == (4, 1, 3, 8, 6)
+    found = coordinates(8, 6, torch.float32, torch.device("cpu"))
+    torch.testing.assert_close(found, maps(1, 8, 6).float())

@@ -77,7 +77,7 @@ class Sentence(nn.Module):
         return self.head(F.relu(y))
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def _quick_collections() -> Iterator[None]:
     """Several tests collect garbage; exclude imported objects, so that it takes less time."""
     gc.collect()

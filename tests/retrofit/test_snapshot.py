@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import random
+import sys
 import threading
 import types
 import weakref
@@ -445,3 +447,21 @@ def test_an_object_that_does_not_say_its_class_does_no_harm() -> None:
     odd, held = [Odd()], weakref.ref(cached())
     check_gone(lambda: [tensor for tensor in [held()] if tensor is not None])
     assert held() is None and len(odd) == 1
+
+
+def test_caches_of_modules_are_cleared_where_the_objects_are_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a server does before it forks, so that ``gc`` lists nothing of what was imported."""
+
+    @functools.lru_cache
+    def cached() -> Tensor:
+        return torch.zeros(1)
+
+    elsewhere = types.ModuleType("elsewhere")
+    elsewhere.cached = cached  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
+    held = weakref.ref(cached())
+    gc.freeze()
+    check_gone(lambda: [tensor for tensor in [held()] if tensor is not None])
+    assert held() is None

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.core import _torch
+
 
 class CoordinateConv(nn.Module):
     """1×1 convolution over the features and two coordinate maps in [-1, 1].
@@ -71,10 +73,15 @@ class PoolingTrunk(nn.Module):
 def coordinates(
     height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "1 2 H W"]:
-    """Maps of x and y, each from -1 to 1."""
-    if torch.compiler.is_compiling():
+    """Maps of x and y, each from -1 to 1.
+
+    They are kept for later calls, but where a mode or a transform makes another kind of tensor of
+    them, such as a fake one without values.
+    """
+    if torch.compiler.is_compiling() or _torch.in_mode():
         return _coordinates(height, width, dtype, device)
-    return _cached_coordinates(height, width, dtype, device)
+    with torch.inference_mode(False):
+        return _cached_coordinates(height, width, dtype, device)
 
 
 def _coordinates(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

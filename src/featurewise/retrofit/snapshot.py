@@ -400,8 +400,7 @@ def check_gone(left: Callable[[], list[Tensor]]) -> None:
     ids = {id(tensor) for tensor in left()}
     if not ids:
         return
-    # Not isinstance: it reads an object's ``__class__``, which may warn or raise.
-    for cached in [value for value in gc.get_objects() if issubclass(type(value), _CACHED)]:
+    for cached in list(_caches()):
         if _holds(cached, ids):
             cached.cache_clear()
     gc.collect()
@@ -412,6 +411,19 @@ def check_gone(left: Callable[[], list[Tensor]]) -> None:
             f"{_holder(still[0])}, where later runs would read them: clear that, and condition "
             "without example="
         )
+
+
+def _caches() -> Iterator[Any]:
+    """All ``functools`` caches; after ``gc.freeze()``, those in the globals of modules."""
+    # Not isinstance: it reads an object's ``__class__``, which may warn or raise.
+    for value in gc.get_objects():
+        if issubclass(type(value), _CACHED):
+            yield value
+    if gc.get_freeze_count():
+        for module in list(sys.modules.values()):
+            for value in list(getattr(module, "__dict__", {}).values()):
+                if issubclass(type(value), _CACHED):
+                    yield value
 
 
 def _holds(cached: Any, ids: set[int], most: int = 10_000) -> bool:
