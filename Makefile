@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PAGE   := src/featurewise/explorer/page
 
 export OMP_NUM_THREADS ?= 1
-PYTEST := $(BIN)/python -m pytest -n 2 -q
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow matrix check format bench docs serve page learned figures clean locked lock sbom lowest newest weights

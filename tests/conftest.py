@@ -22,6 +22,27 @@ settings.load_profile("featurewise")
 
 torch.set_num_threads(1)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what takes long run in one process (``--dist loadgroup``).
+
+    Those of a file, such as a server or a trained network; and all of a system, whose arms would
+    else be trained in every process.
+    """
+    for item in items:
+        path = item.path
+        if path.stem == "test_contract" and (system := _system_of(item)):
+            path = path.with_stem(f"test_{system}")
+        item.add_marker(pytest.mark.xdist_group(str(path)))
+
+
+def _system_of(item: pytest.Item) -> str | None:
+    """The system that a test of the contract is about, if it is about one."""
+    given = getattr(item, "callspec", None)
+    name = None if given is None else given.params.get("name")
+    return name if isinstance(name, str) else None
+
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

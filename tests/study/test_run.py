@@ -114,14 +114,14 @@ class Elsewhere(nn.Linear):
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
-def test_a_network_on_a_gpu_is_measured_and_drawn_on_the_processor(tmp_path, monkeypatch, on_gpu):
+def test_a_network_on_a_gpu_is_measured_and_plotted_on_the_processor(tmp_path, monkeypatch, on_gpu):
     network, seen = Elsewhere(), []
 
     def measured(stepper, config):
         seen.append(list(stepper.networks["network"].moves))
         return evaluate(stepper, config)
 
-    def drawn(stepper, config):
+    def plotted(stepper, config):
         seen.append(list(stepper.networks["network"].moves))
         return Image.new("L", (8, 8))
 
@@ -130,7 +130,7 @@ def test_a_network_on_a_gpu_is_measured_and_drawn_on_the_processor(tmp_path, mon
         TOY,
         build=lambda config: network,
         evaluate=measured,
-        draw=drawn,
+        draw=plotted,
         caption="nothing",
         measured_on_gpu=on_gpu,
         stepper=lambda network, config: Supervised(

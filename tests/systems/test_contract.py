@@ -59,6 +59,8 @@ SKIPS: Mapping[tuple[str, str], str] = {
     ("cogent", "a_network_is_exported"): "as film",
     ("humans", "a_network_compiles_whole"): "as film",
     ("humans", "a_network_is_exported"): "as film",
+    ("regularization", "a_network_compiles_whole"): "as film",
+    ("regularization", "a_network_is_exported"): "as film",
     ("mac", "a_network_compiles_whole"): "as film, of an LSTM",
     ("mac", "a_network_is_exported"): "as film, of an LSTM",
     ("modern", "a_network_compiles_whole"): "as film, of an LSTM",

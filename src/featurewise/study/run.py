@@ -251,7 +251,7 @@ def train(
 
 
 def _where_measured(system: System[Any], stepper: Stepper) -> AbstractContextManager[None]:
-    """The device that a system is measured and drawn on."""
+    """The device that a system is measured and plotted on."""
     return nullcontext() if system.measured_on_gpu else on_cpu(stepper.networks.values())
 
 

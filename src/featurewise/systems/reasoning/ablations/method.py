@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import featurewise as fw
 from featurewise.core import Operation
-from featurewise.generators import parameter_groups
+from featurewise.generators import Generator, Head, parameter_groups
 from featurewise.models.trunks import CoordinateConv
 from featurewise.study import system
 from featurewise.training.optim import linear, rewarmed
-from featurewise.training.steppers import Metrics, Supervised
+from featurewise.training.steppers import Metrics, Objective, Supervised
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 from featurewise.worlds.clevr.maps import MAP_CHANNELS
 from featurewise.worlds.clevr.splits import (
@@ -178,15 +178,23 @@ class Classifier(nn.Module):
 
 
 class AblatedNetwork(nn.Module):
-    """Figure 2, as the config changes it."""
+    """Figure 2, as the config changes it.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: of the network.
+        generator: of the FiLM parameters; default: a GRU and a linear map.
+    """
+
+    def __init__(self, config: Config, generator: Generator | None = None) -> None:
         super().__init__()
         self.trunk: nn.Module = Trunk(config)
         count = config.blocks if config.conditioned is None else config.conditioned
         self.conditioned = count > 0
         if self.conditioned:
-            generator = fw.Recurrent(len(VOCABULARY), config.embedding, config.hidden)
+            if generator is None:
+                generator = fw.Recurrent(
+                    len(VOCABULARY), config.embedding, config.hidden
+                )
             self.trunk = fw.condition(
                 self.trunk,
                 at=[SITES[config.place].format(block) for block in range(count)],
@@ -196,9 +204,9 @@ class AblatedNetwork(nn.Module):
                 example=torch.zeros(1, MAP_CHANNELS, *config.map_size),
                 identity=False,  # sigmoid and tanh have none
             )
-            if generator.head is not None:
-                std = 0.5 / math.sqrt(config.hidden)
-                nn.init.normal_(generator.head.weight, std=std)
+            for head in generator.modules():
+                if isinstance(head, Head):
+                    nn.init.normal_(head.weight, std=0.5 / math.sqrt(config.hidden))
         self.answer = Classifier(config)
 
     def forward(self, batch: Batch) -> Float[Tensor, "Q 28"]:
@@ -219,12 +227,18 @@ def objective(network: nn.Module, batch: Batch) -> tuple[Tensor, Metrics]:
     return F.cross_entropy(logits, batch.answers), {"accuracy": accuracy}
 
 
-def stepper(network: nn.Module, config: Config) -> Supervised:
+def stepper(
+    network: nn.Module,
+    config: Config,
+    *,
+    weight_decay: float = 1e-5,
+    objective: Objective = objective,
+) -> Supervised:
     """Adam with a warm-up at the start of each stage; the rate falls in the second half."""
     rates = {"heads": 4 * config.learning_rate}
     groups = [
         {**group, "lr": rates.get(group["name"], config.learning_rate)}
-        for group in parameter_groups(network, 1e-5)
+        for group in parameter_groups(network, weight_decay)
     ]
     warmup = min(200, config.steps // 20)
     starts = list(accumulate(stage.steps for stage in config.curriculum[:-1]))
