@@ -21,9 +21,7 @@ from featurewise.training.optim import linear, rewarmed
 from featurewise.training.steppers import Metrics, Objective, Supervised
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 from featurewise.worlds.clevr.maps import MAP_CHANNELS
-from featurewise.worlds.clevr.splits import (
-    CurriculumStage,
-)
+from featurewise.worlds.clevr.splits import CurriculumStage
 
 OPERATIONS: dict[str, Operation] = {
     "affine": fw.Affine(),
@@ -178,12 +176,7 @@ class Classifier(nn.Module):
 
 
 class AblatedNetwork(nn.Module):
-    """Figure 2, as the config changes it.
-
-    Args:
-        config: of the network.
-        generator: of the FiLM parameters; default: a GRU and a linear map.
-    """
+    """Figure 2, as the config changes it; its generator is a GRU and a linear map, or given."""
 
     def __init__(self, config: Config, generator: Generator | None = None) -> None:
         super().__init__()

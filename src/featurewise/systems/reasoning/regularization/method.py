@@ -102,8 +102,7 @@ def objective(weight: float, network: nn.Module, batch: Batch) -> tuple[Tensor, 
     maps = batch.images.float()[batch.image_index]
     logits: Tensor = network.answer(trunk(maps, task=task)).float()
     accuracy = (logits.argmax(1) == batch.answers).float().mean()
-    penalty = deviation(task)
-    assert isinstance(penalty, Tensor)
+    penalty = cast("Tensor", deviation(task))
     loss = F.cross_entropy(logits, batch.answers) + weight * penalty
     return loss, {"accuracy": accuracy, "deviation": penalty}
 
