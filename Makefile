@@ -17,9 +17,14 @@ help: ## list the targets
 demo: $(STAMP) ## see it work: one picture, questions, the network's answers
 	env -u OMP_NUM_THREADS $(BIN)/featurewise demo
 
-# Code that is traced (compiled, exported) runs without the shape checks: they would be traced too.
+# Shapes are checked at run time: those of the library in its own tests, those of systems in theirs,
+# where checking the library again would double the time. Code that is traced (compiled, exported)
+# runs without the checks: they would be traced too.
 test: $(STAMP) ## all tests that take minutes, not hours
-	$(PYTEST) --jaxtyping-packages=featurewise,beartype.beartype -m "not traced and not slow"
+	$(PYTEST) --jaxtyping-packages=featurewise,beartype.beartype -m "not traced and not slow" \
+	  --ignore tests/systems
+	$(PYTEST) --jaxtyping-packages=featurewise.systems,featurewise.models,beartype.beartype \
+	  -m "not traced and not slow" tests/systems
 	$(PYTEST) -m "traced and not slow"
 
 slow: $(STAMP) ## long training, soak and fuzz tests
