@@ -97,6 +97,34 @@ def test_versions_of_the_data_are_recorded_with_the_results(tmp_path):
     assert Results.load(tmp_path / "results.json").data_versions == {"pen": "of 6"}
 
 
+def test_a_run_is_neither_used_nor_resumed_with_other_data(tmp_path):
+    """The rows of an embedding would stand for other words."""
+
+    def of(text):
+        return dataclasses.replace(TOY, data_digests=lambda config: {"text of toys": text})
+
+    train(tmp_path / "run", of("abc"), RUN)
+    assert read_run(tmp_path / "run").data_digests == {"text of toys": "abc"}
+    export_model(tmp_path / "run", tmp_path / "model", system=of("abc"))
+    assert read_model(tmp_path / "model").run.data_digests == {"text of toys": "abc"}
+    train(tmp_path / "run", of("abc"), RUN)
+    message = r"another text of toys .*\(abc, here abd\).*: restore the data, or train again"
+    for folder in ("run", "model"):
+        load_network(tmp_path / folder, of("abc"))
+        with pytest.raises(ExperimentError, match=f"^{tmp_path / folder}: .*{message}"):
+            load_network(tmp_path / folder, of("abd"))
+    with pytest.raises(ExperimentError, match=f"^{tmp_path / 'run'}: .*{message}"):
+        train(tmp_path / "run", of("abd"), RUN)
+
+
+def test_a_run_that_has_no_digests_goes_on(tmp_path):
+    system = dataclasses.replace(TOY, data_digests=lambda config: {"text": "abc"})
+    train(tmp_path / "run", TOY, RUN)
+    assert "data_digests" not in json.loads((tmp_path / "run" / "run.json").read_text())
+    train(tmp_path / "run", system, RUN)
+    load_network(tmp_path / "run", system)
+
+
 class Elsewhere(nn.Linear):
     """A network on a device that is not the processor, without being there."""
 

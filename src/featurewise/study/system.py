@@ -158,6 +158,10 @@ class System(Generic[ConfigT]):
         remarks: preset -> what a reader of its results has to know, such as data that differ from
             those of other presets; the card prints it above them.
         versions: config -> name and version of all that renders the data.
+        data_digests: config -> name and digest of all data that the weights belong to, such as the
+            text whose words number the rows of an embedding. They are stored with a run, which is
+            neither resumed nor used where one differs. None: the config alone says what inputs
+            and outputs stand for.
         answerer: makes what the command line asks, for a system that answers questions; it imports
             that only when called, as training does without it. None for other systems.
         stylist: makes what ``featurewise stylize`` calls, for a system that paints images; None
@@ -199,6 +203,7 @@ class System(Generic[ConfigT]):
     limits: tuple[str, ...] = ()
     remarks: Mapping[str, str] = field(default_factory=dict)
     versions: Callable[[ConfigT], Mapping[str, str]] | None = None
+    data_digests: Callable[[ConfigT], Mapping[str, str]] | None = None
     answerer: Callable[[], Answerer[ConfigT]] | None = None
     stylist: Callable[[], Stylist[ConfigT]] | None = None
     explore: Callable[[nn.Module, ConfigT], Exploration] | None = None
