@@ -7,8 +7,8 @@ settings, on what hardware; in the end ``results.json``, and ``sheet.png`` with 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -27,9 +27,9 @@ from featurewise.study.results import Measurement, Results, Trial
 from featurewise.study.system import Config, ConfigT, System
 from featurewise.training import distributed, hardware
 from featurewise.training.allocator import use_large_allocations
-from featurewise.training.errors import ExperimentError
+from featurewise.training.errors import ExperimentError, OccupiedError
 from featurewise.training.facts import MOST, facts_text, read_facts, read_hardware, read_path_name
-from featurewise.training.files import storage_errors
+from featurewise.training.files import locked, storage_errors
 from featurewise.training.loop import METRICS, fit
 from featurewise.training.randomness import isolated, seed_everything
 from featurewise.training.steppers import Stepper
@@ -185,6 +185,9 @@ def train(
 ) -> Trial:
     """Trains and measures a run in its folder, and keeps there what was found (``results.json``).
 
+    Where it fails before anything of a new run was logged or saved, as for want of data, the folder
+    is left as it was.
+
     Args:
         folder: of the run.
         system: its record.
@@ -201,7 +204,52 @@ def train(
     config = run.config(system)
     use_large_allocations()
     digests = system.data_digests(config) if system.data_digests else {}
-    write_run(folder, dataclasses.replace(run, data_digests=digests), system)
+    with _written(folder, dataclasses.replace(run, data_digests=digests), system):
+        return _trained(folder, system, run, config, resume, seconds, workers, tensorboard)
+
+
+@contextmanager
+def _written(folder: Path, run: Run, system: System[Any]) -> Iterator[None]:
+    """`write_run`, undone if the block fails before anything of a new run was logged or saved."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = not (folder / RUN).exists()
+    write_run(folder, run, system)
+    try:
+        yield
+    except OccupiedError:  # it belongs to the process that trains there
+        raise
+    except BaseException:
+        if new and distributed.rank() == 0:
+            with suppress(OSError, ExperimentError), locked(folder):
+                _remove_unless_begun(folder)
+            for path in made:
+                with suppress(OSError):  # it holds something else
+                    path.rmdir()
+        raise
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    """Removes the files of a run that has no checkpoint and nothing in its log."""
+    log, saved = folder / METRICS, folder / "checkpoints"
+    if (log.exists() and log.stat().st_size) or (saved.is_dir() and any(saved.iterdir())):
+        return
+    if saved.is_dir():
+        saved.rmdir()
+    for name in (METRICS, f"{METRICS}.seal", RUN, ".lock"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _trained(
+    folder: Path,
+    system: System[ConfigT],
+    run: Run,
+    config: ConfigT,
+    resume: bool,
+    seconds: float | None,
+    workers: int | None,
+    tensorboard: bool,
+) -> Trial:
+    """See `train`."""
     seed_everything(run.seed)
     network = system.build(config).to(distributed.device())
     stepper = system.stepper(network, config)
