@@ -128,6 +128,15 @@ def test_token_files_are_read(tmp_path: Path) -> None:
     assert read_token_file(tmp_path / "no_break") == ["a", "b", END]
 
 
+def test_a_byte_order_mark_is_no_token(tmp_path: Path) -> None:
+    path = tmp_path / "wiki.test.tokens"
+    path.write_bytes(b"\xef\xbb\xbfthe cat\r\nsat\r\n")
+    assert read_token_file(path) == ["the", "cat", END, "sat", END]
+    path.write_bytes(b"\xef\xbb\xbf \n")
+    with pytest.raises(TextFileError, match="the file has no tokens"):
+        read_token_file(path)
+
+
 def test_malformed_token_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     for content, message in [

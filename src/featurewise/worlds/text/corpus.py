@@ -60,7 +60,7 @@ def corpus(name: CorpusName, unit: Unit, largest: int = 10_000, least: int = 1) 
 
     Raises:
         TextError: there is no such corpus or unit.
-        MissingTextError: its package is not installed.
+        MissingTextError: its files are missing.
         TextFileError: one of its files is malformed.
     """
     return _corpus(name, unit, largest, least)

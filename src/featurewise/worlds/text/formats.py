@@ -27,7 +27,8 @@ FILES: Final = {"ptb": "ptb.{}.txt", "wikitext": "wiki.{}.tokens"}
 def read_token_file(path: Path | str) -> list[str]:
     """The tokens of a file of PTB or WikiText: separated by spaces, ``<eos>`` at the end of a line.
 
-    Blank lines, of which WikiText has one around each heading, end with it too, as is usual.
+    Blank lines, of which WikiText has one around each heading, end with it too, as is usual. A byte
+    order mark at the beginning of the file is no token.
 
     Args:
         path: of the file.
@@ -105,7 +106,7 @@ def _read(path: Path | str) -> bytes:
 
 def _decoded(content: bytes, path: Path | str) -> str:
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise TextFileError(f"{path}:{line}: not UTF-8: {error.reason}") from error

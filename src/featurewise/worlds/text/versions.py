@@ -6,7 +6,7 @@ import platform
 
 from featurewise.worlds.packages import installed_versions
 from featurewise.worlds.text.corpus import DOCUMENTS, CorpusName, Unit, corpus, digest
-from featurewise.worlds.text.novels import NOVELS_PACKAGE
+from featurewise.worlds.text.novels import NOVELS_PACKAGE, NOVELS_STEM, novels_stem
 
 
 def text_versions(name: CorpusName) -> dict[str, str]:
@@ -17,7 +17,7 @@ def text_versions(name: CorpusName) -> dict[str, str]:
         TextFileError: one of its files is malformed.
     """
     found = {f"text of {name}": f"SHA-256 {digest(DOCUMENTS[name]())}"}
-    if name == "novels":
+    if name == "novels" and novels_stem() == NOVELS_STEM:
         return {**installed_versions((NOVELS_PACKAGE,)), **found}
     return {"Python": platform.python_version(), **found} if name == "library" else found
 
