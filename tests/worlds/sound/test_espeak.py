@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -79,6 +82,37 @@ def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(espeak, "LIBRARY", "libnowhere.so.0")
     with pytest.raises(MissingSynthesiserError, match=r"libnowhere.*apt-get install libespeak"):
         speak(LINES)
+
+
+@needs_espeak
+def test_without_dpkg_the_library_says_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = espeak.espeak_versions()
+    monkeypatch.setattr(espeak, "installed_versions", lambda packages: {})
+    (version,) = espeak.espeak_versions().values()
+    assert re.match(r"\d+\.\d+", version)
+    if "libespeak-ng1" in packages:
+        assert packages["libespeak-ng1"].startswith(re.match(r"[\d.]+\d", version)[0])
+    monkeypatch.setattr(espeak, "LIBRARY", "libnowhere.so.0")
+    assert espeak.espeak_versions() == {}
+
+
+@needs_espeak
+def test_an_error_while_speech_is_taken_is_raised() -> None:
+    """In a process of its own: the library can be initialised once in each."""
+    program = (
+        "from featurewise.worlds.sound import espeak\n"
+        "synthesiser = espeak._Synthesiser(espeak.LIBRARY)\n"
+        "synthesiser.say(espeak.Line('en-us', 'yes'))\n"
+        "def fail(samples, count, events): raise UnicodeError('odd name')\n"
+        "synthesiser._append = fail\n"
+        "try: synthesiser.say(espeak.Line('en-us', 'yes'))\n"
+        "except espeak.SynthesiserError as error: print(error)\n"
+        "del synthesiser._append\n"
+        "assert len(synthesiser.say(espeak.Line('en-us', 'yes'))[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "what it said of 'yes' cannot be read" in done.stdout and "odd name" in done.stdout
+    assert done.returncode == 0 and not done.stderr
 
 
 def test_frames_have_the_phone_at_their_centre() -> None:
