@@ -593,7 +593,9 @@ def test_what_cannot_be_written_is_refused_in_words():
         with pytest.raises(ExperimentError, match="a seed lies in"):
             describe_run(TOY, preset="tiny", seed=seed)
     with pytest.raises(ExperimentError, match="config cannot be written"):
-        describe_run(TOY, preset="tiny", config=Toy(steps=1, learning_rate=float("nan")))
+        describe_run(TOY, preset="tiny", config=Toy(steps=1, pair=(1, object())))
+    with pytest.raises(ExperimentError, match="learning_rate must be a finite number, got nan"):
+        Toy(steps=1, learning_rate=float("nan"))
     for value in (float("nan"), float("inf")):
         with pytest.raises(ExperimentError, match="only finite numbers are results"):
             Measurement(None, {}, {"loss": value})

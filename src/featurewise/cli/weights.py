@@ -47,7 +47,7 @@ def list_weights(folder: _From = None) -> None:
         state = "not installed" if installed is None else f"{installed.version} is installed"
         console.print(f"[bold]{name}[/]  {escape(source.title)}")
         console.print(f"  package: {source.package}=={source.version} ({escape(state)})")
-        console.print(f"  in the cache: {_state(source)}")
+        console.print(f"  in the cache: {escape(_state(source))}")
         console.print(f"  licence: {escape(source.licence)}")
     console.print(
         "to convert them: featurewise weights convert [NAME]...", style="dim", markup=False
@@ -59,6 +59,8 @@ def _state(source: Source) -> str:
 
     if convert.is_converted(source):
         return "yes"
+    if source.path.is_dir():
+        return f"no: {source.path} is a folder; remove it"
     return "damaged" if source.path.exists() else "no"
 
 

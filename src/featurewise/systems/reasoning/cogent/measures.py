@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from featurewise.study.metric import PERCENT, Metric
-from featurewise.systems.reasoning.cogent.method import Method
+from featurewise.systems.reasoning.cogent.method import PARTS, Method
 
 METHODS: Final = get_args(Method)
-SHARES: Final = {"1/16": 16, "1/4": 4, "all": 1}
+SHARES: Final = {"1/16": PARTS, "1/4": 4, "all": 1}
 """Name -> the scenes of B that a copy is fine-tuned on are divided by this number."""
 
 
