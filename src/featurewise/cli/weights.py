@@ -57,10 +57,13 @@ def list_weights(folder: _From = None) -> None:
 def _state(source: Source) -> str:
     from featurewise.models.pretrained import convert
 
-    if convert.is_converted(source):
-        return "yes"
-    if source.path.is_dir():
-        return f"no: {source.path} is a folder; remove it"
+    try:
+        if convert.is_converted(source):
+            return "yes"
+    except OSError as error:
+        if not source.path.exists():  # the cache itself cannot be read
+            raise
+        return f"no: {source.path} cannot be read: {error.strerror or error}; remove it"
     return "damaged" if source.path.exists() else "no"
 
 
