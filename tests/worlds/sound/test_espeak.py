@@ -6,6 +6,7 @@ import ctypes
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -76,6 +77,21 @@ def test_the_same_lines_give_the_same_samples() -> None:
 def test_a_voice_that_it_has_not_is_named() -> None:
     with pytest.raises(SynthesiserError, match="no voice 'xx-nowhere'"):
         speak([Line("xx-nowhere", "yes")])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"pitch": 100}, "pitch must be from 0 to 99, got 100"),
+        ({"pitch": -1}, "pitch must be from 0 to 99, got -1"),
+        ({"speed": 79}, "speed must be from 80 to 450, got 79"),
+        ({"text": "a\0b"}, "a zero byte or half of a surrogate pair"),
+        ({"text": "\ud800"}, "a zero byte or half of a surrogate pair"),
+    ],
+)
+def test_a_line_that_cannot_be_said_is_refused(line: dict[str, Any], message: str) -> None:
+    with pytest.raises(SoundError, match=message):
+        Line(**{"voice": "en-us", "text": "yes", **line})
 
 
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

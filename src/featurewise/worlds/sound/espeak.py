@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from featurewise.common.errors import error_text
 from featurewise.worlds.packages import installed_versions
-from featurewise.worlds.sound.errors import MissingSynthesiserError, SynthesiserError
+from featurewise.worlds.sound.errors import MissingSynthesiserError, SoundError, SynthesiserError
 
 DEBIAN_PACKAGES: Final = ("libespeak-ng1", "espeak-ng-data")
 """Debian's packages of the synthesiser and of its voices."""
@@ -47,6 +48,7 @@ print(info(None).decode())
 # Of espeak-ng's speak_lib.h
 _SYNCHRONOUS, _PHONEME_EVENTS, _NO_EXIT, _UTF8, _RATE, _PITCH, _PHONEME = 2, 1, 0x8000, 1, 1, 3, 7
 _SECONDS: Final = 60.0  # that a job may take, and one more for each line
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MISSING: Final = 3  # exit status of a process that found no library
 
 
@@ -59,12 +61,26 @@ class Line:
         text: in the language of the voice.
         pitch: from 0 to 99; 50 is that of the voice.
         speed: in words a minute, from 80 to 450.
+
+    Raises:
+        SoundError: a number is out of its range, or the text contains a character that cannot be
+            given to espeak-ng.
     """
 
     voice: str
     text: str
     pitch: int = 50
     speed: int = 175
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("pitch", self.pitch, 0, 99),
+            ("speed", self.speed, 80, 450),
+        ):
+            if not low <= value <= high:
+                raise SoundError(f"{name} must be from {low} to {high}, got {value}")
+        if "\0" in self.voice + self.text or _SURROGATE.search(self.voice + self.text):
+            raise SoundError(f"a zero byte or half of a surrogate pair cannot be said: {self!r}")
 
 
 @dataclass(frozen=True)
