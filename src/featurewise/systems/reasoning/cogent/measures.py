@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from featurewise.study.metric import PERCENT, Metric
-from featurewise.systems.reasoning.cogent.method import PARTS, Method
+from featurewise.systems.reasoning.cogent.method import Method
+from featurewise.systems.reasoning.cogent.parts import PARTS
 
 METHODS: Final = get_args(Method)
 SHARES: Final = {"1/16": PARTS, "1/4": 4, "all": 1}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from featurewise.core import TaskRepresentation
 from featurewise.retrofit import Conditioned
 from featurewise.systems.reasoning.ablations import method as ablations
 from featurewise.systems.reasoning.ablations.method import AblatedNetwork, stepper
-from featurewise.training.errors import ExperimentError
+from featurewise.systems.reasoning.cogent.parts import require_parts
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 from featurewise.worlds.clevr.combinations import Swaps
 
@@ -40,28 +40,6 @@ __all__ = [
 
 Method: TypeAlias = Literal["all", "EWC", "generator"]
 """What fine-tuning changes: all weights; all, held by EWC; or the FiLM generator alone."""
-
-
-PARTS: Final = 16
-"""Accuracy is also measured after this part of the fine-tuning, in whole steps."""
-
-
-def require_parts(name: str, scenes: int, per_step: int) -> None:
-    """Raise unless fine-tuning has a step for each of `PARTS`.
-
-    Args:
-        name: of the setting.
-        scenes: its value, of all steps together.
-        per_step: scenes in a step.
-
-    Raises:
-        ExperimentError: there are fewer steps.
-    """
-    if scenes < PARTS * per_step:
-        raise ExperimentError(
-            f"{name} must be at least {PARTS} times scenes_per_step, {PARTS * per_step}, as "
-            f"accuracy is measured after 1/{PARTS} of the steps, too; got {scenes}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

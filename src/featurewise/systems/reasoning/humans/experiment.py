@@ -15,7 +15,7 @@ from featurewise.study.metric import PERCENT, Metric
 from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.reasoning.ablations import experiment as ablations
 from featurewise.systems.reasoning.cogent.experiment import Hits, tested
-from featurewise.systems.reasoning.cogent.method import PARTS
+from featurewise.systems.reasoning.cogent.parts import PARTS
 from featurewise.systems.reasoning.film.training import shuffle_questions
 from featurewise.systems.reasoning.humans.method import (
     Config,

@@ -19,8 +19,8 @@ from featurewise.systems.reasoning.cogent.method import (
     QuestionOnly,
     conditioned_trunk,
     fine_tune,
-    require_parts,
 )
+from featurewise.systems.reasoning.cogent.parts import require_parts
 from featurewise.worlds.clevr import VOCABULARY
 from featurewise.worlds.clevr.words import UNKNOWN_INDEX
 

@@ -97,13 +97,11 @@ class Config(system.Config):
 
     def __post_init__(self) -> None:
         system.Config.__post_init__(self)
-        require_distinct_names(styles=self.styles)
-        require_distinct_names(styles_and_new_styles=self.styles + self.new_styles)
+        names = self.styles + self.new_styles
+        require_distinct_names(styles=self.styles, styles_and_new_styles=names)
         if self.only is not None and self.only >= len(self.styles):
-            raise ExperimentError(
-                f"only must be the number of one of {len(self.styles)} styles, from 0, got "
-                f"{self.only}"
-            )
+            most = len(self.styles) - 1
+            raise ExperimentError(f"only must be 0 to {most}, got {self.only}")
 
     def paintings(self, *names: str) -> tuple[Painting, ...]:
         """The paintings of these names.
