@@ -73,7 +73,6 @@ class Config(system.Config):
     """
 
     ZERO_ALLOWED: ClassVar = frozenset({"only", "reconstruction_steps"})
-
     condition: Literal["affine", "scale", "shift", "none"] = "affine"
     shuffled_styles: bool = False
     only: int | None = None
@@ -100,8 +99,9 @@ class Config(system.Config):
         names = self.styles + self.new_styles
         require_distinct_names(styles=self.styles, styles_and_new_styles=names)
         if self.only is not None and self.only >= len(self.styles):
-            most = len(self.styles) - 1
-            raise ExperimentError(f"only must be 0 to {most}, got {self.only}")
+            raise ExperimentError(
+                f"only={self.only}: there are {len(self.styles)} styles"
+            )
 
     def paintings(self, *names: str) -> tuple[Painting, ...]:
         """The paintings of these names.
