@@ -27,7 +27,7 @@ def settings(name: str) -> Any:
         ("style_transfer", "style_weight", -1.0, "style_weight must be 0 or more, got -1.0"),
         ("style_transfer", "style_weight", float("nan"), "style_weight must be a finite number"),
         ("style_transfer", "only", -1, "only must be 0 or more"),
-        ("style_transfer", "only", 3, "only=3: there are 3 styles"),
+        ("style_transfer", "only", 3, "only=3 of 3 styles"),
         ("style_transfer", "reconstruction_steps", -1, "reconstruction_steps must be 0 or more"),
         ("adain", "painting_crops", 0, "painting_crops must be 1 or more"),
         ("modern", "train_images", 0, "train_images must be 1 or more"),

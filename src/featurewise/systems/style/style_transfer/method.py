@@ -99,9 +99,7 @@ class Config(system.Config):
         names = self.styles + self.new_styles
         require_distinct_names(styles=self.styles, styles_and_new_styles=names)
         if self.only is not None and self.only >= len(self.styles):
-            raise ExperimentError(
-                f"only={self.only}: there are {len(self.styles)} styles"
-            )
+            raise ExperimentError(f"only={self.only} of {len(self.styles)} styles")
 
     def paintings(self, *names: str) -> tuple[Painting, ...]:
         """The paintings of these names.
