@@ -43,4 +43,6 @@ def main(runs: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {__doc__.splitlines()[2]}")
     main(Path(sys.argv[1]))

@@ -182,3 +182,10 @@ def test_copy_buttons_copy_no_prompts(language: str, session: str, typed: int) -
     lines = [line for line in session.splitlines() if line[:2] in ("$ ", ">>", "..")]
     wanted = [re.sub(r"^(\$|>>>|\.\.\.) ", "", line) for line in lines]
     assert len(wanted) == typed and html.unescape(copied[0]).split("\n") == wanted
+
+
+def test_the_sounds_page_says_how_it_is_made() -> None:
+    command = [sys.executable, ROOT / "docs/sounds.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "usage: python docs/sounds.py runs/audio_effect-small\n"

@@ -43,6 +43,14 @@ def test_the_cache_is_named_where_it_cannot_be_written(run, tmp_path, monkeypatc
         assert "set FEATUREWISE_CACHE to a folder that can be written" in error
 
 
+def test_a_folder_in_place_of_weights_is_named_and_the_others_are_listed(run):
+    path = convert.source(convert.NAMES[0]).path
+    path.mkdir(parents=True)
+    shown = run("weights", "list").text
+    assert f"in the cache: no: {path} cannot be read" in shown and "; remove it" in shown
+    assert shown.count("in the cache: no") == len(convert.NAMES)
+
+
 def test_weights_of_a_folder_are_converted(run, tmp_path):
     if not PACKAGES.is_dir():
         pytest.skip("the packages of the weights are not in build/weights (make weights)")

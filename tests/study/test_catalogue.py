@@ -186,9 +186,40 @@ def test_images_stay_small(published, tmp_path):
     images = [*published.rglob("*.png"), *tmp_path.rglob("cards/*.png"), tmp_path / "catalogue.png"]
     assert len(images) == 4
     for path in images:
-        assert path.stat().st_size <= catalogue.LIMIT == 40_000
+        assert path.stat().st_size <= catalogue.COLOUR_LIMIT == 100_000
         with Image.open(path) as image:
             assert image.width >= 60  # and are still something to look at
+
+
+def colourful(size):
+    """Smooth colours of all hues under grain, as photographs have."""
+    rows, columns = np.mgrid[0:size, 0:size] / size
+    red, green = 255 * rows, 255 * columns
+    blue = 127 + 127 * np.sin(9 * rows * columns)
+    grain = np.random.default_rng(0).normal(0, 6, (size, size, 3))
+    pixels = np.stack([red, green, blue], 2) + grain
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def test_photographs_keep_their_colours():
+    image = colourful(320)
+    content = catalogue.small(image)
+    assert catalogue.LIMIT < len(content) <= catalogue.COLOUR_LIMIT
+    with Image.open(catalogue.io.BytesIO(content)) as found:
+        assert found.size == image.size
+        assert len(found.convert("RGB").getcolors(257)) > 200
+        error = np.asarray(found.convert("RGB"), float) - np.asarray(image, float)
+    assert np.sqrt(np.square(error).mean()) < 12  # 16 colours: more than 20
+    with Image.open(catalogue.io.BytesIO(catalogue.small(image, 20_000))) as found:
+        assert found.width < 320 and len(found.convert("RGB").getcolors(257)) > 200
+
+
+def test_grey_images_may_have_fewer_colours():
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 256, (250, 250), np.uint8))
+    content = catalogue.small(grey)
+    with Image.open(catalogue.io.BytesIO(content)) as found:
+        assert found.size == grey.size and len(content) <= catalogue.LIMIT
+        assert len(found.convert("RGB").getcolors(257)) <= 64
 
 
 def test_an_image_that_is_small_already_keeps_its_size():

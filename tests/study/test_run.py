@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -24,7 +25,13 @@ from featurewise.study.run import Run, describe_run, read_run, train, write_run
 from featurewise.study.system import Arm, Config, Paper, System
 from featurewise.training import ExperimentError, Intervals, Supervised, distributed
 from featurewise.training.checkpoint import CheckpointStore
-from featurewise.training.errors import CheckpointError, FormatVersionError, StorageError
+from featurewise.training.errors import (
+    CheckpointError,
+    FormatVersionError,
+    OccupiedError,
+    StorageError,
+)
+from featurewise.training.files import locked
 from featurewise.training.steppers.base import Learner
 
 
@@ -95,6 +102,91 @@ def test_versions_of_the_data_are_recorded_with_the_results(tmp_path):
     rendered = dataclasses.replace(TOY, versions=lambda config: {"pen": f"of {config.steps}"})
     train(tmp_path, rendered, RUN)
     assert Results.load(tmp_path / "results.json").data_versions == {"pen": "of 6"}
+
+
+def test_a_run_is_neither_used_nor_resumed_with_other_data(tmp_path):
+    """The rows of an embedding would stand for other words."""
+
+    def of(text):
+        return dataclasses.replace(TOY, data_digests=lambda config: {"text of toys": text})
+
+    train(tmp_path / "run", of("abc"), RUN)
+    assert read_run(tmp_path / "run").data_digests == {"text of toys": "abc"}
+    export_model(tmp_path / "run", tmp_path / "model", system=of("abc"))
+    assert read_model(tmp_path / "model").run.data_digests == {"text of toys": "abc"}
+    train(tmp_path / "run", of("abc"), RUN)
+    message = r"another text of toys .*\(abc, here abd\).*: restore the data, or train again"
+    for folder in ("run", "model"):
+        load_network(tmp_path / folder, of("abc"))
+        with pytest.raises(ExperimentError, match=f"^{tmp_path / folder}: .*{message}"):
+            load_network(tmp_path / folder, of("abd"))
+    with pytest.raises(ExperimentError, match=f"^{tmp_path / 'run'}: .*{message}"):
+        train(tmp_path / "run", of("abd"), RUN)
+
+
+def test_a_run_that_has_no_digests_goes_on(tmp_path):
+    system = dataclasses.replace(TOY, data_digests=lambda config: {"text": "abc"})
+    train(tmp_path / "run", TOY, RUN)
+    assert "data_digests" not in json.loads((tmp_path / "run" / "run.json").read_text())
+    train(tmp_path / "run", system, RUN)
+    load_network(tmp_path / "run", system)
+
+
+def failing(part, error):
+    """The toy, one part of which fails."""
+
+    def fail(*arguments):
+        raise error
+
+    class NoBatch:
+        batch = fail
+
+    if part == "batch":
+        return dataclasses.replace(TOY, data=lambda config, seed: NoBatch())
+    if part == "step":
+        return dataclasses.replace(
+            TOY,
+            stepper=lambda net, config: Supervised(net, fail, torch.optim.SGD(net.parameters())),
+        )
+    return dataclasses.replace(TOY, **{part: fail})
+
+
+@pytest.mark.parametrize("part", ["build", "data", "batch", "step", "data_digests"])
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path, part):
+    folder = tmp_path / "runs" / "toy"
+    with pytest.raises(OSError, match="no such data"):
+        train(folder, failing(part, OSError("no such data")), RUN)
+    assert not list(tmp_path.iterdir())
+    other = dataclasses.replace(RUN, settings={**RUN.settings, "steps": 2})
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, failing(part, KeyboardInterrupt()), RUN)
+    assert train(tmp_path, TOY, other).steps == 2, "the retry may have other settings"
+
+
+def test_what_was_there_before_a_failure_stays(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OSError, match="late"):
+        train(tmp_path, failing("evaluate", OSError("late")), RUN)
+    assert {"mine.txt", "run.json", "metrics.jsonl"} <= {each.name for each in tmp_path.iterdir()}
+    train(tmp_path / "done", TOY, RUN)
+    with pytest.raises(OSError, match="late"):
+        train(tmp_path / "done", failing("build", OSError("late")), RUN)
+    assert (tmp_path / "done" / "run.json").exists()
+    with pytest.raises(OSError, match="early"):
+        train(tmp_path, failing("build", OSError("early")), RUN)
+    assert (tmp_path / "run.json").exists() and (tmp_path / "mine.txt").exists()
+
+
+def test_a_run_of_another_process_stays(tmp_path):
+    folder = tmp_path / "toy"
+
+    def build_elsewhere(config):
+        occupied.enter_context(locked(folder))
+        return build(config)
+
+    with ExitStack() as occupied, pytest.raises(OccupiedError):
+        train(folder, dataclasses.replace(TOY, build=build_elsewhere), RUN)
+    assert (folder / "run.json").exists()
 
 
 class Elsewhere(nn.Linear):
@@ -501,7 +593,9 @@ def test_what_cannot_be_written_is_refused_in_words():
         with pytest.raises(ExperimentError, match="a seed lies in"):
             describe_run(TOY, preset="tiny", seed=seed)
     with pytest.raises(ExperimentError, match="config cannot be written"):
-        describe_run(TOY, preset="tiny", config=Toy(steps=1, learning_rate=float("nan")))
+        describe_run(TOY, preset="tiny", config=Toy(steps=1, pair=(1, object())))
+    with pytest.raises(ExperimentError, match="learning_rate must be a finite number, got nan"):
+        Toy(steps=1, learning_rate=float("nan"))
     for value in (float("nan"), float("inf")):
         with pytest.raises(ExperimentError, match="only finite numbers are results"):
             Measurement(None, {}, {"loss": value})

@@ -42,6 +42,6 @@ def test_a_system_that_uses_fonts_says_so(entry: catalogue.Entry) -> None:
 @pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
 def test_a_published_image_is_small(entry: catalogue.Entry) -> None:
     for path in (p for arms in entry.sheets.values() for p in arms.values()):
-        assert path.stat().st_size <= catalogue.LIMIT
+        assert path.stat().st_size <= catalogue.COLOUR_LIMIT
     assert catalogue.headline(entry) or "Never run." in catalogue.to_markdown([entry])
     assert "None yet." in card.to_markdown(card.content(entry.system))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featurewise.models.pretrained.errors import WeightsError
-from featurewise.systems.reasoning.modern import SYSTEM
+from featurewise.systems.reasoning.modern import SYSTEM, sources
 from featurewise.systems.reasoning.modern.blocks import PLANS, blocks_of, lower_features
 from featurewise.systems.reasoning.modern.experiment import (
     CHANGED,
@@ -28,7 +28,11 @@ from featurewise.systems.reasoning.modern.method import (
     first_block,
     paper_offsets,
 )
-from featurewise.systems.reasoning.modern.sources import QuestionSource, question_set
+from featurewise.systems.reasoning.modern.sources import (
+    QuestionSource,
+    data_digests,
+    question_set,
+)
 from featurewise.training.randomness import seed_everything
 from featurewise.training.steppers import Supervised
 from featurewise.worlds.vqa import is_yes_or_no
@@ -246,3 +250,18 @@ def test_the_pretrained_blocks_are_cut_at_the_four_stages() -> None:
     assert len(network.trunk.layout) == 49
     assert list(network.trunk.layout)[-1].width == plan.width
     assert not any(each.requires_grad for each in network.trunk.backbone.parameters())
+
+
+def test_a_run_belongs_to_its_words_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both number rows of weights; the order of the questions does not matter."""
+    assert SYSTEM.data_digests is data_digests
+    before, train = data_digests(TINY), question_set(TINY, "train")
+    first = train.questions[0]
+    for questions, answers, same in (
+        (train.questions[::-1], train.answers, True),
+        ((replace(first, text="Is there a yak?"), *train.questions[1:]), train.answers, False),
+        (train.questions, train.answers[::-1], False),
+    ):
+        other = replace(train, questions=questions, answers=answers)
+        monkeypatch.setattr(sources, "question_set", lambda config, split, other=other: other)
+        assert (data_digests(TINY) == before) is same

@@ -199,7 +199,8 @@ def test_only_the_control_is_given_other_styles_than_its_loss_is_of() -> None:
 
 
 def test_the_ids_of_the_control_say_nothing_of_the_style() -> None:
-    config = replace(SYSTEM.config(TINY, "shuffled"), styles=("squares", "rings", "waves", "discs"))
+    styles = ("squares", "rings", "waves", "discs")
+    config = replace(SYSTEM.config(TINY, "shuffled"), styles=styles, new_styles=())
     batches = [data(config, 0).batch(index) for index in range(400)]
     ids = torch.cat([batch.styles for batch in batches])
     targets = torch.cat([batch.targets for batch in batches])

@@ -47,7 +47,7 @@ def list_weights(folder: _From = None) -> None:
         state = "not installed" if installed is None else f"{installed.version} is installed"
         console.print(f"[bold]{name}[/]  {escape(source.title)}")
         console.print(f"  package: {source.package}=={source.version} ({escape(state)})")
-        console.print(f"  in the cache: {_state(source)}")
+        console.print(f"  in the cache: {escape(_state(source))}")
         console.print(f"  licence: {escape(source.licence)}")
     console.print(
         "to convert them: featurewise weights convert [NAME]...", style="dim", markup=False
@@ -57,8 +57,13 @@ def list_weights(folder: _From = None) -> None:
 def _state(source: Source) -> str:
     from featurewise.models.pretrained import convert
 
-    if convert.is_converted(source):
-        return "yes"
+    try:
+        if convert.is_converted(source):
+            return "yes"
+    except OSError as error:
+        if not source.path.exists():  # the cache itself cannot be read
+            raise
+        return f"no: {source.path} cannot be read: {error.strerror or error}; remove it"
     return "damaged" if source.path.exists() else "no"
 
 

@@ -240,8 +240,10 @@ def stream_array(path: Path, key: str, fail: Fail = JsonError) -> Iterator[Node]
         Exception: the result of ``fail`` for the first problem in the file, possibly after some
             elements.
     """
-    if path.is_dir() or not path.exists():
+    if not path.exists():
         raise fail("no such file", "")
+    if path.is_dir():
+        raise fail("is a folder; give the file itself", "")
     try:
         with open_regular(path) as file:
             yield from _main_array(

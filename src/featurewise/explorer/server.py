@@ -355,6 +355,8 @@ class _Guard:
         # A browser sends Origin with every POST. Programs that are no browser need not.
         if any(origin.lower() != _origin(headers) for origin in headers.getlist("origin")):
             return _failure(403, "requests of other web sites are refused")
+        if not scope["path"].endswith(ANSWER):  # also where the application is mounted elsewhere
+            return None  # no other address has a POST: the answer is 404 or 405
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             return _failure(415, "content-type must be application/json")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
 from featurewise.common.errors import wrap_errors
@@ -31,8 +31,11 @@ from featurewise.study.results import Results
 from featurewise.study.system import System
 from featurewise.training.errors import ExperimentError
 
-LIMIT = 40_000
-"""Bytes that a published image may have."""
+LIMIT, COLOUR_LIMIT = 40_000, 100_000
+"""Bytes that a published image may have: a plot or grey levels; photographs in colour."""
+
+_NEAR = 8.0
+"""Largest difference (see `_difference`) of an image in fewer colours that is near enough."""
 
 PAGE, FIGURE = "catalogue.md", "catalogue.png"
 _SHOWN = ("supported", "refuted", "inconclusive")
@@ -214,12 +217,16 @@ def headline(entry: Entry) -> Results | None:
     return max(entry.results, key=weight)
 
 
-def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: str = "") -> bytes:
+def small(
+    image: Image.Image, limit: int | None = None, *, width: int = 960, source: str = ""
+) -> bytes:
     """An image as a PNG of at most so many bytes: fewer colours first, then fewer pixels.
+
+    It has 256 colours, or fewer where these are near enough to its own.
 
     Args:
         image: of any mode.
-        limit: bytes.
+        limit: bytes; default: `LIMIT`, and `COLOUR_LIMIT` where 16 colours are too few.
         width: pixels, at most.
         source: kept in the file, to know later what it was made from.
     """
@@ -227,9 +234,14 @@ def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: s
     if found.width > width:
         height = max(1, round(found.height * width / found.width))
         found = found.resize((width, height), Image.Resampling.LANCZOS)
+    if limit is None:
+        limit = LIMIT if _difference(found, _with_colours(found, 16)) <= _NEAR else COLOUR_LIMIT
     while True:
         for colours in (256, 64, 16):
-            content = _png(found.quantize(colours, dither=Image.Dither.NONE), source)
+            fewer = _with_colours(found, colours)
+            if colours < 256 and _difference(found, fewer) > _NEAR:
+                break
+            content = _png(fewer, source)
             if len(content) <= limit:
                 return content
         if max(found.size) < 16:
@@ -237,6 +249,17 @@ def small(image: Image.Image, limit: int = LIMIT, *, width: int = 960, source: s
         scale = min(0.9, max(0.3, (limit / len(content)) ** 0.5))
         width, height = (max(1, int(scale * side)) for side in found.size)
         found = found.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _with_colours(image: Image.Image, colours: int) -> Image.Image:
+    """An image with a palette of so many colours."""
+    return image.quantize(colours, dither=Image.Dither.NONE)
+
+
+def _difference(image: Image.Image, other: Image.Image) -> float:
+    """Root mean squared difference of all values, of 0 to 255."""
+    squares = ImageStat.Stat(ImageChops.difference(image, other.convert("RGB"))).sum2
+    return float((sum(squares) / (3 * image.width * image.height)) ** 0.5)
 
 
 def _png(image: Image.Image, source: str) -> bytes:

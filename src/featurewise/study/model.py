@@ -8,7 +8,6 @@ A model folder is what others are given of a run::
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from featurewise.study.run import (
     Run,
     read_file,
     read_run,
+    require_same_data,
     run_from_json,
 )
 from featurewise.study.system import ConfigT, System
@@ -110,7 +110,7 @@ def export_model(
     content = safetensors.torch.save(tensors)
     facts = {
         "weights_sha256": sha256(content),
-        "run": dataclasses.asdict(run),
+        "run": run.to_json(),
         "steps": step,
         "seconds": state["seconds"],
         "world": system.world.what,
@@ -135,8 +135,10 @@ def load_network(folder: Path | str, system: System[ConfigT]) -> tuple[nn.Module
         The network and the settings it was built with.
 
     Raises:
-        ExperimentError: the folder is neither, belongs to another system, holds no checkpoint yet,
-            or is damaged; the message begins with the path.
+        ExperimentError: the folder is neither, belongs to another system, was trained with data
+            that differ from those at hand where its weights depend on them (see
+            `System.data_digests`), holds no checkpoint yet, or is damaged; the message begins with
+            the path.
     """
     folder = Path(folder)
     run = read_run(folder)
@@ -145,6 +147,8 @@ def load_network(folder: Path | str, system: System[ConfigT]) -> tuple[nn.Module
     held = list(_tensors(published or state))
     try:
         config = run.config(system)
+        if system.data_digests:
+            require_same_data(run, system.data_digests(config))
         numbers = sum(tensor.numel() for tensor in held)
         with building_at_most(len(held), numbers, meta=False):
             network = system.build(config)

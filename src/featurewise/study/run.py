@@ -7,8 +7,8 @@ settings, on what hardware; in the end ``results.json``, and ``sheet.png`` with 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -27,9 +27,9 @@ from featurewise.study.results import Measurement, Results, Trial
 from featurewise.study.system import Config, ConfigT, System
 from featurewise.training import distributed, hardware
 from featurewise.training.allocator import use_large_allocations
-from featurewise.training.errors import ExperimentError
+from featurewise.training.errors import ExperimentError, OccupiedError
 from featurewise.training.facts import MOST, facts_text, read_facts, read_hardware, read_path_name
-from featurewise.training.files import storage_errors
+from featurewise.training.files import locked, storage_errors
 from featurewise.training.loop import METRICS, fit
 from featurewise.training.randomness import isolated, seed_everything
 from featurewise.training.steppers import Stepper
@@ -50,6 +50,8 @@ class Run:
         settings: the config before the arm changes it, as JSON values; it may differ from the
             preset's.
         hardware: what it ran on, and versions (see `featurewise.training.hardware.describe`).
+        data_digests: of the data that the weights belong to, see `System.data_digests`; empty
+            before training, and for systems that have none.
     """
 
     system: str
@@ -58,6 +60,14 @@ class Run:
     seed: int
     settings: Mapping[str, Any]
     hardware: Mapping[str, str] = field(default_factory=dict)
+    data_digests: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields as JSON values; digests only where there are any."""
+        found = dataclasses.asdict(self)
+        if not self.data_digests:
+            del found["data_digests"]
+        return found
 
     def config(self, system: System[ConfigT]) -> ConfigT:
         """The config that its network is built and trained with: the settings, changed by the arm.
@@ -130,8 +140,8 @@ def write_run(folder: Path | str, run: Run, system: System[Any]) -> None:
         system: its record; it knows the fields of its config by the names of any version.
 
     Raises:
-        ExperimentError: the folder holds another run, the message names what differs; or files that
-            a run would write over.
+        ExperimentError: the folder holds another run, or the same with other data, the message
+            names what differs; or files that a run would write over.
         StorageError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -144,7 +154,7 @@ def write_run(folder: Path | str, run: Run, system: System[Any]) -> None:
                     raise ExperimentError(
                         f"{folder}: holds {name}, but no run; choose another folder"
                     )
-            write_bytes(path, facts_text(dataclasses.asdict(run)))
+            write_bytes(path, facts_text(run.to_json()))
             return
     _require_same(folder, read_run(folder), run, system)
 
@@ -175,6 +185,9 @@ def train(
 ) -> Trial:
     """Trains and measures a run in its folder, and keeps there what was found (``results.json``).
 
+    Where it fails before anything of a new run was logged or saved, as for want of data, the folder
+    is left as it was.
+
     Args:
         folder: of the run.
         system: its record.
@@ -190,7 +203,53 @@ def train(
     folder = Path(folder)
     config = run.config(system)
     use_large_allocations()
+    digests = system.data_digests(config) if system.data_digests else {}
+    with _written(folder, dataclasses.replace(run, data_digests=digests), system):
+        return _trained(folder, system, run, config, resume, seconds, workers, tensorboard)
+
+
+@contextmanager
+def _written(folder: Path, run: Run, system: System[Any]) -> Iterator[None]:
+    """`write_run`, undone if the block fails before anything of a new run was logged or saved."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = not (folder / RUN).exists()
     write_run(folder, run, system)
+    try:
+        yield
+    except OccupiedError:  # it belongs to the process that trains there
+        raise
+    except BaseException:
+        if new and distributed.rank() == 0:
+            with suppress(OSError, ExperimentError), locked(folder):
+                _remove_unless_begun(folder)
+            for path in made:
+                with suppress(OSError):  # it holds something else
+                    path.rmdir()
+        raise
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    """Removes the files of a run that has no checkpoint and nothing in its log."""
+    log, saved = folder / METRICS, folder / "checkpoints"
+    if (log.exists() and log.stat().st_size) or (saved.is_dir() and any(saved.iterdir())):
+        return
+    if saved.is_dir():
+        saved.rmdir()
+    for name in (METRICS, f"{METRICS}.seal", RUN, ".lock"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _trained(
+    folder: Path,
+    system: System[ConfigT],
+    run: Run,
+    config: ConfigT,
+    resume: bool,
+    seconds: float | None,
+    workers: int | None,
+    tensorboard: bool,
+) -> Trial:
+    """See `train`."""
     seed_everything(run.seed)
     network = system.build(config).to(distributed.device())
     stepper = system.stepper(network, config)
@@ -282,7 +341,8 @@ def read_file(path: Path, parse: Callable[[Node], _ParsedT]) -> _ParsedT:
 
 def run_from_json(said: Node) -> Run:
     """A run from what JSON says of it; raises what the node makes of anything else."""
-    said.mapping([each.name for each in dataclasses.fields(Run)])
+    names = [each.name for each in dataclasses.fields(Run)]
+    said.mapping([name for name in names if name != "data_digests"], ["data_digests"])
     return Run(
         system=read_path_name(said["system"]),
         preset=read_path_name(said["preset"]),
@@ -290,7 +350,27 @@ def run_from_json(said: Node) -> Run:
         seed=said["seed"].integer(0, MOST),
         settings=said["settings"].mapping(),
         hardware=read_hardware(said["hardware"]),
+        data_digests=read_hardware(said["data_digests"]) if "data_digests" in said else {},
     )
+
+
+def require_same_data(run: Run, digests: Mapping[str, str]) -> None:
+    """Raise unless the data at hand are those that a run was trained with.
+
+    Args:
+        run: of an earlier training; one that has no digest of something is not checked for it.
+        digests: of the data at hand.
+
+    Raises:
+        ExperimentError: they differ; the message names what.
+    """
+    for name, digest in digests.items():
+        if run.data_digests.get(name, digest) != digest:
+            raise ExperimentError(
+                f"was trained with another {name} than there is here ({run.data_digests[name]}, "
+                f"here {digest}), in which its weights have no meaning: restore the data, or train "
+                "again in another folder"
+            )
 
 
 def _require_same(folder: Path, begun: Run, wanted: Run, system: System[Any]) -> None:
@@ -309,3 +389,5 @@ def _require_same(folder: Path, begun: Run, wanted: Run, system: System[Any]) ->
                 f"{folder}: holds a run with {field_.name} {values[0]}, not {values[1]}; choose "
                 "another folder"
             )
+    with wrap_errors(folder, ExperimentError, ExperimentError):
+        require_same_data(begun, wanted.data_digests)

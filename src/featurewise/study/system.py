@@ -8,7 +8,7 @@ of a system is given an arm's name. Training and studies know systems only throu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from torch import nn
 
 from featurewise.common.dataset import DatasetFacts
 from featurewise.common.text import short
+from featurewise.core.numbers import is_finite
 from featurewise.study.answerer import Answerer
 from featurewise.study.claims import Claim
 from featurewise.study.exploration import Exploration
@@ -38,15 +39,26 @@ PRESETS = ("tiny", "small", "paper")
 class Config:
     """All settings of one network and its training. A system subclasses it, frozen.
 
+    Every integer is at least 1 and every other number finite and not negative, also in tuples; a
+    field whose name ends with "rate" is above 0. A subclass that has more conditions calls
+    ``system.Config.__post_init__(self)`` first in a ``__post_init__`` of its own.
+
     Attributes:
         steps: training steps.
         intervals: how often to log, evaluate and save.
         workers: processes that prepare batches.
         FORMER_NAMES: name of a field in files of an earlier version -> its name now; a subclass
             adds its own.
+        ZERO_ALLOWED: names of fields of integers that may be 0; a subclass adds its own.
+        NEGATIVE_ALLOWED: names of fields of other numbers that may be below 0; likewise.
+
+    Raises:
+        ExperimentError: a number is out of its range; the message names the field.
     """
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"every": "intervals"}
+    ZERO_ALLOWED: ClassVar[Set[str]] = frozenset({"workers"})
+    NEGATIVE_ALLOWED: ClassVar[Set[str]] = frozenset()
 
     steps: int
     intervals: Intervals = field(default_factory=Intervals)
@@ -57,6 +69,29 @@ class Config:
             raise ExperimentError(f"a preset trains for at least 1 step, not {short(self.steps)}")
         if not 0 <= self.workers <= 1024:
             raise ExperimentError(f"0 to 1024 processes prepare batches, not {short(self.workers)}")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            whole = "float" not in str(each.type)
+            for number in value if isinstance(value, tuple) else (value,):
+                if type(number) in (int, float):
+                    self._check_number(each.name, number, whole)
+
+    def _check_number(self, name: str, value: int | float, whole: bool) -> None:
+        if whole:
+            least = 0 if name in _names_in(type(self), "ZERO_ALLOWED") else 1
+            if value < least:
+                raise ExperimentError(f"{name} must be {least} or more, got {short(value)}")
+        elif not is_finite(value):
+            raise ExperimentError(f"{name} must be a finite number, got {short(value)}")
+        elif name.endswith("rate") and value <= 0:
+            raise ExperimentError(f"{name} must be above 0, got {short(value)}")
+        elif value < 0 and name not in _names_in(type(self), "NEGATIVE_ALLOWED"):
+            raise ExperimentError(f"{name} must be 0 or more, got {short(value)}")
+
+
+def _names_in(kind: type[Config], attribute: str) -> set[str]:
+    """The names that a class and those it derives from have in an attribute."""
+    return {name for each in kind.__mro__ for name in vars(each).get(attribute, ())}
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -158,6 +193,10 @@ class System(Generic[ConfigT]):
         remarks: preset -> what a reader of its results has to know, such as data that differ from
             those of other presets; the card prints it above them.
         versions: config -> name and version of all that renders the data.
+        data_digests: config -> name and digest of all data that the weights belong to, such as the
+            text whose words number the rows of an embedding. They are stored with a run, which is
+            neither resumed nor used where one differs. None: the config alone says what inputs
+            and outputs stand for.
         answerer: makes what the command line asks, for a system that answers questions; it imports
             that only when called, as training does without it. None for other systems.
         stylist: makes what ``featurewise stylize`` calls, for a system that paints images; None
@@ -199,6 +238,7 @@ class System(Generic[ConfigT]):
     limits: tuple[str, ...] = ()
     remarks: Mapping[str, str] = field(default_factory=dict)
     versions: Callable[[ConfigT], Mapping[str, str]] | None = None
+    data_digests: Callable[[ConfigT], Mapping[str, str]] | None = None
     answerer: Callable[[], Answerer[ConfigT]] | None = None
     stylist: Callable[[], Stylist[ConfigT]] | None = None
     explore: Callable[[nn.Module, ConfigT], Exploration] | None = None

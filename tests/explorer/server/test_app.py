@@ -20,6 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 from torch import Tensor
 
@@ -364,6 +365,29 @@ def test_there_is_nothing_else(client: TestClient, method: str, path: str, statu
     body = {"json": REQUEST} if method == "POST" else {}
     response = client.request(method, f"{HOST}{path}", **body, follow_redirects=False)
     assert response.status_code == status and error(response)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/", 405), ("/api/v1/openapi.json", 405), ("/x", 404)]
+)
+def test_an_address_without_a_post_says_so_whatever_the_content(
+    client: TestClient, path: str, status: int
+) -> None:
+    response = client.post(path, content=b"text", headers={"content-type": "text/plain"})
+    assert response.status_code == status and error(response)
+    if status == 405:
+        assert response.headers["allow"] == "GET, HEAD"
+    headers = {"content-type": "text/plain", "origin": "http://evil.example"}
+    assert client.post(path, content=b"text", headers=headers).status_code == 403
+
+
+def test_the_content_type_counts_where_the_application_is_mounted(client: TestClient) -> None:
+    outer = Starlette(routes=[Mount("/shown", client.app)])
+    mounted = TestClient(outer, base_url=HOST)
+    content = json.dumps(REQUEST)
+    kind = {"content-type": "text/plain"}
+    response = mounted.post("/shown/api/v1/answer", content=content, headers=kind)
+    assert response.status_code == 415
 
 
 def test_parameters_of_an_address_are_ignored(client: TestClient) -> None:

@@ -228,7 +228,7 @@ def test_a_number_beyond_floats_is_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", [read_questions, read_scenes])
 def test_a_path_without_a_file_is_rejected(tmp_path: Path, read: Callable[[Path], object]) -> None:
     assert_rejected(read, tmp_path / "missing.json", "no such file")
-    assert_rejected(read, tmp_path, "no such file")
+    assert_rejected(read, tmp_path, "is a folder")
 
 
 # Error -> a change to the folder, and the path at the beginning of the error message.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import re
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 import torch
@@ -75,10 +79,56 @@ def test_a_voice_that_it_has_not_is_named() -> None:
         speak([Line("xx-nowhere", "yes")])
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"pitch": 100}, "pitch must be from 0 to 99, got 100"),
+        ({"pitch": -1}, "pitch must be from 0 to 99, got -1"),
+        ({"speed": 79}, "speed must be from 80 to 450, got 79"),
+        ({"text": "a\0b"}, "a zero byte or half of a surrogate pair"),
+        ({"text": "\ud800"}, "a zero byte or half of a surrogate pair"),
+    ],
+)
+def test_a_line_that_cannot_be_said_is_refused(line: dict[str, Any], message: str) -> None:
+    with pytest.raises(SoundError, match=message):
+        Line(**{"voice": "en-us", "text": "yes", **line})
+
+
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "LIBRARY", "libnowhere.so.0")
     with pytest.raises(MissingSynthesiserError, match=r"libnowhere.*apt-get install libespeak"):
         speak(LINES)
+
+
+@needs_espeak
+def test_without_dpkg_the_library_says_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = espeak.espeak_versions()
+    monkeypatch.setattr(espeak, "installed_versions", lambda packages: {})
+    (version,) = espeak.espeak_versions().values()
+    assert re.match(r"\d+\.\d+", version)
+    if "libespeak-ng1" in packages:
+        assert packages["libespeak-ng1"].startswith(re.match(r"[\d.]+\d", version)[0])
+    monkeypatch.setattr(espeak, "LIBRARY", "libnowhere.so.0")
+    assert espeak.espeak_versions() == {}
+
+
+@needs_espeak
+def test_an_error_while_speech_is_taken_is_raised() -> None:
+    """In a process of its own: the library can be initialised once in each."""
+    program = (
+        "from featurewise.worlds.sound import espeak\n"
+        "synthesiser = espeak._Synthesiser(espeak.LIBRARY)\n"
+        "synthesiser.say(espeak.Line('en-us', 'yes'))\n"
+        "def fail(samples, count, events): raise UnicodeError('odd name')\n"
+        "synthesiser._append = fail\n"
+        "try: synthesiser.say(espeak.Line('en-us', 'yes'))\n"
+        "except espeak.SynthesiserError as error: print(error)\n"
+        "del synthesiser._append\n"
+        "assert len(synthesiser.say(espeak.Line('en-us', 'yes'))[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "what it said of 'yes' cannot be read" in done.stdout and "odd name" in done.stdout
+    assert done.returncode == 0 and not done.stderr
 
 
 def test_frames_have_the_phone_at_their_centre() -> None:

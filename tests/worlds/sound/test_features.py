@@ -39,6 +39,23 @@ def test_filters_are_triangles_in_mel() -> None:
     assert (filters.sum(0) > 0.5).all(), "every filter hears something"
 
 
+@pytest.mark.parametrize("rate", [138, 500, 8000, 22050, 44100, 116_000])
+def test_every_filter_hears_something(rate: int) -> None:
+    assert mel_filters(rate).any(0).all()
+
+
+@pytest.mark.parametrize("rate", [127, 137, 117_000, 192_000])
+def test_a_rate_with_empty_filters_is_refused(rate: int) -> None:
+    with pytest.raises(SoundError, match=rf"at {rate} .* \d+ of 40 filters are empty.*resample"):
+        log_mel(torch.zeros(1000), rate)
+
+
+@pytest.mark.parametrize("rate", [126, 0, -8000])
+def test_a_rate_below_the_first_filter_is_refused(rate: int) -> None:
+    with pytest.raises(SoundError, match=f"needs 138 samples a second, got {rate}"):
+        log_mel(torch.zeros(1000), rate)
+
+
 def loop(samples: Tensor) -> list[list[float]]:
     rows = []
     for start in range(0, len(samples) - WINDOW + 1, HOP):

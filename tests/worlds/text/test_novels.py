@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from featurewise.worlds.text import (
     sums,
     text_versions,
 )
+from featurewise.worlds.text.library import _docstrings
 from featurewise.worlds.text.made import NUMBERS
 from featurewise.worlds.text.novels import NOVELS, NOVELS_PACKAGE
 
@@ -66,6 +68,22 @@ def test_files_without_the_novels_are_refused(tmp_path: Path) -> None:
     stem = write(tmp_path / "b", {name: strings(("no", "chapters")) for name in NOVELS})
     with pytest.raises(TextFileError, match="Sense and Sensibility has no line such as"):
         novels(stem)
+
+
+def test_the_novels_may_be_in_the_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATUREWISE_CACHE", str(tmp_path))
+    module = import_module("featurewise.worlds.text.novels")
+    monkeypatch.setattr(module, "NOVELS_STEM", tmp_path / "debian" / "Rdata")
+    with pytest.raises(MissingTextError, match=f"copy Rdata.rdb and .* to {tmp_path / 'novels'}"):
+        novels()
+    (tmp_path / "novels").mkdir()
+    write(tmp_path / "novels", {name: strings(LINES) for name in NOVELS})
+    for ending in ("rdb", "rdx"):
+        (tmp_path / "novels" / f"x.{ending}").rename(tmp_path / "novels" / f"Rdata.{ending}")
+    assert len(novels()) == 12
+    assert text_versions("novels") == {"text of novels": f"SHA-256 {digest(novels())}"}
 
 
 def test_the_installed_novels_are_whole(austen: tuple[Document, ...]) -> None:
@@ -121,6 +139,9 @@ def test_modules_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingTextError, match="no modules"):
         docstrings(tmp_path)
     path = tmp_path / "a.py"
+    path.write_bytes(b"\xef\xbb\xbf'''Marked.'''\n")
+    assert docstrings(tmp_path) == (Document("a.py", ("Marked.",)),)
+    _docstrings.cache_clear()
     path.write_text("def")
     with pytest.raises(TextFileError, match=r"a.py: not a module of this Python"):
         docstrings(tmp_path)

@@ -128,12 +128,23 @@ def test_token_files_are_read(tmp_path: Path) -> None:
     assert read_token_file(tmp_path / "no_break") == ["a", "b", END]
 
 
+def test_a_byte_order_mark_is_no_token(tmp_path: Path) -> None:
+    path = tmp_path / "wiki.test.tokens"
+    path.write_bytes(b"\xef\xbb\xbfthe cat\r\nsat\r\n")
+    assert read_token_file(path) == ["the", "cat", END, "sat", END]
+    path.write_bytes(b"\xef\xbb\xbf \n")
+    with pytest.raises(TextFileError, match="the file has no tokens"):
+        read_token_file(path)
+
+
 def test_malformed_token_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     for content, message in [
         (b"a\nb <eos>\n", "x:2: contains <eos>"),
         (b" \n\n", "x: the file has no tokens"),
-        (b"a\nb\xff\n", "x:2: not UTF-8"),
+        (b"a\nb\xff\n", "x:2: not UTF-8: .*; expected a file of text in UTF-8"),
+        ("a b".encode("utf-16"), "x:1: not UTF-8"),
+        (b"a\nb\0\n", "x:2: contains a zero byte"),
     ]:
         path.write_bytes(content)
         with pytest.raises(TextFileError, match=message):
@@ -160,3 +171,7 @@ def test_enwik8_is_divided_as_usual(tmp_path: Path) -> None:
         read_enwik8(path, "valid", size=200)  # type: ignore[arg-type]
     with pytest.raises(TextFileError, match="cannot be read"):
         read_enwik8(tmp_path / "none", "test")
+    path.write_bytes(b"")
+    for size in (0, -3, 19):
+        with pytest.raises(TextError, match=f"size must be 20 or more.*, got {size}"):
+            read_enwik8(path, "test", size=size)

@@ -47,6 +47,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def test_answers_may_begin_with_a_byte_order_mark(folder: Path) -> None:
+    (folder / "answers.txt").write_bytes(b"\xef\xbb\xbfred\r\nyes\r\nno\r\n")
+    assert read_easy_vqa(folder, "train").answers == ("red", "yes", "no")
+
+
+def test_a_missing_file_is_named_once(folder: Path) -> None:
+    for path in (folder / "train" / "images" / "1.png", folder / "answers.txt"):
+        path.unlink()
+        with pytest.raises(FormatError) as error:
+            read_easy_vqa(folder, "train")
+        assert str(error.value).count(str(path)) == 1 and "No such file" in str(error.value)
+
+
 def test_a_split_is_read(folder: Path) -> None:
     found = read_easy_vqa(folder, "train")
     assert found.answers == ("red", "yes", "no")
@@ -90,7 +103,7 @@ def _large(folder: Path) -> None:
         (_large, "train/images/1.png", "8 x 9 pixels, image 0 has 8 x 6"),
         (lambda f: (f / "answers.txt").unlink(), "answers.txt", "cannot be read"),
         (lambda f: (f / "answers.txt").write_text("a\na"), "answers.txt", "each once"),
-        (lambda f: (f / "answers.txt").write_bytes(b"\xff"), "answers.txt", "cannot be read"),
+        (lambda f: (f / "answers.txt").write_bytes(b"a\n\xff"), "answers.txt", "line 2: not UTF-8"),
         (lambda f: (f / "train/questions.json").unlink(), "train/questions.json", "read"),
     ],
 )

@@ -19,6 +19,7 @@ from featurewise.worlds.pictures.named import (
     contents_of,
     held_out_photographs,
     paintings_called,
+    require_distinct_names,
     shown_photographs,
 )
 from featurewise.worlds.pictures.patterns import patterns
@@ -49,6 +50,7 @@ __all__ = [
     "patterns",
     "photographs",
     "picture_versions",
+    "require_distinct_names",
     "shown_photographs",
     "style_sheet",
     "with_shorter_side",

@@ -31,7 +31,12 @@ def as_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
 
 
 def reduced(image: Image.Image, short_side: int) -> Image.Image:
-    """An image in RGB, resized (antialiased) so that its short side has as many pixels."""
+    """An image in RGB, resized (antialiased) so that its short side has as many pixels.
+
+    The filter is bicubic: paintings and photographs are stored so, once.
+    `featurewise.worlds.pictures.with_shorter_side`, for tensors, is bilinear; one in place of the
+    other would change the pixels that networks were trained on.
+    """
     image = to_rgb(image)
     factor = short_side / min(image.size)
     width, height = (round(side * factor) for side in image.size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 import torch
@@ -38,6 +40,22 @@ def paintings_called(collection: Collection, *names: str) -> tuple[Painting, ...
     if missing := [name for name in names if name not in known]:
         raise PictureError(f"no painting is called {missing[0]!r}; there is {', '.join(known)}")
     return tuple(known[name] for name in names)
+
+
+def require_distinct_names(**lists: Sequence[str]) -> None:
+    """Raise unless each list of names has at least one, and each once.
+
+    Args:
+        lists: names of paintings, by what the list is called in errors.
+
+    Raises:
+        PictureError: the message names the list and what is wrong.
+    """
+    for what, names in lists.items():
+        if not names:
+            raise PictureError(f"{what} must have the name of at least one painting, got none")
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise PictureError(f"{what}: {twice[0]!r} is there {names.count(twice[0])} times")
 
 
 def contents_of(collection: Collection, part: Literal["train", "test"]) -> tuple[Photograph, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from torch import Tensor
 
+from featurewise.common.errors import error_text
 from featurewise.worlds.packages import installed_versions
-from featurewise.worlds.sound.errors import MissingSynthesiserError, SynthesiserError
+from featurewise.worlds.sound.errors import MissingSynthesiserError, SoundError, SynthesiserError
 
 DEBIAN_PACKAGES: Final = ("libespeak-ng1", "espeak-ng-data")
 """Debian's packages of the synthesiser and of its voices."""
@@ -35,9 +37,18 @@ INSTALL: Final = f"apt-get install {' '.join(DEBIAN_PACKAGES)}"
 LIBRARY = "libespeak-ng.so.1"
 """Name of the shared library."""
 
+#: Program of a process of its own, as every other use of the library.
+_PRINT_VERSION: Final = """
+import ctypes, sys
+info = ctypes.CDLL(sys.argv[1]).espeak_Info
+info.argtypes, info.restype = (ctypes.c_void_p,), ctypes.c_char_p
+print(info(None).decode())
+"""
+
 # Of espeak-ng's speak_lib.h
 _SYNCHRONOUS, _PHONEME_EVENTS, _NO_EXIT, _UTF8, _RATE, _PITCH, _PHONEME = 2, 1, 0x8000, 1, 1, 3, 7
 _SECONDS: Final = 60.0  # that a job may take, and one more for each line
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MISSING: Final = 3  # exit status of a process that found no library
 
 
@@ -50,12 +61,26 @@ class Line:
         text: in the language of the voice.
         pitch: from 0 to 99; 50 is that of the voice.
         speed: in words a minute, from 80 to 450.
+
+    Raises:
+        SoundError: a number is out of its range, or the text contains a character that cannot be
+            given to espeak-ng.
     """
 
     voice: str
     text: str
     pitch: int = 50
     speed: int = 175
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("pitch", self.pitch, 0, 99),
+            ("speed", self.speed, 80, 450),
+        ):
+            if not low <= value <= high:
+                raise SoundError(f"{name} must be from {low} to {high}, got {value}")
+        if "\0" in self.voice + self.text or _SURROGATE.search(self.voice + self.text):
+            raise SoundError(f"a zero byte or half of a surrogate pair cannot be said: {self!r}")
 
 
 @dataclass(frozen=True)
@@ -112,8 +137,17 @@ def speak(lines: Sequence[Line]) -> list[Spoken]:
 
 
 def espeak_versions() -> dict[str, str]:
-    """Package -> version, of those that are installed."""
-    return installed_versions(DEBIAN_PACKAGES)
+    """Package -> version, of those that are installed; without ``dpkg`` what the library says.
+
+    Empty where there is no library.
+    """
+    return installed_versions(DEBIAN_PACKAGES) or _library_version()
+
+
+def _library_version() -> dict[str, str]:
+    command = [sys.executable, "-c", _PRINT_VERSION, LIBRARY]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return {LIBRARY: found} if found else {}
 
 
 def _unpacked(found: dict[str, NDArray[np.generic]], count: int) -> list[Spoken]:
@@ -168,10 +202,20 @@ class _Synthesiser:
             raise SynthesiserError("it cannot be initialised: are its voices installed?")
         self._chunks: list[NDArray[np.generic]] = []
         self._events: list[tuple[str, int]] = []
+        self._failure: Exception | None = None
         self._callback = _CALLBACK(self._take)
         self.library.espeak_SetSynthCallback(self._callback)
 
     def _take(self, samples: Any, count: int, events: Any) -> int:
+        """The callback: 0 to continue, 1 to stop. ctypes would drop an error that it raises."""
+        try:
+            self._append(samples, count, events)
+        except Exception as error:
+            self._failure = error
+            return 1
+        return 0
+
+    def _append(self, samples: Any, count: int, events: Any) -> None:
         if samples and count > 0:
             self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         index = 0
@@ -180,11 +224,10 @@ class _Synthesiser:
             if event.type == _PHONEME:
                 self._events.append((bytes(event.id.text).decode() or "_", event.sample))
             index += 1
-        return 0
 
     def say(self, line: Line) -> tuple[NDArray[np.generic], list[tuple[str, int]]]:
         """Samples, and (phone, its first sample) in order."""
-        self._chunks, self._events = [], []
+        self._chunks, self._events, self._failure = [], [], None
         if self.library.espeak_SetVoiceByName(line.voice.encode()):
             raise SynthesiserError(f"it has no voice {line.voice!r}")
         self.library.espeak_SetParameter(_RATE, line.speed, 0)
@@ -193,6 +236,10 @@ class _Synthesiser:
         if self.library.espeak_Synth(text, len(text), 0, 1, 0, _UTF8, None, None):
             raise SynthesiserError(f"it did not say {line.text!r}")
         self.library.espeak_Synchronize()
+        if self._failure is not None:
+            raise SynthesiserError(
+                f"what it said of {line.text!r} cannot be read: {error_text(self._failure)}"
+            ) from self._failure
         if not self._chunks:
             raise SynthesiserError(f"it made no sound of {line.text!r}")
         return np.concatenate(self._chunks), self._events

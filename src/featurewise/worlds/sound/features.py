@@ -65,7 +65,8 @@ def log_mel(samples: Float[Tensor, " N"], rate: int = 8000) -> Float[Tensor, "T 
         rate: samples a second.
 
     Raises:
-        SoundError: there are fewer samples than one frame has, or several channels.
+        SoundError: there are fewer samples than one frame has, several channels, or a rate for
+            which a filter is empty, see `mel_filters`.
     """
     _check_channels(samples)
     if len(samples) < WINDOW:
@@ -82,7 +83,13 @@ def mel_filters(rate: int) -> Float[Tensor, "F 40"]:
 
     ``mel(f) = 2595 log10(1 + f / 700)``; each filter is 1 in its middle and 0 at the middles of its
     neighbours.
+
+    Raises:
+        SoundError: a filter would be empty, as it lies between two frequencies of the Fourier
+            transform; at rates from 138 to 116,000 none is.
     """
+    if rate * 0.475 <= 60:
+        raise SoundError(f"filters begin at 60 Hz, which needs 138 samples a second, got {rate}")
     low, high = (2595 * math.log10(1 + f / 700) for f in (60.0, 0.475 * rate))
     mels = torch.linspace(low, high, MELS + 2, dtype=torch.float64)
     edges = 700 * (10 ** (mels / 2595) - 1)
@@ -90,4 +97,9 @@ def mel_filters(rate: int) -> Float[Tensor, "F 40"]:
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     filters: Tensor = torch.minimum(rising, falling).clamp_min(0)
+    if empty := (~filters.any(0)).nonzero().flatten().tolist():
+        raise SoundError(
+            f"at {rate} samples a second {len(empty)} of {MELS} filters are empty; use resample to "
+            "a rate from 138 to 116,000"
+        )
     return filters

@@ -29,7 +29,7 @@ RATE: Final = 8000
 FOLDER: Final = "spoken-digits"
 """Where the cache folder has the recordings, unless a path is given."""
 
-_NAME: Final = re.compile(r"(\d)_([a-z]+)_(\d{1,3})")
+_NAME: Final = re.compile(r"([0-9])_([a-z]+)_([0-9]{1,3})")
 _LONGEST: Final = 1 << 20  # bytes of a file; the longest published one has 37 kB
 
 
@@ -65,14 +65,20 @@ def spoken_digits(path: Path | str = "") -> tuple[Recording, ...]:
 
 
 def recording_versions(path: Path | str = "") -> dict[str, str]:
-    """Number of the recordings with one SHA-256 of all of them; empty where they are missing."""
+    """Number of the recordings with one SHA-256 of all of them; empty where they are missing.
+
+    Raises:
+        RecordingError: a file cannot be read.
+    """
     folder = _located(path)
     files = sorted(folder.glob("*.wav"))
     if not files:
         return {}
     digest = hashlib.sha256()
     for file in files:
-        digest.update(hashlib.sha256(read_bytes(file, limit=_LONGEST)).digest())
+        with wrap_errors(file, RecordingError, RecordingError):
+            content = read_bytes(file, limit=_LONGEST)
+        digest.update(hashlib.sha256(content).digest())
     return {"spoken digits": f"{len(files)} recordings, SHA-256 {digest.hexdigest()}"}
 
 
@@ -98,7 +104,9 @@ def read_recording(path: Path | str) -> Recording:
                     f"{found[0]}, {found[1]} and {found[2]}"
                 )
             count, data = file.getnframes(), file.readframes(file.getnframes())
-    if count == 0 or len(data) != 2 * count:
+    if count == 0:
+        raise RecordingError(f"{path}: has no samples")
+    if len(data) != 2 * count:
         raise RecordingError(f"{path}: has {len(data) // 2} of {count} samples that it must have")
     samples = torch.from_numpy(np.frombuffer(data, dtype="<i2").astype(np.float32) / 32768)
     return Recording(samples, int(name[1]), name[2], int(name[3]))

@@ -22,7 +22,7 @@ from featurewise.worlds.text.metrics import bits_per_character, perplexity
 from featurewise.worlds.text.novels import Document, Part, novels, of_part, part_of
 from featurewise.worlds.text.rdata import read_character_vectors
 from featurewise.worlds.text.source import TextBatch, TextSource, evaluation_windows
-from featurewise.worlds.text.versions import text_versions
+from featurewise.worlds.text.versions import text_digests, text_versions
 from featurewise.worlds.text.vocabulary import END, UNKNOWN, Vocabulary, characters, words
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "read_token_files",
     "sources",
     "sums",
+    "text_digests",
     "text_versions",
     "words",
 ]

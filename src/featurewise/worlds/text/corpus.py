@@ -49,7 +49,6 @@ class Corpus:
     documents: int
 
 
-@cache
 def corpus(name: CorpusName, unit: Unit, largest: int = 10_000, least: int = 1) -> Corpus:
     """A corpus by name.
 
@@ -61,9 +60,14 @@ def corpus(name: CorpusName, unit: Unit, largest: int = 10_000, least: int = 1) 
 
     Raises:
         TextError: there is no such corpus or unit.
-        MissingTextError: its package is not installed.
+        MissingTextError: its files are missing.
         TextFileError: one of its files is malformed.
     """
+    return _corpus(name, unit, largest, least)
+
+
+@cache
+def _corpus(name: CorpusName, unit: Unit, largest: int, least: int) -> Corpus:
     if name not in DOCUMENTS or unit not in ("word", "character"):
         raise TextError(f"no corpus {name!r} of {unit!r}: there is {', '.join(DOCUMENTS)}")
     split = words if unit == "word" else characters

@@ -27,13 +27,15 @@ FILES: Final = {"ptb": "ptb.{}.txt", "wikitext": "wiki.{}.tokens"}
 def read_token_file(path: Path | str) -> list[str]:
     """The tokens of a file of PTB or WikiText: separated by spaces, ``<eos>`` at the end of a line.
 
-    Blank lines, of which WikiText has one around each heading, end with it too, as is usual.
+    Blank lines, of which WikiText has one around each heading, end with it too, as is usual. A byte
+    order mark at the beginning of the file is no token.
 
     Args:
         path: of the file.
 
     Raises:
-        TextFileError: the file cannot be read, is not UTF-8, has no tokens, or contains ``<eos>``.
+        TextFileError: the file cannot be read, is not UTF-8, has no tokens, or contains ``<eos>``
+            or a zero byte.
     """
     text = _decoded(_read(path), path)
     tokens: list[str] = []
@@ -44,6 +46,8 @@ def read_token_file(path: Path | str) -> list[str]:
                 f"{path}:{number}: contains {END}, which stands for the end of a line; "
                 "token files have line breaks instead"
             )
+        if "\0" in line:
+            raise TextFileError(f"{path}:{number}: contains a zero byte: expected a file of text")
         tokens += (*found, END)
     if not text.strip():
         raise TextFileError(f"{path}: the file has no tokens")
@@ -75,14 +79,16 @@ def read_enwik8(path: Path | str, part: Part, *, size: int = ENWIK8_BYTES) -> UI
     Args:
         path: of the file, not compressed.
         part: see `Part`.
-        size: of the file in bytes.
+        size: of the file in bytes, 20 or more.
 
     Raises:
-        TextError: there is no such part.
+        TextError: there is no such part, or a part would be empty.
         TextFileError: the file cannot be read or has another size.
     """
     if part not in PARTS:
         raise TextError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    if size < 20:
+        raise TextError(f"size must be 20 or more, so that no part is empty, got {size}")
     content = _read(path)
     if len(content) != size:
         raise TextFileError(f"{path}: has {len(content):,} bytes; enwik8 has {size:,}")
@@ -105,7 +111,9 @@ def _read(path: Path | str) -> bytes:
 
 def _decoded(content: bytes, path: Path | str) -> str:
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise TextFileError(f"{path}:{line}: not UTF-8: {error.reason}") from error
+        raise TextFileError(
+            f"{path}:{line}: not UTF-8: {error.reason}; expected a file of text in UTF-8"
+        ) from error

@@ -54,7 +54,7 @@ def _modules(folder: Path) -> list[Path]:
 
 def _text(path: Path) -> str:
     try:
-        return read_bytes(path, limit=_LONGEST).decode("utf-8")
+        return read_bytes(path, limit=_LONGEST).decode("utf-8-sig")
     except OSError as error:
         raise TextFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The six novels of Jane Austen, by chapter, from Debian's package of the R package janeaustenr."""
+"""The six novels of Jane Austen, by chapter, from the files of the R package janeaustenr."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from featurewise.common.cache import cache_folder
 from featurewise.worlds.text.errors import MissingTextError, TextError, TextFileError
 from featurewise.worlds.text.rdata import read_character_vectors
 
@@ -18,9 +19,12 @@ Part: TypeAlias = Literal["train", "validation", "test"]
 PARTS: Final = ("train", "validation", "test")
 
 NOVELS_STEM: Final = Path("/usr/lib/R/site-library/janeaustenr/data/Rdata")
-"""Where the package keeps the novels."""
+"""Where Debian's package keeps the novels: the path of two files, without their endings."""
 
 NOVELS_PACKAGE: Final = "r-cran-janeaustenr"
+
+NOVELS_FOLDER: Final = "novels"
+"""Where the cache folder may have the two files, ``Rdata.rdb`` and ``Rdata.rdx``."""
 
 NOVELS: Final = {
     "sensesensibility": "Sense and Sensibility",
@@ -67,24 +71,32 @@ def of_part(documents: Sequence[Document], part: Part) -> tuple[Document, ...]:
     return tuple(each for i, each in enumerate(documents) if part_of(i) == part)
 
 
-def novels(stem: Path | str = NOVELS_STEM) -> tuple[Document, ...]:
+def novels_stem() -> Path:
+    """Where the novels are: in the cache folder, if they are there, else in Debian's package."""
+    own = cache_folder() / NOVELS_FOLDER / NOVELS_STEM.name
+    return own if Path(f"{own}.rdb").is_file() else NOVELS_STEM
+
+
+def novels(stem: Path | str = "") -> tuple[Document, ...]:
     """All chapters of the six novels.
 
     Args:
-        stem: of the files of the package, see `read_character_vectors`.
+        stem: of the files of the package, see `read_character_vectors`; empty: see `novels_stem`.
 
     Raises:
-        MissingTextError: the package is not installed; the message says how to do it.
+        MissingTextError: the files are missing; the message says how to get them.
         TextFileError: a file is malformed, or a novel is missing or has no chapters.
     """
-    return _novels(Path(stem))
+    return _novels(Path(stem) if stem else novels_stem())
 
 
 @cache
 def _novels(stem: Path) -> tuple[Document, ...]:
     if not Path(f"{stem}.rdb").is_file():
         raise MissingTextError(
-            f"{stem}.rdb is missing; on Debian: apt-get install {NOVELS_PACKAGE}"
+            f"{stem}.rdb is missing; on Debian: apt-get install {NOVELS_PACKAGE}; elsewhere: "
+            'install.packages("janeaustenr") in R, and copy Rdata.rdb and Rdata.rdx of the '
+            f"folder data of that package to {cache_folder() / NOVELS_FOLDER}"
         )
     found = read_character_vectors(stem)
     if missing := [name for name in NOVELS if name not in found]:

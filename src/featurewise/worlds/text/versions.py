@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 
 from featurewise.worlds.packages import installed_versions
-from featurewise.worlds.text.corpus import DOCUMENTS, CorpusName, digest
-from featurewise.worlds.text.novels import NOVELS_PACKAGE
+from featurewise.worlds.text.corpus import DOCUMENTS, CorpusName, Unit, corpus, digest
+from featurewise.worlds.text.novels import NOVELS_PACKAGE, NOVELS_STEM, novels_stem
 
 
 def text_versions(name: CorpusName) -> dict[str, str]:
@@ -17,6 +17,26 @@ def text_versions(name: CorpusName) -> dict[str, str]:
         TextFileError: one of its files is malformed.
     """
     found = {f"text of {name}": f"SHA-256 {digest(DOCUMENTS[name]())}"}
-    if name == "novels":
+    if name == "novels" and novels_stem() == NOVELS_STEM:
         return {**installed_versions((NOVELS_PACKAGE,)), **found}
     return {"Python": platform.python_version(), **found} if name == "library" else found
+
+
+def text_digests(name: CorpusName, unit: Unit, largest: int = 10_000) -> dict[str, str]:
+    """SHA-256 of a text and of the vocabulary that `corpus` makes of it, by what they are of.
+
+    A network of this vocabulary has no meaning with another one.
+
+    Args:
+        name: see `corpus`.
+        unit: see `corpus`.
+        largest: see `corpus`.
+
+    Raises:
+        MissingTextError: its package is not installed.
+        TextFileError: one of its files is malformed.
+    """
+    return {
+        f"text of {name}": f"SHA-256 {digest(DOCUMENTS[name]())}",
+        f"vocabulary of {name}": f"SHA-256 {corpus(name, unit, largest).vocabulary.digest}",
+    }

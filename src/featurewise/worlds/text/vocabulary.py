@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,6 +85,11 @@ class Vocabulary:
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {token: number for number, token in enumerate(self.tokens)}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all tokens in their order, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self.tokens).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.tokens)

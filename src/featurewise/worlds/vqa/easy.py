@@ -97,9 +97,15 @@ def read_easy_vqa(folder: Path | str, split: Split) -> QuestionSet:
 
 def _answers(path: Path) -> tuple[str, ...]:
     try:
-        lines = read_bytes(path, limit=_LONGEST).decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError.at(path, f"cannot be read: {error}") from error
+        content = read_bytes(path, limit=_LONGEST)
+        lines = content.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise FormatError.at(path, f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise FormatError.at(
+            path, f"not UTF-8: {error.reason}; expected an answer in each line", f"line {line}"
+        ) from error
     found = tuple(line.strip() for line in lines if line.strip())
     if not found or len(set(found)) < len(found):
         raise FormatError.at(path, "must have an answer in each line, each once")
@@ -121,7 +127,8 @@ def _images(folder: Path, count: int) -> UInt8[Tensor, "I 3 H W"]:
         try:
             digest.update(read_bytes(path, limit=_LONGEST))
         except OSError as error:
-            raise FormatError.at(path, f"image {number} cannot be read: {error}") from error
+            reason = error.strerror or error
+            raise FormatError.at(path, f"image {number} cannot be read: {reason}") from error
 
     def decode() -> dict[str, Tensor]:
         first = _decoded(files[0])

@@ -45,6 +45,8 @@ class Config(system.Config):
         "held_out": "test_tasks",
     }
 
+    ZERO_ALLOWED: ClassVar = frozenset({"inner_steps"})
+
     adapted: Literal["context", "film", "weights"] = "context"
     inner_steps: int = 1
     second_order: bool = True

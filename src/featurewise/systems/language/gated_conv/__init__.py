@@ -30,7 +30,7 @@ from featurewise.systems.language.gated_conv.experiment import (
     evaluate,
 )
 from featurewise.systems.language.gated_conv.method import Config, stepper
-from featurewise.worlds.text import AUSTEN, text_versions
+from featurewise.worlds.text import AUSTEN, text_digests, text_versions
 
 __all__ = ["SYSTEM", "Config"]
 
@@ -230,6 +230,7 @@ SYSTEM = System(
         "disadvantage.",
     ),
     versions=lambda config: text_versions(config.data),
+    data_digests=lambda config: text_digests(config.data, "word", config.vocabulary),
     tuned_on="validation chapters: the learning rate alone, with GLU, for all arms. A run of "
     "600 steps was stopped for want of time after its first network, of the system",
     tested_on="26 chapters of six novels, 80,125 words; chapters count as independent",

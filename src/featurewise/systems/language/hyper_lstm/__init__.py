@@ -27,7 +27,7 @@ from featurewise.systems.language.hyper_lstm.experiment import (
     evaluate,
 )
 from featurewise.systems.language.hyper_lstm.method import Config, stepper
-from featurewise.worlds.text import AUSTEN, text_versions
+from featurewise.worlds.text import AUSTEN, text_digests, text_versions
 
 __all__ = ["SYSTEM", "Config"]
 
@@ -186,6 +186,7 @@ SYSTEM = System(
         "All arms have one learning rate; after 500 steps none has converged.",
     ),
     versions=lambda config: text_versions(config.data),
+    data_digests=lambda config: text_digests(config.data, "character"),
     tuned_on="other seeds and their training text. In a first run, of three seeds without layer "
     "norm in HyperLSTM, its hypernetwork saturated, so that its scales were constants (2.72 bits; "
     "LSTM 2.85, with layer norm 2.43); layer norm and the paper's 0.1, at which scales start, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,8 @@ class Config(system.Config):
         window: characters in a window.
         data: see `CorpusName`.
     """
+
+    NEGATIVE_ALLOWED: ClassVar = frozenset({"start"})
 
     cell: Cell = "hyper"
     normalized: bool = True

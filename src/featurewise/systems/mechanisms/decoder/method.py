@@ -58,6 +58,7 @@ class Config(system.Config):
         classifier_steps: training steps of the evaluation classifier.
     """
 
+    ZERO_ALLOWED: ClassVar = frozenset({"extra_layers"})
     FORMER_NAMES: ClassVar = {
         "where": "typefaces",
         "budget": "parameters",

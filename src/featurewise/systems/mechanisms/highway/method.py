@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,8 @@ class Config(system.Config):
         batch_size: images per batch.
         data: "digits"; or "fashion", Fashion-MNIST in its official files.
     """
+
+    NEGATIVE_ALLOWED: ClassVar = frozenset({"gate_bias"})
 
     layer: Literal["highway", "constant", "plain"] = "highway"
     depth: int = 50

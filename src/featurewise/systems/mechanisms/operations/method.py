@@ -56,6 +56,8 @@ class Config(system.Config):
         "held_out": "test_questions",
     }
 
+    ZERO_ALLOWED: ClassVar = frozenset({"nonlinear_layers"})
+
     operation: Literal["bias", "scale", "gate", "affine", "none"] = "affine"
     reads: Literal["inputs", "condition"] = "inputs"
     first_bias: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,8 @@ class Config(system.Config):
         bfloat16: whether the forward pass runs under bfloat16 autocast, where that is
             computed.
     """
+
+    ZERO_ALLOWED: ClassVar = frozenset({"conditioned"})
 
     operation: Literal["affine", "scale", "shift", "sigmoid", "tanh", "exp"] = "affine"
     place: Literal[

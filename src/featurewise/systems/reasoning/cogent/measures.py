@@ -6,9 +6,10 @@ from typing import Final, get_args
 
 from featurewise.study.metric import PERCENT, Metric
 from featurewise.systems.reasoning.cogent.method import Method
+from featurewise.systems.reasoning.cogent.parts import PARTS
 
 METHODS: Final = get_args(Method)
-SHARES: Final = {"1/16": 16, "1/4": 4, "all": 1}
+SHARES: Final = {"1/16": PARTS, "1/4": 4, "all": 1}
 """Name -> the scenes of B that a copy is fine-tuned on are divided by this number."""
 
 

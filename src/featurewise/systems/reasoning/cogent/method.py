@@ -20,6 +20,7 @@ from featurewise.core import TaskRepresentation
 from featurewise.retrofit import Conditioned
 from featurewise.systems.reasoning.ablations import method as ablations
 from featurewise.systems.reasoning.ablations.method import AblatedNetwork, stepper
+from featurewise.systems.reasoning.cogent.parts import require_parts
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 from featurewise.worlds.clevr.combinations import Swaps
 
@@ -65,6 +66,10 @@ class Config(ablations.Config):
     fine_tuning_rate: float = 1e-3
     strength: float = 100.0
     fisher_scenes: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_parts("scenes_of_b", self.scenes_of_b, self.scenes_per_step)
 
 
 class QuestionOnly(nn.Module):

@@ -15,6 +15,7 @@ from featurewise.study.metric import PERCENT, Metric
 from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.reasoning.ablations import experiment as ablations
 from featurewise.systems.reasoning.cogent.experiment import Hits, tested
+from featurewise.systems.reasoning.cogent.parts import PARTS
 from featurewise.systems.reasoning.film.training import shuffle_questions
 from featurewise.systems.reasoning.humans.method import (
     Config,
@@ -36,7 +37,7 @@ from featurewise.worlds.clevr.paraphrases import (
 )
 
 METHODS: Final = get_args(Method)
-SHARES: Final = {"1/16": 16, "1/4": 4, "all": 1}
+SHARES: Final = {"1/16": PARTS, "1/4": 4, "all": 1}
 """Name -> the scenes that a copy is fine-tuned on are divided by this number."""
 
 NEW_SEED: Final = 50

@@ -20,6 +20,7 @@ from featurewise.systems.reasoning.cogent.method import (
     conditioned_trunk,
     fine_tune,
 )
+from featurewise.systems.reasoning.cogent.parts import require_parts
 from featurewise.worlds.clevr import VOCABULARY
 from featurewise.worlds.clevr.words import UNKNOWN_INDEX
 
@@ -56,6 +57,10 @@ class Config(ablations.Config):
     new_scenes: int = 2_048
     scenes_per_step: int = 16
     fine_tuning_rate: float = 2e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_parts("new_scenes", self.new_scenes, self.scenes_per_step)
 
 
 def build(config: Config) -> nn.Module:

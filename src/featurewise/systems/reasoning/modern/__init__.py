@@ -23,7 +23,7 @@ from featurewise.systems.reasoning.modern.experiment import (
     versions,
 )
 from featurewise.systems.reasoning.modern.method import Config, Modern, stepper
-from featurewise.systems.reasoning.modern.sources import build, data
+from featurewise.systems.reasoning.modern.sources import build, data, data_digests
 from featurewise.worlds.vqa import EASY_VQA
 
 __all__ = ["SYSTEM", "Config", "Modern"]
@@ -178,6 +178,7 @@ SYSTEM = System(
         "tested.",
     ),
     versions=versions,
+    data_digests=data_digests,
     tuned_on="the rates of learning: losses of arms frozen and modern in up to 160 steps of one "
     "seed (100), with 0.003, 0.0003 and 0.0001 for the generator, at 32 by 32 pixels and at 64 "
     "by 64; the number of steps: the accuracy of arm frozen on questions about training images "

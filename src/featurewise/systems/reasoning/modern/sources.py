@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 
 import torch
 from jaxtyping import Float, Int64
@@ -59,6 +61,14 @@ def question_set(config: Config, split: Split) -> QuestionSet:
 @lru_cache(maxsize=2)
 def _vocabulary(questions: QuestionSet) -> Vocabulary:
     return Vocabulary.of(each.text for each in questions.questions)
+
+
+def data_digests(config: Config) -> dict[str, str]:
+    """SHA-256 of the words and the answers, which number rows of weights."""
+    train = question_set(config, "train")
+    numbered = json.dumps([_vocabulary(train).words, train.answers])
+    digest = sha256(numbered.encode()).hexdigest()
+    return {"list of words and answers": f"SHA-256 {digest}"}
 
 
 @lru_cache(maxsize=4)

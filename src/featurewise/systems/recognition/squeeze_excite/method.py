@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,8 @@ class Config(system.Config):
         batch_size: images per batch.
         data: "fashion": Fashion-MNIST in its official files; or "digits" of scikit-learn.
     """
+
+    ZERO_ALLOWED: ClassVar = frozenset({"extra"})
 
     excitation: Excitation = "own"
     reduction: int = 4

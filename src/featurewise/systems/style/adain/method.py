@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ from featurewise.models.mirrored import (
 from featurewise.study import system
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
-from featurewise.worlds.pictures import Collection
+from featurewise.worlds.pictures import Collection, require_distinct_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,8 @@ class Config(system.Config):
         classifier_crops: crops of each unseen painting that the classifier is trained on.
     """
 
+    ZERO_ALLOWED: ClassVar = frozenset({"reconstruction_steps"})
+
     given: Literal["mean and deviation", "mean", "deviation", "nothing"] = (
         "mean and deviation"
     )
@@ -82,6 +84,12 @@ class Config(system.Config):
     learning_rate: float = 2e-3
     test_images: int = 26
     classifier_crops: int = 64
+
+    def __post_init__(self) -> None:
+        system.Config.__post_init__(self)
+        require_distinct_names(styles=self.styles)
+        require_distinct_names(unseen=self.unseen)
+        require_distinct_names(styles_and_unseen=self.styles + self.unseen)
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +29,14 @@ from featurewise.models.perceptual import (
 )
 from featurewise.models.transfer import TransferNetwork
 from featurewise.study import system
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.pictures import (
     Collection,
     Painting,
     paintings_called,
+    require_distinct_names,
     with_shorter_side,
 )
 
@@ -70,6 +72,7 @@ class Config(system.Config):
         classifier_crops: crops of each painting that the style classifier is trained on.
     """
 
+    ZERO_ALLOWED: ClassVar = frozenset({"only", "reconstruction_steps"})
     condition: Literal["affine", "scale", "shift", "none"] = "affine"
     shuffled_styles: bool = False
     only: int | None = None
@@ -90,6 +93,13 @@ class Config(system.Config):
     table_learning_rate: float = 10.0
     test_images: int = 16
     classifier_crops: int = 128
+
+    def __post_init__(self) -> None:
+        system.Config.__post_init__(self)
+        names = self.styles + self.new_styles
+        require_distinct_names(styles=self.styles, styles_and_new_styles=names)
+        if self.only is not None and self.only >= len(self.styles):
+            raise ExperimentError(f"only={self.only} of {len(self.styles)} styles")
 
     def paintings(self, *names: str) -> tuple[Painting, ...]:
         """The paintings of these names.
