@@ -29,14 +29,24 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], int, str]] = {
     "volume, channels last": ((2, 33, 13, 13, 13), 1, "by sample"),
     "audio, features innermost": ((2, 70, 1000), 1, "by sample"),
     "tokens": ((2, 600, 120), 2, "by sample"),
+    "tokens of many small samples": ((71, 31, 480), 2, "in pieces"),
+    "many small images, channels last": ((60, 19, 31, 30), 1, "in pieces"),
     "small tokens": ((30, 20, 40), 2, "addcmul"),
     "vectors": ((40, 500), 1, "addcmul"),
     "few positions": ((64, 128, 2, 2), 1, "formula"),
     "strided": ((3, 8, 30, 60), 1, "formula"),
     "small": ((3, 4, 5, 5), 1, "formula"),
 }
+SEVERAL = (
+    "image",
+    "tokens",
+    "tokens of many small samples",
+    "image, channels last",
+    "many small images, channels last",
+    "small tokens",
+)
 HALF = (torch.float16, torch.bfloat16)
-THRESHOLDS = ("SMALL", "WITHOUT_GRADIENTS", "WITH_GRADIENTS", "POSITIONS")
+THRESHOLDS = ("SMALL", "WITHOUT_GRADIENTS", "WITH_GRADIENTS", "POSITIONS", "IN_PIECES", "PIECE")
 
 
 def features(layout: str, dtype: torch.dtype) -> Tensor:
@@ -76,6 +86,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     spy(routes, "_by_batch_norm", "batch norm")
     spy(routes, "_by_sample", "by sample")
+    spy(routes, "_in_pieces", "in pieces")
     spy(routes, "formula", "formula")
     spy(torch, "addcmul", "addcmul")
     yield seen
@@ -113,10 +124,12 @@ def test_every_route_is_the_formula(
         route = "batch norm" if wanted else "formula"
     if route == "by sample" and not (grad or dtype in HALF):
         route = "addcmul"
+    if route == "in pieces" and not (grad and not shared):
+        route = "addcmul"
     if route == "addcmul" and grad and shared and x.numel() >= routes.SAMPLE:
         route = "by sample"
-    if route == "addcmul" and grad and dtype not in HALF:
-        route = "formula"
+    if route == "addcmul" and grad:
+        route = "in pieces" if dtype in HALF else "formula"
     if route == "addcmul" and shared and dtype in HALF and x.numel() >= routes.SAMPLE:
         route = "by sample"
     assert taken[:1] == [route]
@@ -144,7 +157,7 @@ def strided(of: str, batch: int, width: int) -> tuple[Tensor, Tensor]:
     return torch.randn(3 * width)[::3], torch.randn(3 * width)[1::3]
 
 
-@pytest.mark.parametrize("layout", ["image", "tokens", "image, channels last", "small tokens"])
+@pytest.mark.parametrize("layout", SEVERAL)
 @pytest.mark.parametrize("of", ["transposed", "every second", "expanded", "shared"])
 @pytest.mark.parametrize("needs", range(1, 8))
 def test_parameters_in_any_memory_and_any_need_of_gradients(
@@ -167,7 +180,7 @@ def test_parameters_in_any_memory_and_any_need_of_gradients(
             assert_near(mine.grad.double(), wanted.grad, torch.float32)
 
 
-@pytest.mark.parametrize("layout", ["image", "tokens", "image, channels last", "small tokens"])
+@pytest.mark.parametrize("layout", SEVERAL)
 def test_what_is_returned_can_be_changed_in_place(layout: str) -> None:
     """It is no view: not after a checkpoint, and not under `no_grad`."""
     shape, axis, _ = LAYOUTS[layout]
@@ -241,7 +254,7 @@ def test_features_are_kept_only_where_gamma_needs_them() -> None:
         assert kept.pop() == gamma.numel() and not kept
 
 
-@pytest.mark.parametrize("layout", ["image", "tokens"])
+@pytest.mark.parametrize("layout", SEVERAL[:3])
 def test_many_gradients_at_once(layout: str) -> None:
     """By the older vmap of `is_grads_batched`, and by that of `torch.func`."""
     shape, axis, _ = LAYOUTS[layout]
@@ -287,12 +300,12 @@ def test_any_shape_in_any_memory(
             assert_near(y.detach().double(), plain(x, gamma, beta, axis), dtype)
 
 
-@pytest.mark.parametrize("layout", ["image", "image, channels last", "tokens", "small tokens"])
+@pytest.mark.parametrize("layout", SEVERAL)
 def test_first_and_second_derivatives(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     """Numerically, of features so small that this takes seconds."""
     for name in THRESHOLDS:
         monkeypatch.setattr(routes, name, 2)
-    monkeypatch.setattr(routes, "SAMPLE", 100 if layout == "small tokens" else 2)
+    monkeypatch.setattr(routes, "SAMPLE", 100 if "small" in layout else 2)
     rank = len(LAYOUTS[layout][0])
     shape = (2, 3, 4, 2) if rank == 4 else (2, 4, 3)
     axis = LAYOUTS[layout][1]
