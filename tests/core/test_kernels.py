@@ -16,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 import featurewise as fw
 from featurewise.core import LayoutError
-from featurewise.core.kernels import batch_norm_film, group_norm_film, modulate
+from featurewise.core.kernels import batch_norm_film, group_norm_film, layer_norm_film, modulate
 from featurewise.core.kernels import film as routes
+from featurewise.core.kernels import norm as norms
 
 LAYOUTS: dict[str, tuple[tuple[int, ...], int, str]] = {
     "image": ((6, 8, 110, 100), 1, "batch norm"),
@@ -411,6 +412,109 @@ def test_group_norm_and_film(kind: str, layout: str, dtype: torch.dtype, shared:
         assert mine.grad is not None and exact.grad is not None
         off = (mine.grad.double() - exact.grad).norm() / exact.grad.norm()
         assert float(off) < bound
+
+
+LARGE = ("tokens", "image, channels last", "volume, channels last", "audio, features innermost")
+
+
+def by_layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    """In float64, written out."""
+    last = x.double().movedim(axis, -1)
+    normed = F.layer_norm(last, last.shape[-1:], eps=1e-5).movedim(-1, axis)
+    return plain(normed, gamma, beta, axis)
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the features that were normed sample by sample."""
+    seen: list[int] = []
+    before = norms._layer_norm_of_samples
+
+    def spy(x: Tensor, *given: Any) -> Any:
+        seen.append(x.numel())
+        return before(x, *given)
+
+    monkeypatch.setattr(norms, "_layer_norm_of_samples", spy)
+    return seen
+
+
+@pytest.mark.parametrize("layout", [*LARGE, "small tokens", "strided", "image"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
+@pytest.mark.parametrize("shared", [False, True], ids=["samples", "shared"])
+def test_layer_norm_and_film(
+    sampled: list[int], layout: str, dtype: torch.dtype, shared: bool
+) -> None:
+    torch.manual_seed(0)
+    shape, axis, _ = LAYOUTS[layout]
+    x = (3 * features(layout, dtype) + 1).requires_grad_()
+    own = torch.float32 if dtype in HALF else dtype
+    size = (shape[axis],) if shared else (shape[0], shape[axis])
+    gamma, beta = (torch.randn(size, dtype=own).requires_grad_() for _ in "ab")
+    y = layer_norm_film(x, gamma, beta, axis, 1e-5)
+    with torch.no_grad():
+        without = layer_norm_film(x, gamma, beta, axis, 1e-5)
+    assert len(sampled) == (layout in LARGE) * (1 if dtype in HALF else 2)
+    wide = [each.detach().double().requires_grad_() for each in (x, gamma, beta)]
+    wanted = by_layer_norm(*wide, axis)
+    assert y.dtype == dtype and y.shape == x.shape
+    if layout in LARGE:
+        assert y.stride() == x.stride()
+    bound = 0.01 if dtype in HALF else 2e-5 if dtype == torch.float32 else 1e-12
+    for found in (y, without):
+        torch.testing.assert_close(found.double(), wanted, rtol=bound, atol=bound)
+    upstream = torch.randn_like(x)
+    y.backward(upstream)
+    wanted.backward(upstream.double())
+    for mine, exact in zip((x, gamma, beta), wide, strict=True):
+        assert mine.grad is not None and exact.grad is not None
+        assert mine.grad.dtype == mine.dtype
+        assert float((mine.grad.double() - exact.grad).norm() / exact.grad.norm()) < bound
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["samples", "shared"])
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("needs", [1, 2, 4, 7])
+def test_derivatives_of_layer_norm_and_film(
+    monkeypatch: pytest.MonkeyPatch, sampled: list[int], shared: bool, axis: int, needs: int
+) -> None:
+    """First and second, numerically, of two blocks of rows in a sample."""
+    monkeypatch.setattr(norms, "SAMPLE", 2)
+    monkeypatch.setattr(norms, "ADDED", 3)
+    x = torch.randn(2, 5, 4, dtype=torch.float64)
+    x = x if axis == 2 else x.transpose(1, 2)
+    size = (4,) if shared else (2, 4)
+    inputs = [x, *(torch.randn(size, dtype=torch.float64) for _ in "ab")]
+    for place, each in enumerate(inputs):
+        each.requires_grad_(bool(needs & (1 << place)))
+
+    def function(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        return layer_norm_film(x, gamma, beta, axis, 1e-5)
+
+    assert torch.autograd.gradcheck(function, inputs, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, inputs)
+    assert sampled
+
+
+def test_layer_norm_and_film_elsewhere(sampled: list[int]) -> None:
+    """No samples, one sample, autocast, transforms; and what is returned can be changed."""
+    gamma, beta = torch.randn(2, 120), torch.randn(2, 120)
+    x = torch.randn(2, 600, 120)
+    assert layer_norm_film(x[:0], gamma[:0], beta[:0], 2, 1e-5).shape == (0, 600, 120)
+    assert not sampled
+    wanted = layer_norm_film(x, gamma, beta, 2, 1e-5)
+    alone = layer_norm_film(x[:1], gamma[:1], beta[:1], 2, 1e-5)
+    assert torch.equal(alone, wanted[:1]) and sampled == [x.numel(), x.numel() // 2]
+    leaf = x.clone().requires_grad_()
+    y = layer_norm_film(leaf, gamma, beta, 2, 1e-5)
+    y += 1
+    y.sum().backward()
+    sampled.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer_norm_film(x, gamma, beta, 2, 1e-5).float(), wanted)
+    mapped = vmap(lambda x, g, b: layer_norm_film(x[None], g[None], b[None], 2, 1e-5)[0])
+    torch.testing.assert_close(mapped(x, gamma, beta), wanted)
+    jvp(lambda x: layer_norm_film(x, gamma, beta, 2, 1e-5), (x,), (x,))
+    assert not sampled
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -176,7 +176,7 @@ def _route(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Route | None:
         least = WITH_GRADIENTS if grad else SMALL if half else WITHOUT_GRADIENTS
         worth = x.numel() >= least and _blocks(x.numel() // (x.shape[0] * x.shape[1]))
         return _by_batch_norm if worth else None
-    if not _is_innermost(x, axis):
+    if not is_innermost(x, axis):
         return None
     large = x.numel() >= SAMPLE * (1 if gamma.ndim == 1 else len(x))
     if grad:
@@ -225,7 +225,7 @@ def _by_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
     # In pieces, so that what is computed in float32 stays in cache until it is rounded.
     y, size = torch.empty_like(x), (len(x), x.shape[axis])
     both = [each.expand(size)[:, None] for each in (gamma, beta)]
-    rows = [_rows(each, axis, len(x)) for each in (x, y)]
+    rows = [rows_of(each, axis, len(x)) for each in (x, y)]
     pieces = [_pieces(each, x) for each in (*rows, *both)]
     buffer = gamma.new_empty(pieces[0][0].shape)
     for features, made, scale, shift in zip(*pieces, strict=True):
@@ -325,7 +325,7 @@ def _by_feature(sums: Tensor, gamma: Tensor, blocks: int) -> Tensor:
 # --- features innermost --------------------------------------------------------------------------
 
 
-def _is_innermost(x: Tensor, axis: int) -> bool:
+def is_innermost(x: Tensor, axis: int) -> bool:
     """Whether features lie along the innermost axis of dense memory, behind the samples."""
     if x.ndim < 2 or axis == 0:
         return False
@@ -359,7 +359,7 @@ class _InPieces(torch.autograd.Function):
             return (*_gradients(ctx, grad, axis), None)
         gamma, x = kept
         to_x, (to_gamma, to_beta) = torch.empty_like(x), gamma.new_empty(2, *gamma.shape)
-        rows = [_rows(each, axis, len(x)) for each in (grad, x, to_x)]
+        rows = [rows_of(each, axis, len(x)) for each in (grad, x, to_x)]
         pieces = [_pieces(each, x) for each in (*rows, gamma[:, None], to_gamma, to_beta)]
         buffers = gamma.new_empty(2, *pieces[0][0].shape)  # for all pieces: no new memory for each
         for given, features, made, scale, of_gamma, of_beta in zip(*pieces, strict=True):
@@ -403,8 +403,8 @@ class _BySample(torch.autograd.Function):
             return (*_gradients(ctx, grad, axis), None)
         gamma, x = kept
         count = 1 if gamma.ndim == 1 else len(x)
-        rows, to_x = _rows(x, axis, count), torch.empty_like(x)
-        given, to_rows = _rows(grad, axis, count), _rows(to_x, axis, count)
+        rows, to_x = rows_of(x, axis, count), torch.empty_like(x)
+        given, to_rows = rows_of(grad, axis, count), rows_of(to_x, axis, count)
         sums: list[tuple[Tensor | None, ...]] = []
         for sample, scale in enumerate(gamma.view(count, -1)):
             for start in range(0, rows.shape[1], ADDED):
@@ -429,13 +429,13 @@ def _sample_by_sample(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tens
     count = 1 if gamma.ndim == 1 else len(x)
     parameters = gamma.view(count, -1), beta.view(count, -1)
     for rows, scale, shift, made in zip(
-        _rows(x, axis, count), *parameters, _rows(y, axis, count), strict=True
+        rows_of(x, axis, count), *parameters, rows_of(y, axis, count), strict=True
     ):
         _affine(rows, scale, shift, made)
     return y
 
 
-def _rows(x: Tensor, axis: int, count: int) -> Tensor:
+def rows_of(x: Tensor, axis: int, count: int) -> Tensor:
     """Each sample as rows of features, ``(count, rows, C)``; all together for a count of 1."""
     last = torch.movedim(x, axis, -1)
     return last.reshape(count, -1, last.shape[-1])
