@@ -338,13 +338,13 @@ def test_samples_are_followed_through_sites_that_have_seen_such_features(
     assert len(checked) == len(net.layout)
 
 
-def test_kernels_that_were_chosen_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, asked = warm(), []
+def test_kernels_that_were_chosen_take_the_general_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, passed_on = warm(), []
     x, flat = torch.randn(3, 4), torch.randn(3, net.layout.size)
     monkeypatch.setattr(calls, "chosen", lambda: object())
     prepared = SiteHook._prepared
     monkeypatch.setattr(
-        SiteHook, "_prepared", lambda *given: asked.append(given) or prepared(*given)
+        SiteHook, "_prepared", lambda *given: passed_on.append(given) or prepared(*given)
     )
     net(x, task=flat)
-    assert len(asked) == len(net.layout)
+    assert len(passed_on) == len(net.layout)

@@ -179,7 +179,7 @@ class _LayerNorm(torch.autograd.Function):
             for start in range(0, rows.shape[1], ADDED):
                 at = sample, slice(start, start + ADDED)
                 found, to_gamma, to_beta = torch.ops.aten.native_layer_norm_backward(
-                    given[at].contiguous(),
+                    given[at],
                     rows[at],
                     rows.shape[-1:],
                     mean[at],
