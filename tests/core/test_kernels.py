@@ -16,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 import featurewise as fw
 from featurewise.core import LayoutError
-from featurewise.core.kernels import batch_norm_film, group_norm_film, modulate
+from featurewise.core.kernels import batch_norm_film, group_norm_film, layer_norm_film, modulate
 from featurewise.core.kernels import film as routes
+from featurewise.core.kernels import norm as norms
 
 LAYOUTS: dict[str, tuple[tuple[int, ...], int, str]] = {
     "image": ((6, 8, 110, 100), 1, "batch norm"),
@@ -29,14 +30,24 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], int, str]] = {
     "volume, channels last": ((2, 33, 13, 13, 13), 1, "by sample"),
     "audio, features innermost": ((2, 70, 1000), 1, "by sample"),
     "tokens": ((2, 600, 120), 2, "by sample"),
+    "tokens of many small samples": ((71, 31, 480), 2, "in pieces"),
+    "many small images, channels last": ((60, 19, 31, 30), 1, "in pieces"),
     "small tokens": ((30, 20, 40), 2, "addcmul"),
     "vectors": ((40, 500), 1, "addcmul"),
     "few positions": ((64, 128, 2, 2), 1, "formula"),
     "strided": ((3, 8, 30, 60), 1, "formula"),
     "small": ((3, 4, 5, 5), 1, "formula"),
 }
+SEVERAL = (
+    "image",
+    "tokens",
+    "tokens of many small samples",
+    "image, channels last",
+    "many small images, channels last",
+    "small tokens",
+)
 HALF = (torch.float16, torch.bfloat16)
-THRESHOLDS = ("SMALL", "WITHOUT_GRADIENTS", "WITH_GRADIENTS", "POSITIONS")
+THRESHOLDS = ("SMALL", "WITHOUT_GRADIENTS", "WITH_GRADIENTS", "POSITIONS", "IN_PIECES", "PIECE")
 
 
 def features(layout: str, dtype: torch.dtype) -> Tensor:
@@ -76,6 +87,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     spy(routes, "_by_batch_norm", "batch norm")
     spy(routes, "_by_sample", "by sample")
+    spy(routes, "_in_pieces", "in pieces")
     spy(routes, "formula", "formula")
     spy(torch, "addcmul", "addcmul")
     yield seen
@@ -113,10 +125,12 @@ def test_every_route_is_the_formula(
         route = "batch norm" if wanted else "formula"
     if route == "by sample" and not (grad or dtype in HALF):
         route = "addcmul"
+    if route == "in pieces" and not (grad and not shared):
+        route = "addcmul"
     if route == "addcmul" and grad and shared and x.numel() >= routes.SAMPLE:
         route = "by sample"
-    if route == "addcmul" and grad and dtype not in HALF:
-        route = "formula"
+    if route == "addcmul" and grad:
+        route = "in pieces" if dtype in HALF else "formula"
     if route == "addcmul" and shared and dtype in HALF and x.numel() >= routes.SAMPLE:
         route = "by sample"
     assert taken[:1] == [route]
@@ -144,7 +158,7 @@ def strided(of: str, batch: int, width: int) -> tuple[Tensor, Tensor]:
     return torch.randn(3 * width)[::3], torch.randn(3 * width)[1::3]
 
 
-@pytest.mark.parametrize("layout", ["image", "tokens", "image, channels last", "small tokens"])
+@pytest.mark.parametrize("layout", SEVERAL)
 @pytest.mark.parametrize("of", ["transposed", "every second", "expanded", "shared"])
 @pytest.mark.parametrize("needs", range(1, 8))
 def test_parameters_in_any_memory_and_any_need_of_gradients(
@@ -167,7 +181,7 @@ def test_parameters_in_any_memory_and_any_need_of_gradients(
             assert_near(mine.grad.double(), wanted.grad, torch.float32)
 
 
-@pytest.mark.parametrize("layout", ["image", "tokens", "image, channels last", "small tokens"])
+@pytest.mark.parametrize("layout", SEVERAL)
 def test_what_is_returned_can_be_changed_in_place(layout: str) -> None:
     """It is no view: not after a checkpoint, and not under `no_grad`."""
     shape, axis, _ = LAYOUTS[layout]
@@ -241,7 +255,7 @@ def test_features_are_kept_only_where_gamma_needs_them() -> None:
         assert kept.pop() == gamma.numel() and not kept
 
 
-@pytest.mark.parametrize("layout", ["image", "tokens"])
+@pytest.mark.parametrize("layout", SEVERAL[:3])
 def test_many_gradients_at_once(layout: str) -> None:
     """By the older vmap of `is_grads_batched`, and by that of `torch.func`."""
     shape, axis, _ = LAYOUTS[layout]
@@ -287,12 +301,12 @@ def test_any_shape_in_any_memory(
             assert_near(y.detach().double(), plain(x, gamma, beta, axis), dtype)
 
 
-@pytest.mark.parametrize("layout", ["image", "image, channels last", "tokens", "small tokens"])
+@pytest.mark.parametrize("layout", SEVERAL)
 def test_first_and_second_derivatives(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     """Numerically, of features so small that this takes seconds."""
     for name in THRESHOLDS:
         monkeypatch.setattr(routes, name, 2)
-    monkeypatch.setattr(routes, "SAMPLE", 100 if layout == "small tokens" else 2)
+    monkeypatch.setattr(routes, "SAMPLE", 100 if "small" in layout else 2)
     rank = len(LAYOUTS[layout][0])
     shape = (2, 3, 4, 2) if rank == 4 else (2, 4, 3)
     axis = LAYOUTS[layout][1]
@@ -398,6 +412,109 @@ def test_group_norm_and_film(kind: str, layout: str, dtype: torch.dtype, shared:
         assert mine.grad is not None and exact.grad is not None
         off = (mine.grad.double() - exact.grad).norm() / exact.grad.norm()
         assert float(off) < bound
+
+
+LARGE = ("tokens", "image, channels last", "volume, channels last", "audio, features innermost")
+
+
+def by_layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    """In float64, written out."""
+    last = x.double().movedim(axis, -1)
+    normed = F.layer_norm(last, last.shape[-1:], eps=1e-5).movedim(-1, axis)
+    return plain(normed, gamma, beta, axis)
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the features that were normed sample by sample."""
+    seen: list[int] = []
+    before = norms._layer_norm_of_samples
+
+    def spy(x: Tensor, *given: Any) -> Any:
+        seen.append(x.numel())
+        return before(x, *given)
+
+    monkeypatch.setattr(norms, "_layer_norm_of_samples", spy)
+    return seen
+
+
+@pytest.mark.parametrize("layout", [*LARGE, "small tokens", "strided", "image"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
+@pytest.mark.parametrize("shared", [False, True], ids=["samples", "shared"])
+def test_layer_norm_and_film(
+    sampled: list[int], layout: str, dtype: torch.dtype, shared: bool
+) -> None:
+    torch.manual_seed(0)
+    shape, axis, _ = LAYOUTS[layout]
+    x = (3 * features(layout, dtype) + 1).requires_grad_()
+    own = torch.float32 if dtype in HALF else dtype
+    size = (shape[axis],) if shared else (shape[0], shape[axis])
+    gamma, beta = (torch.randn(size, dtype=own).requires_grad_() for _ in "ab")
+    y = layer_norm_film(x, gamma, beta, axis, 1e-5)
+    with torch.no_grad():
+        without = layer_norm_film(x, gamma, beta, axis, 1e-5)
+    assert len(sampled) == (layout in LARGE) * (1 if dtype in HALF else 2)
+    wide = [each.detach().double().requires_grad_() for each in (x, gamma, beta)]
+    wanted = by_layer_norm(*wide, axis)
+    assert y.dtype == dtype and y.shape == x.shape
+    if layout in LARGE:
+        assert y.stride() == x.stride()
+    bound = 0.01 if dtype in HALF else 2e-5 if dtype == torch.float32 else 1e-12
+    for found in (y, without):
+        torch.testing.assert_close(found.double(), wanted, rtol=bound, atol=bound)
+    upstream = torch.randn_like(x)
+    y.backward(upstream)
+    wanted.backward(upstream.double())
+    for mine, exact in zip((x, gamma, beta), wide, strict=True):
+        assert mine.grad is not None and exact.grad is not None
+        assert mine.grad.dtype == mine.dtype
+        assert float((mine.grad.double() - exact.grad).norm() / exact.grad.norm()) < bound
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["samples", "shared"])
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("needs", [1, 2, 4, 7])
+def test_derivatives_of_layer_norm_and_film(
+    monkeypatch: pytest.MonkeyPatch, sampled: list[int], shared: bool, axis: int, needs: int
+) -> None:
+    """First and second, numerically, of two blocks of rows in a sample."""
+    monkeypatch.setattr(norms, "SAMPLE", 2)
+    monkeypatch.setattr(norms, "ADDED", 3)
+    x = torch.randn(2, 5, 4, dtype=torch.float64)
+    x = x if axis == 2 else x.transpose(1, 2)
+    size = (4,) if shared else (2, 4)
+    inputs = [x, *(torch.randn(size, dtype=torch.float64) for _ in "ab")]
+    for place, each in enumerate(inputs):
+        each.requires_grad_(bool(needs & (1 << place)))
+
+    def function(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        return layer_norm_film(x, gamma, beta, axis, 1e-5)
+
+    assert torch.autograd.gradcheck(function, inputs, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, inputs)
+    assert sampled
+
+
+def test_layer_norm_and_film_elsewhere(sampled: list[int]) -> None:
+    """No samples, one sample, autocast, transforms; and what is returned can be changed."""
+    gamma, beta = torch.randn(2, 120), torch.randn(2, 120)
+    x = torch.randn(2, 600, 120)
+    assert layer_norm_film(x[:0], gamma[:0], beta[:0], 2, 1e-5).shape == (0, 600, 120)
+    assert not sampled
+    wanted = layer_norm_film(x, gamma, beta, 2, 1e-5)
+    alone = layer_norm_film(x[:1], gamma[:1], beta[:1], 2, 1e-5)
+    assert torch.equal(alone, wanted[:1]) and sampled == [x.numel(), x.numel() // 2]
+    leaf = x.clone().requires_grad_()
+    y = layer_norm_film(leaf, gamma, beta, 2, 1e-5)
+    y += 1
+    y.sum().backward()
+    sampled.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer_norm_film(x, gamma, beta, 2, 1e-5).float(), wanted)
+    mapped = vmap(lambda x, g, b: layer_norm_film(x[None], g[None], b[None], 2, 1e-5)[0])
+    torch.testing.assert_close(mapped(x, gamma, beta), wanted)
+    jvp(lambda x: layer_norm_film(x, gamma, beta, 2, 1e-5), (x,), (x,))
+    assert not sampled
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -133,9 +133,13 @@ def node_metadata(node: Node) -> dict[str, Any]:
     return found
 
 
+#: The functorch transform (grad, vmap, ...) that is active; None if there is none.
+innermost_transform: Callable[[], object | None] = torch._C._functorch.peek_interpreter_stack
+
+
 def in_transform() -> bool:
-    """Whether a functorch transform (grad, vmap, ...) is active; it has no autograd nodes."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    """Whether a functorch transform is active; it has no autograd nodes."""
+    return innermost_transform() is not None
 
 
 def in_mode() -> bool:

@@ -118,15 +118,18 @@ def align(value: Tensor, x: Tensor, axis: int, batch_axis: int | None) -> Tensor
         axis: feature axis, not negative.
         batch_axis: sample axis, not negative, or None.
     """
-    if value.ndim == 1:
-        return value.reshape((-1,) + (1,) * (x.ndim - 1 - axis))
+    rank, own = x.ndim, value.ndim
+    if own == 1:
+        return value.reshape((-1,) + (1,) * (rank - 1 - axis))
     batch = 0 if batch_axis is None else batch_axis
-    if value.ndim == 2 and batch < axis:  # one view, as each costs a node in the backward pass
-        around = (1,) * batch, (1,) * (axis - batch - 1), (1,) * (x.ndim - 1 - axis)
+    if own == 2 and batch < axis:  # one view, as each costs a node in the backward pass
         samples, width = value.shape
+        if axis == 1:  # and so batch is 0: the most frequent case
+            return value if rank == 2 else value.reshape((samples, width) + (1,) * (rank - 2))
+        around = (1,) * batch, (1,) * (axis - batch - 1), (1,) * (rank - 1 - axis)
         return value.reshape((*around[0], samples, *around[1], width, *around[2]))
-    if value.ndim == 2:
-        value = value.reshape(tuple(value.shape) + (1,) * (x.ndim - 2))
+    if own == 2:
+        value = value.reshape(tuple(value.shape) + (1,) * (rank - 2))
     return value if (batch, axis) == (0, 1) else torch.movedim(value, (0, 1), (batch, axis))
 
 

@@ -35,6 +35,7 @@ class Plan:
         self._sizes = [math.prod(p.shape) for s in layout for p in s.parameters.values()]
         self._kinds = [_kind(site) for site in layout]
         self._names = [list(site.parameters) for site in layout]
+        self._alike = all(kind == "affine" for kind in self._kinds)
         self._diagonal = [_diagonal(site) for site in layout]
         self._offsets = [o for site in layout for o in _offsets(site)]
         self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
@@ -57,6 +58,8 @@ class Plan:
         if not traced:  # a compiler fuses the additions with later operations
             flat = flat + self._offset_like(flat)
         parts = flat.split_with_sizes(self._sizes, -1)
+        if not traced and self._alike:  # FiLM at every site, as usual: γ and β alternate
+            return tuple(zip(parts[::2], parts[1::2], strict=True))
         found: list[Pair | None] = []
         start = 0
         for place, kind in enumerate(self._kinds):
@@ -80,7 +83,7 @@ class Plan:
         return operation.scale_shift(dict(zip(self._names[place], own, strict=True)))
 
     def _offset_like(self, flat: Tensor) -> Tensor:
-        key = (flat.dtype, flat.device)
+        key = flat.dtype, flat.device
         kept = self._kept.get(key)
         tracing = _torch.in_jit_trace()  # it compares two runs, which must be alike
         if kept is not None and not tracing:

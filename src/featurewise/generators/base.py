@@ -151,14 +151,15 @@ class Generator(_Bound):
             ArgumentTypeError: if the features are not a floating-point tensor, or have another
                 dtype or device than the head.
         """
-        if self.head is None:
+        head, encoder = self.head, self.encoder  # once, as a module looks its parts up slowly
+        if head is None:
             raise unbound(self)
         if condition is None:
             raise ConditionError(f"{type(self).__name__} needs a condition, got None")
-        features = condition if self.encoder is None else self.encoder(condition)
-        what = "condition" if self.encoder is None else "features of the encoder"
-        check_condition(features, self.head.weight, what)
-        return along_features(self.head, features)
+        features = condition if encoder is None else encoder(condition)
+        what = "condition" if encoder is None else "features of the encoder"
+        check_condition(features, head.weight, what)
+        return along_features(head, features)
 
 
 class LocalGenerator(_Bound, ABC):
@@ -292,6 +293,8 @@ def check_condition(x: object, weight: Tensor, name: str) -> None:
     width = weight.shape[1]
     if not isinstance(x, Tensor):
         raise ArgumentTypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if x.dtype is weight.dtype and x.device == weight.device and x.shape[1:] == (width,):
+        return  # nearly always
     if not is_float(x):
         raise ArgumentTypeError(f"{name} must be {WANTED}, got {x.dtype}")
     if x.device != weight.device:

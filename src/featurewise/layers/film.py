@@ -104,12 +104,13 @@ class FiLM(nn.Module):
             ShapeError: a shape that does not fit.
             ArgumentTypeError: an argument of the wrong type, dtype or device.
         """
-        (site,) = self.layout
-        if self.generator is None:
+        generator = self.generator  # once, as a module looks its parts up slowly
+        if generator is None:
             return self._untouched(x, condition)
-        if isinstance(self.generator, LocalGenerator):
-            return site.modulate(x, self.generator(site, x, condition, None)[0])
-        return self.modulate(x, *self.parameters_for(x, condition))
+        if isinstance(generator, LocalGenerator):
+            (site,) = self.layout
+            return site.modulate(x, generator(site, x, condition, None)[0])
+        return self.modulate(x, *self._parameters_for(generator, x, condition))
 
     @property
     def is_fusable(self) -> bool:
@@ -126,7 +127,7 @@ class FiLM(nn.Module):
 
     def modulate(self, x: Tensor, flat: Tensor, pair: Pair | None) -> Tensor:
         """Features modulated by what `parameters_for` returned."""
-        (site,) = self.layout
+        (site,) = self.layout.sites
         if pair is None:
             return site.modulate(x, self.layout.split_site(flat, site.name))
         batch = None if site.batch_axis is None else site.batch_axis % x.ndim
@@ -146,12 +147,18 @@ class FiLM(nn.Module):
         Raises:
             ConditionError: if the condition or the generator is missing.
         """
-        (site,) = self.layout
-        if self.generator is None:
+        generator = self.generator
+        if generator is None:
             raise ConditionError("this FiLM is a declared site without a generator")
-        if condition is None and not isinstance(self.generator, Generator):
+        return self._parameters_for(generator, x, condition)
+
+    def _parameters_for(
+        self, generator: nn.Module, x: Tensor, condition: Any
+    ) -> tuple[Tensor, Pair | None]:
+        (site,) = self.layout.sites
+        if condition is None and not isinstance(generator, Generator):
             raise ConditionError("FiLM needs a condition, got None")
-        flat = flat_parameters(self.generator(condition), self.layout)
+        flat = flat_parameters(generator(condition), self.layout)
         pairs = self._plan.pairs(flat)
         pair = None if pairs is None else pairs[0]
         if pair is not None and not pair_fits(x, pair, site.width, site.axis, site.batch_axis):

@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from featurewise.core import TaskRepresentation, _torch
+from featurewise.core.kernels.choice import chosen
 from featurewise.core.plan import Pair
 from featurewise.generators import LocalGenerator
 from featurewise.retrofit.errors import CallError
@@ -87,6 +88,7 @@ class Call:
         self.dtype: torch.dtype | None = None  # dtype, device and batch size of the pairs
         self.device: torch.device | None = None
         self.batch: int | None = None  # B of (B, C); None for (C,), which all samples share
+        self.quick: Pairs | None = None  # the pairs, if sites need no other information
         self.set_pairs(pairs)
         self.local = local
         self.condition = condition
@@ -113,7 +115,12 @@ class Call:
         self.pairs = pairs
         if torch.compiler.is_compiling():
             return  # dtype, device and batch are used by the eager path only
-        some = next((t for pair in pairs or () if pair for t in pair if t is not None), None)
+        some: Tensor | None = None
+        for pair in pairs or ():
+            if pair is not None:
+                some = pair[0] if pair[0] is not None else pair[1]
+                if some is not None:
+                    break
         self.dtype = None if some is None else some.dtype
         self.device = None if some is None else some.device
         self.batch = None if some is None or some.ndim == 1 else some.shape[0]
@@ -138,6 +145,8 @@ class _Stack(threading.local):
 
 
 _active: Final = _Stack()
+#: The same for the hooks, which read it at every site, where a function would cost time.
+here: Final = _active
 _lock: Final = threading.Lock()
 _recomputable: Final[WeakSet[Call]] = WeakSet()
 # The latest calls whose sites have no node in the graph; these references keep them alive.
@@ -164,6 +173,9 @@ def prepare(call: Call) -> list[Call]:
     call.grad = torch.is_grad_enabled()
     call.thread = _active.thread
     call.start = _torch.next_node_number()
+    usual = call.rows is None and call.record is None and call.task is None
+    if usual and chosen() is None and not _torch.in_jit_trace():
+        call.quick = call.pairs
     return call.stack
 
 
@@ -310,14 +322,23 @@ def _note_plain() -> None:
 
 def keep(call: Call, output: Tensor) -> None:
     """Let the graph of a site's ``output`` keep ``call`` alive and identify it."""
-    if _torch.in_transform():
+    if _torch.innermost_transform() is not None:
         return  # transforms have no autograd nodes and do not allow checkpoints
-    _register(call)
-    if output.grad_fn is not None:
-        mark(call, output.grad_fn)
-    elif not call.unmarked:
-        call.unmarked = True
-        _pinned.append(call)
+    if not call.registered:
+        _register(call)
+    node = output.grad_fn
+    if node is None:
+        if not call.unmarked:
+            call.unmarked = True
+            _pinned.append(call)
+        return
+    # The metadata of a node lives as long as the graph.
+    metadata: dict[str, Any] = node.metadata  # type: ignore[assignment]
+    marks = metadata.get(_MARK)
+    if marks is None:  # nearly always, as a site makes a node of its own
+        metadata[_MARK] = (call,)
+    elif call not in marks:
+        metadata[_MARK] = (*marks, call)
 
 
 def keep_hidden(call: Call) -> None:
@@ -328,7 +349,8 @@ def keep_hidden(call: Call) -> None:
     """
     if _torch.in_transform():
         return
-    _register(call)
+    if not call.registered:
+        _register(call)
     if call.parameters is not None:
         flat = _detached(call.parameters.flat)
         call.parameters = TaskRepresentation(call.parameters.layout, flat)
@@ -349,18 +371,9 @@ def _detached(value: Tensor | None) -> Tensor | None:
 
 
 def _register(call: Call) -> None:
-    if not call.registered:
-        call.registered = True
-        with _lock:
-            _recomputable.add(call)
-
-
-def mark(call: Call, node: Node) -> None:
-    """Store ``call`` in the metadata of an autograd node."""
-    metadata = _torch.node_metadata(node)
-    calls = metadata.get(_MARK, ())
-    if call not in calls:
-        metadata[_MARK] = (*calls, call)
+    call.registered = True
+    with _lock:
+        _recomputable.add(call)
 
 
 def _recomputed(owner: Owner) -> Call | None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
+from torch.compiler import is_compiling
 from torch.utils.hooks import RemovableHandle
 
 from featurewise.core import ArgumentTypeError, LayoutError, ShapeError, Site, _torch
-from featurewise.core.kernels import compute_dtype, fast, modulate
+from featurewise.core._torch import graph_task
+from featurewise.core.kernels import SMALL, compute_dtype, fast, modulate
 from featurewise.core.plan import Pair, pair_fits
 from featurewise.retrofit import calls
 from featurewise.retrofit.calls import Call, Owner, Values
@@ -34,12 +36,16 @@ class SiteHook:
         self.index = index
         # Copied from the site: compiled code guards every attribute access on the way to a value.
         self.width, self.axis, self.batch_axis = site.width, site.axis, site.batch_axis
+        self.name = site.name
         self._forms: dict[int, _Form | None] = {}  # by the number of axes of the features
         self._misfits: dict[str | None, str] = {}  # by `repeat`: why rows are not samples here
         self._mark = calls.traced_mark(owner, index)
+        # Shape of the last features if they were few, B of their call, view of (B, C) or (C,).
+        self._usual: tuple[tuple[int, ...], int | None, tuple[int, ...] | None] | None = None
         self._rank: int | None = None  # axes of batched features, if the batch axis may be missing
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._usual = None  # absent from older states
         self.__dict__.update(state)
         self._mark = calls.traced_mark(self.owner, self.index)  # a copy has its own owner
 
@@ -52,6 +58,10 @@ class SiteHook:
 
     def after(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook: the module's output, modulated."""
+        if not is_compiling():  # first: a compiler would guard whatever is read before
+            y = self._quick(output)
+            if y is not None:
+                return y
         call, again = calls.find(self.owner)
         if call is None:
             return None
@@ -63,6 +73,10 @@ class SiteHook:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Forward pre-hook: the module's inputs, modulated."""
+        if self.site.leaf == 0 and args and not is_compiling():
+            y = self._quick(args[0])
+            if y is not None:
+                return (y, *args[1:]), kwargs
         call, again = calls.find(self.owner)
         if call is None:
             return None
@@ -71,6 +85,47 @@ class SiteHook:
         inputs: tuple[tuple[Any, ...], dict[str, Any]]
         inputs = self._modulate_leaf((args, kwargs), call, again)
         return inputs
+
+    def _quick(self, x: Any) -> Tensor | None:
+        """What `_modulate` returns, in the most frequent case; None in all others.
+
+        That is: the features have the shape of the last ones, and the formula takes them; the call
+        that began last is this network's, and nothing about it is special. At a site of few
+        features the time goes to Python. Therefore this is one function: it compares with what was
+        prepared once for the call (``calls.prepare``) and once for the shape (`_prepared`).
+        """
+        stack, usual = calls.here.calls, self._usual
+        if not stack or usual is None:
+            return None
+        call, (shape, batch, size) = stack[-1], usual
+        if (
+            call.owner is not self.owner
+            or call.quick is None
+            or call.backward != graph_task()  # a recomputation, which is another call's
+            or call.tracker is not None
+            or call.batch != batch
+            or type(x) is not Tensor
+            or x.shape != shape
+            or x.dtype is not call.dtype
+            or x.device != call.device
+            or self._misfits
+        ):
+            return None
+        pair = call.quick[self.index]
+        if pair is None:
+            return None
+        y: Tensor = x
+        scale, shift = pair
+        if scale is not None:
+            y = y * (scale if size is None else scale.view(size))
+        if shift is not None:
+            y = y + (shift if size is None else shift.view(size))
+        call.visited.add(self.name)
+        if is_grad_enabled():
+            calls.keep(call, y)
+        elif call.grad:
+            self._keep_without_graph(call, y)
+        return y
 
     def _modulate_leaf(self, tree: Any, call: Call, again: bool) -> Any:
         leaves, structure = _torch.tree_flatten(tree)
@@ -85,7 +140,7 @@ class SiteHook:
         return _torch.tree_unflatten(leaves, structure)
 
     def _modulate(self, x: Tensor, call: Call, again: bool) -> Tensor:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return self._traced(x, call, again)
         if call.tracker is not None or self._misfits:
             self._check_rows(x, call)
@@ -220,10 +275,13 @@ class SiteHook:
         scale, shift = pair
         if not exact:
             return modulate(x, scale, shift, form.axis, form.samples)
-        if scale is not None and shift is not None and not _torch.in_jit_trace():
-            y = fast(x, scale, shift, form.axis, form.samples)
-            if y is not None:
-                return y
+        if not _torch.in_jit_trace():
+            if scale is not None and shift is not None:
+                y = fast(x, scale, shift, form.axis, form.samples)
+                if y is not None:
+                    return y
+            if x.numel() < SMALL:  # these take the formula whatever their layout
+                self._usual = tuple(shape), batch, size
         if scale is not None:
             x = x * (scale if size is None else scale.view(size))
         if shift is not None:
@@ -276,7 +334,7 @@ class SiteHook:
         return memory
 
     def _remember(self, call: Call, memory: Any) -> None:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if is_compiling() or not is_grad_enabled():
             return
         name = self.site.name
         if name in call.entries:
@@ -291,7 +349,7 @@ class SiteHook:
         call.visited.add(self.site.name)
         if call.record is not None:
             call.record[self.site.name] = dict(values or call.values(self.site.name) or {})
-        if torch.is_grad_enabled():
+        if is_grad_enabled():
             calls.keep(call, y)
         elif call.grad:
             self._keep_without_graph(call, y)

@@ -3,6 +3,7 @@
 from featurewise.core.kernels.choice import use
 from featurewise.core.kernels.film import (
     ACTIVATIONS,
+    SMALL,
     cast,
     compute_dtype,
     fast,
@@ -21,6 +22,7 @@ from featurewise.core.kernels.norm import (
 
 __all__ = [
     "ACTIVATIONS",
+    "SMALL",
     "batch_norm_film",
     "cast",
     "compute_dtype",

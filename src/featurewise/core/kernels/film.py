@@ -8,7 +8,9 @@ channels first, positions that        batch norm; float32: from   batch norm, fr
 split into blocks (see below)         `WITHOUT_GRADIENTS`         `WITH_GRADIENTS`
 innermost, samples of `SAMPLE`        addcmul; half precision:    sample by sample
 numbers or more                       sample by sample
-innermost, smaller samples            addcmul                     formula; half precision: addcmul
+innermost, smaller samples            addcmul; half precision:    in pieces from `IN_PIECES`;
+                                      in pieces from `IN_PIECES`  below, the formula; half
+                                                                  precision: addcmul
 all others                            formula                     formula
 ====================================  ==========================  ==============================
 
@@ -18,8 +20,10 @@ all others                            formula                     formula
   turns into NaN). Torch's kernel passes over memory twice forward and three times backward, where
   the formula takes about four and seven passes.
 * *Sample by sample* is the same kernel for features innermost, where it takes one γ for all rows.
-  Samples that share γ are one sample.
+  Samples that share γ are one sample. Only half precision takes it forward; float32 addcmul.
 * *addcmul* reads once, but is vectorised only where the parameters lie along the innermost axis.
+* *In pieces* is addcmul forward, and the formula backward, for a few samples at a time, so that
+  what is written and read again (products, features cast to float32) stays in cache.
 * Parameters by position, γ without β and β without γ, a GPU, compilation, transforms, torch's
   dispatch modes and tensor subclasses: the formula, which a compiler fuses by itself.
 * On a GPU after ``use("triton")``: kernels of our own, with an activation (see `triton.routes`).
@@ -57,6 +61,12 @@ POSITIONS: Final = 32
 
 SAMPLE: Final = 1 << 16
 """From so many numbers a sample justifies the fixed cost of a call."""
+
+IN_PIECES: Final = 1 << 20
+"""From so many numbers on, features do not stay in cache from one operator to the next."""
+
+PIECE: Final = 1 << 18
+"""Numbers of a piece: it stays in cache, together with its gradients."""
 
 ADDED: Final = 1 << 10
 """Most numbers that a kernel adds up one by one."""
@@ -97,12 +107,19 @@ def modulate(
     Returns:
         A tensor of the shape and dtype of ``x``.
     """
-    # Before sizes are compared: a compiler would guard them.
-    if gamma is not None and beta is not None and not _torch.is_traced():
+    # Before sizes are compared: a compiler would guard them. The first rule of the table is here,
+    # too, as for few numbers the call of `fast` takes time.
+    if (
+        gamma is not None
+        and beta is not None
+        and not _torch.is_traced()
+        and (x.numel() >= SMALL or chosen() is not None)
+    ):
         y = fast(x, gamma, beta, axis, batch_axis, activation)
         if y is not None:
             return y
-    return activate(formula(x, gamma, beta, axis, batch_axis), activation)
+    made = formula(x, gamma, beta, axis, batch_axis)
+    return made if activation == "identity" else activate(made, activation)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
@@ -114,13 +131,14 @@ def formula(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, axis: int, batch_axis: int | None
 ) -> Tensor:
     """The same in one operator for each of γ and β."""
+    own = x.dtype
     compute = compute_dtype(x)
-    y = cast(x, compute)
+    y = x if own is compute else x.to(compute)
     if gamma is not None:
-        y = y * align(cast(gamma, compute), x, axis, batch_axis)
+        y = y * align(gamma if gamma.dtype is compute else gamma.to(compute), x, axis, batch_axis)
     if beta is not None:
-        y = y + align(cast(beta, compute), x, axis, batch_axis)
-    return cast(y, x.dtype)
+        y = y + align(beta if beta.dtype is compute else beta.to(compute), x, axis, batch_axis)
+    return y if own is compute else y.to(own)
 
 
 def fast(
@@ -132,7 +150,7 @@ def fast(
     activation: str = "identity",
 ) -> Tensor | None:
     """One of the fast routes, or None where the formula is as fast; not to be traced."""
-    gpu = gpu_kernels(x, gamma, beta)
+    gpu = None if chosen() is None else gpu_kernels(x, gamma, beta)
     if gpu is not None and (batch_axis == 0 or (batch_axis is None and gamma.ndim == 1)):
         made: Tensor | None = gpu.film(x, gamma, beta, axis, activation)
         return made
@@ -158,15 +176,14 @@ def _route(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Route | None:
         least = WITH_GRADIENTS if grad else SMALL if half else WITHOUT_GRADIENTS
         worth = x.numel() >= least and _blocks(x.numel() // (x.shape[0] * x.shape[1]))
         return _by_batch_norm if worth else None
-    if not _is_innermost(x, axis):
+    if not is_innermost(x, axis):
         return None
     large = x.numel() >= SAMPLE * (1 if gamma.ndim == 1 else len(x))
     if grad:
-        if large:
-            return _by_sample
-        # The formula would keep the features in float32.
-        return _by_differentiable_addcmul if half else None
-    return _by_sample if large and half else _by_addcmul
+        # Of half precision the formula would keep the features in float32.
+        in_pieces = half or x.numel() >= IN_PIECES
+        return _by_sample if large else _in_pieces if in_pieces else None
+    return _by_sample if half and large else _by_addcmul
 
 
 def needs_gradients(*tensors: Tensor) -> bool:
@@ -202,12 +219,23 @@ def as_one(run: Callable[[], Tensor], x: Tensor, gamma: Tensor, beta: Tensor, ax
 
 
 def _by_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-    made = torch.addcmul(align(beta, x, axis, 0), align(gamma, x, axis, 0), x)
-    return cast(made, x.dtype)
+    if x.dtype not in _HALF or x.numel() < IN_PIECES:
+        made = torch.addcmul(align(beta, x, axis, 0), align(gamma, x, axis, 0), x)
+        return cast(made, x.dtype)
+    # In pieces, so that what is computed in float32 stays in cache until it is rounded.
+    y, size = torch.empty_like(x), (len(x), x.shape[axis])
+    both = [each.expand(size)[:, None] for each in (gamma, beta)]
+    rows = [rows_of(each, axis, len(x)) for each in (x, y)]
+    pieces = [_pieces(each, x) for each in (*rows, *both)]
+    buffer = gamma.new_empty(pieces[0][0].shape)
+    for features, made, scale, shift in zip(*pieces, strict=True):
+        wide = buffer[: len(features)].copy_(features)
+        made.copy_(torch.addcmul(shift, scale, wide, out=wide))
+    return y
 
 
-def _by_differentiable_addcmul(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-    made: Tensor = _Addcmul.apply(x, gamma, beta, axis)  # type: ignore[no-untyped-call]
+def _in_pieces(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
+    made: Tensor = _InPieces.apply(x, gamma, beta, axis)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -297,7 +325,7 @@ def _by_feature(sums: Tensor, gamma: Tensor, blocks: int) -> Tensor:
 # --- features innermost --------------------------------------------------------------------------
 
 
-def _is_innermost(x: Tensor, axis: int) -> bool:
+def is_innermost(x: Tensor, axis: int) -> bool:
     """Whether features lie along the innermost axis of dense memory, behind the samples."""
     if x.ndim < 2 or axis == 0:
         return False
@@ -306,20 +334,53 @@ def _is_innermost(x: Tensor, axis: int) -> bool:
     return axis == 1 and torch.movedim(x, 1, -1).is_contiguous()
 
 
-class _Addcmul(torch.autograd.Function):
-    """``gamma * x + beta``, which keeps the features in their own dtype."""
+class _InPieces(torch.autograd.Function):
+    """``gamma * x + beta``, with gradients by the formula in pieces; features are innermost.
+
+    In a piece, what the formula writes and reads again stays in cache.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-        """One pass over x, and one to its dtype."""
+        """One pass over x."""
         _keep(ctx, x, gamma)
         ctx.axis = axis
         return _by_addcmul(x, gamma, beta, axis)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """By the formula."""
-        return (*_gradients(ctx, grad, ctx.axis), None)
+        """All gradients of a piece, then the next; by the formula if they are differentiated again.
+
+        Also of fewer numbers, and of vectors, which have nothing to add up.
+        """
+        axis, needed = ctx.axis, ctx.needs_input_grad
+        kept = _kept_for_kernels(ctx, grad)
+        if kept is None or grad.numel() < IN_PIECES or kept[0].ndim != 2 or grad.ndim == 2:
+            return (*_gradients(ctx, grad, axis), None)
+        gamma, x = kept
+        to_x, (to_gamma, to_beta) = torch.empty_like(x), gamma.new_empty(2, *gamma.shape)
+        rows = [rows_of(each, axis, len(x)) for each in (grad, x, to_x)]
+        pieces = [_pieces(each, x) for each in (*rows, gamma[:, None], to_gamma, to_beta)]
+        buffers = gamma.new_empty(2, *pieces[0][0].shape)  # for all pieces: no new memory for each
+        for given, features, made, scale, of_gamma, of_beta in zip(*pieces, strict=True):
+            wide, product = buffers[:, : len(given)]
+            if grad.dtype is gamma.dtype:
+                wide = given
+                torch.mul(wide, features, out=product)
+            else:
+                product.copy_(features).mul_(wide.copy_(given))
+            torch.sum(product, 1, out=of_gamma)
+            if needed[2]:
+                torch.sum(wide, 1, out=of_beta)
+            if needed[0]:
+                made.copy_(torch.mul(wide, scale, out=product))
+        by_feature = (to_gamma, to_beta if needed[2] else None)
+        return to_x if needed[0] else None, *by_feature, None
+
+
+def _pieces(each: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """Parts of samples on axis 0, of so many samples as have `PIECE` numbers in ``x``."""
+    return torch.split(each, max(1, PIECE * len(x) // x.numel()))
 
 
 class _BySample(torch.autograd.Function):
@@ -327,10 +388,11 @@ class _BySample(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tensor:
-        """One pass over x."""
+        """One pass over x, by the route without gradients."""
         _keep(ctx, x, gamma)
         ctx.axis = axis
-        return _sample_by_sample(x, gamma, beta, axis)
+        half = x.dtype in _HALF
+        return (_sample_by_sample if half else _by_addcmul)(x, gamma, beta, axis)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -341,8 +403,8 @@ class _BySample(torch.autograd.Function):
             return (*_gradients(ctx, grad, axis), None)
         gamma, x = kept
         count = 1 if gamma.ndim == 1 else len(x)
-        rows, to_x = _rows(x, axis, count), torch.empty_like(x)
-        given, to_rows = _rows(grad, axis, count), _rows(to_x, axis, count)
+        rows, to_x = rows_of(x, axis, count), torch.empty_like(x)
+        given, to_rows = rows_of(grad, axis, count), rows_of(to_x, axis, count)
         sums: list[tuple[Tensor | None, ...]] = []
         for sample, scale in enumerate(gamma.view(count, -1)):
             for start in range(0, rows.shape[1], ADDED):
@@ -367,13 +429,13 @@ def _sample_by_sample(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> Tens
     count = 1 if gamma.ndim == 1 else len(x)
     parameters = gamma.view(count, -1), beta.view(count, -1)
     for rows, scale, shift, made in zip(
-        _rows(x, axis, count), *parameters, _rows(y, axis, count), strict=True
+        rows_of(x, axis, count), *parameters, rows_of(y, axis, count), strict=True
     ):
         _affine(rows, scale, shift, made)
     return y
 
 
-def _rows(x: Tensor, axis: int, count: int) -> Tensor:
+def rows_of(x: Tensor, axis: int, count: int) -> Tensor:
     """Each sample as rows of features, ``(count, rows, C)``; all together for a count of 1."""
     last = torch.movedim(x, axis, -1)
     return last.reshape(count, -1, last.shape[-1])

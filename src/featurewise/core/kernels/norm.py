@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from featurewise.core.kernels.film import (
+    ADDED,
+    SAMPLE,
     SMALL,
     activate,
     as_one,
     cast,
     compute_dtype,
     gpu_kernels,
+    is_innermost,
     modulate,
+    needs_gradients,
+    rows_of,
     takes_kernels,
 )
 
@@ -96,7 +102,120 @@ def layer_norm_film(
         A tensor of the shape and dtype of ``x``.
     """
     y = _by_gpu_kernel("layer", x, gamma, beta, axis, eps, activation)
-    return modulate(layer_norm(x, axis, eps), gamma, beta, axis, 0, activation) if y is None else y
+    if y is not None:
+        return y
+    if takes_kernels(x, gamma, beta) and _is_layer_norm_of_samples(x, gamma, beta, axis):
+        gamma, beta = (cast(each, compute_dtype(x)).contiguous() for each in (gamma, beta))
+        run = partial(_layer_norm_film, x, gamma, beta, axis, eps)
+        return activate(as_one(run, x, gamma, beta, axis), activation)
+    return modulate(layer_norm(x, axis, eps), gamma, beta, axis, 0, activation)
+
+
+def _is_layer_norm_of_samples(x: Tensor, gamma: Tensor, beta: Tensor, axis: int) -> bool:
+    """Whether samples are so large that a call of torch's kernel for each of them is faster.
+
+    Not under autocast, which may choose another dtype for a layer norm than that of ``x``; and not
+    of half precision with gradients, as the kernel adds up those of γ and β in half precision.
+    """
+    count = 1 if gamma.ndim == 1 else len(x)
+    if x.dtype is not compute_dtype(x) and needs_gradients(x, gamma, beta):
+        return False
+    return (
+        gamma.ndim <= 2
+        and gamma.shape == beta.shape
+        and x.numel() >= SAMPLE * max(1, count)
+        and is_innermost(x, axis)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _layer_norm_film(x: Tensor, gamma: Tensor, beta: Tensor, axis: int, eps: float) -> Tensor:
+    if not needs_gradients(x, gamma, beta):
+        return _layer_norm_of_samples(x, gamma, beta, axis, eps)[0]
+    made: Tensor = _LayerNorm.apply(x, gamma, beta, axis, eps)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _layer_norm_of_samples(
+    x: Tensor, gamma: Tensor, beta: Tensor, axis: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Layer norm and FiLM, sample by sample; also mean and 1 / deviation of each row."""
+    y, count = torch.empty_like(x), 1 if gamma.ndim == 1 else len(x)
+    scale, shift = gamma.view(count, -1), beta.view(count, -1)
+    statistics = []
+    for own, weight, bias, made in zip(
+        rows_of(x, axis, count), scale, shift, rows_of(y, axis, count), strict=True
+    ):
+        found, *of_rows = torch.native_layer_norm(own, own.shape[-1:], weight, bias, eps)
+        made.copy_(found)
+        statistics.append(of_rows)
+    mean, inverse = (torch.stack(each) for each in zip(*statistics, strict=True))
+    return y, mean, inverse
+
+
+class _LayerNorm(torch.autograd.Function):
+    """Layer norm, then FiLM, by a call of torch's kernel for each sample, which has one γ."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, axis: int, eps: float) -> Tensor:
+        """One kernel for the norm and FiLM of a sample."""
+        y, mean, inverse = _layer_norm_of_samples(x, gamma, beta, axis, eps)
+        ctx.save_for_backward(x, gamma, mean, inverse)
+        ctx.axis, ctx.eps = axis, eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """One kernel for all gradients; by operators where they are differentiated again."""
+        x, gamma, mean, inverse = ctx.saved_tensors
+        axis, needed, count = ctx.axis, ctx.needs_input_grad[:3], len(mean)
+        if torch.is_grad_enabled() or not takes_kernels(grad):
+            return (*_layer_norm_gradients(grad, x, gamma, axis, ctx.eps), None, None)
+        to_x = torch.empty_like(x)
+        given, rows, made = (rows_of(each, axis, count) for each in (grad, x, to_x))
+        sums: list[tuple[Tensor, Tensor]] = []
+        for sample, weight in enumerate(gamma.view(count, -1)):
+            # The kernel adds up rows one by one, therefore not too many; see `film`.
+            for start in range(0, rows.shape[1], ADDED):
+                at = sample, slice(start, start + ADDED)
+                found, to_gamma, to_beta = torch.ops.aten.native_layer_norm_backward(
+                    given[at],
+                    rows[at],
+                    rows.shape[-1:],
+                    mean[at],
+                    inverse[at],
+                    weight,
+                    weight,  # in place of β, whose values do not matter
+                    [True, True, True],
+                )
+                made[at] = found
+                sums.append((to_gamma, to_beta))
+        by_feature = [
+            torch.stack(column).view(count, -1, rows.shape[-1]).sum(1).view(gamma.shape)
+            for column in zip(*sums, strict=True)
+        ]
+        found_all = (to_x, *by_feature)
+        kept = (each if need else None for each, need in zip(found_all, needed, strict=True))
+        return (*kept, None, None)
+
+
+def _layer_norm_gradients(
+    grad: Tensor, x: Tensor, gamma: Tensor, axis: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients by x, γ and β, by operators that can be differentiated."""
+    own, features = (cast(each, gamma.dtype).movedim(axis, -1) for each in (grad, x))
+    centred = features - features.mean(-1, keepdim=True)
+    inverse = (centred.square().mean(-1, keepdim=True) + eps).rsqrt()
+    normed = centred * inverse
+    rows = list(range(gamma.ndim - 1, own.ndim - 1))  # all axes that share γ
+    around = (*gamma.shape[:-1], *(1 for _ in range(own.ndim - gamma.ndim)), gamma.shape[-1])
+    to_normed = own * gamma.reshape(around)
+    along = (to_normed * normed).mean(-1, keepdim=True)
+    to_x = inverse * (to_normed - to_normed.mean(-1, keepdim=True) - normed * along)
+    to_gamma, to_beta = own * normed, own
+    if rows:  # of no axes, `sum` would add all
+        to_gamma, to_beta = to_gamma.sum(rows), to_beta.sum(rows)
+    return cast(to_x.movedim(-1, axis), grad.dtype), to_gamma, to_beta
 
 
 def rms_norm_film(
