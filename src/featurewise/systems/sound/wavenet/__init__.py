@@ -1,0 +1,218 @@
+"""WaveNet. van den Oord et al. 2016, section 2.5 and figure 4.
+
+A causal stack of dilated convolutions gives the probabilities of the next sample of sound.
+The speaker and the phone that is being said enter as a bias in each filter and each gate::
+
+    z = tanh(W_f * x + V_f h) * σ(W_g * x + V_g h)
+
+The stack is a network without a condition; `featurewise.condition` adds the bias after its
+convolutions. h has a speaker for the whole clip (global conditioning), a phone for each 10
+ms (local conditioning), or both. It is compared with a stack without a condition, and with
+the codes of other clips. Queues generate sound one sample at a time.
+"""
+
+from __future__ import annotations
+
+from featurewise.study.claims import (
+    Claim,
+    Statement,
+    above,
+    at_most_ratio,
+    metric_above,
+)
+from featurewise.study.system import Arm, Paper, System
+from featurewise.systems.sound.wavenet.experiment import (
+    BITS,
+    METRICS,
+    NEAREST,
+    OTHER_PHONES,
+    OTHER_SPEAKER,
+    PHONE,
+    PITCH,
+    SPEAKER,
+    data,
+    draw,
+    evaluate,
+)
+from featurewise.systems.sound.wavenet.method import Config, WaveNet, stepper
+from featurewise.worlds.sound.espeak import espeak_versions
+from featurewise.worlds.sound.facts import WAVES
+from featurewise.worlds.sound.waves import wave_versions
+
+__all__ = ["SYSTEM", "Config"]
+
+
+_SPEAKERS = Statement(
+    "one network has the voices of 109 speakers, by their one-hot vector",
+    "section 3.1",
+    comparable="no: heard by people there; bits and a classifier here",
+)
+
+
+def _versions(config: Config) -> dict[str, str]:
+    if config.data == "made":
+        return {}
+    return wave_versions() if config.people else espeak_versions()
+
+
+SYSTEM = System(
+    name="wavenet",
+    doc=__doc__,
+    paper=Paper(
+        "van den Oord, Dieleman, Zen, Simonyan, Vinyals, Graves, Kalchbrenner, Senior, "
+        "Kavukcuoglu 2016: WaveNet: A Generative Model for Raw Audio",
+        "https://arxiv.org/abs/1609.03499",
+        "equations of conditional WaveNets, section 2.5, and figure 4",
+    ),
+    world=WAVES,
+    presets={
+        "tiny": Config(
+            steps=20,
+            channels=8,
+            dilations=3,
+            width=8,
+            blocks=6,
+            batch_size=4,
+            per_voice=3,
+            tested=2,
+            tested_blocks=10,
+            sampled=1,
+            data="made",
+        ),
+        "small": Config(steps=200),
+        "paper": Config(
+            steps=200_000,
+            channels=64,
+            stacks=3,
+            dilations=10,
+            blocks=100,
+            per_voice=400,
+            learning_rate=1e-3,
+        ),
+    },
+    arms=(
+        Arm("both", "the system: V h of the speaker and of the phones"),
+        Arm("local", "phones alone", condition="local"),
+        Arm("global", "the speaker alone", condition="global"),
+        Arm("none", "the stack without a condition", condition="none"),
+        Arm(
+            "shuffled",
+            "control: speaker and phones of a clip of another speaker, in training and test",
+            shuffled=True,
+        ),
+        Arm(
+            "people",
+            "the speaker alone, six people who say digits",
+            people=True,
+            condition="global",
+        ),
+        Arm(
+            "people_none",
+            "the stack without a condition, on the same recordings",
+            people=True,
+            condition="none",
+        ),
+    ),
+    build=WaveNet,
+    stepper=stepper,
+    data=data,
+    evaluate=evaluate,
+    draw=draw,
+    score=BITS,
+    metrics=METRICS,
+    expected="",
+    claims=(
+        Claim(
+            "The phones lower the bits of held-out sentences.",
+            above(BITS, "none", "local", 0.05),
+        ),
+        Claim(
+            "The speaker lowers them.",
+            above(BITS, "none", "global", 0.02),
+            _SPEAKERS,
+        ),
+        Claim(
+            "Phones lower them by more than the speaker does.",
+            above(BITS, "global", "local", 0),
+        ),
+        Claim(
+            "Both together lower them by more than phones alone.",
+            above(BITS, "local", "both", 0.02),
+        ),
+        Claim(
+            "The gain is due to the codes of the clip itself.",
+            above(BITS, "shuffled", "both", 0.05),
+        ),
+        Claim(
+            "Codes of another clip are no help.",
+            above(BITS, "shuffled", "none", -0.03),
+        ),
+        Claim(
+            "The trained network relies on the speaker: another one costs bits.",
+            metric_above("both", OTHER_SPEAKER, BITS, 0.05),
+        ),
+        Claim(
+            "It relies on the phones: those of another clip cost bits.",
+            metric_above("both", OTHER_PHONES, BITS, 0.1),
+        ),
+        Claim(
+            "Generated clips are heard as the requested speaker, more often than those of a "
+            "network without its code.",
+            above(SPEAKER, "both", "local", 12.5),
+            _SPEAKERS,
+        ),
+        Claim(
+            "So is their pitch nearest to that of the requested one of eight speakers.",
+            above(NEAREST, "both", "local", 12.5),
+        ),
+        Claim(
+            "Their pitch is nearer to that of the requested speaker than without the code.",
+            at_most_ratio(PITCH, "both", "local", 0.8),
+        ),
+        Claim(
+            "Generated clips say the requested phones more than those of a network without "
+            "phones.",
+            above(PHONE, "both", "global", 2),
+            Statement(
+                "a network that is conditioned on linguistic features says the text",
+                "section 3.2",
+                comparable="no: phones of 32 ms as heard by a linear classifier",
+            ),
+        ),
+        Claim(
+            "Of people, too, the speaker lowers the bits of recordings that were held out.",
+            above(BITS, "people_none", "people", 0),
+            _SPEAKERS,
+        ),
+    ),
+    departures=(
+        "Sound has 4,000 samples a second and 64 levels; the paper's has 16,000 and 256.",
+        "h has phones as they are, not linguistic features and the fundamental frequency, "
+        "and a learned convolution over three blocks of 10 ms, whose biases hold for all samples "
+        "of a block, instead of transposed convolutions.",
+        "Preset small has one stack of dilations 1 to 128, so that a sample depends on 256 "
+        "samples before it, 64 ms, and 24 channels; training is 200 steps of 8 clips of 0.12 s.",
+        "Levels are embedded, and both the embedding and the map to logits start as cosines of "
+        "the level: otherwise the order of levels has to be learned first.",
+        "Preset paper has three stacks of dilations 1 to 512 and 64 channels, on the same "
+        "voices; the paper gives no sizes for them, and steps are a guess.",
+    ),
+    cost={"tiny": "seconds", "paper": "one GPU; never run"},
+    limits=(
+        "The network of preset small is too small, and trained too briefly, to be understood: "
+        "generated clips babble. There is no command that speaks.",
+        "Synthetic voices differ by pitch, formants and timbre alone. All sentences are random "
+        "orders of the same 430 words, so that test sentences have no new words.",
+        "A classifier that learned from real clips alone may miss what it would recognise "
+        "without the noise of generated clips; the share on real clips is its upper end.",
+        "People say ten digits, in one held-out take each.",
+    ),
+    versions=_versions,
+    tuned_on="other sentences of the same voices with seed 9, which no run has: the learning "
+    "rate, the length of training clips, the number of layers and the first weights, all with "
+    "the arm both and the same for all arms",
+    tested_on="48 sentences, six of each of 8 voices, a second of each; 32 generated clips, four "
+    "of each; of people, 6 takes of the ten digits, three or four seconds of each",
+    caption="Spectrograms of one second: a test clip; clips generated under its phones, where "
+    "the arm knows them, and two speakers.",
+)
