@@ -79,7 +79,7 @@ SYSTEM = System(
             sampled=1,
             data="made",
         ),
-        "small": Config(steps=130),
+        "small": Config(steps=110),
         "paper": Config(
             steps=200_000,
             channels=64,
@@ -191,7 +191,7 @@ SYSTEM = System(
         "and a learned convolution over three blocks of 10 ms, whose biases hold for all samples "
         "of a block, instead of transposed convolutions.",
         "Preset small has one stack of dilations 1 to 128, so that a sample depends on 256 "
-        "samples before it, 64 ms, and 24 channels; training is 130 steps of 8 clips of 0.12 s.",
+        "samples before it, 64 ms, and 24 channels; training is 110 steps of 8 clips of 0.12 s.",
         "Levels are embedded, and both the embedding and the map to logits start as cosines of "
         "the level: otherwise the order of levels has to be learned first.",
         "Preset paper has three stacks of dilations 1 to 512 and 64 channels, on the same "

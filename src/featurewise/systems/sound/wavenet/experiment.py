@@ -1,4 +1,4 @@
-"""Experiment with WaveNet: bits of held-out sentences, and what is heard in generated clips."""
+"""Experiment with WaveNet: bits of held-out sentences; what generated clips sound like."""
 
 from __future__ import annotations
 

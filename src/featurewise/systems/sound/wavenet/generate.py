@@ -1,8 +1,8 @@
-"""Sampling one sample after another, with queues: each layer remembers what it will need.
+"""Sampling one sample after another: each layer has a queue of what it will need.
 
-Naive generation runs the whole stack on all samples so far for each new one. Here a layer with
-dilation d keeps its last d inputs (Paine et al. 2016), so that a sample takes one matrix product in
-each layer.
+Naive generation runs the whole stack for each new sample. Here a layer with dilation d
+keeps its last d inputs (Paine et al. 2016, "Fast Wavenet generation algorithm"), so that a
+sample takes two matrix products in each layer.
 """
 
 from __future__ import annotations

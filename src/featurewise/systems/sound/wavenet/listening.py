@@ -1,7 +1,7 @@
-"""What is heard in a clip, by classifiers that learned from real clips alone, and its pitch.
+"""What is heard in a clip, by classifiers that learned from real clips alone; its pitch.
 
-They learned from them with white noise, too: without it they hear little but the noise of generated
-clips.
+They learned from them with white noise, too: otherwise the noise of generated clips, which
+no real clip has, decides.
 """
 
 from __future__ import annotations
@@ -89,7 +89,14 @@ def context_features(levels: Int64[Tensor, "B T"]) -> Float[Tensor, "B F 120"]:
 
 @dataclass(frozen=True)
 class Regression:
-    """Softmax regression on features that are brought to mean 0 and variance 1."""
+    """Softmax regression on features that are brought to mean 0 and variance 1.
+
+    Attributes:
+        mean: of the features that it learned from.
+        std: their standard deviation.
+        weight: from features to logits.
+        bias: of the logits.
+    """
 
     mean: Float[Tensor, " F"]
     std: Float[Tensor, " F"]

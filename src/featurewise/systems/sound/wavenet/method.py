@@ -1,4 +1,4 @@
-"""Method of the conditional WaveNet: a gated causal stack, and the bias of a speaker and phones."""
+"""Method of the conditional WaveNet: a gated stack, the bias of speaker and phones."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Config(system.Config):
 
 
 class CausalConv1d(nn.Conv1d):
-    """W * x: two taps, x now and x ``dilation`` samples ago, which is 0 before the beginning."""
+    """W * x: two taps, x now and ``dilation`` samples ago; 0 before the beginning."""
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
         super().__init__(in_channels, out_channels, 2, dilation=dilation)
@@ -137,13 +137,13 @@ class GatedStack(nn.Module):
 
 
 def cosines(channels: int) -> Float[Tensor, "K C"]:
-    """cos(π (l + 1/2) c / 64) of level l in column c = 1, 2, ...: near levels have near rows."""
+    """cos(π (l + 1/2) c / 64) of level l in column c from 1: near levels are alike."""
     levels, columns = torch.arange(LEVELS) + 0.5, torch.arange(1, channels + 1)
     return (math.pi * levels[:, None] * columns / LEVELS).cos()
 
 
 class WaveNet(nn.Module):
-    """The stack with a bias from a speaker and phones: z = tanh(W_f*x + V_f h) σ(W_g*x + V_g h).
+    """The stack with a bias: z = tanh(W_f * x + V_f h) σ(W_g * x + V_g h).
 
     h has the speaker in all blocks of 10 ms (section 2.5, global conditioning) and the phone
     of each (local conditioning), one-hot; a convolution over three blocks makes features of
