@@ -211,8 +211,8 @@ SYSTEM = System(
     tuned_on="other sentences of the same voices with seed 9, which no run has: the learning "
     "rate, the length of training clips, the number of layers and the first weights, all with "
     "the arm both and the same for all arms",
-    tested_on="48 sentences, six of each of 8 voices, a second of each; 32 generated clips, four "
-    "of each; of people, 6 takes of the ten digits, three or four seconds of each",
-    caption="Spectrograms of one second: a test clip; clips generated under its phones, where "
+    tested_on="48 sentences, six of each of 8 voices, half a second of each; 32 generated clips, four "
+    "of each; of people, one take of the ten digits by each of six",
+    caption="Spectrograms of half a second: a test clip; clips generated under its phones, where "
     "the arm knows them, and two speakers.",
 )

@@ -66,7 +66,7 @@ class Config(system.Config):
     learning_rate: float = 2e-2
     clip: float = 1.0
     tested: int = 6
-    tested_blocks: int = 100
+    tested_blocks: int = 50
     sampled: int = 4
     data: Literal["voices", "made"] = "voices"
 
