@@ -31,10 +31,10 @@ from featurewise.systems.sound.wavenet.experiment import (
     PITCH,
     SPEAKER,
     data,
-    draw,
     evaluate,
 )
 from featurewise.systems.sound.wavenet.method import Config, WaveNet, stepper
+from featurewise.systems.sound.wavenet.spectrograms import draw
 from featurewise.worlds.sound.espeak import espeak_versions
 from featurewise.worlds.sound.facts import WAVES
 from featurewise.worlds.sound.waves import wave_versions
@@ -214,8 +214,8 @@ SYSTEM = System(
     tested_on="48 sentences, six of each of 8 voices, half a second of each; 32 generated "
     "clips, four of each; of people, one take of the ten digits by each of six. When training "
     "was of 110 steps, results of one seed were seen: 3.79 bits with both, 3.83 with phones, 3.80 "
-    "with the speaker, 3.81 without, 3.89 shuffled. As all arms had learned too little, training "
-    "was lengthened, and nothing else changed",
+    "with the speaker, 3.81 without, 3.89 shuffled. As all arms had learned too little, they "
+    "were given more steps, and nothing else changed",
     caption="Spectrograms of half a second: a test clip; clips generated under its phones, where "
     "the arm knows them, and two speakers.",
 )

@@ -8,12 +8,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from featurewise.common.rng import seeded_rng
-from featurewise.study.figures import as_image, figure
 from featurewise.study.metric import PERCENT, Metric
 from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.sound.wavenet.generate import generate
@@ -26,13 +23,11 @@ from featurewise.worlds.sound.speech import SpeechSource
 from featurewise.worlds.sound.voices import Part
 from featurewise.worlds.sound.waves import (
     BLOCK,
-    RATE,
     WaveBatch,
     Waves,
     digit_waves,
     made_waves,
     synthetic_waves,
-    to_samples,
 )
 
 AT_ONCE: Final = 8
@@ -230,34 +225,3 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
             real = heard(listener(config), test)
             numbers |= {REAL[metric]: number for metric, number in real.items()}
     return Measurement.of(None, numbers)
-
-
-def draw(trained: Supervised, config: Config) -> Image.Image:
-    """Spectrograms of a test clip, and of clips under its phones and two speakers."""
-    test = evaluated(config)
-    phones = test.phones[:1].expand(2, -1)
-    codes = WaveBatch(test.levels[:2], test.speakers[[0, -1]], phones)
-    with trained.evaluating() as network:
-        made = sampled(network, codes, "figure")
-    names = waves(config, "train", config.per_voice).names
-    first, last = (names[speaker] for speaker in codes.speakers.tolist())
-    plot = figure(8.0, 2.8)
-    rows = (("real", test.levels[0]), *zip((first, last), made.levels, strict=True))
-    for axes, (title, levels) in zip(
-        plot.subplots(1, 3, sharey=True), rows, strict=True
-    ):
-        shown = spectrogram(to_samples(levels))
-        extent = (0, len(levels) / RATE, 0, RATE / 2000)
-        axes.imshow(
-            shown.T.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma"
-        )
-        axes.set(title=title, xlabel="time (s)")
-    plot.axes[0].set_ylabel("frequency (kHz)")
-    return as_image(plot)
-
-
-def spectrogram(samples: Float[Tensor, " T"]) -> Float[Tensor, "N F"]:
-    """Log magnitudes of windows of 64 ms every 8 ms."""
-    frames = samples.unfold(0, 256, 32) * torch.hann_window(256)
-    found: Tensor = torch.fft.rfft(frames).abs().clamp_min(1e-2).log()
-    return found
