@@ -120,24 +120,38 @@ SYSTEM = System(
     draw=draw,
     score=BITS,
     metrics=METRICS,
-    expected="",
+    expected="3.5 to 3.6 bits per sample in all arms on synthetic voices",
+    finding="After 200 steps, the network relies on its codes: with another speaker's it needs "
+    "0.29 bits per sample more, with the phones of another clip 0.40 bits. But it has learned "
+    "too little for them to save much: 3.52 bits with both, 3.56 with phones or the speaker alone, "
+    "3.57 without, 3.60 with codes of other clips. Generated clips babble. Of those with the "
+    "speaker alone, a classifier that learned from real clips names the requested one of eight "
+    "voices in 46.9 %, with both codes in 27.1 %, with phones "
+    "alone in 19.8 %; with phones, 11.4 % of the frames are heard as the requested phone, "
+    "without 4.0 % (real clips: 85.4 % of the speakers, 55.4 % of the phones).",
     claims=(
         Claim(
             "The phones lower the bits of held-out sentences.",
             above(BITS, "none", "local", 0.05),
+            why="In 200 steps, 3 minutes of sound, the stack does not learn to predict sound "
+            "well with or without phones; they save 0.01 bits on average.",
         ),
         Claim(
             "The speaker lowers them.",
             above(BITS, "none", "global", 0.02),
             _SPEAKERS,
+            why="The mean difference is 0.012 bits; only one seed of three is above the bar.",
         ),
         Claim(
             "Phones lower them by more than the speaker does.",
             above(BITS, "global", "local", 0),
+            why="After so little training both save 0.01 bits, and seeds vary by more.",
         ),
         Claim(
             "Both together lower them by more than phones alone.",
             above(BITS, "local", "both", 0.02),
+            why="The mean difference of 0.038 bits is above the bar; with three seeds the "
+            "interval begins just below it.",
         ),
         Claim(
             "The gain is due to the codes of the clip itself.",
@@ -160,14 +174,20 @@ SYSTEM = System(
             "network without its code.",
             above(SPEAKER, "both", "local", 12.5),
             _SPEAKERS,
+            why="27.1 % of 32 clips of each seed, against 19.8 %: with phones requested, too, "
+            "clips are too noisy to tell voices. With the speaker alone it is 46.9 %.",
         ),
         Claim(
             "So is their pitch nearest to that of the requested one of eight speakers.",
             above(NEAREST, "both", "local", 12.5),
+            why="30.2 % against 11.5 %, with 32 clips in each seed: the mean is above the bar, the "
+            "interval is wide.",
         ),
         Claim(
             "Their pitch is nearer to that of the requested speaker than without the code.",
             at_most_ratio(PITCH, "both", "local", 0.8),
+            why="The mean ratio is below the bar; pitch errors of 32 clips vary from seed to "
+            "seed by a fifth.",
         ),
         Claim(
             "Generated clips say the requested phones more than those of a network without "
@@ -178,6 +198,8 @@ SYSTEM = System(
                 "section 3.2",
                 comparable="no: phones of 32 ms as heard by a linear classifier",
             ),
+            why="11.4 % against 4.0 % of the frames; with three seeds the interval begins at 0.7 "
+            "points.",
         ),
         Claim(
             "Of people, too, the speaker lowers the bits of recordings that were held out.",
