@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from featurewise.models.perceptual import Perception
+from featurewise.systems.softmax import fit_softmax
 from featurewise.worlds.pictures import Painting, crops, with_shorter_side
 
 
@@ -49,7 +49,7 @@ class StyleClassifier:
         features = torch.cat([self._features(each / 255) for each in train])
         self.mean, self.std = features.mean(0), features.std(0) + 1e-6
         labels = torch.arange(len(train)).repeat_interleave(count)
-        self.weight, self.bias = _fit(self._scaled(features), labels)
+        self.weight, self.bias = fit_softmax(self._scaled(features), labels)
         found = torch.cat([self.logits(each / 255).argmax(1) for each in test])
         expected = torch.arange(len(test)).repeat_interleave(count // 2)
         self.real_accuracy = float((found == expected).float().mean())
@@ -87,26 +87,3 @@ def _halves(
     return image[..., : max(middle, size)], image[
         ..., min(middle, image.shape[2] - size) :
     ]
-
-
-def _fit(
-    features: Float[Tensor, "N F"], labels: Int64[Tensor, " N"], decay: float = 1e-2
-) -> tuple[Float[Tensor, "F S"], Float[Tensor, " S"]]:
-    """Weights and biases of the regression, with L2 penalty on the weights."""
-    classes = int(labels.max()) + 1
-    weight = torch.zeros(features.shape[1], classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=100, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(features @ weight + bias, labels)
-        loss = loss + decay * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()

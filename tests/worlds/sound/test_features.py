@@ -9,7 +9,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from featurewise.worlds.sound import SoundError, log_mel, mel_filters, resample
+from featurewise.worlds.sound import SoundError, log_mel, mel_filters, pitch, resample
 from featurewise.worlds.sound.features import HOP, MELS, WINDOW
 
 
@@ -114,3 +114,29 @@ def test_what_the_lower_rate_cannot_hold_is_removed() -> None:
 def test_rates_are_positive() -> None:
     with pytest.raises(SoundError, match="rates must be 1 or more"):
         resample(torch.zeros(10), 0, 8000)
+
+
+@pytest.mark.parametrize("frequency", [62.0, 77.0, 98.0, 160.0, 235.0, 330.0])
+@pytest.mark.parametrize("rate", [4000, 8000])
+def test_the_pitch_of_a_buzz(frequency: float, rate: int) -> None:
+    """All harmonics, and the same without the first two: the pitch is that of the period."""
+    t = torch.arange(rate) / rate
+    for first in (1, 3):
+        numbers = range(first, int(rate / 2 / frequency))
+        tones = [torch.cos(2 * math.pi * n * frequency * t + n * n) for n in numbers]
+        assert pitch(torch.stack(tones).sum(0), rate) == pytest.approx(frequency, rel=0.01)
+
+
+def test_quiet_frames_have_no_say_in_the_pitch() -> None:
+    t = torch.arange(4000) / 4000
+    low, high = ((f * t) % 1 - 0.5 for f in (100.0, 250.0))
+    assert pitch(torch.cat((low, 0.2 * high, 0.2 * high)), 4000) == pytest.approx(100, rel=0.01)
+
+
+def test_sound_without_a_pitch_is_refused() -> None:
+    with pytest.raises(SoundError, match="a frame has 256 samples, got 255"):
+        pitch(torch.zeros(255), 4000)
+    with pytest.raises(SoundError, match="silence has no pitch"):
+        pitch(torch.full((4000,), 0.3), 4000)
+    with pytest.raises((SoundError, TypeCheckError), match="take one channel|Type-check error"):
+        pitch(torch.zeros(2, 1000), 4000)

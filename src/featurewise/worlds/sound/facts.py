@@ -25,3 +25,14 @@ EFFECT: Final = DatasetFacts(
     "the folder `recordings` of github.com/Jakobovski/free-spoken-digit-dataset, in the folder "
     "`spoken-digits` of the cache folder",
 )
+WAVES: Final = DatasetFacts(
+    "Synthetic speech: random English words, said by eight voices of espeak-ng as 4 kHz sound of "
+    "64 levels (μ-law), with the phone of every 10 ms from the synthesiser's own timing; test "
+    "sentences are other random orders of the same 430 words. Arms `people` and `people_none`: "
+    "digits spoken by six people (Free Spoken Digit Dataset), takes 0 and 1 to train on and take 5 "
+    "for the test, without phones. Preset tiny, which the tests use: computed harmonics.",
+    "rendered by espeak-ng, GPL-3, from words of this library; recordings: CC BY-SA 4.0 (Zohar "
+    "Jackson and contributors); neither is shipped",
+    f"`{INSTALL}`; the folder `recordings` of github.com/Jakobovski/free-spoken-digit-dataset, in "
+    "the folder `spoken-digits` of the cache folder",
+)

@@ -103,3 +103,47 @@ def mel_filters(rate: int) -> Float[Tensor, "F 40"]:
             "a rate from 138 to 116,000"
         )
     return filters
+
+
+def pitch(samples: Float[Tensor, " N"], rate: int, low: float = 60.0, high: float = 400.0) -> float:
+    """Fundamental frequency in Hz: the median over loud frames of that with the best lag.
+
+    The autocorrelation of each frame of about 64 ms is divided by that of its Hann window
+    (Boersma 1993). The lag of a frame is that of the first peak which is at least 0.85 times the
+    highest one, as multiples of the period have peaks that are as high. Frames with less than a
+    tenth of the energy of the loudest are left out.
+
+    Args:
+        samples: at least one frame, not all equal.
+        rate: samples a second.
+        low: least frequency in Hz, so that a frame has several periods.
+        high: largest one.
+
+    Raises:
+        SoundError: there are fewer samples than one frame has, several channels, or only silence.
+    """
+    _check_channels(samples)
+    size = round(0.064 * rate)
+    if len(samples) < size:
+        raise SoundError(f"a frame has {size} samples, got {len(samples)}")
+    frames = samples.double().unfold(0, size, size // 2)
+    frames = frames - frames.mean(1, keepdim=True)
+    energy = frames.square().sum(1)
+    if not energy.max() > 0:
+        raise SoundError("silence has no pitch")
+    frames = frames[energy >= 0.1 * energy.max()]
+    window = torch.hann_window(size, dtype=torch.float64)
+    own, taper = (
+        torch.fft.irfft(torch.fft.rfft(each, 2 * size).abs().square())[..., :size]
+        for each in (frames * window, window)
+    )
+    first, last = math.floor(rate / high), math.ceil(rate / low)
+    curve = (own / own[:, :1] / (taper / taper[0]))[:, first - 1 : last + 2]
+    middle = curve[:, 1:-1]
+    peak = (middle >= curve[:, :-2]) & (middle >= curve[:, 2:])
+    peak &= middle >= 0.85 * middle.amax(1, keepdim=True)
+    lag = torch.where(peak.any(1), peak.int().argmax(1), middle.argmax(1))
+    before, here, after = (curve.gather(1, (lag + n)[:, None])[:, 0] for n in range(3))
+    bend = 2 * here - before - after  # of the parabola through three points, around its top
+    shift = torch.where(bend > 0, (after - before) / (2 * bend.clamp_min(1e-9)), 0).clamp(-0.5, 0.5)
+    return float((rate / (first + lag + shift)).median())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -27,9 +28,66 @@ RATE: Final = 8000
 _VERSION: Final = 1  # of what is computed from the samples
 
 
+BatchT = TypeVar("BatchT")
+
+
+class Utterances(ABC, Generic[BatchT]):
+    """Utterances of several speakers one behind the other, in frames; crops of them are batches.
+
+    Attributes:
+        firsts: index of the first frame of each utterance, and the number of all frames.
+        speakers: number of the speaker of each utterance.
+        names: of the speakers, by number.
+    """
+
+    firsts: Int64[Tensor, " U1"]
+    speakers: Int64[Tensor, " U"]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.speakers)
+
+    @abstractmethod
+    def crops(
+        self, utterances: Sequence[int], frames: int, starts: Sequence[int] | None = None
+    ) -> BatchT:
+        """So many frames of each of these utterances.
+
+        Args:
+            utterances: their numbers.
+            frames: of each.
+            starts: first frame within each; by default, the first of the utterance.
+
+        Raises:
+            SoundError: an utterance is shorter.
+        """
+
+    def rows(
+        self, utterances: Sequence[int], frames: int, starts: Sequence[int] | None = None
+    ) -> Int64[Tensor, "B T"]:
+        """Indices of the frames of crops; arguments and errors as of `crops`."""
+        begins = []
+        for utterance, start in zip(utterances, starts or [0] * len(utterances), strict=True):
+            first, end = self.firsts[utterance : utterance + 2].tolist()
+            if first + start + frames > end:
+                raise SoundError(
+                    f"utterance {utterance} has {end - first} frames; {frames} from {start} are "
+                    "wanted"
+                )
+            begins.append(first + start)
+        return torch.tensor(begins)[:, None] + torch.arange(frames)
+
+    def beginnings(self, frames: int, per_speaker: int) -> BatchT:
+        """The beginnings of the first utterances of each speaker, the speakers in turn."""
+        by_speaker = [
+            (self.speakers == s).nonzero()[:per_speaker, 0].tolist() for s in range(len(self.names))
+        ]
+        return self.crops([u for each in zip(*by_speaker, strict=True) for u in each], frames)
+
+
 @dataclass(frozen=True)
-class Speech:
-    """Utterances one behind the other.
+class Speech(Utterances["SpeechBatch"]):
+    """Log-mel frames of utterances one behind the other.
 
     Attributes:
         features: log-mel frames of all utterances.
@@ -45,9 +103,6 @@ class Speech:
     speakers: Int64[Tensor, " U"]
     names: tuple[str, ...]
 
-    def __len__(self) -> int:
-        return len(self.speakers)
-
     def normalised(self, mean: Float[Tensor, " 40"], std: Float[Tensor, " 40"]) -> Speech:
         """Features less a mean and divided by a standard deviation, each of the 40 by its own."""
         return replace(self, features=(self.features - mean) / std)
@@ -55,35 +110,10 @@ class Speech:
     def crops(
         self, utterances: Sequence[int], frames: int, starts: Sequence[int] | None = None
     ) -> SpeechBatch:
-        """So many frames of each of these utterances.
-
-        Args:
-            utterances: their numbers.
-            frames: of each.
-            starts: first frame within each; by default, the first of the utterance.
-
-        Raises:
-            SoundError: an utterance is shorter.
-        """
-        begins = []
-        for utterance, start in zip(utterances, starts or [0] * len(utterances), strict=True):
-            first, end = self.firsts[utterance : utterance + 2].tolist()
-            if first + start + frames > end:
-                raise SoundError(
-                    f"utterance {utterance} has {end - first} frames; {frames} from {start} are "
-                    "wanted"
-                )
-            begins.append(first + start)
-        rows = torch.tensor(begins)[:, None] + torch.arange(frames)
+        """So many frames of each of these utterances; see `Utterances.crops`."""
+        rows = self.rows(utterances, frames, starts)
         speakers = self.speakers[torch.tensor(utterances)]
         return SpeechBatch(self.features[rows], self.phones[rows], speakers)
-
-    def beginnings(self, frames: int, per_speaker: int) -> SpeechBatch:
-        """The beginnings of the first utterances of each speaker, the speakers in turn."""
-        by_speaker = [
-            (self.speakers == s).nonzero()[:per_speaker, 0].tolist() for s in range(len(self.names))
-        ]
-        return self.crops([u for each in zip(*by_speaker, strict=True) for u in each], frames)
 
 
 @dataclass(frozen=True)
@@ -101,7 +131,7 @@ class SpeechBatch:
     speakers: Int64[Tensor, " B"]
 
 
-class SpeechSource:
+class SpeechSource(Generic[BatchT]):
     """Random batches, in which each utterance has another speaker.
 
     Args:
@@ -114,7 +144,7 @@ class SpeechSource:
         SoundError: there are fewer speakers, or an utterance is shorter.
     """
 
-    def __init__(self, speech: Speech, batch_size: int, frames: int, seed: int) -> None:
+    def __init__(self, speech: Utterances[BatchT], batch_size: int, frames: int, seed: int) -> None:
         speakers, lengths = len(speech.names), speech.firsts.diff()
         if not 1 <= batch_size <= speakers:
             raise SoundError(f"batch_size must be from 1 to {speakers} speakers, got {batch_size}")
@@ -124,7 +154,7 @@ class SpeechSource:
         self._of = [(speech.speakers == s).nonzero()[:, 0].tolist() for s in range(speakers)]
         self._lengths = lengths.tolist()
 
-    def batch(self, index: int, /) -> SpeechBatch:
+    def batch(self, index: int, /) -> BatchT:
         """The batch of this index."""
         rng = seeded_rng(self.seed, "speech", index)
         speakers = torch.randperm(len(self._of), generator=rng)[: self.batch_size].tolist()
@@ -157,7 +187,7 @@ def synthetic_speech(part: Part, per_voice: int, said: str = "") -> Speech:
     job = [lines(voice, per_voice, said or part) for voice in speakers]
     flat = [line for each in job for line in each]
     identity = {
-        "lines": _digest(flat),
+        "lines": lines_digest(flat),
         "espeak": espeak_versions(),
         "version": _VERSION,
         "rate": RATE,
@@ -171,7 +201,8 @@ def synthetic_speech(part: Part, per_voice: int, said: str = "") -> Speech:
     )
 
 
-def _digest(said: Sequence[Line]) -> str:
+def lines_digest(said: Sequence[Line]) -> str:
+    """SHA-256 of what is said and how, for the identity of a cache."""
     return hashlib.sha256(json.dumps([asdict(line) for line in said]).encode()).hexdigest()
 
 
