@@ -13,24 +13,29 @@ from torch import Tensor
 from featurewise.models.pretrained import WeightsError, word_vectors
 from featurewise.study.results import Proportion
 from featurewise.systems.glyph_names import NameConfig, data, name_embeddings, other_class
-from featurewise.systems.name_metrics import ACCURACY, best_of, by_class, roc_auc
-from featurewise.systems.recognition.zero_shot import SYSTEM, experiment
-from featurewise.systems.recognition.zero_shot.experiment import (
+from featurewise.systems.name_metrics import (
     ACCENT,
+    ACCURACY,
     BASE,
     HARMONIC,
     SEEN,
-    SEEN_AT,
     UNSEEN,
-    UNSEEN_AT,
     area,
-    branches,
+    best_of,
+    by_class,
     chosen_threshold,
     curve,
-    deviations,
     harmonic,
-    log_density,
+    roc_auc,
     shares,
+)
+from featurewise.systems.recognition.zero_shot import SYSTEM, experiment
+from featurewise.systems.recognition.zero_shot.experiment import (
+    SEEN_AT,
+    UNSEEN_AT,
+    branches,
+    deviations,
+    log_density,
 )
 from featurewise.systems.recognition.zero_shot.method import (
     Config,
@@ -141,7 +146,7 @@ def test_gaussians_are_isotropic() -> None:
 
 @torch.no_grad()
 def test_widths_come_from_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(experiment._PER_CLASS, "train", 3)
+    monkeypatch.setattr(experiment, "_SIGMA_PER_CLASS", 3)
     config, network = SYSTEM.config("tiny", "socher"), network_of("socher")
     found, train = deviations(network, config), config.images.train
     for label in (0, config.classes.seen - 1):
@@ -211,9 +216,9 @@ def by_hand(config: Config) -> tuple[ZeroShot, Tensor, Tensor]:
 def test_numbers_are_what_they_say() -> None:
     classes = TINY.classes
     network, labels, scores = by_hand(TINY)
-    found = branches(network, TINY, "test")
+    found, _ = branches(network, TINY, "test")
     torch.testing.assert_close(found.scores, scores, rtol=1e-4, atol=1e-4)
-    validation = branches(network, TINY, "validation")
+    validation, _ = branches(network, TINY, "validation")
     threshold = chosen_threshold(validation, classes)
     measured = SYSTEM.evaluate(trained("devise"), TINY)
     unseen, right = list(classes.unseen("test")), {"alone": 0, SEEN: 0, UNSEEN: 0}
@@ -255,7 +260,7 @@ def test_more_novelty_trades_seen_for_unseen() -> None:
 
 def test_the_curve_goes_from_all_unseen_to_all_seen() -> None:
     config = SYSTEM.config("tiny", "socher")
-    found = branches(network_of("socher"), config, "test")
+    found, _ = branches(network_of("socher"), config, "test")
     points = curve(found, config.classes)
     assert points[0][1] == 0 and points[-1][2] == 0
     seen, unseen = [point[1] for point in points], [point[2] for point in points]

@@ -19,11 +19,9 @@ from __future__ import annotations
 from featurewise.study.claims import Claim, Statement, above, at_least, metric_above
 from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.glyph_names import data
-from featurewise.systems.name_metrics import ACCURACY
+from featurewise.systems.name_figure import CAPTION
+from featurewise.systems.name_metrics import ACCENT, ACCURACY, BASE, HARMONIC
 from featurewise.systems.recognition.zero_shot.experiment import (
-    ACCENT,
-    BASE,
-    HARMONIC,
     METRICS,
     NEAREST,
     SEEN_AT,
@@ -225,7 +223,5 @@ SYSTEM = System(
     tested_on="35 unseen pairs in 32 typefaces of three families (Charis, Linux Libertine, "
     "Roboto) that are not trained on, 1,120 images, and 138 seen classes, 4,416 images; "
     "classes are the independent units",
-    caption="Left: accuracy on unseen pairs over that on seen classes, by the threshold "
-    "between them; dot: the one that is best on validation. Right: test images of unseen "
-    "pairs, and the class that each is given; red: wrong.",
+    caption=CAPTION,
 )
