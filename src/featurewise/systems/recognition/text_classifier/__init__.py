@@ -7,7 +7,7 @@ for it: weights w of the features g(x), filters w_i for the maps a_i below them,
     score = (U h) . g(x)  +  mean over positions of the sum over i of (V_i h) * a_i(x)
 
 Filters can find *where* something is in an image, such as a dot above or below a letter.
-Classes are letters with accents, their texts Unicode's names, as in `zero_shot`; unseen are
+Classes are letters with accents, their texts Unicode's names, as in ``zero_shot``; unseen are
 pairs of base letter and accent, each of which is seen in other pairs.
 """
 

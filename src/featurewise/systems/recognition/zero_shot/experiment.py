@@ -45,7 +45,7 @@ SEEN_AT, UNSEEN_AT = (
     {
         share: Metric(
             f"{name}, {share} % novel",
-            f"the accuracy at the threshold below which {share} % of the validation images "
+            f"{name} at the threshold below which {share} % of the validation images "
             "of seen classes are, which are taken for unseen",
             PERCENT,
             "higher",
