@@ -108,6 +108,16 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=METRICS,
+    finding="Unseen pairs of base letter and accent are recognised by their names: 61.1 % by "
+    "DeViSE's map, 54.2 % by Socher's, 22.1 % by ConSE, of 35 pairs, where the names of other "
+    "classes leave 1.4 %. Among all 173 classes DeViSE, with a threshold, has 49.3 % of unseen "
+    "pairs and 49.6 % of seen classes right, a harmonic mean of 49.4 % (Socher 40.8 %, ConSE "
+    "20.4 %); where it has the base letter of an unseen pair right, it has the accent right in "
+    "66.3 %, and the other way around in 88.3 %. What counts is that names have words in "
+    "common, not what GloVe knows of the words: random vectors of words have 68.5 %. The "
+    "features count more than the way to the names: those of a classifier of pairs are hardly "
+    "better than pixels (57.6 %), and features that are trained on base letter and accent "
+    "have 92.1 %.",
     claims=(
         Claim(
             "DeViSE recognises unseen pairs ten times as often as guessing, 2.9 %.",
@@ -120,6 +130,8 @@ SYSTEM = System(
         Claim(
             "So does ConSE, which trains no map.",
             at_least(ACCURACY, "conse", 14.5),
+            why="It has more than five times the accuracy of guessing with each of three "
+            "seeds (17.8 to 24.3 %), which is too few seeds for the bar.",
         ),
         Claim(
             "It is due to the name of the class itself.",
@@ -150,6 +162,9 @@ SYSTEM = System(
                 comparable="direction only: names of letters; ours are random by word, so "
                 "that names with a word in common stay alike",
             ),
+            why="Names of letters are composed of words without exception, so that it is "
+            "enough to tell words apart; GloVe's vectors of single letters are alike (the mean "
+            "cosine of two is 0.57, the largest 0.93), and random ones are not.",
         ),
         Claim(
             "ConSE is better than DeViSE.",
@@ -159,6 +174,8 @@ SYSTEM = System(
                 "results on ImageNet (Norouzi et al.)",
                 comparable="direction only: letters, 138 seen classes, a small network",
             ),
+            why="In part due to GloVe, in which single letters are alike: in the runs on validation pairs ConSE had 52 % "
+            "with indicators of words in place of GloVe's vectors, 32 % with these.",
         ),
         Claim(
             "ConSE needs the threshold: the nearest of all names is hardly ever unseen.",
@@ -172,6 +189,8 @@ SYSTEM = System(
                 "figure of accuracies over the threshold",
                 comparable="direction only: letters, not CIFAR-10",
             ),
+            why="Seen classes lose with each of three seeds, by 19.4 points on average; the "
+            "bar of 20 was set close to what was expected.",
         ),
         Claim(
             "Socher's trade-off, the other side: unseen pairs gain.",
@@ -180,6 +199,9 @@ SYSTEM = System(
         Claim(
             "Features of convolutions are better than pixels.",
             above(ACCURACY, "devise", "pixels", 10),
+            why="A likely reason: the classifier of seen pairs learns features that tell pairs "
+            "apart, which need not keep base letter and accent apart. With features that are "
+            "trained on both, arm parts has 92.1 %.",
         ),
         Claim(
             "Classifiers that are given what names consist of are better yet.",
