@@ -174,8 +174,9 @@ SYSTEM = System(
                 "results on ImageNet (Norouzi et al.)",
                 comparable="direction only: letters, 138 seen classes, a small network",
             ),
-            why="In part due to GloVe, in which single letters are alike: in the runs on validation pairs ConSE had 52 % "
-            "with indicators of words in place of GloVe's vectors, 32 % with these.",
+            why="In part due to GloVe, in which single letters are alike: in the runs on "
+            "validation pairs ConSE had 52 % with indicators of words in place of GloVe's "
+            "vectors, 32 % with these.",
         ),
         Claim(
             "ConSE needs the threshold: the nearest of all names is hardly ever unseen.",
