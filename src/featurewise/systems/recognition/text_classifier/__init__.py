@@ -81,6 +81,12 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=METRICS,
+    finding="Classifiers that a hypernetwork gives for the name of a letter rank images of "
+    "unseen pairs: the area under the ROC curve is 0.974 with weights, 0.852 with filters and "
+    "0.970 with both, where the names of other classes leave 0.503. Of 35 unseen pairs 55.9, "
+    "23.3 and 54.4 % are recognised. The embedding itself in place of the weights is no worse, "
+    "with an area of 0.979, and recognises 71.7 %. Three seeds do not decide whether filters "
+    "add to weights, as they do in the paper; here there is no sign of it.",
     claims=(
         Claim(
             "Classifiers from text rank images of unseen pairs: an area of 0.85 at least.",
@@ -106,11 +112,15 @@ SYSTEM = System(
             "Where the base letter of an unseen pair is right, the accent is, too, more "
             "often than without its name.",
             above(ACCENT, "both", "shuffled", 30),
+            why="The mean difference is 47 points; three seeds leave an interval of 18 points "
+            "on either side.",
         ),
         Claim(
             "Where the accent is right, the base letter is, too, more often than without "
             "its name.",
             above(BASE, "both", "shuffled", 30),
+            why="The control has the accent right in 41 to 88 of 1,120 images, of which its "
+            "share varies from 1 to 73 % between seeds.",
         ),
         Claim(
             "Both together are better than weights alone.",
@@ -120,6 +130,8 @@ SYSTEM = System(
                 "tables of results",
                 comparable="direction only: letters, not birds and flowers",
             ),
+            why="Weights alone have an area of 0.974 already; filters alone, which are "
+            "averaged over all positions, have 0.852 and add nothing that three seeds show.",
         ),
         Claim(
             "Both together are better than filters alone.",
@@ -128,6 +140,8 @@ SYSTEM = System(
         Claim(
             "A hypernetwork is better than the embedding itself.",
             above(AUC, "weights", "embedding", 0),
+            why="Names are sums of words, for which a linear map is enough; three seeds do "
+            "not decide it.",
         ),
     ),
     departures=(
