@@ -188,4 +188,6 @@ def test_the_sounds_page_says_how_it_is_made() -> None:
     command = [sys.executable, ROOT / "docs/sounds.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "usage: python docs/sounds.py runs/audio_effect-small runs/wavenet-small\n"
+    assert (
+        done.stderr == "usage: python docs/sounds.py runs/audio_effect-small runs/wavenet-small\n"
+    )

@@ -492,7 +492,7 @@ def test_derivatives_of_layer_norm_and_film(
 
     assert torch.autograd.gradcheck(function, inputs, check_batched_grad=True)
     assert torch.autograd.gradgradcheck(function, inputs)
-    assert sampled
+    assert bool(sampled) is bool(needs & 1)  # the kernel would keep x, which needs no gradients
 
 
 def test_layer_norm_and_film_elsewhere(sampled: list[int]) -> None:

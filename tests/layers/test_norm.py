@@ -450,3 +450,29 @@ def test_a_layer_that_was_pickled_before_scales_were_prepared() -> None:
     old = FiLM.__new__(FiLM)
     old.__setstate__(state)
     assert torch.equal(old(x, z), layer(x, z))
+
+
+@pytest.mark.parametrize("positions", [32, 256], ids=["formula", "kernel"])
+def test_layer_norm_keeps_no_features_that_need_no_gradients(positions: int) -> None:
+    """They may be changed afterwards, as in a residual connection, or come from inference mode."""
+    norm, z = ConditionalLayerNorm(512, F), torch.randn(2, F)
+    x = torch.randn(2, positions, 512)
+    x += norm(x, z)
+    x.square().sum().backward()
+    with torch.inference_mode():
+        features = torch.randn(2, positions, 512)
+    norm(features, z).sum().backward()
+
+
+def test_a_subclass_may_change_the_parameters() -> None:
+    class Doubled(FiLM):
+        def parameters_for(self, x: Tensor, condition: Any) -> tuple[Tensor, Any]:
+            flat, _ = super().parameters_for(x, condition)
+            return 2 * flat, None
+
+    torch.manual_seed(0)
+    layer, x, z = Doubled(C, F), torch.randn(2, C), torch.randn(2, F)
+    nn.init.normal_(layer.generator.head.weight)
+    flat = layer.generator(z)
+    gamma, beta = (2 * flat).chunk(2, 1)
+    torch.testing.assert_close(layer(x, z), (1 + gamma) * x + beta)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from featurewise.core import Affine, FeaturewiseError, Gate, Layout, Operation, Scale, Shift, Site
-from featurewise.generators import Learned
+from featurewise.generators import Learned, Linear
 from featurewise.retrofit import Conditioned, calls, condition
 from featurewise.retrofit.hooks import SiteHook
 
@@ -348,3 +350,47 @@ def test_kernels_that_were_chosen_take_the_general_path(monkeypatch: pytest.Monk
     )
     net(x, task=flat)
     assert len(passed_on) == len(net.layout)
+
+
+def test_networks_pickled_before_the_path_existed_are_called() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net = condition(network, at=["0", "2"], generator=Learned())
+    old = copy.deepcopy(net)
+    for module in old.backbone:
+        for hook in module._forward_hooks.values():
+            for later in ("_usual", "name"):
+                del hook.__self__.__dict__[later]
+    del old._plan.__dict__["_alike"]
+    found, x = copy.deepcopy(old), torch.randn(3, 4)
+    for _ in range(3):  # the first run prepares the second
+        assert torch.equal(found(x), net(x))
+
+
+class Watched(torch.autograd.Function):
+    """Passes its input on; a tensor that lives as long as the graph is watched in `seen`."""
+
+    seen: ClassVar[list[weakref.ref[Tensor]]] = []
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.held = torch.zeros(3)
+        Watched.seen.append(weakref.ref(ctx.held))
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+def test_a_call_that_a_site_may_come_back_to_holds_no_graph() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net = condition(network, at=["0", "2"], generator=Linear(2))
+    Watched.seen.clear()
+    for _ in range(3):
+        z = Watched.apply(torch.randn(3, 2, requires_grad=True))
+        with net.using(condition=z, partial=True):
+            hidden = net.backbone[0](torch.randn(3, 4))
+        hidden.sum().backward()
+        del z, hidden
+    gc.collect()
+    assert [held() for held in Watched.seen] == [None] * 3

@@ -239,6 +239,22 @@ def test_a_network_on_a_gpu_is_measured_and_plotted_on_the_processor(tmp_path, m
         assert network.moves == ["meta", "cpu", "meta", "cpu", "meta"]
 
 
+@pytest.mark.parametrize("workers", [-1, 1025, 5000])
+def test_more_processes_than_a_machine_has_are_refused(tmp_path, workers):
+    with pytest.raises(ExperimentError, match=f"0 to 1024 processes .* not {workers}"):
+        train(tmp_path / "run", TOY, RUN, workers=workers)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_says_what_it_is_whatever_another_process_took_back(tmp_path):
+    def taken_back(stepper, config):
+        (tmp_path / "run" / "run.json").unlink(missing_ok=True)
+        return evaluate(stepper, config)
+
+    train(tmp_path / "run", dataclasses.replace(TOY, evaluate=taken_back), RUN)
+    assert read_run(tmp_path / "run") == RUN
+
+
 def test_networks_are_where_they_were_after_an_error():
     network = Elsewhere()
     with pytest.raises(KeyboardInterrupt), on_cpu([network, nn.Linear(2, 2)]):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from featurewise.cli import discovery
 from featurewise.core import LayoutError
 from featurewise.generators import deviation
 from featurewise.retrofit import Conditioned
@@ -30,6 +31,7 @@ from featurewise.systems.reasoning.regularization.method import (
     objective,
     stepper,
 )
+from featurewise.training.errors import ExperimentError
 from featurewise.worlds.clevr import Batch
 
 TINY = PRESETS["tiny"]
@@ -136,3 +138,20 @@ def test_shuffled_questions_are_shuffled_in_training_and_in_the_test() -> None:
     ):
         assert torch.equal(one.images, other.images) and torch.equal(one.answers, other.answers)
         assert not torch.equal(one.questions, other.questions)
+
+
+@pytest.mark.parametrize("name", ["regularization", "cogent", "humans"])
+def test_without_conditioned_blocks_there_is_no_generator(name: str) -> None:
+    config = discovery.load(name).preset("tiny")
+    with pytest.raises(ExperimentError, match="conditioned must be 1 or more"):
+        replace(config, conditioned=0)
+
+
+def test_parameters_of_all_generators_are_as_large_at_first() -> None:
+    found = {}
+    for kind in ("linear", "deep", "decoder"):
+        torch.manual_seed(0)
+        config = replace(PRESETS["small"], generator=kind)
+        made = trunk(build(config)).generator(QUESTIONS)
+        found[kind] = float(made.detach().std())
+    assert found["deep"] > 0.4 * found["linear"] and found["decoder"] > 0.3 * found["linear"]

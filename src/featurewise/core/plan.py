@@ -7,6 +7,7 @@ that turn every Δγ into γ) and one split for the whole network; each site the
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class Plan:
         self._diagonal = [_diagonal(site) for site in layout]
         self._offsets = [o for site in layout for o in _offsets(site)]
         self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._alike = all(kind == "affine" for kind in self._kinds)  # absent from older states
 
     def pairs(self, flat: Tensor) -> tuple[Pair | None, ...] | None:
         """Scale and shift of every site in order.

@@ -293,10 +293,10 @@ def check_condition(x: object, weight: Tensor, name: str) -> None:
     width = weight.shape[1]
     if not isinstance(x, Tensor):
         raise ArgumentTypeError(f"{name} must be a tensor, got {type(x).__name__}")
-    if x.dtype is weight.dtype and x.device == weight.device and x.shape[1:] == (width,):
-        return  # nearly always
     if not is_float(x):
         raise ArgumentTypeError(f"{name} must be {WANTED}, got {x.dtype}")
+    if x.dtype is weight.dtype and x.device == weight.device and x.shape[1:] == (width,):
+        return  # nearly always
     if x.device != weight.device:
         raise ArgumentTypeError(f"{name} is on {x.device}, the generator is on {weight.device}")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):

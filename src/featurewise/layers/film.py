@@ -110,7 +110,7 @@ class FiLM(nn.Module):
         if isinstance(generator, LocalGenerator):
             (site,) = self.layout
             return site.modulate(x, generator(site, x, condition, None)[0])
-        return self.modulate(x, *self._parameters_for(generator, x, condition))
+        return self.modulate(x, *self.parameters_for(x, condition))
 
     @property
     def is_fusable(self) -> bool:
@@ -150,11 +150,6 @@ class FiLM(nn.Module):
         generator = self.generator
         if generator is None:
             raise ConditionError("this FiLM is a declared site without a generator")
-        return self._parameters_for(generator, x, condition)
-
-    def _parameters_for(
-        self, generator: nn.Module, x: Tensor, condition: Any
-    ) -> tuple[Tensor, Pair | None]:
         (site,) = self.layout.sites
         if condition is None and not isinstance(generator, Generator):
             raise ConditionError("FiLM needs a condition, got None")

@@ -184,6 +184,7 @@ def finish(call: Call) -> None:
     # These may be downstream of sites, whose nodes hold the call.
     call.memory = None
     call.record = None
+    call.quick = None
     if call.tracker is not None:  # hooks that would close it do not run after an interrupt
         call.tracker.__exit__(None, None, None)
         call.tracker = None

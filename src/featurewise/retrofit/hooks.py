@@ -45,8 +45,9 @@ class SiteHook:
         self._rank: int | None = None  # axes of batched features, if the batch axis may be missing
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._usual = None  # absent from older states
+        self._usual = None  # absent from older states, as is the name
         self.__dict__.update(state)
+        self.name = self.site.name
         self._mark = calls.traced_mark(self.owner, self.index)  # a copy has its own owner
 
     def attach(self, module: nn.Module) -> RemovableHandle:

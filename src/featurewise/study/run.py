@@ -24,7 +24,7 @@ from featurewise.study.costs import count_flops, peak_memory, reset_peak_memory,
 from featurewise.study.decode import decoded
 from featurewise.study.histories import observed_quantiles
 from featurewise.study.results import Measurement, Results, Trial
-from featurewise.study.system import Config, ConfigT, System
+from featurewise.study.system import MOST_WORKERS, Config, ConfigT, System
 from featurewise.training import distributed, hardware
 from featurewise.training.allocator import use_large_allocations
 from featurewise.training.errors import ExperimentError, OccupiedError
@@ -202,10 +202,19 @@ def train(
     """
     folder = Path(folder)
     config = run.config(system)
+    if workers is not None and not 0 <= workers <= MOST_WORKERS:
+        raise ExperimentError(
+            f"0 to {MOST_WORKERS} processes prepare batches, not {short(workers)}"
+        )
     use_large_allocations()
     digests = system.data_digests(config) if system.data_digests else {}
-    with _written(folder, dataclasses.replace(run, data_digests=digests), system):
-        return _trained(folder, system, run, config, resume, seconds, workers, tensorboard)
+    written = dataclasses.replace(run, data_digests=digests)
+    with _written(folder, written, system):
+        trial = _trained(folder, system, run, config, resume, seconds, workers, tensorboard)
+    if distributed.rank() == 0 and not (folder / RUN).exists():
+        # Another process, which failed as it started here, took back what both had found.
+        write_bytes(folder / RUN, facts_text(written.to_json()))
+    return trial
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from featurewise.training.source import Source
 from featurewise.training.steppers import Stepper
 
 PRESETS = ("tiny", "small", "paper")
+MOST_WORKERS = 1024
 """Seconds, for the tests; all arms and seeds within 45 minutes on two CPU cores; one GPU."""
 
 
@@ -67,8 +68,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ExperimentError(f"a preset trains for at least 1 step, not {short(self.steps)}")
-        if not 0 <= self.workers <= 1024:
-            raise ExperimentError(f"0 to 1024 processes prepare batches, not {short(self.workers)}")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise ExperimentError(
+                f"0 to {MOST_WORKERS} processes prepare batches, not {short(self.workers)}"
+            )
         for each in fields(self):
             value = getattr(self, each.name)
             whole = "float" not in str(each.type)

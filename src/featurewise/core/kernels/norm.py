@@ -116,9 +116,12 @@ def _is_layer_norm_of_samples(x: Tensor, gamma: Tensor, beta: Tensor, axis: int)
 
     Not under autocast, which may choose another dtype for a layer norm than that of ``x``; and not
     of half precision with gradients, as the kernel adds up those of γ and β in half precision.
+    Nor where γ or β alone need gradients: torch keeps the normed features then, and ``x`` may be
+    changed in place afterwards, or be a tensor of inference mode.
     """
     count = 1 if gamma.ndim == 1 else len(x)
-    if x.dtype is not compute_dtype(x) and needs_gradients(x, gamma, beta):
+    half = x.dtype is not compute_dtype(x)
+    if needs_gradients(x, gamma, beta) and (half or not x.requires_grad):
         return False
     return (
         gamma.ndim <= 2

@@ -20,7 +20,7 @@ from featurewise.core import TaskRepresentation
 from featurewise.retrofit import Conditioned
 from featurewise.systems.reasoning.ablations import method as ablations
 from featurewise.systems.reasoning.ablations.method import AblatedNetwork, stepper
-from featurewise.systems.reasoning.cogent.parts import require_parts
+from featurewise.systems.reasoning.cogent.parts import require_conditioned, require_parts
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
 from featurewise.worlds.clevr.combinations import Swaps
 
@@ -69,6 +69,7 @@ class Config(ablations.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_conditioned(self.conditioned)
         require_parts("scenes_of_b", self.scenes_of_b, self.scenes_per_step)
 
 

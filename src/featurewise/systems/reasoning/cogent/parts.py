@@ -1,4 +1,4 @@
-"""Parts of the fine-tuning after which accuracy is measured."""
+"""What settings have to be so that a generator can be compared or fine-tuned."""
 
 from __future__ import annotations
 
@@ -25,4 +25,16 @@ def require_parts(name: str, scenes: int, per_step: int) -> None:
         raise ExperimentError(
             f"{name} must be at least {PARTS} times scenes_per_step, {PARTS * per_step}, as "
             f"accuracy is measured after 1/{PARTS} of the steps, too; got {scenes}"
+        )
+
+
+def require_conditioned(conditioned: int | None) -> None:
+    """Raise where no block is conditioned, so that there is no generator.
+
+    Raises:
+        ExperimentError: the number of conditioned blocks is 0.
+    """
+    if conditioned == 0:
+        raise ExperimentError(
+            "conditioned must be 1 or more: without it there is no generator"
         )

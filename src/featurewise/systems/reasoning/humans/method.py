@@ -20,7 +20,7 @@ from featurewise.systems.reasoning.cogent.method import (
     conditioned_trunk,
     fine_tune,
 )
-from featurewise.systems.reasoning.cogent.parts import require_parts
+from featurewise.systems.reasoning.cogent.parts import require_conditioned, require_parts
 from featurewise.worlds.clevr import VOCABULARY
 from featurewise.worlds.clevr.words import UNKNOWN_INDEX
 
@@ -60,6 +60,7 @@ class Config(ablations.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_conditioned(self.conditioned)
         require_parts("new_scenes", self.new_scenes, self.scenes_per_step)
 
 

@@ -19,6 +19,7 @@ from featurewise.generators.base import unbound
 from featurewise.retrofit import Conditioned
 from featurewise.systems.reasoning.ablations import method as ablations
 from featurewise.systems.reasoning.ablations.method import AblatedNetwork
+from featurewise.systems.reasoning.cogent.parts import require_conditioned
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.clevr import VOCABULARY, Batch
 
@@ -41,6 +42,10 @@ class Config(ablations.Config):
     weight_decay: float = 1e-5
     deviation: float = 0.0
     training_scenes: int = 1_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_conditioned(self.conditioned)
 
 
 class Decoder(Generator):
@@ -83,7 +88,10 @@ def generator(config: Config) -> Generator:
         return Decoder(encoder, config.hidden)
     hidden: list[nn.Module] = []
     for _ in range(config.layers):
-        hidden += [nn.Linear(config.hidden, config.hidden), nn.ReLU()]
+        layer = nn.Linear(config.hidden, config.hidden)
+        # As large at first as the features of the other generators.
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        hidden += [layer, nn.ReLU()]
     return Generator(nn.Sequential(encoder, *hidden), config.hidden)
 
 
