@@ -72,3 +72,8 @@ def test_parts_of_two_families() -> None:
     train = {image.numpy().tobytes() for image in images.train.images}
     assert not any(image.numpy().tobytes() in train for image in images.test.images)
     assert torch.equal(images.train.labels.bincount().unique(), images.train.labels.bincount()[:1])
+
+
+def test_a_split_without_held_out_letters_is_refused() -> None:
+    with pytest.raises(GlyphError, match="'validation' or 'test', not 'validaton'"):
+        accented_letters(LOWERCASE).unseen("validaton")

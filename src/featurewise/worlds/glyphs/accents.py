@@ -1,8 +1,8 @@
 """Letters with accents as pairs of base letter and accent, some of which are held out.
 
 ``é`` is ``LATIN SMALL LETTER E WITH ACUTE``: its Unicode name says of which base letter and which
-accent it consists. A pair is held out in such a way that its base letter and its accent both occur
-in other pairs that are seen, so that a network can know it from the name alone.
+accent it consists. Of a pair that is held out, the base letter is seen, at least without an accent,
+and the accent in three pairs or more, so that a network can know it from the name alone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,13 @@ class AccentedLetters:
     validation: int
 
     def unseen(self, split: str) -> range:
-        """The classes that are held out for "validation" or for the "test"."""
+        """The classes that are held out for "validation" or for the "test".
+
+        Raises:
+            GlyphError: another split.
+        """
+        if split not in ("validation", "test"):
+            raise GlyphError(f"held-out letters are of 'validation' or 'test', not {split!r}")
         middle = self.seen + self.validation
         return range(self.seen, middle) if split == "validation" else range(middle, len(self))
 

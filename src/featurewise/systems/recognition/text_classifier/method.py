@@ -43,8 +43,8 @@ class Config(NameConfig):
 class TextClassifier(nn.Module):
     """Scores of images for classes, by weights and filters that come from their texts.
 
-    Section 4: the score is ``w(t) · g(v)`` (4.1), the mean over positions of
-    ``sum over i of w_i(t) * a_i`` (4.2), or their sum (4.3).
+    The score is ``w(t) · g(v)``, the mean over positions of ``sum over i of w_i(t) * a_i``,
+    or their sum.
     """
 
     text: Float[Tensor, "K F"]
