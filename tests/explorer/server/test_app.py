@@ -376,7 +376,7 @@ def test_an_address_without_a_post_says_so_whatever_the_content(
     response = client.post(path, content=b"text", headers={"content-type": "text/plain"})
     assert response.status_code == status and error(response)
     if status == 405:
-        assert response.headers["allow"] == "GET, HEAD"
+        assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
     headers = {"content-type": "text/plain", "origin": "http://evil.example"}
     assert client.post(path, content=b"text", headers=headers).status_code == 403
 

@@ -129,6 +129,13 @@ SYSTEM = System(
     data=data,
     evaluate=evaluate,
     metrics=METRICS,
+    finding="All networks but the control answer 99.9 % or more of the questions about their "
+    "1,000 scenes; on new ones a linear generator answers 75.5 %, a recurrent one 75.9 %, a deep "
+    "one 71.3 %. Neither weight decay (74.2 % without, 75.2 % at 1e-4) nor the penalty (76.4 %; "
+    "without weight decay 79.5, from 77 to 83) changes that by more than three seeds can tell, "
+    "although the penalty holds γ and β thirty times as close to the identity; for the deep "
+    "generator it does not help at all (70.0 %). The loss of ten points without weight decay "
+    "that was reported is not seen here: it is 1.3 points.",
     claims=(
         Claim(
             "The network uses the question that it is conditioned on.",
@@ -138,6 +145,7 @@ SYSTEM = System(
             "Without weight decay it is far worse.",
             above(ACCURACY, "linear", "linear_decay_0", 5),
             _ANECDOTE,
+            why="The mean difference is 1.3 points; the bar is at the end of the interval.",
         ),
         Claim(
             "Weight decay narrows the gap between training and new scenes.",
@@ -154,19 +162,23 @@ SYSTEM = System(
             ),
         ),
         Claim(
-            "With the penalty it is as good as the linear one.",
+            "A deep generator with the penalty is as good as a linear one without.",
             within(ACCURACY, "deep_penalty", "linear", 2),
+            why="It is 5.5 points worse, and no better than without the penalty: how far γ and β "
+            "go is not what a deep generator overfits by.",
         ),
         Claim(
             "The penalty narrows the gap of a deep generator.",
             above(GAP, "deep", "deep_penalty", 1),
+            why="The gap is 1.3 points wider with it. All networks have learned their scenes, so "
+            "that the gap says no more than the accuracy.",
         ),
         Claim(
             "A recurrent decoder is worse than a linear generator.",
             above(ACCURACY, "linear", "decoder", 1),
         ),
         Claim(
-            "With the penalty a linear generator is no better than without.",
+            "A linear generator is as good with the penalty as without.",
             within(ACCURACY, "linear_penalty", "linear", 2),
         ),
     ),
@@ -174,13 +186,19 @@ SYSTEM = System(
         "Maps of what stands where in place of images, scenes of 1 to 3 objects, questions "
         "without relations, as in `cogent`; 1,000 scenes to train on, each read about "
         "29 times, so that there is something to overfit.",
-        "Weight decays of 1e-6 and 1e-4 are tried with the linear generator alone.",
+        "Weight decays of 1e-6 and 1e-4 are tried with the plain linear generator alone, no "
+        "decay with the penalty too; of the others only what the arms name.",
+        "Networks have 68,028 parameters with a linear generator, 80,508 with the recurrent "
+        "and 92,988 with the deep one; γ and β differ between questions by 0.13, 0.06 and "
+        "0.08 at first.",
         "TADAM penalises learned multipliers of its γ and β; this is the distance of γ and "
         "β themselves, as in CNAPs, with a weight of 0.1 that was not tuned.",
         "Preset paper has the widths of FiLM and 70,000 scenes.",
     ),
     tuned_on="nothing: learning rate and widths are those of `cogent`",
     tested_on="1,000 scenes with up to 10 questions each that no trial is trained on; scenes "
-    "are the independent units",
+    "are the independent units. The deep arms were first run with torch's usual weights, by "
+    "which γ and β differed by 0.006 at first: 70.1 %, without weight decay 70.5, with the "
+    "penalty 70.0; their weights are He's now, as the comparison was not a fair one",
     cost={"tiny": "seconds", "paper": "one GPU; never run"},
 )

@@ -23,7 +23,10 @@ from featurewise.training.steppers import Supervised
 from featurewise.worlds.clevr import Batch
 
 TRAINING: Final = Metric(
-    "training accuracy", "accuracy on questions about scenes of training", "%"
+    "training accuracy",
+    "accuracy on scenes of training, as many readings as scenes are tested on, some of a scene "
+    "twice, with four questions each",
+    "%",
 )
 GAP: Final = Metric("gap", "training accuracy minus accuracy", "points", "lower")
 DEVIATION: Final = Metric(

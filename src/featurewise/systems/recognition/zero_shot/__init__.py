@@ -35,6 +35,8 @@ from featurewise.worlds.glyphs.facts import ACCENTED_LETTERS
 
 __all__ = ["SYSTEM", "Config"]
 
+# --- experiment --------------------------------------------------------------------
+
 SYSTEM = System(
     name="zero_shot",
     doc=__doc__,
