@@ -1,5 +1,7 @@
 """``stylize``: images of the user's own, in styles and mixtures; no file is overwritten."""
 
+import importlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,6 +53,11 @@ def test_a_folder_gets_a_file_that_is_named_after_image_and_styles(run, styles, 
 def test_painting_needs_neither_paintings_nor_the_loss_network(
     run, styles, image, tmp_path, monkeypatch
 ):
+    # A module that is first imported while they are patched would keep what they are patched with.
+    for module in ("application", "experiment", "tables"):
+        importlib.import_module(f"featurewise.systems.style.style_transfer.{module}")
+    importlib.import_module("featurewise.cli.own_styles")
+
     def absent(*_):
         raise PictureError("the package is not installed")
 
