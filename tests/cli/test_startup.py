@@ -71,8 +71,7 @@ def started(*words, **environment):
 def test_help_is_fast(words, shown):
     ratio, heavy, output = started(*words)
     assert shown in output and not heavy
-    # The list of systems reads the record of each.
-    assert ratio < (1.4 * RATIO if words == ["systems"] else RATIO)
+    assert ratio < RATIO
 
 
 @pytest.mark.parametrize(

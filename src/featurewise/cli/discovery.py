@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
@@ -54,16 +55,21 @@ def names() -> dict[str, str]:
     return {name: f"featurewise.systems.{path[0]}.{name}" for name, path in _files().items()}
 
 
-def _files() -> dict[str, tuple[str, Path]]:
+def _files() -> Mapping[str, tuple[str, Path]]:
     """Name of every system -> its family, and the file that defines its record."""
+    return _files_in(tuple(featurewise.systems.__path__))
+
+
+@lru_cache(maxsize=8)
+def _files_in(roots: tuple[str, ...]) -> Mapping[str, tuple[str, Path]]:
     found = {}
-    for root in featurewise.systems.__path__:
+    for root in roots:
         for family in pkgutil.iter_modules([root]):
             folder = Path(root, family.name)
             for system in pkgutil.iter_modules([str(folder)]):
                 file = Path(system.name, "__init__.py") if system.ispkg else f"{system.name}.py"
                 found[system.name] = (family.name, folder / file)
-    return dict(sorted(found.items()))
+    return MappingProxyType(dict(sorted(found.items())))
 
 
 def outline(name: str, part: Literal["title", "presets", "arms", "answers"]) -> Any:
