@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.installed
 PAGE   := src/featurewise/explorer/page
 
 export OMP_NUM_THREADS ?= 1
+# An environment that forbids bytecode would have every process of the tests compile all sources.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 .DEFAULT_GOAL := help
@@ -17,15 +19,12 @@ help: ## list the targets
 demo: $(STAMP) ## see it work: one picture, questions, the network's answers
 	env -u OMP_NUM_THREADS $(BIN)/featurewise demo
 
-# Shapes are checked at run time: those of the library in its own tests, those of systems in theirs,
-# where checking the library again would double the time. Code that is traced (compiled, exported)
-# runs without the checks: they would be traced too.
+# Shapes are checked at run time, but in code that is traced (compiled, exported), where the checks
+# would be traced too. Of traced tests only those files are read that name the mark, as
+# tests/conftest.py makes sure.
 test: $(STAMP) ## all tests that take minutes, not hours
-	$(PYTEST) --jaxtyping-packages=featurewise,beartype.beartype -m "not traced and not slow" \
-	  --ignore tests/systems
-	$(PYTEST) --jaxtyping-packages=featurewise.systems,featurewise.models,beartype.beartype \
-	  -m "not traced and not slow" tests/systems
-	$(PYTEST) -m "traced and not slow"
+	FEATUREWISE_CHECK_SHAPES=1 $(PYTEST) -m "not traced and not slow"
+	$(PYTEST) -m "traced and not slow" $$(grep -rl --include='test_*.py' traced tests)
 
 slow: $(STAMP) ## long training, soak and fuzz tests
 	$(BIN)/python -m pytest -m slow --timeout 7200

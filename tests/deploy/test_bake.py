@@ -336,8 +336,8 @@ def made(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_module(case: Case, dtype: torch.dtype) -> None:
+    net, x = made(case, dtype)
     for training in (False, True):
-        net, x = made(case, dtype)
         net.train(training)
         before = copy.deepcopy(net.backbone.state_dict())
         task = some_task(net, dtype)

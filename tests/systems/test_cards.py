@@ -8,14 +8,15 @@ from featurewise.cli import discovery
 from featurewise.study import card, catalogue
 
 DOCS = Path(__file__).parents[2] / "docs"
+PUBLISHED = discovery.published()
 
 
 def test_cards_and_catalogue_have_not_drifted() -> None:
-    stale = catalogue.stale(discovery.published(), DOCS)
+    stale = catalogue.stale(PUBLISHED, DOCS)
     assert not stale, f"run `featurewise cards`, which writes them again: {stale}"
 
 
-@pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry.system.name)
 def test_what_did_not_come_out_says_why(entry: catalogue.Entry) -> None:
     """At whichever preset: refuted, or stated with a bar that nothing could meet."""
     silent = [
@@ -28,7 +29,7 @@ def test_what_did_not_come_out_says_why(entry: catalogue.Entry) -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry.system.name)
 def test_a_system_that_uses_fonts_says_so(entry: catalogue.Entry) -> None:
     system = entry.system
     text = card.to_markdown(card.content(system, *entry.results))
@@ -39,7 +40,7 @@ def test_a_system_that_uses_fonts_says_so(entry: catalogue.Entry) -> None:
         assert rendered is (uses_fonts and bool(entry.results))
 
 
-@pytest.mark.parametrize("entry", discovery.published(), ids=lambda entry: entry.system.name)
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry.system.name)
 def test_a_published_image_is_small(entry: catalogue.Entry) -> None:
     for path in (p for arms in entry.sheets.values() for p in arms.values()):
         assert path.stat().st_size <= catalogue.COLOUR_LIMIT

@@ -16,12 +16,15 @@ DTYPE = torch.bfloat16 if computes_bfloat16("cpu") else torch.float32
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    fast = torch.compile(function, dynamic=False)
+    @functools.cache
+    def fast() -> Callable[..., Any]:
+        # When first called: the compiler takes seconds to import.
+        return torch.compile(function, dynamic=False)
 
     @functools.wraps(function)
     def call(*tensors: Tensor) -> Any:
         # Gradients are those written below; the compiler warns of tensors that need any.
-        return fast(*(each.detach() for each in tensors))
+        return fast()(*(each.detach() for each in tensors))
 
     return call
 
