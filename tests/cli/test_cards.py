@@ -85,6 +85,17 @@ def test_a_new_run_replaces_published_results(run, sums, finished, tmp_path):
     assert not list((tmp_path / "docs").rglob("*seeing.png"))
 
 
+def test_published_trials_are_not_lost_unasked(run, fails, sums, finished, tmp_path):
+    where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
+    run("cards", "--add", finished, *where)
+    one = Trial("broken", 0, 24, 30.0, 58, Measurement(Proportion(40, 100)))
+    Results("sums", "small", (one,)).save(finished / "results.json")
+    assert "--others keep" in fails("cards", "--add", finished, *where)
+    shown = run("cards", "--add", finished, "--others", "keep", *where).text
+    assert "1 trials published, 4 kept" in shown
+    assert len(discovery.published_results("sums", tmp_path / "results")["small"].trials) == 5
+
+
 def test_only_runs_are_published(fails, sums, finished, tmp_path):
     where = ("--results", tmp_path / "results", "--out", tmp_path / "docs")
     assert "holds no results.json" in fails("cards", "--add", tmp_path, *where)

@@ -77,6 +77,37 @@ def published(tmp_path):
     return folder
 
 
+def test_published_trials_are_not_lost_unasked(published, tmp_path):
+    file, image = published / "alpha" / "small.json", published / "alpha" / "small" / "one.png"
+    before, shown = file.read_bytes(), image.read_bytes()
+    beta = dataclasses.replace(results(seeds=(2, 3), arms=("other",)), data_versions={})
+    with pytest.raises(
+        ExperimentError, match=r"have not \(one-s0, one-s1, one-s2, other-s0, other-s1"
+    ):
+        catalogue.publish(published, made_up(), beta, {})
+    assert (file.read_bytes(), image.read_bytes()) == (before, shown)
+
+    better = dataclasses.replace(beta, trials=(trial("other", 2, 99), trial("other", 3, 7)))
+    catalogue.publish(published, made_up(), better, {}, "keep")
+    found = {(each.arm, each.seed): each for each in Results.load(file).trials}
+    assert len(found) == 7
+    assert found["other", 2] == better.trials[0]
+    assert found["other", 1] == results().trials[4]
+    assert image.read_bytes() == shown
+
+    catalogue.publish(published, made_up(), better, {}, "drop")
+    assert Results.load(file) == better
+    assert not image.exists()
+
+
+@pytest.mark.parametrize("what", ["hardware", "data_versions"])
+def test_trials_of_another_machine_or_of_other_data_are_not_kept(published, what):
+    other = dataclasses.replace(results(seeds=(7,)), **{what: {"cores": "64", "threads": "1"}})
+    with pytest.raises(ExperimentError, match=f"{what.replace('_', ' ')} differ in .*cores"):
+        catalogue.publish(published, made_up(), other, {}, "keep")
+    assert len(Results.load(published / "alpha" / "small.json").trials) == 6
+
+
 def entries(folder, *names):
     return [
         catalogue.read(folder, "sea_shells", made_up(name))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from featurewise.cli import discovery, options
 from featurewise.cli.console import Terminal
 from featurewise.cli.errors import UserError
+
+Others = Literal["keep", "drop"]
 
 
 def cards(
@@ -20,6 +22,13 @@ def cards(
     add: Annotated[
         list[Path] | None,
         typer.Option(help="First publish the results of this 'featurewise run'; may be repeated."),
+    ] = None,
+    others: Annotated[
+        Others | None,
+        typer.Option(
+            help="With --add: what becomes of published trials of the same preset that the run has "
+            "not. Without it, a run that has not all of them is not published."
+        ),
     ] = None,
 ) -> None:
     """Write the card of every system and the catalogue from published results.
@@ -36,12 +45,12 @@ def cards(
 
     console = Terminal(highlight=False, soft_wrap=True)
     for folder in add or []:
-        console.print(_add(folder, results), markup=False)
+        console.print(_add(folder, results, others), markup=False)
     written = catalogue.save(discovery.published(results), out)
     console.print(f"{len(written)} files; see {out / catalogue.PAGE}", markup=False)
 
 
-def _add(folder: Path, published: Path) -> str:
+def _add(folder: Path, published: Path, others: Others | None) -> str:
     """Publishes the results of a study; returns a line that describes them."""
     from featurewise.study import card, catalogue
     from featurewise.study.results import Results
@@ -60,7 +69,10 @@ def _add(folder: Path, published: Path) -> str:
         path = folder / f"{trial.arm}-s{trial.seed}" / SHEET
         if path.is_file():
             sheets.setdefault(trial.arm, path)
-    catalogue.publish(published, record, found, sheets)
-    partial = card.missing(record, found)
+    written = catalogue.publish(published, record, found, sheets, others)
+    together = Results.load(written[0])
+    partial = card.missing(record, together)
     text = f"{found.system}, preset {found.preset}: {len(found.trials)} trials published"
+    if kept := len(together.trials) - len(found.trials):
+        text += f", {kept} kept"
     return f"{text}; partial: {partial}" if partial else text

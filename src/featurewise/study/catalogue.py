@@ -7,6 +7,7 @@ made from them and from the records, and `stale` names what no longer says what 
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
@@ -92,22 +93,29 @@ def read(folder: Path | str, family: str, system: System[Any]) -> Entry:
 
 
 def publish(
-    folder: Path | str, system: System[Any], results: Results, sheets: Mapping[str, Path]
+    folder: Path | str,
+    system: System[Any],
+    results: Results,
+    sheets: Mapping[str, Path],
+    others: Literal["keep", "drop"] | None = None,
 ) -> list[Path]:
     """Takes results, and images of what arms do, into the folder of all published results.
 
     Args:
         folder: of all published results, made when missing.
         system: its record.
-        results: of one preset; those published of it before are replaced.
+        results: of one preset; of a trial that was published before they replace what it gave.
         sheets: arm -> image, made small enough here.
+        others: what becomes of published trials, and images of arms, that the results have not.
 
     Returns:
         The files.
 
     Raises:
         ExperimentError: the results are of another system, of a preset or an arm that it has not,
-            or of changed settings; or there is a file in the way that this library did not make.
+            or of changed settings; or there is a file in the way that this library did not make;
+            or trials are published that the results have not, and ``others`` is not given, or is
+            "keep" where hardware or data were not the same.
     """
     system.require(results)
     for arm in sheets:
@@ -122,15 +130,47 @@ def publish(
     images = own / results.preset
     written = [own / f"{results.preset}.json"]
     require_own([*written, *(images / f"{arm}.png" for arm in sheets)])
+    arms = {trial.arm for trial in results.trials}
+    results = _with_others(results, written[0], others)
     own.mkdir(parents=True, exist_ok=True)
     for path in filter(made_here, images.glob("*.png")):
-        path.unlink()
+        if path.stem in arms or others != "keep":
+            path.unlink()
     results.save(written[0])
     for arm, sheet in sheets.items():
         images.mkdir(exist_ok=True)
         written.append(images / f"{arm}.png")
         shrink(sheet, written[-1])
     return written
+
+
+def _with_others(results: Results, path: Path, others: Literal["keep", "drop"] | None) -> Results:
+    """The results, with published trials that they have not if these are kept."""
+    if not path.exists() or others == "drop":
+        return results
+    published = Results.load(path)
+    new = {(trial.arm, trial.seed) for trial in results.trials}
+    lacking = [trial for trial in published.trials if (trial.arm, trial.seed) not in new]
+    if not lacking:
+        return results
+    if others is None:
+        named = ", ".join(f"{trial.arm}-s{trial.seed}" for trial in lacking[:5])
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise ExperimentError(
+            f"{path}: has trials that these results have not ({named}{more}): keep them with "
+            "--others keep (others='keep'), or drop them with --others drop"
+        )
+    for what in ("hardware", "data_versions"):
+        before, now = getattr(published, what), getattr(results, what)
+        if before != now:
+            differing = sorted(
+                key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
+            )
+            raise ExperimentError(
+                f"{path}: its trials cannot be kept beside these: {what.replace('_', ' ')} differ "
+                f"in {', '.join(differing)}"
+            )
+    return dataclasses.replace(results, trials=(*lacking, *results.trials))
 
 
 def shrink(source: Path, path: Path) -> None:
