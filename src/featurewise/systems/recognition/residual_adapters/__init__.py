@@ -39,6 +39,8 @@ from featurewise.worlds.glyphs.facts import IMAGE_DOMAINS
 
 __all__ = ["SYSTEM", "Config"]
 
+# --- experiment --------------------------------------------------------------------
+
 _README = "results in the repository of both papers"
 _OTHER = "direction only: small images, and a small network whose base is Fashion-MNIST"
 
@@ -140,6 +142,10 @@ SYSTEM = System(
                 "80.62 % to 78.62 %, CIFAR-100 after ImageNet",
                 _OTHER,
             ),
+            why="After 200 steps on each new domain adapters do not even fit what they are trained "
+            "on (loss 1.6, fine-tuning 0.6), and most of the difference is Omniglot (10 % of 680 "
+            "images, 57 % by fine-tuning). Features of clothes that 8 to 32 channels hold serve "
+            "ink less than those of ImageNet in ResNet-26; longer training is not tested",
         ),
         Claim(
             "So are adapters in series.",
@@ -150,6 +156,7 @@ SYSTEM = System(
                 "80.17 % to 78.62 %, CIFAR-100 after ImageNet",
                 _OTHER,
             ),
+            why="as for parallel adapters: 98 % and 92 % on digits and letters, 24 % on Omniglot",
         ),
         Claim(
             "Adapters are better than a network from random weights.",
@@ -160,6 +167,8 @@ SYSTEM = System(
                 "80.62 % to 75.23 %, CIFAR-100 after ImageNet",
                 _OTHER,
             ),
+            why="here the base domain helps little: fine-tuning is 4 points above a network from "
+            "random weights, in an interval that includes none",
         ),
         Claim(
             "Adapters are better than norms alone.",
@@ -211,6 +220,13 @@ SYSTEM = System(
             above(MEAN, "parallel", "shuffled", 5),
         ),
     ),
+    finding="With a small network whose base is Fashion-MNIST, adapters of 12 to 17 % of its "
+    "weights reach 64 % (parallel) and 71 % (series) on three new domains, above norms "
+    "alone (60 %) and fixed features (42 %), but far below fine-tuning a copy of the "
+    "network (85 %) and training one from random weights (81 %): the papers' order is "
+    "refuted at this size. That the base domain forgets nothing is exact: not a bit of "
+    "its logits changes, where training shared weights further leaves 15 % of 84 % "
+    "accuracy.",
     departures=(
         "Three residual blocks of 8 to 32 channels and 16 x 16 pixels, not ResNet-26; "
         "the base domain is Fashion-MNIST, not ImageNet.",
