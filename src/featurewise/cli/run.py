@@ -192,6 +192,7 @@ def _run_study(line: _Line, study: Study, storage: str | None) -> None:
     """Trains all missing trials, publishes results and card after each, and prints the claims."""
     from featurewise.study.made import require_own
     from featurewise.study.run import RESULTS
+    from featurewise.study.study import TRACEBACK
     from featurewise.training.errors import ExperimentError
 
     name = study.system.name
@@ -217,6 +218,12 @@ def _run_study(line: _Line, study: Study, storage: str | None) -> None:
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signum
         raise SystemExit(code) from None
     status = _publish(study)
+    if status.failed and not status.results.trials:
+        key, reason = next(iter(status.failed.items()))
+        raise ExperimentError(
+            f"all {len(status.failed)} trials failed, so that there are no results; {key}: "
+            f"{reason}; see {line.out / str(key) / TRACEBACK}"
+        )
     _print_claims(Terminal(highlight=False, soft_wrap=True), study, status)
     if status.failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in status.failed.items())
@@ -354,12 +361,14 @@ class _Board:
 
 
 def _publish(study: Study) -> StudyStatus:
-    """Writes results and card of the finished trials into the folder of the study."""
+    """Writes results and card of the finished trials, if any, into the folder of the study."""
     from featurewise.study import card, catalogue
     from featurewise.study.run import REMEDY, RESULTS
     from featurewise.training.files import storage_errors
 
     status = study.status()
+    if not status.results.trials:
+        return status
     with storage_errors(study.folder, REMEDY):
         status.results.save(study.folder / RESULTS)
     sheets = {}
@@ -368,7 +377,7 @@ def _publish(study: Study) -> StudyStatus:
         catalogue.shrink(sheet, study.folder / sheets[arm])
     facts = card.content(
         study.system,
-        *([status.results] if status.results.trials else []),
+        status.results,
         sheets={study.preset: sheets},
         seeds=[key.seed for key in study.keys],
     )
@@ -380,8 +389,7 @@ def _print_claims(console: Console, study: Study, status: StudyStatus) -> None:
     """Prints the verdict of each claim, the missing trials, and the path of the card."""
     from featurewise.study import card, card_page
 
-    found = [status.results] if status.results.trials else []
-    for claim in card.content(study.system, *found)["claims"]:
+    for claim in card.content(study.system, status.results)["claims"]:
         (verdict,) = claim["verdicts"]
         word, remark = verdict["verdict"], card_page.remark(claim, verdict)
         colour = {"supported": "green", "refuted": "red"}.get(word, "yellow")

@@ -7,6 +7,7 @@ settings, on what hardware; in the end ``results.json``, and ``sheet.png`` with 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -222,7 +223,13 @@ def _written(folder: Path, run: Run, system: System[Any]) -> Iterator[None]:
     """`write_run`, undone if the block fails before anything of a new run was logged or saved."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     new = not (folder / RUN).exists()
-    write_run(folder, run, system)
+    try:
+        write_run(folder, run, system)
+    except ExperimentError as error:
+        if new or is_begun(folder):
+            raise
+        _begin_again(folder, run, system, error)
+        new = True
     try:
         yield
     except OccupiedError:  # it belongs to the process that trains there
@@ -237,10 +244,38 @@ def _written(folder: Path, run: Run, system: System[Any]) -> Iterator[None]:
         raise
 
 
-def _remove_unless_begun(folder: Path) -> None:
-    """Removes the files of a run that has no checkpoint and nothing in its log."""
+def _begin_again(folder: Path, run: Run, system: System[Any], found: ExperimentError) -> None:
+    """Replaces a run that was stopped before it kept anything, as by a kill.
+
+    Raises:
+        OccupiedError: another process has just begun it.
+        ExperimentError: see `write_run`.
+    """
+    if distributed.rank() > 0:  # the first process replaces it for all
+        return
+    with locked(folder):
+        _remove_unless_begun(folder)
+        write_run(folder, run, system)
+    warnings.warn(
+        f"{found}. That run was stopped before it kept anything, and is replaced by this one",
+        stacklevel=2,
+    )
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run has a checkpoint, something in its log, or results."""
     log, saved = folder / METRICS, folder / "checkpoints"
-    if (log.exists() and log.stat().st_size) or (saved.is_dir() and any(saved.iterdir())):
+    return (
+        (log.exists() and log.stat().st_size > 0)
+        or (saved.is_dir() and any(saved.iterdir()))
+        or any((folder / name).exists() for name in (MODEL, RESULTS, SHEET))
+    )
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    """Removes the files of a run that has kept nothing."""
+    saved = folder / "checkpoints"
+    if is_begun(folder):
         return
     if saved.is_dir():
         saved.rmdir()

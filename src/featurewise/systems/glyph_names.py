@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featurewise.common.rng import seeded_rng
+from featurewise.core import ShapeError
 from featurewise.models.pretrained import word_vectors
 from featurewise.models.pretrained.glove import SOURCE as GLOVE
 from featurewise.study import system
@@ -118,6 +119,18 @@ def _embeddings(
         if shuffled:
             found = found[other_class(len(classes))]
         return F.normalize(found - found[: classes.seen].mean(0))
+
+
+def require_images(images: Tensor, side: int) -> None:
+    """Raise unless images are of the height and width that a network has.
+
+    Raises:
+        ShapeError: they are not ``(B, 1, side, side)``.
+    """
+    if images.ndim != 4 or images.shape[1:] != (1, side, side):
+        raise ShapeError(
+            f"images must be (B, 1, {side}, {side}), got {tuple(images.shape)}"
+        )
 
 
 def other_class(count: int) -> Tensor:

@@ -10,7 +10,7 @@ from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural, Range
 from featurewise.core import Operation
 from featurewise.models.dcgan import generator
 from featurewise.study import system
@@ -58,7 +59,6 @@ class Config(system.Config):
         classifier_steps: training steps of the evaluation classifier.
     """
 
-    ZERO_ALLOWED: ClassVar = frozenset({"extra_layers"})
     FORMER_NAMES: ClassVar = {
         "where": "typefaces",
         "budget": "parameters",
@@ -72,11 +72,11 @@ class Config(system.Config):
     shuffled_condition: bool = False
     typefaces: str = "debian"
     letters: str = UPPERCASE
-    image_size: int = 16
+    image_size: Annotated[int, Range(8, multiple=4)] = 16
     parameters: int = 60_000
     code_size: int = 16
-    extra_layers: int = 4
-    batch_size: int = 64
+    extra_layers: Natural = 4
+    batch_size: Annotated[int, Range(2)] = 64
     learning_rate: float = 0.08
     classifier_steps: int = 900
 
