@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from featurewise.common.text import short
 
 MOST: Final = 1 << 62
-"""Largest number of a setting."""
+"""Largest integer of a setting."""
 LONGEST: Final = 10_000
 """Largest length of a text or tuple."""
 
@@ -142,7 +142,7 @@ class _Problem:
 
 def _fields(settings: Any, where: str) -> _Problem | None:
     """The first problem in a dataclass."""
-    for name, kind in hints(type(settings)).items():
+    for name, kind in hints(settings.__class__).items():
         if found := _problem(kind, getattr(settings, name), f"{where}{name}"):
             return found
     return None
@@ -230,7 +230,7 @@ def _number(
     allowed = stated if isinstance(stated, Range) else usual
     if value not in allowed:
         return _Problem(where, f"be {allowed}", short(value))
-    if abs(value) > MOST:
+    if isinstance(value, int) and abs(value) > MOST:
         return _Problem(where, "be at most 2**62 and at least -2**62", short(value))
     return None
 

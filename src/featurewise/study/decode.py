@@ -48,6 +48,7 @@ def _of_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None:
         return None
     plain = [typing.get_args(each)[0] if _annotated(each) else each for each in kinds]
+    chosen: list[Any]
     if isinstance(value, dict):
         chosen = [kind for kind in plain if dataclasses.is_dataclass(kind)]
     elif isinstance(value, list):

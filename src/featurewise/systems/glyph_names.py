@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from featurewise.common.ranges import Range
 from featurewise.common.rng import seeded_rng
 from featurewise.core import ShapeError
 from featurewise.models.pretrained import word_vectors
@@ -61,7 +62,7 @@ class NameConfig(system.Config):
     bases: str = LOWERCASE
     accents: tuple[str, ...] = ACCENTS
     typefaces: str = "debian"
-    image_size: int = 24
+    image_size: Annotated[int, Range(8)] = 24
     channels: int = 16
     batch_size: int = 64
     learning_rate: float = 6e-3

@@ -22,6 +22,7 @@ from featurewise.common.ranges import Natural, Range
 from featurewise.core import Operation
 from featurewise.models.dcgan import generator
 from featurewise.study import system
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.glyphs import UPPERCASE
@@ -169,13 +170,21 @@ def build(config: Config) -> nn.Module:
 
 @lru_cache(maxsize=32)
 def network_sizes(config: Config) -> tuple[int, int]:
-    """The most channels, and then the most hidden units, within the number of parameters."""
+    """The most channels, and then the most hidden units, within the number of parameters.
+
+    Raises:
+        ExperimentError: the smallest decoder has more.
+    """
 
     def count(channels: int, hidden: int) -> int:
         with torch.device("meta"):
             net = Decoder(config, 1, channels, hidden).net
         return sum(p.numel() for p in net.parameters())
 
+    if (least := count(1, 4)) > config.parameters:
+        raise ExperimentError(
+            f"parameters must be {least} or more, got {config.parameters}"
+        )
     channels = bisect(range(1, 128), config.parameters, key=lambda c: count(c, 4 * c))
     hidden = bisect(range(1, 1024), config.parameters, key=lambda h: count(channels, h))
     return channels, hidden

@@ -37,7 +37,7 @@ class Config(ablations.Config):
     network: Literal["mac", "film", "question only"] = "mac"
     share: Annotated[float, Range(0, 1, above=True)] = 1.0
     cells: int = 4
-    width: int = 64
+    width: Annotated[int, Range(2, multiple=2)] = 64
     mac_learning_rate: float = 2e-3
 
 
