@@ -176,7 +176,7 @@ def test_a_run_that_was_killed_before_it_kept_anything_is_replaced(tmp_path):
         with pytest.raises(OccupiedError):
             train(tmp_path, TOY, other)
     assert read_run(tmp_path) == RUN
-    with pytest.warns(UserWarning, match="steps 6, not 2; .* stopped before it kept anything"):
+    with pytest.warns(UserWarning, match="steps 6, not 2. It was stopped before it kept anything"):
         assert train(tmp_path, TOY, other).steps == 2
     assert read_run(tmp_path).settings["steps"] == 2
     assert (tmp_path / "mine.txt").read_text() == "mine"

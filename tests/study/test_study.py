@@ -326,6 +326,7 @@ def test_a_study_without_any_trial_may_have_other_settings(system, tmp_path, kep
             return
         with pytest.warns(UserWarning, match="width 8, not 9. Nothing of it was kept: it begins"):
             again = study(changed, tmp_path)
+    again.begin()
     again.work()
     assert len(again.status().results.trials) == len(again.keys)
     with pytest.raises(ExperimentError, match="was started with width 9, not 8; choose"):

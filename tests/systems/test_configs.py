@@ -55,6 +55,7 @@ def settings(name: str) -> Any:
         ("text_classifier", "features", "pixels", "features must be 'convolutions' here"),
         ("wavenet", "condition", "all", "condition must be 'both', 'local', 'global' or 'none'"),
         ("wavenet", "operation", "scale", "operation must be 'shift' or 'affine', got 'scale'"),
+        ("wavenet", "dilations", 33, "dilations must be 1 to 16, got 33"),
         ("ablations", "conditioned", 9, "conditioned=9 exceeds blocks="),
         ("ablations", "channels", 2.5, r"channels must be an integer, got 2\.5"),
         ("diffusion", "image_size", 17, "image_size must be a multiple of 2"),

@@ -37,6 +37,7 @@ from featurewise.training.steppers import Stepper
 
 RUN, MODEL, RESULTS, SHEET = "run.json", "model.json", "results.json", "sheet.png"
 REMEDY = "Choose a folder that can be written."
+_ELSEWHERE = "; choose another folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +258,8 @@ def _begin_again(folder: Path, run: Run, system: System[Any], found: ExperimentE
         _remove_unless_begun(folder)
         write_run(folder, run, system)
     warnings.warn(
-        f"{found}. That run was stopped before it kept anything, and is replaced by this one",
+        f"{str(found).removesuffix(_ELSEWHERE)}. It was stopped before it kept anything, and this "
+        "run replaces it",
         stacklevel=2,
     )
 
@@ -422,7 +424,7 @@ def _require_same(folder: Path, begun: Run, wanted: Run, system: System[Any]) ->
         if getattr(begun, name) != getattr(wanted, name):
             raise ExperimentError(
                 f"{folder}: holds a run with {name} {getattr(begun, name)}, not "
-                f"{getattr(wanted, name)}; choose another folder"
+                f"{getattr(wanted, name)}{_ELSEWHERE}"
             )
     with wrap_errors(folder, ExperimentError, ExperimentError):
         configs = begun.config(system), wanted.config(system)
@@ -430,8 +432,7 @@ def _require_same(folder: Path, begun: Run, wanted: Run, system: System[Any]) ->
         values = [getattr(config, field_.name) for config in configs]
         if values[0] != values[1]:
             raise ExperimentError(
-                f"{folder}: holds a run with {field_.name} {values[0]}, not {values[1]}; choose "
-                "another folder"
+                f"{folder}: holds a run with {field_.name} {values[0]}, not {values[1]}{_ELSEWHERE}"
             )
     with wrap_errors(folder, ExperimentError, ExperimentError):
         require_same_data(begun, wanted.data_digests)
