@@ -335,12 +335,12 @@ def test_settings_of_an_override_come_back():
         ({"noted": 1}, "settings: noted must be true or false, got 1"),
         (
             {"parts": [{"kind": "C"}]},
-            r"settings: parts\[0\].kind must be 'A' or 'B' \(or None\), got 'C'",
+            r"settings.parts\[0\]: kind must be 'A' or 'B' \(or None\), got 'C'",
         ),
         ({"parts": 3}, "settings: parts must be several values, got 3"),
         ({"pair": [1]}, "settings: pair must have 2 values, got 1"),
         ({"every": 3}, "settings.intervals must be an object"),
-        ({"every": {"log": 0}}, "settings.intervals: log=0 must be above 0"),
+        ({"every": {"log": 0}}, "settings.intervals: log must be 1 or more, got 0"),
         ({"depth": 1}, "settings: 'depth' is unknown"),
     ],
 )

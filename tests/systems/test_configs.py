@@ -14,6 +14,9 @@ from featurewise.training.errors import ExperimentError
 from featurewise.worlds.clevr import WorldError
 from featurewise.worlds.pictures import PictureError
 
+# Without shape checks, which would refuse values of another type before the check under test.
+pytestmark = pytest.mark.traced
+
 
 def settings(name: str) -> Any:
     return discovery.load(name).preset("tiny")
@@ -180,7 +183,7 @@ def test_the_command_line_names_the_setting() -> None:
         ("audio_effect", "dilations=[]", "settings: dilations must have 1 or more values, got 0"),
         ("film", "curriculum=[]", "settings: curriculum must have 1 or more values, got 0"),
         ("film", "curriculum=[{}]", "settings.curriculum[0]: recipe is missing"),
-        ("film", 'folder={"path": 3, "split": "a"}', "settings: folder.path must be a text"),
+        ("film", 'folder={"path": 3, "split": "a"}', "settings.folder: path must be a text"),
         ("film", "perception=3", "settings: perception must be Perception (or None), got 3"),
         ("wavenet", "clip=-1", "settings: clip must be 0 or more, got -1.0"),
         ("wavenet", "clip=1e999", "settings: clip must be a finite number, got inf"),

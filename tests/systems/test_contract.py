@@ -377,6 +377,7 @@ def test_evaluation_measures_the_score(name: str, arm: str) -> None:
     assert math.isfinite(measured.number(found.system.score))
 
 
+@pytest.mark.traced  # shape checks would refuse values of another type first
 @each_system
 def test_a_setting_is_refused_in_words_or_can_be_built(name: str) -> None:
     """At the ends of its range, beyond them, empty, and unknown."""

@@ -11,7 +11,7 @@ import sys
 import unicodedata
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 from featurewise.cli.console import Terminal
 
@@ -68,9 +68,16 @@ def plain_warnings() -> None:
     """Makes warnings of this library one line on standard error, without the place in its code."""
     usual = warnings.showwarning
 
-    def show(message: Any, category: Any, filename: str, *more: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if not Path(filename).is_relative_to(Path(__file__).parents[1]):
-            usual(message, category, filename, *more)
+            usual(message, category, filename, lineno, file, line)
             return
         console = notes()
         console.print("[bold yellow]warning:[/]", end=" ")

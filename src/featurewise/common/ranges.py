@@ -41,13 +41,13 @@ class Range:
         multiple: of which the numbers are; default: of none.
     """
 
-    least: float = -math.inf
-    most: float = math.inf
+    least: int | float = -math.inf
+    most: int | float = math.inf
     above: bool = False
     below: bool = False
     multiple: int | None = None
 
-    def __contains__(self, number: float) -> bool:
+    def __contains__(self, number: int | float) -> bool:
         if self.multiple is not None and number % self.multiple:
             return False
         low = self.least < number if self.above else self.least <= number
@@ -105,8 +105,25 @@ def require_settings(settings: Any, error: Callable[[str], Exception]) -> None:
     Raises:
         Exception: the result of ``error`` for the first such field.
     """
-    if found := _fields(settings, ""):
-        raise error(str(found))
+    values = {name: getattr(settings, name) for name in hints(settings.__class__)}
+    require_values(settings.__class__, values, error)
+
+
+def require_values(kind: Any, values: Mapping[str, Any], error: Callable[[str], Exception]) -> None:
+    """As `require_settings`, of values by field, from which a dataclass is still to be made.
+
+    Args:
+        kind: the dataclass.
+        values: of all fields, or of some.
+        error: see `require_settings`.
+
+    Raises:
+        Exception: see `require_settings`.
+    """
+    kinds = hints(kind)
+    for name, value in values.items():
+        if found := _problem(kinds[name], value, name):
+            raise error(str(found))
 
 
 @cache
@@ -141,9 +158,9 @@ class _Problem:
 
 
 def _fields(settings: Any, where: str) -> _Problem | None:
-    """The first problem in a dataclass."""
+    """The first problem in a dataclass within another."""
     for name, kind in hints(settings.__class__).items():
-        if found := _problem(kind, getattr(settings, name), f"{where}{name}"):
+        if found := _problem(kind, getattr(settings, name), f"{where}.{name}"):
             return found
     return None
 
@@ -177,7 +194,7 @@ def _problem(
         return _Problem(where, f"be {_NAMES.get(kind, kind.__name__)}", short(value))
     if isinstance(value, str) and len(value) > LONGEST:
         return _Problem(where, f"have {LONGEST} letters or fewer", str(len(value)))
-    return _fields(value, f"{where}.") if dataclasses.is_dataclass(kind) else None
+    return _fields(value, where) if dataclasses.is_dataclass(kind) else None
 
 
 _NAMES: Final = {

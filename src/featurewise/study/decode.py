@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from featurewise.common.ranges import MOST, hints, members
+from featurewise.common.ranges import MOST, hints, members, require_values
 from featurewise.common.text import short
 from featurewise.training.errors import ExperimentError
 
@@ -15,8 +15,7 @@ from featurewise.training.errors import ExperimentError
 def decoded(kind: Any, value: Any, where: str) -> Any:
     """A value of the given type from JSON: objects as dataclasses, lists as tuples.
 
-    Whether values lie in their ranges is what the dataclasses check themselves, however they are
-    made; see `featurewise.common.ranges`.
+    Values are checked as they are in Python; see `featurewise.common.ranges`.
 
     Args:
         kind: the type, as annotations say it.
@@ -77,6 +76,7 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
             raise ExperimentError(f"{where}: {each.name} is missing")
     known = {name: decoded(kinds[name], each, f"{where}.{name}") for name, each in value.items()}
     try:
+        require_values(kind, known, ExperimentError)
         return kind(**known)
     except (TypeError, ValueError) as error:
         raise ExperimentError(f"{where}: {error}") from error
