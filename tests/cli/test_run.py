@@ -252,6 +252,29 @@ def test_wrong_settings(fails, sums, tmp_path, change, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("100000000000", "at most 10000 seeds, not '100000000000'"),
+        ("10001", "at most 10000 seeds"),
+        ("9" * 5000, "at most 10000 seeds, not '999"),
+        ("99999999999999999999,", "a seed has at most 19 digits, not '99999999999999999999'"),
+        ("9999999999999999999,", "a seed lies in 0..9223372036854775807, got 9999999999999999999"),
+    ],
+)
+def test_seeds_out_of_range(fails, sums, tmp_path, seeds, message):
+    assert message in fails(*line(tmp_path / "out", seeds=seeds))
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_more_jobs_than_trials(run, sums, tmp_path, monkeypatch):
+    """Each would be a process that imports torch and has nothing to do."""
+    monkeypatch.setattr(command, "COMMAND", (sys.executable, "-c", "raise SystemExit('none')"))
+    run(*line(tmp_path, "--jobs", 900, seeds="1"), code=2)
+    assert len(list((tmp_path / ".workers").glob("*.log"))) == 2
+    assert run(*line(tmp_path, "--jobs", 1025), code=2)
+
+
 @pytest.mark.parametrize("name", ["results.json", "sums.md", "sums.json"])
 def test_files_of_the_user_are_kept(fails, sums, tmp_path, name):
     (tmp_path / name).write_text("{}")

@@ -149,6 +149,7 @@ def test_numbers_in_a_stage_of_a_curriculum(change: dict[str, Any], message: str
         ({"width": 0}, "width must be 1 or more"),
         ({"max_objects": 11}, "max_objects must be 1 to 10"),
         ({"min_objects": 9, "max_objects": 3}, "min_objects must be at most max_objects, 3, got 9"),
+        ({"width": 100_000, "height": 100_000}, "an image has at most 16777216 pixels"),
         ({"families": (90,)}, r"families\[0\] must be 0 to 89 \(or None\), got 90"),
         ({"families": ()}, "families must have 1 or more values"),
         ({"cogent": "C"}, "cogent must be 'A' or 'B'"),

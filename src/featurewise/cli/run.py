@@ -21,6 +21,7 @@ from featurewise.cli.console import Terminal
 from featurewise.cli.errors import Terminated, UserError
 from featurewise.cli.streams import notes
 from featurewise.common.opening import open_regular, read_bytes
+from featurewise.common.text import short
 
 if TYPE_CHECKING:
     from featurewise.study.study import Key, Study, StudyStatus
@@ -31,6 +32,7 @@ COMMAND = (sys.executable, "-m", "featurewise.cli")
 """Start of the command line of a worker process."""
 
 _STORAGE = "FEATUREWISE_STORAGE"
+_MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def run(
     jobs: Annotated[
         int,
         typer.Option(
-            min=1, help="Trials to train at the same time; if more than 1, one thread each."
+            min=1,
+            max=1024,
+            help="Trials to train at the same time; if more than 1, one thread each.",
         ),
     ] = 1,
     storage: Annotated[
@@ -184,7 +188,12 @@ def _seeds(text: str) -> list[int]:
             f"{text!r} is no list of seeds; give their number, as 3, or the seeds, as 0,4,7"
         )
     if "," not in text:
+        # The length first: Python reads no number of more than 4300 digits.
+        if len(parts[0]) > 9 or int(parts[0]) > _MOST_SEEDS:
+            raise UserError(f"at most {_MOST_SEEDS} seeds, not {short(parts[0])}")
         return list(range(int(parts[0])))
+    if odd := [part for part in parts if len(part) > 19]:
+        raise UserError(f"a seed has at most 19 digits, not {short(odd[0])}")
     return list(dict.fromkeys(map(int, parts)))
 
 
@@ -256,11 +265,12 @@ def _worker_processes(console: Console, line: _Line, study: Study, storage: str 
 
     environment = {"OMP_NUM_THREADS": "1", **({_STORAGE: storage} if storage else {})}
     command = [*COMMAND, *line.words(), "--worker"]
+    workers = min(line.jobs, study.status().remaining)
     reported: set[Key] = set()
     exited: set[int] = set()
     with (
         _Board(console, study) as board,
-        WorkerPool(command, line.jobs, line.out / ".workers", environment) as pool,
+        WorkerPool(command, workers, line.out / ".workers", environment) as pool,
     ):
         while True:
             status = study.status()

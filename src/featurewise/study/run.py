@@ -104,8 +104,7 @@ def describe_run(
         ExperimentError: there is no such preset or arm, the config cannot be written, or the seed
             is negative or too large.
     """
-    if not 0 <= seed <= MOST:
-        raise ExperimentError(f"a seed lies in 0..{MOST}, got {short(seed)}")
+    require_seed(seed)
     chosen = system.preset(preset) if config is None else config
     return Run(
         system=system.name,
@@ -115,6 +114,16 @@ def describe_run(
         settings=_as_json(chosen),
         hardware=hardware.describe(),
     )
+
+
+def require_seed(seed: int) -> None:
+    """Raise unless a seed can be used and written.
+
+    Raises:
+        ExperimentError: it is negative or too large.
+    """
+    if not 0 <= seed <= MOST:
+        raise ExperimentError(f"a seed lies in 0..{MOST}, got {short(seed)}")
 
 
 def _as_json(config: Config) -> dict[str, Any]:

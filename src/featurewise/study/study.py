@@ -26,6 +26,7 @@ from featurewise.study.run import (
     changed_settings,
     describe_run,
     is_begun,
+    require_seed,
     train,
     write_run,
 )
@@ -116,6 +117,8 @@ class Study:
         self.config: Config = config or system.preset(preset)
         for arm in arms:
             system.config(self.config, arm)
+        for seed in seeds:
+            require_seed(seed)
         run = describe_run(system, preset=preset, config=self.config)
         self._changed = changed_settings(system, run)
         self._queue = Queue(

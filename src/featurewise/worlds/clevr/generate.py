@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from jaxtyping import UInt8
 from torch import Tensor
 
+from featurewise.common.images import MAX_PIXELS
 from featurewise.common.ranges import Natural, Range, require_settings
 from featurewise.common.rng import derive_seed
 from featurewise.worlds.clevr.errors import WorldError
@@ -73,6 +74,10 @@ class Recipe:
             raise WorldError(
                 f"min_objects must be at most max_objects, {self.max_objects}, "
                 f"got {self.min_objects}"
+            )
+        if self.width * self.height > MAX_PIXELS:
+            raise WorldError(
+                f"an image has at most {MAX_PIXELS} pixels, {self.width} x {self.height} are wanted"
             )
 
     def resolved(self) -> Recipe:
