@@ -1,5 +1,6 @@
 """``featurewise run``: all arms and seeds of a system, interrupted and resumed."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ import featurewise.systems
 from featurewise.cli import discovery
 from featurewise.study.results import Results
 from featurewise.study.study import Key, Study
+from featurewise.study.system import Arm
 
 pytest.importorskip("optuna", reason="Optuna is not installed (extra: study)")
 
@@ -88,12 +90,13 @@ def test_a_partial_run_has_a_card_after_each_trial(sums, tmp_path, monkeypatch):
     study = Study(record, preset="tiny", arms=["seeing", "blind"], seeds=[0], folder=tmp_path)
     study.begin()
     command._publish(study)
-    assert "None yet." in (tmp_path / "sums.md").read_text()
+    assert not (tmp_path / "sums.md").exists()
     cards = []
 
     def on_progress(message):
         command._publish(study)
-        cards.append((tmp_path / "sums.md").read_text())
+        card = tmp_path / "sums.md"
+        cards.append(card.read_text() if card.exists() else "")
 
     study.work(on_progress)
     assert "**Partial**: 1 of 3 arms, 1 of 3 seeds" in cards[1]
@@ -186,6 +189,26 @@ def test_failed_trials_are_reported(run, sums, tmp_path):
     assert "1 trials failed (broken-s0: the ruler is broken)" in shown.error
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_study_in_which_all_trials_failed_has_no_card(run, sums, tmp_path, jobs):
+    shown = run(*line(tmp_path, "--jobs", jobs, arms="broken", seeds="2"), code=2)
+    assert "all 2 trials failed, so that there are no results; broken-s0: the ruler" in shown.error
+    assert f"see {tmp_path / 'broken-s0' / 'error.txt'}" in shown.error
+    assert "ExperimentError: the ruler is broken" in (tmp_path / "broken-s0/error.txt").read_text()
+    assert not [each for each in tmp_path.iterdir() if each.suffix in (".md", ".json")]
+    assert "card:" not in shown.text
+
+
+def test_settings_that_do_not_fit_an_arm_are_refused_before_training(run, sums, fails, tmp_path):
+    record = discovery.load("sums")
+    arm = Arm("narrow", "a network of no width", width=0)
+    changed = dataclasses.replace(record, arms=(*record.arms, arm))
+    sys.modules["featurewise.systems.arithmetic.sums"].SYSTEM = changed
+    error = fails(*line(tmp_path / "out", arms="seeing,narrow"))
+    assert error == "error: arm narrow: width must be 1 or more, got 0"
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_error_of_a_worker_is_reported(run, sums, tmp_path, monkeypatch):
     nothing = (sys.executable, "-c", "raise SystemExit('no machine')")
     monkeypatch.setattr(command, "COMMAND", nothing)
@@ -220,13 +243,36 @@ def test_changed_settings_are_recorded(run, fails, sums, tmp_path, monkeypatch):
         ("intervals.lgo=6", "no setting of sums is called 'lgo'; did you mean log?"),
         ("width.log=6", "no setting of sums is called 'log'"),
         ("width", "--set width: write NAME=VALUE"),
-        ("width=wide", "settings.width must be int, not 'wide'"),
-        ("steps=0", "a preset trains for at least 1 step"),
+        ("width=wide", "settings: width must be an integer, got 'wide'"),
+        ("steps=0", "settings: steps must be 1 or more, got 0"),
     ],
 )
 def test_wrong_settings(fails, sums, tmp_path, change, message):
     assert message in fails(*line(tmp_path / "out", "--set", change))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("100000000000", "at most 10000 seeds, not '100000000000'"),
+        ("10001", "at most 10000 seeds"),
+        ("9" * 5000, "at most 10000 seeds, not '999"),
+        ("99999999999999999999,", "a seed has at most 19 digits, not '99999999999999999999'"),
+        ("9999999999999999999,", "a seed lies in 0..9223372036854775807, got 9999999999999999999"),
+    ],
+)
+def test_seeds_out_of_range(fails, sums, tmp_path, seeds, message):
+    assert message in fails(*line(tmp_path / "out", seeds=seeds))
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_more_jobs_than_trials(run, sums, tmp_path, monkeypatch):
+    """Each would be a process that imports torch and has nothing to do."""
+    monkeypatch.setattr(command, "COMMAND", (sys.executable, "-c", "raise SystemExit('none')"))
+    run(*line(tmp_path, "--jobs", 900, seeds="1"), code=2)
+    assert len(list((tmp_path / ".workers").glob("*.log"))) == 2
+    assert run(*line(tmp_path, "--jobs", 1025), code=2)
 
 
 @pytest.mark.parametrize("name", ["results.json", "sums.md", "sums.json"])

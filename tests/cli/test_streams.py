@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
-from featurewise.cli.streams import spell_out
+from featurewise.cli.streams import plain_warnings, spell_out
+from featurewise.study import run
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,16 @@ from featurewise.cli.streams import spell_out
 )
 def test_text_in_ascii(text, plain):
     assert spell_out(text) == plain
+
+
+def test_a_warning_of_the_library_is_one_line(capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *place: seen.append(str(message)))
+    plain_warnings()
+    warnings.showwarning("the run [b]x[/b] is replaced", UserWarning, run.__file__, 3)
+    warnings.showwarning("of another library", UserWarning, warnings.__file__, 3)
+    assert capsys.readouterr().err == "warning: the run [b]x[/b] is replaced\n"
+    assert seen == ["of another library"]
 
 
 @pytest.mark.parametrize(

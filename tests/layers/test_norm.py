@@ -452,16 +452,42 @@ def test_a_layer_that_was_pickled_before_scales_were_prepared() -> None:
     assert torch.equal(old(x, z), layer(x, z))
 
 
-@pytest.mark.parametrize("positions", [32, 256], ids=["formula", "kernel"])
-def test_layer_norm_keeps_no_features_that_need_no_gradients(positions: int) -> None:
+@pytest.mark.parametrize("side", [4, 128], ids=["formula", "kernel"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_norm_keeps_no_features_that_need_no_gradients(
+    kind: str, channels_last: bool, dtype: torch.dtype, side: int
+) -> None:
     """They may be changed afterwards, as in a residual connection, or come from inference mode."""
-    norm, z = ConditionalLayerNorm(512, F), torch.randn(2, F)
-    x = torch.randn(2, positions, 512)
-    x += norm(x, z)
-    x.square().sum().backward()
+    torch.manual_seed(0)
+    norm, z = _trained(NORMS[kind][0](C, F)).eval(), torch.randn(2, F)
+    x = _features(kind, side, side, batch=2).to(dtype)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def gradients(in_place: bool) -> list[Tensor]:
+        features = x.clone()
+        y = norm(features, z)
+        added = features.add_(y) if in_place else features + y
+        return list(torch.autograd.grad(added.square().sum(), norm.parameters()))
+
+    for found, wanted in zip(gradients(True), gradients(False), strict=True):
+        assert torch.equal(found, wanted)
     with torch.inference_mode():
-        features = torch.randn(2, positions, 512)
+        features = x.clone()
     norm(features, z).sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batch_norm_of_features_that_need_no_gradients_rounds_once(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    norm, z = _trained(ConditionalBatchNorm(C, F)), torch.randn(2, F)
+    x = _features("batch", 8, 8, batch=2).to(dtype)
+    for _ in range(3):
+        norm(x, z)
+    with torch.no_grad():
+        wanted = norm.eval()(x, z)
+    torch.testing.assert_close(norm(x, z), wanted, rtol=torch.finfo(dtype).eps, atol=1e-5)
 
 
 def test_a_subclass_may_change_the_parameters() -> None:

@@ -426,7 +426,7 @@ def test_unknown_names_list_the_known():
         TOY.preset("huge")
     with pytest.raises(ExperimentError, match="toy: metric 'nats' is unknown"):
         TOY.metric("nats")
-    with pytest.raises(ExperimentError, match="at least 1 step"):
+    with pytest.raises(ExperimentError, match="^steps must be 1 or more, got 0"):
         Toy(steps=0, width=1)
 
 

@@ -163,6 +163,38 @@ def test_a_run_that_fails_at_once_leaves_nothing(tmp_path, part):
     assert train(tmp_path, TOY, other).steps == 2, "the retry may have other settings"
 
 
+def test_a_run_that_was_killed_before_it_kept_anything_is_replaced(tmp_path):
+    """It has left run.json, a lock, an empty log and no checkpoint."""
+    write_run(tmp_path, RUN, TOY)
+    for name in ("metrics.jsonl", ".lock"):
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "mine.txt").write_text("mine")
+    other = dataclasses.replace(RUN, settings={**RUN.settings, "steps": 2})
+    with ExitStack() as stack:
+        stack.enter_context(locked(tmp_path))
+        with pytest.raises(OccupiedError):
+            train(tmp_path, TOY, other)
+    assert read_run(tmp_path) == RUN
+    with pytest.warns(UserWarning, match="steps 6, not 2. It was stopped before it kept anything"):
+        assert train(tmp_path, TOY, other).steps == 2
+    assert read_run(tmp_path).settings["steps"] == 2
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    with pytest.raises(ExperimentError, match="holds a run with steps 2, not 6; choose"):
+        train(tmp_path, TOY, RUN)
+
+
+@pytest.mark.parametrize("kept", ["metrics.jsonl", "checkpoints/1", "results.json", "sheet.png"])
+def test_a_run_that_kept_something_is_not_replaced(tmp_path, kept):
+    write_run(tmp_path, RUN, TOY)
+    (tmp_path / kept).parent.mkdir(exist_ok=True)
+    (tmp_path / kept).write_text("{}")
+    other = dataclasses.replace(RUN, settings={**RUN.settings, "steps": 2})
+    with pytest.raises(ExperimentError, match="holds a run with steps 6, not 2; choose"):
+        train(tmp_path, TOY, other)
+    assert read_run(tmp_path) == RUN and (tmp_path / kept).exists()
+
+
 def test_what_was_there_before_a_failure_stays(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(OSError, match="late"):
@@ -297,15 +329,18 @@ def test_settings_of_an_override_come_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": "3"}, "settings.width must be int, not '3'"),
-        ({"width": True}, "settings.width must be int"),
-        ({"rate": None}, "settings.learning_rate must be float"),
-        ({"noted": 1}, "settings.noted must be bool"),
-        ({"parts": [{"kind": "C"}]}, r"settings.parts\[0\].kind must be NoneType"),
-        ({"parts": 3}, "settings.parts must be"),
-        ({"pair": [1]}, "settings.pair must be"),
+        ({"width": "3"}, "settings: width must be an integer, got '3'"),
+        ({"width": True}, "settings: width must be an integer, got True"),
+        ({"rate": None}, "settings: learning_rate must be a number, got None"),
+        ({"noted": 1}, "settings: noted must be true or false, got 1"),
+        (
+            {"parts": [{"kind": "C"}]},
+            r"settings.parts\[0\]: kind must be 'A' or 'B' \(or None\), got 'C'",
+        ),
+        ({"parts": 3}, "settings: parts must be several values, got 3"),
+        ({"pair": [1]}, "settings: pair must have 2 values, got 1"),
         ({"every": 3}, "settings.intervals must be an object"),
-        ({"every": {"log": 0}}, "settings.intervals: log=0 must be above 0"),
+        ({"every": {"log": 0}}, "settings.intervals: log must be 1 or more, got 0"),
         ({"depth": 1}, "settings: 'depth' is unknown"),
     ],
 )
@@ -608,8 +643,10 @@ def test_what_cannot_be_written_is_refused_in_words():
     for seed in (-3, 2**63):
         with pytest.raises(ExperimentError, match="a seed lies in"):
             describe_run(TOY, preset="tiny", seed=seed)
-    with pytest.raises(ExperimentError, match="config cannot be written"):
-        describe_run(TOY, preset="tiny", config=Toy(steps=1, pair=(1, object())))
+    with pytest.raises(ExperimentError, match=r"pair\[1\] must be a text"):
+        Toy(steps=1, pair=(1, object()))
+    with pytest.raises(ExperimentError, match="config cannot be written: a text holds half"):
+        describe_run(TOY, preset="tiny", config=Toy(steps=1, pair=(1, "\ud800")))
     with pytest.raises(ExperimentError, match="learning_rate must be a finite number, got nan"):
         Toy(steps=1, learning_rate=float("nan"))
     for value in (float("nan"), float("inf")):

@@ -294,11 +294,43 @@ def test_a_failed_trial_does_not_stop_the_others(system, tmp_path, starts):
 
 
 def test_other_settings_are_refused(system, tmp_path):
-    study(system, tmp_path)
+    study(system, tmp_path).work()
     presets = {**system.presets, "tiny": dataclasses.replace(system.presets["tiny"], width=9)}
     changed = dataclasses.replace(system, presets=presets)
     with pytest.raises(ExperimentError, match=r"sums-tiny was started with width 8, not 9"):
         study(changed, tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["nothing", "failure", "lease", "worker", "log"])
+def test_a_study_without_any_trial_may_have_other_settings(system, tmp_path, kept):
+    """One that was killed before its first result; unless a worker or a log is there."""
+    begun = study(system, tmp_path)
+    begun.begin()
+    (name, *_) = begun._names
+    with contextlib.ExitStack() as stack:
+        if kept == "failure":
+            with begun._queue.lease([name]) as lease:
+                lease.failed("the ruler is broken")
+        if kept == "lease":  # whose worker died
+            begun._queue._set(begun._queue._current()[name][0], optuna.trial.TrialState.RUNNING)
+        if kept == "worker":
+            stack.enter_context(begun._queue.lease([name]))
+        if kept == "log":
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "metrics.jsonl").write_text("{}")
+        presets = {**system.presets, "tiny": dataclasses.replace(system.presets["tiny"], width=9)}
+        changed = dataclasses.replace(system, presets=presets)
+        if kept in ("worker", "log"):
+            with pytest.raises(ExperimentError, match="was started with width 8, not 9; choose"):
+                study(changed, tmp_path)
+            return
+        with pytest.warns(UserWarning, match="width 8, not 9. Nothing of it was kept: it begins"):
+            again = study(changed, tmp_path)
+    again.begin()
+    again.work()
+    assert len(again.status().results.trials) == len(again.keys)
+    with pytest.raises(ExperimentError, match="was started with width 9, not 8; choose"):
+        study(system, tmp_path)
 
 
 def test_errors_of_wrong_arguments(system, tmp_path, monkeypatch):

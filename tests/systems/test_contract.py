@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 import safetensors.torch
@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 import featurewise as fw
 from featurewise.cli import discovery
+from featurewise.common.ranges import Length, Range, hints, members
 from featurewise.generators import LocalGenerator
 from featurewise.study import card
 from featurewise.study.recorded import recorded
@@ -374,6 +375,45 @@ def test_evaluation_measures_the_score(name: str, arm: str) -> None:
     found = trained(name, arm)
     measured = found.system.evaluate(found.stepper, found.config)
     assert math.isfinite(measured.number(found.system.score))
+
+
+@pytest.mark.traced  # shape checks would refuse values of another type first
+@each_system
+def test_a_setting_is_refused_in_words_or_can_be_built(name: str) -> None:
+    """At the ends of its range, beyond them, empty, and unknown."""
+    system = SYSTEMS[name]
+    config = system.config("tiny", system.arms[0].name)
+    for setting, kind in hints(type(config)).items():
+        value = getattr(config, setting)
+        unknown = Literal in {get_origin(each) for each in members(kind)}
+        for tried in ("no such choice",) if unknown else _ends(value):
+            where = f"{setting}={tried!r}"
+            try:
+                changed = replace(config, **{setting: tried})
+                refused = unknown or tried in (-1, -1.0, ())
+                assert not refused or _is_meant(kind, tried), where
+                system.build(changed)
+            except Exception as error:
+                assert type(error).__module__.startswith("featurewise."), f"{where}: {error!r}"
+
+
+def _ends(value: Any) -> tuple[Any, ...]:
+    """Values near the ends of the range of a setting."""
+    if isinstance(value, tuple):
+        return (), value[:1], ("nonsense",)
+    ends: Mapping[type, tuple[Any, ...]] = {
+        int: (-1, 0, 1, "7"),
+        float: (-1.0, 0.0, 1.0, math.nan, "7"),
+        str: ("", "nonsense", 7),
+    }
+    return ends.get(type(value), ())
+
+
+def _is_meant(kind: Any, tried: Any) -> bool:
+    """Whether the type of a setting says that it may be empty or below 0."""
+    marks = getattr(kind, "__metadata__", ())
+    least = [each.least for each in marks if isinstance(each, Range | Length)]
+    return bool(least) and least[0] <= (len(tried) if isinstance(tried, tuple) else tried)
 
 
 @each_system

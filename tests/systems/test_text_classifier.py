@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import cast
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from featurewise.core import ShapeError
 from featurewise.study.results import Proportion
 from featurewise.systems.name_metrics import AUC, Branches
 from featurewise.systems.recognition.text_classifier import SYSTEM, Config
@@ -131,3 +133,15 @@ def test_numbers_are_what_they_say() -> None:
 def test_it_has_a_figure() -> None:
     assert SYSTEM.draw is not None
     assert SYSTEM.draw(trained("both"), TINY).size == (800, 340)
+
+
+@pytest.mark.traced
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    batch = SYSTEM.data(TINY, 0).batch(0)
+    for arm in [each.name for each in SYSTEM.arms]:
+        network = network_of(arm)
+        with pytest.raises(ShapeError, match=r"images must be \(B, 1, 16, 16\), got"):
+            network(replace(batch, images=batch.images[..., 1:]))
+        wanted = "filters" if network.predicts in ("weights", "embedding") else "maps must be"
+        with pytest.raises(ShapeError, match=wanted):
+            network.by_filters(torch.randn(2, 3, 4, 4))

@@ -25,7 +25,7 @@ from featurewise.systems.sound.wavenet.generate import choose, generate, generat
 from featurewise.systems.sound.wavenet.listening import frame_blocks, real_clips
 from featurewise.systems.sound.wavenet.method import ENTRIES, GatedStack, WaveNet
 from featurewise.training.randomness import seed_everything
-from featurewise.worlds.sound import PHONES, SpeechSource
+from featurewise.worlds.sound import PHONES, SoundError, SpeechSource
 from featurewise.worlds.sound.waves import BLOCK, WaveBatch, made_waves, to_samples
 
 TINY = SYSTEM.preset("tiny")
@@ -317,3 +317,42 @@ def test_the_figure() -> None:
         config = SYSTEM.config("tiny", arm)
         assert SYSTEM.draw is not None
         assert SYSTEM.draw(SYSTEM.stepper(built(arm), config), config).size == (800, 280)
+
+
+@pytest.mark.parametrize(
+    ("change", "uniform", "message"),
+    [
+        ({}, torch.rand(2, 8), r"uniform must be \(3, T\) with T at most 120"),
+        ({}, torch.rand(3, 3 * BLOCK + 1), r"T at most 120, 40 for each of 3 phones"),
+        ({}, torch.rand(3), r"uniform must be \(3, T\)"),
+        ({}, torch.full((3, 4), 1.5), "random numbers must be from 0 to 1"),
+        ({}, torch.full((3, 4), math.nan), "random numbers must be from 0 to 1"),
+        ({"speakers": torch.tensor([0, 1, ENTRIES])}, torch.rand(3, 4), "speakers are 0 to 7"),
+        ({"speakers": torch.tensor([0, -1, 1])}, torch.rand(3, 4), "speakers are 0 to 7"),
+        ({"speakers": torch.tensor([0])}, torch.rand(3, 4), r"speakers \(B,\) and phones \(B, F\)"),
+        ({"phones": torch.full((3, 3), len(PHONES))}, torch.rand(3, 4), "phones 0 to"),
+    ],
+)
+@pytest.mark.traced
+def test_clips_that_cannot_be_generated(
+    change: dict[str, Tensor], uniform: Tensor, message: str
+) -> None:
+    network = built("none").eval()
+    for make in (generate, generate_slowly):
+        with pytest.raises(SoundError, match=message):
+            make(network, replace(batch(), **change), uniform)
+
+
+@pytest.mark.traced
+def test_a_choice_needs_a_number_for_each_row() -> None:
+    for logits, uniform in ((torch.randn(2, 4), torch.rand(3)), (torch.randn(4), torch.rand(4))):
+        with pytest.raises(SoundError, match="are needed, got"):
+            choose(logits, uniform)
+    with pytest.raises(SoundError, match="from 0 to 1"):
+        choose(torch.randn(2, 4), torch.tensor([0.5, -0.5]))
+
+
+def test_real_clips_need_utterances_that_are_long_enough() -> None:
+    for blocks, message in ((0, "1 or more"), (-3, "1 or more"), (10_000, "the longest has 60")):
+        with pytest.raises(SoundError, match=message):
+            real_clips(made_waves("train", 2), blocks)

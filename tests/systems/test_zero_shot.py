@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from featurewise.core import ShapeError
 from featurewise.models.pretrained import WeightsError, word_vectors
 from featurewise.study.results import Proportion
 from featurewise.systems.glyph_names import NameConfig, data, name_embeddings, other_class
@@ -288,3 +289,30 @@ def test_every_arm_has_a_figure() -> None:
     assert SYSTEM.draw is not None
     for arm in ("devise", "socher"):
         assert SYSTEM.draw(trained(arm), SYSTEM.config("tiny", arm)).size == (800, 340)
+
+
+@pytest.mark.traced
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    logits, text = torch.randn(2, 3), torch.randn(3, 5)
+    for given in (
+        (logits, text, 0),
+        (logits, text, -1),
+        (logits, text[:2], 1),
+        (logits[0], text, 1),
+    ):
+        with pytest.raises(ShapeError, match=r"logits \(B, S\), text \(S, F\)"):
+            combination(*given)
+    with pytest.raises(ShapeError, match=r"mapped \(B, F\) and text \(K, F\)"):
+        rank_loss(logits, text, torch.tensor([0, 1]), 0.1)
+    with pytest.raises(ShapeError, match=r"2 images have labels \(3,\)"):
+        rank_loss(torch.randn(2, 5), text, torch.tensor([0, 1, 2]), 0.1)
+    batch = SYSTEM.data(TINY, 0).batch(0)
+    for arm in [each.name for each in SYSTEM.arms]:
+        network = network_of(arm)
+        with pytest.raises(ShapeError, match=r"images must be \(B, 1, 16, 16\), got"):
+            network(replace(batch, images=batch.images[..., 1:]))
+        _, mapped = network(batch)
+        with pytest.raises(ShapeError, match="expected"):
+            network.similarities(mapped[:, 1:])
+        with pytest.raises(ShapeError, match="have labels"):
+            network.map_loss(mapped, batch.labels[1:])

@@ -59,8 +59,20 @@ def test_average_refuses_another_network():
     average = WeightAverage(nn.Linear(2, 2), 0.9)
     with pytest.raises(ExperimentError, match="network with other parameters"):
         average.load_state(WeightAverage(nn.Linear(2, 2, bias=False), 0.9).state())
-    with pytest.raises(ExperimentError, match="between 0 and 1"):
-        WeightAverage(nn.Linear(1, 1), 1.0)
+    for decay in (1.0, -0.1, 1.5, float("nan")):
+        with pytest.raises(ExperimentError, match="0 or more and below 1"):
+            WeightAverage(nn.Linear(1, 1), decay)
+
+
+def test_an_average_without_decay_is_the_weights_themselves():
+    network = nn.Linear(2, 2)
+    average = WeightAverage(network, 0.0)
+    with torch.no_grad():
+        network.weight.add_(1)
+    average.update(network)
+    other = nn.Linear(2, 2)
+    average.copy_to(other)
+    assert torch.equal(other.weight, network.weight)
 
 
 def test_linear_is_constant_and_then_falls() -> None:

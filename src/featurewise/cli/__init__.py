@@ -19,7 +19,7 @@ from featurewise.cli.errors import Commands
 from featurewise.cli.evaluate import evaluate
 from featurewise.cli.explore import explore, export
 from featurewise.cli.run import run
-from featurewise.cli.streams import accept_any_terminal
+from featurewise.cli.streams import accept_any_terminal, plain_warnings
 from featurewise.cli.stylize import stylize
 from featurewise.cli.systems import systems
 from featurewise.cli.train import train
@@ -65,4 +65,5 @@ def _options(
 def main() -> None:
     """Runs the command line."""
     accept_any_terminal()
+    plain_warnings()
     app(prog_name="featurewise")

@@ -21,6 +21,7 @@ from featurewise.cli.console import Terminal
 from featurewise.cli.errors import Terminated, UserError
 from featurewise.cli.streams import notes
 from featurewise.common.opening import open_regular, read_bytes
+from featurewise.common.text import short
 
 if TYPE_CHECKING:
     from featurewise.study.study import Key, Study, StudyStatus
@@ -31,6 +32,7 @@ COMMAND = (sys.executable, "-m", "featurewise.cli")
 """Start of the command line of a worker process."""
 
 _STORAGE = "FEATUREWISE_STORAGE"
+_MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def run(
     jobs: Annotated[
         int,
         typer.Option(
-            min=1, help="Trials to train at the same time; if more than 1, one thread each."
+            min=1,
+            max=1024,
+            help="Trials to train at the same time; if more than 1, one thread each.",
         ),
     ] = 1,
     storage: Annotated[
@@ -184,7 +188,12 @@ def _seeds(text: str) -> list[int]:
             f"{text!r} is no list of seeds; give their number, as 3, or the seeds, as 0,4,7"
         )
     if "," not in text:
+        # The length first: Python reads no number of more than 4300 digits.
+        if len(parts[0]) > 9 or int(parts[0]) > _MOST_SEEDS:
+            raise UserError(f"at most {_MOST_SEEDS} seeds, not {short(parts[0])}")
         return list(range(int(parts[0])))
+    if odd := [part for part in parts if len(part) > 19]:
+        raise UserError(f"a seed has at most 19 digits, not {short(odd[0])}")
     return list(dict.fromkeys(map(int, parts)))
 
 
@@ -192,6 +201,7 @@ def _run_study(line: _Line, study: Study, storage: str | None) -> None:
     """Trains all missing trials, publishes results and card after each, and prints the claims."""
     from featurewise.study.made import require_own
     from featurewise.study.run import RESULTS
+    from featurewise.study.study import TRACEBACK
     from featurewise.training.errors import ExperimentError
 
     name = study.system.name
@@ -217,6 +227,12 @@ def _run_study(line: _Line, study: Study, storage: str | None) -> None:
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signum
         raise SystemExit(code) from None
     status = _publish(study)
+    if status.failed and not status.results.trials:
+        key, reason = next(iter(status.failed.items()))
+        raise ExperimentError(
+            f"all {len(status.failed)} trials failed, so that there are no results; {key}: "
+            f"{reason}; see {line.out / str(key) / TRACEBACK}"
+        )
     _print_claims(Terminal(highlight=False, soft_wrap=True), study, status)
     if status.failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in status.failed.items())
@@ -249,11 +265,12 @@ def _worker_processes(console: Console, line: _Line, study: Study, storage: str 
 
     environment = {"OMP_NUM_THREADS": "1", **({_STORAGE: storage} if storage else {})}
     command = [*COMMAND, *line.words(), "--worker"]
+    workers = min(line.jobs, study.status().remaining)
     reported: set[Key] = set()
     exited: set[int] = set()
     with (
         _Board(console, study) as board,
-        WorkerPool(command, line.jobs, line.out / ".workers", environment) as pool,
+        WorkerPool(command, workers, line.out / ".workers", environment) as pool,
     ):
         while True:
             status = study.status()
@@ -354,12 +371,14 @@ class _Board:
 
 
 def _publish(study: Study) -> StudyStatus:
-    """Writes results and card of the finished trials into the folder of the study."""
+    """Writes results and card of the finished trials, if any, into the folder of the study."""
     from featurewise.study import card, catalogue
     from featurewise.study.run import REMEDY, RESULTS
     from featurewise.training.files import storage_errors
 
     status = study.status()
+    if not status.results.trials:
+        return status
     with storage_errors(study.folder, REMEDY):
         status.results.save(study.folder / RESULTS)
     sheets = {}
@@ -368,7 +387,7 @@ def _publish(study: Study) -> StudyStatus:
         catalogue.shrink(sheet, study.folder / sheets[arm])
     facts = card.content(
         study.system,
-        *([status.results] if status.results.trials else []),
+        status.results,
         sheets={study.preset: sheets},
         seeds=[key.seed for key in study.keys],
     )
@@ -380,8 +399,7 @@ def _print_claims(console: Console, study: Study, status: StudyStatus) -> None:
     """Prints the verdict of each claim, the missing trials, and the path of the card."""
     from featurewise.study import card, card_page
 
-    found = [status.results] if status.results.trials else []
-    for claim in card.content(study.system, *found)["claims"]:
+    for claim in card.content(study.system, status.results)["claims"]:
         (verdict,) = claim["verdicts"]
         word, remark = verdict["verdict"], card_page.remark(claim, verdict)
         colour = {"supported": "green", "refuted": "red"}.get(word, "yellow")

@@ -9,6 +9,9 @@ import codecs
 import io
 import sys
 import unicodedata
+import warnings
+from pathlib import Path
+from typing import TextIO
 
 from featurewise.cli.console import Terminal
 
@@ -59,3 +62,25 @@ def accept_any_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_NAME)
+
+
+def plain_warnings() -> None:
+    """Makes warnings of this library one line on standard error, without the place in its code."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not Path(filename).is_relative_to(Path(__file__).parents[1]):
+            usual(message, category, filename, lineno, file, line)
+            return
+        console = notes()
+        console.print("[bold yellow]warning:[/]", end=" ")
+        console.print(str(message), markup=False)
+
+    warnings.showwarning = show

@@ -2,6 +2,9 @@
 
 ``condition_features``, ``operation`` and ``generator`` are those of ``FiLM``. Without condition
 features or a generator, the FiLM is a declared site, and the norm has no affine part.
+
+As norms of torch do, these keep their input for the backward pass where it needs gradients itself:
+it must not be changed in place then. An input that needs none may be.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ class Queue:
         storage: SQLAlchemy URL of a database server; default: an SQLite file in the folder.
         higher: whether a higher score is better.
         settings: JSON values that must be equal for all workers of the queue.
+        replaceable: whether nothing is lost if a queue in a file without finished items and without
+            workers gets other settings.
         heartbeat: seconds between heartbeats to a server; a lease expires after six missing ones.
 
     Raises:
@@ -98,6 +101,7 @@ class Queue:
         storage: str | None = None,
         higher: bool = True,
         settings: Mapping[str, Any] | None = None,
+        replaceable: bool = False,
         heartbeat: int = 10,
     ) -> None:
         self.name, self.folder = name, folder
@@ -119,7 +123,7 @@ class Queue:
                 )
             )
             self._id = self._database.call(lambda: self._storage.get_study_id_from_name(name))
-            self._check_settings(settings or {})
+            self._check_settings(settings or {}, replaceable)
 
     @property
     def poll_interval(self) -> float:
@@ -296,16 +300,33 @@ class Queue:
         with locked(self.folder / _LOCKS, wait=True):
             yield
 
-    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+    def _check_settings(self, settings: Mapping[str, Any], replaceable: bool) -> None:
         """Compares the settings with those in the database, or stores them in a new one."""
         stored = self._database.call(lambda: self._study.user_attrs.get(_SETTINGS))
         given = json.loads(json.dumps(settings))
-        if stored is None:
-            self._database.call(lambda: self._study.set_user_attr(_SETTINGS, given))
+        if stored == given:
             return
-        for name in {**stored, **given}:
-            if stored.get(name) != given.get(name):
-                raise ExperimentError(
-                    f"{self.folder}: the study {self.name} was started with {name} "
-                    f"{stored.get(name)}, not {given.get(name)}; choose another folder or database"
-                )
+        if stored is not None:
+            name = next(each for each in {**stored, **given} if stored.get(each) != given.get(each))
+            found = (
+                f"{self.folder}: the study {self.name} was started with {name} "
+                f"{stored.get(name)}, not {given.get(name)}"
+            )
+            if not (replaceable and self._local and self._is_idle()):
+                raise ExperimentError(f"{found}; choose another folder or database")
+            warnings.warn(f"{found}. Nothing of it was kept: it begins again", stacklevel=4)
+        self._database.call(lambda: self._study.set_user_attr(_SETTINGS, given))
+
+    def _is_idle(self) -> bool:
+        """Whether no item of a queue in a file is done, and no worker has one."""
+        for key, (_, item) in self._current().items():
+            if item.state == "done":
+                return False
+            folder = self.folder / _LOCKS / key
+            if item.state == "running" and folder.is_dir():
+                try:
+                    with locked(folder):
+                        pass
+                except OccupiedError:
+                    return False
+        return True

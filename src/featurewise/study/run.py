@@ -7,6 +7,7 @@ settings, on what hardware; in the end ``results.json``, and ``sheet.png`` with 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from featurewise.training.steppers import Stepper
 
 RUN, MODEL, RESULTS, SHEET = "run.json", "model.json", "results.json", "sheet.png"
 REMEDY = "Choose a folder that can be written."
+_ELSEWHERE = "; choose another folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +104,7 @@ def describe_run(
         ExperimentError: there is no such preset or arm, the config cannot be written, or the seed
             is negative or too large.
     """
-    if not 0 <= seed <= MOST:
-        raise ExperimentError(f"a seed lies in 0..{MOST}, got {short(seed)}")
+    require_seed(seed)
     chosen = system.preset(preset) if config is None else config
     return Run(
         system=system.name,
@@ -113,6 +114,16 @@ def describe_run(
         settings=_as_json(chosen),
         hardware=hardware.describe(),
     )
+
+
+def require_seed(seed: int) -> None:
+    """Raise unless a seed can be used and written.
+
+    Raises:
+        ExperimentError: it is negative or too large.
+    """
+    if not 0 <= seed <= MOST:
+        raise ExperimentError(f"a seed lies in 0..{MOST}, got {short(seed)}")
 
 
 def _as_json(config: Config) -> dict[str, Any]:
@@ -222,7 +233,13 @@ def _written(folder: Path, run: Run, system: System[Any]) -> Iterator[None]:
     """`write_run`, undone if the block fails before anything of a new run was logged or saved."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     new = not (folder / RUN).exists()
-    write_run(folder, run, system)
+    try:
+        write_run(folder, run, system)
+    except ExperimentError as error:
+        if new or is_begun(folder):
+            raise
+        _begin_again(folder, run, system, error)
+        new = True
     try:
         yield
     except OccupiedError:  # it belongs to the process that trains there
@@ -237,10 +254,39 @@ def _written(folder: Path, run: Run, system: System[Any]) -> Iterator[None]:
         raise
 
 
-def _remove_unless_begun(folder: Path) -> None:
-    """Removes the files of a run that has no checkpoint and nothing in its log."""
+def _begin_again(folder: Path, run: Run, system: System[Any], found: ExperimentError) -> None:
+    """Replaces a run that was stopped before it kept anything, as by a kill.
+
+    Raises:
+        OccupiedError: another process has just begun it.
+        ExperimentError: see `write_run`.
+    """
+    if distributed.rank() > 0:  # the first process replaces it for all
+        return
+    with locked(folder):
+        _remove_unless_begun(folder)
+        write_run(folder, run, system)
+    warnings.warn(
+        f"{str(found).removesuffix(_ELSEWHERE)}. It was stopped before it kept anything, and this "
+        "run replaces it",
+        stacklevel=2,
+    )
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run has a checkpoint, something in its log, or results."""
     log, saved = folder / METRICS, folder / "checkpoints"
-    if (log.exists() and log.stat().st_size) or (saved.is_dir() and any(saved.iterdir())):
+    return (
+        (log.exists() and log.stat().st_size > 0)
+        or (saved.is_dir() and any(saved.iterdir()))
+        or any((folder / name).exists() for name in (MODEL, RESULTS, SHEET))
+    )
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    """Removes the files of a run that has kept nothing."""
+    saved = folder / "checkpoints"
+    if is_begun(folder):
         return
     if saved.is_dir():
         saved.rmdir()
@@ -387,7 +433,7 @@ def _require_same(folder: Path, begun: Run, wanted: Run, system: System[Any]) ->
         if getattr(begun, name) != getattr(wanted, name):
             raise ExperimentError(
                 f"{folder}: holds a run with {name} {getattr(begun, name)}, not "
-                f"{getattr(wanted, name)}; choose another folder"
+                f"{getattr(wanted, name)}{_ELSEWHERE}"
             )
     with wrap_errors(folder, ExperimentError, ExperimentError):
         configs = begun.config(system), wanted.config(system)
@@ -395,8 +441,7 @@ def _require_same(folder: Path, begun: Run, wanted: Run, system: System[Any]) ->
         values = [getattr(config, field_.name) for config in configs]
         if values[0] != values[1]:
             raise ExperimentError(
-                f"{folder}: holds a run with {field_.name} {values[0]}, not {values[1]}; choose "
-                "another folder"
+                f"{folder}: holds a run with {field_.name} {values[0]}, not {values[1]}{_ELSEWHERE}"
             )
     with wrap_errors(folder, ExperimentError, ExperimentError):
         require_same_data(begun, wanted.data_digests)

@@ -25,6 +25,8 @@ from featurewise.study.run import (
     SHEET,
     changed_settings,
     describe_run,
+    is_begun,
+    require_seed,
     train,
     write_run,
 )
@@ -90,7 +92,8 @@ class Study:
         config: the one before arms change it.
 
     Raises:
-        ExperimentError: no arms or seeds, an unknown arm or preset, or see `Queue`.
+        ExperimentError: no arms or seeds, an unknown arm or preset, settings that do not fit an
+            arm, or see `Queue`.
     """
 
     def __init__(
@@ -112,6 +115,10 @@ class Study:
         self.keys = tuple(Key(system.arm(arm).name, seed) for seed in seeds for arm in arms)
         self._names = [str(key) for key in self.keys]
         self.config: Config = config or system.preset(preset)
+        for arm in arms:
+            system.config(self.config, arm)
+        for seed in seeds:
+            require_seed(seed)
         run = describe_run(system, preset=preset, config=self.config)
         self._changed = changed_settings(system, run)
         self._queue = Queue(
@@ -120,6 +127,7 @@ class Study:
             storage=storage,
             higher=system.score.better == "higher",
             settings=run.settings,
+            replaceable=not _any_begun(self.folder),
             heartbeat=heartbeat,
         )
 
@@ -226,6 +234,11 @@ class Study:
                     return found
         train(folder, self.system, run)
         return Results.load(folder / RESULTS)
+
+
+def _any_begun(folder: Path) -> bool:
+    """Whether a trial in the folder of a study has kept anything."""
+    return folder.is_dir() and any(is_begun(each) for each in folder.iterdir() if each.is_dir())
 
 
 def _trial(system: System[Any], preset: str, key: str, text: str) -> Results:

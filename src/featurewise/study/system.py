@@ -8,16 +8,16 @@ of a system is given an arm's name. Training and studies know systems only throu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from PIL.Image import Image
 from torch import nn
 
 from featurewise.common.dataset import DatasetFacts
+from featurewise.common.ranges import Range, require_settings
 from featurewise.common.text import short
-from featurewise.core.numbers import is_finite
 from featurewise.study.answerer import Answerer
 from featurewise.study.claims import Claim
 from featurewise.study.exploration import Exploration
@@ -32,17 +32,21 @@ from featurewise.training.source import Source
 from featurewise.training.steppers import Stepper
 
 PRESETS = ("tiny", "small", "paper")
-MOST_WORKERS = 1024
 """Seconds, for the tests; all arms and seeds within 45 minutes on two CPU cores; one GPU."""
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings of one network and its training. A system subclasses it, frozen.
 
-    Every integer is at least 1 and every other number finite and not negative, also in tuples; a
-    field whose name ends with "rate" is above 0. A subclass that has more conditions calls
-    ``system.Config.__post_init__(self)`` first in a ``__post_init__`` of its own.
+    Without more, every integer is at least 1, every other number finite and not negative, and above
+    0 where the name of the field ends with "rate"; a tuple has at least one value; a text of a
+    ``Literal`` is one of its texts. Another range is written in the type of the field, as in
+    ``condition_dropout: Fraction`` (see `featurewise.common.ranges`). The same check holds what is
+    nested in tuples and in dataclasses, and whether Python, a file or the command line says it. A
+    subclass that has more conditions calls ``system.Config.__post_init__(self)`` first in a
+    ``__post_init__`` of its own.
 
     Attributes:
         steps: training steps.
@@ -50,51 +54,20 @@ class Config:
         workers: processes that prepare batches.
         FORMER_NAMES: name of a field in files of an earlier version -> its name now; a subclass
             adds its own.
-        ZERO_ALLOWED: names of fields of integers that may be 0; a subclass adds its own.
-        NEGATIVE_ALLOWED: names of fields of other numbers that may be below 0; likewise.
 
     Raises:
-        ExperimentError: a number is out of its range; the message names the field.
+        ExperimentError: a value is not of its type or out of its range; the message names the
+            field.
     """
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"every": "intervals"}
-    ZERO_ALLOWED: ClassVar[Set[str]] = frozenset({"workers"})
-    NEGATIVE_ALLOWED: ClassVar[Set[str]] = frozenset()
 
     steps: int
     intervals: Intervals = field(default_factory=Intervals)
-    workers: int = 0
+    workers: Annotated[int, Range(0, MOST_WORKERS)] = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ExperimentError(f"a preset trains for at least 1 step, not {short(self.steps)}")
-        if not 0 <= self.workers <= MOST_WORKERS:
-            raise ExperimentError(
-                f"0 to {MOST_WORKERS} processes prepare batches, not {short(self.workers)}"
-            )
-        for each in fields(self):
-            value = getattr(self, each.name)
-            whole = "float" not in str(each.type)
-            for number in value if isinstance(value, tuple) else (value,):
-                if type(number) in (int, float):
-                    self._check_number(each.name, number, whole)
-
-    def _check_number(self, name: str, value: int | float, whole: bool) -> None:
-        if whole:
-            least = 0 if name in _names_in(type(self), "ZERO_ALLOWED") else 1
-            if value < least:
-                raise ExperimentError(f"{name} must be {least} or more, got {short(value)}")
-        elif not is_finite(value):
-            raise ExperimentError(f"{name} must be a finite number, got {short(value)}")
-        elif name.endswith("rate") and value <= 0:
-            raise ExperimentError(f"{name} must be above 0, got {short(value)}")
-        elif value < 0 and name not in _names_in(type(self), "NEGATIVE_ALLOWED"):
-            raise ExperimentError(f"{name} must be 0 or more, got {short(value)}")
-
-
-def _names_in(kind: type[Config], attribute: str) -> set[str]:
-    """The names that a class and those it derives from have in an attribute."""
-    return {name for each in kind.__mro__ for name in vars(each).get(attribute, ())}
+        require_settings(self, ExperimentError)
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -338,10 +311,15 @@ class System(Generic[ConfigT]):
             arm: name of the arm, whose changes win.
 
         Raises:
-            ExperimentError: there is no such preset or arm.
+            ExperimentError: there is no such preset or arm, or what the arm changes does not fit
+                the rest.
         """
         chosen = self.preset(preset) if isinstance(preset, str) else preset
-        return replace(chosen, **self.arm(arm).changes)
+        changes = self.arm(arm).changes
+        try:
+            return replace(chosen, **changes)
+        except ValueError as error:
+            raise ExperimentError(f"arm {arm}: {error}") from error
 
     def metric(self, name: str) -> Metric:
         """The metric of this name.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from featurewise.common.ranges import Decay
 from featurewise.study import system
 
 
@@ -36,6 +37,6 @@ class GlyphConfig(system.Config):
     image_size: int = 16
     batch_size: int = 32
     learning_rate: float = 2e-3
-    ema_decay: float = 0.99
+    ema_decay: Decay = 0.99
     samples_per_class: int = 20
     classifier_steps: int = 900

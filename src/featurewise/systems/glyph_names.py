@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from featurewise.common.ranges import Range
 from featurewise.common.rng import seeded_rng
+from featurewise.core import ShapeError
 from featurewise.models.pretrained import word_vectors
 from featurewise.models.pretrained.glove import SOURCE as GLOVE
 from featurewise.study import system
@@ -60,7 +62,7 @@ class NameConfig(system.Config):
     bases: str = LOWERCASE
     accents: tuple[str, ...] = ACCENTS
     typefaces: str = "debian"
-    image_size: int = 24
+    image_size: Annotated[int, Range(8)] = 24
     channels: int = 16
     batch_size: int = 64
     learning_rate: float = 6e-3
@@ -118,6 +120,18 @@ def _embeddings(
         if shuffled:
             found = found[other_class(len(classes))]
         return F.normalize(found - found[: classes.seen].mean(0))
+
+
+def require_images(images: Tensor, side: int) -> None:
+    """Raise unless images are of the height and width that a network has.
+
+    Raises:
+        ShapeError: they are not ``(B, 1, side, side)``.
+    """
+    if images.ndim != 4 or images.shape[1:] != (1, side, side):
+        raise ShapeError(
+            f"images must be (B, 1, {side}, {side}), got {tuple(images.shape)}"
+        )
 
 
 def other_class(count: int) -> Tensor:

@@ -24,8 +24,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from featurewise.common.errors import wrap_errors
 from featurewise.common.json import Node, failing
-from featurewise.common.text import short
-from featurewise.core.numbers import is_finite
+from featurewise.common.ranges import Positive, require_settings
 from featurewise.training import distributed, randomness
 from featurewise.training.checkpoint import CheckpointStore
 from featurewise.training.errors import CheckpointError, ExperimentError, Interrupted
@@ -60,19 +59,16 @@ class Intervals:
         save_seconds: a checkpoint is also written when the last one is older than this, in seconds.
 
     Raises:
-        ExperimentError: a value is not above 0 or not finite.
+        ExperimentError: a value is not of its type, not above 0 or not finite.
     """
 
     log: int = 20
     evaluate: int | None = None
     save: int | None = 500
-    save_seconds: float | None = None
+    save_seconds: Positive | None = None
 
     def __post_init__(self) -> None:
-        for name in ("log", "evaluate", "save", "save_seconds"):
-            value = getattr(self, name)
-            if value is not None and not (is_finite(value) and value > 0):
-                raise ExperimentError(f"{name}={short(value)} must be above 0 and finite")
+        require_settings(self, ExperimentError)
 
 
 @dataclass(frozen=True, slots=True)

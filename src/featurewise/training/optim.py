@@ -103,16 +103,16 @@ class WeightAverage:
 
     Args:
         network: its current weights are the initial average.
-        decay: limit of d, in (0, 1).
+        decay: limit of d, in [0, 1).
 
     Raises:
         ExperimentError: `decay` is out of range.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        if not 0 < decay < 1:
+        if not 0 <= decay < 1:
             raise ExperimentError(
-                f"the decay of a weight average must lie between 0 and 1, not {decay}"
+                f"the decay of a weight average must be 0 or more and below 1, not {decay}"
             )
         self.decay = decay
         self.updates = 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +22,8 @@ from featurewise.worlds.sound import (
 )
 from featurewise.worlds.sound.espeak import Line
 from featurewise.worlds.sound.features import pitch
+from featurewise.worlds.sound.made import made_speech
+from featurewise.worlds.sound.voices import lines, voices
 from featurewise.worlds.sound.waves import (
     BLOCK,
     SPEAKERS,
@@ -149,3 +154,63 @@ def test_takes_that_lack_a_digit_are_named(tmp_path: Path, monkeypatch: pytest.M
 
 def test_train_and_test_are_other_takes() -> None:
     assert not set(TAKES["train"]) & set(TAKES["test"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([-1], 3), "there are utterances 0 to 7, and no utterance -1"),
+        (([8], 3), "there are utterances 0 to 7, and no utterance 8"),
+        (([0], 0), "frames must be 1 or more, got 0"),
+        (([0], -2), "frames must be 1 or more, got -2"),
+        (([0], 3, [-1]), "utterance 0 has 60 frames; 3 from -1 are wanted"),
+        (([0], 61), "utterance 0 has 60 frames; 61 from 0 are wanted"),
+        (([0, 1], 3, [0]), "got 2 utterances and 1 starts"),
+        (([0], 3, []), "got 1 utterances and 0 starts"),
+        (([], 3), "crops are of one utterance or more"),
+    ],
+)
+def test_crops_that_there_are_not(arguments: Any, message: str) -> None:
+    with pytest.raises(SoundError, match=message):
+        made_waves("test", 2).crops(*arguments)
+
+
+def test_beginnings_that_there_are_not() -> None:
+    found = made_waves("test", 2)
+    assert len(found.beginnings(3, 5).speakers) == 8, "all that there are"
+    for frames, each, message in ((3, 0, "per_speaker must be 1"), (3, -1, "per_speaker must be")):
+        with pytest.raises(SoundError, match=message):
+            found.beginnings(frames, each)
+    fewer = replace(found, speakers=torch.tensor([0, 0, 0, 1, 2, 2, 3, 3]))
+    with pytest.raises(SoundError, match="one speaker has 1 utterances, another 2 or more"):
+        fewer.beginnings(3, 2)
+
+
+def test_samples_and_levels_out_of_range() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(SoundError, match="samples must be finite"):
+            to_levels(torch.tensor([0.0, value]))
+    for level in (-1, 64):
+        with pytest.raises(SoundError, match="levels are 0 to 63"):
+            to_samples(torch.tensor([0, level]))
+    assert to_samples(torch.empty(0, dtype=torch.int64)).shape == (0,)
+
+
+@pytest.mark.traced
+def test_no_utterances_are_refused() -> None:
+    (voice, *_) = voices("train")
+    made: list[Callable[[], Any]] = [
+        lambda: made_waves("test", 0),
+        lambda: made_speech("test", 0),
+        lambda: made_speech("test", 1, frames=0),
+        lambda: lines(voice, 0, "test"),
+        lambda: synthetic_waves("test", -1),
+    ]
+    for make in made:
+        with pytest.raises(SoundError, match=r"1 or more|says 1 line"):
+            make()
+    wrong: Any = "tset"
+    made = [lambda: voices(wrong), lambda: made_speech(wrong, 1)]
+    for make in made:
+        with pytest.raises(SoundError, match="train, validation, test"):
+            make()

@@ -53,7 +53,7 @@ def group_norm_film(
     y = _by_gpu_kernel("group", x, gamma, beta, 1, eps, activation, groups)
     if y is not None:
         return y
-    if not takes_kernels(x, gamma, beta) or x.numel() < SMALL:
+    if not takes_kernels(x, gamma, beta) or x.numel() < SMALL or _keeps_normed(x, gamma, beta):
         return modulate(F.group_norm(x, groups, eps=eps), gamma, beta, 1, 0, activation)
     # Channels last, float32, several features in a group: torch's kernel is fast without a copy.
     if not x.is_contiguous() and groups < x.shape[1] and x.dtype is compute_dtype(x):
@@ -116,12 +116,10 @@ def _is_layer_norm_of_samples(x: Tensor, gamma: Tensor, beta: Tensor, axis: int)
 
     Not under autocast, which may choose another dtype for a layer norm than that of ``x``; and not
     of half precision with gradients, as the kernel adds up those of γ and β in half precision.
-    Nor where γ or β alone need gradients: torch keeps the normed features then, and ``x`` may be
-    changed in place afterwards, or be a tensor of inference mode.
     """
     count = 1 if gamma.ndim == 1 else len(x)
     half = x.dtype is not compute_dtype(x)
-    if needs_gradients(x, gamma, beta) and (half or not x.requires_grad):
+    if (half and needs_gradients(x, gamma, beta)) or _keeps_normed(x, gamma, beta):
         return False
     return (
         gamma.ndim <= 2
@@ -249,6 +247,15 @@ def rms_norm(x: Tensor, axis: int, eps: float) -> Tensor:
     return torch.movedim(F.rms_norm(last, last.shape[-1:], eps=eps), -1, axis)
 
 
+def _keeps_normed(x: Tensor, gamma: Tensor, beta: Tensor) -> bool:
+    """Whether γ or β alone need gradients, so that the normed features are to be kept.
+
+    One kernel for norm and FiLM would keep ``x`` in their place, which may be changed in place
+    afterwards (a residual connection of a frozen network) or be a tensor of inference mode.
+    """
+    return not x.requires_grad and needs_gradients(gamma, beta)
+
+
 def _by_gpu_kernel(
     norm: str,
     x: Tensor,
@@ -261,7 +268,7 @@ def _by_gpu_kernel(
 ) -> Tensor | None:
     """Norm, FiLM and activation in one kernel; None where there is none, or it was not chosen."""
     gpu = gpu_kernels(x, gamma, beta)
-    if gpu is None:
+    if gpu is None or _keeps_normed(x, gamma, beta):
         return None
     y: Tensor | None = gpu.norm_film(gpu.Norm(norm, axis, eps, groups), x, gamma, beta, activation)
     return y
@@ -291,6 +298,10 @@ def batch_norm_film(
         A tensor of the shape, dtype and memory format of ``x``.
     """
     compute = compute_dtype(x)
+    if _keeps_normed(x, gamma, beta):
+        averages = cast(mean, compute), cast(variance, compute)
+        normed = F.batch_norm(cast(x, compute), *averages, None, None, False, 0.0, eps)
+        return cast(modulate(normed, gamma, beta, 1, 0, activation), x.dtype)
     scale = cast(gamma, compute) * (cast(variance, compute) + eps).rsqrt()
     shift = cast(beta, compute) - cast(mean, compute) * scale
     return modulate(x, scale, shift, 1, 0, activation)

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from jaxtyping import UInt8
 from torch import Tensor
 
+from featurewise.common.images import MAX_PIXELS
+from featurewise.common.ranges import Natural, Range, require_settings
 from featurewise.common.rng import derive_seed
 from featurewise.worlds.clevr.errors import WorldError
 from featurewise.worlds.clevr.questions import Question, QuestionGenerator
 from featurewise.worlds.clevr.render import (
-    RENDERERS,
     Renderer,
     default_renderer,
     render,
@@ -55,34 +56,29 @@ class Recipe:
         WorldError: if a value is out of its range.
     """
 
-    seed: int
+    seed: Natural
     width: int = 120
     height: int = 80
     samples: int = 4
     compiled: bool = False
     questions_per_image: int = 10
-    min_objects: int = 3
-    max_objects: int = 10
+    min_objects: Annotated[int, Range(1, 10)] = 3
+    max_objects: Annotated[int, Range(1, 10)] = 10
     cogent: Literal["A", "B"] | None = None
-    families: tuple[int, ...] | None = None
+    families: tuple[Annotated[int, Range(0, 89)], ...] | None = None
     renderer: Renderer | None = None
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise WorldError(f"seed must not be negative, got {self.seed}")
-        for name in ("width", "height", "samples", "questions_per_image"):
-            if getattr(self, name) < 1:
-                raise WorldError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 1 <= self.min_objects <= self.max_objects <= 10:
+        require_settings(self, WorldError)
+        if self.min_objects > self.max_objects:
             raise WorldError(
-                "min_objects and max_objects must satisfy 1 <= min <= max <= 10, "
-                f"got {self.min_objects} and {self.max_objects}"
+                f"min_objects must be at most max_objects, {self.max_objects}, "
+                f"got {self.min_objects}"
             )
-        if self.cogent not in (None, "A", "B"):
-            raise WorldError(f"cogent must be 'A', 'B' or None, got {self.cogent!r}")
-        if self.renderer not in (None, *RENDERERS):
-            names = ", ".join(map(repr, RENDERERS))
-            raise WorldError(f"renderer must be {names} or None, got {self.renderer!r}")
+        if self.width * self.height > MAX_PIXELS:
+            raise WorldError(
+                f"an image has at most {MAX_PIXELS} pixels, {self.width} x {self.height} are wanted"
+            )
 
     def resolved(self) -> Recipe:
         """The same recipe with the name of the renderer that makes its images here.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from featurewise.common.cache import cache_folder
 from featurewise.common.dataset import DatasetFacts
+from featurewise.common.ranges import require_settings
 from featurewise.worlds.clevr.batch import Batch, TwinBatch, collate
 from featurewise.worlds.clevr.cache import cached_pool
 from featurewise.worlds.clevr.data import PoolSource, Source
@@ -75,12 +76,18 @@ class CurriculumStage:
         steps: training steps of this stage; the last stage lasts until the end.
         questions_per_image: questions about each image of a batch; None: as many as in the
             stages that say nothing.
+
+    Raises:
+        WorldError: a value is not of its type or out of its range.
     """
 
     recipe: Recipe
     images: int
     steps: int
     questions_per_image: int | None = None
+
+    def __post_init__(self) -> None:
+        require_settings(self, WorldError)
 
 
 @dataclass(frozen=True, kw_only=True)

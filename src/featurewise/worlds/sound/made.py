@@ -12,6 +12,7 @@ from typing import Final
 import torch
 
 from featurewise.common.rng import seeded_rng
+from featurewise.worlds.sound.errors import SoundError
 from featurewise.worlds.sound.features import MELS
 from featurewise.worlds.sound.speech import Speech
 from featurewise.worlds.sound.voices import Part
@@ -33,7 +34,15 @@ def made_speech(part: Part, per_speaker: int, frames: int = 48, said: str = "") 
         per_speaker: utterances of each speaker.
         frames: of each utterance.
         said: name of what is said; by default that of the part.
+
+    Raises:
+        SoundError: there is no such part, or nothing in it.
     """
+    if part not in SPEAKERS or per_speaker < 1 or frames < 1:
+        raise SoundError(
+            f"part is one of {', '.join(SPEAKERS)}, per_speaker and frames are 1 or more; got "
+            f"{part!r}, {per_speaker} and {frames}"
+        )
     count = SPEAKERS[part]
     mels = torch.arange(MELS).float()
     formants = 6 + 28 * torch.rand(_PHONES, 2, generator=seeded_rng(0, "formants"))

@@ -59,29 +59,57 @@ class Utterances(ABC, Generic[BatchT]):
             starts: first frame within each; by default, the first of the utterance.
 
         Raises:
-            SoundError: an utterance is shorter.
+            SoundError: there is no such utterance, or it is shorter.
         """
 
     def rows(
         self, utterances: Sequence[int], frames: int, starts: Sequence[int] | None = None
     ) -> Int64[Tensor, "B T"]:
         """Indices of the frames of crops; arguments and errors as of `crops`."""
-        begins = []
-        for utterance, start in zip(utterances, starts or [0] * len(utterances), strict=True):
+        begin = [0] * len(utterances) if starts is None else starts
+        if not utterances or len(begin) != len(utterances):
+            raise SoundError(
+                "crops are of one utterance or more, each with a start; got "
+                f"{len(utterances)} utterances and {len(begin)} starts"
+            )
+        if frames < 1:
+            raise SoundError(f"frames must be 1 or more, got {frames}")
+        rows = []
+        for utterance, start in zip(utterances, begin, strict=True):
+            if not 0 <= utterance < len(self):
+                raise SoundError(
+                    f"there are utterances 0 to {len(self) - 1}, and no utterance {utterance}"
+                )
             first, end = self.firsts[utterance : utterance + 2].tolist()
-            if first + start + frames > end:
+            if start < 0 or first + start + frames > end:
                 raise SoundError(
                     f"utterance {utterance} has {end - first} frames; {frames} from {start} are "
                     "wanted"
                 )
-            begins.append(first + start)
-        return torch.tensor(begins)[:, None] + torch.arange(frames)
+            rows.append(first + start)
+        return torch.tensor(rows)[:, None] + torch.arange(frames)
 
     def beginnings(self, frames: int, per_speaker: int) -> BatchT:
-        """The beginnings of the first utterances of each speaker, the speakers in turn."""
+        """The beginnings of the first utterances of each speaker, the speakers in turn.
+
+        Args:
+            frames: of each.
+            per_speaker: utterances of each speaker, or all where all have fewer.
+
+        Raises:
+            SoundError: an utterance is shorter, or speakers have fewer than others.
+        """
+        if per_speaker < 1:
+            raise SoundError(f"per_speaker must be 1 or more, got {per_speaker}")
         by_speaker = [
             (self.speakers == s).nonzero()[:per_speaker, 0].tolist() for s in range(len(self.names))
         ]
+        counts = sorted({len(each) for each in by_speaker})
+        if len(counts) > 1:
+            raise SoundError(
+                f"per_speaker={per_speaker}: one speaker has {counts[0]} utterances, another "
+                f"{counts[-1]} or more"
+            )
         return self.crops([u for each in zip(*by_speaker, strict=True) for u in each], frames)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import torch
 
 from featurewise.common.rng import seeded_rng
+from featurewise.worlds.sound.errors import SoundError
 from featurewise.worlds.sound.espeak import Line
 from featurewise.worlds.sound.words import WORDS
 
@@ -51,7 +52,13 @@ class Voice:
 
 
 def voices(part: Part) -> tuple[Voice, ...]:
-    """The voices of a part, each with a pitch and a speed of its own."""
+    """The voices of a part, each with a pitch and a speed of its own.
+
+    Raises:
+        SoundError: there is no such part.
+    """
+    if part not in get_args(Part):
+        raise SoundError(f"parts are {', '.join(get_args(Part))}, not {part!r}")
     order = torch.randperm(len(KINDS), generator=seeded_rng(0, "voices", _VERSION)).tolist()
     first, second = (round(sum(_SHARES[:n]) * len(KINDS)) for n in (1, 2))
     chosen = {"train": order[:first], "validation": order[first:second], "test": order[second:]}
@@ -71,7 +78,12 @@ def lines(voice: Voice, count: int, part: str) -> list[Line]:
         voice: the speaker.
         count: number of lines.
         part: what they are for; lines of other parts differ.
+
+    Raises:
+        SoundError: the number is not 1 or more.
     """
+    if count < 1:
+        raise SoundError(f"a voice says 1 line or more, not {count}")
     rng = seeded_rng(0, "lines", _VERSION, voice.name, part)
     chosen = torch.randint(len(WORDS), (count, _WORDS), generator=rng).tolist()
     return [

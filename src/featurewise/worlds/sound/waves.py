@@ -46,15 +46,32 @@ _MADE_PHONES: Final = 6
 _MADE_BLOCKS: Final = 60
 
 
+def in_range(classes: Integer[Tensor, "*shape"], count: int) -> bool:
+    """Whether all are from 0 to ``count - 1``."""
+    return not classes.numel() or bool((classes >= 0).all() and (classes < count).all())
+
+
 def to_levels(samples: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """The nearest of 64 levels: ``sign(x) log(1 + 63 |x|) / log 64``, from 0 for -1 to 63 for 1."""
+    """The nearest of 64 levels: ``sign(x) log(1 + 63 |x|) / log 64``, from 0 for -1 to 63 for 1.
+
+    Raises:
+        SoundError: a sample is infinite or NaN.
+    """
+    if not bool(samples.isfinite().all()):
+        raise SoundError("samples must be finite")
     x, mu = samples.double().clamp(-1, 1), LEVELS - 1
     curved = x.sign() * (mu * x.abs()).log1p() / math.log1p(mu)
     return ((curved + 1) / 2 * mu).round().to(torch.uint8)
 
 
 def to_samples(levels: Integer[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """What each level stands for, from -1 to 1: the inverse of `to_levels`."""
+    """What each level stands for, from -1 to 1: the inverse of `to_levels`.
+
+    Raises:
+        SoundError: a level is not one of 0 to 63.
+    """
+    if not in_range(levels, LEVELS):
+        raise SoundError(f"levels are 0 to {LEVELS - 1}")
     mu = LEVELS - 1
     curved = 2 * levels.double() / mu - 1
     return (curved.sign() * ((curved.abs() * math.log1p(mu)).expm1() / mu)).float()
@@ -115,6 +132,7 @@ def synthetic_waves(part: Part, per_voice: int) -> Waves:
         per_voice: lines of each voice.
 
     Raises:
+        SoundError: there is no such part, or no line.
         MissingSynthesiserError: espeak-ng is not installed.
         SynthesiserError: it failed.
     """
@@ -190,7 +208,12 @@ def made_waves(part: Part, per_speaker: int) -> Waves:
     Args:
         part: utterances of other parts differ.
         per_speaker: utterances of each speaker.
+
+    Raises:
+        SoundError: there are no utterances.
     """
+    if per_speaker < 1:
+        raise SoundError(f"per_speaker must be 1 or more, got {per_speaker}")
     utterances = []
     for speaker in range(_MADE_SPEAKERS):
         for number in range(per_speaker):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural
 from featurewise.study import system
 from featurewise.training.inner import Context, Weights, linear_without_bias
 from featurewise.training.optim import cosine
@@ -45,10 +46,8 @@ class Config(system.Config):
         "held_out": "test_tasks",
     }
 
-    ZERO_ALLOWED: ClassVar = frozenset({"inner_steps"})
-
     adapted: Literal["context", "film", "weights"] = "context"
-    inner_steps: int = 1
+    inner_steps: Natural = 1
     second_order: bool = True
     shuffled_support: bool = False
     width: int = 40

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural
 from featurewise.study import system
 from featurewise.systems.few_shot.cavia_image.baselines import Kriging
 from featurewise.training.inner import Context, Weights, linear_without_bias
@@ -67,7 +68,7 @@ class Config(system.Config):
     image_size: int = 16
     tasks: int = 8
     shots: int = 26
-    inner_steps: int = 3
+    inner_steps: Natural = 3
     inner_learning_rate: float = 3.0
     learning_rate: float = 3e-3
     test_tasks: int = 500

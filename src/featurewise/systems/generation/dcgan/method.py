@@ -8,7 +8,7 @@ they are conditioned, and play the game of Mirza & Osindero 2014, eq. 2. What ar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Range
 from featurewise.layers.concat import ConcatConv, ConcatLinear
 from featurewise.models.dcgan import Stage, Stages, discriminator, generator
 from featurewise.systems.image_config import ImageConfig
@@ -54,8 +55,9 @@ class Config(ImageConfig):
     label_start: Literal["random", "zero"] = "random"
     shuffled_condition: bool = False
     letters: str = UPPERCASE
+    image_size: Annotated[int, Range(8, multiple=4)] = 16
     class_skew: float = 1.0
-    batch_size: int = 64
+    batch_size: Annotated[int, Range(2)] = 64
     noise_size: int = 64
     hidden: int = 256
     channels: int = 32

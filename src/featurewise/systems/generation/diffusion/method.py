@@ -7,14 +7,16 @@ and the steps of sampling are in `featurewise.training.diffusion`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Fraction, Range
 from featurewise.generators import Generator
 from featurewise.models.unet import TimeAndClass, UNet
+from featurewise.study import system
 from featurewise.systems.image_config import ImageConfig
 from featurewise.training.diffusion import (
     Denoiser,
@@ -22,6 +24,7 @@ from featurewise.training.diffusion import (
     DiffusionSource,
     noise_error,
 )
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative, Sampler
@@ -63,13 +66,21 @@ class Config(ImageConfig):
     operation: Literal["affine", "shift"] = "affine"
     conditioned: bool = True
     shuffled_condition: bool = False
-    widths: tuple[int, ...] = (16, 32, 32)
+    widths: tuple[Annotated[int, Range(8, multiple=8)], ...] = (16, 32, 32)
     samples_per_class: int = 50
-    embedding_size: int = 64
+    embedding_size: Annotated[int, Range(2, multiple=2)] = 64
     timesteps: int = 1000
     sampling_steps: int = 25
-    condition_dropout: float = 0.15
+    condition_dropout: Fraction = 0.15
     test_batches: int = 32
+
+    def __post_init__(self) -> None:
+        system.Config.__post_init__(self)
+        if self.image_size % (1 << (len(self.widths) - 1)):
+            raise ExperimentError(
+                f"image_size must be a multiple of {1 << (len(self.widths) - 1)}, as each of "
+                f"{len(self.widths)} widths but the first halves it; got {self.image_size}"
+            )
 
 
 def build(config: Config) -> nn.Module:

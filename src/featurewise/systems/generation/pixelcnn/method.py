@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Decay, Range
 from featurewise.generators import Generator
 from featurewise.models.autoregressive import GatedPixelCNN, sample_pixels
 from featurewise.systems.image_config import ImageConfig
@@ -52,10 +53,10 @@ class Config(ImageConfig):
     conditioned: bool = True
     shuffled_condition: bool = False
     channels: int = 16
-    layers: int = 6
+    layers: Annotated[int, Range(2)] = 6
     map_channels: int = 10
     learning_rate: float = 1e-2
-    ema_decay: float = 0.98
+    ema_decay: Decay = 0.98
     jitter: float = 0.5
     test_images: int = 1024
 

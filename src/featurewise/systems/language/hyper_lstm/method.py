@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Real
 from featurewise.study import system
 from featurewise.systems.language.hyper_lstm.baselines import (
     NETWORKS,
@@ -52,8 +53,6 @@ class Config(system.Config):
         data: see `CorpusName`.
     """
 
-    NEGATIVE_ALLOWED: ClassVar = frozenset({"start"})
-
     cell: Cell = "hyper"
     normalized: bool = True
     shuffled: bool = False
@@ -61,7 +60,7 @@ class Config(system.Config):
     width: int = 128
     hyper_width: int = 32
     signal: int = 4
-    start: float = 0.1
+    start: Real = 0.1
     lstm_width: int = 153
     multiplicative_width: int = 217
     rnn_width: int = 303

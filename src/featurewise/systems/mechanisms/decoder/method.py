@@ -10,7 +10,7 @@ from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural, Range
 from featurewise.core import Operation
 from featurewise.models.dcgan import generator
 from featurewise.study import system
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.glyphs import UPPERCASE
@@ -58,7 +60,6 @@ class Config(system.Config):
         classifier_steps: training steps of the evaluation classifier.
     """
 
-    ZERO_ALLOWED: ClassVar = frozenset({"extra_layers"})
     FORMER_NAMES: ClassVar = {
         "where": "typefaces",
         "budget": "parameters",
@@ -72,11 +73,11 @@ class Config(system.Config):
     shuffled_condition: bool = False
     typefaces: str = "debian"
     letters: str = UPPERCASE
-    image_size: int = 16
+    image_size: Annotated[int, Range(8, multiple=4)] = 16
     parameters: int = 60_000
     code_size: int = 16
-    extra_layers: int = 4
-    batch_size: int = 64
+    extra_layers: Natural = 4
+    batch_size: Annotated[int, Range(2)] = 64
     learning_rate: float = 0.08
     classifier_steps: int = 900
 
@@ -169,13 +170,21 @@ def build(config: Config) -> nn.Module:
 
 @lru_cache(maxsize=32)
 def network_sizes(config: Config) -> tuple[int, int]:
-    """The most channels, and then the most hidden units, within the number of parameters."""
+    """The most channels, and then the most hidden units, within the number of parameters.
+
+    Raises:
+        ExperimentError: the smallest decoder has more.
+    """
 
     def count(channels: int, hidden: int) -> int:
         with torch.device("meta"):
             net = Decoder(config, 1, channels, hidden).net
         return sum(p.numel() for p in net.parameters())
 
+    if (least := count(1, 4)) > config.parameters:
+        raise ExperimentError(
+            f"parameters must be {least} or more, got {config.parameters}"
+        )
     channels = bisect(range(1, 128), config.parameters, key=lambda c: count(c, 4 * c))
     hidden = bisect(range(1, 1024), config.parameters, key=lambda h: count(channels, h))
     return channels, hidden

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Real
 from featurewise.generators import Learned
 from featurewise.study import system
 from featurewise.training.optim import cosine
@@ -38,13 +39,11 @@ class Config(system.Config):
         data: "digits"; or "fashion", Fashion-MNIST in its official files.
     """
 
-    NEGATIVE_ALLOWED: ClassVar = frozenset({"gate_bias"})
-
     layer: Literal["highway", "constant", "plain"] = "highway"
     depth: int = 50
     depth_divisor: int = 1
     width: int = 50
-    gate_bias: float = -3.0
+    gate_bias: Real = -3.0
     learning_rate: float = 1.0
     batch_size: int = 64
     data: Literal["digits", "fashion"] = "digits"

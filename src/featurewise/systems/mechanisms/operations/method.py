@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural
 from featurewise.core import Operation
 from featurewise.study import system
 from featurewise.training.optim import cosine
@@ -56,12 +57,10 @@ class Config(system.Config):
         "held_out": "test_questions",
     }
 
-    ZERO_ALLOWED: ClassVar = frozenset({"nonlinear_layers"})
-
     operation: Literal["bias", "scale", "gate", "affine", "none"] = "affine"
     reads: Literal["inputs", "condition"] = "inputs"
     first_bias: bool = False
-    nonlinear_layers: int = 1
+    nonlinear_layers: Natural = 1
     shuffled_condition: bool = False
     features: int = 8
     width: int = 24

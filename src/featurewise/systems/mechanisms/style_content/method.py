@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from featurewise.models.style_content import Asymmetric, Baseline, Symmetric
 from featurewise.study import system
+from featurewise.training.errors import ExperimentError
 from featurewise.training.steppers import ClosedForm, Metrics
 from featurewise.worlds.glyphs import LETTERS
 from featurewise.worlds.glyphs.letter_data import LetterData, letter_splits
@@ -69,6 +70,19 @@ class Config(system.Config):
     deviation: float = 0.05
     rounds: int = 10
     classifier_steps: int = 900
+
+    def __post_init__(self) -> None:
+        system.Config.__post_init__(self)
+        styles, contents, _, _ = self.sizes
+        if self.model in ("asymmetric", "symmetric") and self.rank > contents:
+            raise ExperimentError(
+                f"rank must be at most the number of contents, {contents}, got {self.rank}"
+            )
+        if self.model == "symmetric" and self.style_rank > styles:
+            raise ExperimentError(
+                f"style_rank must be at most training_styles, {styles}, got "
+                f"{self.style_rank}"
+            )
 
     @property
     def splits(self) -> LetterData:

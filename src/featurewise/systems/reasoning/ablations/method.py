@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural
 from featurewise.core import Operation
 from featurewise.generators import Generator, Head, parameter_groups
 from featurewise.models.trunks import CoordinateConv
 from featurewise.study import system
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import linear, rewarmed
 from featurewise.training.steppers import Metrics, Objective, Supervised
 from featurewise.worlds.clevr import ANSWERS, VOCABULARY, Batch
@@ -71,8 +73,6 @@ class Config(system.Config):
             computed.
     """
 
-    ZERO_ALLOWED: ClassVar = frozenset({"conditioned"})
-
     operation: Literal["affine", "scale", "shift", "sigmoid", "tanh", "exp"] = "affine"
     place: Literal[
         "before the first convolution",
@@ -81,7 +81,7 @@ class Config(system.Config):
         "after the ReLU",
         "after the block",
     ] = "after the norm"
-    conditioned: int | None = None
+    conditioned: Natural | None = None
     shuffled_questions: bool = False
     coordinates: bool = True
     residual: bool = True
@@ -99,6 +99,11 @@ class Config(system.Config):
     learning_rate: float = 1e-3
     bfloat16: bool = False
 
+    def __post_init__(self) -> None:
+        system.Config.__post_init__(self)
+        if (of := self.conditioned) is not None and of > self.blocks:
+            raise ExperimentError(f"conditioned={of} exceeds blocks={self.blocks}")
+
 
 class Block(nn.Module):
     """The block of figure 3 without FiLM, with a module at each place that may be a site."""
@@ -109,13 +114,9 @@ class Block(nn.Module):
         self.residual = config.residual
         self.enter = nn.Identity()
         self.project = _projection(config, channels, channels)
+        bias = not config.norm
         self.convolve = nn.Conv2d(
-            channels,
-            channels,
-            3,
-            padding=dilation,
-            dilation=dilation,
-            bias=not config.norm,
+            channels, channels, 3, padding=dilation, dilation=dilation, bias=bias
         )
         norm = nn.BatchNorm2d(channels, affine=False) if config.norm else nn.Identity()
         self.norm: nn.Module = norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from featurewise.common.ranges import Decay
 from featurewise.study import system
 from featurewise.systems.reasoning.film.perception import Perception
 from featurewise.worlds.clevr.splits import CurriculumStage, Folder
@@ -91,7 +92,7 @@ class Config(system.Config):
     schedule: Literal["cosine", "linear"] = "cosine"
     head_learning_rate: float = 10.0
     encoder_learning_rate: float = 3.0
-    adam_beta2: float = 0.999
+    adam_beta2: Decay = 0.999
     clip: float = 5.0
     weight_decay: float = 1e-5
     bfloat16: bool = True

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from featurewise.common.ranges import Natural
 from featurewise.worlds.clevr.batch import cell_labels
 from featurewise.worlds.clevr.generate import Recipe
 from featurewise.worlds.clevr.vocabulary import ATTRIBUTES
@@ -42,7 +43,7 @@ class Perception:
     images_per_batch: int = 32
     widths: tuple[int, int, int] = (32, 64, 64)
     learning_rate: float = 2e-3
-    seed: int = 0
+    seed: Natural = 0
 
 
 class AttributeHead(nn.Conv2d):

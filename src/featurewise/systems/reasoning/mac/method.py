@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from featurewise.common.ranges import Range
 from featurewise.models.trunks import CoordinateConv
 from featurewise.systems.reasoning.ablations import method as ablations
 from featurewise.training.optim import linear
@@ -34,9 +35,9 @@ class Config(ablations.Config):
     """
 
     network: Literal["mac", "film", "question only"] = "mac"
-    share: float = 1.0
+    share: Annotated[float, Range(0, 1, above=True)] = 1.0
     cells: int = 4
-    width: int = 64
+    width: Annotated[int, Range(2, multiple=2)] = 64
     mac_learning_rate: float = 2e-3
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.common.ranges import Natural
 from featurewise.core import Layout
 from featurewise.generators import Generator, Head, Recurrent, deviation
 from featurewise.generators.base import unbound
@@ -38,7 +39,7 @@ class Config(ablations.Config):
     """
 
     generator: Literal["linear", "deep", "decoder"] = "linear"
-    layers: int = 3
+    layers: Natural = 3
     weight_decay: float = 1e-5
     deviation: float = 0.0
     training_scenes: int = 1_000

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from featurewise.common.ranges import Length, Natural
 from featurewise.common.rng import seeded_rng
+from featurewise.common.text import short
 from featurewise.study import system
 from featurewise.systems.recognition.residual_adapters.adapters import (
     AdaptedTrunk,
     Parts,
 )
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.glyphs.image_domains import CLASSES
@@ -48,8 +51,13 @@ class Config(system.Config):
         batch_size: images per batch.
     """
 
-    domains: tuple[str, ...] = ("fashion", "digits", "letters", "omniglot")
-    base_steps: int = 400
+    domains: Annotated[tuple[str, ...], Length(4, 4)] = (
+        "fashion",
+        "digits",
+        "letters",
+        "omniglot",
+    )
+    base_steps: Natural = 400
     adapters: Literal["parallel", "series", "none"] = "parallel"
     base_adapters: bool = False
     own_norms: bool = True
@@ -60,6 +68,17 @@ class Config(system.Config):
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        system.Config.__post_init__(self)
+        if unknown := [name for name in self.domains if name not in CLASSES]:
+            raise ExperimentError(
+                f"domains: {short(unknown[0])} is unknown; there is {', '.join(CLASSES)}"
+            )
+        if self.base_steps > self.steps:
+            raise ExperimentError(
+                f"base_steps must be at most steps, {self.steps}, got {self.base_steps}"
+            )
 
 
 @dataclass(frozen=True)
@@ -178,7 +197,8 @@ def stepper(network: nn.Module, config: Config) -> BaseThenNew:
         nesterov=True,
         weight_decay=config.weight_decay,
     )
-    base, new = cosine(config.base_steps), cosine(config.steps - config.base_steps)
+    steps = config.base_steps, config.steps - config.base_steps
+    base, new = (cosine(max(1, each)) for each in steps)
 
     def schedule(step: int) -> float:
         return base(step) if step < config.base_steps else new(step - config.base_steps)

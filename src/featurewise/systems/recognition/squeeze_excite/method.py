@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural
 from featurewise.core import Site
 from featurewise.generators import Learned, SqueezeExcite
 from featurewise.models.residual import ResidualTrunk
@@ -42,12 +43,10 @@ class Config(system.Config):
         data: "fashion": Fashion-MNIST in its official files; or "digits" of scikit-learn.
     """
 
-    ZERO_ALLOWED: ClassVar = frozenset({"extra"})
-
     excitation: Excitation = "own"
     reduction: int = 4
     widths: tuple[int, ...] = (8, 16, 32)
-    extra: int = 0
+    extra: Natural = 0
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
     batch_size: int = 64

@@ -11,8 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.core import ShapeError
 from featurewise.models.trunks import PoolingTrunk
-from featurewise.systems.glyph_names import NameConfig, name_embeddings
+from featurewise.study import system
+from featurewise.systems.glyph_names import NameConfig, name_embeddings, require_images
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.glyphs.labelled import ImageBatch
@@ -39,6 +42,14 @@ class Config(NameConfig):
     width: int = 50
     maps: int = 5
 
+    def __post_init__(self) -> None:
+        system.Config.__post_init__(self)
+        if self.features != "convolutions":
+            raise ExperimentError(
+                f"features must be 'convolutions' here, got {self.features!r}: filters need "
+                "maps"
+            )
+
 
 class TextClassifier(nn.Module):
     """Scores of images for classes, by weights and filters that come from their texts.
@@ -52,6 +63,7 @@ class TextClassifier(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.predicts, self.maps = config.predicts, config.maps
+        self.side = config.image_size
         text = name_embeddings(config)
         self.register_buffer("text", text.clone())
         dimensions = text.shape[1]
@@ -73,7 +85,12 @@ class TextClassifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, batch: ImageBatch) -> Float[Tensor, "B K"]:
-        """Scores for all classes, seen or not."""
+        """Scores for all classes, seen or not.
+
+        Raises:
+            ShapeError: the images are of another size.
+        """
+        require_images(batch.images, self.side)
         first, second, *third = self.trunk.blocks
         maps = second(first(batch.images))
         if self.predicts == "filters":
@@ -86,7 +103,17 @@ class TextClassifier(nn.Module):
         return scores + self.by_filters(maps) if self.predicts == "both" else scores
 
     def by_filters(self, maps: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
-        """The mean over positions of the maps' convolution with the filters of each class."""
+        """The mean over positions of the maps' convolution with the filters of each class.
+
+        Raises:
+            ShapeError: there are other channels, or the network predicts no filters.
+        """
+        if self.predicts not in ("filters", "both"):
+            raise ShapeError(f"a network that predicts {self.predicts!r} has no filters")
+        if maps.ndim != 4 or maps.shape[1] != self.reduce.in_channels:
+            raise ShapeError(
+                f"maps must be (B, {self.reduce.in_channels}, H, W), got {tuple(maps.shape)}"
+            )
         filters = self.filters(self.hidden(self.text))
         filters = filters.unflatten(1, (self.maps, KERNEL, KERNEL))
         reduced = F.relu(self.reduce(maps))

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from featurewise.core import ShapeError
 from featurewise.models.trunks import PoolingTrunk
-from featurewise.systems.glyph_names import NameConfig, name_embeddings
+from featurewise.systems.glyph_names import NameConfig, name_embeddings, require_images
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.glyphs.labelled import ImageBatch
@@ -53,9 +54,8 @@ class ZeroShot(nn.Module):
         super().__init__()
         self.method, self.top, self.margin = config.method, config.top, config.margin
         classes = config.classes
-        self.seen = classes.seen
-        side = config.image_size // 8
-        width = config.channels * side**2
+        self.seen, self.side = classes.seen, config.image_size
+        width = config.channels * (config.image_size // 8) ** 2
         self.trunk: nn.Module = PoolingTrunk(config.channels, blocks=3)
         if config.features == "pixels":
             self.trunk, width = nn.Flatten(), config.image_size**2
@@ -90,7 +90,11 @@ class ZeroShot(nn.Module):
 
         That is an image in the space of names; for ConSE, which combines the names of
         seen classes, the logits again.
+
+        Raises:
+            ShapeError: the images are of another size.
         """
+        require_images(batch.images, self.side)
         features = self.trunk(batch.images)
         logits = self.classify(features)
         if self.method == "conse":
@@ -100,7 +104,12 @@ class ZeroShot(nn.Module):
         )
 
     def similarities(self, mapped: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
-        """How near each image is to the name of each class, seen or not."""
+        """How near each image is to the name of each class, seen or not.
+
+        Raises:
+            ShapeError: this is not what the network makes of images.
+        """
+        self._check(mapped)
         if self.method == "socher":
             return -torch.cdist(mapped, self.text).square()
         if self.method == "parts":
@@ -116,7 +125,14 @@ class ZeroShot(nn.Module):
     def map_loss(
         self, mapped: Float[Tensor, "B F"], labels: Int64[Tensor, " B"]
     ) -> Float[Tensor, ""]:
-        """What the map is trained by; 0 where none is."""
+        """What the map is trained by; 0 where none is.
+
+        Raises:
+            ShapeError: this is not what the network makes of images, or there is not one label
+                for each.
+        """
+        self._check(mapped)
+        _check_labels(mapped, labels)
         if self.method == "devise":
             return rank_loss(mapped, self.text[: self.seen], labels, self.margin)
         if self.method == "socher":
@@ -127,11 +143,37 @@ class ZeroShot(nn.Module):
             return of_base + F.cross_entropy(accent, self.accent_of[labels])
         return mapped.new_zeros(())
 
+    def _check(self, mapped: Tensor) -> None:
+        width = self.text.shape[1]
+        if self.method in ("conse", "parts"):
+            width = self.seen if self.method == "conse" else sum(self.sizes)
+        if mapped.ndim != 2 or mapped.shape[1] != width:
+            raise ShapeError(f"expected (B, {width}), got {tuple(mapped.shape)}")
+
+
+def _check_labels(mapped: Tensor, labels: Tensor) -> None:
+    if labels.shape != mapped.shape[:1]:
+        raise ShapeError(f"{len(mapped)} images have labels {tuple(labels.shape)}")
+
 
 def combination(
     logits: Float[Tensor, "B S"], text: Float[Tensor, "S F"], top: int
 ) -> Float[Tensor, "B F"]:
-    """ConSE: f(x) = sum of p(y | x) s(y) / Z over the T classes with the largest p."""
+    """ConSE: f(x) = sum of p(y | x) s(y) / Z over the T classes with the largest p.
+
+    Args:
+        logits: of the classes.
+        text: their embeddings s.
+        top: T, at least 1; all classes, where there are fewer.
+
+    Raises:
+        ShapeError: there is not one embedding for each class, or no class is taken.
+    """
+    if top < 1 or logits.ndim != 2 or text.ndim != 2 or logits.shape[1] != len(text):
+        raise ShapeError(
+            f"logits (B, S), text (S, F) and top of 1 or more are needed, got "
+            f"{tuple(logits.shape)}, {tuple(text.shape)} and {top}"
+        )
     p, classes = logits.softmax(1).topk(min(top, logits.shape[1]))
     return (p.unsqueeze(2) * text[classes]).sum(1) / p.sum(1, keepdim=True)
 
@@ -142,7 +184,18 @@ def rank_loss(
     labels: Int64[Tensor, " B"],
     margin: float,
 ) -> Float[Tensor, ""]:
-    """DeViSE, eq. 1: sum over j other than y of max(0, margin - t_y M v + t_j M v)."""
+    """DeViSE, eq. 1: sum over j other than y of max(0, margin - t_y M v + t_j M v).
+
+    Raises:
+        ShapeError: images and embeddings have other widths, or there is not one label for each
+            image.
+    """
+    if mapped.ndim != 2 or text.ndim != 2 or mapped.shape[1] != text.shape[1]:
+        raise ShapeError(
+            f"mapped (B, F) and text (K, F) are needed, got {tuple(mapped.shape)} and "
+            f"{tuple(text.shape)}"
+        )
+    _check_labels(mapped, labels)
     products = mapped @ text.T
     own = products.gather(1, labels[:, None])
     violations = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Range
 from featurewise.generators import Learned
 from featurewise.study import system
 from featurewise.training.optim import cosine
@@ -53,7 +54,7 @@ class Config(system.Config):
     width: int = 48
     layers: int = 2
     factors: int = 32
-    frames: int = 80
+    frames: Annotated[int, Range(STACKED, multiple=STACKED)] = 80
     per_voice: int = 16
     learning_rate: float = 1e-2
     clip: float = 10.0

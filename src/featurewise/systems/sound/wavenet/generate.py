@@ -16,8 +16,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 import featurewise as fw
-from featurewise.systems.sound.wavenet.method import GatedStack, WaveNet
-from featurewise.worlds.sound.waves import BLOCK, WaveBatch
+from featurewise.systems.sound.wavenet.method import ENTRIES, GatedStack, WaveNet
+from featurewise.worlds.sound.errors import SoundError
+from featurewise.worlds.sound.phones import PHONES
+from featurewise.worlds.sound.waves import BLOCK, WaveBatch, in_range
 
 
 class _QueuedLayer:
@@ -98,7 +100,27 @@ class Queues:
 def choose(
     logits: Float[Tensor, "B K"], uniform: Float[Tensor, " B"]
 ) -> Int64[Tensor, " B"]:
-    """The level at which the cumulative probability passes a number between 0 and 1."""
+    """The level at which the cumulative probability passes a number between 0 and 1.
+
+    Raises:
+        SoundError: there is not one number from 0 to 1 for each row.
+    """
+    if logits.ndim != 2 or uniform.shape != logits.shape[:1]:
+        raise SoundError(
+            f"logits (B, K) and uniform (B,) are needed, got {tuple(logits.shape)} and "
+            f"{tuple(uniform.shape)}"
+        )
+    require_uniform(uniform)
+    return _chosen(logits, uniform)
+
+
+def require_uniform(uniform: Tensor) -> None:
+    """Raise unless all numbers are from 0 to 1."""
+    if not bool(((uniform >= 0) & (uniform <= 1)).all()):
+        raise SoundError("random numbers must be from 0 to 1")
+
+
+def _chosen(logits: Tensor, uniform: Tensor) -> Tensor:
     steps = logits.double().softmax(1).cumsum(1)
     return (steps < uniform[:, None]).sum(1).clamp_max(logits.shape[1] - 1)
 
@@ -116,10 +138,15 @@ def generate(
 
     Returns:
         Levels.
+
+    Raises:
+        SoundError: the batch has no such speakers or phones, or other numbers of clips or of blocks
+            than the random numbers.
     """
+    _check(batch, uniform)
     queues, found = Queues(network, batch), torch.empty_like(uniform, dtype=torch.int64)
     for t in range(uniform.shape[1]):
-        found[:, t] = choose(queues.logits(), uniform[:, t])
+        found[:, t] = _chosen(queues.logits(), uniform[:, t])
         queues.append(found[:, t])
     return found
 
@@ -129,9 +156,31 @@ def generate_slowly(
     network: WaveNet, batch: WaveBatch, uniform: Float[Tensor, "B T"]
 ) -> Int64[Tensor, "B T"]:
     """The same by the whole network for each sample, which takes quadratic time."""
+    _check(batch, uniform)
     found = torch.zeros_like(uniform, dtype=torch.int64)
     for t in range(uniform.shape[1]):
-        found[:, t] = choose(
+        found[:, t] = _chosen(
             network(replace(batch, levels=found))[:, :, t], uniform[:, t]
         )
     return found
+
+
+def _check(batch: WaveBatch, uniform: Tensor) -> None:
+    """Raise unless each clip has a known speaker, and a known phone for each block."""
+    speakers, phones = batch.speakers, batch.phones
+    if phones.ndim != 2 or speakers.shape != phones.shape[:1]:
+        raise SoundError(
+            "speakers (B,) and phones (B, F) are needed, got "
+            f"{tuple(speakers.shape)} and {tuple(phones.shape)}"
+        )
+    if not in_range(speakers, ENTRIES) or not in_range(phones, len(PHONES)):
+        raise SoundError(
+            f"speakers are 0 to {ENTRIES - 1}, phones 0 to {len(PHONES) - 1}"
+        )
+    clips, blocks = phones.shape
+    if uniform.ndim != 2 or len(uniform) != clips or uniform.shape[1] > blocks * BLOCK:
+        raise SoundError(
+            f"uniform must be ({clips}, T) with T at most {blocks * BLOCK}, {BLOCK} for "
+            f"each of {blocks} phones; got {tuple(uniform.shape)}"
+        )
+    require_uniform(uniform)

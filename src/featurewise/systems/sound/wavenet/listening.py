@@ -38,7 +38,12 @@ def real_clips(waves: Waves, blocks: int) -> WaveBatch:
     """Clips of so many blocks of all utterances, each half a clip after the one before it.
 
     Of a speaker with many utterances, the first `HEARD` are taken.
+
+    Raises:
+        SoundError: all utterances are shorter.
     """
+    if blocks < 1:
+        raise SoundError(f"blocks must be 1 or more, got {blocks}")
     lengths = waves.firsts.diff().tolist()
     own = [
         (waves.speakers == s).nonzero()[:HEARD, 0].tolist()
@@ -49,6 +54,10 @@ def real_clips(waves: Waves, blocks: int) -> WaveBatch:
         for utterance in chain.from_iterable(own)
         for start in range(0, lengths[utterance] - blocks + 1, max(1, blocks // 2))
     ]
+    if not found:
+        raise SoundError(
+            f"no utterance has {blocks} blocks; the longest has {max(lengths, default=0)}"
+        )
     utterances, starts = zip(*found, strict=True)
     return waves.crops(utterances, blocks, starts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Range
 from featurewise.generators import Generator
 from featurewise.study import system
 from featurewise.training.optim import cosine
@@ -58,7 +59,7 @@ class Config(system.Config):
     people: bool = False
     channels: int = 24
     stacks: int = 1
-    dilations: int = 8
+    dilations: Annotated[int, Range(1, 16)] = 8
     width: int = 32
     blocks: int = 12
     batch_size: int = 8

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Natural
 from featurewise.generators import AdaIN
 from featurewise.models.mirrored import (
     Decoder,
@@ -26,6 +27,7 @@ from featurewise.models.mirrored import (
     plan_of,
 )
 from featurewise.study import system
+from featurewise.training.errors import ExperimentError
 from featurewise.training.optim import cosine
 from featurewise.training.steppers import Metrics, Supervised
 from featurewise.worlds.pictures import Collection, require_distinct_names
@@ -61,8 +63,6 @@ class Config(system.Config):
         classifier_crops: crops of each unseen painting that the classifier is trained on.
     """
 
-    ZERO_ALLOWED: ClassVar = frozenset({"reconstruction_steps"})
-
     given: Literal["mean and deviation", "mean", "deviation", "nothing"] = (
         "mean and deviation"
     )
@@ -71,7 +71,7 @@ class Config(system.Config):
     images: Collection = "debian"
     styles: tuple[str, ...]
     unseen: tuple[str, ...]
-    reconstruction_steps: int = 0
+    reconstruction_steps: Natural = 0
     encoder: EncoderName = "hed_vgg16"
     blocks: int = 2
     narrow: int = 2
@@ -90,6 +90,13 @@ class Config(system.Config):
         require_distinct_names(styles=self.styles)
         require_distinct_names(unseen=self.unseen)
         require_distinct_names(styles_and_unseen=self.styles + self.unseen)
+        widest = min(
+            width for block in plan_of(self.encoder, self.blocks) for width in block
+        )
+        if self.narrow > widest:
+            raise ExperimentError(
+                f"narrow must be at most the channels of a layer, {widest}, got {self.narrow}"
+            )
 
     @property
     def trained(self) -> tuple[str, ...]:

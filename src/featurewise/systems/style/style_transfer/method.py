@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 import featurewise as fw
+from featurewise.common.ranges import Length, Natural, Range
 from featurewise.core import Operation
 from featurewise.generators import parameter_groups
 from featurewise.models.perceptual import (
@@ -72,22 +73,21 @@ class Config(system.Config):
         classifier_crops: crops of each painting that the style classifier is trained on.
     """
 
-    ZERO_ALLOWED: ClassVar = frozenset({"only", "reconstruction_steps"})
     condition: Literal["affine", "scale", "shift", "none"] = "affine"
     shuffled_styles: bool = False
-    only: int | None = None
+    only: Natural | None = None
     images: Collection = "debian"
     styles: tuple[str, ...]
-    new_styles: tuple[str, ...] = ()
-    new_style_steps: int = 200
+    new_styles: Annotated[tuple[str, ...], Length(0)] = ()
+    new_style_steps: Natural = 200
     new_style_learning_rate: float = 0.02
-    reconstruction_steps: int = 0
+    reconstruction_steps: Natural = 0
     loss_network: LossNetwork = "hed_vgg16"
     style_weight: float = 2.0
-    size: int = 64
+    size: Annotated[int, Range(8, multiple=4)] = 64
     painting_size: int = 128
     width: int = 16
-    blocks: int = 5
+    blocks: Natural = 5
     batch_size: int = 4
     learning_rate: float = 2e-3
     table_learning_rate: float = 10.0
