@@ -1,0 +1,174 @@
+"""Gated-attention reader of cloze questions. Dhingra et al. 2017, eq. 4 to 8, figure 1.
+
+GRUs read a document K times, and a query beside it. Between two hops each token d_i of the
+document attends over the states Q of the query, and is scaled by what it finds::
+
+    alpha_i = softmax(Q^T d_i)    q~_i = Q alpha_i    x_i = d_i * q~_i
+
+In the terms of this library the features of each token are conditioned on the query by a scale of
+its own, an unbounded product without a sigmoid. The answer is the candidate whose tokens get the
+most attention of the blank (Kadlec et al. 2016). The product is compared with a sum and a
+concatenation, three hops with one.
+"""
+
+from __future__ import annotations
+
+from featurewise.study.claims import Claim, Statement, above, metric_above
+from featurewise.study.system import Arm, Paper, System
+from featurewise.systems.language.gated_attention.experiment import (
+    ACCURACY,
+    LAST,
+    MAJORITY,
+    MOST,
+    ONE_STEP,
+    OTHER,
+    TWO_STEPS,
+    build,
+    data,
+    draw,
+    evaluate,
+)
+from featurewise.systems.language.gated_attention.method import Config, stepper
+from featurewise.worlds.text import CLOZE, cloze_digests, cloze_versions
+
+__all__ = ["SYSTEM", "Config"]
+
+_DATA = "direction only: made stories, a small network"
+_GATES = Statement(
+    "multiplication answers more questions of Who Did What than addition and concatenation",
+    "the table of gating functions",
+    comparable=_DATA,
+)
+
+SYSTEM = System(
+    name="gated_attention",
+    doc=__doc__,
+    paper=Paper(
+        "Dhingra, Liu, Yang, Cohen, Salakhutdinov 2017: Gated-Attention Readers for Text "
+        "Comprehension. ACL",
+        "https://arxiv.org/abs/1606.01549",
+        "eq. 4 to 8; figure 1",
+        "test accuracy about 78 % of CNN and 81 % of Daily Mail",
+    ),
+    world=CLOZE,
+    presets={
+        "tiny": Config(
+            steps=30,
+            embedding=8,
+            width=8,
+            one_hop_width=16,
+            batch_size=8,
+            learning_rate=0.01,
+        ),
+        "small": Config(steps=500),
+        "novels": Config(steps=300, data="novels", batch_size=32),
+        "paper": Config(
+            steps=100_000,
+            embedding=100,
+            width=256,
+            one_hop_width=512,
+            learning_rate=5e-4,
+            dropout=0.2,
+            batch_size=32,
+            data="novels",
+        ),
+    },
+    arms=(
+        Arm("gated_attention", "the system: three hops, x = d * q~"),
+        Arm("concat", "d and q~ side by side, in place of the product", gating="concat"),
+        Arm("sum", "d + q~ in place of the product", gating="sum"),
+        Arm(
+            "ungated",
+            "three hops without gates: the document does not read the query before the end",
+            gating="none",
+        ),
+        Arm(
+            "one_hop",
+            "one hop, wider for as many weights: an attention-sum reader",
+            hops=1,
+        ),
+        Arm(
+            "shuffled",
+            "control: each document has the query of another one, in training and in the test",
+            shuffled=True,
+        ),
+    ),
+    build=build,
+    stepper=stepper,
+    data=data,
+    evaluate=evaluate,
+    draw=draw,
+    metrics=(ACCURACY, ONE_STEP, TWO_STEPS, OTHER, LAST, MOST, MAJORITY),
+    score=ACCURACY,
+    claims=(
+        Claim(
+            "The product answers more questions of two steps than concatenation.",
+            above(TWO_STEPS, "gated_attention", "concat", 5),
+            _GATES,
+        ),
+        Claim(
+            "The product answers more questions of two steps than the sum.",
+            above(TWO_STEPS, "gated_attention", "sum", 5),
+            _GATES,
+        ),
+        Claim(
+            "Concatenation answers more of them than the sum.",
+            above(TWO_STEPS, "concat", "sum", 5),
+        ),
+        Claim(
+            "Three hops answer more questions of two steps than one hop of as many weights.",
+            above(TWO_STEPS, "gated_attention", "one_hop", 5),
+            Statement(
+                "accuracy rises with the number of hops, up to three or four",
+                "the figure of accuracy by K",
+                comparable=_DATA,
+            ),
+        ),
+        Claim(
+            "That is due to the gates: three hops without them answer fewer.",
+            above(TWO_STEPS, "gated_attention", "ungated", 5),
+        ),
+        Claim(
+            "The query matters: the system answers more questions than the control.",
+            above(ACCURACY, "gated_attention", "shuffled", 20),
+        ),
+        Claim(
+            "The trained network uses it: with the query of another question it answers fewer.",
+            metric_above("gated_attention", ACCURACY, OTHER, 20),
+        ),
+        Claim(
+            "The system answers more questions than the candidate that is mentioned most.",
+            metric_above("gated_attention", ACCURACY, MOST, 20),
+        ),
+        Claim(
+            "It answers more than the candidate that is mentioned last.",
+            metric_above("gated_attention", ACCURACY, LAST, 20),
+        ),
+    ),
+    finding="",
+    departures=(
+        "Made stories in place of news and books; 32 units in each direction and 32 features of "
+        "a word, which are trained, not GloVe vectors; no characters, and no feature that says "
+        "whether a token is in the query.",
+        "The learning rate is constant: the paper halves it after each epoch from the third on.",
+        "The gradient is clipped by its norm; the paper's code clips each element.",
+        "Preset paper has the sizes of the paper's network for CNN, with the questions of this "
+        "library on novels.",
+    ),
+    cost={"tiny": "seconds", "novels": "never run", "paper": "one GPU; never run"},
+    limits=(
+        "Equal steps, and about as many weights but of concatenation, which has more: its next "
+        "GRU reads twice as many features.",
+        "Stories are made by a few rules; the words of a test story are those of training.",
+        "All arms have one learning rate.",
+    ),
+    versions=lambda config: cloze_versions(config.data),
+    data_digests=lambda config: cloze_digests(config.data),
+    tuned_on="validation stories",
+    tested_on="1,000 stories with one question each, which are independent",
+    caption="For a test story, above: weights that its tokens give those of the query between "
+    "hops. Below: attention of the blank over the story.",
+    captions=dict.fromkeys(
+        ("ungated", "one_hop"), "Attention of the blank over a test story."
+    ),
+)
