@@ -65,7 +65,7 @@ def sentences(document: Document) -> tuple[str, ...]:
         sentence
         for paragraph in document.paragraphs
         for sentence in _END.split(_ABBREVIATED.sub(r"\1", paragraph))
-        if WORD.search(sentence)
+        if re.search(r"\w", sentence)
     )
 
 
@@ -74,7 +74,9 @@ def names_of(documents: Sequence[Document]) -> frozenset[str]:
 
     Titles, days and months are none.
     """
-    text = " ".join(each for document in documents for each in document.paragraphs)
+    text = _ABBREVIATED.sub(
+        r"\1", " ".join(each for document in documents for each in document.paragraphs)
+    )
     capital = Counter(_MID_SENTENCE.findall(text))
     lower = Counter(re.findall(r"\b[a-z]+\b", text))
     return frozenset(
