@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from featurewise.study.metric import Metric
+from featurewise.study.results import Proportion
 from featurewise.systems.language.gated_attention import SYSTEM, experiment
 from featurewise.systems.language.gated_attention.experiment import (
     around,
@@ -47,7 +49,7 @@ def built(arm: str) -> Reader:
 
 def batch(count: int = 4) -> ClozeBatch:
     """Questions of different lengths, documents too: words after the end of one are no padding."""
-    found = held_out_questions("stories", "validation").questions.rows(slice(0, count))
+    found = held_out_questions("stories", "validation").questions.select(slice(0, count))
     return replace(found, document_lengths=30 - 5 * (torch.arange(count) % 3))
 
 
@@ -193,7 +195,7 @@ def test_only_the_control_reads_other_queries() -> None:
 
 def test_the_loss_is_the_cross_entropy_of_the_answers() -> None:
     network, given = built("gated_attention"), held_out_questions("stories", "test").questions
-    given = given.rows(slice(0, 8))
+    given = given.select(slice(0, 8))
     loss, metrics = objective(network, given)
     found = network(given)
     chosen = [found[i, label].item() for i, label in enumerate(given.labels.tolist())]
@@ -210,6 +212,14 @@ class First(nn.Module):
         return (given.candidates == given.query[:, :1]).float()
 
 
+def plain(found: dict[Metric, Proportion | float]) -> dict[str, float]:
+    """Each number by its name, from 0 to 1."""
+    return {
+        metric.name: each.value if isinstance(each, Proportion) else each
+        for metric, each in found.items()
+    }
+
+
 def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four questions whose answers, by `First`, are right, wrong, right and right."""
     monkeypatch.setattr(experiment, "_EVALUATED", 3)
@@ -223,7 +233,7 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         labels=torch.tensor([0, 2, 1, 2]),
     )
     test = HeldOutQuestions(given, torch.tensor([False, False, True, True]))
-    numbers = {each.name: value for each, value in measured(First(), TINY, test).items()}
+    numbers = plain(measured(First(), TINY, test))
     assert numbers == pytest.approx(
         {
             "accuracy": 3 / 4,
@@ -236,10 +246,10 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         }
     )
     control = replace(TINY, shuffled=True)
-    numbers = {each.name: value for each, value in measured(First(), control, test).items()}
+    numbers = plain(measured(First(), control, test))
     assert numbers["accuracy"] == 1 / 4 and "accuracy, other query" not in numbers
-    plain = measured(First(), TINY, HeldOutQuestions(given, None))
-    assert not {"accuracy, one step", "accuracy, two steps"} & {each.name for each in plain}
+    numbers = plain(measured(First(), TINY, HeldOutQuestions(given, None)))
+    assert not {"accuracy, one step", "accuracy, two steps"} & set(numbers)
 
 
 def test_a_window_is_around_its_place() -> None:

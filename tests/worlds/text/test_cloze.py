@@ -83,7 +83,7 @@ def test_questions_are_encoded_and_padded() -> None:
     assert batch.query_lengths.tolist() == [3, 5] and batch.blank.tolist() == [0, 2]
     assert batch.candidates.tolist() == [[2, 3, ABSENT], [2, 4, 5]]
     assert batch.labels.tolist() == [1, 1] and len(batch) == 2
-    alone = batch.rows(slice(0, 1))
+    alone = batch.select(slice(0, 1))
     assert alone.document.shape == (1, 7) and alone.query.shape == (1, 3)
     with pytest.raises(TextError, match="the vocabulary lacks 'n3'"):
         encode_questions([SECOND], Vocabulary((UNKNOWN, BLANK, "n0", "n2")))

@@ -78,7 +78,7 @@ class ClozeBatch:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def rows(self, index: Int64[Tensor, " N"] | slice) -> ClozeBatch:
+    def select(self, index: Int64[Tensor, " N"] | slice) -> ClozeBatch:
         """Some questions, without the padding that none of them needs."""
         found = ClozeBatch(*(getattr(self, each.name)[index] for each in fields(self)))
         return replace(

@@ -66,7 +66,7 @@ class ClozeSource:
         """The batch with this index, which depends on the seed and on the index only."""
         rng = seeded_rng(self.seed, "questions", index)
         chosen = torch.randint(len(self.questions), (self.batch_size,), generator=rng)
-        return renamed(self.questions.rows(chosen), self.names, rng)
+        return renamed(self.questions.select(chosen), self.names, rng)
 
 
 def renamed(batch: ClozeBatch, names: tuple[int, int], rng: torch.Generator) -> ClozeBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Bool
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from featurewise.study.figures import BAR, as_image, figure
 from featurewise.study.metric import PERCENT, Metric
-from featurewise.study.results import Measurement
+from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.language.gated_attention.method import Config, Reader
 from featurewise.training.shuffled import ShuffledCondition, previous_sample
 from featurewise.training.source import Source
@@ -109,7 +110,7 @@ def with_other_queries(batch: ClozeBatch) -> ClozeBatch:
 def parts(batch: ClozeBatch) -> Iterator[ClozeBatch]:
     """So many questions at a time as fit in memory."""
     for start in range(0, len(batch), _EVALUATED):
-        yield batch.rows(slice(start, start + _EVALUATED))
+        yield batch.select(slice(start, start + _EVALUATED))
 
 
 @torch.no_grad()
@@ -118,31 +119,28 @@ def right(network: nn.Module, batch: ClozeBatch) -> Bool[Tensor, " B"]:
     return torch.cat([network(each).argmax(1) == each.labels for each in parts(batch)])
 
 
-def mean(values: Bool[Tensor, " B"]) -> float:
-    """Share of what is true."""
-    return values.double().mean().item()
-
-
 def evaluate(trained: Supervised, config: Config) -> Measurement:
     """Accuracy, also by the number of steps and with other queries; baselines."""
     test = held_out_questions(config.data, "test")
     with trained.evaluating() as network:
-        return Measurement.of(None, measured(network, config, test))
+        numbers = measured(network, config, test)
+    accuracy = numbers.pop(ACCURACY)
+    return Measurement.of(cast(Proportion, accuracy), numbers)
 
 
 def measured(
     network: nn.Module, config: Config, test: HeldOutQuestions
-) -> dict[Metric, float]:
+) -> dict[Metric, Proportion | float]:
     """All that is measured of a network."""
     questions = test.questions
     other = with_other_queries(questions)
     found = right(network, other if config.shuffled else questions)
-    numbers = {ACCURACY: mean(found)}
+    numbers: dict[Metric, Proportion | float] = {ACCURACY: Proportion.of(found)}
     if test.two_steps is not None:
-        numbers[ONE_STEP] = mean(found[~test.two_steps])
-        numbers[TWO_STEPS] = mean(found[test.two_steps])
+        numbers[ONE_STEP] = Proportion.of(found[~test.two_steps])
+        numbers[TWO_STEPS] = Proportion.of(found[test.two_steps])
     if not config.shuffled:
-        numbers[OTHER] = mean(right(network, other))
+        numbers[OTHER] = Proportion.of(right(network, other))
     numbers[LAST] = share_right(last_mention(questions), questions)
     numbers[MOST] = share_right(most_mentions(questions), questions)
     numbers[MAJORITY] = majority(questions)
@@ -154,7 +152,7 @@ def shown(config: Config) -> ClozeBatch:
     test = held_out_questions(config.data, "test")
     first = 0 if test.two_steps is None else int(test.two_steps.long().argmax())
     questions = with_other_queries(test.questions) if config.shuffled else test.questions
-    return questions.rows(slice(first, first + 1))
+    return questions.select(slice(first, first + 1))
 
 
 def around(place: int, count: int, length: int) -> slice:

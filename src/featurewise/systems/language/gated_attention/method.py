@@ -100,7 +100,6 @@ class Reader(nn.Module):
         width = config.one_hop_width if config.hops == 1 else config.width
         self.gating, self.dropout = config.gating, config.dropout
         self.embed = nn.Embedding(words, config.embedding)
-        nn.init.normal_(self.embed.weight, std=config.embedding**-0.5)
         between = 4 * width if config.gating == "concat" else 2 * width
         self.documents = nn.ModuleList(
             BiGRU(between if hop else config.embedding, width)
