@@ -17,8 +17,8 @@ AUSTEN: Final = DatasetFacts(
 )
 
 CLOZE: Final = DatasetFacts(
-    "Made stories: people take things and enter places, and a place is missing from the sentence "
-    "on a person or a thing. Presets novels and paper: twenty sentences of a novel of Jane Austen, "
+    "Made stories of five people who take a thing and enter a place, and a question on where a "
+    "person or a thing is. Presets novels and paper: twenty sentences of a novel of Jane Austen, "
     "and the next one without a name; four novels train, one validates and one tests.",
     AUSTEN.licence,
     f"`apt-get install {NOVELS_PACKAGE}`, or its two files in the folder `{NOVELS_FOLDER}` of the "

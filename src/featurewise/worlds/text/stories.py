@@ -44,7 +44,7 @@ class Stories:
     two_steps: Bool[Tensor, " B"]
 
 
-def stories(rng: torch.Generator, count: int, people: int = 3) -> Stories:
+def stories(rng: torch.Generator, count: int, people: int = 5) -> Stories:
     """So many stories; half of the questions, in expectation, are on things.
 
     Args:
@@ -119,7 +119,7 @@ class StorySource:
 
     seed: int
     batch_size: int
-    people: int = 3
+    people: int = 5
 
     def batch(self, index: int, /) -> ClozeBatch:
         """The batch with this index, which depends on the seed and on the index only."""

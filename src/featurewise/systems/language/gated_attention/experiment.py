@@ -50,14 +50,15 @@ ACCURACY = Metric(
 )
 ONE_STEP = Metric(
     "accuracy, one step",
-    "accuracy of the questions on a person, whose place one sentence names",
+    "accuracy of the questions whose answer one sentence names together with the person that "
+    "the question is on",
     PERCENT,
     "higher",
 )
 TWO_STEPS = Metric(
     "accuracy, two steps",
-    "accuracy of the questions on a thing, whose place no sentence names: one says who took it, "
-    "another where that person is",
+    "accuracy of the questions whose answer no sentence names together with the person or "
+    "thing that the question is on: two sentences say it",
     PERCENT,
     "higher",
 )

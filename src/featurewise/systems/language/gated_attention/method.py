@@ -41,7 +41,7 @@ class Config(system.Config):
     embedding: int = 32
     width: int = 32
     one_hop_width: int = 70
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     clip: float = 10.0
     dropout: float = 0.0
     batch_size: int = 64
