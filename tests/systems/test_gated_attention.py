@@ -28,6 +28,7 @@ from featurewise.systems.language.gated_attention.method import (
 from featurewise.training.randomness import seed_everything
 from featurewise.worlds.text import (
     ABSENT,
+    STORY_VOCABULARY,
     ClozeBatch,
     HeldOutQuestions,
     cloze_source,
@@ -38,10 +39,17 @@ TINY = cast(Config, SYSTEM.preset("tiny"))
 ARMS = [arm.name for arm in SYSTEM.arms]
 
 
+def small(arm: str) -> Config:
+    """Few units, and three hops where the arm has several."""
+    config = cast(Config, SYSTEM.config("tiny", arm))
+    hops = 1 if config.hops == 1 else 3
+    return replace(config, hops=hops, width=4, one_hop_width=6, embedding=5)
+
+
 def built(arm: str) -> Reader:
     """An arm in float64 with random weights everywhere."""
     seed_everything(0)
-    network = cast(Reader, SYSTEM.build(SYSTEM.config("tiny", arm)))
+    network = cast(Reader, SYSTEM.build(small(arm)))
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.5)
     return network.double().eval()
@@ -50,7 +58,7 @@ def built(arm: str) -> Reader:
 def batch(count: int = 4) -> ClozeBatch:
     """Questions of different lengths, documents too: words after the end of one are no padding."""
     found = held_out_questions("stories", "validation").questions.select(slice(0, count))
-    return replace(found, document_lengths=30 - 5 * (torch.arange(count) % 3))
+    return replace(found, document_lengths=50 - 5 * (torch.arange(count) % 3))
 
 
 def sigmoid(x: float) -> float:
@@ -141,12 +149,12 @@ def test_a_candidate_that_is_mentioned_twice_gets_the_sum() -> None:
     network, given = built("gated_attention"), batch(1)
     s, _ = network.read(given)
     document = given.document[0].tolist()
-    where = [t for t in range(4, 30) if document[t] == document[4]]
+    where = [t for t in range(4, 50) if document[t] == document[4]]
     assert len(where) > 1, "full stops"
     candidates = torch.tensor([[document[4], document[0], ABSENT]])
     found = network(replace(given, candidates=candidates))[0]
     first = sum(s[0, t].item() for t in where)
-    other = sum(s[0, t].item() for t in range(30) if document[t] == document[0])
+    other = sum(s[0, t].item() for t in range(50) if document[t] == document[0])
     assert found.tolist() == pytest.approx([first / (first + other), other / (first + other), 0])
 
 
@@ -154,12 +162,12 @@ def test_a_candidate_that_is_mentioned_twice_gets_the_sum() -> None:
 def test_attention_of_a_token_is_over_the_words_of_its_query() -> None:
     network, given = built("gated_attention"), batch()
     s, attended = network.read(given)
-    assert len(attended) == TINY.hops - 1 == 2
+    assert len(attended) == 2, "three hops"
     assert s.sum(1).tolist() == pytest.approx([1.0] * 4)
     for i in range(4):
         assert s[i, int(given.document_lengths[i]) :].eq(0).all()
         for alpha in attended:
-            assert alpha[i].sum(1).tolist() == pytest.approx([1.0] * 30)
+            assert alpha[i].sum(1).tolist() == pytest.approx([1.0] * 50)
             assert alpha[i, :, int(given.query_lengths[i]) :].eq(0).all()
     assert not built("one_hop").read(given)[1] and not built("ungated").read(given)[1]
 
@@ -175,7 +183,7 @@ def test_gates_are_not_bounded() -> None:
 def test_arms_have_the_weights_that_the_record_says() -> None:
     counts = {}
     for name in ARMS:
-        network = Reader(cast(Config, SYSTEM.config("small", name)), 34)
+        network = Reader(cast(Config, SYSTEM.config("small", name)), len(STORY_VOCABULARY))
         counts[name] = sum(each.numel() for each in network.parameters())
     for name in ("sum", "one_hop", "shuffled"):
         assert abs(counts[name] / counts["gated_attention"] - 1) < 0.02
@@ -265,7 +273,7 @@ def test_a_window_is_around_its_place() -> None:
 
 @pytest.mark.parametrize("arm", ["gated_attention", "one_hop", "shuffled"])
 def test_every_arm_has_a_figure(arm: str) -> None:
-    config = SYSTEM.config("tiny", arm)
+    config = small(arm)
     assert SYSTEM.draw is not None
     found = SYSTEM.draw(SYSTEM.stepper(built(arm).float(), config), config)
     assert found.width >= 1000 and found.height >= (200 if arm == "one_hop" else 500)

@@ -284,7 +284,7 @@ def test_the_name_of_the_sentence_after_twenty_is_the_answer() -> None:
         filled = [question.answer if each == BLANK else each for each in question.query]
         assert filled == [mapping.get(word, word.lower()) for word in _words(text[last])]
         numbers.add(mapping["Mary"])
-    assert len(numbers) > 1, "names are numbered in each question anew"
+    assert len(numbers) > 1, "each question numbers its names on its own"
 
 
 def _words(sentence: str) -> list[str]:
