@@ -40,6 +40,11 @@ _GATES = Statement(
     comparable=_DATA,
 )
 
+_SEEDS = (
+    "Seeds differ: after 100 steps some networks with {} have learned to answer questions of two "
+    "steps and others have not."
+)
+
 SYSTEM = System(
     name="gated_attention",
     doc=__doc__,
@@ -54,11 +59,11 @@ SYSTEM = System(
     presets={
         "tiny": Config(
             steps=30,
-            embedding=8,
-            width=8,
-            one_hop_width=16,
+            hops=2,
+            embedding=64,
+            one_hop_width=32,
             batch_size=32,
-            learning_rate=0.01,
+            learning_rate=1e-3,
         ),
         "small": Config(steps=100),
         "novels": Config(steps=100, data="novels", batch_size=32),
@@ -105,15 +110,18 @@ SYSTEM = System(
             "The product answers more questions of two steps than concatenation.",
             above(TWO_STEPS, "gated_attention", "concat", 5),
             _GATES,
+            _SEEDS.format("concatenation"),
         ),
         Claim(
             "The product answers more questions of two steps than the sum.",
             above(TWO_STEPS, "gated_attention", "sum", 5),
             _GATES,
+            _SEEDS.format("sums"),
         ),
         Claim(
             "Concatenation answers more of them than the sum.",
             above(TWO_STEPS, "concat", "sum", 5),
+            why=_SEEDS.format("either"),
         ),
         Claim(
             "Three hops answer more questions of two steps than one hop of as many weights.",
@@ -145,7 +153,11 @@ SYSTEM = System(
             metric_above("gated_attention", ACCURACY, LAST, 20),
         ),
     ),
-    finding="",
+    finding="After 100 steps on made stories the reader answers 99.9 % of the questions that take two "
+    "sentences, with each of three seeds. Sum and concatenation answer 77 % on average, but seeds "
+    "differ, from 48 to 99 %: whether the product is better than these is not decided. Three hops "
+    "without gates answer 59 %, one hop 53 %, and with the query of another story all are at the "
+    "level of a guess, 20 %. Prose of novels, for which there is a preset, was not trained on.",
     departures=(
         "Made stories in place of news and books; 32 units in each direction and 32 features of "
         "a word, which are trained, not GloVe vectors; no characters, and no feature that says "
@@ -162,6 +174,7 @@ SYSTEM = System(
         "one GRU for the query.",
         "Training is short: 100 steps of 64 stories. Arms that learn later may answer as many "
         "questions after more of them, as the sum nearly did in a trial of 157 steps.",
+        "Most frequent and last candidate are the same here, as each place is mentioned once.",
         "Stories are made by a few rules; the words of a test story are those of training.",
         "All arms have one learning rate.",
     ),
@@ -173,7 +186,8 @@ SYSTEM = System(
     "157, concatenation 47 % after 106. The claims were stated before that",
     tested_on="1,000 stories with one question each, which are independent",
     caption="For a test story, above: weights that its tokens give those of the query between "
-    "hops. Below: attention of the blank over the story.",
+    "hops. Below: attention of the blank over the story; of it, what is on a place counts, "
+    "relative to the other places.",
     captions=dict.fromkeys(
         ("ungated", "one_hop"), "Attention of the blank over a test story."
     ),
