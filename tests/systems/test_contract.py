@@ -62,6 +62,8 @@ SKIPS: Mapping[tuple[str, str], str] = {
     ("humans", "a_network_is_exported"): "as film",
     ("regularization", "a_network_compiles_whole"): "as film",
     ("regularization", "a_network_is_exported"): "as film",
+    ("gated_attention", "a_network_compiles_whole"): "as film",
+    ("gated_attention", "a_network_is_exported"): "as film",
     ("mac", "a_network_compiles_whole"): "as film, of an LSTM",
     ("mac", "a_network_is_exported"): "as film, of an LSTM",
     ("modern", "a_network_compiles_whole"): "as film, of an LSTM",

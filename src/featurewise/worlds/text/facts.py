@@ -15,3 +15,12 @@ AUSTEN: Final = DatasetFacts(
     f"`apt-get install {NOVELS_PACKAGE}`, or its two files in the folder `{NOVELS_FOLDER}` of the "
     "cache folder; not for preset tiny",
 )
+
+CLOZE: Final = DatasetFacts(
+    "Made stories of five people who take a thing and enter a place, and a question on where a "
+    "person or a thing is. Presets novels and paper: twenty sentences of a novel of Jane Austen, "
+    "and the next one without a name; four novels train, one validates and one tests.",
+    AUSTEN.licence,
+    f"`apt-get install {NOVELS_PACKAGE}`, or its two files in the folder `{NOVELS_FOLDER}` of the "
+    "cache folder, for presets novels and paper",
+)

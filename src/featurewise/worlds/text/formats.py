@@ -37,7 +37,7 @@ def read_token_file(path: Path | str) -> list[str]:
         TextFileError: the file cannot be read, is not UTF-8, has no tokens, or contains ``<eos>``
             or a zero byte.
     """
-    text = _decoded(_read(path), path)
+    text = read_text(path)
     tokens: list[str] = []
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         found = line.split()
@@ -100,6 +100,15 @@ def read_enwik8(path: Path | str, part: Part, *, size: int = ENWIK8_BYTES) -> UI
 def byte_tokens(content: UInt8[Tensor, " N"]) -> Int64[Tensor, " N"]:
     """Bytes as numbers of tokens, of which there are 256."""
     return content.long()
+
+
+def read_text(path: Path | str) -> str:
+    """A file of text in UTF-8, without a byte order mark.
+
+    Raises:
+        TextFileError: the file cannot be read or is not UTF-8.
+    """
+    return _decoded(_read(path), path)
 
 
 def _read(path: Path | str) -> bytes:

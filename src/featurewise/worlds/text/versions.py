@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 from featurewise.worlds.packages import installed_versions
+from featurewise.worlds.text.cloze_data import ClozeName, cloze_vocabulary
 from featurewise.worlds.text.corpus import DOCUMENTS, CorpusName, Unit, corpus, digest
 from featurewise.worlds.text.novels import NOVELS_PACKAGE, NOVELS_STEM, novels_stem
 
@@ -40,3 +41,26 @@ def text_digests(name: CorpusName, unit: Unit, largest: int = 10_000) -> dict[st
         f"text of {name}": f"SHA-256 {digest(DOCUMENTS[name]())}",
         f"vocabulary of {name}": f"SHA-256 {corpus(name, unit, largest).vocabulary.digest}",
     }
+
+
+def cloze_versions(name: ClozeName) -> dict[str, str]:
+    """Name -> version of what questions are made of: none for the stories.
+
+    Raises:
+        MissingTextError: see `text_versions`.
+        TextFileError: see `text_versions`.
+    """
+    return text_versions("novels") if name == "novels" else {}
+
+
+def cloze_digests(name: ClozeName) -> dict[str, str]:
+    """SHA-256 of the vocabulary of questions, and of the novels where they are made of these.
+
+    Raises:
+        MissingTextError: see `text_versions`.
+        TextFileError: see `text_versions`.
+    """
+    found = {f"vocabulary of {name}": f"SHA-256 {cloze_vocabulary(name).digest}"}
+    if name == "novels":
+        found["text of novels"] = f"SHA-256 {digest(DOCUMENTS['novels']())}"
+    return found

@@ -24,13 +24,14 @@ UNKNOWN: Final = "<unk>"
 END: Final = "<eos>"
 """The token at the end of a line, which is a paragraph."""
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+|--|[^\w\s]")
+WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+|--|[^\w\s]")
+"""A word, a number, or a mark."""
 
 
 def words(document: Document) -> Iterator[str]:
     """Words in lower case, numbers and marks one by one; ``<eos>`` ends each paragraph."""
     for paragraph in document.paragraphs:
-        yield from _WORD.findall(paragraph.lower())
+        yield from WORD.findall(paragraph.lower())
         yield END
 
 
