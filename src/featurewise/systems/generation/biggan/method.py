@@ -150,7 +150,6 @@ class Generator(nn.Module):
         self.blocks, chunk = config.blocks, config.chunk_size
         embedding, noise = config.embedding_size, config.noise_size
         self.embed = nn.Embedding(len(config.letters), embedding)
-        nn.init.orthogonal_(self.embed.weight)
         self.in_input = config.conditioning == "input"
         inputs = embedding + noise if self.in_input else chunk if self.chunks else noise
         trunk = GeneratorTrunk(
