@@ -349,7 +349,7 @@ def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     for i, metric in enumerate(experiment.STYLES.values()):
         assert measured.number(metric) == pytest.approx(float(kept[i]), abs=1e-4)
     other = style_kept(style, right.view(24, 4), 1)
-    assert measured.number(experiment.OTHER_STYLE) == pytest.approx(float(other.mean()), abs=1e-4)
+    assert measured.number(experiment.OTHER_WEIGHT) == pytest.approx(float(other[0]), abs=1e-4)
     found = measured.number(experiment.FRECHET)
     assert found == pytest.approx(frechet_distance(features, truth), rel=1e-3)
     expected = diversity(flat, labels) / diversity(test.ink, test.labels)

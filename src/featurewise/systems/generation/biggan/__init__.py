@@ -28,7 +28,7 @@ from featurewise.systems.generation.biggan.experiment import (
     ACCURACY,
     DIVERSITY,
     FRECHET,
-    OTHER_STYLE,
+    OTHER_WEIGHT,
     PARAMETERS,
     REAL,
     REAL_FRECHET,
@@ -69,7 +69,7 @@ SYSTEM = System(
             samples_per_class=12,
             classifier_steps=40,
         ),
-        "small": Config(steps=500),
+        "small": Config(steps=700),
         "paper": Config(
             steps=100_000,
             batch_size=2048,
@@ -122,7 +122,7 @@ SYSTEM = System(
         REAL_FRECHET,
         STYLE,
         *STYLES.values(),
-        OTHER_STYLE,
+        OTHER_WEIGHT,
         REAL_STYLE,
         DIVERSITY,
         REAL,
@@ -166,25 +166,32 @@ SYSTEM = System(
             at_most_ratio(FRECHET, "linear", "input", 0.9),
         ),
         Claim(
-            "The style stays when the class is swapped.", at_least(STYLE, "linear", 0.4)
+            "The weight of the letter stays when the class is swapped.",
+            at_least(STYLES["weight"], "linear", 0.4),
         ),
         Claim(
-            "It is the style of the noise: with another noise it does not stay.",
-            metric_above("linear", STYLE, OTHER_STYLE, 0.3),
+            "It is the weight of the noise: with another noise it does not stay.",
+            metric_above("linear", STYLES["weight"], OTHER_WEIGHT, 0.4),
         ),
         Claim(
-            "Chunks of noise keep the style as well as noise at the input alone.",
-            above(STYLE, "linear", "shared", -0.1),
+            "Slant, serifs and width stay, too: the whole style does.",
+            at_least(STYLE, "linear", 0.4),
         ),
-        Claim("Samples of one class differ.", at_least(DIVERSITY, "linear", 0.6)),
+        Claim(
+            "Chunks of noise keep the weight as well as noise at the first layer alone.",
+            above(STYLES["weight"], "linear", "shared", -0.1),
+        ),
+        Claim("Samples of one class differ.", at_least(DIVERSITY, "linear", 0.5)),
     ),
     departures=(
         "Ten capital letters in 16 x 16 pixels, two blocks, channels 12 to 48, chunks of "
-        "16 and an embedding of 32 numbers; 500 steps of 32 images, one step of the "
+        "16 and an embedding of 32 numbers; 700 steps of 32 images, one step of the "
         "discriminator for each of the generator instead of two.",
         "Preset small has learning rates of 1e-3 and 4e-3, ten times the paper's with the "
         "same ratio, as it has few steps; weights are averaged with a decay of 0.99 "
         "instead of 0.9999.",
+        "The class embedding starts at a standard normal distribution, as large as the "
+        "noise; all other matrices start orthogonal, as in the paper.",
         "No self-attention, no orthogonal regularisation and no truncation of the noise.",
         "Images end in a sigmoid, which is the paper's hyperbolic tangent on another scale.",
         "The power iteration runs only in passes with gradients.",
@@ -200,7 +207,9 @@ SYSTEM = System(
         "are not tested.",
     ),
     versions=lambda config: render_versions(config.typefaces),
-    tuned_on="",
+    tuned_on="three runs of arm linear with another seed (100), compared with validation "
+    "letters: the learning rate of the generator (1e-3, 2e-3), the initial class embedding "
+    "(normal instead of orthogonal) and the number of steps; the bars of the claims, too",
     tested_on="2,000 samples, 10 classes from each of 200 noises, and 590 real letters of "
     "59 typefaces that neither the system nor the classifier is trained on; noises are the "
     "independent units",

@@ -72,9 +72,9 @@ STYLES = {
     name: Metric(f"{name} kept", f"the same of {name} alone", "", "higher", (-1.0, 1.0))
     for name in ATTRIBUTES
 }
-OTHER_STYLE = Metric(
-    "style of another noise",
-    "the same correlation of two letters from different noises",
+OTHER_WEIGHT = Metric(
+    "weight of another noise",
+    "the same correlation of the weights of two letters from different noises",
     "",
     "",
     (-1.0, 1.0),
@@ -176,7 +176,7 @@ def evaluate(trained: Adversarial, config: Config) -> Measurement:
             REAL_FRECHET: frechet_distance(seen(splits.train.ink)[0], real),
             STYLE: float(kept.mean()),
             **{STYLES[name]: float(kept[i]) for i, name in enumerate(ATTRIBUTES)},
-            OTHER_STYLE: float(style_kept(table, valid, shift=1).mean()),
+            OTHER_WEIGHT: float(style_kept(table, valid, shift=1)[0]),
             REAL_STYLE: float(real_kept.mean()),
             DIVERSITY: diversity(images, labels) / diversity(test.ink, test.labels),
             REAL: float(classifier.real_accuracy),
