@@ -350,8 +350,16 @@ def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
         assert measured.number(metric) == pytest.approx(float(kept[i]), abs=1e-4)
     other = style_kept(style, right.view(24, 4), 1)
     assert measured.number(experiment.OTHER_WEIGHT) == pytest.approx(float(other[0]), abs=1e-4)
-    found = measured.number(experiment.FRECHET)
-    assert found == pytest.approx(frechet_distance(features, truth), rel=1e-3)
+    with torch.no_grad():
+        usable = (classifier.letters(test.ink).argmax(1) == test.labels).view(-1, 4)
+        seen = classifier.attributes(test.ink).view(-1, 4, 4)
+        trained_on = classifier.features(splits.train.ink)
+    assert usable.any() and not usable.all()
+    limit = float(style_kept(seen, usable).mean())
+    assert measured.number(experiment.REAL_STYLE) == pytest.approx(limit, abs=1e-4)
+    for metric, those in ((experiment.FRECHET, features), (experiment.REAL_FRECHET, trained_on)):
+        distance = frechet_distance(those, truth)
+        assert measured.number(metric) == pytest.approx(distance, rel=1e-3)
     expected = diversity(flat, labels) / diversity(test.ink, test.labels)
     assert measured.number(experiment.DIVERSITY) == pytest.approx(expected)
 
