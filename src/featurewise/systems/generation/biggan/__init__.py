@@ -128,6 +128,12 @@ SYSTEM = System(
         REAL,
         PARAMETERS,
     ),
+    finding="Linear maps make the requested letter in 99.9 % of the samples, within 0.4 points "
+    "of perceptrons; with permuted labels it is 5 %. If all noise enters the first layer, "
+    "it hardly changes the letters; with a chunk of it in every block the Fréchet distance is "
+    "0.61 times as large. When the class is swapped, the weight stays in part: its correlation "
+    "is from 0.34 to 0.79 over three seeds, 0.01 with another noise. Slant, serifs and width "
+    "stay less. Seeds differ too much to decide half of the claims.",
     claims=(
         Claim(
             "The generator makes the requested class.", at_least(ACCURACY, "linear", 85)
@@ -149,6 +155,8 @@ SYSTEM = System(
         Claim(
             "Linear maps make images as near to real ones as perceptrons do.",
             at_most_ratio(FRECHET, "linear", "mlp", 1.15),
+            why="Linear maps are nearer in the mean, but their distance varies by half "
+            "between seeds.",
         ),
         Claim(
             "Chunks of noise in every block bring samples nearer to real letters.",
@@ -164,24 +172,32 @@ SYSTEM = System(
             "Class and noise in every norm bring samples nearer to real letters than at the "
             "input alone.",
             at_most_ratio(FRECHET, "linear", "input", 0.9),
+            why="The distance varies much between seeds in both arms.",
         ),
         Claim(
             "The weight of the letter stays when the class is swapped.",
             at_least(STYLES["weight"], "linear", 0.4),
+            why="In one of three seeds the noise changes the letters little.",
         ),
         Claim(
             "It is the weight of the noise: with another noise it does not stay.",
             metric_above("linear", STYLES["weight"], OTHER_WEIGHT, 0.4),
+            why="As above: in one of three seeds the noise changes the letters little.",
         ),
         Claim(
             "Slant, serifs and width stay, too: the whole style does.",
             at_least(STYLE, "linear", 0.4),
+            why="After 700 steps the noise changes the weight most, slant and width hardly.",
         ),
         Claim(
             "Chunks of noise keep the weight as well as noise at the first layer alone.",
             above(STYLES["weight"], "linear", "shared", -0.1),
         ),
-        Claim("Samples of one class differ.", at_least(DIVERSITY, "linear", 0.5)),
+        Claim(
+            "Samples of one class differ.",
+            at_least(DIVERSITY, "linear", 0.5),
+            why="In one of three seeds the noise changes the letters little.",
+        ),
     ),
     departures=(
         "Ten capital letters in 16 x 16 pixels, two blocks, channels 12 to 48, chunks of "
