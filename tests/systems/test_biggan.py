@@ -334,6 +334,7 @@ def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     images = real[rows].clone()
     images[:, 3] = real[rows, 0]  # A in place of O
     monkeypatch.setattr(experiment, "swapped", lambda *_: images)
+    monkeypatch.setattr(experiment, "FEWEST", 2)  # there are few bundled typefaces
     config = replace(TINY, samples_per_class=24)
     measured = evaluate(untrained(), config)
     classifier = splits.classifier(TINY.classifier_steps)
@@ -354,8 +355,8 @@ def test_evaluation_is_its_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
         usable = (classifier.letters(test.ink).argmax(1) == test.labels).view(-1, 4)
         seen = classifier.attributes(test.ink).view(-1, 4, 4)
         trained_on = classifier.features(splits.train.ink)
-    assert usable.any() and not usable.all()
     limit = float(style_kept(seen, usable).mean())
+    assert limit != 0
     assert measured.number(experiment.REAL_STYLE) == pytest.approx(limit, abs=1e-4)
     for metric, those in ((experiment.FRECHET, features), (experiment.REAL_FRECHET, trained_on)):
         distance = frechet_distance(those, truth)
