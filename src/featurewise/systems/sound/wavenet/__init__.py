@@ -79,7 +79,7 @@ SYSTEM = System(
             sampled=1,
             data="made",
         ),
-        "small": Config(steps=200),
+        "small": Config(steps=1000),
         "paper": Config(
             steps=200_000,
             channels=64,
