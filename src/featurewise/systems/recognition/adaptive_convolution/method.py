@@ -60,7 +60,7 @@ class Config(system.Config):
 
 
 class AdaptiveConv(nn.Module):
-    """A convolution whose filters and biases are functions of side information (figure 2).
+    """A convolution whose filters and biases are functions of side information.
 
     A filter manifold network g, a perceptron, makes one point of a manifold in the space of
     filters from each z::
