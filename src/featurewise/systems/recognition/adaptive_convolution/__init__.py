@@ -16,13 +16,13 @@ one of as many parameters, one that z is concatenated to as constant maps, one w
 
 from __future__ import annotations
 
-from featurewise.study.claims import Claim, Statement, above, at_least, metric_above
+from featurewise.study.claims import Claim, Statement, above, metric_above
 from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.recognition.adaptive_convolution.experiment import (
     AT_BETWEEN,
     AT_BEYOND,
     BY_LEVEL,
-    INTERPOLATION,
+    NEXT,
     OTHER,
     SEEN,
     data,
@@ -88,7 +88,7 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     score=AT_BETWEEN,
-    metrics=(SEEN, AT_BETWEEN, AT_BEYOND, OTHER, INTERPOLATION, *BY_LEVEL.values()),
+    metrics=(SEEN, AT_BETWEEN, AT_BEYOND, OTHER, NEXT, *BY_LEVEL.values()),
     claims=(
         Claim(
             "At levels of training, adaptive filters are better than as many fixed ones.",
@@ -136,7 +136,7 @@ SYSTEM = System(
         Claim(
             "The filters interpolate: between levels of training, the level itself serves "
             "better than the nearest one of training.",
-            at_least(INTERPOLATION, "adaptive", 0),
+            metric_above("adaptive", AT_BETWEEN, NEXT, 0),
         ),
         Claim(
             "The trained network uses the level: with another one it is worse.",

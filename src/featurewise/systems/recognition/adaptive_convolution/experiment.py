@@ -54,18 +54,23 @@ BY_LEVEL: Final[Mapping[int, Metric]] = {
     level: _share(f"accuracy, noise {level} %", f"with {level} % noise")
     for level in LEVELS
 }
-INTERPOLATION = Metric(
-    "gain of the level",
-    "accuracy between, less the accuracy there with the level of training next to it as "
-    "side information, the mean of both neighbours",
-    "points",
-    "higher",
+NEXT = _share(
+    "accuracy between, next level",
+    "over the levels between, where the trained network reads a level of training next to "
+    "that of the noise; the mean of both",
 )
 OTHER = _share(
     "accuracy, other level",
     "over the levels of training, where the trained network reads another one of them: 30 "
     "for 0 %, 60 for 30 %, 0 for 60 %",
 )
+
+
+MISLED: Final[Mapping[Metric, tuple[tuple[int, int], ...]]] = {
+    OTHER: ((0, 30), (30, 60), (60, 0)),
+    NEXT: ((15, 0), (15, 30), (45, 30), (45, 60)),
+}
+"""Pairs of the level of the noise and the level that the network reads."""
 
 
 def at(config: Config, level: int, given: int | None = None) -> NoisyImages:
@@ -103,33 +108,13 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
             **{BY_LEVEL[level]: _together([right[level]]) for level in LEVELS},
         }
         if config.reads != "none" and not config.shuffled_condition:
-            numbers |= _misled(network, config, numbers[AT_BETWEEN])
+            numbers |= {
+                metric: _together(
+                    [correct(network, at(config, *pair)) for pair in pairs]
+                )
+                for metric, pairs in MISLED.items()
+            }
     return Measurement.of(_together([right[level] for level in TRAINED]), numbers)
-
-
-def _misled(
-    network: nn.Module, config: Config, between: Proportion | float
-) -> dict[Metric, Proportion | float]:
-    """What the network loses where it reads another level than that of the noise."""
-    other = dict(zip(TRAINED, (*TRAINED[1:], TRAINED[0]), strict=True))
-    neighbours = _together(
-        [
-            correct(network, at(config, level, given))
-            for level in BETWEEN
-            for given in TRAINED
-            if abs(given - level) == BETWEEN[0] - TRAINED[0]
-        ]
-    )
-    return {
-        OTHER: _together(
-            [correct(network, at(config, *pair)) for pair in other.items()]
-        ),
-        INTERPOLATION: 100 * (_value(between) - neighbours.value),
-    }
-
-
-def _value(share: Proportion | float) -> float:
-    return share.value if isinstance(share, Proportion) else share
 
 
 def _together(right: Sequence[Bool[Tensor, " N"]]) -> Proportion:
