@@ -23,6 +23,10 @@ ROTATED_DIGITS: Final = DatasetFacts(
     "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, rotated by any angle.",
     "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
 )
+NOISY_DIGITS: Final = DatasetFacts(
+    "The 1797 handwritten digits of 8 by 8 pixels of scikit-learn, with salt-and-pepper noise.",
+    "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI)",
+)
 SINES: Final = DatasetFacts("Sine waves of random amplitude and phase, generated here.", MADE)
 SYMBOL_GRIDS: Final = DatasetFacts(
     "Generated grids of symbols, with two tasks: which symbol is at this place, and how many "
