@@ -41,6 +41,7 @@ class Config(ImageConfig):
         letters: the classes.
         class_skew: how unequal the frequencies of the classes are in training; see
             `featurewise.worlds.glyphs.labelled.class_frequencies`.
+        image_size: height and width of the images; a multiple of 4.
         batch_size: images per batch.
         noise_size: width of the noise z.
         hidden: units of the linear layers.

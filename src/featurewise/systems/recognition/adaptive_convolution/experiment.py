@@ -140,12 +140,12 @@ def draw(trained: Supervised, config: Config) -> Image.Image:
         axes.set_axis_off()
     axes = plot.add_subplot(grid[1, :])
     axes.plot(LEVELS, shares, color=BAR)
-    for levels, face, label in (
+    for levels, fill, label in (
         (TRAINED, BAR, "trained on"),
         ((*BETWEEN, *BEYOND), "white", "not trained on"),
     ):
         heights = [shares[LEVELS.index(level)] for level in levels]
-        axes.plot(levels, heights, "o", color=BAR, markerfacecolor=face, label=label)
+        axes.plot(levels, heights, "o", color=BAR, markerfacecolor=fill, label=label)
     axes.set(xlabel="noise (% of the pixels)", ylabel="accuracy (%)", ylim=(0, 100))
     axes.legend(frameon=False, fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
