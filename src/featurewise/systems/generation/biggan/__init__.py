@@ -147,9 +147,9 @@ SYSTEM = System(
             "Linear maps make the requested class as often as perceptrons do.",
             within(ACCURACY, "linear", "mlp", 4),
             Statement(
-                "gains and biases by a linear map are as good as by a perceptron",
-                "a remark that Dumoulin et al. 2018 quote",
-                comparable="no: the remark has no numbers",
+                "gains and biases come from linear maps, not from perceptrons",
+                "architecture",
+                comparable="no: a choice; numbers were not found",
             ),
         ),
         Claim(
