@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,6 +19,7 @@ from featurewise.worlds.small.checks import at_least_one
 from featurewise.worlds.small.errors import SmallWorldError
 
 
+@runtime_checkable
 class Images(Protocol):
     """Images with labels, of any data set."""
 
@@ -31,6 +32,7 @@ class Images(Protocol):
         """Index of the class."""
 
 
+@runtime_checkable
 class ImagesByIndex(Protocol):
     """Batches of images by index, which depend on a seed."""
 
