@@ -477,7 +477,12 @@ def test_bfloat16_autocast_is_finite_and_near(name: str, arm: str) -> None:
     for network in networks.values():
         exact = outputs(network, found.batch())
         with torch.autocast("cpu", torch.bfloat16):
-            rough = outputs(network, found.batch())
+            try:
+                rough = outputs(network, found.batch())
+            except RuntimeError as error:  # on processors without the instructions for it
+                if "descriptor for the LSTM forward" not in str(error):
+                    raise
+                pytest.skip("torch has no LSTM in bfloat16 for this processor")
         for one, other in zip(exact, rough, strict=True):
             assert other.isfinite().all()
             assert (one - other).abs().max() <= ROUGH.get(name, 0.05) * one.abs().max()

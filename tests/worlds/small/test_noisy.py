@@ -60,7 +60,7 @@ def test_noise_of_one_level_is_fixed_and_grows_with_the_level() -> None:
     assert torch.equal(low.images[replaced], high.images[replaced])
     assert int((high.images != images).sum()) > 2 * int(replaced.sum())
     assert not torch.equal(low.images[0], low.images[1])  # repeats differ in their noise
-    assert torch.equal(at_level(known, 0).images, known.images)
+    assert torch.equal(at_level(known, 0.0).images, known.images)
 
 
 @pytest.mark.parametrize("levels", [(), (1.2,), (0.5, -0.1), (float("nan"),)])
