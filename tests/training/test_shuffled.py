@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from featurewise.training.errors import ExperimentError
-from featurewise.training.shuffled import ShuffledCondition, previous_sample, random_order
+from featurewise.training.shuffled import (
+    ShuffledCondition,
+    previous_sample,
+    random_order,
+    random_orders,
+)
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,7 @@ class Plain:
 
 
 def shuffled(seed: int = 0, fields: tuple[str, ...] = ("labels",)) -> ShuffledCondition[Labelled]:
-    return ShuffledCondition(
-        Plain(), fields, lambda index, batch: random_order(seed, index, len(batch.labels))
-    )
+    return ShuffledCondition(Plain(), fields, random_orders(seed))
 
 
 def test_only_the_condition_is_permuted() -> None:
@@ -50,6 +53,10 @@ def test_the_order_depends_on_seed_and_index_alone() -> None:
     assert torch.equal(shuffled().batch(3).labels, first)
     assert not torch.equal(shuffled(1).batch(3).labels, first)
     assert not torch.equal(shuffled().batch(4).labels - 40, first)
+
+
+def test_random_orders_are_those_of_the_seed_and_the_index() -> None:
+    assert torch.equal(random_orders(5)(3, Plain().batch(3)), random_order(5, 3, 40))
 
 
 def test_every_position_gets_every_condition_equally_often() -> None:

@@ -34,7 +34,7 @@ class ShuffledCondition(Generic[BatchT]):
         fields: names of the tensors that are the condition; they are permuted together. A tensor
             of a dataclass within the batch is named as in ``"match.condition"``.
         permutation: (index, batch) -> order of the samples; it depends on nothing else. See
-            `random_order` and `previous_sample`.
+            `random_orders` and `previous_sample`.
     """
 
     source: Source[BatchT]
@@ -80,6 +80,11 @@ def random_order(seed: int, index: int, count: int) -> Int64[Tensor, " count"]:
         count: number of samples in it.
     """
     return torch.randperm(count, generator=seeded_rng(seed, "shuffled", index))
+
+
+def random_orders(seed: int) -> Permutation:
+    """The `random_order` of every batch of a source with this seed, not negative."""
+    return lambda index, batch: random_order(seed, index, batch_size(batch))
 
 
 def previous_sample(index: int, batch: Any) -> Int64[Tensor, " B"]:

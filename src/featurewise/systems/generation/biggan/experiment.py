@@ -13,7 +13,7 @@ from featurewise.analysis.frechet import frechet_distance
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.generation.biggan.method import Config
-from featurewise.training.shuffled import ShuffledCondition, random_order
+from featurewise.training.shuffled import ShuffledCondition, random_orders
 from featurewise.training.source import Source
 from featurewise.training.steppers import Adversarial
 from featurewise.worlds.glyphs.attributes import ATTRIBUTES
@@ -33,11 +33,7 @@ def data(config: Config, seed: int) -> Source[GanBatch]:
     images = ImageSource(config.splits.train, config.batch_size, seed)
     source = GanSource(images, config.noise_size)
     if config.shuffled_condition:
-        return ShuffledCondition(
-            source,
-            ("labels",),
-            lambda index, batch: random_order(seed, index, len(batch.labels)),
-        )
+        return ShuffledCondition(source, ("labels",), random_orders(seed))
     return source
 
 

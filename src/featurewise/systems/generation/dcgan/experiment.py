@@ -10,7 +10,7 @@ from torch import Tensor
 from featurewise.study.metric import Metric
 from featurewise.study.results import Measurement, Proportion
 from featurewise.systems.generation.dcgan.method import Config
-from featurewise.training.shuffled import ShuffledCondition, random_order
+from featurewise.training.shuffled import ShuffledCondition, random_orders
 from featurewise.training.source import Source
 from featurewise.training.steppers import Adversarial
 from featurewise.worlds.glyphs.gan import GanBatch, GanSource
@@ -25,11 +25,7 @@ def data(config: Config, seed: int) -> Source[GanBatch]:
     )
     source = GanSource(images, config.noise_size)
     if config.shuffled_condition:
-        return ShuffledCondition(
-            source,
-            ("labels",),
-            lambda index, batch: random_order(seed, index, len(batch.labels)),
-        )
+        return ShuffledCondition(source, ("labels",), random_orders(seed))
     return source
 
 

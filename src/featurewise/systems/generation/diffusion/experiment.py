@@ -18,7 +18,7 @@ from featurewise.systems.generation.diffusion.method import (
 )
 from featurewise.training.batch import to_device
 from featurewise.training.diffusion import DiffusionBatch, noise_error
-from featurewise.training.shuffled import ShuffledCondition, random_order
+from featurewise.training.shuffled import ShuffledCondition, random_orders
 from featurewise.training.source import Source
 from featurewise.training.steppers import Generative
 from featurewise.worlds.glyphs.labelled import ImageBatch, ImageSource, LabelledImages
@@ -41,11 +41,7 @@ def noisy_images(
     if config.shuffled_condition:
         # Before classes are dropped, so that the null class stays with the images that
         # it was given to.
-        source = ShuffledCondition(
-            source,
-            ("labels",),
-            lambda index, batch: random_order(seed, index, len(batch.labels)),
-        )
+        source = ShuffledCondition(source, ("labels",), random_orders(seed))
     return noisy(source, config, dropout, seed)
 
 
