@@ -146,7 +146,7 @@ SYSTEM = System(
             "The trained network uses the level: with another one it is worse.",
             metric_above("adaptive", SEEN, OTHER, 2),
             why="The network needs the level little: another level of training costs "
-            "1.1 points. Likely how noisy an image is can be seen in it; this was not tested.",
+            "1.1 points. Likely an image shows how noisy it is; this was not tested.",
         ),
         Claim(
             "What adaptive filters gain is due to what the level says.",

@@ -144,8 +144,8 @@ SYSTEM = System(
             ),
             why="After 200 steps on each new domain adapters do not even fit what they are trained "
             "on (loss 1.6, fine-tuning 0.6), and most of the difference is Omniglot (10 % of 680 "
-            "images, 57 % by fine-tuning). Features of clothes that 8 to 32 channels hold serve "
-            "ink less than those of ImageNet in ResNet-26; longer training is not tested",
+            "images, 57 % by fine-tuning). Neither longer training nor a base of photographs in "
+            "more channels was tested",
         ),
         Claim(
             "So are adapters in series.",
