@@ -179,6 +179,30 @@ def test_a_point_is_dragged_freely(live):
     settled(here, f"gamma={moved:g} beta=0.5")
 
 
+def test_a_value_being_typed_is_kept_while_the_point_moves(live):
+    """The page keeps the point in its address, and answers, while the reader types."""
+    here, _ = live()
+    here.go(view="feature", grid="0")
+    here.page.wait_for_selector(".best")
+    here.page.focus("#plane")
+    here.page.keyboard.press("ArrowRight")
+    moved = float(here.page.locator("#at-across").input_value())
+    here.page.evaluate("document.querySelector('#at-up').focus()")
+    here.page.keyboard.press("Control+a")
+    here.page.keyboard.type("0.")
+    here.page.wait_for_url("**at=*")
+    settled(here, f"gamma={moved:g}")
+    here.page.keyboard.type("5")
+    assert here.page.locator("#at-up").input_value() == "0.5"
+    here.page.keyboard.press("Enter")
+    settled(here, f"gamma={moved:g} beta=0.5")
+    here.page.keyboard.type("7")
+    here.page.keyboard.press("Backspace")
+    here.page.focus("#plane")
+    here.page.keyboard.press("ArrowUp")
+    assert float(here.page.locator("#at-up").input_value()) > 0.5
+
+
 def test_any_feature_of_any_condition_is_moved(live):
     here, server = live()
     here.go(view="feature")

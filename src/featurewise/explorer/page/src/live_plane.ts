@@ -43,6 +43,10 @@ export class LivePlane {
   private readonly host = html("div", { class: "live", id: "answer" });
   private readonly more = html("div", {});
   private readonly explanation = html("p", {});
+  private readonly fieldAcross = this.numberField("at-across", 0);
+  private readonly fieldUp = this.numberField("at-up", 1);
+  /** The field whose text the reader has not committed yet: it is not written over. */
+  private typed: EventTarget | null = null;
   private point: [number, number] = [0, 0];
   private timer = 0;
 
@@ -89,8 +93,9 @@ export class LivePlane {
         replace(this.legend, legendOf(context.network, subject.grid));
         this.paintExplanation(subject, own);
         this.plane.show({ ...content, point: this.point });
+        this.paintFields(subject, own);
       } else this.plane.place(this.point);
-      this.paintFields(subject, own);
+      this.fillFields();
       this.request(0);
     });
   }
@@ -125,10 +130,7 @@ export class LivePlane {
     this.point = point;
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => this.keep(), 2 * PAUSE);
-    for (const [index, id] of ["at-across", "at-up"].entries()) {
-      const field = this.fields.querySelector<HTMLInputElement>(`#${id}`);
-      if (field && field !== document.activeElement) field.value = String(point[index]);
-    }
+    this.fillFields();
     this.request(PAUSE);
   }
 
@@ -230,35 +232,53 @@ export class LivePlane {
   }
 
   private paintFields({ across, up }: Subject, own: [number, number] | null): void {
-    const field = (id: string, name: string, index: 0 | 1) =>
-      html(
-        "label",
-        { class: "field", for: id },
-        html("span", {}, symbol(name)),
-        html("input", {
-          type: "number",
-          id,
-          step: "any",
-          value: Number(this.point[index].toPrecision(4)),
-          onchange: (event: Event) => {
-            const value = Number((event.target as HTMLInputElement).value);
-            if (!Number.isFinite(value)) return;
-            const next: [number, number] = [...this.point];
-            next[index] = value;
-            this.plane.place(next);
-            this.move(next);
-          },
-        }),
-      );
+    const labelled = (name: string, field: HTMLInputElement) =>
+      html("label", { class: "field", for: field.id }, html("span", {}, symbol(name)), field);
+    this.typed = null;
     replace(
       this.fields,
-      field("at-across", across, 0),
-      up && field("at-up", up, 1),
+      labelled(across, this.fieldAcross),
+      up && labelled(up, this.fieldUp),
       own &&
         button("own-values", "Back to the condition's own", () =>
           this.context.store.set({ at: "" }),
         ),
     );
+  }
+
+  private numberField(id: string, index: 0 | 1): HTMLInputElement {
+    const commit = (field: HTMLInputElement): void => {
+      this.typed = null;
+      const value = Number(field.value);
+      if (field.value === "" || !Number.isFinite(value)) {
+        this.fillFields();
+        return;
+      }
+      const next: [number, number] = [...this.point];
+      next[index] = value;
+      this.plane.place(next);
+      this.move(next);
+    };
+    return html("input", {
+      type: "number",
+      id,
+      step: "any",
+      oninput: (event: Event) => {
+        this.typed = event.target;
+      },
+      onchange: (event: Event) => commit(event.target as HTMLInputElement),
+      // Text that was typed and taken back changes nothing.
+      onblur: () => {
+        this.typed = null;
+        this.fillFields();
+      },
+    });
+  }
+
+  private fillFields(): void {
+    for (const [index, field] of [this.fieldAcross, this.fieldUp].entries()) {
+      if (field !== this.typed) field.value = String(Number(this.point[index]!.toPrecision(4)));
+    }
   }
 
   private paintExplanation({ across, up }: Subject, own: [number, number] | null): void {
