@@ -208,6 +208,7 @@ def test_results_are_ordered_by_arm_and_seed(system):
     order = [("seeing", 0), ("seeing", 2), ("blind", 0), ("blind", 1)]
     assert [(trial.arm, trial.seed) for trial in joined.trials] == order
     assert joined.hardware == {"cpu": "old / new"}
+    assert [each.hardware["cpu"] for each in joined.trials] == ["old", "new", "new", "old"]
     rendered = [dataclasses.replace(each, data_versions={"pen": "2"}) for each in found]
     assert _joined(system, "tiny", rendered).data_versions == {"pen": "2"}
 

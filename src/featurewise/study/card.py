@@ -244,10 +244,24 @@ def _results(
         "caption": system.caption,
         "captions": dict(system.captions),
         "hardware": dict(results.hardware),
+        **({"hardware_of": apart} if (apart := _hardware_of(results)) else {}),
         "data_versions": dict(results.data_versions),
         "seeds": sorted({trial.seed for trial in results.trials}),
         "arms": {arm: _arm(system, results.of(arm)) for arm in results.arms()},
     }
+
+
+def _hardware_of(results: Results) -> list[dict[str, Any]]:
+    """Trials that did not all run on the same, in groups: arms and seeds, and what they ran on."""
+    groups: list[dict[str, Any]] = []
+    for trial in results.trials:
+        found = dict(trial.hardware)
+        group = next((each for each in groups if each["hardware"] == found), None)
+        if found and group is None:
+            groups.append(group := {"arms": {}, "hardware": found})
+        if group is not None:
+            group["arms"].setdefault(trial.arm, []).append(trial.seed)
+    return groups
 
 
 def _arm(system: System[Any], trials: Sequence[Trial]) -> dict[str, Any]:

@@ -249,8 +249,6 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
         "seconds a trial": [_time(arm["seconds"]) for arm in arms.values()],
     }
     recorded = {name: cells for name, cells in columns.items() if {*cells} != {"–"}}
-    named = {_TITLES.get(name, name): each for name, each in results["hardware"].items()}
-    hardware = "; ".join(f"{markdown(name)} {markdown(each)}" for name, each in named.items())
     flops = (
         "FLOPs are those of one forward pass over a training batch, a multiplication and an "
         "addition as two. "
@@ -260,8 +258,22 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
         (flops if "MFLOPs a batch" in recorded else "")
         + "Seconds: the median, and the least and the most, on a machine that ran other work too, "
         "hence not to be compared.",
-        f"All trials: {takes(results)}. Measured on: {hardware or 'not recorded'}.",
+        f"All trials: {takes(results)}. Measured on: {_hardware(results) or 'not recorded'}.",
+        *map(_apart, results.get("hardware_of", ())),
     ]
+
+
+def _hardware(described: Mapping[str, Any]) -> str:
+    named = {_TITLES.get(name, name): each for name, each in described["hardware"].items()}
+    return "; ".join(f"{markdown(name)} {markdown(each)}" for name, each in named.items())
+
+
+def _apart(group: Mapping[str, Any]) -> str:
+    """What some of the trials ran on, where others ran on something else."""
+    arms = (
+        f"`{arm}` with seed {', '.join(map(str, seeds))}" for arm, seeds in group["arms"].items()
+    )
+    return f"On {_hardware(group)}: {'; '.join(arms)}."
 
 
 def _scaled(value: int | None, unit: float, form: str) -> str:

@@ -115,7 +115,7 @@ def publish(
         ExperimentError: the results are of another system, of a preset or an arm that it has not,
             or of changed settings; or there is a file in the way that this library did not make;
             or trials are published that the results have not, and ``others`` is not given, or is
-            "keep" where hardware or data were not the same.
+            "keep" where data were not the same.
     """
     system.require(results)
     for arm in sheets:
@@ -160,17 +160,16 @@ def _with_others(results: Results, path: Path, others: Literal["keep", "drop"] |
             f"{path}: has trials that these results have not ({named}{more}): keep them with "
             "--others keep (others='keep'), or drop them with --others drop"
         )
-    for what in ("hardware", "data_versions"):
-        before, now = getattr(published, what), getattr(results, what)
-        if before != now:
-            differing = sorted(
-                key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
-            )
-            raise ExperimentError(
-                f"{path}: its trials cannot be kept beside these: {what.replace('_', ' ')} differ "
-                f"in {', '.join(differing)}"
-            )
-    return dataclasses.replace(results, trials=(*lacking, *results.trials))
+    before, now = published.data_versions, results.data_versions
+    if before != now:
+        differing = sorted(
+            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
+        )
+        raise ExperimentError(
+            f"{path}: its trials cannot be kept beside these: data versions differ in "
+            f"{', '.join(differing)}"
+        )
+    return Results.joined([dataclasses.replace(published, trials=tuple(lacking)), results])
 
 
 def shrink(source: Path, path: Path) -> None:

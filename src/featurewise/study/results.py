@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,10 @@ from featurewise.training.facts import (
 )
 
 _TRIAL = ("arm", "seed", "steps", "seconds", "parameters", "accuracy", "by_type", "values")
-_COSTS = ("flops", "peak_memory", "curve")  # not in files of version 0.1
+# Not in files of version 0.1, nor where not recorded.
+_COSTS = ("flops", "peak_memory", "curve", "hardware")
+_APART = " / "
+_UNKNOWN = "not recorded"
 _NORMAL = 1.959963984540054
 # 97.5 % quantiles of Student's t with 1, 2, ... 30 degrees of freedom.
 _STUDENT = (
@@ -273,6 +276,7 @@ class Trial:
         peak_memory: largest memory of the process in bytes, on a GPU what was allocated there;
             None where not recorded.
         curve: step and training loss, at most 50 of them.
+        hardware: what it ran on, as far as other trials of the same results ran on something else.
     """
 
     arm: str
@@ -284,6 +288,7 @@ class Trial:
     flops: int | None = None
     peak_memory: int | None = None
     curve: tuple[tuple[int, float], ...] = ()
+    hardware: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, which `from_json` reads back exactly."""
@@ -298,6 +303,7 @@ class Trial:
             "flops": self.flops,
             "peak_memory": self.peak_memory,
             "curve": [list(point) for point in self.curve] or None,
+            "hardware": dict(self.hardware) or None,
         }
         recorded = {name: value for name, value in costs.items() if value is not None}
         return {**facts, **self.measured.to_json(), **recorded}
@@ -317,6 +323,7 @@ class Trial:
             costs["flops"].integer(0, MOST) if "flops" in costs else None,
             costs["peak_memory"].integer(0, MOST) if "peak_memory" in costs else None,
             tuple(_point(each) for each in costs["curve"].items()) if "curve" in costs else (),
+            read_hardware(costs["hardware"]) if "hardware" in costs else {},
         )
 
 
@@ -333,7 +340,8 @@ class Results:
         system: name of the system.
         preset: which settings.
         trials: in the order they were run.
-        hardware: what they ran on (see `featurewise.training.hardware.describe`).
+        hardware: what they ran on (see `featurewise.training.hardware.describe`); where that is
+            not the same of all, the different values joined by " / ", and each trial names its own.
         data_versions: name and version of what rendered the data; empty where not recorded.
         changed: settings that were given in place of the preset's, by name, as JSON values.
     """
@@ -363,6 +371,27 @@ class Results:
     def mean(self, arm: str, metric: Metric | str = "accuracy") -> Interval:
         """A number of one arm as it is stored, over its seeds."""
         return over_seeds([trial.measured.number(metric) for trial in self.of(arm)])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Results]) -> Results:
+        """All trials in one record, in order, each of which keeps what it alone ran on.
+
+        Args:
+            parts: at least one, of one system and preset, with the same changed settings.
+        """
+        names = dict.fromkeys(name for part in parts for name in part.hardware)
+        described = [{name: part.hardware.get(name, _UNKNOWN) for name in names} for part in parts]
+        hardware = _union(described)
+        trials = []
+        for part, found in zip(parts, described, strict=True):
+            own = {name: value for name, value in found.items() if value != hardware[name]}
+            trials += [replace(each, hardware={**own, **each.hardware}) for each in part.trials]
+        return replace(
+            parts[0],
+            trials=tuple(trials),
+            hardware=hardware,
+            data_versions=_union([each.data_versions for each in parts]),
+        )
 
     def to_json(self) -> str:
         """As JSON text, which `from_json` reads back exactly."""
@@ -401,6 +430,15 @@ class Results:
         """
         with wrap_errors(path, ExperimentError, ExperimentError, what="these are no results"):
             return _results(read_bytes(path, limit=MAX_BYTES), path)
+
+
+def _union(mappings: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Merges mappings; different values of a name are joined by a slash."""
+    found: dict[str, list[str]] = {}
+    for name, value in (item for mapping in mappings for item in mapping.items()):
+        known = found.setdefault(name, [])
+        known += [each for each in value.split(_APART) if each not in known]
+    return {name: _APART.join(values) for name, values in found.items()}
 
 
 def _results(raw: bytes, path: Path | str) -> Results:

@@ -8,7 +8,7 @@ its run exactly (see `featurewise.training.loop`). The results of all trials are
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -255,19 +255,4 @@ def _joined(system: System[Any], preset: str, found: Sequence[Results]) -> Resul
     order = {arm.name: index for index, arm in enumerate(system.arms)}
     known = [each for each in found if each.trials[0].arm in order]
     known.sort(key=lambda each: (order[each.trials[0].arm], each.trials[0].seed))
-    return Results(
-        system.name,
-        preset,
-        tuple(each.trials[0] for each in known),
-        _union(each.hardware for each in known),
-        _union(each.data_versions for each in known),
-    )
-
-
-def _union(each: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Merges mappings; different values of a name are joined by a slash."""
-    found: dict[str, list[str]] = {}
-    for name, value in (item for mapping in each for item in mapping.items()):
-        if value not in found.setdefault(name, []):
-            found[name].append(value)
-    return {name: " / ".join(values) for name, values in found.items()}
+    return Results.joined(known) if known else Results(system.name, preset, ())
