@@ -44,6 +44,7 @@ class Toy:
     share: Annotated[float, Range(0, 1, above=True)] = 1.0
     on: bool = True
     name: str = "a"
+    note: Annotated[str, Length(0)] = ""
     curve: Literal["cosine", "linear"] = "cosine"
     widths: tuple[int, ...] = (8, 16)
     names: Annotated[tuple[str, ...], Length(0)] = ()
@@ -79,6 +80,8 @@ class Toy:
         ("share", 0.0, "share must be above 0 and at most 1, got 0.0"),
         ("on", 1, "on must be true or false, got 1"),
         ("name", 3, "name must be a text, got 3"),
+        ("name", "", "name must have at least one letter, got ''"),
+        ("names", ("a", ""), "names[1] must have at least one letter, got ''"),
         ("name", "a" * 10_001, "name must have 10000 letters or fewer, got 10001"),
         ("curve", "liner", "curve must be 'cosine' or 'linear', got 'liner'"),
         ("curve", None, "curve must be 'cosine' or 'linear', got None"),

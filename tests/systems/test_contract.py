@@ -392,7 +392,7 @@ def test_a_setting_is_refused_in_words_or_can_be_built(name: str) -> None:
             where = f"{setting}={tried!r}"
             try:
                 changed = replace(config, **{setting: tried})
-                refused = unknown or tried in (-1, -1.0, ())
+                refused = unknown or tried in (-1, -1.0, (), "")
                 assert not refused or _is_meant(kind, tried), where
                 system.build(changed)
             except Exception as error:
@@ -415,7 +415,7 @@ def _is_meant(kind: Any, tried: Any) -> bool:
     """Whether the type of a setting says that it may be empty or below 0."""
     marks = getattr(kind, "__metadata__", ())
     least = [each.least for each in marks if isinstance(each, Range | Length)]
-    return bool(least) and least[0] <= (len(tried) if isinstance(tried, tuple) else tried)
+    return bool(least) and least[0] <= (len(tried) if isinstance(tried, tuple | str) else tried)
 
 
 @each_system

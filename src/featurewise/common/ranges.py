@@ -6,7 +6,7 @@
     widths: tuple[int, ...] = (8, 16)
 
 Without more, an integer is at least 1, any other number finite and at least 0 (above 0 where the
-name of the field ends with "rate"), and a tuple has at least one value. Other ranges stand in the
+name of the field ends with "rate"), and a text or tuple is not empty. Other ranges stand in the
 type: ``Annotated[int, Range(1, 9)]``, ``Annotated[tuple[str, ...], Length(0)]``.
 """
 
@@ -68,7 +68,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How many values a tuple may have.
+    """How many values a tuple may have, or letters a text.
 
     Attributes:
         least: smallest number of values.
@@ -174,7 +174,7 @@ def _problem(
         kind: its type.
         value: to be checked.
         where: what it is called.
-        stated: the range of a number or the length of a tuple; default: the usual one.
+        stated: range of a number, or length of a tuple or text; default: the usual one.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -192,9 +192,18 @@ def _problem(
         return _number(kind, value, where, stated)
     if isinstance(kind, type) and not isinstance(value, kind):
         return _Problem(where, f"be {_NAMES.get(kind, kind.__name__)}", short(value))
-    if isinstance(value, str) and len(value) > LONGEST:
-        return _Problem(where, f"have {LONGEST} letters or fewer", str(len(value)))
+    if isinstance(value, str):
+        return _text(value, where, stated)
     return _fields(value, where) if dataclasses.is_dataclass(kind) else None
+
+
+def _text(value: str, where: str, stated: Range | Length | None) -> _Problem | None:
+    least = stated.least if isinstance(stated, Length) else 1
+    if len(value) < least:
+        return _Problem(where, "have at least one letter", repr(value))
+    if len(value) > LONGEST:
+        return _Problem(where, f"have {LONGEST} letters or fewer", str(len(value)))
+    return None
 
 
 _NAMES: Final = {

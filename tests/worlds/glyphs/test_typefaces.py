@@ -277,9 +277,10 @@ def test_groups_out_of_order(tmp_path: Path, groups: list[tuple[int, int, int]])
         code_points(format_12(tmp_path / "a.ttf", groups))
 
 
-def test_a_missing_location() -> None:
-    with pytest.raises(TypefaceError, match=r"nowhere is no folder; where must be 'bundled'"):
-        find_typefaces("nowhere")
+@pytest.mark.parametrize("where", ["nowhere", ""])
+def test_a_missing_location(where: str) -> None:
+    with pytest.raises(TypefaceError, match=f"'{where}' is no folder; where must be 'bundled'"):
+        find_typefaces(where)
 
 
 @pytest.mark.parametrize(

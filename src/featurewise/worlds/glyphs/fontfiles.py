@@ -84,9 +84,9 @@ def font_files(where: str | Path) -> tuple[Path, ...]:
         files = _debian()
     else:
         folder = Path(where)
-        if not folder.is_dir():
+        if where == "" or not folder.is_dir():  # Path("") would be the current folder
             raise TypefaceError(
-                f"{folder} is no folder; where must be 'bundled', 'debian' or a folder of fonts"
+                f"{str(where)!r} is no folder; where must be 'bundled', 'debian' or a folder of fonts"
             )
         files = folder.rglob("*")
     found = {file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()}

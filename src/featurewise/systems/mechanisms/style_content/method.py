@@ -7,11 +7,12 @@ Tenenbaum & Freeman 2000, eq. 1 and 3. Fits, predictions and EM are in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featurewise.common.ranges import Length
 from featurewise.models.style_content import Asymmetric, Baseline, Symmetric
 from featurewise.study import system
 from featurewise.training.errors import ExperimentError
@@ -61,7 +62,7 @@ class Config(system.Config):
     typefaces: str = "debian"
     letters: str = LETTERS
     image_size: int = 24
-    vowel_file: str = ""
+    vowel_file: Annotated[str, Length(0)] = ""
     training_styles: int = 120
     rank: int = 40
     style_rank: int = 64

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from featurewise.common.ranges import Decay
+from featurewise.common.ranges import Decay, Length
 from featurewise.study import system
 from featurewise.systems.reasoning.film.perception import Perception
 from featurewise.worlds.clevr.splits import CurriculumStage, Folder
@@ -78,7 +78,7 @@ class Config(system.Config):
     questions_per_image: int = 4
     counts_every: int | None = None
     perception: Perception | None = None
-    stem: tuple[int, ...] = (32, 64)
+    stem: Annotated[tuple[int, ...], Length(1, 5)] = (32, 64)
     channels: int = 64
     blocks: int = 4
     dilations: tuple[int, ...] = (1,)
