@@ -86,7 +86,8 @@ def font_files(where: str | Path) -> tuple[Path, ...]:
         folder = Path(where)
         if where == "" or not folder.is_dir():  # Path("") would be the current folder
             raise TypefaceError(
-                f"{str(where)!r} is no folder; where must be 'bundled', 'debian' or a folder of fonts"
+                f"{str(where)!r} is no folder; where must be 'bundled', 'debian' or a folder of "
+                "fonts"
             )
         files = folder.rglob("*")
     found = {file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()}
