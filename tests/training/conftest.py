@@ -46,7 +46,7 @@ class TrainingProcesses:
 
     def close(self):
         self.server.stdin.close()
-        self.server.wait(timeout=20)
+        self.server.wait(timeout=120)
         self.server.stdout.close()
 
     @staticmethod

@@ -364,7 +364,7 @@ def test_a_killed_worker_is_reported(tmp_path):
     start = time.monotonic()
     with pytest.raises(WorkerError, match="a data-loading process died"):
         fit(tmp_path, build(), Killing(), steps=20, workers=1, intervals=Intervals(save=3))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60  # not forever; a starved machine takes ten seconds
     assert CheckpointStore(tmp_path / "checkpoints").steps()
 
 

@@ -67,7 +67,7 @@ def test_a_killed_worker_raises(workers):
         prefetched(Killed(), range(100), workers) as batches,
     ):
         list(batches)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60  # not forever; a starved machine takes ten seconds
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError, EOFError, RuntimeError])

@@ -187,10 +187,10 @@ def test_damage_anywhere_never_stops_a_survey(tmp_path: Path) -> None:
 def test_a_collection_of_too_many_typefaces_is_not_read(tmp_path: Path, count: int) -> None:
     head = struct.pack(">4sHHI", b"ttcf", 1, 0, count)
     (tmp_path / "many.ttc").write_bytes(head + bytes(4000))
-    begun = time.monotonic()
+    begun = time.process_time()
     expected = f"{tmp_path}/many.ttc: claims {count} typefaces; at most 256 are read"
     assert reason(tmp_path) == expected
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def format_4(path: Path, segments: list[tuple[int, int]]) -> Path:
@@ -210,10 +210,10 @@ def test_segments_that_overlap(tmp_path: Path) -> None:
     """A few overlap in published fonts; a thousand that list all code points are refused."""
     path = format_4(tmp_path / "a.ttf", [(65, 70), (68, 72), (0xFFFF, 0xFFFF)])
     assert code_points(path) == set(range(65, 73))
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(TypefaceError, match=r"lists \d+ code points, of 65536 that exist"):
         code_points(format_4(tmp_path / "b.ttf", [(0, 0xFFFE)] * 1000))
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_blank_family_name_is_replaced_by_the_file_name(tmp_path: Path) -> None:
