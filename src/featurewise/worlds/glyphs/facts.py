@@ -15,6 +15,13 @@ LETTERS: Final = DatasetFacts(
     _LICENCE,
     NEEDS,
 )
+LINES: Final = DatasetFacts(
+    "Lines of letters in the typefaces of Debian's packages, 24 by 24 pixels a letter; every third "
+    "letter of the alphabet, in both cases, is only tested on. Preset tiny, which the tests use: "
+    "the typefaces that come with matplotlib.",
+    _LICENCE,
+    NEEDS,
+)
 CONTRASTED_LETTERS: Final = DatasetFacts(
     "Capital letters of Debian's typefaces in 16 by 16 pixels, at eight contrasts, half of them "
     "negative.",
