@@ -83,7 +83,7 @@ def data(config: Config, seed: int) -> Source[Batch]:
     return streams
 
 
-def tested(config: Config, *, seen: bool = False) -> Batch:
+def lines_of_test(config: Config, *, seen: bool = False) -> Batch:
     """Lines of every typeface: of the test letters, or other ones of the training letters."""
     letters = letter_folds(config.letters, config.fold)[0 if seen else 1]
     found = both(_source(config, 0, letters).each(LINES))
@@ -135,7 +135,7 @@ def within_family(
 
 def evaluate(trained: Supervised, config: Config) -> Measurement:
     """Accuracy on letters that were never trained on, by typeface and by family."""
-    batch, seen = tested(config), tested(config, seen=True)
+    batch, seen = lines_of_test(config), lines_of_test(config, seen=True)
     family, typefaces = families(config), batch.typefaces
     with trained.evaluating() as network:
         found, of_seen = logits(network, batch), logits(network, seen)
@@ -153,7 +153,7 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
 
 def draw(trained: Supervised, config: Config) -> Image.Image:
     """Test lines, each beside the training letters of the three likeliest typefaces."""
-    batch = tested(config)
+    batch = lines_of_test(config)
     step = max(1, len(batch.typefaces) // _SHOWN)
     rows = torch.arange(0, len(batch.typefaces), step)[:_SHOWN]
     with trained.evaluating() as network:
