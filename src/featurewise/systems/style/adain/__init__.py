@@ -25,15 +25,12 @@ from featurewise.study.claims import (
 from featurewise.study.system import Arm, Paper, System
 from featurewise.systems.style.adain.experiment import draw, evaluate, versions
 from featurewise.systems.style.adain.measures import (
-    ACCURACY,
     AT_LAYER,
     COLOURS_MATCHED,
     COLOURS_RECOGNISED,
     COLOURS_STYLE,
     CONTENT,
-    MATCHED,
     MONOTONE,
-    REAL,
     RECOGNISED,
     STYLE,
 )
@@ -44,6 +41,7 @@ from featurewise.systems.style.adain.method import (
 )
 from featurewise.systems.style.adain.presets import PRESETS
 from featurewise.systems.style.adain.sources import data
+from featurewise.systems.style_measures import ACCURACY, MATCHED, REAL
 from featurewise.worlds.pictures import PAINTINGS
 
 __all__ = ["SYSTEM", "ArbitraryTransfer", "Config"]

@@ -17,13 +17,10 @@ from featurewise.systems.style.adain.measures import (
     COLOURS_RECOGNISED,
     COLOURS_STYLE,
     CONTENT,
-    MATCHED,
     MONOTONE,
-    REAL,
     RECOGNISED,
     STYLE,
     Measures,
-    by_photograph,
     error_at_layer,
 )
 from featurewise.systems.style.adain.method import (
@@ -37,11 +34,17 @@ from featurewise.systems.style.adain.sources import (
     unseen_paintings,
 )
 from featurewise.systems.style_classifier import StyleClassifier
+from featurewise.systems.style_measures import (
+    MATCHED,
+    REAL,
+    by_photograph,
+    matched,
+    versions_of,
+)
 from featurewise.training.steppers import Supervised
 from featurewise.worlds.pictures import (
     held_out_photographs,
     paintings_called,
-    picture_versions,
     shown_photographs,
     style_sheet,
 )
@@ -96,10 +99,10 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
         [colours_of(each, photographs) for each in unseen_paintings(config) / 255]
     )
     with torch.no_grad():
-        named, matched = measure.matched(steps[-1])
+        named, preferred = matched(measure.classify, steps[-1])
         recognised = measure.recognised(steps[-1])
         falling = torch.stack([style for _, style in losses]).diff(dim=0) < 0
-        fake_matched = measure.matched(fakes)[1]
+        fake_matched = matched(measure.classify, fakes)[1]
         fake_style = measure.losses(fakes)[1]
         fake_recognised = measure.recognised(fakes)
     return Measurement.of(
@@ -108,7 +111,7 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
             REAL: measure.classify.real_accuracy,
             STYLE: float(losses[-1][1].mean()),
             CONTENT: float(losses[-1][0].mean()),
-            MATCHED: by_photograph(matched),
+            MATCHED: by_photograph(preferred),
             RECOGNISED: by_photograph(recognised),
             AT_LAYER: sum(errors) / len(errors),
             MONOTONE: by_photograph(falling),
@@ -121,7 +124,7 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
 
 def versions(config: Config) -> dict[str, str]:
     """Name and version of the packages that the images come from."""
-    return dict(picture_versions()) if config.images == "debian" else {}
+    return versions_of(config.images)
 
 
 def draw(trained: Supervised, config: Config) -> Image.Image:

@@ -10,32 +10,10 @@ from torch import Tensor
 
 from featurewise.models.mirrored import moments
 from featurewise.study.metric import Metric
-from featurewise.study.results import Proportion
 from featurewise.systems.style.adain.method import ArbitraryTransfer, Objective
 from featurewise.systems.style.adain.recognition import Recogniser
 from featurewise.systems.style_classifier import StyleClassifier
 
-ACCURACY = Metric(
-    "accuracy",
-    "share of test photographs, each in every unseen style, that a classifier of crops of "
-    "these paintings assigns to the requested one",
-    "%",
-    "higher",
-)
-MATCHED = Metric(
-    "matched styles",
-    "share of test photographs and unseen styles for which, of the photograph in all of "
-    "them, the classifier gives this style's painting its greatest probability to the "
-    "image in it",
-    "%",
-    "higher",
-)
-REAL = Metric(
-    "accuracy on paintings",
-    "share of crops of the paintings' right halves that this classifier, which is trained "
-    "on their left halves, assigns to their painting",
-    "%",
-)
 STYLE = Metric(
     "style loss",
     "squared distance of means and standard deviations of features from the painting's "
@@ -122,25 +100,10 @@ class Measures:
         content, style = zip(*found, strict=True)
         return torch.stack(content), torch.stack(style)
 
-    def matched(
-        self, images: Float[Tensor, "S P 3 H W"]
-    ) -> tuple[Bool[Tensor, "S P"], Bool[Tensor, "S P"]]:
-        """Whether the classifier names the style, and whether it prefers this version."""
-        scores = torch.stack([self.classify.logits(some) for some in images])
-        scores = scores.log_softmax(2)  # by style, photograph and painting
-        styles = torch.arange(len(images))[:, None]
-        return scores.argmax(2) == styles, styles == scores.argmax(0).T
-
     def recognised(self, images: Float[Tensor, "S P 3 H W"]) -> Bool[Tensor, "S P"]:
         """Whether the nearest photograph is the image's own."""
         found = torch.stack([self.recognise.nearest(some) for some in images])
         return found == torch.arange(images.shape[1])
-
-
-def by_photograph(right: Bool[Tensor, "... P"]) -> Proportion:
-    """A share, where the photographs are the independent units."""
-    groups = torch.arange(right.shape[-1]).expand_as(right)
-    return Proportion.of(right, groups=groups)
 
 
 def error_at_layer(

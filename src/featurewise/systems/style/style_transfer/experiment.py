@@ -22,11 +22,11 @@ from featurewise.systems.style.style_transfer.method import (
 )
 from featurewise.systems.style.style_transfer.tables import mixtures, new_styles
 from featurewise.systems.style_classifier import StyleClassifier
+from featurewise.systems.style_measures import REAL, by_photograph, versions_of
 from featurewise.training.steppers import Supervised
 from featurewise.worlds.pictures import (
     central_crop,
     held_out_photographs,
-    picture_versions,
     shown_photographs,
     style_sheet,
 )
@@ -44,12 +44,6 @@ MATCHED = Metric(
     "classifier gives this style's painting its greatest probability to the image in it",
     "%",
     "higher",
-)
-REAL = Metric(
-    "accuracy on paintings",
-    "share of crops of the paintings' right halves that this classifier, which is trained "
-    "on their left halves, assigns to their painting",
-    "%",
 )
 CONTENT = Metric(
     "content loss",
@@ -134,16 +128,15 @@ def evaluate(trained: Supervised, config: Config) -> Measurement:
     scores = torch.stack(logits).log_softmax(2)  # by style, photograph and painting
     styles = torch.arange(first, first + len(config.trained))
     hits = scores.argmax(2) == styles[:, None]
-    groups = torch.arange(len(images)).expand_as(hits)
     if config.only is None:
         matched = styles[:, None] == scores.argmax(0).T
-        found[MATCHED] = Proportion.of(matched, groups=groups)
-    return Measurement.of(Proportion.of(hits, groups=groups), found)
+        found[MATCHED] = by_photograph(matched)
+    return Measurement.of(by_photograph(hits), found)
 
 
 def versions(config: Config) -> dict[str, str]:
     """Name and version of the packages that the images come from."""
-    return dict(picture_versions()) if config.images == "debian" else {}
+    return versions_of(config.images)
 
 
 def draw(trained: Supervised, config: Config) -> Image.Image:
