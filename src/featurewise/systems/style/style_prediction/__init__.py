@@ -103,7 +103,6 @@ SYSTEM = System(
     draw=draw,
     stylist=_stylist,
     score=STYLE,
-    finding="",
     metrics=(
         ACCURACY,
         MATCHED,

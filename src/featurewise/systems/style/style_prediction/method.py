@@ -133,7 +133,7 @@ class StylePrediction(nn.Module):
         self.embed = nn.Linear(STYLE_WIDTHS[config.encoder], config.embedding)
         transfer = TransferNetwork(config.width, config.blocks)
         for layer in transfer.contract:  # the same for all styles
-            layer.norm = nn.InstanceNorm2d(layer.convolve.out_channels, affine=True)  # type: ignore[operator,union-attr,arg-type]
+            layer.norm = nn.InstanceNorm2d(layer.convolve.out_channels, affine=True)  # type: ignore[union-attr,arg-type]
         self.painter = fw.condition(
             transfer,
             at=("blocks.*.*.norm", "expand.*.norm", "paint.norm"),

@@ -29,7 +29,6 @@ from featurewise.systems.style.style_transfer.experiment import (
     CONTENT,
     MATCHED,
     OF_STYLE,
-    REAL,
     STYLE,
     draw,
     evaluate,
@@ -48,6 +47,7 @@ from featurewise.systems.style.style_transfer.tables import (
     NEW_STYLE,
     NEW_STYLE_BEFORE,
 )
+from featurewise.systems.style_measures import REAL
 from featurewise.worlds.pictures import PAINTINGS
 
 if TYPE_CHECKING:
