@@ -229,7 +229,12 @@ def test_undocumented_fields_are_found() -> None:
 
 
 def test_the_application_of_a_system_is_not_read_with_its_method() -> None:
-    assert [*structure.applications()] == ["film", "audio_effect", "style_transfer"]
+    assert [*structure.applications()] == [
+        "film",
+        "audio_effect",
+        "style_prediction",
+        "style_transfer",
+    ]
     beside = structure.applications()["film"]
     assert {path.name for path in beside} == {
         "application.py",
