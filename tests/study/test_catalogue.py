@@ -133,10 +133,8 @@ def test_trials_of_another_machine_name_their_own(published):
     assert first["arms"] == {"one": [0, 1, 2], "other": [0, 1, 2]}
     assert second == {"arms": {"one": [7, 8]}, "hardware": own}
     text = card_page.to_markdown(page)
-    line = (
-        "On Processor A Finer One; Accelerator not recorded; bfloat16 none: `one` with seed 7, 8."
-    )
-    assert line in text
+    described = "Processor A Finer One; Accelerator not recorded; bfloat16 none"
+    assert f"Of these, {described}: `one` with seed 7, 8." in text
 
 
 def entries(folder, *names):

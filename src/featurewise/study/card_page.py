@@ -273,7 +273,7 @@ def _apart(group: Mapping[str, Any]) -> str:
     arms = (
         f"`{arm}` with seed {', '.join(map(str, seeds))}" for arm, seeds in group["arms"].items()
     )
-    return f"On {_hardware(group)}: {'; '.join(arms)}."
+    return f"Of these, {_hardware(group)}: {'; '.join(arms)}."
 
 
 def _scaled(value: int | None, unit: float, form: str) -> str:
