@@ -55,9 +55,8 @@ def style_features(
 
     Ghiasi et al. 2017 (section 2.3) take Inception-v3's layer Mixed_6e, at a sixteenth of the
     height and width, 768 maps. Of EfficientNet-Lite0 it is the last layer of that size: the
-    expansion of its twelfth block, 672 maps, as its norm standardises them, before scale,
-    shift and ReLU6: each has a mean of about 0 over ImageNet and a standard deviation of 1.
-    Without that, what all images have in common would be most of a feature vector.
+    expansion of its twelfth block, 672 maps, as its norm standardises them with the statistics
+    that it keeps, before scale, shift and ReLU6.
 
     Args:
         name: of the encoder.

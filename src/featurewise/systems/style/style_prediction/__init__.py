@@ -103,6 +103,12 @@ SYSTEM = System(
     draw=draw,
     stylist=_stylist,
     score=STYLE,
+    finding="After 400 steps with small images the network does not paint in the style that the "
+    "predictor sees: the control, which sees another one in training, has a style loss of the "
+    "same size and matches no fewer styles, and photographs cannot be recognised in the figure. "
+    "The encoder's features name the painting of a crop in 94 % of the cases, the "
+    "embedding in 46 %. This neither supports nor refutes the paper; a longer training was not "
+    "tried.",
     metrics=(
         ACCURACY,
         MATCHED,
@@ -156,6 +162,8 @@ SYSTEM = System(
                 "no number",
                 "direction only",
             ),
+            why="The preset does not learn to use what the predictor sees; likely for want of "
+            "steps, which was not tested.",
         ),
         Claim(
             "Unseen paintings are nearly as good as trained ones.",
@@ -164,6 +172,8 @@ SYSTEM = System(
         Claim(
             "Images have the style that the predictor sees.",
             above(MATCHED, "predicted", "shuffled", 20),
+            why="The preset does not learn to use what the predictor sees; likely for want of "
+            "steps, which was not tested.",
         ),
         Claim(
             "The style loss, too, needs the right style.",
@@ -176,6 +186,8 @@ SYSTEM = System(
         Claim(
             "Crops of one unseen painting have neighbouring embeddings.",
             at_least(NEAREST, "predicted", 75),
+            why="46 % are, of the encoder's own features 94 %: the embedding loses what tells "
+            "paintings apart.",
         ),
     ),
     departures=(
@@ -191,12 +203,16 @@ SYSTEM = System(
         "instead of ImageNet, 48 by 48 pixels instead of 256, half of the transfer network's "
         "width, 3 of its 5 residual blocks, 4 images in a batch instead of 8, and 400 steps "
         "instead of 3 million, in the first 80 of which photographs stay as they are. Preset "
-        "paper has the paper's crops and batches, but the same images.",
+        "paper has the paper's crops and batches, but the same images; its learning rate is from "
+        "memory.",
         "Crops of styles are taken once (16 of each), so that fixed networks see them once. "
         "The learning rate falls as a cosine, and the average of the weights is tested (decay "
         "0.98).",
     ),
     limits=(
+        "The preset does not learn to paint in the style that the predictor sees: the control is as "
+        "good. Nothing here speaks for or against the paper. Longer training, above all with "
+        "photographs that stay as they are, was not tried.",
         "48 by 48 pixels and 400 steps: images take colours and fine texture of a style, not "
         "strokes. All arms have the same number of steps, so that an arm of fewer styles sees "
         "each of them more often.",
@@ -209,7 +225,11 @@ SYSTEM = System(
         "γ and β of a photograph itself are no identity: training has no photograph as a style.",
     ),
     versions=versions,
-    tuned_on="the learning rate and the number of steps: losses of one run in another seed (100)",
+    tuned_on="the test: three runs of 300 to 500 steps in another seed (100), which printed test "
+    "metrics; learning rates of 0.002 and 0.005, and after the first one the features of the "
+    "encoder: standardised, before ReLU6. The claims were drafted before test metrics of these "
+    "runs were seen, but for the training losses of two, and not changed after. The preset itself "
+    "was never tried before the seeds that count",
     tested_on="16 photographs in 4 paintings, neither trained on, nor any other work of these "
     "painters, and in 2 striped patterns made by us; photographs are the independent units",
     caption="First row: the middle of each unseen painting, and the two striped patterns. Below: "
