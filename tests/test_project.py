@@ -232,7 +232,6 @@ def test_the_application_of_a_system_is_not_read_with_its_method() -> None:
     assert [*structure.applications()] == [
         "film",
         "audio_effect",
-        "style_prediction",
         "style_transfer",
     ]
     beside = structure.applications()["film"]
