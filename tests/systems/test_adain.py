@@ -25,12 +25,13 @@ from featurewise.systems.style.adain.measures import (
 from featurewise.systems.style.adain.method import objective, stepper
 from featurewise.systems.style.adain.recognition import Recogniser, colours_of
 from featurewise.systems.style.adain.sources import (
+    TRAINED,
+    UNSEEN,
     TransferSource,
     data,
     pool,
     seen,
 )
-from featurewise.systems.style_works import TRAINED, UNSEEN
 from featurewise.worlds.pictures import PictureError, crops, paintings_called, with_shorter_side
 
 TINY = SYSTEM.preset("tiny")

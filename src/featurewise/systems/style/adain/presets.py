@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featurewise.study.system import Intervals
 from featurewise.systems.style.adain.method import Config
-from featurewise.systems.style_works import TRAINED, UNSEEN
+from featurewise.systems.style.adain.sources import TRAINED, UNSEEN
 
 PRESETS = {
     "tiny": Config(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
@@ -24,7 +25,6 @@ from featurewise.systems.style.style_transfer.tables import (
     mean_style,
     style_loss,
 )
-from featurewise.systems.style_painting import LEAST, NARROWEST, padded_to_multiple
 from featurewise.training.errors import ExperimentError
 from featurewise.worlds.pictures import (
     Painting,
@@ -34,6 +34,15 @@ from featurewise.worlds.pictures import (
     with_shorter_side,
 )
 from featurewise.worlds.pictures.photos import SHORT_SIDE
+
+MULTIPLE = 4
+"""Two convolutions of stride 2: the output is as large as an input of such a size."""
+
+LEAST = 8
+"""Pixels that mirror padding and the norms of the blocks need."""
+
+NARROWEST = 8.0
+"""Longer side over shorter side of an image that a style is learned of or for."""
 
 
 class TransferStylist:
@@ -61,8 +70,10 @@ class TransferStylist:
             )
         painter = cast("fw.Conditioned", cast("StyleTransfer", network).painter)
         task = self._task(painter, config, weights, own)
+        bottom, right = -height % MULTIPLE, -width % MULTIPLE
+        padded = F.pad(image[None] / 255, (0, right, 0, bottom), mode="reflect")
         with torch.no_grad():
-            painted: Tensor = painter(padded_to_multiple(image), task=task)
+            painted: Tensor = painter(padded, task=task)
         return (255 * painted[0, :, :height, :width]).round().byte()
 
     def least(self, network: nn.Module, /) -> int:
