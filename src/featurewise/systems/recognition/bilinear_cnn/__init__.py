@@ -105,6 +105,12 @@ SYSTEM = System(
     evaluate=evaluate,
     draw=draw,
     metrics=(FAMILY, WITHIN, SEEN),
+    finding="Of 292 typefaces, on letters that were never trained on, the network with products "
+    "names 59.4 % after 500 steps with the root and norm of the paper, and 71.9 % without them; "
+    "the mean of the features names 63.8 %, of ten times as many 64.8 %, a classifier of all places "
+    "62.5 %. Root and norm lower the accuracy, on letters of training too (73.6 against 87.1 %). "
+    "That products without them are better than means was no claim, and had been seen when "
+    "settings were chosen. Where the second stream reads another line, 30.9 % are right.",
     claims=(
         Claim(
             "Products of features tell typefaces apart better than their means.",
@@ -127,10 +133,16 @@ SYSTEM = System(
         Claim(
             "Within a family, where typefaces differ least, products are better than means.",
             above(WITHIN, "bilinear_cnn", "average", 5),
+            why="With root and norm the network is the worse one (see the claim on them); without "
+            "them it has 90.7 % against 88.1, which is less than the bar, too.",
         ),
         Claim(
             "Root and norm raise the accuracy.",
             above(ACCURACY, "bilinear_cnn", "unnormalised", 0),
+            why="With them the accuracy is lower on letters of training, too: the network learns "
+            "more slowly in 500 steps. In the paper the features are pretrained and the "
+            "classifier is trained apart; whether that or longer training changes it was not "
+            "tested.",
         ),
         Claim(
             "One stream is as good as two.",
@@ -174,6 +186,6 @@ SYSTEM = System(
     expected="about 45 % with root and norm, 65 % without",
     tested_on="eight lines of each of 292 typefaces, in letters that were never trained on; lines "
     "of one typeface are not independent",
-    caption="Eight test lines (left) in letters that were never trained on, and the three "
-    "likeliest typefaces (right) in letters that were; right: whether the first one is.",
+    caption="Eight test lines in letters that were never trained on, and beside each the three "
+    "likeliest typefaces in letters that were; at the left whether the likeliest is right.",
 )
