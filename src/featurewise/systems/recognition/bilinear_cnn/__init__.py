@@ -109,8 +109,8 @@ SYSTEM = System(
     "names 59.4 % after 500 steps with the root and norm of the paper, and 71.9 % without them; "
     "the mean of the features names 63.8 %, of ten times as many 64.8 %, a classifier of all "
     "places 62.5 %. Root and norm lower the accuracy, on letters of training too (73.6 against "
-    "87.1 %). That products without them are better than means was no claim, and had been seen when "
-    "settings were chosen. Where the second stream reads another line, 30.9 % are right.",
+    "87.1 %). That products without them are better than means was no claim, and had been seen "
+    "when settings were chosen. Where the second stream reads another line, 30.9 % are right.",
     claims=(
         Claim(
             "Products of features tell typefaces apart better than their means.",
