@@ -25,6 +25,7 @@ def settings(name: str) -> Any:
 @pytest.mark.parametrize(
     ("system", "field", "value", "message"),
     [
+        ("film", "stem", (8,) * 6, "stem must have 1 to 5 values, got 6"),
         ("style_transfer", "size", 0, "size must be 8 or more, a multiple of 4, got 0"),
         ("style_transfer", "test_images", -1, "test_images must be 1 or more, got -1"),
         ("style_transfer", "learning_rate", 0.0, "learning_rate must be above 0, got 0.0"),

@@ -46,7 +46,7 @@ def letter_folds(letters: str, fold: int) -> tuple[tuple[int, ...], tuple[int, .
     """
     if not 0 <= fold < FOLDS:
         raise GlyphError(f"fold must be 0 to {FOLDS - 1}, got {fold}")
-    order = list(dict.fromkeys(letters.casefold()))
+    order = dict.fromkeys(letter.casefold() for letter in letters)
     tested = {letter for index, letter in enumerate(order) if index % FOLDS == fold}
     parts = (
         tuple(i for i, letter in enumerate(letters) if (letter.casefold() in tested) is wanted)
